@@ -1,0 +1,3 @@
+//! The `stormhook` binary.
+
+fn main() {}

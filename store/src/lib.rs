@@ -1,0 +1,1 @@
+//! The nouns of stormhook and the one file that holds them.
