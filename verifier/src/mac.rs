@@ -1,0 +1,104 @@
+//! HMAC-SHA256 with the key worked in beforehand, and the two spellings of its result. Decides what a
+//! code looks like on the wire; never allocates, and never compares anything but in constant time.
+
+use base64ct::{Base64, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
+
+/// Bytes of an HMAC-SHA256.
+const TAG_BYTES: usize = 32;
+/// Block of SHA-256, which a key is padded or hashed to (RFC 2104, section 2).
+const BLOCK_BYTES: usize = 64;
+/// A code in lowercase hex.
+pub(crate) const HEX_BYTES: usize = 2 * TAG_BYTES;
+/// A code in padded standard base64.
+pub(crate) const BASE64_BYTES: usize = 44;
+
+/// A key whose two block compressions are done, so that a message costs only its own.
+/// Wiped on drop by the hash's own `zeroize` feature.
+#[derive(Clone)]
+pub(crate) struct PreparedKey(Hmac<Sha256>);
+
+impl PreparedKey {
+    /// Takes a key of any length.
+    pub(crate) fn new(key: &[u8]) -> Self {
+        let mut block = [0_u8; BLOCK_BYTES];
+        let mut hashed = [0_u8; TAG_BYTES];
+        let source = if key.len() > BLOCK_BYTES {
+            hashed.copy_from_slice(&Sha256::digest(key));
+            &hashed[..]
+        } else {
+            key
+        };
+        for (to, from) in block.iter_mut().zip(source) {
+            *to = *from;
+        }
+        let prepared = Self(Hmac::new((&block).into()));
+        block.zeroize();
+        hashed.zeroize();
+        prepared
+    }
+
+    /// The code of the parts, one after the other.
+    pub(crate) fn tag(&self, parts: &[&[u8]]) -> Tag {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part);
+        }
+        Tag(mac.finalize().into_bytes().into())
+    }
+}
+
+/// The code of one message under one key.
+pub(crate) struct Tag([u8; TAG_BYTES]);
+
+impl Tag {
+    /// Lowercase hex, by arithmetic alone: a table's index would be a secret.
+    pub(crate) fn hex(&self) -> Text<HEX_BYTES> {
+        let mut text = [0_u8; HEX_BYTES];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            for (digit, nibble) in pair.iter_mut().zip([byte >> 4, byte & 0x0f]) {
+                // 0 for 0..=9, all ones for 10..=15; `a` is 39 after where `9` would lead.
+                let is_letter = 9_u8.wrapping_sub(nibble) >> 7;
+                *digit = b'0' + nibble + 39 * is_letter;
+            }
+        }
+        Text(text)
+    }
+
+    /// Padded standard base64 (RFC 4648, section 4), in constant time.
+    pub(crate) fn base64(&self) -> Text<BASE64_BYTES> {
+        Text(base64_of_32(&self.0))
+    }
+}
+
+/// An encoded code, to be shown when signing and compared when verifying.
+pub(crate) struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Text<N> {
+    /// Always ASCII.
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Whether a received item is this very spelling. Only the lengths, which are public, can be told from the time.
+    pub(crate) fn matches(&self, received: &[u8]) -> bool {
+        self.0[..].ct_eq(received).into()
+    }
+}
+
+/// 32 bytes as 44 characters.
+pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
+    let mut text = [b'='; BASE64_BYTES];
+    // The only error is a buffer that is too small, and 32 bytes always take 44 characters.
+    let encoded = Base64::encode(bytes, &mut text).map(str::len);
+    debug_assert_eq!(encoded, Ok(BASE64_BYTES));
+    text
+}
+
+/// The SHA-256 of a body, as RFC 9530 writes it.
+pub(crate) fn sha256_base64(body: &[u8]) -> Text<BASE64_BYTES> {
+    Text(base64_of_32(&Sha256::digest(body).into()))
+}

@@ -1,0 +1,112 @@
+//! The signing half: what a delivery's headers say. Decides the form of both signature headers and of the digest;
+//! never signs what this crate's own verifier would refuse by its form.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::fmt;
+
+use crate::form::{self, TIMESTAMP_MAX_S};
+use crate::mac::{BASE64_BYTES, HEX_BYTES, PreparedKey, sha256_base64};
+use crate::secret::Secret;
+
+/// What each value of scheme A begins with.
+pub(crate) const HEX_PREFIX: &str = "sha256=";
+/// What each HMAC token of scheme B begins with.
+pub(crate) const BASE64_PREFIX: &str = "v1,";
+
+/// An endpoint's live secrets, worked into keys once, so that signing costs no more than hashing the message.
+///
+/// Cloning shares the keys; they are wiped when the last clone goes.
+///
+/// ```
+/// use stormhook_verifier::{Secret, SigningKeys};
+///
+/// let secret = Secret::parse("whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=")?;
+/// let keys = SigningKeys::new([&secret]);
+/// let body = br#"{"type":"order.paid","data":{"id":42}}"#;
+/// assert!(keys.stormcom_signature(body).starts_with("sha256="));
+/// let header = keys.standard_signature("evt_1", 1_750_000_000, body);
+/// assert!(header.is_some_and(|value| value.starts_with("v1,")));
+/// # Ok::<(), stormhook_verifier::SecretError>(())
+/// ```
+#[derive(Clone)]
+pub struct SigningKeys(Arc<[KeyPair]>);
+
+struct KeyPair {
+    /// The secret's text as shown, for scheme A.
+    text: PreparedKey,
+    /// The bytes under its base64, for scheme B.
+    decoded: Option<PreparedKey>,
+}
+
+impl SigningKeys {
+    /// Takes the secrets newest first: their signatures stand in this order. No secret, no signature.
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let prepare = |secret: &Secret| KeyPair {
+            text: PreparedKey::new(secret.expose().as_bytes()),
+            decoded: secret.standard_key().map(|key| PreparedKey::new(&key)),
+        };
+        Self(secrets.into_iter().map(prepare).collect())
+    }
+
+    /// The value of `x-stormcom-signature`: `sha256=<hex>` for each secret, joined by `,`.
+    #[must_use]
+    pub fn stormcom_signature(&self, body: &[u8]) -> String {
+        let each_bytes = HEX_PREFIX.len() + HEX_BYTES + 1;
+        let mut value = String::with_capacity(self.0.len() * each_bytes);
+        for key in self.0.iter() {
+            if !value.is_empty() {
+                value.push(',');
+            }
+            value.push_str(HEX_PREFIX);
+            value.push_str(key.text.tag(&[body]).hex().as_str());
+        }
+        value
+    }
+
+    /// The value of `webhook-signature`: `v1,<base64>` for each `whsec_` secret, separated by spaces.
+    ///
+    /// `None` where no secret is a `whsec_` one: published libraries would decode any other as base64. `None` too for an id or a
+    /// timestamp that no verifier should take: a dot in the id lets `{id}.{timestamp}.{body}` be read in two ways.
+    #[must_use]
+    pub fn standard_signature(&self, id: &str, timestamp_s: u64, body: &[u8]) -> Option<String> {
+        if !form::is_id(id.as_bytes()) || timestamp_s > TIMESTAMP_MAX_S {
+            return None;
+        }
+        let timestamp = timestamp_s.to_string();
+        let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        let each_bytes = BASE64_PREFIX.len() + BASE64_BYTES + 1;
+        let mut value = String::with_capacity(self.0.len() * each_bytes);
+        for key in self.0.iter().filter_map(|key| key.decoded.as_ref()) {
+            if !value.is_empty() {
+                value.push(' ');
+            }
+            value.push_str(BASE64_PREFIX);
+            value.push_str(key.tag(&message).base64().as_str());
+        }
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKeys(…)")
+    }
+}
+
+/// The value of `content-digest` (RFC 9530, section 2): `sha-256=:<base64>:`. No proof of origin, but it tells a body that was
+/// changed on its way from a wrong secret.
+///
+/// ```
+/// let digest = stormhook_verifier::content_digest(br#"{"hello": "world"}"#);
+/// assert_eq!(digest, "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:");
+/// ```
+#[must_use]
+pub fn content_digest(body: &[u8]) -> String {
+    let prefix = "sha-256=:";
+    let mut value = String::with_capacity(prefix.len() + BASE64_BYTES + 1);
+    value.push_str(prefix);
+    value.push_str(sha256_base64(body).as_str());
+    value.push(':');
+    value
+}
