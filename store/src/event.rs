@@ -1,0 +1,55 @@
+//! Events: what a service hands over, and what is kept of it.
+//!
+//! `data` is bytes from the first to the last: nothing here parses or rewrites it.
+
+use crate::ids::{EventId, UnixMs};
+use serde::{Deserialize, Serialize};
+
+/// An event as its service gave it, checked but not yet stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// Whose event it is.
+    pub organization: String,
+    /// Its type, such as `order.created`.
+    pub event_type: String,
+    /// The time its service gave it; `None` means the time of acceptance.
+    pub timestamp: Option<UnixMs>,
+    /// The service's own name for this event.
+    pub idempotency_key: Option<String>,
+    /// The JSON value, byte for byte.
+    pub data: Vec<u8>,
+}
+
+/// A stored event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its id, which holds the time of acceptance.
+    pub id: EventId,
+    /// Whose event it is.
+    pub organization: String,
+    /// Its type.
+    pub event_type: String,
+    /// The time its service gave it, or the time of acceptance.
+    pub timestamp: UnixMs,
+    /// Whether the service gave the time.
+    pub timestamp_given: bool,
+    /// The service's own name for this event.
+    pub idempotency_key: Option<String>,
+    /// How many endpoints it went to when it was accepted.
+    pub deliveries: u32,
+    /// The JSON value, byte for byte; `None` once its retention is over.
+    #[serde(with = "crate::record::opt_bytes")]
+    pub data: Option<Vec<u8>>,
+}
+
+impl Event {
+    /// Whether `again` is this event, handed over once more.
+    pub fn is_same_as(&self, again: &NewEvent) -> bool {
+        self.organization == again.organization
+            && self.event_type == again.event_type
+            && self.idempotency_key == again.idempotency_key
+            && self.timestamp_given == again.timestamp.is_some()
+            && again.timestamp.is_none_or(|given| given == self.timestamp)
+            && self.data.as_deref() == Some(again.data.as_slice())
+    }
+}

@@ -1,0 +1,218 @@
+//! Names of things: points in time, events, endpoints and deliveries, and how each is written as text.
+//!
+//! An id is parsed once, at the edge; a malformed one is `None` and reads as "not found". Nothing here asks
+//! what time it is.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A point in time: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct UnixMs(pub u64);
+
+impl UnixMs {
+    /// This time plus `ms` milliseconds, held at the end of time.
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How many milliseconds `self` lies after `earlier`; 0 where it lies before.
+    pub fn since_ms(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Crockford's base 32, the alphabet of ULIDs.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+fn digit(byte: u8) -> Option<u128> {
+    let upper = byte.to_ascii_uppercase();
+    let at = ALPHABET.iter().position(|&c| c == upper)?;
+    u128::try_from(at).ok()
+}
+
+fn write_base32(out: &mut fmt::Formatter<'_>, value: u128, digits: u32) -> fmt::Result {
+    for place in (0..digits).rev() {
+        let index = usize::try_from((value >> (place * 5)) & 31).unwrap_or(0);
+        let symbol = ALPHABET.get(index).copied().unwrap_or(b'0');
+        fmt::Write::write_char(out, char::from(symbol))?;
+    }
+    Ok(())
+}
+
+/// Reads 26 digits of base 32 into 128 bits; the first digit holds three of them.
+fn read_ulid(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 26 || !matches!(bytes.first(), Some(b'0'..=b'7')) {
+        return None;
+    }
+    bytes
+        .iter()
+        .try_fold(0u128, |acc, &b| Some((acc << 5) | digit(b)?))
+}
+
+/// A ULID whose first 48 bits are `at` and whose other 80 are taken from `random`.
+fn ulid(at: UnixMs, random: u128) -> u128 {
+    (u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80) | (random & ((1 << 80) - 1))
+}
+
+/// An event's id, `evt_` and a ULID. Its order is the order of acceptance.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct EventId(pub u128);
+
+impl EventId {
+    /// The smallest id of the millisecond `at`.
+    pub fn first_of(at: UnixMs) -> Self {
+        Self(ulid(at, 0))
+    }
+
+    /// The id that follows `last` at the time `now`: of `now`'s millisecond, unless the clock stands or went back.
+    pub fn following(last: Self, now: UnixMs, random: u128) -> Self {
+        let fresh = ulid(now, random);
+        if fresh > last.0 {
+            Self(fresh)
+        } else {
+            // A random step keeps ids of one millisecond from being guessed one from another.
+            Self(last.0.saturating_add(1 + (random & 0xFFFF_FFFF)))
+        }
+    }
+
+    /// When the event was accepted.
+    pub fn accepted_at(self) -> UnixMs {
+        UnixMs(u64::try_from(self.0 >> 80).unwrap_or(u64::MAX))
+    }
+
+    /// Reads `evt_…`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix("evt_").and_then(read_ulid).map(Self)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("evt_")?;
+        write_base32(f, self.0, 26)
+    }
+}
+
+/// An endpoint's id, `ep_` and a ULID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId(pub u128);
+
+impl EndpointId {
+    /// A new id of the time `now`.
+    pub fn new(now: UnixMs, random: u128) -> Self {
+        Self(ulid(now, random))
+    }
+
+    /// Reads `ep_…`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix("ep_").and_then(read_ulid).map(Self)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ep_")?;
+        write_base32(f, self.0, 26)
+    }
+}
+
+/// The short number that stands for an endpoint in keys. Never given twice in one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The slot as an index into a table of endpoints.
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+/// A delivery: one event to one endpoint. The pair is the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeliveryId {
+    /// What is delivered.
+    pub event: EventId,
+    /// To whom.
+    pub slot: Slot,
+}
+
+impl DeliveryId {
+    /// Reads `dlv_` and 32 digits: 160 bits, the event's 128 and the slot's 32.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("dlv_")?.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let (high, low) = digits.split_at(16);
+        let half = |part: &[u8]| {
+            part.iter()
+                .try_fold(0u128, |acc, &b| Some((acc << 5) | digit(b)?))
+        };
+        let (high, low) = (half(high)?, half(low)?);
+        let slot = u32::try_from(low & 0xFFFF_FFFF).ok()?;
+        Some(Self {
+            event: EventId((high << 48) | (low >> 32)),
+            slot: Slot(slot),
+        })
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dlv_")?;
+        write_base32(f, self.event.0 >> 48, 16)?;
+        let low = ((self.event.0 & 0xFFFF_FFFF_FFFF) << 32) | u128::from(self.slot.0);
+        write_base32(f, low, 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_id_reads_back_from_its_text(event: u128, slot: u32) {
+            let id = DeliveryId { event: EventId(event), slot: Slot(slot) };
+            prop_assert_eq!(DeliveryId::parse(&id.to_string()), Some(id));
+            prop_assert_eq!(EventId::parse(&id.event.to_string()), Some(id.event));
+            let endpoint = EndpointId(event);
+            prop_assert_eq!(EndpointId::parse(&endpoint.to_string()), Some(endpoint));
+        }
+    }
+
+    #[test]
+    fn an_id_follows_the_last_one_even_when_the_clock_goes_back() {
+        let last = EventId::first_of(UnixMs(1_000));
+        let back = EventId::following(last, UnixMs(10), 7);
+        assert!(back > last);
+        assert_eq!(
+            EventId::following(last, UnixMs(2_000), 7).accepted_at(),
+            UnixMs(2_000)
+        );
+    }
+
+    #[test]
+    fn a_malformed_id_is_none() {
+        for text in [
+            "",
+            "evt_",
+            "evt_8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "ep_01",
+            "evt_01ARZ3NDEKTSV4RRFFQ69G5FAU!",
+        ] {
+            assert_eq!(EventId::parse(text), None, "{text}");
+        }
+        assert_eq!(
+            DeliveryId::parse("dlv_IIIIIIIIIIIIIIIIIIIIIIIIIIIIIIII"),
+            None
+        );
+    }
+}

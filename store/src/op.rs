@@ -1,0 +1,233 @@
+//! What a batch may ask of the store, and what it answers.
+//!
+//! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused leaves the others be.
+
+use crate::delivery::{Attempt, Delivery, Trigger};
+use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint};
+use crate::event::{Event, NewEvent};
+use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use std::sync::Arc;
+use stormhook_verifier::Secret;
+
+/// One operation.
+#[derive(Debug)]
+pub enum Op {
+    /// Take an event and open a delivery to each endpoint that subscribed. Answers [`Done::Accepted`] or [`Done::Replayed`].
+    Accept(NewEvent),
+    /// Record a finished attempt. Answers [`Done::Settled`].
+    Settle(Box<Settle>),
+    /// Answers [`Done::Endpoint`].
+    CreateEndpoint(Box<NewEndpoint>),
+    /// Answers [`Done::Endpoint`].
+    UpdateEndpoint {
+        /// Which one.
+        id: EndpointId,
+        /// What changes.
+        change: Box<EndpointChange>,
+    },
+    /// Ends its open deliveries as `endpoint_deleted`. Answers [`Done::Endpoint`].
+    DeleteEndpoint {
+        /// Which one.
+        id: EndpointId,
+    },
+    /// Answers [`Done::Endpoint`].
+    RotateSecret {
+        /// Which one.
+        id: EndpointId,
+        /// The secret that signs first from now on.
+        secret: Secret,
+        /// How long the others go on signing, in milliseconds; 0 ends them.
+        overlap_ms: u64,
+    },
+    /// An extra attempt of an open delivery, or a new round of an ended one. Answers [`Done::Delivery`].
+    /// The caller sees to it that no attempt of the pair is on the wire.
+    Retry(DeliveryId),
+    /// End an open delivery. Answers [`Done::Delivery`]. As for `Retry`, none may be on the wire.
+    Cancel(DeliveryId),
+    /// A new round, or the first one where there was no delivery. Answers [`Done::Delivery`].
+    Replay {
+        /// What to send again.
+        event: EventId,
+        /// To whom.
+        endpoint: EndpointId,
+    },
+    /// New rounds, as [`Recover`] says. Answers [`Done::Recovering`].
+    Recover(Recover),
+    /// Write out some of what was ended or is to be recovered in bulk. Answers [`Done::WorkedOff`].
+    WorkOff,
+    /// End rows that an endpoint's mark covers. Answers [`Done::WorkedOff`].
+    EndCovered {
+        /// Whose.
+        slot: Slot,
+        /// Which, at most 1,000.
+        events: Vec<EventId>,
+    },
+    /// Move histograms and per-endpoint windows from memory into the file. Answers [`Done::Nothing`].
+    FlushStats,
+    /// Drop what is past its retention: a bounded step of it. Answers [`Done::Swept`].
+    Sweep(Horizon),
+    /// Commit nothing, to see whether commits succeed.
+    Probe,
+}
+
+/// A finished attempt and what follows from it.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Whose attempt it was.
+    pub delivery: DeliveryId,
+    /// The attempt. Its number and round are given by the store.
+    pub attempt: Attempt,
+    /// The request alone, in microseconds.
+    pub duration_us: u64,
+    /// When it ended.
+    pub ended_at: UnixMs,
+    /// What follows.
+    pub verdict: Verdict,
+    /// Switch its endpoint off.
+    pub disable: Option<Disable>,
+}
+
+/// What follows from a finished attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It succeeded.
+    Success,
+    /// It failed; the schedule's next attempt is at this time.
+    RetryAt(UnixMs),
+    /// It failed and was the last of its schedule.
+    GiveUp,
+    /// The partner wants no more: 410.
+    Gone,
+    /// The daemon stopped meanwhile: due again at once, counted nowhere.
+    Interrupted,
+}
+
+/// Switching an endpoint off, and the event that says so.
+#[derive(Debug, Clone)]
+pub struct Disable {
+    /// Shown as `disabledReason`.
+    pub reason: String,
+    /// Goes to the organization's endpoints that name its type.
+    pub notice: NewEvent,
+}
+
+/// What to send again to one endpoint.
+#[derive(Debug, Clone)]
+pub struct Recover {
+    /// To whom.
+    pub endpoint: EndpointId,
+    /// Accepted at or after this.
+    pub since: UnixMs,
+    /// Accepted before this.
+    pub until: UnixMs,
+    /// Also events that it was subscribed to but inactive for.
+    pub missed: bool,
+    /// How many that is, counted by a reader before.
+    pub count: u64,
+}
+
+/// Up to when things are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Horizon {
+    /// Event data accepted before this.
+    pub events_before: UnixMs,
+    /// Ended deliveries accepted before this.
+    pub attempts_before: UnixMs,
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub enum Done {
+    /// Stored.
+    Accepted(Arc<Event>),
+    /// Was stored before, under the same key.
+    Replayed(Arc<Event>),
+    /// Recorded.
+    Settled {
+        /// The delivery as it is now.
+        delivery: Box<Delivery>,
+    },
+    /// The endpoint as it is now.
+    Endpoint(Arc<Endpoint>),
+    /// The delivery as it is now.
+    Delivery(Box<Delivery>),
+    /// Under way.
+    Recovering {
+        /// How many rounds it makes.
+        count: u64,
+    },
+    /// Some of it done.
+    WorkedOff {
+        /// Whether more is left.
+        more: bool,
+    },
+    /// Some of it swept.
+    Swept {
+        /// Whether more is left at this horizon.
+        more: bool,
+    },
+    /// Nothing to say.
+    Nothing,
+    /// Nothing of this operation was done.
+    Refused(Refusal),
+}
+
+/// Why an operation was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No such endpoint, event or delivery.
+    #[error("there is no such thing")]
+    NotFound,
+    /// The key is another event's.
+    #[error("the idempotency key belongs to another event")]
+    IdempotencyConflict,
+    /// Too many deliveries wait.
+    #[error("too many deliveries are waiting")]
+    Full,
+    /// The organization has as many endpoints as it may.
+    #[error("the organization has as many endpoints as it may have")]
+    TooManyEndpoints,
+    /// The endpoint is switched off.
+    #[error("the endpoint is inactive")]
+    EndpointInactive,
+    /// The delivery ended already.
+    #[error("the delivery has ended")]
+    DeliveryEnded,
+    /// The event's data is past its retention.
+    #[error("the event's data is past its retention")]
+    DataGone,
+}
+
+/// What changed for whoever keeps the queues in memory. Applied in commit order, after the commit.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A delivery waits, or waits differently: replaces what was known of it.
+    Waiting(Waiting),
+    /// A delivery ended.
+    Ended(DeliveryId),
+    /// An endpoint is new or changed.
+    Endpoint(Arc<Endpoint>),
+    /// Everything that waits for it up to its mark ended at once.
+    EndedUpTo(Slot),
+}
+
+/// One open delivery, as much of it as queues need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// The pair.
+    pub id: DeliveryId,
+    /// When it is due.
+    pub due: UnixMs,
+    /// Its place among its endpoint's.
+    pub sequence: u64,
+    /// The commit in which its round was opened.
+    pub opened: u64,
+    /// Whether an attempt of this round failed already.
+    pub retrying: bool,
+    /// Whether it never had an attempt at all.
+    pub fresh: bool,
+    /// Whether its round is a later one: in a FIFO queue it holds nobody up.
+    pub later_round: bool,
+    /// What the next attempt's trigger is.
+    pub trigger: Trigger,
+}

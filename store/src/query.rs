@@ -1,0 +1,106 @@
+//! What readers ask of the store, and the shape of a page of answers.
+//!
+//! A query does a bounded amount of work: a page that has looked at its limit of rows returns what it has and where to go on.
+
+use crate::delivery::{Delivery, Status};
+use crate::event::Event;
+use crate::ids::{EndpointId, EventId, Slot, UnixMs};
+use std::sync::Arc;
+
+/// How many rows one page looks at, at most.
+pub const ROWS_PER_PAGE: usize = 10_000;
+
+/// Where a page ended: the next one holds what comes strictly after it, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last event looked at; in a list of one endpoint's deliveries, the last sequence number.
+    pub at: u128,
+    /// The last endpoint looked at under that event.
+    pub slot: Slot,
+}
+
+impl Cursor {
+    /// Its text form, opaque to callers.
+    pub fn to_text(self) -> String {
+        let id = crate::ids::DeliveryId {
+            event: EventId(self.at),
+            slot: self.slot,
+        };
+        id.to_string().replacen("dlv_", "cur_", 1)
+    }
+
+    /// Reads what [`Cursor::to_text`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.strip_prefix("cur_")?;
+        let id = crate::ids::DeliveryId::parse(&format!("dlv_{digits}"))?;
+        Some(Self {
+            at: id.event.0,
+            slot: id.slot,
+        })
+    }
+}
+
+/// One page.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// What was found, newest first.
+    pub items: Vec<T>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+/// Which events. What is `None` doesn't matter.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Whose.
+    pub organization: Option<String>,
+    /// Of which type, exactly.
+    pub event_type: Option<String>,
+    /// Under which key.
+    pub idempotency_key: Option<String>,
+    /// Accepted at or after this.
+    pub since: Option<UnixMs>,
+    /// Accepted before this.
+    pub until: Option<UnixMs>,
+}
+
+/// Which deliveries. What is `None` doesn't matter.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// To whom.
+    pub endpoint: Option<EndpointId>,
+    /// Where it stands.
+    pub status: Option<Status>,
+    /// Of which event type, exactly.
+    pub event_type: Option<String>,
+    /// Of which event.
+    pub event: Option<EventId>,
+    /// Accepted at or after this.
+    pub since: Option<UnixMs>,
+    /// Accepted before this.
+    pub until: Option<UnixMs>,
+}
+
+/// A delivery with what its event and endpoint say of it.
+#[derive(Clone, Debug)]
+pub struct DeliveryView {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Its endpoint's id.
+    pub endpoint: EndpointId,
+    /// Its event. Its `data` may be gone.
+    pub event: Arc<Event>,
+}
+
+/// What `check` found.
+#[derive(Clone, Debug, Default)]
+pub struct CheckReport {
+    /// Rows looked at.
+    pub rows: u64,
+    /// Events found.
+    pub events: u64,
+    /// Deliveries found.
+    pub deliveries: u64,
+    /// Every damage, named.
+    pub damage: Vec<String>,
+}
