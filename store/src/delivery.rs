@@ -210,7 +210,9 @@ pub struct Delivery {
     pub next_attempt_at: Option<UnixMs>,
     /// When it is due: the schedule's time, or earlier by an operator's retry. `None` when ended.
     pub due: Option<UnixMs>,
-    /// The commit in which the current round was opened.
+    /// Whether the next attempt is an operator's extra one: if it fails, the schedule stays as it was.
+    pub extra: bool,
+    /// The stamp of the current round: stamps count the rounds opened in this file.
     pub opened: u64,
     /// When it was created.
     pub created_at: UnixMs,

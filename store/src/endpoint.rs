@@ -12,6 +12,9 @@ use stormhook_verifier::Secret;
 /// How many secrets of one endpoint may be live at once.
 pub const LIVE_SECRETS: usize = 4;
 
+/// How many marks of things ended at once an endpoint keeps; a further one widens the last.
+pub const ENDED_MARKS: usize = 16;
+
 /// The prefix of event types that only the daemon itself emits.
 pub const OWN_TYPE_PREFIX: &str = "stormhook.";
 
@@ -100,11 +103,11 @@ impl Ordering {
     }
 }
 
-/// Everything up to a commit ended at once: open deliveries whose round opened at or before it read as `FAILED`.
+/// Everything up to a stamp ended at once: open deliveries whose round was opened at or before it read as `FAILED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedUpTo {
-    /// The last commit that it covers.
-    pub commit: u64,
+    /// The last stamp that it covers.
+    pub stamp: u64,
     /// Why.
     pub reason: Reason,
     /// When.
@@ -163,8 +166,8 @@ pub struct Endpoint {
     pub updated_at: UnixMs,
     /// When it was deleted: what is left is a mark for readers of its deliveries.
     pub deleted_at: Option<UnixMs>,
-    /// What was ended at once and may still be worked off.
-    pub ended: Option<EndedUpTo>,
+    /// What was ended at once and may still be worked off, oldest first; at most [`ENDED_MARKS`].
+    pub ended: Vec<EndedUpTo>,
 }
 
 impl Endpoint {
@@ -178,6 +181,11 @@ impl Endpoint {
         self.secrets
             .iter()
             .filter(move |live| live.until.is_none_or(|until| now < until))
+    }
+
+    /// The mark that ended a round with this stamp, if any.
+    pub fn mark_over(&self, opened: u64) -> Option<&EndedUpTo> {
+        self.ended.iter().find(|mark| opened <= mark.stamp)
     }
 
     /// Whether it takes new deliveries and attempts.

@@ -3,17 +3,33 @@
 //! This crate is the only one that names redb or bincode. It never decides *whether* to retry, never asks what time it
 //! is, and knows nothing of HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
 
+mod batch;
+mod check;
 pub mod delivery;
 pub mod endpoint;
+pub mod error;
 pub mod event;
 pub mod ids;
+mod journal;
+mod memory;
 pub mod op;
+mod pack;
 pub mod query;
+pub mod reader;
 mod record;
+mod rows;
 pub mod stats;
+mod store;
+mod tables;
 
+pub use batch::ROWS_PER_STEP;
 pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
+pub use error::StoreError;
 pub use event::{Event, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-pub use op::{Change, Done, Op, Refusal, Settle, Verdict, Waiting};
+pub use memory::Options;
+pub use op::{Change, Disable, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting};
+pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
+pub use reader::{FileBytes, Reader, StatsOf};
+pub use store::{Applied, Store};

@@ -168,6 +168,8 @@ pub enum Done {
     },
     /// Nothing to say.
     Nothing,
+    /// Nothing of this operation was done: a row that it needs is damaged, as the text says.
+    Damaged(String),
     /// Nothing of this operation was done.
     Refused(Refusal),
 }
@@ -220,7 +222,7 @@ pub struct Waiting {
     pub due: UnixMs,
     /// Its place among its endpoint's.
     pub sequence: u64,
-    /// The commit in which its round was opened.
+    /// The stamp of its round.
     pub opened: u64,
     /// Whether an attempt of this round failed already.
     pub retrying: bool,

@@ -1,5 +1,149 @@
-//! Record bytes: bincode behind this one module (ADR 0005), a version byte in front and a checksum where the
-//! content can't be derived again.
+//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), a version byte in front, and a checksum over
+//! table, key and content where the content can't be derived again.
+//!
+//! redb does not verify pages when it reads them, so a flipped bit is found here or nowhere.
+
+use crate::error::StoreError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version that every record starts with.
+pub(crate) const VERSION: u8 = 1;
+/// Nothing that is decoded asks for more memory than this: the largest record is one event of the largest size allowed.
+const DECODE_LIMIT_BYTES: usize = 64 << 20;
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<DECODE_LIMIT_BYTES>()
+}
+
+/// The content alone, as bincode writes it.
+pub(crate) fn content<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), StoreError> {
+    bincode::serde::encode_into_std_write(value, out, config())
+        .map(|_| ())
+        .map_err(|e| StoreError::damaged("a record to be written", e.to_string()))
+}
+
+/// Reads the first value of `bytes` and says how many bytes it took.
+pub(crate) fn read_next<T: DeserializeOwned>(
+    table: &str,
+    bytes: &[u8],
+) -> Result<(T, usize), StoreError> {
+    bincode::serde::decode_from_slice(bytes, config())
+        .map_err(|e| StoreError::damaged(format!("a row of {table}"), e.to_string()))
+}
+
+/// Reads content alone; every byte must belong to it.
+pub(crate) fn read_content<T: DeserializeOwned>(
+    table: &str,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    let (value, used) = read_next(table, bytes)?;
+    if used == bytes.len() {
+        Ok(value)
+    } else {
+        Err(StoreError::damaged(
+            format!("a row of {table}"),
+            "bytes are left over",
+        ))
+    }
+}
+
+fn check_version(table: &str, found: u8) -> Result<(), StoreError> {
+    match found {
+        VERSION => Ok(()),
+        0 => Err(StoreError::damaged(
+            format!("a row of {table}"),
+            "its version is 0",
+        )),
+        newer => Err(StoreError::Newer {
+            what: format!("a row of {table}"),
+            found: u32::from(newer),
+            known: u32::from(VERSION),
+        }),
+    }
+}
+
+/// Version and content: for what can be derived again.
+pub(crate) fn plain<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    let mut out = vec![VERSION];
+    content(&mut out, value)?;
+    Ok(out)
+}
+
+/// Reads what [`plain`] wrote.
+pub(crate) fn read_plain<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T, StoreError> {
+    let (version, rest) = bytes
+        .split_first()
+        .ok_or_else(|| StoreError::damaged(format!("a row of {table}"), "it is empty"))?;
+    check_version(table, *version)?;
+    read_content(table, rest)
+}
+
+fn checksum(table: &str, key: &[u8], rest: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(table.as_bytes());
+    hasher.update(key);
+    hasher.update(rest);
+    hasher.finalize().to_be_bytes()
+}
+
+/// Version, checksum and content that `fill` writes.
+pub(crate) fn checked_with(
+    table: &str,
+    key: &[u8],
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), StoreError>,
+) -> Result<Vec<u8>, StoreError> {
+    let mut out = vec![VERSION, 0, 0, 0, 0];
+    fill(&mut out)?;
+    let sum = checksum(table, key, out.get(5..).unwrap_or_default());
+    if let Some(place) = out.get_mut(1..5) {
+        place.copy_from_slice(&sum);
+    }
+    Ok(out)
+}
+
+/// Version, checksum and content: for what can't be derived again.
+pub(crate) fn checked<T: Serialize>(
+    table: &str,
+    key: &[u8],
+    value: &T,
+) -> Result<Vec<u8>, StoreError> {
+    checked_with(table, key, |out| content(out, value))
+}
+
+/// The content of a checked record, its checksum proved right.
+pub(crate) fn checked_content<'a>(
+    table: &str,
+    key: &[u8],
+    bytes: &'a [u8],
+) -> Result<&'a [u8], StoreError> {
+    let what = || format!("row {} of {table}", hex(key));
+    let (version, rest) = bytes
+        .split_first()
+        .ok_or_else(|| StoreError::damaged(what(), "it is empty"))?;
+    check_version(table, *version)?;
+    let (sum, content) = rest
+        .split_at_checked(4)
+        .ok_or_else(|| StoreError::damaged(what(), "it is cut short"))?;
+    if sum == checksum(table, key, content) {
+        Ok(content)
+    } else {
+        Err(StoreError::damaged(what(), "its checksum is wrong"))
+    }
+}
+
+/// Reads what [`checked`] wrote.
+pub(crate) fn read_checked<T: DeserializeOwned>(
+    table: &str,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    read_content(table, checked_content(table, key, bytes)?)
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|b| format!("{b:02x}")).collect()
+}
 
 /// bincode writes `Vec<u8>` element by element; this writes it as one run of bytes.
 pub(crate) mod opt_bytes {

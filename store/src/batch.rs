@@ -1,0 +1,371 @@
+//! One batch: operations are decided one after the other against what the file holds and what the batch has staged so far,
+//! and everything is written in one transaction.
+//!
+//! Nothing in shared memory changes here. What changed is handed back as [`Staged`], to be merged when the commit is durable;
+//! so a commit that fails leaves memory as it was.
+
+mod accept;
+mod endpoints;
+mod fold;
+mod rounds;
+mod settle;
+mod sweep;
+
+use crate::delivery::{Delivery, Reason, Status};
+use crate::endpoint::{Endpoint, EndpointState};
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::journal::{Fingerprint, Generation, JournalRow};
+use crate::memory::{Memory, Options, Shared};
+use crate::op::{Change, Done, Op, Refusal};
+use crate::pack::{self, Pack};
+use crate::record;
+use crate::rows::{self, Meta};
+use crate::stats::{Counters, Level, Window};
+use crate::tables::{self, Tables};
+use redb::ReadableTable;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// How many rows one step of work in bulk writes.
+pub const ROWS_PER_STEP: usize = 1_000;
+
+/// What a batch changes in memory once it is durable.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) meta: Meta,
+    pub(crate) journal: JournalRow,
+    pub(crate) endpoints: HashMap<Slot, Arc<Endpoint>>,
+    pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
+    pub(crate) windows_flushed: bool,
+    pub(crate) packs: Vec<(EventId, Arc<Pack>)>,
+    pub(crate) packs_changed: Vec<EventId>,
+    pub(crate) folded: Option<Arc<Generation>>,
+    pub(crate) generations_dropped: Vec<u64>,
+    pub(crate) open: u64,
+    pub(crate) jobs: u64,
+    pub(crate) done: Vec<Done>,
+    pub(crate) changes: Vec<Change>,
+}
+
+impl Staged {
+    /// Makes memory what the file is now.
+    pub(crate) fn merge(self, shared: &Shared) -> (u64, Vec<Done>, Vec<Change>) {
+        {
+            let mut packs = shared.packs();
+            for first in self.packs_changed {
+                packs.remove(first);
+            }
+            for (first, pack) in self.packs {
+                packs.insert(first, pack);
+            }
+        }
+        let memory = &mut *shared.memory_mut();
+        memory.meta = self.meta;
+        memory.open = self.open;
+        memory.jobs = self.jobs;
+        if let Some(generation) = self.folded {
+            memory.tail = crate::journal::Tail::default();
+            memory.generations.push(generation);
+        }
+        if !self.generations_dropped.is_empty() {
+            memory
+                .generations
+                .retain(|g| !self.generations_dropped.contains(&g.number));
+        }
+        memory.add_journal(self.journal);
+        for endpoint in self.endpoints.into_values() {
+            memory.set_endpoint(endpoint);
+        }
+        if self.windows_flushed {
+            memory.windows.clear();
+        }
+        for (key, window) in self.windows {
+            memory.windows.entry(key).or_default().merge(&window);
+        }
+        (self.meta.commit, self.done, self.changes)
+    }
+}
+
+/// See the module.
+pub(crate) struct Batch<'a, 't> {
+    shared: &'a Shared,
+    options: &'a Options,
+    memory: &'a Memory,
+    tables: Tables<'t>,
+    zstd: &'a mut zstd::bulk::Compressor<'static>,
+    now: UnixMs,
+    random: u128,
+    meta: Meta,
+    events: Vec<Arc<Event>>,
+    keys: HashMap<Fingerprint, EventId>,
+    created: Vec<(Slot, u64, EventId)>,
+    states: HashMap<Slot, EndpointState>,
+    counters: BTreeMap<(Level, UnixMs), Counters>,
+    endpoints: HashMap<Slot, Arc<Endpoint>>,
+    windows: HashMap<(UnixMs, Slot), Window>,
+    windows_flushed: bool,
+    packs_changed: Vec<EventId>,
+    generations_dropped: Vec<u64>,
+    open: u64,
+    jobs: u64,
+    changes: Vec<Change>,
+}
+
+impl<'a, 't> Batch<'a, 't> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        options: &'a Options,
+        memory: &'a Memory,
+        tables: Tables<'t>,
+        zstd: &'a mut zstd::bulk::Compressor<'static>,
+        (now, random): (UnixMs, u128),
+    ) -> Self {
+        Self {
+            shared,
+            options,
+            memory,
+            tables,
+            zstd,
+            // The store's time never goes back, whatever the clock does.
+            now: now.max(memory.meta.last_event.accepted_at()),
+            random,
+            meta: Meta {
+                commit: memory.meta.commit + 1,
+                ..memory.meta
+            },
+            events: Vec::new(),
+            keys: HashMap::new(),
+            created: Vec::new(),
+            states: HashMap::new(),
+            counters: BTreeMap::new(),
+            endpoints: HashMap::new(),
+            windows: HashMap::new(),
+            windows_flushed: false,
+            packs_changed: Vec::new(),
+            generations_dropped: Vec::new(),
+            open: memory.open,
+            jobs: memory.jobs,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Decides one operation. A damaged row refuses this operation, not the batch.
+    pub(crate) fn run(&mut self, op: Op) -> Result<Done, StoreError> {
+        let done = match op {
+            Op::Accept(new) => self.accept(new),
+            Op::Settle(settle) => self.settle(*settle),
+            Op::CreateEndpoint(new) => self.create_endpoint(*new),
+            Op::UpdateEndpoint { id, change } => self.update_endpoint(id, *change),
+            Op::DeleteEndpoint { id } => self.delete_endpoint(id),
+            Op::RotateSecret {
+                id,
+                secret,
+                overlap_ms,
+            } => self.rotate_secret(id, secret, overlap_ms),
+            Op::Retry(id) => self.retry(id),
+            Op::Cancel(id) => self.cancel(id),
+            Op::Replay { event, endpoint } => self.replay(event, endpoint),
+            Op::Recover(recover) => self.recover(&recover),
+            Op::WorkOff => self.work_off(),
+            Op::EndCovered { slot, events } => self.end_covered(slot, &events),
+            Op::FlushStats => self.flush_stats(),
+            Op::Sweep(horizon) => self.sweep(horizon),
+            Op::Probe => Ok(Done::Nothing),
+        };
+        match done {
+            Err(e @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+                Ok(Done::Damaged(e.to_string()))
+            }
+            other => other,
+        }
+    }
+
+    /// Writes what was staged; after this only the commit itself is missing.
+    pub(crate) fn finish(mut self, done: Vec<Done>) -> Result<Staged, StoreError> {
+        let folded = self.fold_if_wanted()?;
+        let mut packs = Vec::new();
+        for pack in pack::split(std::mem::take(&mut self.events)) {
+            let Some(first) = pack.events.first().map(|e| e.id) else {
+                continue;
+            };
+            let row = pack.encode(first, self.zstd)?;
+            self.tables
+                .packs
+                .insert(&tables::event_key(first), row.as_slice())?;
+            packs.push((first, Arc::new(pack)));
+        }
+        for endpoint in self.endpoints.values() {
+            let row = rows::write_endpoint(endpoint)?;
+            self.tables
+                .endpoints
+                .insert(&tables::slot_key(endpoint.slot), row.as_slice())?;
+        }
+        let journal = JournalRow {
+            created: self.created,
+            keys: self.keys.into_iter().collect(),
+            states: self.states.into_iter().collect(),
+            counters: self
+                .counters
+                .into_iter()
+                .map(|((level, start), counters)| (level, start, counters))
+                .collect(),
+        };
+        let row = record::plain(&journal)?;
+        self.tables
+            .journal
+            .insert(&tables::count_key(self.meta.commit), row.as_slice())?;
+        let row = record::checked("meta", &[0], &self.meta)?;
+        self.tables.meta.insert(&[0], row.as_slice())?;
+        Ok(Staged {
+            meta: self.meta,
+            journal,
+            endpoints: self.endpoints,
+            windows: self.windows,
+            windows_flushed: self.windows_flushed,
+            packs,
+            packs_changed: self.packs_changed,
+            folded,
+            generations_dropped: self.generations_dropped,
+            open: self.open,
+            jobs: self.jobs,
+            done,
+            changes: self.changes,
+        })
+    }
+
+    fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
+        self.endpoints
+            .get(&slot)
+            .or_else(|| self.memory.endpoint(slot))
+            .cloned()
+    }
+
+    fn state(&self, slot: Slot) -> EndpointState {
+        self.states
+            .get(&slot)
+            .copied()
+            .unwrap_or_else(|| self.memory.state(slot))
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
+        match self.events.binary_search_by_key(&id, |e| e.id) {
+            Ok(at) => Ok(self.events.get(at).cloned()),
+            Err(_) => self.shared.event(&self.tables.packs, id),
+        }
+    }
+
+    /// The delivery as its row is.
+    fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        let key = tables::delivery_key(id);
+        self.tables
+            .deliveries
+            .get(&key)?
+            .map(|row| rows::read_delivery(&key, row.value()))
+            .transpose()
+    }
+
+    /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
+    /// `before` is the row that it replaces.
+    fn put_delivery(&mut self, before: Option<&Delivery>, d: &Delivery) -> Result<(), StoreError> {
+        debug_assert!(before.is_none_or(|b| b.status == d.status || b.status.may_become(d.status)));
+        if let Some(due) = before.and_then(|b| b.due) {
+            self.tables.due.remove(&tables::timed_key(due, d.id))?;
+            self.open = self.open.saturating_sub(1);
+        }
+        if let Some(b) = before.filter(|b| ended_badly(b.status)) {
+            self.tables
+                .bad
+                .remove(&tables::timed_key(b.updated_at, b.id))?;
+        }
+        if ended_badly(d.status) {
+            let key = tables::timed_key(d.updated_at, d.id);
+            self.tables.bad.insert(&key, [record::VERSION].as_slice())?;
+        }
+        if let Some(waiting) = rows::waiting(d) {
+            let key = tables::timed_key(waiting.due, d.id);
+            let row = rows::write_due(&waiting)?;
+            self.tables.due.insert(&key, row.as_slice())?;
+            self.open += 1;
+            self.changes.push(Change::Waiting(waiting));
+        } else if before.is_some_and(|b| b.due.is_some()) {
+            self.changes.push(Change::Ended(d.id));
+        }
+        let key = tables::delivery_key(d.id);
+        let row = rows::write_delivery(d)?;
+        self.tables.deliveries.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    /// Counts in the windows of all endpoints that hold now: exact, since they commit with the work.
+    fn count(&mut self, add: impl Fn(&mut Counters)) -> Result<(), StoreError> {
+        for level in Level::ALL {
+            let key = (level, level.start_of(self.now));
+            if !self.counters.contains_key(&key) {
+                let before = self.counters_before(key)?;
+                self.counters.insert(key, before);
+            }
+            if let Some(counters) = self.counters.get_mut(&key) {
+                add(counters);
+            }
+        }
+        Ok(())
+    }
+
+    fn counters_before(&self, key: (Level, UnixMs)) -> Result<Counters, StoreError> {
+        if let Some(counters) = self.memory.tail.counters.get(&key) {
+            return Ok(*counters);
+        }
+        match self
+            .tables
+            .counters
+            .get(&tables::counters_key(key.0, key.1))?
+        {
+            Some(row) => record::read_plain("counters", row.value()),
+            None => Ok(Counters::default()),
+        }
+    }
+
+    fn next_random(&mut self) -> u128 {
+        // Knuth's MMIX multiplier in both halves: ids need to differ, not to be secret.
+        self.random = self
+            .random
+            .wrapping_mul(0x5851_F42D_4C95_7F2D_1405_7B7E_F767_814F)
+            .wrapping_add(0x14057B7EF767814F);
+        self.random
+    }
+
+    fn next_stamp(&mut self) -> u64 {
+        self.meta.last_stamp += 1;
+        self.meta.last_stamp
+    }
+}
+
+fn ended_badly(status: Status) -> bool {
+    matches!(status, Status::Abandoned | Status::Failed)
+}
+
+/// The delivery as readers see it: ended, where its endpoint's mark covers it.
+pub(crate) fn as_read(mut d: Delivery, endpoint: Option<&Endpoint>) -> Delivery {
+    if d.status.is_open()
+        && let Some(mark) = endpoint.and_then(|e| e.mark_over(d.opened))
+    {
+        end(&mut d, Status::Failed, Some(mark.reason), mark.at);
+    }
+    d
+}
+
+/// Ends a delivery.
+fn end(d: &mut Delivery, status: Status, reason: Option<Reason>, at: UnixMs) {
+    d.status = status;
+    d.reason = reason;
+    d.next_attempt_at = None;
+    d.due = None;
+    d.extra = false;
+    d.updated_at = at;
+}
+
+fn refused(refusal: Refusal) -> Result<Done, StoreError> {
+    Ok(Done::Refused(refusal))
+}

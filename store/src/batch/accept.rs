@@ -1,0 +1,143 @@
+//! Taking events: idempotency, fan-out, ids and sequence numbers.
+
+use super::{Batch, refused};
+use crate::delivery::{Delivery, Status, Trigger};
+use crate::error::StoreError;
+use crate::event::{Event, NewEvent};
+use crate::ids::{DeliveryId, EventId, Slot};
+use crate::journal::Fingerprint;
+use crate::op::{Done, Refusal};
+use crate::reader::keys;
+use std::sync::Arc;
+
+impl Batch<'_, '_> {
+    pub(super) fn accept(&mut self, new: NewEvent) -> Result<Done, StoreError> {
+        let fingerprint = new
+            .idempotency_key
+            .as_deref()
+            .map(|key| Fingerprint::of(&new.organization, key));
+        if let Some(fingerprint) = fingerprint
+            && let Some(event) = self.known_under(fingerprint)?
+        {
+            return if event.is_same_as(&new) {
+                self.count(|c| c.replays += 1)?;
+                Ok(Done::Replayed(event))
+            } else {
+                self.count(|c| c.conflicts += 1)?;
+                refused(Refusal::IdempotencyConflict)
+            };
+        }
+        let targets = self.subscribers(&new);
+        let fan_out = u64::try_from(targets.len()).unwrap_or(u64::MAX);
+        if self.open.saturating_add(fan_out) > self.options.pending_limit {
+            return refused(Refusal::Full);
+        }
+        let event = self.store_event(new, &targets)?;
+        if let Some(fingerprint) = fingerprint {
+            self.keys.insert(fingerprint, event.id);
+        }
+        Ok(Done::Accepted(event))
+    }
+
+    /// The event under a key that has not expired.
+    fn known_under(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Event>>, StoreError> {
+        let known = match self.keys.get(&fingerprint) {
+            Some(id) => Some(*id),
+            None => keys::find(
+                &self.tables.keys,
+                self.memory,
+                fingerprint,
+                self.now,
+                self.options.idempotency_ttl_ms,
+            )?,
+        };
+        match known {
+            Some(id) => self.event(id),
+            None => Ok(None),
+        }
+    }
+
+    fn subscribers(&self, new: &NewEvent) -> Vec<Slot> {
+        let subscribed = |slot: &Slot| {
+            self.endpoint(*slot).is_some_and(|e| {
+                e.organization == new.organization
+                    && e.receives()
+                    && e.subscribes_to(&new.event_type)
+            })
+        };
+        let known = self.memory.by_organization.get(&new.organization);
+        let mut slots: Vec<Slot> = known
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(subscribed)
+            .collect();
+        if !self.endpoints.is_empty() {
+            let fresh = |slot: &&Slot| self.memory.endpoint(**slot).is_none();
+            let mut made: Vec<Slot> = self
+                .endpoints
+                .keys()
+                .filter(fresh)
+                .copied()
+                .filter(subscribed)
+                .collect();
+            made.sort_unstable();
+            slots.extend(made);
+        }
+        slots
+    }
+
+    fn store_event(&mut self, new: NewEvent, targets: &[Slot]) -> Result<Arc<Event>, StoreError> {
+        let random = self.next_random();
+        let id = EventId::following(self.meta.last_event, self.now, random);
+        self.meta.last_event = id;
+        let event = Arc::new(Event {
+            id,
+            organization: new.organization,
+            event_type: new.event_type,
+            timestamp: new.timestamp.unwrap_or(self.now),
+            timestamp_given: new.timestamp.is_some(),
+            idempotency_key: new.idempotency_key,
+            deliveries: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+            data: Some(new.data),
+        });
+        self.events.push(Arc::clone(&event));
+        self.count(|c| c.accepted += 1)?;
+        for slot in targets {
+            self.create_delivery(id, *slot, Trigger::Schedule)?;
+        }
+        Ok(event)
+    }
+
+    /// The first round of a pair, with the next number of its endpoint.
+    pub(super) fn create_delivery(
+        &mut self,
+        event: EventId,
+        slot: Slot,
+        trigger: Trigger,
+    ) -> Result<Delivery, StoreError> {
+        let mut state = self.state(slot);
+        state.last_sequence += 1;
+        self.states.insert(slot, state);
+        self.created.push((slot, state.last_sequence, event));
+        let delivery = Delivery {
+            id: DeliveryId { event, slot },
+            sequence: state.last_sequence,
+            status: Status::Pending,
+            reason: None,
+            round: 1,
+            attempts_finished: 0,
+            next_trigger: trigger,
+            next_attempt_at: Some(self.now),
+            due: Some(self.now),
+            extra: false,
+            opened: self.next_stamp(),
+            created_at: self.now,
+            updated_at: self.now,
+            attempts_total: 0,
+            attempts: Vec::new(),
+        };
+        self.put_delivery(None, &delivery)?;
+        Ok(delivery)
+    }
+}

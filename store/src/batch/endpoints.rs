@@ -1,0 +1,199 @@
+//! Endpoints: creation, change, deletion, secrets.
+//!
+//! What touches very many deliveries is one mark in the endpoint's row; the rows themselves are written out behind it.
+
+use super::{Batch, refused};
+use crate::delivery::Reason;
+use crate::endpoint::{
+    ENDED_MARKS, EndedUpTo, Endpoint, EndpointChange, LIVE_SECRETS, LiveSecret, NewEndpoint,
+    Revision, holds_from,
+};
+use crate::error::StoreError;
+use crate::ids::{EndpointId, Slot};
+use crate::op::{Change, Done, Refusal};
+use crate::record;
+use crate::tables;
+use std::sync::Arc;
+use stormhook_verifier::Secret;
+
+impl Batch<'_, '_> {
+    pub(super) fn create_endpoint(&mut self, new: NewEndpoint) -> Result<Done, StoreError> {
+        let known = self.memory.by_organization.get(&new.organization);
+        let made = self.endpoints.values().filter(|e| {
+            e.organization == new.organization
+                && e.deleted_at.is_none()
+                && self.memory.endpoint(e.slot).is_none()
+        });
+        let live = known
+            .into_iter()
+            .flatten()
+            .filter(|slot| {
+                self.endpoint(**slot)
+                    .is_some_and(|e| e.deleted_at.is_none())
+            })
+            .count();
+        if live + made.count() >= self.options.endpoints_per_organization {
+            return refused(Refusal::TooManyEndpoints);
+        }
+        let slot = Slot(self.meta.next_slot);
+        self.meta.next_slot += 1;
+        let endpoint = Endpoint {
+            id: new.id,
+            slot,
+            organization: new.organization,
+            url: new.url,
+            event_types: new.event_types,
+            active: new.active,
+            disabled_reason: None,
+            description: new.description,
+            headers: new.headers,
+            rate_limit_per_second: new.rate_limit_per_second,
+            ordering: new.ordering,
+            secrets: vec![LiveSecret {
+                secret: new.secret,
+                until: None,
+            }],
+            created_at: self.now,
+            updated_at: self.now,
+            deleted_at: None,
+            ended: Vec::new(),
+        };
+        self.put_endpoint(endpoint).map(Done::Endpoint)
+    }
+
+    pub(super) fn update_endpoint(
+        &mut self,
+        id: EndpointId,
+        change: EndpointChange,
+    ) -> Result<Done, StoreError> {
+        let Some(endpoint) = self.live_endpoint(id) else {
+            return refused(Refusal::NotFound);
+        };
+        let mut e = (*endpoint).clone();
+        if let Some(url) = change.url {
+            e.url = url;
+        }
+        if let Some(event_types) = change.event_types {
+            e.event_types = event_types;
+        }
+        if let Some(description) = change.description {
+            e.description = description;
+        }
+        if let Some(headers) = change.headers {
+            e.headers = headers;
+        }
+        if let Some(rate) = change.rate_limit_per_second {
+            e.rate_limit_per_second = rate;
+        }
+        if let Some(ordering) = change.ordering {
+            e.ordering = ordering;
+        }
+        if let Some(active) = change.active {
+            e.active = active;
+            if active {
+                e.disabled_reason = None;
+                let mut state = self.state(e.slot);
+                state.failure_count = 0;
+                state.failing_since = None;
+                self.states.insert(e.slot, state);
+            }
+        }
+        let discards = change.discard_held && change.active == Some(true);
+        if discards {
+            self.mark_ended(&mut e, Reason::Discarded);
+        }
+        let slot = e.slot;
+        let changed = self.put_endpoint(e)?;
+        if discards {
+            self.changes.push(Change::EndedUpTo(slot));
+        }
+        Ok(Done::Endpoint(changed))
+    }
+
+    pub(super) fn delete_endpoint(&mut self, id: EndpointId) -> Result<Done, StoreError> {
+        let Some(endpoint) = self.live_endpoint(id) else {
+            return refused(Refusal::NotFound);
+        };
+        let mut e = (*endpoint).clone();
+        e.active = false;
+        e.deleted_at = Some(self.now);
+        // What is left is a mark for readers of its deliveries: nothing secret stays.
+        e.secrets.clear();
+        e.headers.0.clear();
+        self.mark_ended(&mut e, Reason::EndpointDeleted);
+        let slot = e.slot;
+        let changed = self.put_endpoint(e)?;
+        self.changes.push(Change::EndedUpTo(slot));
+        Ok(Done::Endpoint(changed))
+    }
+
+    pub(super) fn rotate_secret(
+        &mut self,
+        id: EndpointId,
+        secret: Secret,
+        overlap_ms: u64,
+    ) -> Result<Done, StoreError> {
+        let Some(endpoint) = self.live_endpoint(id) else {
+            return refused(Refusal::NotFound);
+        };
+        let mut e = (*endpoint).clone();
+        let until = self.now.plus_ms(overlap_ms);
+        let now = self.now;
+        let mut secrets = vec![LiveSecret {
+            secret,
+            until: None,
+        }];
+        if overlap_ms > 0 {
+            secrets.extend(e.live_secrets(now).map(|live| LiveSecret {
+                secret: live.secret.clone(),
+                until: Some(live.until.map_or(until, |earlier| earlier.min(until))),
+            }));
+        }
+        secrets.truncate(LIVE_SECRETS);
+        e.secrets = secrets;
+        self.put_endpoint(e).map(Done::Endpoint)
+    }
+
+    pub(super) fn live_endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
+        let slot = self.memory.by_id.get(&id).copied().or_else(|| {
+            let made = self.endpoints.values().find(|e| e.id == id)?;
+            Some(made.slot)
+        })?;
+        self.endpoint(slot).filter(|e| e.deleted_at.is_none())
+    }
+
+    /// Stages an endpoint's row and, where what it receives changed, a revision from the next event on.
+    pub(super) fn put_endpoint(&mut self, mut e: Endpoint) -> Result<Arc<Endpoint>, StoreError> {
+        e.updated_at = self.now;
+        let before = self.endpoint(e.slot);
+        let same = before.is_some_and(|b| {
+            b.active == e.active && b.event_types == e.event_types && b.deleted_at == e.deleted_at
+        });
+        if !same {
+            let revision = Revision {
+                active: e.active,
+                deleted: e.deleted_at.is_some(),
+                event_types: e.event_types.clone(),
+            };
+            let key = tables::revision_key(e.slot, holds_from(self.meta.last_event));
+            let row = record::plain(&revision)?;
+            self.tables.revisions.insert(&key, row.as_slice())?;
+        }
+        let endpoint = Arc::new(e);
+        self.endpoints.insert(endpoint.slot, Arc::clone(&endpoint));
+        self.changes.push(Change::Endpoint(Arc::clone(&endpoint)));
+        Ok(endpoint)
+    }
+
+    fn mark_ended(&self, e: &mut Endpoint, reason: Reason) {
+        let mark = EndedUpTo {
+            stamp: self.meta.last_stamp,
+            reason,
+            at: self.now,
+        };
+        if e.ended.len() >= ENDED_MARKS {
+            e.ended.pop();
+        }
+        e.ended.push(mark);
+    }
+}

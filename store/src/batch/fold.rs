@@ -1,0 +1,96 @@
+//! Folding the journal into a generation, and stats windows into their rows.
+
+use super::Batch;
+use crate::error::StoreError;
+use crate::journal::{Bloom, Fingerprint, Generation};
+use crate::op::Done;
+use crate::record;
+use crate::stats::{Counters, Level, Window};
+use crate::tables::{self, ALL_ENDPOINTS};
+use redb::ReadableTable;
+use std::sync::Arc;
+
+/// Keys in one row of `keys`: 4 KiB of them.
+pub(crate) const KEYS_PER_BLOCK: usize = 128;
+
+impl Batch<'_, '_> {
+    /// Moves the journal of earlier commits into a generation, where it has grown enough.
+    pub(super) fn fold_if_wanted(&mut self) -> Result<Option<Arc<Generation>>, StoreError> {
+        let tail = &self.memory.tail;
+        if !tail.wants_folding() {
+            return Ok(None);
+        }
+        let number = self.meta.next_generation;
+        self.meta.next_generation += 1;
+        let mut slots: Vec<_> = tail.runs.keys().copied().collect();
+        slots.sort_unstable();
+        for slot in slots {
+            if let Some(run) = tail.runs.get(&slot) {
+                let row = record::plain(run)?;
+                self.tables
+                    .history
+                    .insert(&tables::history_key(number, slot), row.as_slice())?;
+            }
+        }
+        let mut keys: Vec<_> = tail.keys.iter().map(|(k, v)| (*k, *v)).collect();
+        keys.sort_unstable();
+        for block in keys.chunks(KEYS_PER_BLOCK) {
+            if let Some((Fingerprint(first), _)) = block.first() {
+                let row = record::plain(&block)?;
+                self.tables
+                    .keys
+                    .insert(&tables::block_key(number, *first), row.as_slice())?;
+            }
+        }
+        for (slot, state) in &tail.states {
+            let row = record::plain(state)?;
+            self.tables
+                .states
+                .insert(&tables::slot_key(*slot), row.as_slice())?;
+        }
+        for ((level, start), counters) in &tail.counters {
+            let row = record::plain(counters)?;
+            self.tables
+                .counters
+                .insert(&tables::counters_key(*level, *start), row.as_slice())?;
+        }
+        self.tables.journal.retain(|_, _| false)?;
+        let generation = Generation {
+            number,
+            last_event: tail.last_event,
+            deliveries: u64::try_from(tail.created).unwrap_or(u64::MAX),
+            keys: u64::try_from(keys.len()).unwrap_or(u64::MAX),
+            bloom: Bloom::of(tail.keys.keys()),
+        };
+        let row = record::plain(&generation)?;
+        self.tables
+            .generations
+            .insert(&tables::count_key(number), row.as_slice())?;
+        Ok(Some(Arc::new(generation)))
+    }
+
+    /// Adds the windows in memory to their rows: the minute's, the hour's, and that of all time.
+    pub(super) fn flush_stats(&mut self) -> Result<Done, StoreError> {
+        if std::mem::replace(&mut self.windows_flushed, true) {
+            return Ok(Done::Nothing);
+        }
+        let mut pending: Vec<_> = self.memory.windows.iter().collect();
+        pending.sort_unstable_by_key(|(key, _)| **key);
+        for level in Level::ALL {
+            for ((minute, slot), add) in &pending {
+                let key = tables::window_key(level, level.start_of(*minute), *slot);
+                let mut window: Window = match self.tables.windows.get(&key)? {
+                    Some(row) => record::read_plain("windows", row.value())?,
+                    None => Window::default(),
+                };
+                window.merge(add);
+                if *slot == ALL_ENDPOINTS {
+                    window.counters = Counters::default();
+                }
+                let row = record::plain(&window)?;
+                self.tables.windows.insert(&key, row.as_slice())?;
+            }
+        }
+        Ok(Done::Nothing)
+    }
+}

@@ -1,0 +1,162 @@
+//! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
+
+use super::{Batch, as_read, end, refused};
+use crate::delivery::{ATTEMPTS_KEPT, Delivery, Reason, Status, Trigger};
+use crate::endpoint::EndpointState;
+use crate::error::StoreError;
+use crate::ids::Slot;
+use crate::op::{Disable, Done, Refusal, Settle, Verdict};
+use crate::stats::{Level, Window};
+use crate::tables::ALL_ENDPOINTS;
+
+/// What an attempt counts as.
+struct Tally {
+    success: bool,
+    abandoned: bool,
+    first: bool,
+    latency_us: Option<u64>,
+    duration_us: u64,
+}
+
+impl Batch<'_, '_> {
+    pub(super) fn settle(&mut self, settle: Settle) -> Result<Done, StoreError> {
+        let id = settle.delivery;
+        let Some(before) = self.delivery(id)? else {
+            return refused(Refusal::NotFound);
+        };
+        let endpoint = self.endpoint(id.slot);
+        let mut now = as_read(before.clone(), endpoint.as_deref());
+        let first = now.round == 1
+            && now.attempts_finished == 0
+            && !now.extra
+            && now.status == Status::Pending;
+        add_attempt(&mut now, &settle);
+        if settle.verdict == Verdict::Interrupted {
+            // It takes up no place in the schedule and counts nowhere: due as it was.
+            self.put_delivery(Some(&before), &now)?;
+            return Ok(Done::Settled {
+                delivery: Box::new(now),
+            });
+        }
+        let in_first_round = now.round == 1;
+        if now.status.is_open() {
+            advance(&mut now, &settle);
+        }
+        self.put_delivery(Some(&before), &now)?;
+        let success = settle.verdict == Verdict::Success;
+        self.tally(
+            id.slot,
+            &Tally {
+                success,
+                abandoned: before.status.is_open() && now.status == Status::Abandoned,
+                first,
+                latency_us: (success && in_first_round).then(|| {
+                    settle
+                        .ended_at
+                        .since_ms(now.created_at)
+                        .saturating_mul(1_000)
+                }),
+                duration_us: settle.duration_us,
+            },
+        )?;
+        self.states
+            .insert(id.slot, after_attempt(self.state(id.slot), &settle));
+        if let Some(disable) = settle.disable {
+            self.disable(id.slot, disable)?;
+        }
+        Ok(Done::Settled {
+            delivery: Box::new(now),
+        })
+    }
+
+    fn tally(&mut self, slot: Slot, tally: &Tally) -> Result<(), StoreError> {
+        let counted = |counters: &mut crate::stats::Counters| {
+            counters.success += u64::from(tally.success);
+            counters.failure += u64::from(!tally.success);
+            counters.abandoned += u64::from(tally.abandoned);
+            counters.first_attempts += u64::from(tally.first);
+            counters.first_successes += u64::from(tally.first && tally.success);
+        };
+        self.count(counted)?;
+        let minute = Level::Minute.start_of(self.now);
+        for of in [slot, ALL_ENDPOINTS] {
+            let window: &mut Window = self.windows.entry((minute, of)).or_default();
+            if of == slot {
+                counted(&mut window.counters);
+            }
+            window.attempt_duration.record(tally.duration_us);
+            if let Some(latency_us) = tally.latency_us {
+                window.latency.record(latency_us);
+                if tally.first {
+                    window.first_attempt_latency.record(latency_us);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches an endpoint off and says so to whoever named the event type.
+    fn disable(&mut self, slot: Slot, disable: Disable) -> Result<(), StoreError> {
+        let Some(endpoint) = self.endpoint(slot).filter(|e| e.receives()) else {
+            return Ok(());
+        };
+        let mut changed = (*endpoint).clone();
+        changed.active = false;
+        changed.disabled_reason = Some(disable.reason);
+        self.put_endpoint(changed)?;
+        self.accept(disable.notice)?;
+        Ok(())
+    }
+}
+
+fn add_attempt(d: &mut Delivery, settle: &Settle) {
+    let mut attempt = settle.attempt.clone();
+    d.attempts_total = d.attempts_total.saturating_add(1);
+    attempt.number = d.attempts_total;
+    attempt.round = d.round;
+    d.attempts.push(attempt);
+    if d.attempts.len() > ATTEMPTS_KEPT {
+        d.attempts.remove(0);
+    }
+    // What ended keeps the time at which it ended: it is part of its key among those that ended badly.
+    if d.status.is_open() {
+        d.updated_at = settle.ended_at;
+    }
+}
+
+/// Where an open delivery stands after an attempt.
+fn advance(d: &mut Delivery, settle: &Settle) {
+    let at = settle.ended_at;
+    let extra = std::mem::take(&mut d.extra);
+    if !extra {
+        d.attempts_finished = d.attempts_finished.saturating_add(1);
+    }
+    d.next_trigger = Trigger::Schedule;
+    match settle.verdict {
+        Verdict::Success => end(d, Status::Success, None, at),
+        Verdict::Gone => end(d, Status::Failed, Some(Reason::Gone), at),
+        Verdict::GiveUp if !extra => end(d, Status::Abandoned, None, at),
+        Verdict::RetryAt(next) if !extra => {
+            d.status = Status::Retrying;
+            d.next_attempt_at = Some(next);
+            d.due = Some(next);
+        }
+        // An extra attempt that failed leaves the schedule as it was.
+        Verdict::RetryAt(_) | Verdict::GiveUp | Verdict::Interrupted => {
+            d.status = Status::Retrying;
+            d.due = d.next_attempt_at;
+        }
+    }
+}
+
+fn after_attempt(mut state: EndpointState, settle: &Settle) -> EndpointState {
+    if settle.verdict == Verdict::Success {
+        state.failure_count = 0;
+        state.failing_since = None;
+        state.last_success_at = Some(settle.ended_at);
+    } else {
+        state.failure_count = state.failure_count.saturating_add(1);
+        state.failing_since = state.failing_since.or(Some(settle.ended_at));
+    }
+    state
+}

@@ -1,0 +1,197 @@
+//! Retention: dropping what is past it, a bounded step at a time.
+//!
+//! A pack with something still open keeps it and loses the rest. The horizon follows the clock at sixty times its pace at
+//! most, so that a jump of the clock can't delete all history at once.
+
+use super::Batch;
+use crate::delivery::Delivery;
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::op::{Done, Horizon};
+use crate::pack::Pack;
+use crate::rows;
+use crate::stats::{HOUR_MS, Level, MINUTE_MS};
+use crate::tables;
+use redb::ReadableTable;
+use std::sync::Arc;
+
+/// Packs that one step rewrites or drops.
+const PACKS_PER_STEP: usize = 16;
+/// Rows of other tables that one step drops.
+const ROWS_PER_STEP: usize = 5_000;
+
+impl Batch<'_, '_> {
+    pub(super) fn sweep(&mut self, horizon: Horizon) -> Result<Done, StoreError> {
+        let more_packs = self.sweep_packs(horizon)?;
+        let more_generations = self.sweep_generations(horizon)?;
+        let more_windows = self.sweep_windows()?;
+        self.meta.swept_before = self.meta.swept_before.max(horizon.events_before);
+        Ok(Done::Swept {
+            more: more_packs || more_generations || more_windows,
+        })
+    }
+
+    fn sweep_packs(&mut self, horizon: Horizon) -> Result<bool, StoreError> {
+        let before = EventId::first_of(horizon.events_before.max(horizon.attempts_before));
+        let from = EventId(self.meta.sweep_after.0.saturating_add(1));
+        let mut found = Vec::new();
+        for row in self
+            .tables
+            .packs
+            .range::<&[u8; 16]>(&tables::event_key(from)..&tables::event_key(before.max(from)))?
+            .take(PACKS_PER_STEP)
+        {
+            let (key, value) = row?;
+            let key = *key.value();
+            // A damaged pack stays for `check` to name; the others go on being swept.
+            let pack = Pack::decode(&key, value.value()).ok();
+            found.push((tables::event_of(&key), pack));
+        }
+        let more = found.len() == PACKS_PER_STEP;
+        for (first, pack) in &found {
+            if let Some(pack) = pack {
+                self.sweep_pack(*first, pack, horizon)?;
+            }
+        }
+        // At the end of a pass the next one starts over: what was held then may have ended.
+        self.meta.sweep_after = match found.last() {
+            Some((last, _)) if more => *last,
+            _ => EventId(0),
+        };
+        Ok(more)
+    }
+
+    fn sweep_pack(
+        &mut self,
+        first: EventId,
+        pack: &Pack,
+        horizon: Horizon,
+    ) -> Result<(), StoreError> {
+        let mut survivors = Vec::new();
+        for event in &pack.events {
+            survivors.extend(self.sweep_event(event, horizon)?);
+        }
+        let unchanged = survivors.len() == pack.events.len()
+            && survivors
+                .iter()
+                .zip(&pack.events)
+                .all(|(a, b)| Arc::ptr_eq(a, b));
+        if unchanged {
+            return Ok(());
+        }
+        self.packs_changed.push(first);
+        let key = tables::event_key(first);
+        if survivors.is_empty() {
+            self.tables.packs.remove(&key)?;
+            return Ok(());
+        }
+        // The key stays though its event may be gone: a search for the last key at or below an id still ends here.
+        let row = Pack::new(survivors).encode(first, self.zstd)?;
+        self.tables.packs.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    /// What is kept of an event; `None` of one that is past everything.
+    fn sweep_event(
+        &mut self,
+        event: &Arc<Event>,
+        horizon: Horizon,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        let accepted = event.id.accepted_at();
+        let deliveries = self.deliveries_of(event.id)?;
+        if deliveries.iter().any(|d| d.due.is_some()) {
+            return Ok(Some(Arc::clone(event)));
+        }
+        if accepted < horizon.attempts_before {
+            for d in &deliveries {
+                self.tables.deliveries.remove(&tables::delivery_key(d.id))?;
+                self.tables
+                    .bad
+                    .remove(&tables::timed_key(d.updated_at, d.id))?;
+            }
+        }
+        if accepted >= horizon.events_before {
+            return Ok(Some(Arc::clone(event)));
+        }
+        if accepted < horizon.attempts_before {
+            return Ok(None);
+        }
+        if event.data.is_none() {
+            return Ok(Some(Arc::clone(event)));
+        }
+        let mut kept = (**event).clone();
+        kept.data = None;
+        Ok(Some(Arc::new(kept)))
+    }
+
+    fn deliveries_of(&self, event: EventId) -> Result<Vec<Delivery>, StoreError> {
+        let key = |slot| tables::delivery_key(DeliveryId { event, slot });
+        let mut found = Vec::new();
+        for row in self
+            .tables
+            .deliveries
+            .range::<&[u8; 20]>(&key(Slot(0))..=&key(Slot(u32::MAX)))?
+        {
+            let (key, value) = row?;
+            found.push(rows::read_delivery(key.value(), value.value())?);
+        }
+        Ok(found)
+    }
+
+    fn sweep_generations(&mut self, horizon: Horizon) -> Result<bool, StoreError> {
+        let before = horizon.attempts_before.min(horizon.events_before);
+        let over =
+            |at: UnixMs| at < before && at.plus_ms(self.options.idempotency_ttl_ms) < self.now;
+        let Some(old) = self.memory.generations.iter().find(|g| {
+            over(g.last_event.accepted_at()) && !self.generations_dropped.contains(&g.number)
+        }) else {
+            return Ok(false);
+        };
+        let number = old.number;
+        let history =
+            tables::history_key(number, Slot(0))..=tables::history_key(number, Slot(u32::MAX));
+        let keys = tables::block_key(number, 0)..=tables::block_key(number, u128::MAX);
+        self.tables
+            .history
+            .retain_in::<&[u8; 12], _>(history.start()..=history.end(), |_, _| false)?;
+        self.tables
+            .keys
+            .retain_in::<&[u8; 24], _>(keys.start()..=keys.end(), |_, _| false)?;
+        self.tables.generations.remove(&tables::count_key(number))?;
+        self.generations_dropped.push(number);
+        Ok(true)
+    }
+
+    /// Minutes are kept for two hours and hours for two days: no question reaches farther.
+    fn sweep_windows(&mut self) -> Result<bool, StoreError> {
+        let ends = [
+            (
+                Level::Minute,
+                UnixMs(self.now.0.saturating_sub(120 * MINUTE_MS)),
+            ),
+            (Level::Hour, UnixMs(self.now.0.saturating_sub(48 * HOUR_MS))),
+        ];
+        let mut more = false;
+        for (level, before) in ends {
+            let range = tables::window_key(level, UnixMs(0), Slot(0))
+                ..tables::window_key(level, before, Slot(0));
+            let old: Vec<_> = self
+                .tables
+                .windows
+                .range::<&[u8; 13]>(&range.start..&range.end)?
+                .take(ROWS_PER_STEP)
+                .map(|row| row.map(|(key, _)| *key.value()))
+                .collect::<Result<_, _>>()?;
+            more |= old.len() == ROWS_PER_STEP;
+            for key in old {
+                self.tables.windows.remove(&key)?;
+            }
+            let range = tables::counters_key(level, UnixMs(0))..tables::counters_key(level, before);
+            self.tables
+                .counters
+                .retain_in::<&[u8; 9], _>(&range.start..&range.end, |_, _| false)?;
+        }
+        Ok(more)
+    }
+}

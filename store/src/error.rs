@@ -1,0 +1,92 @@
+//! What can go wrong with the file, by whose fault it is.
+
+use std::path::PathBuf;
+
+/// Why the store can't do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the file open.
+    #[error(
+        "{path} is open in another process: stop that stormhook first, or give this one another data_dir"
+    )]
+    AlreadyOpen {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer version.
+    #[error(
+        "{what} has format {found}, this stormhook reads up to {known}: run the newer version that wrote it"
+    )]
+    Newer {
+        /// What was read.
+        what: String,
+        /// Its version.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// Bytes that can't be right.
+    #[error(
+        "{what} is damaged ({detail}): run `stormhook check`, and restore a backup if it names what you need"
+    )]
+    Damaged {
+        /// Which record.
+        what: String,
+        /// In what way.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A commit failed, and whether it happened will only be known when the file could be opened again.
+    #[error("the last commit failed and the file could not be reopened yet: {0}")]
+    Limbo(String),
+    /// A commit failed and nothing of it was stored.
+    #[error("the commit failed, nothing of it was stored: {0}")]
+    NotCommitted(String),
+    /// The engine said no.
+    #[error("the store's engine: {0}")]
+    Engine(#[from] redb::Error),
+}
+
+macro_rules! from_engine {
+    ($($kind:ty),*) => {$(
+        impl From<$kind> for StoreError {
+            fn from(error: $kind) -> Self {
+                Self::Engine(error.into())
+            }
+        }
+    )*};
+}
+
+from_engine!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError
+);
+
+impl StoreError {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        let text = self.to_string();
+        matches!(self, Self::Engine(redb::Error::Io(e)) if e.kind() == std::io::ErrorKind::StorageFull)
+            || matches!(self, Self::NotCommitted(_) | Self::Limbo(_))
+                && text.contains("No space left")
+    }
+
+    pub(crate) fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged {
+            what: what.into(),
+            detail: detail.into(),
+        }
+    }
+}

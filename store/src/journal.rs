@@ -1,0 +1,170 @@
+//! What is written lazily: each commit leaves one small journal row, and once in a while the journal is folded into a generation.
+//!
+//! Endpoint states, counters, endpoint history and idempotency keys would each touch a leaf per endpoint or per key if they were
+//! rows of their own. So they are true in memory, durable in the journal, and moved to their tables many commits at a time.
+//! The journal in memory is bounded by [`FOLD_ITEMS`] and [`FOLD_COMMITS`].
+
+use crate::endpoint::EndpointState;
+use crate::ids::{EventId, Slot, UnixMs};
+use crate::stats::{Counters, Level};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+
+/// Deliveries or keys in the journal that make it worth folding.
+pub(crate) const FOLD_ITEMS: usize = 32_768;
+/// Commits in the journal that make it worth folding, so that start-up reads a bounded number of rows.
+pub(crate) const FOLD_COMMITS: u64 = 8_192;
+
+/// 128 bits of SHA-256 over organization and idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Fingerprint(pub(crate) u128);
+
+impl Fingerprint {
+    pub(crate) fn of(organization: &str, key: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update(organization.as_bytes());
+        hash.update([0]);
+        hash.update(key.as_bytes());
+        let digest = hash.finalize();
+        Self(
+            digest
+                .iter()
+                .take(16)
+                .fold(0, |acc, &b| (acc << 8) | u128::from(b)),
+        )
+    }
+}
+
+/// What one commit changed of the lazily written tables. Values are absolute, so reading a row twice does no harm.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct JournalRow {
+    /// Deliveries created, in order of sequence within each endpoint.
+    pub(crate) created: Vec<(Slot, u64, EventId)>,
+    pub(crate) keys: Vec<(Fingerprint, EventId)>,
+    pub(crate) states: Vec<(Slot, EndpointState)>,
+    pub(crate) counters: Vec<(Level, UnixMs, Counters)>,
+}
+
+/// The deliveries of one endpoint in a journal or a generation: consecutive sequence numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) first_sequence: u64,
+    pub(crate) events: Vec<EventId>,
+}
+
+/// The journal since the last fold, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    pub(crate) commits: u64,
+    pub(crate) created: usize,
+    pub(crate) runs: HashMap<Slot, Run>,
+    pub(crate) keys: HashMap<Fingerprint, EventId>,
+    pub(crate) states: HashMap<Slot, EndpointState>,
+    pub(crate) counters: BTreeMap<(Level, UnixMs), Counters>,
+    pub(crate) last_event: EventId,
+}
+
+impl Tail {
+    /// Adds what one commit changed.
+    pub(crate) fn add(&mut self, row: JournalRow) {
+        self.commits += 1;
+        self.created += row.created.len();
+        for (slot, sequence, event) in row.created {
+            let run = self.runs.entry(slot).or_insert_with(|| Run {
+                first_sequence: sequence,
+                events: Vec::new(),
+            });
+            run.events.push(event);
+            self.last_event = self.last_event.max(event);
+        }
+        for (fingerprint, event) in row.keys {
+            self.keys.insert(fingerprint, event);
+            self.last_event = self.last_event.max(event);
+        }
+        self.states.extend(row.states);
+        for (level, start, counters) in row.counters {
+            self.counters.insert((level, start), counters);
+        }
+    }
+
+    pub(crate) fn wants_folding(&self) -> bool {
+        self.created >= FOLD_ITEMS || self.keys.len() >= FOLD_ITEMS || self.commits >= FOLD_COMMITS
+    }
+}
+
+/// A folded journal: its rows of `history` and `keys` carry its number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Generation {
+    #[serde(skip)]
+    pub(crate) number: u64,
+    /// The greatest event id in it: once that is past retention, the whole generation is.
+    pub(crate) last_event: EventId,
+    pub(crate) deliveries: u64,
+    pub(crate) keys: u64,
+    pub(crate) bloom: Bloom,
+}
+
+/// Says "certainly not" of a fingerprint that a generation doesn't hold: ten bits a key, seven looked at, 1 % wrong.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Bloom {
+    words: Vec<u64>,
+}
+
+impl Bloom {
+    const BITS_PER_KEY: usize = 10;
+    const PROBES: u32 = 7;
+
+    pub(crate) fn of<'a>(keys: impl ExactSizeIterator<Item = &'a Fingerprint>) -> Self {
+        let words = (keys.len() * Self::BITS_PER_KEY).div_ceil(64);
+        let mut bloom = Self {
+            words: vec![0; words],
+        };
+        for key in keys {
+            for (word, bit) in bloom.places(*key) {
+                if let Some(word) = bloom.words.get_mut(word) {
+                    *word |= bit;
+                }
+            }
+        }
+        bloom
+    }
+
+    pub(crate) fn may_hold(&self, key: Fingerprint) -> bool {
+        !self.words.is_empty()
+            && self
+                .places(key)
+                .all(|(word, bit)| self.words.get(word).is_some_and(|w| w & bit != 0))
+    }
+
+    /// The fingerprint is uniform already: two halves of it make all the hashes (Kirsch and Mitzenmacher, 2006).
+    fn places(&self, key: Fingerprint) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let bits = u128::from(u64::try_from(self.words.len()).unwrap_or(1)) * 64;
+        let (a, b) = (key.0 >> 64, (key.0 & u128::from(u64::MAX)) | 1);
+        (0..Self::PROBES).map(move |i| {
+            let place = (a + b * u128::from(i)) % bits.max(1);
+            (usize::try_from(place / 64).unwrap_or(0), 1 << (place % 64))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bloom_filter_never_denies_what_it_holds_and_seldom_claims_what_it_does_not() {
+        let key = |n: u32| Fingerprint::of("org", &n.to_string());
+        let held: Vec<_> = (0..10_000).map(key).collect();
+        let bloom = Bloom::of(held.iter());
+        assert!(held.iter().all(|k| bloom.may_hold(*k)));
+        let wrong = (10_000..20_000).filter(|n| bloom.may_hold(key(*n))).count();
+        assert!(wrong < 300, "{wrong} of 10,000");
+        assert!(!Bloom::default().may_hold(key(1)));
+    }
+
+    #[test]
+    fn organization_and_key_do_not_run_into_each_other() {
+        assert_ne!(Fingerprint::of("a", "bc"), Fingerprint::of("ab", "c"));
+    }
+}

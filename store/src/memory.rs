@@ -1,0 +1,208 @@
+//! What is true in memory: changed only after the commit that says so, in commit order, and rebuilt from the file at start.
+//!
+//! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
+
+use crate::endpoint::{Endpoint, EndpointState};
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::ids::{EndpointId, EventId, Slot, UnixMs};
+use crate::journal::{Generation, JournalRow, Tail};
+use crate::pack::{Pack, PackCache};
+use crate::record;
+use crate::rows::{self, Meta};
+use crate::stats::Window;
+use crate::tables::{self, Views};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Where the file is and what its bounds are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The file.
+    pub path: PathBuf,
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// Open deliveries, at most.
+    pub pending_limit: u64,
+    /// Endpoints of one organization, at most, deleted ones not counted.
+    pub endpoints_per_organization: usize,
+    /// How long an idempotency key is known, in milliseconds.
+    pub idempotency_ttl_ms: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) meta: Meta,
+    pub(crate) endpoints: Vec<Option<Arc<Endpoint>>>,
+    pub(crate) by_id: HashMap<EndpointId, Slot>,
+    pub(crate) by_organization: HashMap<String, Vec<Slot>>,
+    pub(crate) states: Vec<EndpointState>,
+    pub(crate) tail: Tail,
+    pub(crate) generations: Vec<Arc<Generation>>,
+    /// Histograms and per-endpoint windows not yet in the file, by minute.
+    pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
+    pub(crate) open: u64,
+    pub(crate) jobs: u64,
+}
+
+impl Memory {
+    pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(slot.index())?.as_ref()
+    }
+
+    pub(crate) fn state(&self, slot: Slot) -> EndpointState {
+        self.states.get(slot.index()).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
+        let at = endpoint.slot.index();
+        if self.endpoints.len() <= at {
+            self.endpoints.resize(at + 1, None);
+        }
+        if let Some(place) = self.endpoints.get_mut(at) {
+            if place.is_none() {
+                self.by_id.insert(endpoint.id, endpoint.slot);
+                self.by_organization
+                    .entry(endpoint.organization.clone())
+                    .or_default()
+                    .push(endpoint.slot);
+            }
+            *place = Some(endpoint);
+        }
+    }
+
+    pub(crate) fn set_state(&mut self, slot: Slot, state: EndpointState) {
+        let at = slot.index();
+        if self.states.len() <= at {
+            self.states.resize(at + 1, EndpointState::default());
+        }
+        if let Some(place) = self.states.get_mut(at) {
+            *place = state;
+        }
+    }
+
+    /// Adds a journal row that is in the file.
+    pub(crate) fn add_journal(&mut self, row: JournalRow) {
+        for (slot, state) in &row.states {
+            self.set_state(*slot, *state);
+        }
+        self.tail.add(row);
+    }
+
+    /// Reads everything that is kept in memory. Costs follow the endpoints and the journal, not the backlog.
+    pub(crate) fn load(views: &Views) -> Result<Self, StoreError> {
+        let mut memory = Self::default();
+        if let Some(row) = views.meta.get(&[0])? {
+            memory.meta = record::read_checked("meta", &[0], row.value())?;
+        }
+        for row in views.endpoints.iter()? {
+            let (key, value) = row?;
+            memory.set_endpoint(Arc::new(rows::read_endpoint(key.value(), value.value())?));
+        }
+        for row in views.states.iter()? {
+            let (key, value) = row?;
+            memory.set_state(
+                tables::slot_of(key.value()),
+                record::read_plain("states", value.value())?,
+            );
+        }
+        for row in views.generations.iter()? {
+            let (key, value) = row?;
+            let mut generation: Generation = record::read_plain("generations", value.value())?;
+            generation.number = tables::count_of(key.value());
+            memory.generations.push(Arc::new(generation));
+        }
+        for row in views.journal.iter()? {
+            let (_, value) = row?;
+            memory.add_journal(record::read_plain("journal", value.value())?);
+        }
+        memory.open = views.due.len()?;
+        memory.jobs = views.jobs.len()?;
+        Ok(memory)
+    }
+}
+
+/// The file and the memory, as writer and readers share them.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: RwLock<Options>,
+    db: RwLock<Option<Database>>,
+    memory: RwLock<Memory>,
+    packs: Mutex<PackCache>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options, db: Database, memory: Memory) -> Self {
+        Self {
+            options: RwLock::new(options),
+            db: RwLock::new(Some(db)),
+            memory: RwLock::new(memory),
+            packs: Mutex::default(),
+        }
+    }
+
+    /// A panic elsewhere leaves no half-made change behind these locks: each holder replaces values whole.
+    pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn packs(&self) -> MutexGuard<'_, PackCache> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn options(&self) -> RwLockReadGuard<'_, Options> {
+        self.options.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn db(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn db_mut(&self) -> RwLockWriteGuard<'_, Option<Database>> {
+        self.db.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `f` on one snapshot of the file. Keep it short: a snapshot pins pages.
+    pub(crate) fn view<T>(
+        &self,
+        f: impl FnOnce(&Views) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let db = self.db();
+        let db = db
+            .as_ref()
+            .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
+        f(&Views::open(&db.begin_read()?)?)
+    }
+
+    /// The event, from memory or from its pack in `packs`.
+    pub(crate) fn event(
+        &self,
+        packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+        id: EventId,
+    ) -> Result<Option<Arc<Event>>, StoreError> {
+        if let Some(event) = self.packs().find(id) {
+            return Ok(Some(event));
+        }
+        let Some(row) = packs
+            .range::<&[u8; 16]>(..=&tables::event_key(id))?
+            .next_back()
+        else {
+            return Ok(None);
+        };
+        let (key, value) = row?;
+        if Pack::last_of(value.value()).is_some_and(|last| last < id) {
+            return Ok(None);
+        }
+        let pack = Arc::new(Pack::decode(key.value(), value.value())?);
+        let event = pack.find(id);
+        self.packs().insert(tables::event_of(key.value()), pack);
+        Ok(event)
+    }
+}

@@ -1,0 +1,230 @@
+//! Packs: the events of one commit in one compressed value, and the cache of packs lately read or written.
+//!
+//! Packing makes the file a third of what a row per event would be, and file size decides the cost of a commit, a restart
+//! and a backup alike (docs/adr/0001-store-layout.md).
+
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::ids::EventId;
+use crate::record;
+use crate::tables;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Bytes of events in one pack before compression; one larger event has a pack of its own.
+pub(crate) const PACK_BYTES: usize = 64 << 10;
+/// Bytes of unpacked events that are kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+/// zstd's fastest ordinary level: higher ones cost more than they save on some hundred bytes of JSON.
+const LEVEL: i32 = 1;
+/// The most that one pack may hold unpacked: a full one and an event of the largest configurable size.
+const UNPACKED_LIMIT: usize = 32 << 20;
+/// Last event id and unpacked length: what stands before the compressed part, so that a reader can pass over a pack.
+const HEAD_BYTES: usize = 20;
+
+/// The events of one pack, in order of id.
+#[derive(Debug)]
+pub(crate) struct Pack {
+    pub(crate) events: Vec<Arc<Event>>,
+    bytes: usize,
+}
+
+/// What an event takes in memory and, near enough, in a pack.
+pub(crate) fn size_of(event: &Event) -> usize {
+    event.data.as_ref().map_or(0, Vec::len) + event.organization.len() + event.event_type.len() + 96
+}
+
+impl Pack {
+    pub(crate) fn new(events: Vec<Arc<Event>>) -> Self {
+        let bytes = events.iter().map(|e| size_of(e)).sum();
+        Self { events, bytes }
+    }
+
+    pub(crate) fn find(&self, id: EventId) -> Option<Arc<Event>> {
+        let at = self.events.binary_search_by_key(&id, |e| e.id).ok()?;
+        self.events.get(at).cloned()
+    }
+
+    fn last(&self) -> EventId {
+        self.events.last().map_or(EventId(0), |e| e.id)
+    }
+
+    /// The row of this pack under the key `first`.
+    pub(crate) fn encode(
+        &self,
+        first: EventId,
+        zstd: &mut zstd::bulk::Compressor<'static>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let mut raw = Vec::with_capacity(self.bytes);
+        for event in &self.events {
+            record::content(&mut raw, event.as_ref())?;
+        }
+        let packed = zstd
+            .compress(&raw)
+            .map_err(|e| StoreError::damaged("a pack to be written", e.to_string()))?;
+        let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
+        record::checked_with("packs", &tables::event_key(first), |out| {
+            out.extend_from_slice(&self.last().0.to_be_bytes());
+            out.extend_from_slice(&raw_len.to_be_bytes());
+            out.extend_from_slice(&packed);
+            Ok(())
+        })
+    }
+
+    /// Reads a row.
+    pub(crate) fn decode(key: &[u8; 16], bytes: &[u8]) -> Result<Self, StoreError> {
+        let damaged = |detail: String| {
+            StoreError::damaged(format!("the pack of {}", tables::event_of(key)), detail)
+        };
+        let content = record::checked_content("packs", key, bytes)?;
+        let (head, packed) = content
+            .split_at_checked(HEAD_BYTES)
+            .ok_or_else(|| damaged("it is cut short".to_owned()))?;
+        let raw_len = head
+            .iter()
+            .skip(16)
+            .fold(0usize, |acc, &b| (acc << 8) | usize::from(b));
+        if raw_len > UNPACKED_LIMIT {
+            return Err(damaged(format!("it claims {raw_len} bytes unpacked")));
+        }
+        let raw = zstd::bulk::decompress(packed, raw_len).map_err(|e| damaged(e.to_string()))?;
+        let mut rest = raw.as_slice();
+        let mut events = Vec::new();
+        while !rest.is_empty() {
+            let (event, used) = record::read_next::<Event>("packs", rest)?;
+            events.push(Arc::new(event));
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        Ok(Self::new(events))
+    }
+
+    /// The last event id of a row, without unpacking it.
+    pub(crate) fn last_of(bytes: &[u8]) -> Option<EventId> {
+        let id: [u8; 16] = bytes.get(5..21)?.try_into().ok()?;
+        Some(EventId(u128::from_be_bytes(id)))
+    }
+}
+
+/// Splits events of one commit into packs.
+pub(crate) fn split(events: Vec<Arc<Event>>) -> Vec<Pack> {
+    let mut packs = Vec::new();
+    let mut run = Vec::new();
+    let mut bytes = 0;
+    for event in events {
+        let size = size_of(&event);
+        if !run.is_empty() && bytes + size > PACK_BYTES {
+            packs.push(Pack::new(std::mem::take(&mut run)));
+            bytes = 0;
+        }
+        bytes += size;
+        run.push(event);
+    }
+    if !run.is_empty() {
+        packs.push(Pack::new(run));
+    }
+    packs
+}
+
+/// Packs lately written or read, the least recently used going first. First attempts find their bodies here.
+#[derive(Debug, Default)]
+pub(crate) struct PackCache {
+    packs: BTreeMap<EventId, (u64, Arc<Pack>)>,
+    uses: BTreeMap<u64, EventId>,
+    clock: u64,
+    bytes: usize,
+}
+
+impl PackCache {
+    pub(crate) fn insert(&mut self, first: EventId, pack: Arc<Pack>) {
+        self.remove(first);
+        self.clock += 1;
+        self.bytes += pack.bytes;
+        self.uses.insert(self.clock, first);
+        self.packs.insert(first, (self.clock, pack));
+        while self.bytes > CACHE_BYTES && self.packs.len() > 1 {
+            let Some((_, oldest)) = self.uses.pop_first() else {
+                break;
+            };
+            if let Some((_, gone)) = self.packs.remove(&oldest) {
+                self.bytes -= gone.bytes;
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, first: EventId) {
+        if let Some((used, gone)) = self.packs.remove(&first) {
+            self.uses.remove(&used);
+            self.bytes -= gone.bytes;
+        }
+    }
+
+    /// The event, where its pack is here. A pack with a greater key may lie between: then this is none of it, which
+    /// `find` says too.
+    pub(crate) fn find(&mut self, id: EventId) -> Option<Arc<Event>> {
+        let (&first, entry) = self.packs.range_mut(..=id).next_back()?;
+        let event = entry.1.find(id)?;
+        self.clock += 1;
+        self.uses.remove(&entry.0);
+        entry.0 = self.clock;
+        self.uses.insert(self.clock, first);
+        Some(event)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The compressor that packs are written with. Kept, since making one costs more than a small pack.
+pub(crate) fn compressor() -> Result<zstd::bulk::Compressor<'static>, StoreError> {
+    zstd::bulk::Compressor::new(LEVEL)
+        .map_err(|e| StoreError::damaged("the compressor", e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::UnixMs;
+
+    fn event(id: u128, data: Vec<u8>) -> Arc<Event> {
+        Arc::new(Event {
+            id: EventId(id),
+            organization: "org".into(),
+            event_type: "order.created".into(),
+            timestamp: UnixMs(5),
+            timestamp_given: false,
+            idempotency_key: Some("k".into()),
+            deliveries: 2,
+            data: Some(data),
+        })
+    }
+
+    #[test]
+    fn a_pack_reads_back_and_a_flipped_bit_is_found() {
+        let mut zstd = zstd::bulk::Compressor::new(LEVEL).unwrap();
+        let pack = Pack::new((1..50).map(|n| event(n, vec![b'x'; 700])).collect());
+        let key = tables::event_key(EventId(1));
+        let bytes = pack.encode(EventId(1), &mut zstd).unwrap();
+        assert_eq!(Pack::decode(&key, &bytes).unwrap().events, pack.events);
+        assert_eq!(Pack::last_of(&bytes), Some(EventId(49)));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 1;
+            assert!(Pack::decode(&key, &flipped).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_cache_forgets_the_least_recently_used() {
+        let mut cache = PackCache::default();
+        for n in 1..=17u128 {
+            cache.insert(
+                EventId(n),
+                Arc::new(Pack::new(vec![event(n, vec![0; 1 << 20])])),
+            );
+            assert!(cache.find(EventId(1)).is_some(), "1 is used all the time");
+        }
+        assert!(cache.find(EventId(2)).is_none());
+        assert!(cache.bytes <= CACHE_BYTES);
+    }
+}

@@ -1,0 +1,363 @@
+//! Lists: pages of events, deliveries and endpoints, newest first.
+
+use super::Reader;
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::journal::{Fingerprint, Run};
+use crate::memory::{Memory, Shared};
+use crate::pack::Pack;
+use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, Page, ROWS_PER_PAGE};
+use crate::reader::keys;
+use crate::record;
+use crate::tables::{self, Views};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// A page being filled.
+struct Filling<T> {
+    page: Page<T>,
+    limit: usize,
+    seen: usize,
+}
+
+impl<T> Filling<T> {
+    fn new(limit: usize) -> Self {
+        Self {
+            page: Page {
+                items: Vec::new(),
+                next: None,
+            },
+            limit,
+            seen: 0,
+        }
+    }
+
+    /// Whether another row may be looked at; if not, the page goes on after `last`.
+    fn go_on(&mut self, last: Option<Cursor>) -> ControlFlow<()> {
+        if self.page.items.len() >= self.limit || self.seen >= ROWS_PER_PAGE {
+            self.page.next = last;
+            return ControlFlow::Break(());
+        }
+        self.seen += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// The ids that lie in a span of acceptance: from the first to before the second.
+fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
+    (
+        since.map_or(EventId(0), EventId::first_of),
+        until.map_or(EventId(u128::MAX), EventId::first_of),
+    )
+}
+
+pub(super) fn events(
+    shared: &Shared,
+    views: &Views,
+    filter: &EventFilter,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<Page<Arc<Event>>, StoreError> {
+    let (from, until) = id_range(filter.since, filter.until);
+    let mut before = after.map_or(until, |c| until.min(EventId(c.at)));
+    let mut filling = Filling::new(limit);
+    let mut last = None;
+    // The index knows the newest event under a key at once; what was accepted under it before it last expired is looked for.
+    if after.is_none()
+        && let Some(event) = by_key(shared, views, filter)?
+        && event.id >= from
+        && event.id < before
+        && matches_event(filter, &event)
+    {
+        before = event.id;
+        last = Some(Cursor {
+            at: event.id.0,
+            slot: Slot(0),
+        });
+        filling.page.items.push(event);
+    }
+    for row in views
+        .packs
+        .range::<&[u8; 16]>(..&tables::event_key(before))?
+        .rev()
+    {
+        let (key, value) = row?;
+        if Pack::last_of(value.value()).is_some_and(|last| last < from) {
+            break;
+        }
+        for event in Pack::decode(key.value(), value.value())?
+            .events
+            .iter()
+            .rev()
+        {
+            if event.id >= before || event.id < from {
+                continue;
+            }
+            if filling.go_on(last).is_break() {
+                return Ok(filling.page);
+            }
+            last = Some(Cursor {
+                at: event.id.0,
+                slot: Slot(0),
+            });
+            if matches_event(filter, event) {
+                filling.page.items.push(Arc::clone(event));
+            }
+        }
+    }
+    Ok(filling.page)
+}
+
+/// The newest event under the key that the filter names, while the index knows it.
+fn by_key(
+    shared: &Shared,
+    views: &Views,
+    filter: &EventFilter,
+) -> Result<Option<Arc<Event>>, StoreError> {
+    let (Some(organization), Some(key)) = (&filter.organization, &filter.idempotency_key) else {
+        return Ok(None);
+    };
+    let found = {
+        let memory = shared.memory();
+        let fingerprint = Fingerprint::of(organization, key);
+        keys::find(&views.keys, &memory, fingerprint, UnixMs(0), u64::MAX)?
+    };
+    match found {
+        Some(id) => shared.event(&views.packs, id),
+        None => Ok(None),
+    }
+}
+
+fn matches_event(filter: &EventFilter, event: &Event) -> bool {
+    filter
+        .organization
+        .as_ref()
+        .is_none_or(|o| *o == event.organization)
+        && filter
+            .event_type
+            .as_ref()
+            .is_none_or(|t| *t == event.event_type)
+        && (filter.idempotency_key.is_none() || filter.idempotency_key == event.idempotency_key)
+}
+
+pub(super) fn deliveries(
+    reader: &Reader,
+    views: &Views,
+    filter: &DeliveryFilter,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Result<Page<DeliveryView>, StoreError> {
+    let mut filling = Filling::new(limit);
+    if let (Some(endpoint), None) = (filter.endpoint, filter.event) {
+        if let Some(endpoint) = reader.endpoint_or_mark(endpoint) {
+            of_endpoint(reader, views, endpoint.slot, filter, after, &mut filling)?;
+        }
+        return Ok(filling.page);
+    }
+    let slot = filter
+        .endpoint
+        .map(|id| reader.endpoint_or_mark(id).map(|e| e.slot));
+    let (mut from, mut until) = id_range(filter.since, filter.until);
+    if let Some(event) = filter.event {
+        from = from.max(event);
+        until = until.min(EventId(event.0.saturating_add(1)));
+    }
+    let least = |event| {
+        tables::delivery_key(DeliveryId {
+            event,
+            slot: Slot(0),
+        })
+    };
+    let end = after.map_or(least(until), |c| {
+        least(until).min(tables::delivery_key(DeliveryId {
+            event: EventId(c.at),
+            slot: c.slot,
+        }))
+    });
+    let mut last = None;
+    for row in views
+        .deliveries
+        .range::<&[u8; 20]>(&least(from)..&end.max(least(from)))?
+        .rev()
+    {
+        let (key, _) = row?;
+        if filling.go_on(last).is_break() {
+            break;
+        }
+        let id = tables::delivery_of(key.value());
+        last = Some(Cursor {
+            at: id.event.0,
+            slot: id.slot,
+        });
+        if slot.is_none_or(|slot| slot == Some(id.slot)) {
+            take(reader, views, filter, id, &mut filling)?;
+        }
+    }
+    Ok(filling.page)
+}
+
+fn take(
+    reader: &Reader,
+    views: &Views,
+    filter: &DeliveryFilter,
+    id: DeliveryId,
+    filling: &mut Filling<DeliveryView>,
+) -> Result<(), StoreError> {
+    let accepted = id.event.accepted_at();
+    let within = filter.since.is_none_or(|since| accepted >= since)
+        && filter.until.is_none_or(|until| accepted < until);
+    if !within {
+        return Ok(());
+    }
+    // A status is told by the row alone: most rows of a filtered list need no pack.
+    if let Some(status) = filter.status
+        && reader
+            .delivery_of(views, id)?
+            .is_none_or(|d| d.status != status)
+    {
+        return Ok(());
+    }
+    if let Some(view) = reader.view_of(views, id)?
+        && filter
+            .event_type
+            .as_ref()
+            .is_none_or(|t| *t == view.event.event_type)
+    {
+        filling.page.items.push(view);
+    }
+    Ok(())
+}
+
+/// The deliveries of one endpoint, greatest sequence number first: what the journal holds, then the generations.
+fn of_endpoint(
+    reader: &Reader,
+    views: &Views,
+    slot: Slot,
+    filter: &DeliveryFilter,
+    after: Option<Cursor>,
+    filling: &mut Filling<DeliveryView>,
+) -> Result<(), StoreError> {
+    let below = after.map_or(u64::MAX, |c| u64::try_from(c.at).unwrap_or(u64::MAX));
+    let (tail, generations) = {
+        let memory = reader.shared.memory();
+        (
+            memory.tail.runs.get(&slot).cloned(),
+            memory.generations.clone(),
+        )
+    };
+    let mut last = after;
+    if let Some(run) = tail
+        && take_run(
+            reader,
+            views,
+            filter,
+            (slot, &run),
+            below,
+            &mut last,
+            filling,
+        )?
+        .is_break()
+    {
+        return Ok(());
+    }
+    for generation in generations.iter().rev() {
+        if filling.go_on(last).is_break() {
+            return Ok(());
+        }
+        let Some(row) = views
+            .history
+            .get(&tables::history_key(generation.number, slot))?
+        else {
+            continue;
+        };
+        let run: Run = record::read_plain("history", row.value())?;
+        if take_run(
+            reader,
+            views,
+            filter,
+            (slot, &run),
+            below,
+            &mut last,
+            filling,
+        )?
+        .is_break()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn take_run(
+    reader: &Reader,
+    views: &Views,
+    filter: &DeliveryFilter,
+    (slot, run): (Slot, &Run),
+    below: u64,
+    last: &mut Option<Cursor>,
+    filling: &mut Filling<DeliveryView>,
+) -> Result<ControlFlow<()>, StoreError> {
+    if run.first_sequence >= below {
+        return Ok(ControlFlow::Continue(()));
+    }
+    for (at, event) in run.events.iter().enumerate().rev() {
+        let sequence = run
+            .first_sequence
+            .saturating_add(u64::try_from(at).unwrap_or(0));
+        if sequence >= below {
+            continue;
+        }
+        if filling.go_on(*last).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        *last = Some(Cursor {
+            at: u128::from(sequence),
+            slot,
+        });
+        take(
+            reader,
+            views,
+            filter,
+            DeliveryId {
+                event: *event,
+                slot,
+            },
+            filling,
+        )?;
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+pub(super) fn endpoints(
+    memory: &Memory,
+    organization: Option<&str>,
+    active: Option<bool>,
+    after: Option<Cursor>,
+    limit: usize,
+) -> Page<Arc<crate::endpoint::Endpoint>> {
+    let below = after.map_or(u128::MAX, |c| c.at);
+    let mut filling = Filling::new(limit);
+    let mut last = None;
+    let upto = memory
+        .endpoints
+        .len()
+        .min(usize::try_from(below).unwrap_or(usize::MAX));
+    for endpoint in memory.endpoints.iter().take(upto).rev().flatten() {
+        let asked = endpoint.deleted_at.is_none()
+            && organization.is_none_or(|o| o == endpoint.organization)
+            && active.is_none_or(|a| a == endpoint.active);
+        if !asked {
+            continue;
+        }
+        if filling.go_on(last).is_break() {
+            break;
+        }
+        last = Some(Cursor {
+            at: u128::from(endpoint.slot.0),
+            slot: Slot(0),
+        });
+        filling.page.items.push(Arc::clone(endpoint));
+    }
+    filling.page
+}

@@ -1,0 +1,322 @@
+//! The rows of endpoints, deliveries, the due index and the rest as they lie in the file, apart from the types that callers see.
+//!
+//! Times in a delivery's row are counted from its event's acceptance, so that most take two or three bytes.
+
+use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
+use crate::endpoint::{CustomHeaders, EndedUpTo, Endpoint, LiveSecret, Ordering, TypePattern};
+use crate::error::StoreError;
+use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::op::Waiting;
+use crate::record;
+use crate::tables;
+use serde::{Deserialize, Serialize};
+use stormhook_verifier::Secret;
+
+/// What the last commit left: the one row of `meta`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    pub(crate) commit: u64,
+    pub(crate) last_event: EventId,
+    pub(crate) last_stamp: u64,
+    pub(crate) next_slot: u32,
+    pub(crate) next_generation: u64,
+    pub(crate) next_job: u64,
+    /// The last pack that the present pass of the sweep has seen.
+    pub(crate) sweep_after: EventId,
+    /// Up to when events were swept: the horizon moves on from here.
+    pub(crate) swept_before: UnixMs,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EndpointRow {
+    id: EndpointId,
+    organization: String,
+    url: String,
+    event_types: Vec<TypePattern>,
+    active: bool,
+    disabled_reason: Option<String>,
+    description: Option<String>,
+    headers: CustomHeaders,
+    rate_limit_per_second: Option<f64>,
+    ordering: Ordering,
+    secrets: Vec<(String, Option<UnixMs>)>,
+    created_at: UnixMs,
+    updated_at: UnixMs,
+    deleted_at: Option<UnixMs>,
+    ended: Vec<EndedUpTo>,
+}
+
+pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
+    let row = EndpointRow {
+        id: e.id,
+        organization: e.organization.clone(),
+        url: e.url.clone(),
+        event_types: e.event_types.clone(),
+        active: e.active,
+        disabled_reason: e.disabled_reason.clone(),
+        description: e.description.clone(),
+        headers: e.headers.clone(),
+        rate_limit_per_second: e.rate_limit_per_second,
+        ordering: e.ordering,
+        secrets: e
+            .secrets
+            .iter()
+            .map(|s| (s.secret.expose().to_owned(), s.until))
+            .collect(),
+        created_at: e.created_at,
+        updated_at: e.updated_at,
+        deleted_at: e.deleted_at,
+        ended: e.ended.clone(),
+    };
+    record::checked("endpoints", &tables::slot_key(e.slot), &row)
+}
+
+pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
+    let row: EndpointRow = record::read_checked("endpoints", key, bytes)?;
+    let secrets = row
+        .secrets
+        .into_iter()
+        .map(|(text, until)| {
+            Secret::parse(&text)
+                .map(|secret| LiveSecret { secret, until })
+                .map_err(|e| StoreError::damaged(format!("a secret of {}", row.id), e.to_string()))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Endpoint {
+        id: row.id,
+        slot: tables::slot_of(key),
+        organization: row.organization,
+        url: row.url,
+        event_types: row.event_types,
+        active: row.active,
+        disabled_reason: row.disabled_reason,
+        description: row.description,
+        headers: row.headers,
+        rate_limit_per_second: row.rate_limit_per_second,
+        ordering: row.ordering,
+        secrets,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        deleted_at: row.deleted_at,
+        ended: row.ended,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct DeliveryRow {
+    sequence: u64,
+    status: Status,
+    reason: Option<Reason>,
+    round: u32,
+    attempts_finished: u32,
+    next_trigger: Trigger,
+    extra: bool,
+    opened: u64,
+    created: u64,
+    updated: u64,
+    next_attempt: Option<u64>,
+    due: Option<u64>,
+    attempts_total: u32,
+    attempts: Vec<AttemptRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttemptRow {
+    number: u32,
+    round: u32,
+    trigger: Trigger,
+    started: u64,
+    duration_ms: u64,
+    outcome: AttemptOutcome,
+    response_code: Option<u16>,
+    #[serde(with = "crate::record::opt_bytes")]
+    response_excerpt: Option<Vec<u8>>,
+    error: Option<String>,
+}
+
+pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
+    let base = d.id.event.accepted_at();
+    let from_base = |at: UnixMs| at.since_ms(base);
+    let row = DeliveryRow {
+        sequence: d.sequence,
+        status: d.status,
+        reason: d.reason,
+        round: d.round,
+        attempts_finished: d.attempts_finished,
+        next_trigger: d.next_trigger,
+        extra: d.extra,
+        opened: d.opened,
+        created: from_base(d.created_at),
+        updated: from_base(d.updated_at),
+        next_attempt: d.next_attempt_at.map(from_base),
+        due: d.due.map(from_base),
+        attempts_total: d.attempts_total,
+        attempts: d
+            .attempts
+            .iter()
+            .map(|a| AttemptRow {
+                number: a.number,
+                round: a.round,
+                trigger: a.trigger,
+                started: from_base(a.started_at),
+                duration_ms: a.duration_ms,
+                outcome: a.outcome,
+                response_code: a.response_code,
+                response_excerpt: a.response_excerpt.clone(),
+                error: a.error.clone(),
+            })
+            .collect(),
+    };
+    record::checked("deliveries", &tables::delivery_key(d.id), &row)
+}
+
+pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, StoreError> {
+    let row: DeliveryRow = record::read_checked("deliveries", key, bytes)?;
+    let id = tables::delivery_of(key);
+    let base = id.event.accepted_at();
+    Ok(Delivery {
+        id,
+        sequence: row.sequence,
+        status: row.status,
+        reason: row.reason,
+        round: row.round,
+        attempts_finished: row.attempts_finished,
+        next_trigger: row.next_trigger,
+        next_attempt_at: row.next_attempt.map(|ms| base.plus_ms(ms)),
+        due: row.due.map(|ms| base.plus_ms(ms)),
+        extra: row.extra,
+        opened: row.opened,
+        created_at: base.plus_ms(row.created),
+        updated_at: base.plus_ms(row.updated),
+        attempts_total: row.attempts_total,
+        attempts: row
+            .attempts
+            .into_iter()
+            .map(|a| Attempt {
+                number: a.number,
+                round: a.round,
+                trigger: a.trigger,
+                started_at: base.plus_ms(a.started),
+                duration_ms: a.duration_ms,
+                outcome: a.outcome,
+                response_code: a.response_code,
+                response_excerpt: a.response_excerpt,
+                error: a.error,
+            })
+            .collect(),
+    })
+}
+
+/// What a queue in memory is rebuilt from at start.
+#[derive(Serialize, Deserialize)]
+struct DueRow {
+    sequence: u64,
+    opened: u64,
+    flags: u8,
+    trigger: Trigger,
+}
+
+const RETRYING: u8 = 1;
+const FRESH: u8 = 2;
+const LATER_ROUND: u8 = 4;
+
+/// What queues need to know of an open delivery; `None` of one that ended.
+pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
+    Some(Waiting {
+        id: d.id,
+        due: d.due?,
+        sequence: d.sequence,
+        opened: d.opened,
+        retrying: d.status == Status::Retrying,
+        fresh: d.attempts_total == 0 && d.round == 1 && d.next_trigger == Trigger::Schedule,
+        later_round: d.round > 1,
+        trigger: d.next_trigger,
+    })
+}
+
+pub(crate) fn write_due(w: &Waiting) -> Result<Vec<u8>, StoreError> {
+    let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+    record::plain(&DueRow {
+        sequence: w.sequence,
+        opened: w.opened,
+        flags: flag(w.retrying, RETRYING) | flag(w.fresh, FRESH) | flag(w.later_round, LATER_ROUND),
+        trigger: w.trigger,
+    })
+}
+
+pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<Waiting, StoreError> {
+    let row: DueRow = record::read_plain("due", bytes)?;
+    let (due, id) = tables::timed_of(key);
+    Ok(Waiting {
+        id,
+        due,
+        sequence: row.sequence,
+        opened: row.opened,
+        retrying: row.flags & RETRYING != 0,
+        fresh: row.flags & FRESH != 0,
+        later_round: row.flags & LATER_ROUND != 0,
+        trigger: row.trigger,
+    })
+}
+
+/// What is left to recover for one endpoint, and how far it got.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) slot: Slot,
+    pub(crate) since: UnixMs,
+    pub(crate) until: UnixMs,
+    pub(crate) missed: bool,
+    /// What ended badly after this is not part of it, or a round that fails again would be recovered for ever.
+    pub(crate) asked_at: UnixMs,
+    /// `bad` is looked through after this key; `None` when that is done.
+    pub(crate) after_bad: Option<(UnixMs, DeliveryId)>,
+    /// Then events are looked through after this one.
+    pub(crate) after_event: EventId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settled_delivery_takes_few_bytes_and_reads_back() {
+        let base = UnixMs(1_790_000_000_000);
+        let id = DeliveryId {
+            event: EventId::first_of(base),
+            slot: Slot(7),
+        };
+        let delivery = Delivery {
+            id,
+            sequence: 123_456,
+            status: Status::Success,
+            reason: None,
+            round: 1,
+            attempts_finished: 1,
+            next_trigger: Trigger::Schedule,
+            next_attempt_at: None,
+            due: None,
+            extra: false,
+            opened: 1_000_000,
+            created_at: base,
+            updated_at: base.plus_ms(9),
+            attempts_total: 1,
+            attempts: vec![Attempt {
+                number: 1,
+                round: 1,
+                trigger: Trigger::Schedule,
+                started_at: base.plus_ms(4),
+                duration_ms: 3,
+                outcome: AttemptOutcome::Success,
+                response_code: Some(200),
+                response_excerpt: None,
+                error: None,
+            }],
+        };
+        let bytes = write_delivery(&delivery).unwrap();
+        assert!(bytes.len() <= 48, "{} bytes", bytes.len());
+        assert_eq!(
+            read_delivery(&tables::delivery_key(id), &bytes).unwrap(),
+            delivery
+        );
+    }
+}

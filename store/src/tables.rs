@@ -1,0 +1,193 @@
+//! The tables and their keys: fixed width, big-endian, time first, so that byte order is time order and what is committed
+//! together lies together. `store/FORMAT.md` describes the bytes.
+
+use crate::error::StoreError;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::stats::Level;
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+};
+
+type Bytes = &'static [u8];
+pub(crate) type Def<const N: usize> = TableDefinition<'static, &'static [u8; N], Bytes>;
+pub(crate) type Writing<'t, const N: usize> = Table<'t, &'static [u8; N], Bytes>;
+pub(crate) type Reading<const N: usize> = ReadOnlyTable<&'static [u8; N], Bytes>;
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $field:ident: $name:ident[$width:literal];)*) => {
+        $($(#[$doc])* pub(crate) const $name: Def<$width> = TableDefinition::new(stringify!($field));)*
+
+        /// Every table, open in one write transaction.
+        pub(crate) struct Tables<'t> {
+            $($(#[$doc])* pub(crate) $field: Writing<'t, $width>,)*
+        }
+
+        impl<'t> Tables<'t> {
+            pub(crate) fn open(txn: &'t WriteTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: txn.open_table($name)?,)* })
+            }
+        }
+
+        /// Every table, open in one read transaction.
+        pub(crate) struct Views {
+            $($(#[$doc])* pub(crate) $field: Reading<$width>,)*
+        }
+
+        impl Views {
+            pub(crate) fn open(txn: &ReadTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: txn.open_table($name)?,)* })
+            }
+
+            /// Bytes of keys and values, of the trees around them, and of holes, over all tables.
+            pub(crate) fn bytes(&self) -> Result<(u64, u64, u64), StoreError> {
+                let mut sum = (0, 0, 0);
+                $(
+                    let stats = self.$field.stats()?;
+                    sum.0 += stats.stored_bytes();
+                    sum.1 += stats.metadata_bytes();
+                    sum.2 += stats.fragmented_bytes();
+                )*
+                Ok(sum)
+            }
+        }
+    };
+}
+
+tables! {
+    /// One row, key 0: the last commit and what it left.
+    meta: META[1];
+    /// slot → settings.
+    endpoints: ENDPOINTS[4];
+    /// slot → running state, as of the last fold.
+    states: STATES[4];
+    /// slot, first event id → revision.
+    revisions: REVISIONS[20];
+    /// first event id → the events of one commit.
+    packs: PACKS[16];
+    /// event id, slot → delivery.
+    deliveries: DELIVERIES[20];
+    /// due ms, event id, slot → an open delivery's place in the queue.
+    due: DUE[28];
+    /// ended ms, event id, slot → nothing: what was abandoned or failed.
+    bad: BAD[28];
+    /// commit → what it changed of the lazily written tables.
+    journal: JOURNAL[8];
+    /// generation → its bounds and the Bloom filter of its keys.
+    generations: GENERATIONS[8];
+    /// generation, slot → event ids in order of sequence.
+    history: HISTORY[12];
+    /// generation, first fingerprint → a sorted block of idempotency keys.
+    keys: KEYS[24];
+    /// level, start ms → counters of all endpoints.
+    counters: COUNTERS[9];
+    /// level, start ms, slot → histograms, and the counters of one endpoint.
+    windows: WINDOWS[13];
+    /// job → what is left to recover.
+    jobs: JOBS[8];
+}
+
+/// The slot that stands for all endpoints in `windows`.
+pub(crate) const ALL_ENDPOINTS: Slot = Slot(u32::MAX);
+
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut key = [0; N];
+    for (to, from) in key
+        .iter_mut()
+        .zip(parts.iter().flat_map(|part| part.iter()))
+    {
+        *to = *from;
+    }
+    key
+}
+
+/// `width` bytes of a key from `at` on, as a number.
+fn number(key: &[u8], at: usize, width: usize) -> u128 {
+    key.iter()
+        .skip(at)
+        .take(width)
+        .fold(0, |acc, &b| (acc << 8) | u128::from(b))
+}
+
+fn number_u64(key: &[u8], at: usize) -> u64 {
+    u64::try_from(number(key, at, 8)).unwrap_or(u64::MAX)
+}
+
+fn number_u32(key: &[u8], at: usize) -> u32 {
+    u32::try_from(number(key, at, 4)).unwrap_or(u32::MAX)
+}
+
+pub(crate) fn slot_key(slot: Slot) -> [u8; 4] {
+    slot.0.to_be_bytes()
+}
+
+pub(crate) fn slot_of(key: &[u8; 4]) -> Slot {
+    Slot(u32::from_be_bytes(*key))
+}
+
+pub(crate) fn event_key(event: EventId) -> [u8; 16] {
+    event.0.to_be_bytes()
+}
+
+pub(crate) fn event_of(key: &[u8; 16]) -> EventId {
+    EventId(u128::from_be_bytes(*key))
+}
+
+pub(crate) fn revision_key(slot: Slot, from: EventId) -> [u8; 20] {
+    join(&[&slot.0.to_be_bytes(), &from.0.to_be_bytes()])
+}
+
+pub(crate) fn delivery_key(id: DeliveryId) -> [u8; 20] {
+    join(&[&id.event.0.to_be_bytes(), &id.slot.0.to_be_bytes()])
+}
+
+pub(crate) fn delivery_of(key: &[u8; 20]) -> DeliveryId {
+    DeliveryId {
+        event: EventId(number(key, 0, 16)),
+        slot: Slot(number_u32(key, 16)),
+    }
+}
+
+/// The key of `due` and of `bad`: a time, then the pair.
+pub(crate) fn timed_key(at: UnixMs, id: DeliveryId) -> [u8; 28] {
+    join(&[
+        &at.0.to_be_bytes(),
+        &id.event.0.to_be_bytes(),
+        &id.slot.0.to_be_bytes(),
+    ])
+}
+
+pub(crate) fn timed_of(key: &[u8; 28]) -> (UnixMs, DeliveryId) {
+    let id = DeliveryId {
+        event: EventId(number(key, 8, 16)),
+        slot: Slot(number_u32(key, 24)),
+    };
+    (UnixMs(number_u64(key, 0)), id)
+}
+
+pub(crate) fn count_key(count: u64) -> [u8; 8] {
+    count.to_be_bytes()
+}
+
+pub(crate) fn count_of(key: &[u8; 8]) -> u64 {
+    u64::from_be_bytes(*key)
+}
+
+pub(crate) fn history_key(generation: u64, slot: Slot) -> [u8; 12] {
+    join(&[&generation.to_be_bytes(), &slot.0.to_be_bytes()])
+}
+
+pub(crate) fn block_key(generation: u64, fingerprint: u128) -> [u8; 24] {
+    join(&[&generation.to_be_bytes(), &fingerprint.to_be_bytes()])
+}
+
+pub(crate) fn counters_key(level: Level, start: UnixMs) -> [u8; 9] {
+    join(&[&[level.byte()], &start.0.to_be_bytes()])
+}
+
+pub(crate) fn window_key(level: Level, start: UnixMs, slot: Slot) -> [u8; 13] {
+    join(&[
+        &[level.byte()],
+        &start.0.to_be_bytes(),
+        &slot.0.to_be_bytes(),
+    ])
+}
