@@ -1,13 +1,138 @@
-//! target
+//! May a delivery go there: a pure function from a URL, the addresses its name resolved to and the operator's policy
+//! to yes or to a refusal that names its rule. It never resolves and never connects; whoever does asks first with
+//! [`TargetPolicy::judge_all`], and connects to the very addresses it asked about.
+//!
+//! When an endpoint is made or changed, [`TargetUrl::parse`] judges the URL's form and, if its host is an address, that
+//! address. At every attempt the stored URL is parsed again, since the policy may have changed, and the resolved
+//! addresses are judged.
+
+mod address;
 mod pattern;
-pub use pattern::{Pattern, PatternError};
-/// Policy
-#[derive(Debug, Clone, Default)]
+mod rule;
+mod tables;
+mod url;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub use self::pattern::{Pattern, PatternError};
+pub use self::rule::{Refusal, Rule};
+pub use self::url::{MAX_URL_BYTES, TargetError, TargetUrl};
+use tables::{Inside, LOCAL_NAMES};
+
+/// What the operator allows and denies beyond the built-in rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
-    /// a
+    /// Networks lift `private_v4` and `private_v6`, host patterns lift `local_name`.
     pub allow: Vec<Pattern>,
-    /// a
+    /// Wins over `allow`.
     pub deny: Vec<Pattern>,
-    /// a
+    /// Whether `http` URLs pass.
     pub allow_http: bool,
+    /// The daemon's own TCP listener as it was bound; nothing may be delivered to it.
+    pub own_listener: Option<SocketAddr>,
 }
+
+/// What the policy says about all addresses of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Judgement {
+    /// Every address may be connected to.
+    Allowed,
+    /// The name has no address: nothing to refuse, and nothing to connect to.
+    NoAddress,
+    /// At least one address is refused, and with it the name.
+    Refused(Refusal),
+}
+
+impl TargetPolicy {
+    /// Judges one address that `url` leads to. The IPv4 address inside a mapped, compatible, NAT64 or 6to4 one counts.
+    ///
+    /// # Errors
+    /// The [`Refusal`], by `own_listener`, `deny`, `private_v4` or `private_v6`.
+    pub fn judge_address(&self, url: &TargetUrl, address: IpAddr) -> Result<(), Refusal> {
+        let (plain, carried) = match tables::inside(address) {
+            Inside::Itself => (address, None),
+            Inside::Spelling(v4) => (v4.into(), None),
+            Inside::Carries(v4) => (address, Some(IpAddr::V4(v4))),
+        };
+        let ways = || std::iter::once(plain).chain(carried);
+        if ways().any(|way| self.is_own_listener(SocketAddr::new(way, url.port()))) {
+            let detail = format!(
+                "{address}, port {}, is this daemon itself; use another target",
+                url.port()
+            );
+            return Err(Refusal::new(Rule::OwnListener, detail));
+        }
+        if let Some(pattern) = self
+            .deny
+            .iter()
+            .find(|pattern| ways().any(|way| pattern.matches_address(way)))
+        {
+            let detail = format!(
+                "{address} lies in {pattern}, which target.deny forbids; use another target"
+            );
+            return Err(Refusal::new(Rule::Deny, detail));
+        }
+        if self
+            .allow
+            .iter()
+            .any(|pattern| ways().any(|way| pattern.matches_address(way)))
+        {
+            return Ok(());
+        }
+        address::private(address).map_or(Ok(()), Err)
+    }
+
+    /// Judges all addresses that `url`'s name resolved to: one refused address refuses the name, so that nobody
+    /// can mix a private answer among public ones.
+    pub fn judge_all(&self, url: &TargetUrl, addresses: &[IpAddr]) -> Judgement {
+        if addresses.is_empty() {
+            return Judgement::NoAddress;
+        }
+        match addresses
+            .iter()
+            .try_for_each(|address| self.judge_address(url, *address))
+        {
+            Ok(()) => Judgement::Allowed,
+            Err(refusal) => Judgement::Refused(refusal),
+        }
+    }
+
+    /// Judges a name by its form alone; `name` is in lower case and without a trailing dot.
+    fn judge_name(&self, name: &str) -> Result<(), Refusal> {
+        if let Some(pattern) = self.deny.iter().find(|pattern| pattern.matches_name(name)) {
+            let detail =
+                format!("{name} is forbidden by {pattern} in target.deny; use another target");
+            return Err(Refusal::new(Rule::Deny, detail));
+        }
+        let below = |parent: &&str| {
+            name.strip_suffix(*parent)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let local = !name.contains('.') || LOCAL_NAMES.iter().any(|parent| below(&parent));
+        if local && !self.allow.iter().any(|pattern| pattern.matches_name(name)) {
+            let detail = format!(
+                "{name} is a name of one machine or network only; use a public host name, or have the operator add it to target.allow"
+            );
+            return Err(Refusal::new(Rule::LocalName, detail));
+        }
+        Ok(())
+    }
+
+    /// Whether connecting to `target` would reach the own listener. An unspecified address as a target connects to
+    /// this machine (Linux, ip(7)), and an unspecified listener is reached through every loopback address.
+    fn is_own_listener(&self, target: SocketAddr) -> bool {
+        let Some(own) = self.own_listener else {
+            return false;
+        };
+        let (own_ip, target_ip) = (own.ip().to_canonical(), target.ip());
+        own.port() == target.port()
+            && (own_ip == target_ip
+                || target_ip.is_unspecified() && own_ip.is_loopback()
+                || own_ip.is_unspecified()
+                    && (target_ip.is_unspecified() || target_ip.is_loopback()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
