@@ -1,0 +1,261 @@
+//! What an attempt's answer means: delivered, failed and to be tried again, or gone. It doesn't say when the next
+//! attempt is (`retry`) nor whether the endpoint is switched off (`breaker`), and it never looks into an answer's body.
+
+/// How an attempt ended, by its public name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttemptOutcome {
+    /// A 2xx status line came in time.
+    Success,
+    /// Another status came; redirects too, since they are not followed.
+    HttpStatus,
+    /// No status line within the attempt's time.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// The name has no address, or none could be had.
+    Dns,
+    /// No trust, or no handshake.
+    Tls,
+    /// The target guard refused the URL or an address.
+    TargetRefused,
+    /// What came was no HTTP, or the connection broke before a status line.
+    Protocol,
+    /// The daemon stopped meanwhile.
+    Interrupted,
+}
+
+impl AttemptOutcome {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::HttpStatus,
+        Self::Timeout,
+        Self::Connect,
+        Self::Dns,
+        Self::Tls,
+        Self::TargetRefused,
+        Self::Protocol,
+        Self::Interrupted,
+    ];
+
+    /// The name in the API and the stats.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::HttpStatus => "http_status",
+            Self::Timeout => "timeout",
+            Self::Connect => "connect",
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::TargetRefused => "target_refused",
+            Self::Protocol => "protocol",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Why no status line came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The attempt's time was over.
+    Timeout,
+    /// No connection.
+    Connect,
+    /// No address.
+    Dns,
+    /// No handshake.
+    Tls,
+    /// The target guard said no.
+    TargetRefused,
+    /// Not HTTP, or cut before a status line.
+    Protocol,
+    /// The daemon stopped meanwhile.
+    Interrupted,
+}
+
+/// What came of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A final status line; whatever happened to the body after it doesn't matter.
+    Status {
+        /// The status code.
+        code: u16,
+        /// The raw value of `Retry-After`.
+        retry_after: Option<Vec<u8>>,
+        /// The beginning of the body.
+        excerpt: Vec<u8>,
+    },
+    /// None, and why, in words for people.
+    Failed(Failure, String),
+}
+
+/// What follows for the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is delivered.
+    Delivered,
+    /// It failed; the schedule says what is next.
+    Failed,
+    /// The partner said 410: no further attempt, and the endpoint is switched off.
+    Gone,
+    /// It says nothing about the partner: no place in the schedule is used up and nothing is counted.
+    Uncounted,
+}
+
+/// An attempt's meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The name to record.
+    pub outcome: AttemptOutcome,
+    /// What follows.
+    pub effect: Effect,
+    /// The status, if one came.
+    pub response_code: Option<u16>,
+    /// The raw value of `Retry-After`, where it counts (429 and 503).
+    pub retry_after: Option<Vec<u8>>,
+    /// The beginning of a failure's body; empty after a success.
+    pub excerpt: Vec<u8>,
+    /// What went wrong where no status came.
+    pub error: Option<String>,
+}
+
+const GONE: u16 = 410;
+const TOO_MANY_REQUESTS: u16 = 429;
+const SERVICE_UNAVAILABLE: u16 = 503;
+
+/// Judges a reply; of a failure's body at most `excerpt_bytes` are kept.
+#[must_use]
+pub fn judge(reply: Reply, excerpt_bytes: usize) -> Verdict {
+    match reply {
+        Reply::Status {
+            code,
+            retry_after,
+            excerpt,
+        } => judge_status(code, retry_after, excerpt, excerpt_bytes),
+        Reply::Failed(failure, error) => {
+            let outcome = match failure {
+                Failure::Timeout => AttemptOutcome::Timeout,
+                Failure::Connect => AttemptOutcome::Connect,
+                Failure::Dns => AttemptOutcome::Dns,
+                Failure::Tls => AttemptOutcome::Tls,
+                Failure::TargetRefused => AttemptOutcome::TargetRefused,
+                Failure::Protocol => AttemptOutcome::Protocol,
+                Failure::Interrupted => AttemptOutcome::Interrupted,
+            };
+            let effect = if failure == Failure::Interrupted {
+                Effect::Uncounted
+            } else {
+                Effect::Failed
+            };
+            Verdict {
+                outcome,
+                effect,
+                response_code: None,
+                retry_after: None,
+                excerpt: Vec::new(),
+                error: Some(error),
+            }
+        }
+    }
+}
+
+fn judge_status(
+    code: u16,
+    retry_after: Option<Vec<u8>>,
+    mut excerpt: Vec<u8>,
+    excerpt_bytes: usize,
+) -> Verdict {
+    let (outcome, effect) = match code {
+        200..=299 => (AttemptOutcome::Success, Effect::Delivered),
+        GONE => (AttemptOutcome::HttpStatus, Effect::Gone),
+        _ => (AttemptOutcome::HttpStatus, Effect::Failed),
+    };
+    excerpt.truncate(if effect == Effect::Delivered {
+        0
+    } else {
+        excerpt_bytes
+    });
+    let waits = matches!(code, TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE);
+    Verdict {
+        outcome,
+        effect,
+        response_code: Some(code),
+        retry_after: retry_after.filter(|_| waits),
+        excerpt,
+        error: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Verdict {
+        let reply = Reply::Status {
+            code,
+            retry_after: Some(b"5".to_vec()),
+            excerpt: b"sorry".to_vec(),
+        };
+        judge(reply, 3)
+    }
+
+    #[test]
+    fn only_2xx_is_success_and_only_410_is_gone() {
+        for code in 100..=999 {
+            let expected = match code {
+                200..=299 => (AttemptOutcome::Success, Effect::Delivered),
+                410 => (AttemptOutcome::HttpStatus, Effect::Gone),
+                _ => (AttemptOutcome::HttpStatus, Effect::Failed),
+            };
+            let verdict = status(code);
+            assert_eq!((verdict.outcome, verdict.effect), expected, "{code}");
+            assert_eq!((verdict.response_code, verdict.error), (Some(code), None));
+        }
+    }
+
+    #[test]
+    fn an_excerpt_is_kept_of_failures_only_and_bounded() {
+        assert_eq!(status(500).excerpt, b"sor");
+        assert_eq!(status(204).excerpt, b"");
+    }
+
+    #[test]
+    fn retry_after_counts_on_429_and_503_only() {
+        let counting: Vec<u16> = (100..=599)
+            .filter(|code| status(*code).retry_after.is_some())
+            .collect();
+        assert_eq!(counting, [429, 503]);
+    }
+
+    #[test]
+    fn a_failure_without_a_status_is_named_by_its_kind() {
+        for (failure, name) in [
+            (Failure::Timeout, "timeout"),
+            (Failure::Connect, "connect"),
+            (Failure::Dns, "dns"),
+            (Failure::Tls, "tls"),
+            (Failure::TargetRefused, "target_refused"),
+            (Failure::Protocol, "protocol"),
+            (Failure::Interrupted, "interrupted"),
+        ] {
+            let verdict = judge(Reply::Failed(failure, "why".to_owned()), 3);
+            assert_eq!(verdict.outcome.as_str(), name);
+            let counted = verdict.effect == Effect::Failed;
+            assert_eq!(counted, failure != Failure::Interrupted, "{name}");
+            assert_eq!(
+                (verdict.error.as_deref(), verdict.response_code),
+                (Some("why"), None)
+            );
+        }
+    }
+
+    #[test]
+    fn outcome_names_are_those_of_the_contract() {
+        let names = AttemptOutcome::ALL.map(AttemptOutcome::as_str).join(" ");
+        assert_eq!(
+            names,
+            "success http_status timeout connect dns tls target_refused protocol interrupted"
+        );
+    }
+}
