@@ -109,7 +109,7 @@ impl TargetPolicy {
             name.strip_suffix(*parent)
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        let local = !name.contains('.') || LOCAL_NAMES.iter().any(|parent| below(&parent));
+        let local = !name.contains('.') || LOCAL_NAMES.iter().any(below);
         if local && !self.allow.iter().any(|pattern| pattern.matches_name(name)) {
             let detail = format!(
                 "{name} is a name of one machine or network only; use a public host name, or have the operator add it to target.allow"

@@ -119,7 +119,7 @@ fn size_from(text: &str) -> Option<u64> {
 fn size_value(bytes: u64) -> Value {
     let unit = SIZE_UNITS
         .iter()
-        .find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+        .find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match unit {
         Some((name, unit)) => Value::String(format!("{}{name}", bytes / unit)),
         None => Value::Integer(i64::try_from(bytes).unwrap_or(i64::MAX)),

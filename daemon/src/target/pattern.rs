@@ -2,7 +2,7 @@
 //! `*.` and a host name. It decides only whether something matches, never what follows from a match.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -97,10 +97,7 @@ fn unmapped(network: IpNet) -> IpNet {
         return network;
     };
     let mapped = v6.addr().to_ipv4_mapped();
-    match (
-        mapped,
-        v6.prefix_len().checked_sub(Ipv6Addr::BITS as u8 - 32),
-    ) {
+    match (mapped, v6.prefix_len().checked_sub(96)) {
         (Some(v4), Some(prefix)) => Ipv4Net::new(v4, prefix).map_or(network, IpNet::V4),
         _ => network,
     }
