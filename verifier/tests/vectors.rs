@@ -1,0 +1,115 @@
+//! Every case of `vectors.json`, which is shared with every other build of the verifier. An unknown field, scheme or code fails:
+//! a case must not pass because it was not understood.
+
+use std::collections::BTreeSet;
+
+use base64ct::{Base64, Encoding};
+use serde::Deserialize;
+use stormhook_verifier::{Headers, Tolerance, VerifyError, verify_standard, verify_stormcom};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    version: u32,
+    error_codes: BTreeSet<String>,
+    #[serde(rename = "rules")]
+    _rules: String,
+    vectors: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    scheme: Scheme,
+    secret: String,
+    headers: Vec<(String, String)>,
+    body_base64: String,
+    now_s: u64,
+    #[serde(deserialize_with = "seconds_or_null")]
+    tolerance_s: Option<u64>,
+    expect: String,
+    #[serde(default, rename = "note")]
+    _note: Option<String>,
+}
+
+/// Null is said, not left out.
+fn seconds_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    Option::deserialize(from)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scheme {
+    Storm,
+    Standard,
+}
+
+fn table() -> Table {
+    serde_json::from_str(include_str!("../vectors.json")).expect("vectors.json has its known form")
+}
+
+impl Case {
+    fn outcome<H: Headers + ?Sized>(&self, headers: &H) -> &'static str {
+        let body = Base64::decode_vec(&self.body_base64).expect("base64");
+        let tolerance = self
+            .tolerance_s
+            .map_or(Tolerance::Unchecked, Tolerance::Seconds);
+        let outcome = match self.scheme {
+            Scheme::Storm => verify_stormcom(headers, &body, &self.secret),
+            Scheme::Standard => {
+                verify_standard(headers, &body, &self.secret, self.now_s, tolerance).map(drop)
+            }
+        };
+        outcome.as_ref().map_or_else(VerifyError::code, |()| "ok")
+    }
+}
+
+#[test]
+fn every_vector_has_its_expected_outcome() {
+    let table = table();
+    assert_eq!(table.version, 1);
+    assert_eq!(table.vectors.len(), 147, "a case is missing or was added");
+    let names: BTreeSet<&str> = table.vectors.iter().map(|case| &*case.name).collect();
+    assert_eq!(names.len(), table.vectors.len(), "a name stands twice");
+    let wrong: Vec<String> = table
+        .vectors
+        .iter()
+        .filter(|case| case.outcome(&case.headers) != case.expect)
+        .map(|case| {
+            let found = case.outcome(&case.headers);
+            format!("{}: expected {}, got {found}", case.name, case.expect)
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_vectors_reach_every_code_they_list() {
+    let table = table();
+    let reached: BTreeSet<String> = table.vectors.into_iter().map(|case| case.expect).collect();
+    assert_eq!(reached, table.error_codes);
+}
+
+/// What the `http` crate would refuse (control characters) never reaches a verifier behind it.
+#[cfg(feature = "http")]
+#[test]
+fn a_header_map_gives_the_same_outcome_as_pairs() {
+    let mut compared = 0;
+    for case in table().vectors {
+        let mut map = http::HeaderMap::new();
+        let fits = case.headers.iter().all(|(name, value)| {
+            let name = http::HeaderName::from_bytes(name.as_bytes());
+            let value = http::HeaderValue::from_bytes(value.as_bytes());
+            name.ok().zip(value.ok()).is_some_and(|(name, value)| {
+                map.append(name, value);
+                true
+            })
+        });
+        if fits {
+            compared += 1;
+            assert_eq!(case.outcome(&map), case.expect, "{}", case.name);
+        }
+    }
+    assert!(compared > 130, "only {compared} cases fit a header map");
+}
