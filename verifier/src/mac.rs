@@ -68,6 +68,11 @@ impl Tag {
         Text(text)
     }
 
+    /// Whether decoded bytes are this code, however they were spelled. For diagnosis: verifying compares text.
+    pub(crate) fn is(&self, bytes: &[u8; TAG_BYTES]) -> bool {
+        self.0.ct_eq(bytes).into()
+    }
+
     /// Padded standard base64 (RFC 4648, section 4), in constant time.
     pub(crate) fn base64(&self) -> Text<BASE64_BYTES> {
         Text(base64_of_32(&self.0))

@@ -1,0 +1,328 @@
+//! What the signature debugger says of the usual accidents.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a fixture that can't be made must stop the test"
+)]
+
+use stormhook_verifier::{
+    ContentDigest, Explanation, Finding, Secret, SigningKeys, Step, StepOutcome, Tolerance,
+    VerifyError, content_digest, explain, explain_with,
+};
+
+const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
+const OTHER: &str = "whsec_b3RoZXItc3Rvcm1ob29rLXNlY3JldC0zMmJ5dGVzISE=";
+const BODY: &[u8] = br#"{"id":"evt_1","type":"order.paid","data":{"a/b":"caf\u00e9"}}"#;
+const NOW_S: u64 = 1_750_000_000;
+
+type Pairs = Vec<(String, String)>;
+
+fn delivery(secret: &str, body: &[u8]) -> Pairs {
+    let secret = Secret::parse(secret).expect("a secret");
+    let keys = SigningKeys::new([&secret]);
+    let signature = keys.standard_signature("evt_1", NOW_S, body);
+    [
+        ("webhook-id", "evt_1".to_owned()),
+        ("webhook-timestamp", NOW_S.to_string()),
+        ("webhook-signature", signature.expect("a whsec_ secret")),
+        ("x-stormcom-signature", keys.stormcom_signature(body)),
+        ("content-digest", content_digest(body)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
+fn with(mut headers: Pairs, name: &str, change: impl Fn(&str) -> String) -> Pairs {
+    for (found, value) in &mut headers {
+        if found == name {
+            *value = change(value);
+        }
+    }
+    headers
+}
+
+fn without(mut headers: Pairs, name: &str) -> Pairs {
+    headers.retain(|(found, _)| found != name);
+    headers
+}
+
+fn codes(explanation: &Explanation) -> Vec<&'static str> {
+    explanation.findings.iter().map(Finding::code).collect()
+}
+
+fn codes_of(headers: &Pairs, body: &[u8], secret: &str) -> Vec<&'static str> {
+    codes(&explain(headers, body, secret, NOW_S))
+}
+
+#[test]
+fn a_good_delivery_leaves_nothing_to_say() {
+    let explanation = explain(&delivery(SECRET, BODY), BODY, SECRET, NOW_S);
+    assert_eq!(explanation.findings, []);
+    assert_eq!(explanation.content_digest, ContentDigest::Fits);
+    assert!(
+        explanation
+            .standard
+            .steps()
+            .all(|(_, outcome)| outcome == StepOutcome::Passed)
+    );
+    assert_eq!(explanation.stormcom.steps().count(), 4);
+}
+
+#[test]
+fn the_digest_tells_a_wrong_secret_from_a_changed_body() {
+    let headers = delivery(SECRET, BODY);
+    assert_eq!(codes_of(&headers, BODY, OTHER), ["wrong_secret"]);
+    let changed = br#"{"id":"evt_1","type":"order.paid","data":{}}"#;
+    assert_eq!(codes_of(&headers, changed, SECRET), ["body_changed"]);
+    let undigested = without(headers, "content-digest");
+    assert_eq!(codes_of(&undigested, BODY, OTHER), ["wrong_secret_or_body"]);
+}
+
+#[test]
+fn the_steps_after_the_failed_one_are_not_reached() {
+    let explanation = explain(&delivery(SECRET, BODY), BODY, SECRET, NOW_S + 301);
+    assert_eq!(
+        explanation.standard.failed_step(),
+        Some(Step::TimestampWindow)
+    );
+    let outcomes: Vec<StepOutcome> = explanation.standard.steps().map(|(_, it)| it).collect();
+    let too_old = VerifyError::TimestampTooOld {
+        age_s: 301,
+        tolerance_s: 300,
+    };
+    assert_eq!(
+        outcomes.get(3..),
+        Some(
+            &[
+                StepOutcome::Passed,
+                StepOutcome::Failed(too_old),
+                StepOutcome::NotReached,
+                StepOutcome::NotReached,
+            ][..]
+        )
+    );
+    assert_eq!(codes(&explanation), ["delivery_too_old"]);
+    let ahead = explain(&delivery(SECRET, BODY), BODY, SECRET, NOW_S - 999);
+    assert_eq!(
+        ahead.findings,
+        [Finding::ClockAheadOfSender { ahead_s: 999 }]
+    );
+}
+
+#[test]
+fn a_body_that_was_rewritten_is_recognised() {
+    let headers = delivery(SECRET, BODY);
+    let spaced = br#"{"id": "evt_1", "type": "order.paid", "data": {"a/b": "caf\u00e9"}}"#;
+    assert_eq!(
+        codes_of(&headers, spaced, SECRET),
+        ["json_reserialised", "body_changed"]
+    );
+    let ended = [BODY, b"\n"].concat();
+    assert_eq!(
+        codes_of(&headers, &ended, SECRET),
+        ["body_final_line_end", "body_changed"]
+    );
+    let marked = [b"\xEF\xBB\xBF", BODY].concat();
+    assert_eq!(
+        codes_of(&headers, &marked, SECRET),
+        ["body_byte_order_mark", "body_changed"]
+    );
+    let reordered = br#"{"type":"order.paid","id":"evt_1","data":{"a/b":"caf\u00e9"}}"#;
+    assert_eq!(
+        codes_of(&headers, reordered, SECRET),
+        ["body_changed", "looks_reserialised"]
+    );
+    assert_eq!(
+        codes_of(&headers, b"", SECRET),
+        ["body_changed", "body_consumed"]
+    );
+    let lossy = "{\"id\":\"evt_1\",\"data\":\"\u{FFFD}\"}".as_bytes();
+    assert_eq!(
+        codes_of(&headers, lossy, SECRET),
+        ["body_changed", "body_decoded_lossily"]
+    );
+
+    let plain = "{\"id\":\"evt_1\",\"data\":\"a/b café 😀\"}".as_bytes();
+    let escaped = br#"{"id": "evt_1", "data": "a\/b caf\u00e9 \ud83d\ude00"}"#;
+    let headers = delivery(SECRET, plain);
+    assert_eq!(
+        codes_of(&headers, escaped, SECRET),
+        ["json_reserialised", "body_changed"]
+    );
+    let undigested = without(headers, "content-digest");
+    assert_eq!(
+        codes_of(&undigested, escaped, SECRET),
+        ["json_reserialised"]
+    );
+
+    let lines = delivery(SECRET, b"a\r\nb");
+    assert_eq!(
+        codes_of(&lines, b"a\nb", SECRET),
+        ["body_line_ends", "body_changed"]
+    );
+}
+
+#[test]
+fn a_rewritten_body_under_a_wrong_secret_is_both() {
+    let headers = delivery(SECRET, BODY);
+    let ended = [BODY, b"\n"].concat();
+    let found = codes_of(&headers, &ended, OTHER);
+    assert_eq!(
+        found,
+        ["body_changed", "body_final_line_end", "wrong_secret"]
+    );
+}
+
+#[test]
+fn a_key_taken_in_the_wrong_way_is_recognised() {
+    let headers = delivery(SECRET, BODY);
+    assert_eq!(
+        codes_of(&headers, BODY, &format!("{SECRET}\n")),
+        ["secret_has_blanks"]
+    );
+    assert_eq!(
+        codes_of(&headers, BODY, &format!("\"{SECRET}\"")),
+        ["secret_has_blanks"]
+    );
+    // Scheme B takes the secret without its prefix; scheme A alone is lost by it.
+    let bare = SECRET.trim_start_matches("whsec_");
+    assert_eq!(codes_of(&headers, BODY, bare), ["secret_prefix"]);
+    let public = SECRET.replace("whsec_", "whpk_");
+    assert!(codes_of(&headers, BODY, &public).contains(&"secret_is_public_key"));
+}
+
+/// Both codes come from the shared vectors' way of computing them: HMAC with the other key.
+#[test]
+fn a_sender_that_mixed_up_text_and_bytes_is_recognised() {
+    let headers = [
+        ("webhook-id", "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"),
+        ("webhook-timestamp", "1750000000"),
+        (
+            "webhook-signature",
+            "v1,MzJgLQ4HRTOsfzETOI2btPz3Uy37TGjPv/6ghqPakFk=",
+        ),
+    ];
+    let body = br#"{"type":"order.paid","data":{"id":42}}"#;
+    assert_eq!(
+        codes(&explain(&headers, body, SECRET, NOW_S)),
+        ["key_not_decoded"]
+    );
+    // The text under SECRET's base64, used as key of scheme A.
+    let decoded = Secret::parse("stormhook-example-secret-32bytes").expect("a secret");
+    let signature = SigningKeys::new([&decoded]).stormcom_signature(body);
+    let headers = [("x-stormcom-signature", signature)];
+    assert_eq!(
+        codes(&explain(&headers, body, SECRET, NOW_S)),
+        ["key_decoded"]
+    );
+}
+
+#[test]
+fn a_signature_in_another_spelling_is_recognised() {
+    let headers = delivery(SECRET, BODY);
+    let upper = with(headers.clone(), "x-stormcom-signature", str::to_uppercase);
+    assert_eq!(codes_of(&upper, BODY, SECRET), ["signature_respelled"]);
+    let bare = with(headers.clone(), "x-stormcom-signature", |it| {
+        it.replace("sha256=", "")
+    });
+    assert_eq!(codes_of(&bare, BODY, SECRET), ["signature_respelled"]);
+    let unpadded = with(headers, "webhook-signature", |it| it.replace('=', ""));
+    assert_eq!(codes_of(&unpadded, BODY, SECRET), ["signature_respelled"]);
+
+    let body = br#"{"type":"order.paid","data":{"id":42}}"#;
+    let hex = [
+        ("webhook-id", "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"),
+        ("webhook-timestamp", "1750000000"),
+        (
+            "webhook-signature",
+            "v1,21fb196725789c53d4c39e8df9f858f9cdb29bf28212c2bf0077bb92adf33e18",
+        ),
+    ];
+    assert_eq!(
+        codes(&explain(&hex, body, SECRET, NOW_S)),
+        ["hex_for_base64"]
+    );
+    let base64 = [(
+        "x-stormcom-signature",
+        "sha256=+A4zNDt2AVGb9iIrkKzUP3QY6rMjdz98BR26jlAopL0=",
+    )];
+    let secret = "stormhook-example-secret-32bytes";
+    assert_eq!(
+        codes(&explain(&base64, body, secret, NOW_S)),
+        ["base64_for_hex"]
+    );
+}
+
+#[test]
+fn a_header_under_another_name_is_found() {
+    for (from, to) in [
+        ("webhook-id", "HTTP_WEBHOOK_ID"),
+        ("webhook-timestamp", "svix-timestamp"),
+        ("webhook-signature", "x-original-webhook-signature"),
+        ("x-stormcom-signature", "x-hub-signature-256"),
+    ] {
+        let mut headers = delivery(SECRET, BODY);
+        for (name, _) in &mut headers {
+            if name == from {
+                *name = to.to_owned();
+            }
+        }
+        let explanation = explain(&headers, BODY, SECRET, NOW_S);
+        let renamed = Finding::HeaderRenamed {
+            expected: from.to_owned(),
+            found: to.to_owned(),
+        };
+        assert!(
+            explanation.findings.contains(&renamed),
+            "{from}: {:?}",
+            explanation.findings
+        );
+        assert!(!codes(&explanation).contains(&"wrong_secret"), "{from}");
+    }
+}
+
+#[test]
+fn a_configured_header_and_tolerance_are_used() {
+    let mut headers = delivery(SECRET, BODY);
+    for (name, _) in &mut headers {
+        *name = name.replace("x-stormcom-signature", "x-acme-signature");
+    }
+    let later_s = NOW_S + 10_000;
+    let explanation = explain_with(
+        &headers,
+        BODY,
+        SECRET,
+        later_s,
+        Tolerance::Unchecked,
+        "X-Acme-Signature",
+    );
+    assert_eq!(explanation.standard.result, Ok(()));
+    assert_eq!(explanation.stormcom.result, Ok(()));
+    assert_eq!(explanation.findings, []);
+}
+
+#[test]
+fn forms_that_tell_their_own_story_are_named() {
+    let headers = delivery(SECRET, BODY);
+    let millis = with(headers.clone(), "webhook-timestamp", |it| {
+        format!("{it}000")
+    });
+    assert!(codes_of(&millis, BODY, SECRET).contains(&"timestamp_in_milliseconds"));
+    let dotted = with(headers.clone(), "webhook-id", |it| format!("{it}.1"));
+    assert!(codes_of(&dotted, BODY, SECRET).contains(&"dot_in_id"));
+    let mut repeated = headers;
+    repeated.push(("Webhook-Id".to_owned(), "evt_1".to_owned()));
+    assert!(codes_of(&repeated, BODY, SECRET).contains(&"header_repeated"));
+}
+
+#[test]
+fn an_explanation_shows_neither_the_secret_nor_a_signature() {
+    let right = delivery(SECRET, BODY);
+    let headers = delivery(OTHER, BODY);
+    let explanation = explain(&headers, BODY, SECRET, NOW_S);
+    let shown = format!("{explanation} {explanation:?}");
+    assert!(!shown.contains("c3Rvcm1ob29r"));
+    for (_, value) in right.iter().filter(|(name, _)| name.ends_with("signature")) {
+        assert!(!shown.contains(value.split_at(8).1), "{shown}");
+    }
+}
