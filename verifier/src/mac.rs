@@ -107,3 +107,45 @@ pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
 pub(crate) fn sha256_base64(body: &[u8]) -> Text<BASE64_BYTES> {
     Text(base64_of_32(&Sha256::digest(body).into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::PreparedKey;
+
+    #[test]
+    fn hmac_gives_the_codes_of_rfc_4231() {
+        let cases: [(&[u8], &[u8], &str); 5] = [
+            (
+                &[0x0b; 20],
+                b"Hi There",
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            ),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                &[0xaa; 20],
+                &[0xdd; 50],
+                "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
+            ),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+            (
+                &[0xaa; 131],
+                b"This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before being used by the HMAC algorithm.",
+                "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
+            ),
+        ];
+        for (key, message, expected) in cases {
+            let key = PreparedKey::new(key);
+            assert_eq!(key.tag(&[message]).hex().as_str(), expected);
+            let (start, end) = message.split_at(3);
+            assert_eq!(key.tag(&[start, b"", end]).hex().as_str(), expected);
+        }
+    }
+}
