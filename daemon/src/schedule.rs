@@ -1,0 +1,480 @@
+//! Which delivery goes next: fair over endpoints, bounded for each endpoint and in all.
+//!
+//! Everything that is open waits here in memory, in its endpoint's queue; what is in flight is claimed here until the commit
+//! that records its outcome is announced, so a pair is never under way twice. Pure: no I/O, no clock, no randomness; the caller
+//! applies the store's changes in commit order, and everything is decided from them and from `now`. Whether a failed attempt
+//! is tried again is not decided here.
+
+mod admission;
+mod bucket;
+mod entry;
+mod line;
+mod queue;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use admission::Admission;
+pub use admission::Limits;
+use entry::Entry;
+use queue::{Class, Queue};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use stormhook_store::{DeliveryId, Endpoint, EndpointState, EventId, Slot, UnixMs, Waiting};
+pub use view::{Gauges, WaitingFor};
+
+/// From here on an attempt makes its endpoint a slow one.
+pub const SLOW_AFTER_MS: u64 = 1_000;
+
+/// Room for this many starts is kept when there are none.
+const STARTED_KEPT: usize = 4_096;
+
+/// A delivery that is to be attempted now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The pair, as it was when it was claimed.
+    pub waiting: Waiting,
+    /// Whether its endpoint is known to be slow.
+    pub slow: bool,
+}
+
+/// The pair is being attempted, or another change owns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "an attempt of this delivery, or another change to it, is under way; ask again when it is over"
+)]
+pub struct InFlight;
+
+/// A claimed pair.
+struct Flight {
+    entry: Entry,
+    started: UnixMs,
+    on_wire: bool,
+}
+
+/// The queues of all endpoints.
+pub struct Schedule {
+    /// By slot, which is never given twice: an endpoint that is gone leaves an empty place.
+    queues: Vec<Option<Box<Queue>>>,
+    endpoints: usize,
+    open: usize,
+    admission: Admission,
+    flights: HashMap<DeliveryId, Flight>,
+    /// Pairs that an operator's change owns, with their entries once their turn came.
+    held: HashMap<DeliveryId, Option<Entry>>,
+    /// When to look at an endpoint again; void where its queue says another time.
+    timers: BinaryHeap<Reverse<(UnixMs, Slot)>>,
+    /// Attempts by start, to see which pass [`SLOW_AFTER_MS`]; void where the flight says otherwise.
+    started: VecDeque<(UnixMs, DeliveryId)>,
+}
+
+/// What an endpoint's queue has to offer.
+enum Look {
+    Ready,
+    At(UnixMs),
+    Nothing,
+}
+
+impl Schedule {
+    /// Nothing waits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            queues: Vec::new(),
+            endpoints: 0,
+            open: 0,
+            admission: Admission::new(limits),
+            flights: HashMap::new(),
+            held: HashMap::new(),
+            timers: BinaryHeap::new(),
+            started: VecDeque::new(),
+        }
+    }
+
+    /// Other limits. What is under way beyond them stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.admission.set_limits(limits);
+        for slot in self.slots() {
+            self.touch(slot);
+        }
+    }
+
+    /// An endpoint is new, read at start, or changed. `state` is what the store knows of how it does; it counts only
+    /// where nothing is known here yet.
+    pub fn endpoint(&mut self, endpoint: &Endpoint, state: Option<&EndpointState>, now: UnixMs) {
+        let slot = endpoint.slot;
+        let queue = self.queue_or_new(slot);
+        queue.configure(endpoint, now);
+        if !queue.receives {
+            queue.stamp = None;
+            queue.wake = None;
+        }
+        if let Some(state) = state
+            && queue.class == Class::Unknown
+            && queue.on_wire == 0
+            && state.failure_count == 0
+            && state.last_success_at.is_some()
+        {
+            queue.class = Class::Fast;
+            if queue.stamp.take().is_some() {
+                self.touch(slot);
+            }
+        }
+        self.touch(slot);
+        self.drop_if_over(slot);
+    }
+
+    /// A delivery waits, or waits differently: `Change::Waiting`. Ends a claim of it.
+    pub fn waiting(&mut self, waiting: &Waiting) {
+        let slot = waiting.id.slot;
+        self.counted(slot, |this| {
+            if !this.end_claim(waiting.id)
+                && !this.drop_stash(waiting.id)
+                && let Some(queue) = this.queue_mut(slot)
+                && !queue.is_surely_new(waiting)
+            {
+                queue.remove(waiting.id.event);
+            }
+            this.queue_or_new(slot).add(Entry::new(waiting));
+        });
+        self.touch(slot);
+    }
+
+    /// As [`Schedule::waiting`], for reading the store at start or after it was reopened: the pair must not be here yet, unless
+    /// claimed, and then stays so.
+    pub fn restore(&mut self, waiting: &Waiting) {
+        let slot = waiting.id.slot;
+        let entry = Entry::new(waiting);
+        self.counted(slot, |this| match this.flights.get_mut(&waiting.id) {
+            Some(flight) => {
+                let before = std::mem::replace(&mut flight.entry, entry);
+                let queue = this.queue_or_new(slot);
+                queue.claimed.remove(before);
+                queue.claimed.add(entry);
+            }
+            None => this.queue_or_new(slot).add(entry),
+        });
+        self.touch(slot);
+    }
+
+    /// Forgets what waits, since it is going to be read anew: after the store was reopened. Endpoints, claims and holds stay.
+    pub fn forget_waiting(&mut self) {
+        for stash in self.held.values_mut() {
+            *stash = None;
+        }
+        for queue in self.queues.iter_mut().flatten() {
+            queue.forget_waiting();
+            queue.stamp = None;
+            queue.wake = None;
+        }
+        self.timers.clear();
+        self.open = self.flights.len();
+    }
+
+    /// A delivery ended: `Change::Ended`. Ends a claim of it.
+    pub fn ended(&mut self, id: DeliveryId) {
+        self.counted(id.slot, |this| {
+            if !this.end_claim(id)
+                && !this.drop_stash(id)
+                && let Some(queue) = this.queue_mut(id.slot)
+            {
+                queue.remove(id.event);
+            }
+        });
+        self.touch(id.slot);
+        self.drop_if_over(id.slot);
+    }
+
+    /// Everything that waits for this endpoint and was opened in `commit` or before has ended: `Change::EndedUpTo`. None of
+    /// it is dispatched or counted from now on; up to `max` of it is handed out, each pair once, to be written out. Empty when
+    /// there is no more.
+    pub fn take_covered(&mut self, slot: Slot, commit: u64, max: usize) -> Vec<EventId> {
+        let events = self.counted(slot, |this| {
+            let stashed = this.held.iter_mut().filter(|(id, _)| id.slot == slot);
+            let back: Vec<Entry> = stashed.filter_map(|(_, stash)| stash.take()).collect();
+            let Some(queue) = this.queue_mut(slot) else {
+                return Vec::new();
+            };
+            for entry in back {
+                queue.backlog.push(entry);
+            }
+            queue.cover(commit);
+            queue.take_covered(max)
+        });
+        self.touch(slot);
+        self.drop_if_over(slot);
+        events
+    }
+
+    /// Claims what is to be attempted next, if anything may be. Call it until it says `None`.
+    pub fn next(&mut self, now: UnixMs) -> Option<Claim> {
+        self.note_overdue(now);
+        self.fire_timers(now);
+        loop {
+            let queues = &self.queues;
+            let slot = self
+                .admission
+                .next(|slot, stamp| is_valid(queues, slot, stamp))?;
+            self.queue_mut(slot)?.stamp = None;
+            match self.look(slot, now) {
+                Look::Ready => {
+                    if let Some(claim) = self.claim(slot, now) {
+                        return Some(claim);
+                    }
+                }
+                Look::At(at) => self.wake_at(slot, at),
+                Look::Nothing => {}
+            }
+        }
+    }
+
+    /// After [`Schedule::next`] said `None`: the earliest time at which it could say more though nothing else happens.
+    /// It may come to nothing then, which costs one more call.
+    pub fn next_wake(&self) -> Option<UnixMs> {
+        if self.admission.is_full() {
+            return None;
+        }
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        // Once a newcomer's first attempt is known to be slow, it may start another and so may the next newcomer.
+        let oldest = self.started.front().filter(|_| self.admission.probes() > 0);
+        let known = oldest.map(|(started, _)| started.plus_ms(SLOW_AFTER_MS));
+        [timer, known].into_iter().flatten().min()
+    }
+
+    /// The attempt of this pair is over after `took_ms`. Its place is free; the pair stays claimed until the commit that
+    /// records the outcome is announced by [`Schedule::waiting`] or [`Schedule::ended`].
+    pub fn answered(&mut self, id: DeliveryId, took_ms: u64) {
+        match self.flights.get_mut(&id) {
+            Some(flight) if flight.on_wire => flight.on_wire = false,
+            _ => return,
+        }
+        if let Some(queue) = queue_of(&mut self.queues, id.slot) {
+            self.admission.finish(queue);
+            let class = if took_ms < SLOW_AFTER_MS {
+                Class::Fast
+            } else {
+                Class::Slow
+            };
+            self.admission.reclass(queue, class);
+        }
+        self.touch(id.slot);
+    }
+
+    /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
+    ///
+    /// # Errors
+    /// [`InFlight`] if it is claimed, or held already.
+    pub fn hold(&mut self, id: DeliveryId) -> Result<(), InFlight> {
+        if self.flights.contains_key(&id) || self.held.contains_key(&id) {
+            return Err(InFlight);
+        }
+        self.held.insert(id, None);
+        Ok(())
+    }
+
+    /// The operator's change is over, done or not.
+    pub fn release(&mut self, id: DeliveryId) {
+        if let Some(Some(entry)) = self.held.remove(&id)
+            && let Some(queue) = self.queue_mut(id.slot)
+        {
+            queue.backlog.push(entry);
+        }
+        self.touch(id.slot);
+    }
+}
+
+impl Schedule {
+    fn slots(&self) -> Vec<Slot> {
+        self.queues
+            .iter()
+            .flatten()
+            .map(|queue| queue.slot)
+            .collect()
+    }
+
+    fn queue_mut(&mut self, slot: Slot) -> Option<&mut Queue> {
+        queue_of(&mut self.queues, slot)
+    }
+
+    fn queue_or_new(&mut self, slot: Slot) -> &mut Queue {
+        let index = slot.index();
+        if self.queues.len() <= index {
+            self.queues.resize_with(index + 1, || None);
+        }
+        let endpoints = &mut self.endpoints;
+        self.queues[index].get_or_insert_with(|| {
+            *endpoints += 1;
+            Box::new(Queue::new(slot))
+        })
+    }
+
+    /// Runs a change of one endpoint's queue and keeps the count of all.
+    fn counted<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Self) -> R) -> R {
+        let count = |this: &mut Self| this.queue_mut(slot).map_or(0, |queue| queue.open());
+        let before = count(self);
+        let result = change(self);
+        self.open = (self.open + count(self)).saturating_sub(before);
+        result
+    }
+
+    fn drop_if_over(&mut self, slot: Slot) {
+        if self.queue_mut(slot).is_some_and(|queue| queue.is_over())
+            && let Some(place) = self.queues.get_mut(slot.index())
+        {
+            *place = None;
+            self.endpoints = self.endpoints.saturating_sub(1);
+        }
+    }
+
+    /// Gives an endpoint a turn, if it may have something to send and may send it.
+    fn touch(&mut self, slot: Slot) {
+        let Some(queue) = queue_of(&mut self.queues, slot) else {
+            return;
+        };
+        let stands = queue.stamp.is_some() || !queue.receives || queue.backlog.is_empty();
+        let in_line = queue.is_fifo() && queue.claimed.sum() > 0;
+        if stands || in_line || !self.admission.has_room(queue) {
+            return;
+        }
+        self.admission.join(queue);
+        let queues = &self.queues;
+        self.admission
+            .sweep(self.endpoints, |slot, stamp| is_valid(queues, slot, stamp));
+    }
+
+    /// What an endpoint whose turn it is has to offer.
+    fn look(&mut self, slot: Slot, now: UnixMs) -> Look {
+        let Some(queue) = queue_of(&mut self.queues, slot) else {
+            return Look::Nothing;
+        };
+        let in_line = queue.is_fifo() && queue.claimed.sum() > 0;
+        if !queue.receives || in_line || !self.admission.has_room(queue) {
+            return Look::Nothing;
+        }
+        while let Some(first) = queue.backlog.first(now) {
+            if first.due() > now {
+                return Look::At(first.due());
+            }
+            let event = first.event();
+            if let Some(stash) = self.held.get_mut(&DeliveryId { event, slot }) {
+                if queue.is_fifo() {
+                    return Look::Nothing;
+                }
+                *stash = queue.backlog.pop();
+                continue;
+            }
+            let token = queue.bucket.as_mut().and_then(|b| b.ready_at(now));
+            return token.map_or(Look::Ready, Look::At);
+        }
+        Look::Nothing
+    }
+
+    fn claim(&mut self, slot: Slot, now: UnixMs) -> Option<Claim> {
+        let queue = queue_of(&mut self.queues, slot)?;
+        let entry = queue.backlog.pop()?;
+        queue.waits.remove(entry);
+        queue.claimed.add(entry);
+        if let Some(bucket) = &mut queue.bucket {
+            bucket.take(now);
+        }
+        self.admission.start(queue);
+        let slow = queue.class == Class::Slow;
+        let waiting = entry.waiting(slot);
+        let flight = Flight {
+            entry,
+            started: now,
+            on_wire: true,
+        };
+        self.flights.insert(waiting.id, flight);
+        self.started.push_back((now, waiting.id));
+        self.touch(slot);
+        Some(Claim { waiting, slow })
+    }
+
+    /// Ends the claim of a pair; false if it has none.
+    fn end_claim(&mut self, id: DeliveryId) -> bool {
+        let Some(flight) = self.flights.remove(&id) else {
+            return false;
+        };
+        if let Some(queue) = queue_of(&mut self.queues, id.slot) {
+            queue.claimed.remove(flight.entry);
+            if flight.on_wire {
+                self.admission.finish(queue);
+            }
+        }
+        true
+    }
+
+    /// Drops the entry that was set aside for a held pair; false if there is none.
+    fn drop_stash(&mut self, id: DeliveryId) -> bool {
+        let Some(entry) = self.held.get_mut(&id).and_then(Option::take) else {
+            return false;
+        };
+        if let Some(queue) = self.queue_mut(id.slot) {
+            queue.waits.remove(entry);
+        }
+        true
+    }
+
+    /// Endpoints whose attempts have been on the wire for too long are slow from now on.
+    fn note_overdue(&mut self, now: UnixMs) {
+        while let Some(&(started, id)) = self.started.front() {
+            let flight = self.flights.get(&id);
+            if flight.is_some_and(|f| f.on_wire && f.started == started) {
+                // A clock that went back says nothing about how long it was: better slow than for ever unknown.
+                if now.0.abs_diff(started.0) < SLOW_AFTER_MS {
+                    return;
+                }
+                if let Some(queue) = queue_of(&mut self.queues, id.slot) {
+                    self.admission.reclass(queue, Class::Slow);
+                }
+                self.touch(id.slot);
+            }
+            self.started.pop_front();
+        }
+        if self.started.capacity() > STARTED_KEPT {
+            self.started.shrink_to(STARTED_KEPT);
+        }
+    }
+
+    /// Gives a turn to those whose time has come.
+    fn fire_timers(&mut self, now: UnixMs) {
+        while let Some(&Reverse((at, slot))) = self.timers.peek() {
+            let queue = queue_of(&mut self.queues, slot).filter(|queue| queue.wake == Some(at));
+            if let Some(queue) = queue {
+                if at > now {
+                    return;
+                }
+                queue.wake = None;
+                self.touch(slot);
+            }
+            self.timers.pop();
+        }
+    }
+
+    fn wake_at(&mut self, slot: Slot, at: UnixMs) {
+        let Some(queue) = queue_of(&mut self.queues, slot) else {
+            return;
+        };
+        if queue.wake.is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        queue.wake = Some(at);
+        self.timers.push(Reverse((at, slot)));
+        if self.timers.len() > 2 * self.endpoints + 64 {
+            let queues = &self.queues;
+            self.timers.retain(|Reverse((at, slot))| {
+                let queue = queues.get(slot.index()).and_then(Option::as_ref);
+                queue.is_some_and(|queue| queue.wake == Some(*at))
+            });
+        }
+    }
+}
+
+fn queue_of(queues: &mut [Option<Box<Queue>>], slot: Slot) -> Option<&mut Queue> {
+    queues.get_mut(slot.index())?.as_deref_mut()
+}
+
+fn is_valid(queues: &[Option<Box<Queue>>], slot: Slot, stamp: u64) -> bool {
+    let queue = queues.get(slot.index()).and_then(Option::as_ref);
+    queue.is_some_and(|queue| queue.stamp == Some(stamp))
+}

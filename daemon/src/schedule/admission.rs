@@ -1,0 +1,199 @@
+//! Room among endpoints: whose turn it is, and how many attempts endpoints of each class may have under way.
+//!
+//! Endpoints with something to send stand in a ring, one ring for each class, so that a class without room is passed over at
+//! once; stamps keep the turn fair across rings. That an endpoint is slow is known a second late: until it has answered once
+//! it gets a single attempt, one of few, so a thousand hanging newcomers can't take every place in that second.
+
+use super::queue::{Class, Queue};
+use std::collections::VecDeque;
+use stormhook_store::Slot;
+
+/// How many attempts may be under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all; 0 counts as 1.
+    pub max_in_flight: usize,
+    /// To one endpoint; 0 counts as 1.
+    pub max_per_endpoint: usize,
+}
+
+/// First attempts to endpoints that never answered, at most.
+const MAX_PROBES: usize = 64;
+
+const CLASSES: [Class; 3] = [Class::Fast, Class::Slow, Class::Unknown];
+
+/// One value for each class.
+#[derive(Default)]
+struct PerClass<T> {
+    fast: T,
+    slow: T,
+    unknown: T,
+}
+
+impl<T> PerClass<T> {
+    fn of(&self, class: Class) -> &T {
+        match class {
+            Class::Fast => &self.fast,
+            Class::Slow => &self.slow,
+            Class::Unknown => &self.unknown,
+        }
+    }
+
+    fn of_mut(&mut self, class: Class) -> &mut T {
+        match class {
+            Class::Fast => &mut self.fast,
+            Class::Slow => &mut self.slow,
+            Class::Unknown => &mut self.unknown,
+        }
+    }
+}
+
+/// The rings, and what is under way by class.
+pub(super) struct Admission {
+    limits: Limits,
+    on_wire: PerClass<usize>,
+    rings: PerClass<VecDeque<(u64, Slot)>>,
+    turn: u64,
+}
+
+impl Admission {
+    pub(super) fn new(limits: Limits) -> Self {
+        let mut new = Self {
+            limits,
+            on_wire: PerClass::default(),
+            rings: PerClass::default(),
+            turn: 0,
+        };
+        new.set_limits(limits);
+        new
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = Limits {
+            max_in_flight: limits.max_in_flight.max(1),
+            max_per_endpoint: limits.max_per_endpoint.max(1),
+        };
+    }
+
+    /// Attempts under way in all.
+    pub(super) fn total(&self) -> usize {
+        CLASSES.iter().map(|class| self.on_wire.of(*class)).sum()
+    }
+
+    /// Attempts under way to endpoints that never answered.
+    pub(super) fn probes(&self) -> usize {
+        self.on_wire.unknown
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.total() >= self.limits.max_in_flight
+    }
+
+    /// How many attempts slow endpoints may have under way: half, so that the others always find room.
+    fn slow_room(&self) -> usize {
+        self.limits.max_in_flight.div_ceil(2)
+    }
+
+    /// Whether some endpoint of this class may start an attempt.
+    pub(super) fn is_open(&self, class: Class) -> bool {
+        let max = self.limits.max_in_flight;
+        let (slow, unknown) = (self.on_wire.slow, self.on_wire.unknown);
+        !self.is_full()
+            && match class {
+                Class::Fast => true,
+                Class::Slow => slow < self.slow_room(),
+                // Newcomers find room beside the slow ones, but when they all hang a quarter is left to the fast.
+                Class::Unknown => {
+                    unknown < MAX_PROBES.min(max.div_ceil(2))
+                        && slow + unknown < (max - max / 4).max(1)
+                }
+            }
+    }
+
+    /// Whether this endpoint may start an attempt when its class may. Its first one always: then only its class decides.
+    pub(super) fn has_room(&self, queue: &Queue) -> bool {
+        let held = queue.on_wire;
+        if held == 0 {
+            return true;
+        }
+        let free = match queue.class {
+            Class::Fast => self.limits.max_in_flight.saturating_sub(self.total()),
+            Class::Slow => self.slow_room().saturating_sub(self.on_wire.slow),
+            Class::Unknown => 0,
+        };
+        // Each may hold half of what is left: the more there are, the less each gets, and some is always left for the next.
+        held < self.limits.max_per_endpoint && held * 2 < free
+    }
+
+    /// An attempt of this endpoint starts.
+    pub(super) fn start(&mut self, queue: &mut Queue) {
+        queue.on_wire += 1;
+        *self.on_wire.of_mut(queue.class) += 1;
+    }
+
+    /// An attempt of this endpoint is over.
+    pub(super) fn finish(&mut self, queue: &mut Queue) {
+        queue.on_wire = queue.on_wire.saturating_sub(1);
+        let of_class = self.on_wire.of_mut(queue.class);
+        *of_class = of_class.saturating_sub(1);
+    }
+
+    /// Moves an endpoint, with what it has under way, to another class.
+    pub(super) fn reclass(&mut self, queue: &mut Queue, class: Class) {
+        if queue.class == class {
+            return;
+        }
+        let old = self.on_wire.of_mut(queue.class);
+        *old = old.saturating_sub(queue.on_wire);
+        *self.on_wire.of_mut(class) += queue.on_wire;
+        queue.class = class;
+        if queue.stamp.is_some() {
+            self.join(queue);
+        }
+    }
+
+    /// Puts an endpoint at the end of its class's ring; an earlier place of it is void.
+    pub(super) fn join(&mut self, queue: &mut Queue) {
+        self.turn += 1;
+        queue.stamp = Some(self.turn);
+        let ring = self.rings.of_mut(queue.class);
+        ring.push_back((self.turn, queue.slot));
+    }
+
+    /// Takes the endpoint whose turn it is, of all classes with room. `is_valid` says whether a place is not void.
+    pub(super) fn next(&mut self, is_valid: impl Fn(Slot, u64) -> bool) -> Option<Slot> {
+        let mut best: Option<(u64, Class)> = None;
+        for class in CLASSES {
+            if !self.is_open(class) {
+                continue;
+            }
+            let ring = self.rings.of_mut(class);
+            while let Some(&(stamp, slot)) = ring.front() {
+                if is_valid(slot, stamp) {
+                    if best.is_none_or(|(other, _)| stamp < other) {
+                        best = Some((stamp, class));
+                    }
+                    break;
+                }
+                ring.pop_front();
+            }
+        }
+        let (_, class) = best?;
+        let ring = self.rings.of_mut(class);
+        let (_, slot) = ring.pop_front()?;
+        if ring.is_empty() {
+            ring.shrink_to(64);
+        }
+        Some(slot)
+    }
+
+    /// Drops void places where they outnumber the `endpoints` that could hold one.
+    pub(super) fn sweep(&mut self, endpoints: usize, is_valid: impl Fn(Slot, u64) -> bool) {
+        for class in CLASSES {
+            let ring = self.rings.of_mut(class);
+            if ring.len() > 2 * endpoints + 64 {
+                ring.retain(|(stamp, slot)| is_valid(*slot, *stamp));
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! One waiting delivery in 35 bytes, as the queues keep it. A million of them are held in memory, so nothing is
+//! aligned and numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers and commits than a
+//! file will see.
+
+use stormhook_store::{DeliveryId, EventId, Slot, Trigger, UnixMs, Waiting};
+
+const MAX_48_BITS: u64 = (1 << 48) - 1;
+
+const RETRYING: u8 = 1;
+const FRESH: u8 = 2;
+const LATER_ROUND: u8 = 4;
+const MANUAL: u8 = 8;
+const REPLAY: u8 = 16;
+const DEAD: u8 = 32;
+
+/// A [`Waiting`] without its slot, which its queue knows.
+#[derive(Clone, Copy)]
+pub(super) struct Entry {
+    event: [u8; 16],
+    due: [u8; 6],
+    sequence: [u8; 6],
+    opened: [u8; 6],
+    flags: u8,
+}
+
+fn pack(value: u64) -> [u8; 6] {
+    let [_, _, rest @ ..] = value.min(MAX_48_BITS).to_be_bytes();
+    rest
+}
+
+fn unpack([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+impl Entry {
+    pub(super) fn new(waiting: &Waiting) -> Self {
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let trigger = match waiting.trigger {
+            Trigger::Schedule => 0,
+            Trigger::Manual => MANUAL,
+            Trigger::Replay => REPLAY,
+        };
+        Self {
+            event: waiting.id.event.0.to_be_bytes(),
+            due: pack(waiting.due.0),
+            sequence: pack(waiting.sequence),
+            opened: pack(waiting.opened),
+            flags: flag(waiting.retrying, RETRYING)
+                | flag(waiting.fresh, FRESH)
+                | flag(waiting.later_round, LATER_ROUND)
+                | trigger,
+        }
+    }
+
+    pub(super) fn waiting(self, slot: Slot) -> Waiting {
+        Waiting {
+            id: DeliveryId {
+                event: self.event(),
+                slot,
+            },
+            due: self.due(),
+            sequence: self.sequence(),
+            opened: self.opened(),
+            retrying: self.is(RETRYING),
+            fresh: self.is(FRESH),
+            later_round: self.is(LATER_ROUND),
+            trigger: match self.flags & (MANUAL | REPLAY) {
+                0 => Trigger::Schedule,
+                MANUAL => Trigger::Manual,
+                _ => Trigger::Replay,
+            },
+        }
+    }
+
+    fn is(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(super) fn event(self) -> EventId {
+        EventId(u128::from_be_bytes(self.event))
+    }
+
+    pub(super) fn due(self) -> UnixMs {
+        UnixMs(unpack(self.due))
+    }
+
+    pub(super) fn sequence(self) -> u64 {
+        unpack(self.sequence)
+    }
+
+    pub(super) fn opened(self) -> u64 {
+        unpack(self.opened)
+    }
+
+    pub(super) fn retrying(self) -> bool {
+        self.is(RETRYING)
+    }
+
+    pub(super) fn fresh(self) -> bool {
+        self.is(FRESH)
+    }
+
+    pub(super) fn later_round(self) -> bool {
+        self.is(LATER_ROUND)
+    }
+
+    /// Whether it was removed but still takes up its place.
+    pub(super) fn dead(self) -> bool {
+        self.is(DEAD)
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.flags |= DEAD;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_entry_gives_back_what_it_was_made_of(
+            event: u128, slot: u32, due in 0..=MAX_48_BITS, sequence in 0..=MAX_48_BITS, opened in 0..=MAX_48_BITS,
+            flags: (bool, bool, bool), trigger in prop::sample::select(vec![Trigger::Schedule, Trigger::Manual, Trigger::Replay]),
+        ) {
+            let slot = Slot(slot);
+            let waiting = Waiting {
+                id: DeliveryId { event: EventId(event), slot },
+                due: UnixMs(due), sequence, opened,
+                retrying: flags.0, fresh: flags.1, later_round: flags.2, trigger,
+            };
+            prop_assert_eq!(Entry::new(&waiting).waiting(slot), waiting);
+        }
+    }
+
+    #[test]
+    fn an_entry_has_35_bytes() {
+        assert_eq!(size_of::<Entry>(), 35);
+    }
+}

@@ -1,0 +1,333 @@
+//! What waits for one endpoint, and what of it may go. Knows nothing of the other endpoints: room among them is decided in
+//! the admission beside it.
+
+use super::bucket::Bucket;
+use super::entry::Entry;
+use super::line::Line;
+use stormhook_store::endpoint::Ordering;
+use stormhook_store::{Endpoint, EventId, Slot, UnixMs, Waiting};
+
+/// Open deliveries before and after the first failed attempt of their round.
+#[derive(Default, Clone, Copy)]
+pub(super) struct Count {
+    pub(super) pending: usize,
+    pub(super) retrying: usize,
+}
+
+impl Count {
+    pub(super) fn add(&mut self, entry: Entry) {
+        *self.of(entry) += 1;
+    }
+
+    pub(super) fn remove(&mut self, entry: Entry) {
+        let of = self.of(entry);
+        *of = of.saturating_sub(1);
+    }
+
+    pub(super) fn sum(self) -> usize {
+        self.pending + self.retrying
+    }
+
+    fn of(&mut self, entry: Entry) -> &mut usize {
+        if entry.retrying() {
+            &mut self.retrying
+        } else {
+            &mut self.pending
+        }
+    }
+}
+
+/// Waiting deliveries in the order in which they go.
+pub(super) enum Backlog {
+    /// By due time.
+    Parallel(Line<false>),
+    /// By sequence; those of a later round stand aside until they are due.
+    Fifo {
+        line: Line<true>,
+        aside: Line<false>,
+    },
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self::Parallel(Line::default())
+    }
+}
+
+impl Backlog {
+    fn of(ordering: Ordering) -> Self {
+        match ordering {
+            Ordering::Parallel => Self::Parallel(Line::default()),
+            Ordering::Fifo => Self::Fifo {
+                line: Line::default(),
+                aside: Line::default(),
+            },
+        }
+    }
+
+    fn ordering(&self) -> Ordering {
+        match self {
+            Self::Parallel(_) => Ordering::Parallel,
+            Self::Fifo { .. } => Ordering::Fifo,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Parallel(line) => line.len(),
+            Self::Fifo { line, aside } => line.len() + aside.len(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn push(&mut self, entry: Entry) {
+        match self {
+            Self::Parallel(line) => line.push(entry),
+            Self::Fifo { aside, .. } if entry.later_round() => aside.push(entry),
+            Self::Fifo { line, .. } => line.push(entry),
+        }
+    }
+
+    pub(super) fn remove(&mut self, event: EventId) -> Option<Entry> {
+        match self {
+            Self::Parallel(line) => line.remove(event),
+            Self::Fifo { line, aside } => line.remove(event).or_else(|| aside.remove(event)),
+        }
+    }
+
+    /// What goes first, due or not.
+    pub(super) fn first(&mut self, now: UnixMs) -> Option<Entry> {
+        let (line, aside) = match self {
+            Self::Parallel(line) => return line.first(),
+            Self::Fifo { line, aside } => (line, aside),
+        };
+        while let Some(due) = aside.first().filter(|entry| entry.due() <= now) {
+            aside.pop();
+            line.push(due);
+        }
+        // After the clock went back, one of a later round may stand in line before its time.
+        while let Some(early) = line.first().filter(|e| e.later_round() && e.due() > now) {
+            line.pop();
+            aside.push(early);
+        }
+        match (line.first(), aside.first()) {
+            // The head of the line is not due either: whichever comes first.
+            (Some(head), Some(other)) if other.due() < head.due() && head.due() > now => {
+                Some(other)
+            }
+            (Some(head), _) => Some(head),
+            (None, other) => other,
+        }
+    }
+
+    /// Takes what [`Backlog::first`] showed, if that is due; else any.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        match self {
+            Self::Parallel(line) => line.pop(),
+            Self::Fifo { line, aside } => line.pop().or_else(|| aside.pop()),
+        }
+    }
+
+    /// Whether another one of a FIFO backlog stands before this one.
+    pub(super) fn has_before(&self, event: EventId) -> bool {
+        match self {
+            Self::Parallel(_) => false,
+            Self::Fifo { line, .. } => line.first().is_some_and(|head| head.event() != event),
+        }
+    }
+
+    pub(super) fn iter(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
+        match self {
+            Self::Parallel(line) => Box::new(line.iter()),
+            Self::Fifo { line, aside } => Box::new(line.iter().chain(aside.iter())),
+        }
+    }
+
+    /// What it takes up on the heap, about.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Parallel(line) => line.bytes(),
+            Self::Fifo { line, aside } => line.bytes() + aside.bytes(),
+        }
+    }
+
+    /// The earliest due time of all.
+    pub(super) fn earliest_due(&self) -> Option<UnixMs> {
+        match self {
+            Self::Parallel(line) => line.first().map(Entry::due),
+            Self::Fifo { .. } => self.iter().map(Entry::due).min(),
+        }
+    }
+}
+
+/// How fast an endpoint answers, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Its last attempt ended under a second.
+    Fast,
+    /// An attempt passed a second, and none ended under one since.
+    Slow,
+    /// Nobody knows yet.
+    Unknown,
+}
+
+/// One endpoint's queue.
+pub(super) struct Queue {
+    pub(super) slot: Slot,
+    pub(super) receives: bool,
+    pub(super) deleted: bool,
+    pub(super) backlog: Backlog,
+    pub(super) bucket: Option<Bucket>,
+    pub(super) class: Class,
+    /// Waiting: in the backlog, or stashed while an operator's change owns them.
+    pub(super) waits: Count,
+    /// Claimed, until their commit is announced.
+    pub(super) claimed: Count,
+    /// Attempts under way.
+    pub(super) on_wire: usize,
+    /// Its place in a ring, if it stands in one.
+    pub(super) stamp: Option<u64>,
+    /// When a timer will look at it again.
+    pub(super) wake: Option<UnixMs>,
+    /// The last commit of an endpoint's mark, and what it covers and is still to be written out.
+    pub(super) covered_to: Option<u64>,
+    pub(super) covered: Vec<Backlog>,
+    highest_sequence: u64,
+    newest_opened: u64,
+}
+
+impl Queue {
+    /// Holds everything until its endpoint is known.
+    pub(super) fn new(slot: Slot) -> Self {
+        Self {
+            slot,
+            receives: false,
+            deleted: false,
+            backlog: Backlog::default(),
+            bucket: None,
+            class: Class::Unknown,
+            waits: Count::default(),
+            claimed: Count::default(),
+            on_wire: 0,
+            stamp: None,
+            wake: None,
+            covered_to: None,
+            covered: Vec::new(),
+            highest_sequence: 0,
+            newest_opened: 0,
+        }
+    }
+
+    /// Takes over an endpoint's settings.
+    pub(super) fn configure(&mut self, endpoint: &Endpoint, now: UnixMs) {
+        self.receives = endpoint.receives();
+        self.deleted = endpoint.deleted_at.is_some();
+        self.bucket = match (endpoint.rate_limit_per_second, self.bucket.take()) {
+            (None, _) => None,
+            (Some(rate), Some(bucket)) => Some(bucket.at_rate(rate, now)),
+            (Some(rate), None) => Some(Bucket::new(rate, now)),
+        };
+        if self.backlog.ordering() != endpoint.ordering {
+            let mut old = std::mem::replace(&mut self.backlog, Backlog::of(endpoint.ordering));
+            while let Some(entry) = old.pop() {
+                self.backlog.push(entry);
+            }
+        }
+    }
+
+    pub(super) fn is_fifo(&self) -> bool {
+        matches!(self.backlog, Backlog::Fifo { .. })
+    }
+
+    /// Whether this can't be a pair that waits already: sequence numbers only grow.
+    pub(super) fn is_surely_new(&self, waiting: &Waiting) -> bool {
+        waiting.sequence > self.highest_sequence
+    }
+
+    /// Adds what is not in it; what the endpoint's mark covers doesn't wait but goes straight aside.
+    pub(super) fn add(&mut self, entry: Entry) {
+        self.highest_sequence = self.highest_sequence.max(entry.sequence());
+        if self.covered_to.is_some_and(|to| entry.opened() <= to) {
+            if self.covered.is_empty() {
+                self.covered.push(Backlog::default());
+            }
+            if let Some(backlog) = self.covered.last_mut() {
+                backlog.push(entry);
+            }
+            return;
+        }
+        self.newest_opened = self.newest_opened.max(entry.opened());
+        self.waits.add(entry);
+        self.backlog.push(entry);
+    }
+
+    /// Takes a waiting pair out; `None` if it doesn't wait.
+    pub(super) fn remove(&mut self, event: EventId) -> Option<Entry> {
+        let entry = self.backlog.remove(event)?;
+        self.waits.remove(entry);
+        Some(entry)
+    }
+
+    /// Moves what was opened up to `commit` aside. Usually that is everything.
+    pub(super) fn cover(&mut self, commit: u64) {
+        if self.covered_to.is_some_and(|to| commit <= to) {
+            return;
+        }
+        self.covered_to = Some(commit);
+        let empty = Backlog::of(self.backlog.ordering());
+        let old = std::mem::replace(&mut self.backlog, empty);
+        if self.newest_opened <= commit {
+            self.waits = Count::default();
+            self.covered.push(old);
+            return;
+        }
+        let mut covered = Backlog::default();
+        for entry in old.iter() {
+            if entry.opened() <= commit {
+                self.waits.remove(entry);
+                covered.push(entry);
+            } else {
+                self.backlog.push(entry);
+            }
+        }
+        self.covered.push(covered);
+    }
+
+    /// Hands out up to `max` of what was moved aside.
+    pub(super) fn take_covered(&mut self, max: usize) -> Vec<EventId> {
+        let mut events = Vec::new();
+        while events.len() < max
+            && let Some(backlog) = self.covered.last_mut()
+        {
+            match backlog.pop() {
+                Some(entry) => events.push(entry.event()),
+                None => {
+                    self.covered.pop();
+                }
+            }
+        }
+        events
+    }
+
+    /// Drops what waits: it is going to be read anew.
+    pub(super) fn forget_waiting(&mut self) {
+        self.backlog = Backlog::of(self.backlog.ordering());
+        self.waits = Count::default();
+        self.covered_to = None;
+        self.covered = Vec::new();
+    }
+
+    /// Open deliveries, those in flight included.
+    pub(super) fn open(&self) -> usize {
+        self.waits.sum() + self.claimed.sum()
+    }
+
+    /// Whether nothing is left of a deleted endpoint.
+    pub(super) fn is_over(&self) -> bool {
+        self.deleted && self.backlog.is_empty() && self.covered.is_empty() && self.open() == 0
+    }
+}
