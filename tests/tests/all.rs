@@ -1,0 +1,23 @@
+//! One integration binary that drives the real `stormhook` process over its socket and its TCP
+//! port, with receivers that answer by script. It links nothing of the daemon.
+//!
+//! The binary is found through `STORMHOOK_BIN`, else in the workspace's target folder, where
+//! `cargo build -p stormhook` puts it; the tests never build it themselves.
+
+// Helpers outside of `#[test]` functions fail a test by panicking as the tests do, and a black-box
+// test lives in wall-clock time: the rules for the daemon's own code don't hold here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation
+)]
+
+mod support;
+
+mod batch;
+mod endpoints;
+mod events;
+mod idempotency;
