@@ -1,0 +1,165 @@
+//! The calls that set a scenario up and ask how it stands, over the daemon's socket. Never timed.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, StatusCode};
+use serde_json::{Value, json};
+
+use crate::error::{BenchError, Doing, Result};
+use crate::wire::{self, Target};
+
+/// A caller with one connection, opened again when the daemon closed it.
+pub(crate) struct Api {
+    target: Target,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What the bench reads from `GET /v1/stats`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stats {
+    /// Attempts that succeeded.
+    pub(crate) succeeded: u64,
+    /// Attempts that failed.
+    pub(crate) failed: u64,
+    /// Deliveries given up.
+    pub(crate) abandoned: u64,
+    /// Open deliveries before their first attempt.
+    pub(crate) pending: u64,
+    /// Open deliveries after it.
+    pub(crate) retrying: u64,
+}
+
+impl Api {
+    /// A caller of the daemon at `target`.
+    pub(crate) fn new(target: Target) -> Self {
+        Self { target, sender: None }
+    }
+
+    /// Closes the connection, so that not even an idle timeout is pending on it.
+    pub(crate) fn hang_up(&mut self) {
+        self.sender = None;
+    }
+
+    async fn sender(&mut self) -> Result<&mut SendRequest<Full<Bytes>>> {
+        if self.sender.as_ref().is_none_or(SendRequest::is_closed) {
+            self.sender = Some(wire::connect(&self.target).await?);
+        }
+        let sender = self.sender.as_mut();
+        sender.ok_or_else(|| BenchError::wrong("no connection to the daemon"))
+    }
+
+    async fn answer(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
+        let sender = self.sender().await?;
+        sender.ready().await.doing("waiting for a connection")?;
+        let response = sender.send_request(request).await.doing("calling the daemon")?;
+        let code = response.status();
+        let body = response.into_body().collect().await.doing("reading an answer")?;
+        Ok((code, body.to_bytes()))
+    }
+
+    /// `GET path`, whatever the answer's status.
+    pub(crate) async fn get_raw(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
+        let request = Request::get(path).header("host", "localhost").body(Full::default());
+        self.answer(request.doing("making a request")?).await
+    }
+
+    /// `GET path`, expecting 200 and JSON.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Value> {
+        let (code, body) = self.get_raw(path).await?;
+        if code != StatusCode::OK {
+            let text = String::from_utf8_lossy(&body);
+            return Err(BenchError::wrong(format!("GET {path}: expected 200, got {code}: {text}")));
+        }
+        serde_json::from_slice(&body).doing(format!("reading the answer of GET {path}"))
+    }
+
+    /// `POST path`, expecting `expected` and JSON.
+    pub(crate) async fn post(
+        &mut self,
+        path: &str,
+        body: &Value,
+        expected: StatusCode,
+    ) -> Result<Value> {
+        let request = Request::post(path)
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::from(body.to_string()));
+        let (code, body) = self.answer(request.doing("making a request")?).await?;
+        if code != expected {
+            let text = String::from_utf8_lossy(&body);
+            let wrong = format!("POST {path}: expected {expected}, got {code}: {text}");
+            return Err(BenchError::wrong(wrong));
+        }
+        serde_json::from_slice(&body).doing(format!("reading the answer of POST {path}"))
+    }
+
+    /// Makes an endpoint that takes every type.
+    pub(crate) async fn add_endpoint(
+        &mut self,
+        organization: &str,
+        url: &str,
+        secret: &str,
+    ) -> Result<()> {
+        let body = json!({
+            "organizationId": organization, "url": url, "eventTypes": ["*"], "secret": secret,
+        });
+        self.post("/v1/endpoints", &body, StatusCode::CREATED).await.map(drop)
+    }
+
+    /// Sends one event.
+    pub(crate) async fn send_event(&mut self, organization: &str) -> Result<()> {
+        let body = json!({
+            "organizationId": organization, "type": "order.created", "data": {"orderId": 1},
+        });
+        self.post("/v1/events", &body, StatusCode::ACCEPTED).await.map(drop)
+    }
+
+    /// The counters since the store was made, and the queue now.
+    pub(crate) async fn stats(&mut self) -> Result<Stats> {
+        let value = self.get("/v1/stats?window=all").await?;
+        let read = |name: &str| {
+            let number = value.get(name).and_then(Value::as_u64);
+            number.ok_or_else(|| BenchError::wrong(format!("GET /v1/stats has no number {name}")))
+        };
+        Ok(Stats {
+            succeeded: read("delivery.success.count")?,
+            failed: read("delivery.failure.count")?,
+            abandoned: read("delivery.abandoned.count")?,
+            pending: read("queue.pending")?,
+            retrying: read("queue.retrying")?,
+        })
+    }
+
+    /// A gauge's value in `GET /metrics`, summed over its labels; nothing if it isn't there.
+    pub(crate) async fn metric(&mut self, name: &str) -> Result<Option<f64>> {
+        let (code, body) = self.get_raw("/metrics").await?;
+        if code != StatusCode::OK {
+            return Ok(None);
+        }
+        Ok(metric_in(&String::from_utf8_lossy(&body), name))
+    }
+}
+
+/// The value of `name` in the Prometheus text format, summed over its labels.
+fn metric_in(text: &str, name: &str) -> Option<f64> {
+    let values: Vec<f64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with([' ', '{']))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+        .collect();
+    (!values.is_empty()).then(|| values.iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_summed_over_its_labels_and_not_mixed_with_its_namesakes() {
+        let text = "# HELP a_bytes x\na_bytes{t=\"1\"} 2\na_bytes{t=\"2\"} 3\na_bytes_total 9\n";
+        assert_eq!(metric_in(text, "a_bytes"), Some(5.0));
+        assert_eq!(metric_in(text, "b_bytes"), None);
+    }
+}

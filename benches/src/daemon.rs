@@ -1,0 +1,127 @@
+//! The daemon under test: its folder, its configuration, its start and its end. Killed by pid when
+//! its handle goes.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::api::Api;
+use crate::clock;
+use crate::error::{BenchError, Doing, Result};
+use crate::wire::Target;
+
+/// Longest time to wait for `/readyz`.
+const READY_TIMEOUT_S: f64 = 120.0;
+/// How often a starting daemon is asked.
+const READY_POLL: Duration = Duration::from_micros(500);
+
+/// A data folder that outlives the daemon's process, so that it can be killed and started again.
+pub(crate) struct Home {
+    data: TempDir,
+    /// Apart from the data, since a socket's path has room for 108 bytes only.
+    sockets: TempDir,
+}
+
+impl Home {
+    /// An empty one on the disk of `root`.
+    pub(crate) fn new(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
+        let data = tempfile::Builder::new().prefix("stormhook-bench-").tempdir_in(root);
+        let sockets = tempfile::Builder::new().prefix("shb-").tempdir();
+        let home = Self {
+            data: data.doing("making a data folder")?,
+            sockets: sockets.doing("making a socket's folder")?,
+        };
+        std::fs::write(home.config(), home.config_text()).doing("writing the configuration")?;
+        Ok(home)
+    }
+
+    /// The daemon's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.sockets.path().join("s")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.sockets.path().join("stormhook.toml")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.sockets.path().join("log")
+    }
+
+    /// All as shipped but for what a bench on one machine needs: plain HTTP to the loopback, and a
+    /// schedule so long that a failed delivery waits until the end of the run.
+    fn config_text(&self) -> String {
+        format!(
+            concat!(
+                "data_dir = {:?}\nsocket = {:?}\nlisten = \"127.0.0.1:0\"\n",
+                "[retry]\nschedule = [\"12h\", \"12h\", \"12h\"]\n",
+                "[target]\nallow = [\"127.0.0.0/8\"]\nallow_http = true\n",
+                "[log]\nlevel = \"warn\"\n"
+            ),
+            self.data.path().join("data"),
+            self.socket(),
+        )
+    }
+
+    /// Lengths of the files of the data folder, added up.
+    pub(crate) fn file_bytes(&self) -> Result<u64> {
+        let folder = self.data.path().join("data");
+        let mut total = 0;
+        for entry in std::fs::read_dir(&folder).doing("listing the data folder")? {
+            let meta = entry.doing("listing the data folder")?.metadata();
+            let meta = meta.doing("reading a file's length")?;
+            total += if meta.is_file() { meta.len() } else { 0 };
+        }
+        Ok(total)
+    }
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    child: Child,
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// A caller on its socket.
+    pub(crate) api: Api,
+    /// From its start as a process until `/readyz` said 200.
+    pub(crate) ready_s: f64,
+}
+
+impl Daemon {
+    /// Starts it in `home` and waits until it is ready.
+    pub(crate) async fn start(program: &Path, home: &Home) -> Result<Self> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(home.log());
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--config").arg(home.config());
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(log.doing("making the daemon's log")?).kill_on_drop(true);
+        let started_ns = clock::monotonic_ns();
+        let child = command.spawn().doing(format!("starting {}", program.display()))?;
+        let pid = child.id().ok_or_else(|| BenchError::wrong("the daemon ended at once"))?;
+        let api = Api::new(Target::Unix(home.socket()));
+        let mut daemon = Self { child, pid, api, ready_s: 0.0 };
+        loop {
+            if matches!(daemon.api.get_raw("/readyz").await, Ok((StatusCode::OK, _))) {
+                daemon.ready_s = clock::seconds_since(started_ns);
+                return Ok(daemon);
+            }
+            let ended = daemon.child.try_wait().doing("looking after the daemon")?;
+            if ended.is_some() || clock::seconds_since(started_ns) > READY_TIMEOUT_S {
+                let state = ended.map_or("not ready in time".to_owned(), |code| code.to_string());
+                let log = std::fs::read_to_string(home.log()).unwrap_or_default();
+                return Err(BenchError::wrong(format!("the daemon didn't start ({state}):\n{log}")));
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Ends it as a power cut would, and waits until it is gone.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.doing("killing the daemon")
+    }
+}

@@ -1,0 +1,401 @@
+//! The producing process: sends prebuilt events in one of three ways and says what was accepted.
+//! It prints `ready` once its connections are open, starts at `go` on stdin, and ends with one line
+//! of JSON. Everything it sends is bounded by `--events`.
+
+use std::io::BufRead;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame};
+use hyper::client::conn::http1::SendRequest;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::bodies::{self, Kind, POOL_EVENTS};
+use crate::error::{BenchError, Doing, Result};
+use crate::ledger::{event_value, histogram_us, percentiles};
+use crate::wire::{self, Target};
+use crate::clock;
+
+/// Lines of a batch that leave in one piece: about 64 KiB.
+const CHUNK_LINES: usize = 64;
+
+/// How often an event is sent again after `503` before the run is given up.
+const BUSY_RETRIES: u32 = 200;
+
+/// How the events are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Way {
+    /// One POST per event, each connection one at a time.
+    Post,
+    /// One POST per event with an idempotency key of its own.
+    Keyed,
+    /// Bare POSTs to the sink.
+    Bare,
+    /// One NDJSON stream.
+    Stream,
+    /// One POST per event at a fixed rate, stamped with its start.
+    Steady,
+}
+
+/// What a run sends.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LoadArgs {
+    /// How the events are sent.
+    #[arg(value_enum)]
+    pub(crate) way: Way,
+    /// `unix:PATH` or `tcp:ADDRESS`.
+    #[arg(long)]
+    pub(crate) to: String,
+    /// The request's path.
+    #[arg(long)]
+    pub(crate) path: String,
+    /// How many events.
+    #[arg(long)]
+    pub(crate) events: usize,
+    /// How many connections, each with one request at a time.
+    #[arg(long, default_value_t = 256)]
+    pub(crate) connections: usize,
+    /// What an event's data is.
+    #[arg(long, value_enum, default_value = "kib")]
+    pub(crate) kind: Kind,
+    /// The organization, or the beginning of its name if there are several.
+    #[arg(long, default_value = "org_bench")]
+    pub(crate) organization: String,
+    /// How many organizations.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) organizations: usize,
+    /// Events per second, for `steady`.
+    #[arg(long, default_value_t = 500)]
+    pub(crate) rate: u64,
+}
+
+/// What came back so far.
+struct Tally {
+    accepted: u64,
+    id_sum: u128,
+    busy: u64,
+    answer_us: Histogram<u64>,
+    late_us: Histogram<u64>,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            accepted: 0,
+            id_sum: 0,
+            busy: 0,
+            answer_us: histogram_us()?,
+            late_us: histogram_us()?,
+        })
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        self.id_sum = self.id_sum.wrapping_add(other.id_sum);
+        self.busy += other.busy;
+        // All histograms here have the same bounds, so adding can't fail.
+        drop(self.answer_us.add(&other.answer_us));
+        drop(self.late_us.add(&other.late_us));
+    }
+
+    /// Enters one accepted event by the id in its answer.
+    fn accept(&mut self, answer: &[u8]) -> Result<()> {
+        let event = id_in(answer).ok_or_else(|| {
+            let text = String::from_utf8_lossy(answer);
+            BenchError::wrong(format!("expected an accepted event with its id, got {text}"))
+        })?;
+        self.accepted += 1;
+        self.id_sum = self.id_sum.wrapping_add(event);
+        Ok(())
+    }
+}
+
+/// The event id in an answer, found without parsing the JSON.
+fn id_in(answer: &[u8]) -> Option<u128> {
+    const FIELD: &[u8] = b"\"id\":\"";
+    let start = answer.windows(FIELD.len()).position(|w| w == FIELD)? + FIELD.len();
+    event_value(answer.get(start..start + 30)?)
+}
+
+/// What every request of a run has in common.
+struct Plan {
+    uri: Uri,
+    way: Way,
+    bodies: Vec<Bytes>,
+    events: usize,
+}
+
+impl Plan {
+    fn request<B>(&self, body: B, content_type: &'static str) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        request
+    }
+
+    fn post(&self, index: usize, body: Bytes) -> Result<Request<Full<Bytes>>> {
+        let mut request = self.request(Full::new(body), "application/json");
+        if self.way == Way::Keyed {
+            let key = HeaderValue::from_str(&format!("bench-{}-{index}", clock::monotonic_ns()));
+            request.headers_mut().insert("idempotency-key", key.doing("making a key")?);
+        }
+        Ok(request)
+    }
+
+    fn body(&self, index: usize) -> Bytes {
+        self.bodies.get(index % POOL_EVENTS).cloned().unwrap_or_default()
+    }
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// Sends one event until it is accepted.
+async fn send(plan: &Plan, sender: &mut Sender, index: usize, tally: &mut Tally) -> Result<()> {
+    for _ in 0..BUSY_RETRIES {
+        sender.ready().await.doing("waiting for a connection")?;
+        let started_ns = clock::monotonic_ns();
+        let body = match plan.way {
+            Way::Steady => bodies::stamped(&plan.body(index), started_ns),
+            _ => plan.body(index),
+        };
+        let request = plan.post(index, body)?;
+        let response = sender.send_request(request).await.doing("sending an event")?;
+        let code = response.status();
+        let answer = response.into_body().collect().await.doing("reading an answer")?.to_bytes();
+        match (plan.way, code) {
+            (Way::Bare, StatusCode::OK) => tally.accepted += 1,
+            (_, StatusCode::ACCEPTED) => tally.accept(&answer)?,
+            (_, StatusCode::SERVICE_UNAVAILABLE) => {
+                tally.busy += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            _ => {
+                let text = String::from_utf8_lossy(&answer);
+                return Err(BenchError::wrong(format!("expected 202, got {code}: {text}")));
+            }
+        }
+        let took_us = clock::monotonic_ns().saturating_sub(started_ns) / 1_000;
+        tally.answer_us.saturating_record(took_us);
+        return Ok(());
+    }
+    Err(BenchError::wrong("the daemon kept answering 503 for ten seconds"))
+}
+
+/// All events over `senders`, each with one request at a time.
+async fn posts(plan: Arc<Plan>, senders: Vec<Sender>) -> Result<Tally> {
+    let mut workers = tokio::task::JoinSet::new();
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    for mut sender in senders {
+        let (plan, next) = (Arc::clone(&plan), Arc::clone(&next));
+        workers.spawn(async move {
+            let mut tally = Tally::new()?;
+            loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if index >= plan.events {
+                    return Ok::<_, BenchError>(tally);
+                }
+                send(&plan, &mut sender, index, &mut tally).await?;
+            }
+        });
+    }
+    let mut total = Tally::new()?;
+    while let Some(tally) = workers.join_next().await {
+        total.add(&tally.doing("running a connection")??);
+    }
+    Ok(total)
+}
+
+/// Events at a fixed rate, whatever the answers: a slow answer delays no later event while a
+/// connection is idle.
+async fn steady(plan: Arc<Plan>, senders: Vec<Sender>, rate: u64) -> Result<Tally> {
+    let (idle_in, mut idle) = mpsc::channel(senders.len());
+    for sender in senders {
+        idle_in.try_send(sender).doing("filling the pool")?;
+    }
+    let gap = Duration::from_nanos(1_000_000_000 / rate.max(1));
+    let mut ticks = tokio::time::interval(gap);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let mut workers = tokio::task::JoinSet::new();
+    let mut total = Tally::new()?;
+    let started_ns = clock::monotonic_ns();
+    for index in 0..plan.events {
+        ticks.tick().await;
+        let mut sender: Sender = idle.recv().await.ok_or_else(|| {
+            BenchError::wrong("every connection of the steady load ended")
+        })?;
+        let due_ns = started_ns + u64::try_from(gap.as_nanos()).unwrap_or(0) * index as u64;
+        total.late_us.saturating_record(clock::monotonic_ns().saturating_sub(due_ns) / 1_000);
+        let (plan, idle_in) = (Arc::clone(&plan), idle_in.clone());
+        workers.spawn(async move {
+            let mut tally = Tally::new()?;
+            send(&plan, &mut sender, index, &mut tally).await?;
+            // The receiver is gone only when the run has ended.
+            drop(idle_in.send(sender).await);
+            Ok::<_, BenchError>(tally)
+        });
+        while let Some(done) = workers.try_join_next() {
+            total.add(&done.doing("running an event")??);
+        }
+    }
+    while let Some(done) = workers.join_next().await {
+        total.add(&done.doing("running an event")??);
+    }
+    Ok(total)
+}
+
+/// A request body that repeats prebuilt chunks as fast as the other side reads them.
+struct Chunks {
+    chunks: Arc<[Bytes]>,
+    next: usize,
+    left: usize,
+}
+
+impl Body for Chunks {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let at = self.next % self.chunks.len().max(1);
+        let chunk = self.chunks.get(at).cloned().unwrap_or_default();
+        self.next += 1;
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+fn chunks(bodies: &[Bytes]) -> Arc<[Bytes]> {
+    bodies
+        .chunks(CHUNK_LINES)
+        .map(|lines| {
+            let mut chunk = Vec::new();
+            for line in lines {
+                chunk.extend_from_slice(line);
+                chunk.push(b'\n');
+            }
+            Bytes::from(chunk)
+        })
+        .collect()
+}
+
+/// One NDJSON stream; its answers are read while it is written.
+async fn stream(plan: &Plan, target: &Target) -> Result<Tally> {
+    let mut sender = wire::connect::<Chunks>(target).await?;
+    let left = plan.events.div_ceil(CHUNK_LINES);
+    let body = Chunks { chunks: chunks(&plan.bodies), next: 0, left };
+    let request = plan.request(body, "application/x-ndjson");
+    let response = sender.send_request(request).await.doing("opening the stream")?;
+    let code = response.status();
+    if code != StatusCode::OK {
+        let answer = response.into_body().collect().await.doing("reading the answer")?.to_bytes();
+        let text = String::from_utf8_lossy(&answer);
+        return Err(BenchError::wrong(format!("batch: expected 200, got {code}: {text}")));
+    }
+    let mut tally = Tally::new()?;
+    let mut body = response.into_body();
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.doing("reading the stream's answers")?.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = rest.get(..end).unwrap_or_default();
+        for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            tally.accept(line)?;
+        }
+        rest.drain(..end);
+    }
+    if !rest.is_empty() {
+        tally.accept(&rest)?;
+    }
+    let sent = left * CHUNK_LINES;
+    if tally.accepted != sent as u64 {
+        let accepted = tally.accepted;
+        return Err(BenchError::wrong(format!("batch: {sent} lines, {accepted} accepted")));
+    }
+    Ok(tally)
+}
+
+async fn opened(args: &LoadArgs, target: &Target) -> Result<Vec<Sender>> {
+    let mut senders = Vec::new();
+    if args.way != Way::Stream {
+        for _ in 0..args.connections {
+            senders.push(wire::connect(target).await?);
+        }
+    }
+    Ok(senders)
+}
+
+async fn run_load(args: &LoadArgs) -> Result<()> {
+    let target: Target = args.to.parse()?;
+    let plan = Arc::new(Plan {
+        uri: args.path.parse().doing("reading --path")?,
+        way: args.way,
+        bodies: bodies::pool(args.kind, &args.organization, args.organizations),
+        events: args.events,
+    });
+    let senders = opened(args, &target).await?;
+    println!("ready");
+    let mut go = String::new();
+    std::io::stdin().lock().read_line(&mut go).doing("waiting for go")?;
+    if go.trim() != "go" {
+        return Ok(());
+    }
+    let started_ns = clock::monotonic_ns();
+    let tally = match args.way {
+        Way::Stream => stream(&plan, &target).await?,
+        Way::Steady => steady(plan, senders, args.rate).await?,
+        Way::Post | Way::Keyed | Way::Bare => posts(plan, senders).await?,
+    };
+    println!(
+        "{}",
+        json!({
+            "started_ns": started_ns,
+            "ended_ns": clock::monotonic_ns(),
+            "accepted": tally.accepted,
+            "id_sum": tally.id_sum.to_string(),
+            "busy": tally.busy,
+            "answer": percentiles(&tally.answer_us),
+            "late": percentiles(&tally.late_us),
+        })
+    );
+    Ok(())
+}
+
+/// Runs one load on one thread.
+pub(crate) fn run(args: &LoadArgs) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing("starting the load's runtime")?
+        .block_on(run_load(args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_id_is_found_without_parsing_it() {
+        let answer = br#"{"line":1,"status":"accepted","id":"evt_00000000000000000000000010"}"#;
+        assert_eq!(id_in(answer), Some(32));
+        assert_eq!(id_in(br#"{"line":1,"status":"rejected","problem":{}}"#), None);
+        assert_eq!(id_in(br#"{"id":"evt_0000"#), None);
+    }
+}

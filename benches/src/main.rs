@@ -1,0 +1,197 @@
+//! End-to-end benchmarks: one command that starts real processes (daemon, sink, load generator), and prints each
+//! figure beside the limit measured in the same run. It fails when something is lost, doubled or
+//! wrongly signed, never because a figure is poor. `README.md` says what each line means.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench's output is its purpose")]
+#![allow(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
+
+mod api;
+mod bench;
+mod bodies;
+mod clock;
+mod daemon;
+mod error;
+mod ledger;
+mod load;
+mod proc;
+mod process;
+mod report;
+mod rounds;
+mod scenario;
+mod signature;
+mod sink;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::{Bench, SECRET};
+use crate::error::{BenchError, Doing, Result};
+use crate::process::Sink;
+use crate::report::Report;
+use crate::scenario::throughput::LANES;
+use crate::scenario::{backlog, fairness, filesize, idle, start, steady, throughput};
+
+/// Longest time for one scenario.
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(1_200);
+
+/// Names on the command line, in the order in which they run.
+const SCENARIOS: &[&str] = &[
+    "ceiling", "single", "keyed", "stream", "steady", "filesize", "start", "idle", "fairness",
+    "backlog",
+];
+
+/// Measures stormhook against the limits of this machine in the same run.
+#[derive(Parser)]
+#[command(name = "stormhook-benches", args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// Which scenarios to run; all by default.
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS))]
+    scenarios: Vec<String>,
+    /// Smaller counts: a look, not a measurement.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the results there as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The daemon's program; built in release mode by default.
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
+    /// Where the stores lie: the disk to be measured. By default beside the build.
+    #[arg(long, value_name = "FOLDER")]
+    dir: Option<PathBuf>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What this program is when it started itself.
+#[derive(Subcommand)]
+enum Role {
+    /// The receiving process.
+    #[command(hide = true)]
+    Sink {
+        /// Worker threads.
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+    },
+    /// The producing process.
+    #[command(hide = true)]
+    Load(load::LoadArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.role {
+        Some(Role::Sink { threads }) => {
+            let secret = std::env::var("BENCH_SECRET").unwrap_or_default();
+            sink::run(secret, *threads).map(|()| true)
+        }
+        Some(Role::Load(args)) => load::run(args).map(|()| true),
+        None => measure(&cli),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("stormhook-benches: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The build's folder, from where this program lies: `<build>/<profile>/stormhook-benches`.
+fn build_folder() -> Result<PathBuf> {
+    let program = std::env::current_exe().doing("finding this program")?;
+    let folder = program.parent().and_then(Path::parent).map(Path::to_path_buf);
+    folder.ok_or_else(|| BenchError::wrong("this program lies in no build folder: give --daemon and --dir"))
+}
+
+/// Builds the daemon as it is shipped.
+fn built_daemon() -> Result<PathBuf> {
+    let folder = build_folder()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["build", "--release", "--quiet", "-p", "stormhook", "--bin", "stormhook"]);
+    command.arg("--target-dir").arg(&folder);
+    let status = command.status().doing("starting cargo to build the daemon")?;
+    if !status.success() {
+        return Err(BenchError::wrong("the daemon doesn't build: see above, or give --daemon FILE"));
+    }
+    Ok(folder.join("release").join("stormhook"))
+}
+
+fn measure(cli: &Cli) -> Result<bool> {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: sink and load are slow, the figures mean nothing");
+    }
+    let program = match &cli.daemon {
+        Some(program) => program.canonicalize().doing("finding the daemon's program")?,
+        None => built_daemon()?,
+    };
+    let root = match &cli.dir {
+        Some(folder) => folder.clone(),
+        None => build_folder()?.join("bench-data"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing("starting the runtime")?;
+    let report = runtime.block_on(async {
+        let sink = Sink::start(SECRET, 1).await?;
+        let report = Report::default();
+        let mut bench = Bench { program, root, sink, quick: cli.quick, report };
+        tokio::select! {
+            () = all(&mut bench, &cli.scenarios) => {}
+            _ = tokio::signal::ctrl_c() => bench.report.wrong("interrupted"),
+        }
+        Ok::<_, BenchError>(bench.report)
+    })?;
+    println!("\n{}", report.table());
+    if let Some(path) = &cli.json {
+        let text = format!("{:#}\n", report.json(&machine(), cli.quick));
+        std::fs::write(path, text).doing(format!("writing {}", path.display()))?;
+    }
+    Ok(report.is_right())
+}
+
+/// Processor, cores and kernel, for the JSON.
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+}
+
+async fn all(bench: &mut Bench, wanted: &[String]) {
+    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
+    let lanes: Vec<_> = LANES.iter().copied().filter(|lane| chosen(lane.name)).collect();
+    if chosen("ceiling") || !lanes.is_empty() {
+        one(bench, "throughput", async |bench| throughput::run(bench, &lanes).await).await;
+    }
+    for name in SCENARIOS.iter().copied().filter(|name| chosen(name)) {
+        match name {
+            "steady" => one(bench, name, steady::run).await,
+            "filesize" => one(bench, name, filesize::run).await,
+            "start" => one(bench, name, start::run).await,
+            "idle" => one(bench, name, idle::run).await,
+            "fairness" => one(bench, name, fairness::run).await,
+            "backlog" => one(bench, name, backlog::run).await,
+            _ => {}
+        }
+    }
+}
+
+/// Runs a scenario within its time; what goes wrong is written down and the next one runs.
+async fn one(bench: &mut Bench, name: &str, run: impl AsyncFnOnce(&mut Bench) -> Result<()>) {
+    let started_ns = clock::monotonic_ns();
+    eprintln!("{name} …");
+    match tokio::time::timeout(SCENARIO_TIMEOUT, run(bench)).await {
+        Ok(Ok(())) => eprintln!("{name}: {:.0} s", clock::seconds_since(started_ns)),
+        Ok(Err(e)) => bench.report.wrong(format!("{name}: {e}")),
+        Err(_) => bench.report.wrong(format!("{name}: not done within {SCENARIO_TIMEOUT:?}")),
+    }
+}

@@ -1,0 +1,104 @@
+//! What the kernel knows of a process: CPU time, memory, bytes written, context switches. All from
+//! `/proc/<pid>`, read from outside, so the daemon isn't asked about itself.
+
+use crate::error::{BenchError, Doing, Result};
+
+fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).doing(format!("reading {path}"))
+}
+
+/// The number after `name` in a file of `name: value` lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn field_of(path: &str, name: &str) -> Result<u64> {
+    let text = read(path)?;
+    field(&text, name).ok_or_else(|| BenchError::wrong(format!("{path} has no line {name}")))
+}
+
+/// User and system time since the start, in clock ticks: fields 14 and 15 of proc(5)'s `stat`,
+/// counted from behind the program's name, which may hold spaces.
+fn ticks(stat: &str) -> Option<u64> {
+    let behind_name = stat.rsplit_once(')')?.1;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+/// CPU time since the start, in microseconds; its grain is a clock tick (10 ms).
+pub(crate) fn cpu_us(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let ticks = ticks(&read(&path)?)
+        .ok_or_else(|| BenchError::wrong(format!("{path} isn't as proc(5) says")))?;
+    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
+}
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    /// Resident now.
+    pub(crate) rss_bytes: u64,
+    /// Resident at most, since the start.
+    pub(crate) peak_bytes: u64,
+    /// Resident now, shared pages counted in part.
+    pub(crate) pss_bytes: u64,
+}
+
+/// The memory of a process now.
+pub(crate) fn memory(pid: u32) -> Result<Memory> {
+    let status = format!("/proc/{pid}/status");
+    Ok(Memory {
+        rss_bytes: field_of(&status, "VmRSS")? * 1_024,
+        peak_bytes: field_of(&status, "VmHWM")? * 1_024,
+        pss_bytes: field_of(&format!("/proc/{pid}/smaps_rollup"), "Pss")? * 1_024,
+    })
+}
+
+/// Bytes that the process has caused to be written to the disk.
+pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
+    field_of(&format!("/proc/{pid}/io"), "write_bytes")
+}
+
+/// Times that any thread of the process has slept and been woken, or been taken off a core.
+pub(crate) fn switches(pid: u32) -> Result<u64> {
+    let folder = format!("/proc/{pid}/task");
+    let mut total = 0;
+    for task in std::fs::read_dir(&folder).doing(format!("listing {folder}"))? {
+        let path = task.doing(format!("listing {folder}"))?.path().join("status");
+        // A thread that ended meanwhile has no file any more, and no switches to come.
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        total += field(&text, "voluntary_ctxt_switches").unwrap_or(0);
+        total += field(&text, "nonvoluntary_ctxt_switches").unwrap_or(0);
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_found_behind_a_name_with_spaces_and_brackets() {
+        let stat = "77 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
+        assert_eq!(ticks(stat), Some(200));
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name() {
+        let text = "VmHWM:\t  300 kB\nvoluntary_ctxt_switches:\t12\n";
+        assert_eq!(field(text, "VmHWM"), Some(300));
+        assert_eq!(field(text, "voluntary_ctxt_switches"), Some(12));
+        assert_eq!(field(text, "Vm"), None);
+    }
+
+    #[test]
+    fn the_kernel_tells_of_this_process() {
+        let pid = std::process::id();
+        assert!(memory(pid).unwrap().rss_bytes > 0);
+        assert!(switches(pid).unwrap() > 0);
+        cpu_us(pid).unwrap();
+    }
+}

@@ -1,0 +1,292 @@
+//! The bench's child processes and the lines they speak. Every child is killed by its own pid when
+//! its handle goes, whatever way the bench ends; a child also ends by itself when its stdin does.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
+
+use crate::bodies::Kind;
+use crate::error::{BenchError, Doing, Result};
+use crate::load::Way;
+
+/// Longest time that one run of a load may take.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time for a child to start or to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A child that answers lines with lines.
+struct Talker {
+    name: &'static str,
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Talker {
+    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .doing(format!("starting the {name}"))?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (stdin, stdout) =
+            pipes.ok_or_else(|| BenchError::wrong(format!("the {name} has no pipes")))?;
+        Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
+    async fn say(&mut self, line: &str) -> Result<()> {
+        let doing = || format!("telling the {} {line:?}", self.name);
+        let line_end = format!("{line}\n");
+        self.stdin.write_all(line_end.as_bytes()).await.doing(doing())
+    }
+
+    async fn hear(&mut self, within: Duration) -> Result<String> {
+        let name = self.name;
+        let line = timeout(within, self.lines.next_line()).await;
+        let line = line.doing(format!("waiting for the {name}"))?;
+        match line.doing(format!("hearing the {name}"))? {
+            Some(line) => Ok(line),
+            None => {
+                let ended = self.child.wait().await.doing(format!("waiting for the {name}"))?;
+                Err(BenchError::wrong(format!("the {name} ended ({ended}); its stderr is above")))
+            }
+        }
+    }
+
+    async fn ask(&mut self, line: &str, within: Duration) -> Result<Value> {
+        self.say(line).await?;
+        let answer = self.hear(within).await?;
+        serde_json::from_str(&answer).doing(format!("reading the {}'s answer {answer:?}", self.name))
+    }
+}
+
+/// This program, to start its other roles.
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().doing("finding this program")
+}
+
+/// The receiving process.
+pub(crate) struct Sink {
+    talker: Talker,
+    address: String,
+    next_ledger: u32,
+}
+
+/// What the sink saw of one measurement.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    /// Requests.
+    pub(crate) received: u64,
+    /// Different pairs of event and endpoint.
+    pub(crate) unique: u64,
+    /// The pairs' event ids, added up modulo 2^128.
+    pub(crate) id_sum: u128,
+    /// Deliveries whose signatures were computed again.
+    pub(crate) verified: u64,
+    /// Deliveries that weren't as the contract says.
+    pub(crate) bad: u64,
+    /// What was wrong with the first of them.
+    pub(crate) first_bad: String,
+    /// Producer's start to receipt, in microseconds.
+    pub(crate) latency: Latency,
+}
+
+/// Percentiles in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Latency {
+    /// The median.
+    pub(crate) p50_us: u64,
+    /// 95 of 100 were faster.
+    pub(crate) p95_us: u64,
+    /// 99 of 100 were faster.
+    pub(crate) p99_us: u64,
+}
+
+fn number(value: &Value, name: &str) -> Result<u64> {
+    value
+        .get(name)
+        .and_then(Value::as_u64)
+        .ok_or_else(|| BenchError::wrong(format!("expected a number {name:?} in {value}")))
+}
+
+fn sum(value: &Value) -> Result<u128> {
+    let text = value.get("id_sum").and_then(Value::as_str).unwrap_or("");
+    text.parse().doing(format!("reading id_sum in {value}"))
+}
+
+impl Latency {
+    fn read(value: Option<&Value>) -> Result<Self> {
+        let value = value.unwrap_or(&Value::Null);
+        Ok(Self {
+            p50_us: number(value, "p50_us")?,
+            p95_us: number(value, "p95_us")?,
+            p99_us: number(value, "p99_us")?,
+        })
+    }
+}
+
+impl Sink {
+    /// Starts it on a port of its own.
+    pub(crate) async fn start(secret: &str, threads: usize) -> Result<Self> {
+        let mut command = Command::new(own_program()?);
+        command.args(["sink", "--threads", &threads.to_string()]).env("BENCH_SECRET", secret);
+        let mut talker = Talker::start("sink", &mut command)?;
+        let address = talker.hear(ANSWER_TIMEOUT).await?;
+        Ok(Self { talker, address, next_ledger: 1 })
+    }
+
+    /// Its address, `127.0.0.1:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The number of a fresh ledger.
+    pub(crate) fn ledger(&mut self) -> u32 {
+        self.next_ledger += 1;
+        self.next_ledger
+    }
+
+    /// Requests that came for the ceiling.
+    pub(crate) async fn bare_count(&mut self) -> Result<u64> {
+        number(&self.talker.ask("bare", ANSWER_TIMEOUT).await?, "received")
+    }
+
+    /// Requests in a ledger.
+    pub(crate) async fn count(&mut self, ledger: u32) -> Result<u64> {
+        number(&self.talker.ask(&format!("count {ledger}"), ANSWER_TIMEOUT).await?, "received")
+    }
+
+    /// All of a ledger.
+    pub(crate) async fn report(&mut self, ledger: u32) -> Result<Received> {
+        let value = self.talker.ask(&format!("report {ledger}"), ANSWER_TIMEOUT).await?;
+        Ok(Received {
+            received: number(&value, "received")?,
+            unique: number(&value, "unique")?,
+            id_sum: sum(&value)?,
+            verified: number(&value, "verified")?,
+            bad: number(&value, "bad")?,
+            first_bad: value.get("first_bad").and_then(Value::as_str).unwrap_or("").to_owned(),
+            latency: Latency::read(value.get("latency"))?,
+        })
+    }
+}
+
+/// What a load sends and where to.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// How the events are sent.
+    pub(crate) way: Way,
+    /// `unix:PATH` or `tcp:ADDRESS`.
+    pub(crate) to: String,
+    /// How many events.
+    pub(crate) events: usize,
+    /// How many connections.
+    pub(crate) connections: usize,
+    /// What an event's data is.
+    pub(crate) kind: Kind,
+    /// The organization, or the beginning of its name.
+    pub(crate) organization: String,
+    /// How many organizations.
+    pub(crate) organizations: usize,
+    /// Events per second, for a steady load.
+    pub(crate) rate: u64,
+}
+
+impl Order {
+    /// `events` of 1 KiB over the daemon's socket to one organization.
+    pub(crate) fn new(way: Way, socket: &Path, organization: &str, events: usize) -> Self {
+        Self {
+            way,
+            to: format!("unix:{}", socket.display()),
+            events,
+            connections: 256,
+            kind: Kind::Kib,
+            organization: organization.to_owned(),
+            organizations: 1,
+            rate: 500,
+        }
+    }
+
+    fn path(&self) -> &'static str {
+        match self.way {
+            Way::Bare => "/bare/0/0",
+            Way::Stream => "/v1/events/batch",
+            Way::Post | Way::Keyed | Way::Steady => "/v1/events",
+        }
+    }
+
+    fn way_name(&self) -> &'static str {
+        match self.way {
+            Way::Post => "post",
+            Way::Keyed => "keyed",
+            Way::Bare => "bare",
+            Way::Stream => "stream",
+            Way::Steady => "steady",
+        }
+    }
+}
+
+/// What a load did.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// When its first request began.
+    pub(crate) started_ns: u64,
+    /// When its last answer was in.
+    pub(crate) ended_ns: u64,
+    /// Events with an accepting answer.
+    pub(crate) accepted: u64,
+    /// Their ids, added up modulo 2^128.
+    pub(crate) id_sum: u128,
+    /// Answers of 503, each followed by sending again.
+    pub(crate) busy: u64,
+    /// From a request's start to its answer.
+    pub(crate) answer: Latency,
+    /// How late a steady load started its requests.
+    pub(crate) late: Latency,
+}
+
+/// A load that has its connections open and waits.
+pub(crate) struct Load {
+    talker: Talker,
+}
+
+impl Load {
+    /// Starts the process; returns when it is ready to send.
+    pub(crate) async fn prepare(order: &Order) -> Result<Self> {
+        let kind = if order.kind == Kind::Order { "order" } else { "kib" };
+        let mut command = Command::new(own_program()?);
+        command.args(["load", order.way_name(), "--to", &order.to, "--path", order.path()]);
+        command.args(["--events", &order.events.to_string(), "--kind", kind]);
+        command.args(["--connections", &order.connections.to_string()]);
+        command.args(["--organization", &order.organization]);
+        command.args(["--organizations", &order.organizations.to_string()]);
+        command.args(["--rate", &order.rate.to_string()]);
+        let mut talker = Talker::start("load", &mut command)?;
+        match talker.hear(ANSWER_TIMEOUT).await?.as_str() {
+            "ready" => Ok(Self { talker }),
+            other => Err(BenchError::wrong(format!("expected ready from the load, got {other:?}"))),
+        }
+    }
+
+    /// Lets it run to its end.
+    pub(crate) async fn go(mut self) -> Result<Sent> {
+        let value = self.talker.ask("go", LOAD_TIMEOUT).await?;
+        self.talker.child.wait().await.doing("waiting for the load's end")?;
+        Ok(Sent {
+            started_ns: number(&value, "started_ns")?,
+            ended_ns: number(&value, "ended_ns")?,
+            accepted: number(&value, "accepted")?,
+            id_sum: sum(&value)?,
+            busy: number(&value, "busy")?,
+            answer: Latency::read(value.get("answer"))?,
+            late: Latency::read(value.get("late"))?,
+        })
+    }
+}

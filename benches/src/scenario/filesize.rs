@@ -1,0 +1,58 @@
+//! `filesize`: what an event that is over and done with costs in the file.
+
+use std::time::Duration;
+
+use crate::bench::Bench;
+use crate::bodies::Kind;
+use crate::daemon::Daemon;
+use crate::error::Result;
+use crate::load::Way;
+use crate::process::Order;
+use crate::report::{Row, Wanted, bytes_text};
+
+/// The parts of the file that hold something or can't hold anything else.
+const PARTS: [&str; 3] = [
+    "stormhook_store_stored_bytes",
+    "stormhook_store_metadata_bytes",
+    "stormhook_store_fragmented_bytes",
+];
+/// What is written lazily is written by then: histograms, endpoint history.
+const LAZY_WRITES: Duration = Duration::from_secs(12);
+
+async fn used_bytes(daemon: &mut Daemon) -> Result<Option<f64>> {
+    let mut total = 0.0;
+    for name in PARTS {
+        match daemon.api.metric(name).await? {
+            Some(value) => total += value,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(total))
+}
+
+/// Runs it.
+pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
+    let events = bench.size(200_000, 40_000);
+    let (home, mut daemon) = bench.fresh().await?;
+    let mut order = Order::new(Way::Post, &home.socket(), "org_orders", events);
+    order.kind = Kind::Order;
+    bench.run(&mut daemon, &order).await?;
+    tokio::time::sleep(LAZY_WRITES).await;
+    let raw = home.file_bytes()? as f64 / events as f64;
+    match used_bytes(&mut daemon).await? {
+        Some(used) => {
+            let used = used / events as f64;
+            let row = Row::new("filesize", "used in the file per settled order", bytes_text(used), used);
+            bench.report.row(row.target(Wanted::AtMost, 512.0, "≤ 0.5 KiB"));
+        }
+        None => bench.report.note(format!(
+            "filesize: GET /metrics lacks one of {}; only the file's length is known",
+            PARTS.join(", ")
+        )),
+    }
+    bench.report.row(Row::new("filesize", "  the files' lengths per order", bytes_text(raw), raw));
+    bench.report.note(format!(
+        "filesize: {events} orders, data of 735 bytes on average, one POST each, 256 in flight"
+    ));
+    daemon.kill().await
+}

@@ -1,0 +1,10 @@
+//! The scenarios, one file each. A scenario builds what it needs, measures, checks, and writes its
+//! lines; none of them judges a figure but through a line's target.
+
+pub(crate) mod backlog;
+pub(crate) mod fairness;
+pub(crate) mod filesize;
+pub(crate) mod idle;
+pub(crate) mod start;
+pub(crate) mod steady;
+pub(crate) mod throughput;
