@@ -33,7 +33,10 @@ pub(crate) struct Stats {
 impl Api {
     /// A caller of the daemon at `target`.
     pub(crate) fn new(target: Target) -> Self {
-        Self { target, sender: None }
+        Self {
+            target,
+            sender: None,
+        }
     }
 
     /// Closes the connection, so that not even an idle timeout is pending on it.
@@ -52,15 +55,24 @@ impl Api {
     async fn answer(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
         let sender = self.sender().await?;
         sender.ready().await.doing("waiting for a connection")?;
-        let response = sender.send_request(request).await.doing("calling the daemon")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .doing("calling the daemon")?;
         let code = response.status();
-        let body = response.into_body().collect().await.doing("reading an answer")?;
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .doing("reading an answer")?;
         Ok((code, body.to_bytes()))
     }
 
     /// `GET path`, whatever the answer's status.
     pub(crate) async fn get_raw(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
-        let request = Request::get(path).header("host", "localhost").body(Full::default());
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .body(Full::default());
         self.answer(request.doing("making a request")?).await
     }
 
@@ -69,7 +81,9 @@ impl Api {
         let (code, body) = self.get_raw(path).await?;
         if code != StatusCode::OK {
             let text = String::from_utf8_lossy(&body);
-            return Err(BenchError::wrong(format!("GET {path}: expected 200, got {code}: {text}")));
+            return Err(BenchError::wrong(format!(
+                "GET {path}: expected 200, got {code}: {text}"
+            )));
         }
         serde_json::from_slice(&body).doing(format!("reading the answer of GET {path}"))
     }
@@ -104,7 +118,9 @@ impl Api {
         let body = json!({
             "organizationId": organization, "url": url, "eventTypes": ["*"], "secret": secret,
         });
-        self.post("/v1/endpoints", &body, StatusCode::CREATED).await.map(drop)
+        self.post("/v1/endpoints", &body, StatusCode::CREATED)
+            .await
+            .map(drop)
     }
 
     /// Sends one event.
@@ -112,7 +128,9 @@ impl Api {
         let body = json!({
             "organizationId": organization, "type": "order.created", "data": {"orderId": 1},
         });
-        self.post("/v1/events", &body, StatusCode::ACCEPTED).await.map(drop)
+        self.post("/v1/events", &body, StatusCode::ACCEPTED)
+            .await
+            .map(drop)
     }
 
     /// The counters since the store was made, and the queue now.

@@ -58,7 +58,10 @@ impl Bench {
 
     /// The URL under which the sink behaves as told and writes to a ledger.
     pub(crate) fn url(&self, behaviour: &str, ledger: u32, endpoint: usize) -> String {
-        format!("http://{}/{behaviour}/{ledger}/{endpoint}", self.sink.address())
+        format!(
+            "http://{}/{behaviour}/{ledger}/{endpoint}",
+            self.sink.address()
+        )
     }
 
     /// A new store with a daemon on it.
@@ -92,7 +95,10 @@ impl Bench {
         let sent = Load::prepare(&order).await?.go().await?;
         let came = self.sink.bare_count().await? - before;
         if came != sent.accepted || came != events as u64 {
-            let wrong = format!("ceiling: {events} sent, {} answered, {came} came", sent.accepted);
+            let wrong = format!(
+                "ceiling: {events} sent, {} answered, {came} came",
+                sent.accepted
+            );
             return Err(BenchError::wrong(wrong));
         }
         let seconds = clock::seconds_between(sent.started_ns, sent.ended_ns);
@@ -133,7 +139,8 @@ impl Bench {
         self.all_success(daemon, ledger).await?;
         if sent.busy > 0 {
             let way = order.way;
-            self.report.note(format!("{way:?}: {} answers of 503, sent again", sent.busy));
+            self.report
+                .note(format!("{way:?}: {} answers of 503, sent again", sent.busy));
         }
         Ok(run)
     }
@@ -155,12 +162,17 @@ impl Bench {
                 if now.retrying == before.retrying && now.abandoned == before.abandoned {
                     return Ok(());
                 }
-                return Err(BenchError::wrong(format!("not all settled as SUCCESS: {now:?}")));
+                return Err(BenchError::wrong(format!(
+                    "not all settled as SUCCESS: {now:?}"
+                )));
             }
             if now.succeeded != last.0 {
                 last = (now.succeeded, clock::monotonic_ns());
             } else if clock::seconds_since(last.1) > STALLED_S {
-                let wrong = format!("{done} of {} deliveries settled, then nothing", sent.accepted);
+                let wrong = format!(
+                    "{done} of {} deliveries settled, then nothing",
+                    sent.accepted
+                );
                 return Err(BenchError::wrong(wrong));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -197,18 +209,27 @@ impl Bench {
         let wanted = sent.accepted * endpoints;
         let sum = sent.id_sum.wrapping_mul(u128::from(endpoints));
         if got.bad > 0 {
-            return Err(BenchError::wrong(format!("{} bad deliveries: {}", got.bad, got.first_bad)));
+            return Err(BenchError::wrong(format!(
+                "{} bad deliveries: {}",
+                got.bad, got.first_bad
+            )));
         }
         if got.unique != wanted || got.received != wanted || got.id_sum != sum {
             return Err(BenchError::wrong(format!(
                 "{wanted} deliveries expected, {} came, {} of them different{}",
                 got.received,
                 got.unique,
-                if got.id_sum == sum { "" } else { ", and their ids aren't the accepted ones" }
+                if got.id_sum == sum {
+                    ""
+                } else {
+                    ", and their ids aren't the accepted ones"
+                }
             )));
         }
         if got.verified == 0 {
-            return Err(BenchError::wrong("no delivery's signature was computed again"));
+            return Err(BenchError::wrong(
+                "no delivery's signature was computed again",
+            ));
         }
         Ok(got)
     }
@@ -216,14 +237,20 @@ impl Bench {
     /// Looks at the newest rows of the endpoint: all must say SUCCESS.
     async fn all_success(&mut self, daemon: &mut Daemon, ledger: u32) -> Result<()> {
         let page = daemon.api.get("/v1/deliveries?limit=250").await?;
-        let rows = page.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+        let rows = page
+            .get("data")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let other = rows.iter().find(|row| {
             let status = row.get("status").and_then(Value::as_str);
             // A store full of waiting deliveries lists those of other ledgers too.
             !matches!(status, Some("SUCCESS" | "RETRYING"))
         });
         match other {
-            Some(row) => Err(BenchError::wrong(format!("ledger {ledger}: a settled row says {row}"))),
+            Some(row) => Err(BenchError::wrong(format!(
+                "ledger {ledger}: a settled row says {row}"
+            ))),
             None => Ok(()),
         }
     }

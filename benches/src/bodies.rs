@@ -50,34 +50,115 @@ impl Draw {
     }
 
     fn letters(&mut self, count: usize) -> String {
-        (0..count).map(|_| char::from(b'a' + u8::try_from(self.below(26)).unwrap_or(0))).collect()
+        (0..count)
+            .map(|_| char::from(b'a' + u8::try_from(self.below(26)).unwrap_or(0)))
+            .collect()
     }
 }
 
 const FIRST: &[&str] = &[
-    "Anna", "Mateo", "Yuki", "Fatima", "Liam", "Chioma", "Søren", "Priya", "Elif", "Jonas", "Marta",
-    "Kwame", "Ines", "Oleksandr", "Noor", "Hugo", "Mei", "Tomás", "Greta", "Samuel",
+    "Anna",
+    "Mateo",
+    "Yuki",
+    "Fatima",
+    "Liam",
+    "Chioma",
+    "Søren",
+    "Priya",
+    "Elif",
+    "Jonas",
+    "Marta",
+    "Kwame",
+    "Ines",
+    "Oleksandr",
+    "Noor",
+    "Hugo",
+    "Mei",
+    "Tomás",
+    "Greta",
+    "Samuel",
 ];
 const LAST: &[&str] = &[
-    "Okafor", "Lindqvist", "García", "Nakamura", "Müller", "Haddad", "Kowalska", "Silva", "Nguyen",
-    "Petrov", "Jensen", "Rossi", "Demir", "Kaur", "Moreau", "O'Brien", "Novák", "Adeyemi",
+    "Okafor",
+    "Lindqvist",
+    "García",
+    "Nakamura",
+    "Müller",
+    "Haddad",
+    "Kowalska",
+    "Silva",
+    "Nguyen",
+    "Petrov",
+    "Jensen",
+    "Rossi",
+    "Demir",
+    "Kaur",
+    "Moreau",
+    "O'Brien",
+    "Novák",
+    "Adeyemi",
 ];
 const STREETS: &[&str] = &[
-    "Market Street", "Rue de la Paix", "Bahnhofstrasse", "Via Roma", "Harbour Road", "Elm Avenue",
-    "Calle Mayor", "Station Lane", "Kungsgatan", "High Street",
+    "Market Street",
+    "Rue de la Paix",
+    "Bahnhofstrasse",
+    "Via Roma",
+    "Harbour Road",
+    "Elm Avenue",
+    "Calle Mayor",
+    "Station Lane",
+    "Kungsgatan",
+    "High Street",
 ];
 const CITIES: &[(&str, &str)] = &[
-    ("Lisbon", "PT"), ("Utrecht", "NL"), ("Gothenburg", "SE"), ("Leeds", "GB"), ("Lyon", "FR"),
-    ("Graz", "AT"), ("Porto", "PT"), ("Austin", "US"), ("Osaka", "JP"), ("Kraków", "PL"),
+    ("Lisbon", "PT"),
+    ("Utrecht", "NL"),
+    ("Gothenburg", "SE"),
+    ("Leeds", "GB"),
+    ("Lyon", "FR"),
+    ("Graz", "AT"),
+    ("Porto", "PT"),
+    ("Austin", "US"),
+    ("Osaka", "JP"),
+    ("Kraków", "PL"),
 ];
 const ARTICLES: &[&str] = &[
-    "Cotton T-Shirt", "Espresso Cups, set of 4", "Desk Lamp", "Trail Running Shoes", "Notebook A5",
-    "Wool Blanket", "USB-C Cable 2 m", "Cast Iron Pan", "Rain Jacket", "Bluetooth Speaker",
-    "Ceramic Planter", "Yoga Mat", "Chef's Knife 20 cm", "Backpack 24 l",
+    "Cotton T-Shirt",
+    "Espresso Cups, set of 4",
+    "Desk Lamp",
+    "Trail Running Shoes",
+    "Notebook A5",
+    "Wool Blanket",
+    "USB-C Cable 2 m",
+    "Cast Iron Pan",
+    "Rain Jacket",
+    "Bluetooth Speaker",
+    "Ceramic Planter",
+    "Yoga Mat",
+    "Chef's Knife 20 cm",
+    "Backpack 24 l",
 ];
 const WORDS: &[&str] = &[
-    "please", "leave", "the", "parcel", "behind", "door", "ring", "twice", "gift", "wrap", "blue",
-    "paper", "call", "before", "delivery", "thank", "you", "neighbour", "second", "floor",
+    "please",
+    "leave",
+    "the",
+    "parcel",
+    "behind",
+    "door",
+    "ring",
+    "twice",
+    "gift",
+    "wrap",
+    "blue",
+    "paper",
+    "call",
+    "before",
+    "delivery",
+    "thank",
+    "you",
+    "neighbour",
+    "second",
+    "floor",
 ];
 
 fn item(draw: &mut Draw) -> (String, u64) {
@@ -108,17 +189,38 @@ fn order(draw: &mut Draw, items: u64) -> String {
     format!(
         concat!(
             r#"{{"orderId":{},"number":"SO-{}","createdAt":"2026-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z","#,
-            r#""customer":{{"id":"cus_{}","name":"{} {}","email":"{}.{}@mail.example"}},"#,
+            r#""customer":{{"id":"cus_{}","name":"{} {}","email":"{}.{}@mail.example","phone":"+{:011}"}},"#,
             r#""shippingAddress":{{"street":"{} {}","postalCode":"{:05}","city":"{}","country":"{}"}},"#,
             r#""items":[{}],"currency":"EUR","tax":"{}.{:02}","total":"{}.{:02}","#,
             r#""payment":{{"id":"pi_{}","method":"{}","last4":"{:04}"}},"status":"{}"}}"#
         ),
-        1_000_000 + draw.below(9_000_000), draw.hex(8), 1 + draw.below(12), 1 + draw.below(28),
-        draw.below(24), draw.below(60), draw.below(60), draw.below(1_000),
-        draw.hex(14), first, last, draw.letters(7), draw.below(1_000),
-        draw.pick(STREETS), 1 + draw.below(180), draw.below(100_000), city, country,
-        lines.join(","), tax_cents / 100, tax_cents % 100, total_cents / 100, total_cents % 100,
-        draw.hex(24), draw.pick(&["card", "sepa", "paypal"]), draw.below(10_000),
+        1_000_000 + draw.below(9_000_000),
+        draw.hex(8),
+        1 + draw.below(12),
+        1 + draw.below(28),
+        draw.below(24),
+        draw.below(60),
+        draw.below(60),
+        draw.below(1_000),
+        draw.hex(14),
+        first,
+        last,
+        draw.letters(7),
+        draw.below(1_000),
+        draw.below(100_000_000_000),
+        draw.pick(STREETS),
+        1 + draw.below(180),
+        draw.below(100_000),
+        city,
+        country,
+        lines.join(","),
+        tax_cents / 100,
+        tax_cents % 100,
+        total_cents / 100,
+        total_cents % 100,
+        draw.hex(24),
+        draw.pick(&["card", "sepa", "paypal"]),
+        draw.below(10_000),
         draw.pick(&["paid", "created", "authorized"]),
     )
 }
@@ -131,7 +233,10 @@ fn kib(draw: &mut Draw, organization: &str) -> String {
     let order = order(draw, 2);
     let body = |note: &str| {
         let at = "0".repeat(AT_DIGITS);
-        around(organization, &format!(r#"{{{AT_FIELD}{at}","order":{order},"note":"{note}"}}"#))
+        around(
+            organization,
+            &format!(r#"{{{AT_FIELD}{at}","order":{order},"note":"{note}"}}"#),
+        )
     };
     let mut note = String::new();
     let room = KIB_BYTES.saturating_sub(body("").len());
@@ -157,7 +262,7 @@ pub(crate) fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<
             Bytes::from(match kind {
                 Kind::Kib => kib(&mut draw, &name),
                 Kind::Order => {
-                    let items = 1 + draw.below(5);
+                    let items = 1 + draw.below(6);
                     around(&name, &order(&mut draw, items))
                 }
             })
@@ -179,12 +284,17 @@ pub(crate) fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
 /// The time that [`stamped`] wrote, read from a delivery's body.
 pub(crate) fn stamp_of(body: &[u8]) -> Option<u64> {
     let start = at_position(body)?;
-    std::str::from_utf8(body.get(start..start + AT_DIGITS)?).ok()?.parse().ok()
+    std::str::from_utf8(body.get(start..start + AT_DIGITS)?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 fn at_position(body: &[u8]) -> Option<usize> {
     let needle = AT_FIELD.as_bytes();
-    body.windows(needle.len()).position(|window| window == needle).map(|at| at + needle.len())
+    body.windows(needle.len())
+        .position(|window| window == needle)
+        .map(|at| at + needle.len())
 }
 
 #[cfg(test)]
@@ -193,10 +303,17 @@ mod tests {
 
     #[test]
     fn every_body_is_json_and_a_kib_body_is_1024_bytes() {
-        for body in pool(Kind::Kib, "org_bench", 1).iter().chain(&pool(Kind::Order, "o", 100)) {
+        for body in pool(Kind::Kib, "org_bench", 1)
+            .iter()
+            .chain(&pool(Kind::Order, "o", 100))
+        {
             serde_json::from_slice::<serde_json::Value>(body).unwrap();
         }
-        assert!(pool(Kind::Kib, "org_bench", 1).iter().all(|body| body.len() == KIB_BYTES));
+        assert!(
+            pool(Kind::Kib, "org_bench", 1)
+                .iter()
+                .all(|body| body.len() == KIB_BYTES)
+        );
     }
 
     #[test]
@@ -219,7 +336,9 @@ mod tests {
     #[test]
     fn several_organizations_share_the_pool_evenly() {
         let bodies = pool(Kind::Kib, "org_", 100);
-        let third = bodies.iter().filter(|b| b.windows(9).any(|w| w == b"\"org_33\",".as_slice()));
+        let third = bodies
+            .iter()
+            .filter(|b| b.windows(9).any(|w| w == b"\"org_33\",".as_slice()));
         assert_eq!(third.count(), POOL_EVENTS / 100);
     }
 }

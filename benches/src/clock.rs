@@ -23,6 +23,6 @@ pub(crate) fn seconds_between(earlier_ns: u64, later_ns: u64) -> f64 {
 }
 
 /// Unix time in seconds, for the signature's time window.
-pub(crate) fn unix_s() -> i64 {
-    clock_gettime(ClockId::Realtime).tv_sec
+pub(crate) fn unix_s() -> u64 {
+    u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
 }

@@ -30,7 +30,9 @@ impl Home {
     /// An empty one on the disk of `root`.
     pub(crate) fn new(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
-        let data = tempfile::Builder::new().prefix("stormhook-bench-").tempdir_in(root);
+        let data = tempfile::Builder::new()
+            .prefix("stormhook-bench-")
+            .tempdir_in(root);
         let sockets = tempfile::Builder::new().prefix("shb-").tempdir();
         let home = Self {
             data: data.doing("making a data folder")?,
@@ -95,16 +97,33 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it in `home` and waits until it is ready.
     pub(crate) async fn start(program: &Path, home: &Home) -> Result<Self> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(home.log());
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(home.log());
         let mut command = Command::new(program);
         command.arg("serve").arg("--config").arg(home.config());
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(log.doing("making the daemon's log")?).kill_on_drop(true);
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        command
+            .stderr(log.doing("making the daemon's log")?)
+            .kill_on_drop(true);
         let started_ns = clock::monotonic_ns();
-        let child = command.spawn().doing(format!("starting {}", program.display()))?;
-        let pid = child.id().ok_or_else(|| BenchError::wrong("the daemon ended at once"))?;
+        let child = command
+            .spawn()
+            .doing(format!("starting {}", program.display()))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| BenchError::wrong("the daemon ended at once"))?;
         let api = Api::new(Target::Unix(home.socket()));
-        let mut daemon = Self { child, pid, api, ready_s: 0.0 };
+        let mut daemon = Self {
+            child,
+            pid,
+            api,
+            ready_s: 0.0,
+        };
         loop {
             if matches!(daemon.api.get_raw("/readyz").await, Ok((StatusCode::OK, _))) {
                 daemon.ready_s = clock::seconds_since(started_ns);
@@ -114,7 +133,9 @@ impl Daemon {
             if ended.is_some() || clock::seconds_since(started_ns) > READY_TIMEOUT_S {
                 let state = ended.map_or("not ready in time".to_owned(), |code| code.to_string());
                 let log = std::fs::read_to_string(home.log()).unwrap_or_default();
-                return Err(BenchError::wrong(format!("the daemon didn't start ({state}):\n{log}")));
+                return Err(BenchError::wrong(format!(
+                    "the daemon didn't start ({state}):\n{log}"
+                )));
             }
             tokio::time::sleep(READY_POLL).await;
         }

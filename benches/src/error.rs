@@ -37,6 +37,9 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<Box<dyn Error + Send + Sync>>> Doing<T> for std::result::Result<T, E> {
     fn doing(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|cause| BenchError::Failed { doing: what.into(), cause: cause.into() })
+        self.map_err(|cause| BenchError::Failed {
+            doing: what.into(),
+            cause: cause.into(),
+        })
     }
 }

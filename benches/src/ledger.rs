@@ -35,7 +35,9 @@ pub(crate) fn ulid_value(text: &[u8]) -> Option<u128> {
         return None;
     }
     text.iter().try_fold(0_u128, |value, byte| {
-        let digit = ALPHABET.iter().position(|c| *c == byte.to_ascii_uppercase())?;
+        let digit = ALPHABET
+            .iter()
+            .position(|c| *c == byte.to_ascii_uppercase())?;
         Some((value << 5) | u128::try_from(digit).ok()?)
     })
 }

@@ -19,10 +19,10 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::bodies::{self, Kind, POOL_EVENTS};
+use crate::clock;
 use crate::error::{BenchError, Doing, Result};
 use crate::ledger::{event_value, histogram_us, percentiles};
 use crate::wire::{self, Target};
-use crate::clock;
 
 /// Lines of a batch that leave in one piece: about 64 KiB.
 const CHUNK_LINES: usize = 64;
@@ -102,15 +102,17 @@ impl Tally {
         self.id_sum = self.id_sum.wrapping_add(other.id_sum);
         self.busy += other.busy;
         // All histograms here have the same bounds, so adding can't fail.
-        drop(self.answer_us.add(&other.answer_us));
-        drop(self.late_us.add(&other.late_us));
+        let _ = self.answer_us.add(&other.answer_us);
+        let _ = self.late_us.add(&other.late_us);
     }
 
     /// Enters one accepted event by the id in its answer.
     fn accept(&mut self, answer: &[u8]) -> Result<()> {
         let event = id_in(answer).ok_or_else(|| {
             let text = String::from_utf8_lossy(answer);
-            BenchError::wrong(format!("expected an accepted event with its id, got {text}"))
+            BenchError::wrong(format!(
+                "expected an accepted event with its id, got {text}"
+            ))
         })?;
         self.accepted += 1;
         self.id_sum = self.id_sum.wrapping_add(event);
@@ -148,13 +150,18 @@ impl Plan {
         let mut request = self.request(Full::new(body), "application/json");
         if self.way == Way::Keyed {
             let key = HeaderValue::from_str(&format!("bench-{}-{index}", clock::monotonic_ns()));
-            request.headers_mut().insert("idempotency-key", key.doing("making a key")?);
+            request
+                .headers_mut()
+                .insert("idempotency-key", key.doing("making a key")?);
         }
         Ok(request)
     }
 
     fn body(&self, index: usize) -> Bytes {
-        self.bodies.get(index % POOL_EVENTS).cloned().unwrap_or_default()
+        self.bodies
+            .get(index % POOL_EVENTS)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
@@ -170,9 +177,17 @@ async fn send(plan: &Plan, sender: &mut Sender, index: usize, tally: &mut Tally)
             _ => plan.body(index),
         };
         let request = plan.post(index, body)?;
-        let response = sender.send_request(request).await.doing("sending an event")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .doing("sending an event")?;
         let code = response.status();
-        let answer = response.into_body().collect().await.doing("reading an answer")?.to_bytes();
+        let answer = response
+            .into_body()
+            .collect()
+            .await
+            .doing("reading an answer")?
+            .to_bytes();
         match (plan.way, code) {
             (Way::Bare, StatusCode::OK) => tally.accepted += 1,
             (_, StatusCode::ACCEPTED) => tally.accept(&answer)?,
@@ -183,14 +198,18 @@ async fn send(plan: &Plan, sender: &mut Sender, index: usize, tally: &mut Tally)
             }
             _ => {
                 let text = String::from_utf8_lossy(&answer);
-                return Err(BenchError::wrong(format!("expected 202, got {code}: {text}")));
+                return Err(BenchError::wrong(format!(
+                    "expected 202, got {code}: {text}"
+                )));
             }
         }
         let took_us = clock::monotonic_ns().saturating_sub(started_ns) / 1_000;
         tally.answer_us.saturating_record(took_us);
         return Ok(());
     }
-    Err(BenchError::wrong("the daemon kept answering 503 for ten seconds"))
+    Err(BenchError::wrong(
+        "the daemon kept answering 503 for ten seconds",
+    ))
 }
 
 /// All events over `senders`, each with one request at a time.
@@ -232,11 +251,14 @@ async fn steady(plan: Arc<Plan>, senders: Vec<Sender>, rate: u64) -> Result<Tall
     let started_ns = clock::monotonic_ns();
     for index in 0..plan.events {
         ticks.tick().await;
-        let mut sender: Sender = idle.recv().await.ok_or_else(|| {
-            BenchError::wrong("every connection of the steady load ended")
-        })?;
+        let mut sender: Sender = idle
+            .recv()
+            .await
+            .ok_or_else(|| BenchError::wrong("every connection of the steady load ended"))?;
         let due_ns = started_ns + u64::try_from(gap.as_nanos()).unwrap_or(0) * index as u64;
-        total.late_us.saturating_record(clock::monotonic_ns().saturating_sub(due_ns) / 1_000);
+        total
+            .late_us
+            .saturating_record(clock::monotonic_ns().saturating_sub(due_ns) / 1_000);
         let (plan, idle_in) = (Arc::clone(&plan), idle_in.clone());
         workers.spawn(async move {
             let mut tally = Tally::new()?;
@@ -299,24 +321,46 @@ fn chunks(bodies: &[Bytes]) -> Arc<[Bytes]> {
 async fn stream(plan: &Plan, target: &Target) -> Result<Tally> {
     let mut sender = wire::connect::<Chunks>(target).await?;
     let left = plan.events.div_ceil(CHUNK_LINES);
-    let body = Chunks { chunks: chunks(&plan.bodies), next: 0, left };
+    let body = Chunks {
+        chunks: chunks(&plan.bodies),
+        next: 0,
+        left,
+    };
     let request = plan.request(body, "application/x-ndjson");
-    let response = sender.send_request(request).await.doing("opening the stream")?;
+    let response = sender
+        .send_request(request)
+        .await
+        .doing("opening the stream")?;
     let code = response.status();
     if code != StatusCode::OK {
-        let answer = response.into_body().collect().await.doing("reading the answer")?.to_bytes();
+        let answer = response
+            .into_body()
+            .collect()
+            .await
+            .doing("reading the answer")?
+            .to_bytes();
         let text = String::from_utf8_lossy(&answer);
-        return Err(BenchError::wrong(format!("batch: expected 200, got {code}: {text}")));
+        return Err(BenchError::wrong(format!(
+            "batch: expected 200, got {code}: {text}"
+        )));
     }
     let mut tally = Tally::new()?;
     let mut body = response.into_body();
     let mut rest: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.doing("reading the stream's answers")?.into_data() else { continue };
+        let Ok(data) = frame.doing("reading the stream's answers")?.into_data() else {
+            continue;
+        };
         rest.extend_from_slice(&data);
-        let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let end = rest
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
         let whole = rest.get(..end).unwrap_or_default();
-        for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in whole
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             tally.accept(line)?;
         }
         rest.drain(..end);
@@ -327,7 +371,9 @@ async fn stream(plan: &Plan, target: &Target) -> Result<Tally> {
     let sent = left * CHUNK_LINES;
     if tally.accepted != sent as u64 {
         let accepted = tally.accepted;
-        return Err(BenchError::wrong(format!("batch: {sent} lines, {accepted} accepted")));
+        return Err(BenchError::wrong(format!(
+            "batch: {sent} lines, {accepted} accepted"
+        )));
     }
     Ok(tally)
 }
@@ -353,7 +399,10 @@ async fn run_load(args: &LoadArgs) -> Result<()> {
     let senders = opened(args, &target).await?;
     println!("ready");
     let mut go = String::new();
-    std::io::stdin().lock().read_line(&mut go).doing("waiting for go")?;
+    std::io::stdin()
+        .lock()
+        .read_line(&mut go)
+        .doing("waiting for go")?;
     if go.trim() != "go" {
         return Ok(());
     }
@@ -395,7 +444,10 @@ mod tests {
     fn an_answers_id_is_found_without_parsing_it() {
         let answer = br#"{"line":1,"status":"accepted","id":"evt_00000000000000000000000010"}"#;
         assert_eq!(id_in(answer), Some(32));
-        assert_eq!(id_in(br#"{"line":1,"status":"rejected","problem":{}}"#), None);
+        assert_eq!(
+            id_in(br#"{"line":1,"status":"rejected","problem":{}}"#),
+            None
+        );
         assert_eq!(id_in(br#"{"id":"evt_0000"#), None);
     }
 }

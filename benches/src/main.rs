@@ -1,8 +1,15 @@
 //! End-to-end benchmarks: one command that starts real processes (daemon, sink, load generator), and prints each
 //! figure beside the limit measured in the same run. It fails when something is lost, doubled or
 //! wrongly signed, never because a figure is poor. `README.md` says what each line means.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench's output is its purpose")]
-#![allow(clippy::cast_precision_loss, reason = "figures for people, far below 2^53")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench's output is its purpose"
+)]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "figures for people, far below 2^53"
+)]
 
 mod api;
 mod bench;
@@ -86,7 +93,7 @@ fn main() -> ExitCode {
     let done = match &cli.role {
         Some(Role::Sink { threads }) => {
             let secret = std::env::var("BENCH_SECRET").unwrap_or_default();
-            sink::run(secret, *threads).map(|()| true)
+            sink::run(&secret, *threads).map(|()| true)
         }
         Some(Role::Load(args)) => load::run(args).map(|()| true),
         None => measure(&cli),
@@ -104,8 +111,13 @@ fn main() -> ExitCode {
 /// The build's folder, from where this program lies: `<build>/<profile>/stormhook-benches`.
 fn build_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().doing("finding this program")?;
-    let folder = program.parent().and_then(Path::parent).map(Path::to_path_buf);
-    folder.ok_or_else(|| BenchError::wrong("this program lies in no build folder: give --daemon and --dir"))
+    let folder = program
+        .parent()
+        .and_then(Path::parent)
+        .map(Path::to_path_buf);
+    folder.ok_or_else(|| {
+        BenchError::wrong("this program lies in no build folder: give --daemon and --dir")
+    })
 }
 
 /// Builds the daemon as it is shipped.
@@ -113,11 +125,23 @@ fn built_daemon() -> Result<PathBuf> {
     let folder = build_folder()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--release", "--quiet", "-p", "stormhook", "--bin", "stormhook"]);
+    command.args([
+        "build",
+        "--release",
+        "--quiet",
+        "-p",
+        "stormhook",
+        "--bin",
+        "stormhook",
+    ]);
     command.arg("--target-dir").arg(&folder);
-    let status = command.status().doing("starting cargo to build the daemon")?;
+    let status = command
+        .status()
+        .doing("starting cargo to build the daemon")?;
     if !status.success() {
-        return Err(BenchError::wrong("the daemon doesn't build: see above, or give --daemon FILE"));
+        return Err(BenchError::wrong(
+            "the daemon doesn't build: see above, or give --daemon FILE",
+        ));
     }
     Ok(folder.join("release").join("stormhook"))
 }
@@ -127,7 +151,9 @@ fn measure(cli: &Cli) -> Result<bool> {
         eprintln!("this is a debug build: sink and load are slow, the figures mean nothing");
     }
     let program = match &cli.daemon {
-        Some(program) => program.canonicalize().doing("finding the daemon's program")?,
+        Some(program) => program
+            .canonicalize()
+            .doing("finding the daemon's program")?,
         None => built_daemon()?,
     };
     let root = match &cli.dir {
@@ -141,7 +167,13 @@ fn measure(cli: &Cli) -> Result<bool> {
     let report = runtime.block_on(async {
         let sink = Sink::start(SECRET, 1).await?;
         let report = Report::default();
-        let mut bench = Bench { program, root, sink, quick: cli.quick, report };
+        let mut bench = Bench {
+            program,
+            root,
+            sink,
+            quick: cli.quick,
+            report,
+        };
         tokio::select! {
             () = all(&mut bench, &cli.scenarios) => {}
             _ = tokio::signal::ctrl_c() => bench.report.wrong("interrupted"),
@@ -159,7 +191,9 @@ fn measure(cli: &Cli) -> Result<bool> {
 /// Processor, cores and kernel, for the JSON.
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -168,9 +202,16 @@ fn machine() -> String {
 
 async fn all(bench: &mut Bench, wanted: &[String]) {
     let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
-    let lanes: Vec<_> = LANES.iter().copied().filter(|lane| chosen(lane.name)).collect();
+    let lanes: Vec<_> = LANES
+        .iter()
+        .copied()
+        .filter(|lane| chosen(lane.name))
+        .collect();
     if chosen("ceiling") || !lanes.is_empty() {
-        one(bench, "throughput", async |bench| throughput::run(bench, &lanes).await).await;
+        one(bench, "throughput", async |bench| {
+            throughput::run(bench, &lanes).await
+        })
+        .await;
     }
     for name in SCENARIOS.iter().copied().filter(|name| chosen(name)) {
         match name {
@@ -192,6 +233,8 @@ async fn one(bench: &mut Bench, name: &str, run: impl AsyncFnOnce(&mut Bench) ->
     match tokio::time::timeout(SCENARIO_TIMEOUT, run(bench)).await {
         Ok(Ok(())) => eprintln!("{name}: {:.0} s", clock::seconds_since(started_ns)),
         Ok(Err(e)) => bench.report.wrong(format!("{name}: {e}")),
-        Err(_) => bench.report.wrong(format!("{name}: not done within {SCENARIO_TIMEOUT:?}")),
+        Err(_) => bench
+            .report
+            .wrong(format!("{name}: not done within {SCENARIO_TIMEOUT:?}")),
     }
 }

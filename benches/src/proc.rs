@@ -9,7 +9,9 @@ fn read(path: &str) -> Result<String> {
 
 /// The number after `name` in a file of `name: value` lines.
 fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -67,9 +69,14 @@ pub(crate) fn switches(pid: u32) -> Result<u64> {
     let folder = format!("/proc/{pid}/task");
     let mut total = 0;
     for task in std::fs::read_dir(&folder).doing(format!("listing {folder}"))? {
-        let path = task.doing(format!("listing {folder}"))?.path().join("status");
+        let path = task
+            .doing(format!("listing {folder}"))?
+            .path()
+            .join("status");
         // A thread that ended meanwhile has no file any more, and no switches to come.
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let Ok(text) = std::fs::read_to_string(&path) else {
+            continue;
+        };
         total += field(&text, "voluntary_ctxt_switches").unwrap_or(0);
         total += field(&text, "nonvoluntary_ctxt_switches").unwrap_or(0);
     }

@@ -38,13 +38,21 @@ impl Talker {
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (stdin, stdout) =
             pipes.ok_or_else(|| BenchError::wrong(format!("the {name} has no pipes")))?;
-        Ok(Self { name, child, stdin, lines: BufReader::new(stdout).lines() })
+        Ok(Self {
+            name,
+            child,
+            stdin,
+            lines: BufReader::new(stdout).lines(),
+        })
     }
 
     async fn say(&mut self, line: &str) -> Result<()> {
         let doing = || format!("telling the {} {line:?}", self.name);
         let line_end = format!("{line}\n");
-        self.stdin.write_all(line_end.as_bytes()).await.doing(doing())
+        self.stdin
+            .write_all(line_end.as_bytes())
+            .await
+            .doing(doing())
     }
 
     async fn hear(&mut self, within: Duration) -> Result<String> {
@@ -54,8 +62,14 @@ impl Talker {
         match line.doing(format!("hearing the {name}"))? {
             Some(line) => Ok(line),
             None => {
-                let ended = self.child.wait().await.doing(format!("waiting for the {name}"))?;
-                Err(BenchError::wrong(format!("the {name} ended ({ended}); its stderr is above")))
+                let ended = self
+                    .child
+                    .wait()
+                    .await
+                    .doing(format!("waiting for the {name}"))?;
+                Err(BenchError::wrong(format!(
+                    "the {name} ended ({ended}); its stderr is above"
+                )))
             }
         }
     }
@@ -63,7 +77,8 @@ impl Talker {
     async fn ask(&mut self, line: &str, within: Duration) -> Result<Value> {
         self.say(line).await?;
         let answer = self.hear(within).await?;
-        serde_json::from_str(&answer).doing(format!("reading the {}'s answer {answer:?}", self.name))
+        serde_json::from_str(&answer)
+            .doing(format!("reading the {}'s answer {answer:?}", self.name))
     }
 }
 
@@ -136,10 +151,16 @@ impl Sink {
     /// Starts it on a port of its own.
     pub(crate) async fn start(secret: &str, threads: usize) -> Result<Self> {
         let mut command = Command::new(own_program()?);
-        command.args(["sink", "--threads", &threads.to_string()]).env("BENCH_SECRET", secret);
+        command
+            .args(["sink", "--threads", &threads.to_string()])
+            .env("BENCH_SECRET", secret);
         let mut talker = Talker::start("sink", &mut command)?;
         let address = talker.hear(ANSWER_TIMEOUT).await?;
-        Ok(Self { talker, address, next_ledger: 1 })
+        Ok(Self {
+            talker,
+            address,
+            next_ledger: 1,
+        })
     }
 
     /// Its address, `127.0.0.1:port`.
@@ -160,19 +181,32 @@ impl Sink {
 
     /// Requests in a ledger.
     pub(crate) async fn count(&mut self, ledger: u32) -> Result<u64> {
-        number(&self.talker.ask(&format!("count {ledger}"), ANSWER_TIMEOUT).await?, "received")
+        number(
+            &self
+                .talker
+                .ask(&format!("count {ledger}"), ANSWER_TIMEOUT)
+                .await?,
+            "received",
+        )
     }
 
     /// All of a ledger.
     pub(crate) async fn report(&mut self, ledger: u32) -> Result<Received> {
-        let value = self.talker.ask(&format!("report {ledger}"), ANSWER_TIMEOUT).await?;
+        let value = self
+            .talker
+            .ask(&format!("report {ledger}"), ANSWER_TIMEOUT)
+            .await?;
         Ok(Received {
             received: number(&value, "received")?,
             unique: number(&value, "unique")?,
             id_sum: sum(&value)?,
             verified: number(&value, "verified")?,
             bad: number(&value, "bad")?,
-            first_bad: value.get("first_bad").and_then(Value::as_str).unwrap_or("").to_owned(),
+            first_bad: value
+                .get("first_bad")
+                .and_then(Value::as_str)
+                .unwrap_or("")
+                .to_owned(),
             latency: Latency::read(value.get("latency"))?,
         })
     }
@@ -260,9 +294,20 @@ pub(crate) struct Load {
 impl Load {
     /// Starts the process; returns when it is ready to send.
     pub(crate) async fn prepare(order: &Order) -> Result<Self> {
-        let kind = if order.kind == Kind::Order { "order" } else { "kib" };
+        let kind = if order.kind == Kind::Order {
+            "order"
+        } else {
+            "kib"
+        };
         let mut command = Command::new(own_program()?);
-        command.args(["load", order.way_name(), "--to", &order.to, "--path", order.path()]);
+        command.args([
+            "load",
+            order.way_name(),
+            "--to",
+            &order.to,
+            "--path",
+            order.path(),
+        ]);
         command.args(["--events", &order.events.to_string(), "--kind", kind]);
         command.args(["--connections", &order.connections.to_string()]);
         command.args(["--organization", &order.organization]);
@@ -271,14 +316,20 @@ impl Load {
         let mut talker = Talker::start("load", &mut command)?;
         match talker.hear(ANSWER_TIMEOUT).await?.as_str() {
             "ready" => Ok(Self { talker }),
-            other => Err(BenchError::wrong(format!("expected ready from the load, got {other:?}"))),
+            other => Err(BenchError::wrong(format!(
+                "expected ready from the load, got {other:?}"
+            ))),
         }
     }
 
     /// Lets it run to its end.
     pub(crate) async fn go(mut self) -> Result<Sent> {
         let value = self.talker.ask("go", LOAD_TIMEOUT).await?;
-        self.talker.child.wait().await.doing("waiting for the load's end")?;
+        self.talker
+            .child
+            .wait()
+            .await
+            .doing("waiting for the load's end")?;
         Ok(Sent {
             started_ns: number(&value, "started_ns")?,
             ended_ns: number(&value, "ended_ns")?,

@@ -25,9 +25,22 @@ pub(crate) struct Row {
 
 impl Row {
     /// A figure as it is to be read, and as a number.
-    pub(crate) fn new(scenario: &'static str, line: impl Into<String>, figure: String, value: f64) -> Self {
+    pub(crate) fn new(
+        scenario: &'static str,
+        line: impl Into<String>,
+        figure: String,
+        value: f64,
+    ) -> Self {
         let line = line.into();
-        Self { scenario, line, figure, value, limit: None, ratio: None, target: None }
+        Self {
+            scenario,
+            line,
+            figure,
+            value,
+            limit: None,
+            ratio: None,
+            target: None,
+        }
     }
 
     /// What it was measured against in the same run.
@@ -54,7 +67,9 @@ impl Row {
     }
 
     fn cells(&self) -> [String; 6] {
-        let ratio = self.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+        let ratio = self
+            .ratio
+            .map_or(String::new(), |ratio| format!("{ratio:.2}"));
         let met = match self.met() {
             Some(true) => "met",
             Some(false) => "not met",
@@ -65,7 +80,9 @@ impl Row {
             self.figure.clone(),
             self.limit.clone().unwrap_or_default(),
             ratio,
-            self.target.as_ref().map_or(String::new(), |(_, _, text)| text.clone()),
+            self.target
+                .as_ref()
+                .map_or(String::new(), |(_, _, text)| text.clone()),
             met.to_owned(),
         ]
     }

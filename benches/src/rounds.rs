@@ -13,7 +13,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 {
         return upper;
     }
-    let lower = half.checked_sub(1).and_then(|at| sorted.get(at)).copied().unwrap_or(upper);
+    let lower = half
+        .checked_sub(1)
+        .and_then(|at| sorted.get(at))
+        .copied()
+        .unwrap_or(upper);
     f64::midpoint(lower, upper)
 }
 
@@ -30,9 +34,17 @@ pub(crate) fn clean(limits: &[f64]) -> Vec<bool> {
 
 /// The values of the clean rounds, or all of them if none is clean.
 pub(crate) fn kept(values: &[f64], clean: &[bool]) -> Vec<f64> {
-    let good: Vec<f64> =
-        values.iter().zip(clean).filter(|(_, clean)| **clean).map(|(value, _)| *value).collect();
-    if good.is_empty() { values.to_vec() } else { good }
+    let good: Vec<f64> = values
+        .iter()
+        .zip(clean)
+        .filter(|(_, clean)| **clean)
+        .map(|(value, _)| *value)
+        .collect();
+    if good.is_empty() {
+        values.to_vec()
+    } else {
+        good
+    }
 }
 
 /// What to say about the rounds that were thrown away, if there were any.

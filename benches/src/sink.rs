@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::error::{Doing, Result};
 use crate::ledger::{Ledger, event_value};
+use crate::signature::Check;
 use crate::{bodies, clock, signature};
 
 /// One delivery in this many has its signatures computed again.
@@ -30,7 +31,7 @@ const VERIFY_EVERY: u64 = 64;
 struct Sink {
     bare: AtomicU64,
     ledgers: Mutex<HashMap<u32, Ledger>>,
-    secret: String,
+    check: Check,
 }
 
 /// How the sink answers.
@@ -69,7 +70,11 @@ fn route(path: &str) -> Option<Route> {
     };
     let ledger = parts.next()?.parse().ok()?;
     let endpoint = parts.next()?.parse().ok()?;
-    Some(Route { behaviour, ledger, endpoint })
+    Some(Route {
+        behaviour,
+        ledger,
+        endpoint,
+    })
 }
 
 impl Sink {
@@ -86,7 +91,11 @@ impl Sink {
         let (head, body) = request.into_parts();
         let verify = self.enter(&route, &head.headers);
         if verify || route.behaviour == Behaviour::Timed {
-            let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+            let body = body
+                .collect()
+                .await
+                .map(|b| b.to_bytes())
+                .unwrap_or_default();
             self.look_at(&route, &head.headers, &body, received_ns, verify);
         } else {
             drain(body).await;
@@ -118,7 +127,7 @@ impl Sink {
 
     /// Reads what only the body can tell.
     fn look_at(&self, route: &Route, headers: &HeaderMap, body: &[u8], at_ns: u64, verify: bool) {
-        let verdict = verify.then(|| signature::verify(&self.secret, headers, body));
+        let verdict = verify.then(|| self.check.verify(headers, body, clock::unix_s()));
         let sent_ns = bodies::stamp_of(body);
         self.with(route.ledger, |ledger| {
             match verdict {
@@ -192,14 +201,18 @@ async fn connection(sink: Arc<Sink>, stream: TcpStream) {
 }
 
 /// Runs the sink until stdin ends. The first line on stdout is its address.
-pub(crate) fn run(secret: String, threads: usize) -> Result<()> {
+pub(crate) fn run(secret: &str, threads: usize) -> Result<()> {
+    let check = Check::new(secret)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
         .build()
         .doing("starting the sink's runtime")?;
-    let sink =
-        Arc::new(Sink { bare: AtomicU64::new(0), ledgers: Mutex::new(HashMap::new()), secret });
+    let sink = Arc::new(Sink {
+        bare: AtomicU64::new(0),
+        ledgers: Mutex::new(HashMap::new()),
+        check,
+    });
     let listener = runtime
         .block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
         .doing("binding the sink's port")?;

@@ -72,8 +72,9 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.doing("the HTTP handshake")?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .doing("the HTTP handshake")?;
     // The connection ends with an error when either side goes away in the middle; whoever has a
     // request on it is told the same by that request.
     tokio::spawn(async move { drop(connection.await) });

@@ -35,10 +35,21 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let endpoints = ORGANIZATIONS * each;
     let what = format!("memory with {waiting} waiting, {endpoints} endpoints, RSS");
     let row = Row::new("backlog", what, bytes_text(rss), rss);
-    bench.report.row(row.target(Wanted::AtMost, 150e6, "≤ 150 MB"));
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 150e6, "≤ 150 MB"));
     let pss = memory.pss_bytes as f64;
-    let text = format!("{} · {}", bytes_text(pss), bytes_text(memory.peak_bytes as f64));
-    bench.report.row(Row::new("backlog", "  backlog: PSS · peak RSS while filling", text, pss));
+    let text = format!(
+        "{} · {}",
+        bytes_text(pss),
+        bytes_text(memory.peak_bytes as f64)
+    );
+    bench.report.row(Row::new(
+        "backlog",
+        "  backlog: PSS · peak RSS while filling",
+        text,
+        pss,
+    ));
 
     rates(bench, &home, &mut loaded).await?;
     restart(bench, &home, loaded, waiting).await
@@ -50,7 +61,12 @@ async fn build(bench: &mut Bench, home: &Home, daemon: &mut Daemon, each: usize)
     let started_ns = clock::monotonic_ns();
     add_endpoints(bench, home, ledger, each).await?;
     let made_s = clock::seconds_since(started_ns);
-    let mut order = Order::new(Way::Stream, &home.socket(), "org_", bench.size(10_000, 10_000));
+    let mut order = Order::new(
+        Way::Stream,
+        &home.socket(),
+        "org_",
+        bench.size(10_000, 10_000),
+    );
     order.organizations = ORGANIZATIONS;
     let sent = Load::prepare(&order).await?.go().await?;
     let wanted = sent.accepted * each as u64;
@@ -75,7 +91,8 @@ async fn add_endpoints(bench: &Bench, home: &Home, ledger: u32, each: usize) -> 
         callers.spawn(async move {
             for endpoint in (caller..total).step_by(CALLERS) {
                 let organization = format!("org_{}", endpoint % ORGANIZATIONS);
-                api.add_endpoint(&organization, &format!("{base}{endpoint}"), SECRET).await?;
+                api.add_endpoint(&organization, &format!("{base}{endpoint}"), SECRET)
+                    .await?;
             }
             Ok::<_, BenchError>(())
         });
@@ -107,23 +124,45 @@ async fn waiting(daemon: &mut Daemon, wanted: u64) -> Result<()> {
 async fn rates(bench: &mut Bench, home: &Home, loaded: &mut Daemon) -> Result<()> {
     let events = bench.size(50_000, 10_000);
     let (empty_home, mut empty) = bench.fresh().await?;
-    bench.saturate(&empty_home, &mut empty, Way::Post, events / 10).await?;
+    bench
+        .saturate(&empty_home, &mut empty, Way::Post, events / 10)
+        .await?;
     bench.saturate(home, loaded, Way::Post, events / 10).await?;
-    for (way, what) in [(Way::Post, "one POST an event"), (Way::Stream, "NDJSON stream")] {
+    for (way, what) in [
+        (Way::Post, "one POST an event"),
+        (Way::Stream, "NDJSON stream"),
+    ] {
         let (mut limits, mut with) = (Vec::new(), Vec::new());
-        limits.push(bench.saturate(&empty_home, &mut empty, way, events).await?.rate);
+        limits.push(
+            bench
+                .saturate(&empty_home, &mut empty, way, events)
+                .await?
+                .rate,
+        );
         for _ in 0..3 {
             with.push(bench.saturate(home, loaded, way, events).await?.rate);
-            limits.push(bench.saturate(&empty_home, &mut empty, way, events).await?.rate);
+            limits.push(
+                bench
+                    .saturate(&empty_home, &mut empty, way, events)
+                    .await?
+                    .rate,
+            );
         }
         let clean = rounds::clean(&limits);
-        let per_round: Vec<f64> =
-            limits.windows(2).map(|pair| pair.iter().sum::<f64>() / 2.0).collect();
+        let per_round: Vec<f64> = limits
+            .windows(2)
+            .map(|pair| pair.iter().sum::<f64>() / 2.0)
+            .collect();
         let ratios: Vec<f64> = with.iter().zip(&per_round).map(|(w, e)| w / e).collect();
         let rate = rounds::median(&rounds::kept(&with, &clean));
         let empty_rate = rounds::median(&rounds::kept(&per_round, &clean));
         let ratio = rounds::median(&rounds::kept(&ratios, &clean));
-        let row = Row::new("backlog", format!("  beside it: {what}"), format!("{rate:.0} events/s"), rate);
+        let row = Row::new(
+            "backlog",
+            format!("  beside it: {what}"),
+            format!("{rate:.0} events/s"),
+            rate,
+        );
         let row = row.against(format!("empty store, {empty_rate:.0}/s"), ratio);
         bench.report.row(row.target(Wanted::AtLeast, 0.8, "≥ 0.8"));
         if let Some(remark) = rounds::remark(&format!("backlog, {what}"), &clean) {
@@ -138,15 +177,29 @@ async fn restart(bench: &mut Bench, home: &Home, daemon: Daemon, waiting: u64) -
     daemon.kill().await?;
     let mut daemon = Daemon::start(&bench.program, home).await?;
     let ready_s = daemon.ready_s;
-    let row = Row::new("backlog", "kill -9 until ready", format!("{ready_s:.2} s"), ready_s);
-    bench.report.row(row.target(Wanted::AtMost, 3.0, "≤ 3 s (promise 2)"));
+    let row = Row::new(
+        "backlog",
+        "kill -9 until ready",
+        format!("{ready_s:.2} s"),
+        ready_s,
+    );
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 3.0, "≤ 3 s (promise 2)"));
     let stats = daemon.api.stats().await?;
     if stats.retrying != waiting {
         let wrong = format!("{waiting} deliveries waited before kill -9, after it {stats:?}");
         return Err(BenchError::wrong(wrong));
     }
     let rss = proc::memory(daemon.pid)?.rss_bytes as f64;
-    bench.report.row(Row::new("backlog", "  backlog: RSS after the restart", bytes_text(rss), rss));
-    bench.report.note("backlog: the restart finds the file in the page cache");
+    bench.report.row(Row::new(
+        "backlog",
+        "  backlog: RSS after the restart",
+        bytes_text(rss),
+        rss,
+    ));
+    bench
+        .report
+        .note("backlog: the restart finds the file in the page cache");
     daemon.kill().await
 }

@@ -36,10 +36,21 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     }
     let alone = rounds::median(&alone_ms);
     let text = |ms: f64| format!("{ms:.2} ms");
-    bench.report.row(Row::new("fairness", "healthy endpoint's p95 alone, 100/s", text(alone), alone));
+    bench.report.row(Row::new(
+        "fairness",
+        "healthy endpoint's p95 alone, 100/s",
+        text(alone),
+        alone,
+    ));
     for (what, values) in [
-        (format!("  beside {} hanging endpoints", bench.size(1_000, 200)), &hang_ms),
-        (format!("  beside one with {} overdue", bench.size(100_000, 20_000)), &flood_ms),
+        (
+            format!("  beside {} hanging endpoints", bench.size(1_000, 200)),
+            &hang_ms,
+        ),
+        (
+            format!("  beside one with {} overdue", bench.size(100_000, 20_000)),
+            &flood_ms,
+        ),
     ] {
         let middle = rounds::median(values);
         let ratios: Vec<f64> = values.iter().zip(&alone_ms).map(|(v, a)| v / a).collect();
@@ -54,7 +65,9 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
 async fn p95_ms(bench: &mut Bench, beside: Beside) -> Result<f64> {
     let (home, mut daemon) = bench.fresh().await?;
     let seconds = bench.size(15, 5);
-    let ledger = bench.add_receiver(&mut daemon, "org_healthy", "timed").await?;
+    let ledger = bench
+        .add_receiver(&mut daemon, "org_healthy", "timed")
+        .await?;
     warm(bench, &home, &mut daemon).await?;
     let mut order = Order::new(Way::Steady, &home.socket(), "org_healthy", RATE * seconds);
     order.rate = RATE as u64;
@@ -85,8 +98,14 @@ async fn p95_ms(bench: &mut Bench, beside: Beside) -> Result<f64> {
     if beside != Beside::Nobody {
         let left = daemon.api.stats().await?;
         let open = left.pending + left.retrying;
-        let who = if matches!(beside, Beside::Hanging(_)) { "hanging" } else { "overdue" };
-        bench.report.note(format!("fairness: {open} deliveries of the {who} still open at the end"));
+        let who = if matches!(beside, Beside::Hanging(_)) {
+            "hanging"
+        } else {
+            "overdue"
+        };
+        bench.report.note(format!(
+            "fairness: {open} deliveries of the {who} still open at the end"
+        ));
     }
     daemon.kill().await?;
     Ok(got.latency.p95_us as f64 / 1e3)
@@ -94,7 +113,10 @@ async fn p95_ms(bench: &mut Bench, beside: Beside) -> Result<f64> {
 
 /// Uses every part once, so that `alone` isn't measured cold.
 async fn warm(bench: &mut Bench, home: &Home, daemon: &mut Daemon) -> Result<()> {
-    bench.saturate(home, daemon, Way::Post, 2_000).await.map(drop)
+    bench
+        .saturate(home, daemon, Way::Post, 2_000)
+        .await
+        .map(drop)
 }
 
 async fn add_hanging(bench: &mut Bench, daemon: &mut Daemon, count: usize) -> Result<()> {
@@ -108,7 +130,9 @@ async fn add_hanging(bench: &mut Bench, daemon: &mut Daemon, count: usize) -> Re
 
 /// Gives one endpoint more than its partner takes within the measurement.
 async fn flood(bench: &mut Bench, home: &Home, daemon: &mut Daemon, count: usize) -> Result<()> {
-    bench.add_receiver(daemon, "org_flooded", SLOW_ANSWER).await?;
+    bench
+        .add_receiver(daemon, "org_flooded", SLOW_ANSWER)
+        .await?;
     let order = Order::new(Way::Stream, &home.socket(), "org_flooded", count);
     Load::prepare(&order).await?.go().await.map(drop)
 }

@@ -42,15 +42,27 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     match used_bytes(&mut daemon).await? {
         Some(used) => {
             let used = used / events as f64;
-            let row = Row::new("filesize", "used in the file per settled order", bytes_text(used), used);
-            bench.report.row(row.target(Wanted::AtMost, 512.0, "≤ 0.5 KiB"));
+            let row = Row::new(
+                "filesize",
+                "used in the file per settled order",
+                bytes_text(used),
+                used,
+            );
+            bench
+                .report
+                .row(row.target(Wanted::AtMost, 512.0, "≤ 0.5 KiB"));
         }
         None => bench.report.note(format!(
             "filesize: GET /metrics lacks one of {}; only the file's length is known",
             PARTS.join(", ")
         )),
     }
-    bench.report.row(Row::new("filesize", "  the files' lengths per order", bytes_text(raw), raw));
+    bench.report.row(Row::new(
+        "filesize",
+        "  the files' lengths per order",
+        bytes_text(raw),
+        raw,
+    ));
     bench.report.note(format!(
         "filesize: {events} orders, data of 735 bytes on average, one POST each, 256 in flight"
     ));

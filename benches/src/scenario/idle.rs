@@ -18,7 +18,9 @@ const EVENTS: usize = 200;
 /// Runs it.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (home, mut daemon) = bench.fresh().await?;
-    bench.saturate(&home, &mut daemon, Way::Post, EVENTS).await?;
+    bench
+        .saturate(&home, &mut daemon, Way::Post, EVENTS)
+        .await?;
     let ledger = bench.add_receiver(&mut daemon, "org_retry", "503").await?;
     daemon.api.send_event("org_retry").await?;
     bench.arrived(ledger, 1).await?;
@@ -31,14 +33,27 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let cpu_us = proc::cpu_us(daemon.pid)?.saturating_sub(cpu_us);
     let memory = proc::memory(daemon.pid)?;
 
-    let row = Row::new("idle", "wake-ups in 10 s, nothing due", switches.to_string(), switches as f64);
-    bench.report.row(row.target(Wanted::AtMost, 0.0, "0 (none periodic)"));
+    let row = Row::new(
+        "idle",
+        "wake-ups in 10 s, nothing due",
+        switches.to_string(),
+        switches as f64,
+    );
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 0.0, "0 (none periodic)"));
     let text = format!("{} ms", cpu_us / 1_000);
-    bench.report.row(Row::new("idle", "  idle: CPU in 10 s", text, cpu_us as f64));
+    bench
+        .report
+        .row(Row::new("idle", "  idle: CPU in 10 s", text, cpu_us as f64));
     let rss = memory.rss_bytes as f64;
     let row = Row::new("idle", "memory idle, RSS", bytes_text(rss), rss);
-    bench.report.row(row.target(Wanted::AtMost, 25e6, "≤ 25 MB"));
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 25e6, "≤ 25 MB"));
     let pss = memory.pss_bytes as f64;
-    bench.report.row(Row::new("idle", "  idle: PSS", bytes_text(pss), pss));
+    bench
+        .report
+        .row(Row::new("idle", "  idle: PSS", bytes_text(pss), pss));
     daemon.kill().await
 }

@@ -16,6 +16,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let middle_ms = rounds::median(&times_ms);
     let text = format!("{middle_ms:.1} ms");
     let row = Row::new("start", "start to ready, empty store", text, middle_ms);
-    bench.report.row(row.target(Wanted::AtMost, 50.0, "promise ≤ 50 ms"));
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 50.0, "promise ≤ 50 ms"));
     Ok(())
 }

@@ -51,7 +51,9 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     bench.arrived(warm, sent.accepted).await?;
 
     let (sync_p50_us, sync_p99_us) = sync_us(&bench.root)?;
-    let ledger = bench.add_receiver(&mut daemon, organization, "timed").await?;
+    let ledger = bench
+        .add_receiver(&mut daemon, organization, "timed")
+        .await?;
     order.organization = organization.to_owned();
     order.events = RATE * seconds;
     let cpu_us = crate::proc::cpu_us(daemon.pid)?;
@@ -62,17 +64,46 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let cpu_us = crate::proc::cpu_us(daemon.pid)?.saturating_sub(cpu_us);
     let got = bench.checked(ledger, &sent, 1).await?;
 
-    let (p50_ms, p99_ms) = (got.latency.p50_us as f64 / 1e3, got.latency.p99_us as f64 / 1e3);
-    let row = Row::new("steady", "event to sink p50, 500/s", format!("{p50_ms:.2} ms"), p50_ms);
-    bench.report.row(row.target(Wanted::AtMost, 2.0, "≤ 2 ms (promise 1.5)"));
-    let row = Row::new("steady", "event to sink p99, 500/s", format!("{p99_ms:.2} ms"), p99_ms);
-    bench.report.row(row.target(Wanted::AtMost, 15.0, "≤ 15 ms (promise 10)"));
+    let (p50_ms, p99_ms) = (
+        got.latency.p50_us as f64 / 1e3,
+        got.latency.p99_us as f64 / 1e3,
+    );
+    let row = Row::new(
+        "steady",
+        "event to sink p50, 500/s",
+        format!("{p50_ms:.2} ms"),
+        p50_ms,
+    );
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 2.0, "≤ 2 ms (promise 1.5)"));
+    let row = Row::new(
+        "steady",
+        "event to sink p99, 500/s",
+        format!("{p99_ms:.2} ms"),
+        p99_ms,
+    );
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 15.0, "≤ 15 ms (promise 10)"));
     let text = format!("{:.2} · {:.2} ms", sync_p50_us / 1e3, sync_p99_us / 1e3);
-    bench.report.row(Row::new("steady", "  fdatasync 4 KiB p50 · p99", text, sync_p50_us / 1e3));
+    bench.report.row(Row::new(
+        "steady",
+        "  fdatasync 4 KiB p50 · p99",
+        text,
+        sync_p50_us / 1e3,
+    ));
     let per_event_us = cpu_us as f64 / sent.accepted.max(1) as f64;
     let text = format!("{per_event_us:.0} µs/event");
-    bench.report.row(Row::new("steady", "  steady: daemon CPU", text, per_event_us));
+    bench.report.row(Row::new(
+        "steady",
+        "  steady: daemon CPU",
+        text,
+        per_event_us,
+    ));
     let late_ms = sent.late.p99_us as f64 / 1e3;
-    bench.report.note(format!("steady: the load started its requests at most {late_ms:.1} ms late (p99)"));
+    bench.report.note(format!(
+        "steady: the load started its requests at most {late_ms:.1} ms late (p99)"
+    ));
     daemon.kill().await
 }

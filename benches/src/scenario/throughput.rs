@@ -22,9 +22,18 @@ pub(crate) struct Lane {
 
 /// All lanes, in the order of a round.
 pub(crate) const LANES: &[Lane] = &[
-    Lane { way: Way::Post, name: "single" },
-    Lane { way: Way::Keyed, name: "keyed" },
-    Lane { way: Way::Stream, name: "stream" },
+    Lane {
+        way: Way::Post,
+        name: "single",
+    },
+    Lane {
+        way: Way::Keyed,
+        name: "keyed",
+    },
+    Lane {
+        way: Way::Stream,
+        name: "stream",
+    },
 ];
 
 /// What one lane found, a value per round.
@@ -42,7 +51,10 @@ pub(crate) async fn run(bench: &mut Bench, lanes: &[Lane]) -> Result<()> {
     let mut ceilings = vec![bench.ceiling(events).await?];
     let mut found: Vec<Found> = lanes.iter().map(|_| Found::default()).collect();
     for round in 0..ROUNDS + EXTRA_ROUNDS {
-        let clean = rounds::clean(&ceilings).iter().filter(|clean| **clean).count();
+        let clean = rounds::clean(&ceilings)
+            .iter()
+            .filter(|clean| **clean)
+            .count();
         if round >= ROUNDS && clean >= ROUNDS {
             break;
         }
@@ -52,11 +64,18 @@ pub(crate) async fn run(bench: &mut Bench, lanes: &[Lane]) -> Result<()> {
         ceilings.push(bench.ceiling(events).await?);
     }
     let clean = rounds::clean(&ceilings);
-    let per_round: Vec<f64> =
-        ceilings.windows(2).map(|pair| pair.iter().sum::<f64>() / 2.0).collect();
+    let per_round: Vec<f64> = ceilings
+        .windows(2)
+        .map(|pair| pair.iter().sum::<f64>() / 2.0)
+        .collect();
     let ceiling = rounds::median(&rounds::kept(&per_round, &clean));
     let text = format!("{ceiling:.0} POST/s");
-    bench.report.row(Row::new("ceiling", "bare client to bare sink, 64 in flight", text, ceiling));
+    bench.report.row(Row::new(
+        "ceiling",
+        "bare client to bare sink, 64 in flight",
+        text,
+        ceiling,
+    ));
     if let Some(remark) = rounds::remark("throughput", &clean) {
         bench.report.note(remark);
     }
@@ -69,7 +88,9 @@ pub(crate) async fn run(bench: &mut Bench, lanes: &[Lane]) -> Result<()> {
 /// One run of a lane on a store of its own, after a warm-up.
 async fn one(bench: &mut Bench, lane: Lane, events: usize, found: &mut Found) -> Result<()> {
     let (home, mut daemon) = bench.fresh().await?;
-    bench.saturate(&home, &mut daemon, lane.way, events / 20).await?;
+    bench
+        .saturate(&home, &mut daemon, lane.way, events / 20)
+        .await?;
     let run = bench.saturate(&home, &mut daemon, lane.way, events).await?;
     let memory = proc::memory(daemon.pid)?;
     found.runs.push(run);
@@ -85,7 +106,11 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
         rounds::median(&rounds::kept(&values, clean))
     };
     let rates: Vec<f64> = found.runs.iter().map(|run| run.rate).collect();
-    let ratios: Vec<f64> = rates.iter().zip(ceilings).map(|(rate, ceiling)| rate / ceiling).collect();
+    let ratios: Vec<f64> = rates
+        .iter()
+        .zip(ceilings)
+        .map(|(rate, ceiling)| rate / ceiling)
+        .collect();
     let ratio = rounds::median(&rounds::kept(&ratios, clean));
     let rate = of(|run| run.rate);
     let what = match lane.way {
@@ -100,7 +125,12 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
         _ => row,
     });
     let cpu_us = of(|run| run.cpu_us);
-    let row = Row::new(name, format!("  {name}: daemon CPU"), format!("{cpu_us:.1} µs/event"), cpu_us);
+    let row = Row::new(
+        name,
+        format!("  {name}: daemon CPU"),
+        format!("{cpu_us:.1} µs/event"),
+        cpu_us,
+    );
     bench.report.row(match lane.way {
         Way::Post => row.target(Wanted::AtMost, 75.0, "promise ≤ 75 µs"),
         Way::Stream => row.target(Wanted::AtMost, 50.0, "promise ≤ 50 µs"),
@@ -109,18 +139,35 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
     let written = of(|run| run.written_bytes);
     let text = format!("{}/event", bytes_text(written));
     let row = Row::new(name, format!("  {name}: written to disk"), text, written);
-    bench.report.row(row.target(Wanted::AtMost, 2_048.0, "promise ≤ 2 KiB"));
+    bench
+        .report
+        .row(row.target(Wanted::AtMost, 2_048.0, "promise ≤ 2 KiB"));
     let peak = rounds::median(&rounds::kept(&found.rss_bytes, clean));
     let pss = rounds::median(&rounds::kept(&found.pss_bytes, clean));
     let text = format!("{} · {}", bytes_text(peak), bytes_text(pss));
-    bench.report.row(Row::new(name, format!("  {name}: peak RSS · PSS after"), text, peak));
+    bench.report.row(Row::new(
+        name,
+        format!("  {name}: peak RSS · PSS after"),
+        text,
+        peak,
+    ));
     if lane.way != Way::Stream {
-        let (p50, p99) = (of(|run| run.answer.p50_us as f64), of(|run| run.answer.p99_us as f64));
+        let (p50, p99) = (
+            of(|run| run.answer.p50_us as f64),
+            of(|run| run.answer.p99_us as f64),
+        );
         let text = format!("{:.1} · {:.1} ms", p50 / 1_000.0, p99 / 1_000.0);
-        bench.report.row(Row::new(name, format!("  {name}: answer p50 · p99"), text, p50 / 1_000.0));
+        bench.report.row(Row::new(
+            name,
+            format!("  {name}: answer p50 · p99"),
+            text,
+            p50 / 1_000.0,
+        ));
     }
     let verified: u64 = found.runs.iter().map(|run| run.verified).sum();
     let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
     let rates = rates.join(", ");
-    bench.report.note(format!("{name}: rounds {rates}; {verified} signatures computed again"));
+    bench.report.note(format!(
+        "{name}: rounds {rates}; {verified} signatures computed again"
+    ));
 }
