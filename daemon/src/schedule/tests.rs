@@ -28,7 +28,7 @@ fn endpoint(slot: u32) -> Endpoint {
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
         deleted_at: None,
-        ended: None,
+        ended: Vec::new(),
     }
 }
 

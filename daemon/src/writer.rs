@@ -1,0 +1,396 @@
+//! The writer: one thread that makes a durable commit of whatever has queued, and nothing is said before its commit.
+//!
+//! The queue is bounded in operations and in bytes; full is an answer to the caller, never growth. Outcomes of attempts always
+//! find room: what bounds them is how many attempts may be out. After a commit that failed, outcomes are kept and submitted
+//! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
+
+use crate::clock::{Moment, StoreClock};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use stormhook_store::{Applied, Done, Op, Store, StoreError};
+use tokio::sync::oneshot;
+
+/// Operations that may queue for the next commits.
+const QUEUE_OPS: usize = 8_192;
+/// Bytes of events that may queue.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Operations of one commit.
+const COMMIT_OPS: usize = 1_024;
+/// How often a commit is tried while they fail.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How often free space is looked at.
+const SPACE_EVERY: Duration = Duration::from_millis(200);
+/// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
+const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
+/// And that is held to this much a second, by letting commits of a large file wait for one another.
+const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
+
+/// Why an operation was not done, or may not have been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full; nothing was stored.
+    #[error("too much is waiting to be stored")]
+    Busy,
+    /// Free space is below `limits.disk_reserve`; nothing was stored.
+    #[error("the disk is nearly full")]
+    StorageFull,
+    /// The daemon is stopping; nothing was stored.
+    #[error("the daemon is stopping")]
+    ShuttingDown,
+    /// The commit failed; whether it happened is not known.
+    #[error("the store failed")]
+    StoreFailed,
+}
+
+/// Who is told of commits.
+pub trait Committed: Send + Sync {
+    /// A commit is durable. Called in commit order, before anyone waiting for it is answered.
+    fn committed(&self, applied: &mut Applied);
+    /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
+    fn failing(&self, failing: bool);
+}
+
+/// The answer's way back.
+type Reply = oneshot::Sender<Result<Done, SubmitError>>;
+
+struct Request {
+    op: Op,
+    bytes: usize,
+    reply: Option<Reply>,
+}
+
+#[derive(Default)]
+struct Queue {
+    requests: VecDeque<Request>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// Hands operations to the writer thread.
+pub struct Writer {
+    queue: Mutex<Queue>,
+    ready: Condvar,
+    failing: AtomicBool,
+    /// `limits.disk_reserve`.
+    reserve_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// A queue that nobody serves yet.
+    pub fn new(reserve_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            ready: Condvar::new(),
+            failing: AtomicBool::new(false),
+            reserve_bytes: AtomicU64::new(reserve_bytes),
+        })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn serve(
+        self: &Arc<Self>,
+        store: Store,
+        clock: Arc<StoreClock>,
+        told: Arc<dyn Committed>,
+        path: PathBuf,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let committer = Committer {
+            writer: Arc::clone(self),
+            store,
+            clock,
+            told,
+            path,
+            kept: Vec::new(),
+            space: None,
+            last_commit: None,
+        };
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || committer.run())
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an operation and waits for its durable commit.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let bytes = match &op {
+            Op::Accept(event) => event.data.len() + 256,
+            _ => 256,
+        };
+        {
+            let mut queue = self.queue();
+            if queue.closed {
+                return Err(SubmitError::ShuttingDown);
+            }
+            if queue.requests.len() >= QUEUE_OPS || queue.bytes.saturating_add(bytes) > QUEUE_BYTES
+            {
+                return Err(SubmitError::Busy);
+            }
+            self.push(
+                &mut queue,
+                Request {
+                    op,
+                    bytes,
+                    reply: Some(reply),
+                },
+            );
+        }
+        answer.await.unwrap_or(Err(SubmitError::StoreFailed))
+    }
+
+    /// Queues an outcome, or work of the daemon's own, that nobody waits for. Always finds room.
+    pub fn post(&self, op: Op) {
+        let mut queue = self.queue();
+        self.push(
+            &mut queue,
+            Request {
+                op,
+                bytes: 0,
+                reply: None,
+            },
+        );
+    }
+
+    fn push(&self, queue: &mut Queue, request: Request) {
+        queue.bytes += request.bytes;
+        queue.requests.push_back(request);
+        // Whoever queues first wakes the writer; the others ride along.
+        if queue.requests.len() == 1 {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Takes nothing more; the thread ends when all that queued is committed.
+    pub fn close(&self) {
+        self.queue().closed = true;
+        self.ready.notify_one();
+    }
+
+    /// Whether the last commit failed and none has succeeded since.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Another `limits.disk_reserve`.
+    pub fn set_reserve(&self, bytes: u64) {
+        self.reserve_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Waits for work; `None` when there never will be any again.
+    fn take(&self, timeout: Option<Duration>) -> Option<Vec<Request>> {
+        let mut queue = self.queue();
+        while queue.requests.is_empty() {
+            if queue.closed {
+                return None;
+            }
+            queue = match timeout {
+                None => self
+                    .ready
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(timeout) => {
+                    let (queue, waited) = self
+                        .ready
+                        .wait_timeout(queue, timeout)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() {
+                        return Some(Vec::new());
+                    }
+                    queue
+                }
+            };
+        }
+        let count = queue.requests.len().min(COMMIT_OPS);
+        let taken: Vec<_> = queue.requests.drain(..count).collect();
+        queue.bytes -= taken.iter().map(|r| r.bytes).sum::<usize>();
+        Some(taken)
+    }
+}
+
+/// The thread's side.
+struct Committer {
+    writer: Arc<Writer>,
+    store: Store,
+    clock: Arc<StoreClock>,
+    told: Arc<dyn Committed>,
+    path: PathBuf,
+    /// Outcomes of a commit that failed, to be submitted again.
+    kept: Vec<Op>,
+    space: Option<(Moment, Space)>,
+    last_commit: Option<Moment>,
+}
+
+/// What the disk and the file are like.
+#[derive(Clone, Copy)]
+struct Space {
+    free_bytes: u64,
+    file_bytes: u64,
+}
+
+impl Committer {
+    fn run(mut self) {
+        loop {
+            let failing = self.writer.is_failing();
+            let Some(requests) = self.writer.take(failing.then_some(PROBE_EVERY)) else {
+                break;
+            };
+            if !failing {
+                self.pace();
+            }
+            self.commit(requests);
+        }
+        // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
+        if !self.kept.is_empty() {
+            self.commit(Vec::new());
+        }
+    }
+
+    /// Lets a commit of a large file wait, so that what `quick_repair` writes stays within its rate.
+    fn pace(&mut self) {
+        let file_bytes = self.space().file_bytes;
+        let repair_bytes = (file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
+        let apart =
+            Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
+        if let Some(rest) = self
+            .last_commit
+            .and_then(|last| apart.checked_sub(last.elapsed()))
+        {
+            std::thread::sleep(rest);
+        }
+    }
+
+    fn space(&mut self) -> Space {
+        if let Some((looked, space)) = self.space
+            && looked.elapsed() < SPACE_EVERY
+        {
+            return space;
+        }
+        let free = self
+            .path
+            .parent()
+            .and_then(|folder| rustix::fs::statvfs(folder).ok());
+        let space = Space {
+            free_bytes: free.map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize)),
+            file_bytes: std::fs::metadata(&self.path).map_or(0, |m| m.len()),
+        };
+        self.space = Some((Moment::now(), space));
+        space
+    }
+
+    fn commit(&mut self, requests: Vec<Request>) {
+        let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
+        let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
+            && self.space().free_bytes < reserve;
+        let mut ops = std::mem::take(&mut self.kept);
+        let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
+        for request in requests {
+            if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
+                answer(request.reply, Err(SubmitError::StorageFull));
+                continue;
+            }
+            ops.push(request.op);
+            replies.push(request.reply);
+        }
+        let outcomes: Vec<Op> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Settle(settle) => Some(Op::Settle(settle.clone())),
+                _ => None,
+            })
+            .collect();
+        if let Err(e) = self.settle_limbo() {
+            self.failed(&e, outcomes, replies);
+            return;
+        }
+        if ops.is_empty() {
+            if !self.writer.is_failing() {
+                return;
+            }
+            ops.push(Op::Probe);
+            replies.push(None);
+        }
+        let random = random_u128();
+        let applied = self.store.apply(ops, self.clock.now(), random);
+        self.last_commit = Some(Moment::now());
+        match applied {
+            Ok(mut applied) => {
+                self.succeeded();
+                self.told.committed(&mut applied);
+                for (reply, done) in replies.into_iter().zip(applied.done) {
+                    answer(reply, Ok(done));
+                }
+            }
+            Err(e) => self.failed(&e, outcomes, replies),
+        }
+    }
+
+    /// Finds out what became of a commit that may have happened; what it recorded needs no second time.
+    fn settle_limbo(&mut self) -> Result<(), StoreError> {
+        if !self.writer.is_failing() {
+            return Ok(());
+        }
+        if let Some(mut applied) = self.store.recover()? {
+            self.kept.clear();
+            self.told.committed(&mut applied);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &StoreError, outcomes: Vec<Op>, replies: Vec<Option<Reply>>) {
+        tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
+        self.kept = outcomes;
+        if !self.writer.failing.swap(true, Ordering::Relaxed) {
+            self.told.failing(true);
+        }
+        let why = if error.is_disk_full() {
+            SubmitError::StorageFull
+        } else {
+            SubmitError::StoreFailed
+        };
+        for reply in replies {
+            answer(reply, Err(why));
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.writer.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("commits succeed again");
+            self.told.failing(false);
+        }
+    }
+}
+
+fn answer(reply: Option<Reply>, result: Result<Done, SubmitError>) {
+    if let Some(reply) = reply {
+        // A caller that went away learns nothing; its event is stored all the same.
+        let _gone = reply.send(result);
+    }
+}
+
+/// Randomness for ids. They need to differ, not to be secret, so a source that fails is no reason to stop.
+pub fn random_u128() -> u128 {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_ne_bytes(bytes),
+        Err(_) => u128::from(crate::clock::wall().0),
+    }
+}
