@@ -6,6 +6,5 @@ pub mod config;
 pub mod headers;
 pub mod outcome;
 pub mod retry;
-pub mod schedule;
 pub mod target;
 pub mod writer;

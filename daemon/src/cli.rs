@@ -1,0 +1,267 @@
+//! The command line: which commands there are, and how each one ends.
+//!
+//! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and an offline
+//! `check` reach into the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
+//! 2 usage, 3 daemon not reachable. A closed stdout (`stormhook event list | head`) is a quiet end, not a failure.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line prints: this is the one module whose output is for people"
+)]
+
+mod batch;
+mod check;
+mod client;
+mod daemon_side;
+mod delivery;
+mod demo;
+mod endpoint;
+mod event;
+mod failure;
+mod input;
+mod lines;
+mod listen;
+mod pages;
+mod progress;
+mod receiver;
+mod respond;
+mod screen;
+mod shell;
+mod signature;
+mod socket;
+mod stats;
+mod table;
+mod tail;
+mod verify;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::Client;
+use failure::Failure;
+use screen::Screen;
+
+/// What every client command works with: where the daemon is, and how to show what it said.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) screen: Screen,
+}
+
+const SURVEY: &str = "\
+Start here:
+  stormhook demo                          see it work, in a temporary folder
+  stormhook serve                         run the daemon in the foreground
+  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*'
+  stormhook event send '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
+  stormhook tail                          watch the attempts as they end
+
+Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
+
+/// Webhooks that can be trusted: an event goes in at a socket and comes out signed at the partner.
+#[derive(Debug, Parser)]
+#[command(name = "stormhook", version, propagate_version = true, after_help = SURVEY)]
+pub struct Cli {
+    /// The daemon's Unix socket [default: $STORMHOOK_SOCKET, then $RUNTIME_DIRECTORY, /run/stormhook and the data folder]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Print exactly what the API said
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    #[command(after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be.")]
+    Serve(daemon_side::ConfigFlags),
+    /// See it work: a real daemon in a temporary folder, two receivers, a stream of orders
+    #[command(after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    a fixed number of orders; fails if a delivery is missing, doubled or badly signed")]
+    Demo(demo::DemoArgs),
+    /// Create, change and look at endpoints
+    #[command(subcommand, visible_alias = "endpoints")]
+    Endpoint(endpoint::EndpointCommand),
+    /// Send events and look at them
+    #[command(subcommand, visible_alias = "events")]
+    Event(event::EventCommand),
+    /// Look at deliveries, retry and cancel them
+    #[command(subcommand, visible_alias = "deliveries")]
+    Delivery(delivery::DeliveryCommand),
+    /// Follow attempts live
+    #[command(after_help = "Example:\n  stormhook tail --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Tail(tail::TailArgs),
+    /// Counts, percentiles, service levels and the queue
+    #[command(after_help = "Examples:\n  stormhook stats --window 24h\n  stormhook stats --watch")]
+    Stats(stats::StatsArgs),
+    /// Receive webhooks on loopback while developing: verify, print, answer as told
+    #[command(after_help = listen::EXAMPLES)]
+    Listen(listen::ListenArgs),
+    /// Say whether a captured delivery is signed rightly, or exactly why not
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::VerifyArgs),
+    /// Check the store: online on a snapshot, or read-only on a stopped store
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArgs),
+    /// Show the effective configuration and where each value came from
+    #[command(after_help = "Example:\n  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml")]
+    Config(daemon_side::ConfigFlags),
+    /// Print the completion script of a shell
+    #[command(after_help = "Example:\n  stormhook completions bash > ~/.local/share/bash-completion/completions/stormhook")]
+    Completions(shell::CompletionsArgs),
+    /// Print the manual, or write one page per command
+    #[command(after_help = "Examples:\n  stormhook man | man -l -\n  stormhook man --folder man/")]
+    Man(shell::ManArgs),
+}
+
+/// Reads the arguments, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe under `--help | head` is nobody's failure.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
+        }
+    };
+    let screen = Screen::for_process(cli.json);
+    match run(cli, screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.show(&screen);
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
+    let socket = cli.socket;
+    match cli.command {
+        Command::Serve(flags) => daemon_side::serve(&flags, socket.as_deref()),
+        Command::Config(flags) => daemon_side::config(&flags, socket.as_deref(), &screen),
+        Command::Completions(args) => shell::completions(&args, &screen),
+        Command::Man(args) => shell::man(&args, &screen),
+        Command::Verify(args) => verify::run(&args, &screen),
+        Command::Listen(args) => alone(listen::run(args, screen)),
+        Command::Demo(args) => alone(demo::run(args, screen)),
+        Command::Check(args) => alone(check::run(args, socket, screen)),
+        Command::Endpoint(command) => connected(socket, screen, |session| endpoint::run(command, session)),
+        Command::Event(command) => connected(socket, screen, |session| event::run(command, session)),
+        Command::Delivery(command) => connected(socket, screen, |session| delivery::run(command, session)),
+        Command::Tail(args) => connected(socket, screen, |session| tail::run(args, session)),
+        Command::Stats(args) => connected(socket, screen, |session| stats::run(args, session)),
+    }
+}
+
+fn connected<F, W>(socket: Option<PathBuf>, screen: Screen, work: F) -> Result<(), Failure>
+where
+    F: FnOnce(Session) -> W,
+    W: Future<Output = Result<(), Failure>>,
+{
+    alone(async move {
+        let client = Client::find(&socket::Surroundings::of_process(socket)).await?;
+        work(Session { client, screen }).await
+    })
+}
+
+/// Client commands wait on one socket: one thread is enough, and it starts faster.
+fn alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("start the asynchronous runtime", &error))?;
+    let result = runtime.block_on(work);
+    // A thread still blocked in a read of stdin must not hold the exit up.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Cli, Command};
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn visit(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                if sub.has_subcommands() {
+                    visit(sub, &path, missing);
+                } else if !sub.get_after_help().is_some_and(|text| text.to_string().contains("Example")) {
+                    missing.push(path);
+                }
+            }
+        }
+        let mut missing = Vec::new();
+        visit(&Cli::command(), "stormhook", &mut missing);
+        assert_eq!(missing, Vec::<String>::new());
+    }
+
+    #[test]
+    fn commands_of_a_later_day_are_unknown_and_usage_errors() {
+        for line in ["stormhook backup f", "stormhook compact", "stormhook export"] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert_eq!(error.kind(), clap::error::ErrorKind::InvalidSubcommand, "{line}");
+        }
+    }
+
+    #[test]
+    fn socket_and_json_stand_before_or_after_the_command() {
+        for line in [
+            "stormhook --json --socket /tmp/s delivery list",
+            "stormhook delivery list --json --socket /tmp/s",
+        ] {
+            let cli = parse(line).unwrap();
+            assert!(cli.json, "{line}");
+            assert_eq!(cli.socket.as_deref(), Some(std::path::Path::new("/tmp/s")), "{line}");
+        }
+    }
+
+    #[test]
+    fn event_types_are_given_together_or_one_by_one() {
+        for types in ["--event-type a.b c.*", "--event-type a.b --event-type c.*", "--event-type a.b,c.*"] {
+            let cli = parse(&format!("stormhook endpoint add --organization o --url https://x.example/ {types}")).unwrap();
+            let Command::Endpoint(super::endpoint::EndpointCommand::Add(args)) = cli.command else { panic!("{types}") };
+            assert_eq!(args.event_types, ["a.b", "c.*"], "{types}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_no_argument_anywhere() {
+        fn visit(command: &clap::Command, found: &mut Vec<String>) {
+            for arg in command.get_arguments() {
+                if arg.get_long() == Some("secret") && arg.get_action().takes_values() {
+                    found.push(command.get_name().to_owned());
+                }
+            }
+            command.get_subcommands().for_each(|sub| visit(sub, found));
+        }
+        let mut found = Vec::new();
+        visit(&Cli::command(), &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_id_that_could_change_the_path_is_a_usage_error() {
+        for line in ["stormhook event show evt_1/../x", "stormhook delivery show dlv_1?x=1", "stormhook endpoint show %2e"] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! HTTP/1.1 over the daemon's Unix socket: one connection per call, every answer bounded in size and time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::failure::Failure;
+use super::socket::{self, Surroundings};
+
+/// A page of 250 rows or one event with its data stays far below this.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// How long the socket may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an ordinary call may take: `endpoint test` waits for a partner, whose time is bounded by `delivery.timeout`.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A body to send: whole, or streamed.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A daemon that answered at this socket when we looked.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+/// What the API said, and that it said yes.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Its headers.
+    pub(crate) headers: http::HeaderMap,
+    /// Its bytes.
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The answer as JSON.
+    pub(crate) fn value(&self) -> Result<Value, Failure> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::No(format!("the daemon's answer is not JSON ({error}): is another program listening on this socket?")))
+    }
+}
+
+impl Client {
+    /// The first socket of the search order that something listens on.
+    pub(crate) async fn find(surroundings: &Surroundings) -> Result<Self, Failure> {
+        let mut tried = Vec::new();
+        for path in surroundings.candidates() {
+            match connect(&path).await {
+                Ok(_) => return Ok(Self { socket: path }),
+                Err(error) => tried.push((path, reason(&error))),
+            }
+        }
+        Err(Failure::Unreachable(socket::unreachable(&tried)))
+    }
+
+    /// A client of the daemon at this socket, whether it is there yet or not.
+    pub(crate) fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// GET.
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::GET, path, None, CALL_TIMEOUT).await
+    }
+
+    /// A call with a JSON body.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.call(method, path, Some(Bytes::from(body.to_string())), CALL_TIMEOUT).await
+    }
+
+    /// POST without a body.
+    pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
+        self.call(Method::POST, path, None, CALL_TIMEOUT).await
+    }
+
+    /// One call: the whole answer, or [`Failure::Refused`] with what the daemon said.
+    pub(crate) async fn call(&self, method: Method, path: &str, json: Option<Bytes>, within: Duration) -> Result<Answer, Failure> {
+        let content_type = json.is_some().then_some("application/json");
+        let body = match json {
+            Some(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            None => empty(),
+        };
+        let exchange = async {
+            let response = self.open(method, path, content_type, body).await?;
+            let headers = response.headers().clone();
+            let body = self.collect(response.into_body()).await?;
+            Ok(Answer { headers, body })
+        };
+        tokio::time::timeout(within, exchange).await.unwrap_or_else(|_| {
+            Err(Failure::Unreachable(format!(
+                "the daemon at {} did not answer within {} s: look at its log, and at `stormhook stats`",
+                self.socket.display(),
+                within.as_secs()
+            )))
+        })
+    }
+
+    /// A call whose answer is read as it comes. A refusal is read whole and becomes [`Failure::Refused`].
+    pub(crate) async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Body,
+    ) -> Result<Response<Incoming>, Failure> {
+        let stream = connect(&self.socket)
+            .await
+            .map_err(|error| Failure::Unreachable(socket::unreachable(&[(self.socket.clone(), reason(&error))])))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
+        tokio::spawn(async move {
+            // Whatever went wrong on the connection is told by the call that used it.
+            let _ = connection.await;
+        });
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::USER_AGENT, concat!("stormhook-cli/", env!("CARGO_PKG_VERSION")));
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request.body(body).map_err(|error| Failure::Usage(format!("this can't be put into a request: {error}")))?;
+        let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        // The answer counts even when the rest of it doesn't arrive: the daemon has said no.
+        let body = self.collect(response.into_body()).await.unwrap_or_default();
+        Err(refused(status, &body))
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let whole = Limited::new(body, ANSWER_BYTES).collect().await;
+        whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
+            Failure::Unreachable(format!("the daemon's answer broke off or is over {ANSWER_BYTES} bytes: {error}"))
+        })
+    }
+
+    /// The connection ended in the middle of a call.
+    pub(crate) fn lost(&self, error: &hyper::Error) -> Failure {
+        Failure::Unreachable(format!(
+            "the connection to {} broke off ({error}): whether the daemon did what was asked is not known. Look with `stormhook event list` or try again",
+            self.socket.display()
+        ))
+    }
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    Failure::Refused { status: status.as_u16(), body: body.to_vec() }
+}
+
+/// No body.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path))
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nobody accepted within 5 s")))
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "a socket is there, but nobody listens on it".to_owned(),
+        io::ErrorKind::PermissionDenied => "you may not open it: join its group, or run as its user".to_owned(),
+        io::ErrorKind::InvalidInput => "longer than a socket's path can be (107 bytes)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A path with a query of those parameters that have a value.
+pub(crate) fn path_with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path_with_query;
+
+    #[test]
+    fn a_query_carries_only_what_was_given_and_is_escaped() {
+        assert_eq!(path_with_query("/v1/events", &[("type", None), ("since", None)]), "/v1/events");
+        assert_eq!(
+            path_with_query("/v1/events", &[("type", Some("a.b")), ("since", None), ("idempotencyKey", Some("a&b=c d"))]),
+            "/v1/events?type=a.b&idempotencyKey=a%26b%3Dc+d"
+        );
+    }
+}

@@ -1,0 +1,472 @@
+//! `stormhook endpoint …`: where deliveries go.
+//!
+//! Secrets and custom headers (which are secrets too) come from files, stdin or the environment. A secret is shown when it is
+//! made and when it is asked for by name, never otherwise.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
+use http::Method;
+use serde_json::{Map, Value, json};
+
+use super::Session;
+use super::daemon_side;
+use super::failure::Failure;
+use super::input::{self, Moment};
+use super::pages::{self, Paging};
+use super::screen::Tone;
+use super::table::{Cell, pairs};
+
+/// 50 headers of 4 KiB each (the API's limit), with room for names.
+const HEADERS_FILE_BYTES: u64 = 256 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Create an endpoint; its secret is shown once
+    #[command(after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed")]
+    Add(AddArgs),
+    /// List endpoints
+    #[command(after_help = "Example:\n  stormhook endpoint list --organization org_42 --active true")]
+    List(ListArgs),
+    /// Show one endpoint
+    #[command(after_help = "Examples:\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --reveal-secret")]
+    Show(ShowArgs),
+    /// Change an endpoint
+    #[command(after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description")]
+    Update(UpdateArgs),
+    /// Let deliveries go out again; what was held resumes
+    #[command(after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held")]
+    Enable(EnableArgs),
+    /// Stop deliveries; what is waiting is held
+    #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Disable(OneArgs),
+    /// Make a new secret; earlier ones sign on for a while
+    #[command(after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
+    RotateSecret(RotateArgs),
+    /// Send a ping now; status 1 if the endpoint didn't take it
+    #[command(after_help = "Example:\n  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Test(OneArgs),
+    /// Send again what failed, or was missed while inactive
+    #[command(after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run")]
+    Recover(RecoverArgs),
+    /// Delete an endpoint; its open deliveries end as FAILED
+    #[command(after_help = "Example:\n  stormhook endpoint remove ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Remove(OneArgs),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Ordering {
+    /// As soon as there is room
+    Parallel,
+    /// One at a time, in order
+    Fifo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clearable {
+    Description,
+    Headers,
+    RateLimit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretArgs {
+    /// A secret of your own, from a file or - for stdin (or in STORMHOOK_SECRET) [default: one is made]
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// A remark for people
+    #[arg(long)]
+    description: Option<String>,
+    /// Headers to send along, 'name: value' one a line, from a file or - for stdin: they are treated as secrets
+    #[arg(long, value_name = "FILE")]
+    headers_file: Option<PathBuf>,
+    /// Requests a second, at most
+    #[arg(long, value_name = "NUMBER")]
+    rate_limit: Option<serde_json::Number>,
+    /// Whether deliveries wait for one another
+    #[arg(long, value_enum)]
+    ordering: Option<Ordering>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Whose events it gets
+    #[arg(long, value_name = "ORGANIZATION")]
+    organization: String,
+    /// Where deliveries are sent
+    #[arg(long)]
+    url: String,
+    /// Which events: exact (order.created), a prefix (order.*) or *
+    #[arg(long = "event-type", value_name = "TYPE", required = true, num_args = 1.., value_delimiter = ',')]
+    pub(crate) event_types: Vec<String>,
+    /// Create it switched off
+    #[arg(long)]
+    inactive: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only this organization's
+    #[arg(long, value_name = "ORGANIZATION")]
+    organization: Option<String>,
+    /// Only active or only inactive ones
+    #[arg(long, value_name = "true|false")]
+    active: Option<bool>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    /// The endpoint
+    #[arg(value_name = "ENDPOINT", value_parser = input::id)]
+    id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Show its secrets instead, the earlier ones that still sign included
+    #[arg(long)]
+    reveal_secret: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Where deliveries are sent
+    #[arg(long)]
+    url: Option<String>,
+    /// Which events, in place of those it has
+    #[arg(long = "event-type", value_name = "TYPE", value_delimiter = ',')]
+    event_types: Vec<String>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Take a setting away
+    #[arg(long, value_enum, value_name = "SETTING")]
+    clear: Vec<Clearable>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnableArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// End what was held instead of sending it
+    #[arg(long)]
+    discard_held: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// How long earlier secrets go on signing, 0s to 7d [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
+    overlap: Option<String>,
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// From this time on: RFC 3339, or how long ago (24h)
+    #[arg(long, value_name = "TIME", value_parser = input::moment)]
+    since: Option<Moment>,
+    /// Until before this time
+    #[arg(long, value_name = "TIME", value_parser = input::moment)]
+    until: Option<Moment>,
+    /// Also events it was subscribed to but inactive for
+    #[arg(long)]
+    missed: bool,
+    /// Only count
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn checked_duration(text: &str) -> Result<String, String> {
+    input::duration(text).map(|_| text.to_owned())
+}
+
+pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<(), Failure> {
+    match command {
+        EndpointCommand::Add(args) => add(&args, &session).await,
+        EndpointCommand::List(args) => list(&args, &session).await,
+        EndpointCommand::Show(args) => show(&args, &session).await,
+        EndpointCommand::Update(args) => change(&args.one.id, &update_body(&args)?, &session).await,
+        EndpointCommand::Enable(args) => {
+            let mut body = json!({"active": true});
+            if args.discard_held {
+                insert(&mut body, "discardHeld", json!(true));
+            }
+            change(&args.one.id, &body, &session).await
+        }
+        EndpointCommand::Disable(args) => change(&args.id, &json!({"active": false}), &session).await,
+        EndpointCommand::RotateSecret(args) => rotate(&args, &session).await,
+        EndpointCommand::Test(args) => test(&args, &session).await,
+        EndpointCommand::Recover(args) => recover(&args, &session).await,
+        EndpointCommand::Remove(args) => remove(&args, &session).await,
+    }
+}
+
+fn insert(body: &mut Value, key: &str, value: Value) {
+    if let Value::Object(map) = body {
+        map.insert(key.to_owned(), value);
+    }
+}
+
+fn put_settings(body: &mut Value, settings: &Settings) -> Result<(), Failure> {
+    if let Some(description) = &settings.description {
+        insert(body, "description", json!(description));
+    }
+    if let Some(file) = &settings.headers_file {
+        insert(body, "headers", Value::Object(headers_of(file)?));
+    }
+    if let Some(rate) = &settings.rate_limit {
+        insert(body, "rateLimitPerSecond", Value::Number(rate.clone()));
+    }
+    if let Some(ordering) = settings.ordering {
+        let name = match ordering {
+            Ordering::Parallel => "parallel",
+            Ordering::Fifo => "fifo",
+        };
+        insert(body, "ordering", json!(name));
+    }
+    Ok(())
+}
+
+fn headers_of(file: &Path) -> Result<Map<String, Value>, Failure> {
+    let bytes = input::read_bounded(file, HEADERS_FILE_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
+    let mut headers = Map::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        // The line itself is not shown: it may hold a secret.
+        let (name, value) = input::header(line)
+            .map_err(|_| Failure::Usage(format!("{} line {}: a header is written 'name: value'", file.display(), number + 1)))?;
+        if headers.insert(name.to_ascii_lowercase(), Value::String(value)).is_some() {
+            return Err(Failure::Usage(format!("{} line {}: this header is given twice", file.display(), number + 1)));
+        }
+    }
+    Ok(headers)
+}
+
+fn put_secret(body: &mut Value, args: &SecretArgs) -> Result<(), Failure> {
+    if let Some(secret) = input::secret(args.secret_file.as_deref(), input::secret_variable())? {
+        insert(body, "secret", json!(secret));
+    }
+    Ok(())
+}
+
+async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
+    let mut body = json!({"organizationId": args.organization, "url": args.url, "eventTypes": args.event_types});
+    if args.inactive {
+        insert(&mut body, "active", json!(false));
+    }
+    put_settings(&mut body, &args.settings)?;
+    put_secret(&mut body, &args.secret)?;
+    let answer = session.client.send(Method::POST, "/v1/endpoints", &body).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    let endpoint = answer.value()?;
+    session.screen.line(&describe(&endpoint, session.screen.colour))?;
+    let secret = Cell::of(&endpoint, "secret").tone(Tone::Bold);
+    session.screen.line("")?;
+    session.screen.line(&pairs(&[("secret", secret)], session.screen.colour))?;
+    session.screen.line("Keep it now: it is not shown again by `endpoint show` (only with --reveal-secret).")
+}
+
+fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
+    let mut body = json!({});
+    for setting in &args.clear {
+        let (key, also_set) = match setting {
+            Clearable::Description => ("description", args.settings.description.is_some()),
+            Clearable::Headers => ("headers", args.settings.headers_file.is_some()),
+            Clearable::RateLimit => ("rateLimitPerSecond", args.settings.rate_limit.is_some()),
+        };
+        if also_set {
+            return Err(Failure::Usage(format!("{key} is both set and cleared: leave one out")));
+        }
+        insert(&mut body, key, Value::Null);
+    }
+    if let Some(url) = &args.url {
+        insert(&mut body, "url", json!(url));
+    }
+    if !args.event_types.is_empty() {
+        insert(&mut body, "eventTypes", json!(args.event_types));
+    }
+    put_settings(&mut body, &args.settings)?;
+    if body.as_object().is_some_and(Map::is_empty) {
+        return Err(Failure::Usage("nothing to change: name a setting, see `stormhook endpoint update --help`".to_owned()));
+    }
+    Ok(body)
+}
+
+async fn change(id: &str, body: &Value, session: &Session) -> Result<(), Failure> {
+    let answer = session.client.send(Method::PATCH, &format!("/v1/endpoints/{id}"), body).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    session.screen.line(&describe(&answer.value()?, session.screen.colour))
+}
+
+async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
+    let active = args.active.map(|active| active.to_string());
+    let filters = [("organizationId", args.organization.as_deref()), ("active", active.as_deref())];
+    let heads = ["ENDPOINT", "ORGANIZATION", "STATE", "FAILURES", "EVENT TYPES", "URL"];
+    pages::list(session, "/v1/endpoints", &filters, &args.paging, &heads, |endpoint| {
+        vec![
+            Cell::of(endpoint, "id"),
+            Cell::of(endpoint, "organizationId"),
+            state(endpoint),
+            Cell::of(endpoint, "failureCount"),
+            Cell::of(endpoint, "eventTypes"),
+            Cell::of(endpoint, "url"),
+        ]
+    })
+    .await
+}
+
+fn state(endpoint: &Value) -> Cell {
+    match endpoint.get("active").and_then(Value::as_bool) {
+        Some(true) => Cell::toned(Tone::Good, "active"),
+        Some(false) => Cell::toned(Tone::Warn, "inactive"),
+        None => Cell::text("-"),
+    }
+}
+
+/// One endpoint in words.
+fn describe(endpoint: &Value, colour: bool) -> String {
+    let headers = endpoint.get("headers").and_then(Value::as_object).map(|headers| headers.keys().cloned().collect::<Vec<_>>().join(", "));
+    let headers = headers.filter(|names| !names.is_empty()).map(|names| format!("{names} (values are not shown)"));
+    let rows = [
+        ("endpoint", Cell::of(endpoint, "id").tone(Tone::Bold)),
+        ("organization", Cell::of(endpoint, "organizationId")),
+        ("url", Cell::of(endpoint, "url")),
+        ("event types", Cell::of(endpoint, "eventTypes")),
+        ("state", state(endpoint)),
+        ("disabled because", Cell::of(endpoint, "disabledReason").tone(Tone::Warn)),
+        ("description", Cell::of(endpoint, "description")),
+        ("headers", Cell::text(headers.as_deref().unwrap_or("-"))),
+        ("rate limit /s", Cell::of(endpoint, "rateLimitPerSecond")),
+        ("ordering", Cell::of(endpoint, "ordering")),
+        ("failures in a row", Cell::of(endpoint, "failureCount")),
+        ("last success", Cell::of(endpoint, "lastSuccessAt")),
+        ("created", Cell::of(endpoint, "createdAt")),
+        ("updated", Cell::of(endpoint, "updatedAt")),
+    ];
+    let shown: Vec<_> = rows.into_iter().filter(|(name, cell)| !matches!(*name, "disabled because" | "description") || *cell != Cell::text("-").tone(cell_tone(name))).collect();
+    pairs(&shown, colour)
+}
+
+fn cell_tone(name: &str) -> Tone {
+    if name == "disabled because" { Tone::Warn } else { Tone::Plain }
+}
+
+async fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
+    let id = &args.one.id;
+    let path = if args.reveal_secret { format!("/v1/endpoints/{id}/secret") } else { format!("/v1/endpoints/{id}") };
+    let answer = session.client.get(&path).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    let value = answer.value()?;
+    session.screen.line(&if args.reveal_secret { secrets(&value, session.screen.colour) } else { describe(&value, session.screen.colour) })
+}
+
+fn secrets(value: &Value, colour: bool) -> String {
+    let mut rows = vec![("secret", Cell::of(value, "secret").tone(Tone::Bold))];
+    for earlier in value.get("previous").and_then(Value::as_array).into_iter().flatten() {
+        rows.push(("signs too", Cell::of(earlier, "secret")));
+        rows.push(("  until", Cell::of(earlier, "until")));
+    }
+    pairs(&rows, colour)
+}
+
+async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {
+    let mut body = json!({});
+    if let Some(overlap) = &args.overlap {
+        insert(&mut body, "overlap", json!(overlap));
+    }
+    put_secret(&mut body, &args.secret)?;
+    let answer = session.client.send(Method::POST, &format!("/v1/endpoints/{}/rotate-secret", args.one.id), &body).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    session.screen.line(&secrets(&answer.value()?, session.screen.colour))
+}
+
+async fn test(args: &OneArgs, session: &Session) -> Result<(), Failure> {
+    let answer = session.client.post(&format!("/v1/endpoints/{}/test", args.id)).await?;
+    let attempt = answer.value()?;
+    if session.screen.json {
+        session.screen.answer(&answer.body)?;
+    } else {
+        session.screen.line(&super::delivery::attempt_line(&attempt, session.screen.colour))?;
+    }
+    let outcome = attempt.get("outcome").and_then(Value::as_str);
+    if outcome == Some("success") { Ok(()) } else { Err(Failure::Shown) }
+}
+
+async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
+    let (since, until) = input::span(args.since.as_ref(), args.until.as_ref(), daemon_side::wall_clock())?;
+    let mut body = json!({"missed": args.missed, "dryRun": args.dry_run});
+    for (key, value) in [("since", since), ("until", until)] {
+        if let Some(value) = value {
+            insert(&mut body, key, json!(value));
+        }
+    }
+    let answer = session.client.send(Method::POST, &format!("/v1/endpoints/{}/recover", args.one.id), &body).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    let recovered = super::table::words(answer.value()?.get("recovered").unwrap_or(&Value::Null));
+    let verb = if args.dry_run { "would be sent again" } else { "are sent again" };
+    session.screen.line(&format!("{recovered} deliveries {verb}"))
+}
+
+async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
+    let answer = session.client.call(Method::DELETE, &format!("/v1/endpoints/{}", args.id), None, super::client::CALL_TIMEOUT).await?;
+    if session.screen.json {
+        return session.screen.answer(&answer.body);
+    }
+    session.screen.line(&format!("removed {}", args.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_described_without_empty_remarks_and_without_header_values() {
+        let text = describe(
+            &json!({"id":"ep_1","organizationId":"org_42","url":"https://partner.example/hooks","eventTypes":["order.*","a.b"],
+                "active":true,"disabledReason":null,"description":null,"headers":{"x-api-key":"***"},"rateLimitPerSecond":null,
+                "ordering":"parallel","failureCount":0,"lastSuccessAt":null,"createdAt":"c","updatedAt":"u"}),
+            false,
+        );
+        assert!(text.contains("event types        order.*, a.b"), "{text}");
+        assert!(text.contains("x-api-key (values are not shown)"), "{text}");
+        assert!(!text.contains("disabled because") && !text.contains("description"), "{text}");
+    }
+
+    #[test]
+    fn a_disabled_endpoint_says_why() {
+        let text = describe(&json!({"id":"ep_1","active":false,"disabledReason":"gone"}), false);
+        assert!(text.contains("disabled because   gone"), "{text}");
+        assert!(text.contains("inactive"), "{text}");
+    }
+}

@@ -1,0 +1,79 @@
+//! How a command can fail, by whose fault it was, and the exit status that says so.
+
+use std::io;
+
+use super::screen::Screen;
+
+/// The daemon said no, or what was checked is not right.
+pub(crate) const REFUSED: u8 = 1;
+/// The command was called wrongly, or a file it names can't be used.
+pub(crate) const USAGE: u8 = 2;
+/// No daemon answered.
+pub(crate) const UNREACHABLE: u8 = 3;
+
+/// The end of a command that didn't go well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The daemon answered with an error; the body is what it said.
+    #[error("the daemon answered {status}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The body as it came, usually `application/problem+json`.
+        body: Vec<u8>,
+    },
+    /// The answer is no, and the reason is on the screen already.
+    #[error("refused")]
+    Shown,
+    /// The answer is no, for this reason.
+    #[error("{0}")]
+    No(String),
+    /// Called wrongly.
+    #[error("{0}")]
+    Usage(String),
+    /// No daemon, or it went away in the middle.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Whoever read our output has had enough.
+    #[error("the reader of the output is gone")]
+    OutputClosed,
+}
+
+impl Failure {
+    /// Something on this machine that the command needs didn't work: what was tried, and what the system said.
+    pub(crate) fn local(what: &str, error: &io::Error) -> Self {
+        Self::Usage(format!("could not {what}: {error}"))
+    }
+
+    /// A failed write to stdout: a closed pipe is a quiet end.
+    pub(crate) fn output(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::OutputClosed
+        } else {
+            Self::local("write the output", error)
+        }
+    }
+
+    /// The process's exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Refused { .. } | Self::Shown | Self::No(_) => REFUSED,
+            Self::Usage(_) => USAGE,
+            Self::Unreachable(_) => UNREACHABLE,
+            Self::OutputClosed => 0,
+        }
+    }
+
+    /// Says it: for people on stderr; with `--json` a refusal is printed as the API said it, on stdout.
+    pub(crate) fn show(&self, screen: &Screen) {
+        match self {
+            Self::Shown | Self::OutputClosed => {}
+            Self::Refused { body, .. } if screen.json => {
+                // Nothing better can be done when stdout is gone too: the exit status still says it.
+                let _ = screen.answer(body);
+            }
+            Self::Refused { status, body } => screen.complain(&super::screen::problem(*status, body)),
+            Self::No(text) | Self::Usage(text) | Self::Unreachable(text) => screen.complain(text),
+        }
+    }
+}

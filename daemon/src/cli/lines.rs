@@ -1,0 +1,122 @@
+//! Lines out of a stream of bytes: whole lines as chunks arrive, none longer than a bound, and a count of those that say something.
+
+/// Cuts chunks into lines; what has no newline yet waits, up to a bound.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    rest: Vec<u8>,
+    most_bytes: usize,
+}
+
+/// A line was longer than the bound.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a line of the answer is over {0} bytes: this is not what the API answers, is another program listening on the socket?")]
+pub(crate) struct LineTooLong(pub(crate) usize);
+
+impl Lines {
+    /// Lines of at most so many bytes.
+    pub(crate) fn new(most_bytes: usize) -> Self {
+        Self { rest: Vec::new(), most_bytes }
+    }
+
+    /// Calls `each` with every line that this chunk completes, without its newline (`\n` or `\r\n`).
+    pub(crate) fn feed<E: From<LineTooLong>>(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut chunk = chunk;
+        while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
+            let (line, tail) = chunk.split_at(end);
+            chunk = tail.split_first().map_or(&[], |(_, tail)| tail);
+            if self.rest.len() + line.len() > self.most_bytes {
+                return Err(LineTooLong(self.most_bytes).into());
+            }
+            if self.rest.is_empty() {
+                each(without_return(line))?;
+            } else {
+                self.rest.extend_from_slice(line);
+                let whole = std::mem::take(&mut self.rest);
+                each(without_return(&whole))?;
+            }
+        }
+        if self.rest.len() + chunk.len() > self.most_bytes {
+            return Err(LineTooLong(self.most_bytes).into());
+        }
+        self.rest.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// What stood after the last newline.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        self.rest
+    }
+}
+
+fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Counts the lines that aren't blank, which is how many answers a batch is owed.
+#[derive(Debug, Default)]
+pub(crate) struct LineCount {
+    lines: u64,
+    line_says_something: bool,
+}
+
+impl LineCount {
+    /// Counts on through this chunk.
+    pub(crate) fn feed(&mut self, chunk: &[u8]) {
+        for byte in chunk {
+            if *byte == b'\n' {
+                self.line_says_something = false;
+            } else if !byte.is_ascii_whitespace() && !self.line_says_something {
+                self.line_says_something = true;
+                self.lines += 1;
+            }
+        }
+    }
+
+    /// How many lines that aren't blank have begun.
+    pub(crate) fn lines(&self) -> u64 {
+        self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(chunks: &[&str], most_bytes: usize) -> Result<(Vec<String>, String), LineTooLong> {
+        let mut lines = Lines::new(most_bytes);
+        let mut found = Vec::new();
+        for chunk in chunks {
+            lines.feed(chunk.as_bytes(), |line| {
+                found.push(String::from_utf8_lossy(line).into_owned());
+                Ok::<(), LineTooLong>(())
+            })?;
+        }
+        Ok((found, String::from_utf8_lossy(&lines.into_rest()).into_owned()))
+    }
+
+    #[test]
+    fn lines_are_the_same_however_the_chunks_fall() {
+        let text = "one\ntwo\r\n\nthree\nrest";
+        let expected = (vec!["one".to_owned(), "two".into(), String::new(), "three".into()], "rest".to_owned());
+        for size in 1..=text.len() {
+            let chunks: Vec<&str> = text.as_bytes().chunks(size).map(|chunk| std::str::from_utf8(chunk).unwrap()).collect();
+            assert_eq!(cut(&chunks, 100).unwrap(), expected, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn a_line_over_the_bound_is_an_error_and_one_at_it_is_not() {
+        assert!(cut(&["12345\n", "1234", "5\n"], 5).is_ok());
+        assert_eq!(cut(&["123456\n"], 5), Err(LineTooLong(5)));
+        assert_eq!(cut(&["123", "456"], 5), Err(LineTooLong(5)));
+    }
+
+    #[test]
+    fn blank_lines_are_owed_no_answer() {
+        let mut count = LineCount::default();
+        for chunk in ["{\"a\":", "1}\n\n  \t\r\n{", "}\n", "{}"] {
+            count.feed(chunk.as_bytes());
+        }
+        assert_eq!(count.lines(), 3);
+    }
+}

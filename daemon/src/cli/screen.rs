@@ -1,0 +1,189 @@
+//! What reaches the terminal: colour or not, the API's bytes or words for people, and text that can't drive the terminal.
+//!
+//! Strings in answers come from partners and producers. Nothing of them is printed for people before [`plain`] has turned
+//! control characters into visible escapes. `--json` is for programs and passes bytes through.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// How a piece of text stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it is.
+    Plain,
+    /// A heading.
+    Bold,
+    /// Beside the point.
+    Dim,
+    /// Went well.
+    Good,
+    /// Not there yet.
+    Warn,
+    /// Went wrong.
+    Bad,
+}
+
+/// Where output goes and how it may look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    /// Print what the API said, byte for byte.
+    pub(crate) json: bool,
+    /// Stdout is a terminal that moves its cursor.
+    pub(crate) terminal: bool,
+    /// Stdout may carry colours.
+    pub(crate) colour: bool,
+    /// Stderr may carry colours.
+    error_colour: bool,
+}
+
+impl Screen {
+    /// As the process's streams and environment (`NO_COLOR`, `TERM=dumb`) say.
+    pub(crate) fn for_process(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let capable = std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        let terminal = io::stdout().is_terminal() && capable;
+        Self {
+            json,
+            terminal,
+            colour: terminal && wanted && !json,
+            error_colour: io::stderr().is_terminal() && capable && wanted,
+        }
+    }
+
+    /// A screen that is a file or a pipe.
+    #[cfg(test)]
+    pub(crate) fn piped() -> Self {
+        Self { json: false, terminal: false, colour: false, error_colour: false }
+    }
+
+    /// Paints text for stdout.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        paint(self.colour, tone, text)
+    }
+
+    /// One line, or several, for people.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::output(&error))
+    }
+
+    /// Text as it is, without a newline of our own.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+    }
+
+    /// What the API said, byte for byte; a newline ends it where it brought none, so that several answers stay apart.
+    pub(crate) fn answer(&self, body: &[u8]) -> Result<(), Failure> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        self.raw(body)?;
+        if body.ends_with(b"\n") { Ok(()) } else { self.raw(b"\n") }
+    }
+
+    /// Words on stderr. A closed stderr is not worth an exit status of its own.
+    pub(crate) fn complain(&self, text: &str) {
+        let mark = paint(self.error_colour, Tone::Bad, "error:");
+        let _ = writeln!(io::stderr().lock(), "{mark} {text}");
+    }
+
+    /// A remark on stderr that is no error.
+    pub(crate) fn remark(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{}", paint(self.error_colour, Tone::Dim, text));
+    }
+}
+
+/// Wraps text in the SGR sequence of a tone (ECMA-48).
+pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
+    let code = match tone {
+        Tone::Plain => return text.to_owned(),
+        Tone::Bold => "1",
+        Tone::Dim => "2",
+        Tone::Good => "32",
+        Tone::Warn => "33",
+        Tone::Bad => "31",
+    };
+    if colour && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Text from elsewhere with everything visible: control characters, and the invisible ones that reorder or hide text.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() || is_invisible(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A problem (RFC 9457) in words: title, detail, field, code; anything else as the status and its first words.
+pub(crate) fn problem(status: u16, body: &[u8]) -> String {
+    const EXCERPT_CHARS: usize = 300;
+    let Ok(Value::Object(problem)) = serde_json::from_slice::<Value>(body) else {
+        let text: String = plain(String::from_utf8_lossy(body).trim()).chars().take(EXCERPT_CHARS).collect();
+        return format!("the daemon answered {status}{}{text}", if text.is_empty() { "" } else { ": " });
+    };
+    let part = |key: &str| problem.get(key).and_then(Value::as_str).map(plain);
+    let title = part("title").unwrap_or_else(|| format!("the daemon answered {status}"));
+    let mut text = title;
+    if let Some(detail) = part("detail") {
+        text.push_str(&format!("\n  {detail}"));
+    }
+    if let Some(field) = part("field") {
+        text.push_str(&format!("\n  field: {field}"));
+    }
+    if let Some(code) = part("code") {
+        text.push_str(&format!("\n  code:  {code} ({status})"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_with_title_detail_field_and_code() {
+        let body = br#"{"type":"about:blank","title":"A field is wrong","status":400,"detail":"url must be a URL; give one like https://partner.example/hooks","code":"invalid_field","field":"url"}"#;
+        assert_eq!(
+            problem(400, body),
+            "A field is wrong\n  url must be a URL; give one like https://partner.example/hooks\n  field: url\n  code:  invalid_field (400)"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_problem_is_shown_by_status_and_first_words() {
+        assert_eq!(problem(502, b"Bad \x1b[2J Gateway\n"), "the daemon answered 502: Bad \\u{1b}[2J Gateway");
+        assert_eq!(problem(500, b""), "the daemon answered 500");
+        assert!(problem(500, &[b'x'; 100_000]).len() < 400);
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_drive_the_terminal() {
+        assert_eq!(plain("a\u{1b}]0;evil\u{7}b\nc"), "a\\u{1b}]0;evil\\u{7}b\\nc");
+        assert_eq!(plain("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
+        assert_eq!(plain("grüße 漢字 ✓"), "grüße 漢字 ✓");
+    }
+
+    #[test]
+    fn without_colour_text_is_left_alone() {
+        assert_eq!(paint(false, Tone::Bad, "x"), "x");
+        assert_eq!(paint(true, Tone::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(paint(true, Tone::Bad, ""), "");
+    }
+}

@@ -1,0 +1,157 @@
+//! `stormhook verify`: is a captured delivery signed rightly, or exactly why not.
+
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use clap::Args;
+use serde_json::json;
+use stormhook_verifier::Tolerance;
+
+use super::daemon_side;
+use super::failure::Failure;
+use super::input;
+use super::screen::{Screen, Tone};
+use super::signature::{Checker, Demand, Header, Verdict, all_good};
+
+/// Far above what any delivery's body is (`limits.event_bytes` is 256 KiB by default).
+const BODY_BYTES: u64 = 64 * 1024 * 1024;
+
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  stormhook verify --secret-file secret.txt \\
+    --header 'webhook-id: evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A' --header 'webhook-timestamp: 1767323045' \\
+    --header 'webhook-signature: v1,…' --header 'x-stormcom-signature: sha256=…' body.json
+  STORMHOOK_SECRET=whsec_… stormhook verify --tolerance none --header 'x-stormcom-signature: sha256=…' < body.json
+
+Give all headers that came: the signatures among them are checked, and content-digest tells a changed body from a wrong
+secret. Status 0 valid, 1 not.";
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The endpoint's secret, from a file or - for stdin (or in STORMHOOK_SECRET)
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// A header as it came; give it once for each
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = input::header)]
+    headers: Vec<(String, String)>,
+    /// How far webhook-timestamp may lie from now, or none
+    #[arg(long, value_name = "DURATION|none", default_value = "5m", value_parser = tolerance)]
+    tolerance: ToleranceArg,
+    /// The name of the first scheme's header [default: x-stormcom-signature]
+    #[arg(long, value_name = "NAME")]
+    signature_header: Option<String>,
+    /// The body's bytes [default: stdin]
+    #[arg(value_name = "FILE")]
+    body: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ToleranceArg(Tolerance);
+
+fn tolerance(text: &str) -> Result<ToleranceArg, String> {
+    if text == "none" {
+        return Ok(ToleranceArg(Tolerance::Unchecked));
+    }
+    input::duration(text).map(|duration| ToleranceArg(Tolerance::Seconds(duration.as_secs())))
+}
+
+pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
+    let stdin = Path::new("-");
+    let body_file = args.body.as_deref().unwrap_or(stdin);
+    if args.secret_file.as_deref() == Some(stdin) && body_file == stdin {
+        return Err(Failure::Usage("secret and body can't both come from stdin: give the body as a file, or the secret as one".to_owned()));
+    }
+    let secret = input::secret(args.secret_file.as_deref(), input::secret_variable())?.ok_or_else(|| {
+        Failure::Usage("no secret: give --secret-file FILE (- for stdin), or set STORMHOOK_SECRET".to_owned())
+    })?;
+    let checker = Checker::new(&secret, args.tolerance.0, args.signature_header.as_deref())?;
+    let body = input::read_bounded(body_file, BODY_BYTES)?;
+    let headers: Vec<Header> = args.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+    let verdicts = checker.check(&headers, &body, now_s(), Demand::Carried);
+    if screen.json {
+        screen.line(&as_json(&verdicts).to_string())?;
+    } else {
+        for verdict in &verdicts {
+            screen.line(&in_words(verdict, screen))?;
+        }
+    }
+    if all_good(&verdicts) { Ok(()) } else { Err(Failure::Shown) }
+}
+
+/// Now in unix seconds.
+pub(crate) fn now_s() -> u64 {
+    daemon_side::wall_clock().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The verdicts for programs.
+pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
+    let signatures: Vec<_> = verdicts
+        .iter()
+        .map(|verdict| match &verdict.wrong {
+            None => json!({"header": verdict.scheme, "valid": true}),
+            Some(wrong) => json!({"header": verdict.scheme, "valid": false, "code": wrong.code, "detail": wrong.detail}),
+        })
+        .collect();
+    json!({"valid": all_good(verdicts), "signatures": signatures})
+}
+
+/// One verdict for people.
+pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
+    let scheme = super::screen::plain(&verdict.scheme);
+    match &verdict.wrong {
+        None => format!("{} {scheme}", screen.paint(Tone::Good, "valid  ")),
+        Some(wrong) => format!("{} {scheme}: {}: {}", screen.paint(Tone::Bad, "invalid"), wrong.code, wrong.detail),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::signature::tests::{SECRET, signed};
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        file
+    }
+
+    fn verify(body: &[u8], signed_body: &[u8], at_s: u64, tolerance_text: &str) -> Result<(), Failure> {
+        let (secret, body) = (file(SECRET.as_bytes()), file(body));
+        let headers = signed(SECRET, signed_body, at_s).into_iter().map(|(name, value)| (name, String::from_utf8(value).unwrap()));
+        let args = VerifyArgs {
+            secret_file: Some(secret.path().into()),
+            headers: headers.collect(),
+            tolerance: tolerance(tolerance_text).unwrap(),
+            signature_header: None,
+            body: Some(body.path().into()),
+        };
+        run(&args, &Screen::piped())
+    }
+
+    #[test]
+    fn a_signed_delivery_is_valid_and_a_changed_one_is_not() {
+        verify(b"{\"a\":1}", b"{\"a\":1}", now_s(), "5m").unwrap();
+        assert_eq!(verify(b"{\"a\":2}", b"{\"a\":1}", now_s(), "5m").unwrap_err().status(), 1);
+    }
+
+    #[test]
+    fn an_old_delivery_is_valid_only_without_a_check_of_its_time() {
+        assert_eq!(verify(b"{}", b"{}", now_s() - 3600, "5m").unwrap_err().status(), 1);
+        verify(b"{}", b"{}", now_s() - 3600, "none").unwrap();
+        verify(b"{}", b"{}", now_s() - 3600, "2h").unwrap();
+    }
+
+    #[test]
+    fn secret_and_body_from_the_same_stdin_is_a_usage_error() {
+        let args = VerifyArgs {
+            secret_file: Some("-".into()),
+            headers: Vec::new(),
+            tolerance: tolerance("5m").unwrap(),
+            signature_header: None,
+            body: None,
+        };
+        assert_eq!(run(&args, &Screen::piped()).unwrap_err().status(), 2);
+    }
+}

@@ -1,0 +1,276 @@
+//! One event from its JSON: the same reading for a single request and for a line of a batch. What it lets through is
+//! fit to be stored; `data` is kept byte for byte and never rewritten.
+
+use std::sync::Arc;
+
+use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
+use stormhook_store::{Done, Event, NewEvent, Op, UnixMs};
+
+use super::object;
+use super::problem::{Problem, refused, unexpected};
+use super::times::parse_rfc3339;
+use crate::app::{App, SubmitError};
+
+/// How deep lists and objects in `data` may be nested.
+pub(crate) const MAX_NESTING: usize = 128;
+
+const MAX_ORGANIZATION_BYTES: usize = 128;
+const MAX_KEY_BYTES: usize = 255;
+
+const NAMES: [&str; 5] = [
+    "organizationId",
+    "type",
+    "data",
+    "timestamp",
+    "idempotencyKey",
+];
+
+/// Reads an event. `header_key` is the request's `Idempotency-Key`.
+///
+/// # Errors
+/// `invalid_json`, `unknown_field` or `invalid_field`.
+pub(crate) fn parse(body: &[u8], header_key: Option<&str>) -> Result<NewEvent, Problem> {
+    let [organization, event_type, data, timestamp, key] = object::members(body, &NAMES)?;
+    let organization = object::text(
+        object::required(organization, "organizationId")?,
+        "organizationId",
+    )?;
+    check_organization(&organization)?;
+    let event_type = object::text(object::required(event_type, "type")?, "type")?;
+    check_event_type(&event_type)?;
+    let data = object::required(data, "data")?.get();
+    if object::nested_deeper_than(data, MAX_NESTING) {
+        return Err(Problem::field(
+            "data",
+            format!("data is nested deeper than {MAX_NESTING} lists and objects: make it flatter"),
+        ));
+    }
+    let timestamp = timestamp
+        .map(|value| check_timestamp(&object::text(value, "timestamp")?))
+        .transpose()?;
+    let key = key
+        .map(|value| object::text(value, "idempotencyKey"))
+        .transpose()?;
+    let key = one_key(key.as_deref(), header_key)?;
+    Ok(NewEvent {
+        organization: organization.into_owned(),
+        event_type: event_type.into_owned(),
+        timestamp,
+        idempotency_key: key.map(str::to_owned),
+        data: data.as_bytes().to_vec(),
+    })
+}
+
+/// Checks an organization's id, in a body or a query.
+pub(crate) fn check_organization(text: &str) -> Result<(), Problem> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if (1..=MAX_ORGANIZATION_BYTES).contains(&text.len()) && text.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Problem::field(
+        "organizationId",
+        format!(
+            "organizationId must be 1 to {MAX_ORGANIZATION_BYTES} of A-Z, a-z, 0-9, _ and -; {} bytes came",
+            text.len()
+        ),
+    ))
+}
+
+fn check_event_type(text: &str) -> Result<(), Problem> {
+    if !is_event_type(text) {
+        return Err(Problem::field(
+            "type",
+            "type must be parts of A-Z, a-z, 0-9, _ and -, separated by single dots, at most 128 bytes in all, like order.created",
+        ));
+    }
+    if text.starts_with(OWN_TYPE_PREFIX) {
+        return Err(Problem::field(
+            "type",
+            "types that begin with stormhook. are the daemon's own: choose another name",
+        ));
+    }
+    Ok(())
+}
+
+fn check_timestamp(text: &str) -> Result<UnixMs, Problem> {
+    parse_rfc3339(text).ok_or_else(|| {
+        Problem::field(
+            "timestamp",
+            "timestamp must be RFC 3339 with an offset, from 1970 to 9999, like 2026-01-02T03:04:05.678Z; leave it out for the time of acceptance",
+        )
+    })
+}
+
+/// The key of an event, which may stand in its body, in the header, or in both if it is the same.
+fn one_key<'k>(
+    body: Option<&'k str>,
+    header: Option<&'k str>,
+) -> Result<Option<&'k str>, Problem> {
+    for key in [body, header].into_iter().flatten() {
+        let visible = key.bytes().all(|b| b.is_ascii_graphic());
+        if !visible || !(1..=MAX_KEY_BYTES).contains(&key.len()) {
+            return Err(Problem::field(
+                "idempotencyKey",
+                format!(
+                    "an idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters, without spaces; {} bytes came",
+                    key.len()
+                ),
+            ));
+        }
+    }
+    match (body, header) {
+        (Some(body), Some(header)) if body != header => Err(Problem::field(
+            "idempotencyKey",
+            "idempotencyKey and the header Idempotency-Key differ: send one of them, or the same in both",
+        )),
+        (body, header) => Ok(body.or(header)),
+    }
+}
+
+/// An event that is durable.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// As it is stored.
+    pub(crate) event: Arc<Event>,
+    /// Whether it was stored before, under the same key.
+    pub(crate) replayed: bool,
+}
+
+/// Why an event wasn't taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The writer has no room just now: the same event may be handed over again.
+    Busy,
+    /// The caller is to be told.
+    Problem(Problem),
+}
+
+impl From<NotTaken> for Problem {
+    fn from(reason: NotTaken) -> Self {
+        match reason {
+            NotTaken::Busy => SubmitError::Busy.into(),
+            NotTaken::Problem(problem) => problem,
+        }
+    }
+}
+
+/// Hands an event to the store and waits until it is durable.
+pub(crate) async fn submit(app: &App, event: NewEvent) -> Result<Taken, NotTaken> {
+    match app.submit(Op::Accept(event)).await {
+        Ok(Done::Accepted(event)) => Ok(Taken {
+            event,
+            replayed: false,
+        }),
+        Ok(Done::Replayed(event)) => Ok(Taken {
+            event,
+            replayed: true,
+        }),
+        Ok(Done::Refused(refusal)) => Err(NotTaken::Problem(refused(refusal, "event"))),
+        Ok(_) => Err(NotTaken::Problem(unexpected())),
+        Err(SubmitError::Busy) => Err(NotTaken::Busy),
+        Err(error) => Err(NotTaken::Problem(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problem::Code;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event(data: &str) -> String {
+        format!(r#"{{"organizationId":"org_1","type":"order.created","data":{data}}}"#)
+    }
+
+    fn with(member: &str) -> String {
+        format!(r#"{{"organizationId":"o","type":"a.b","data":1,{member}}}"#)
+    }
+
+    #[test]
+    fn data_is_kept_byte_for_byte_without_the_space_around_it() {
+        for data in [
+            "null",
+            "-0",
+            "1e400",
+            "123456789012345678901234567890.10",
+            r#""\u00e9\ud800\/""#,
+            "{ \"b\" : 1,\n\"a\":[ ] }",
+            r#"{"a":1,"a":2}"#,
+        ] {
+            let taken = parse(event(&format!(" \t{data}\r\n")).as_bytes(), None).unwrap();
+            assert_eq!(String::from_utf8(taken.data).unwrap(), data);
+        }
+    }
+
+    #[test]
+    fn each_flaw_has_its_code_and_field() {
+        let table: Vec<(String, Code, Option<&str>)> = vec![
+            (String::new(), Code::InvalidJson, None),
+            ("[]".into(), Code::InvalidJson, None),
+            ("null".into(), Code::InvalidJson, None),
+            (event("01"), Code::InvalidJson, None),
+            (event("1") + "x", Code::InvalidJson, None),
+            (event(r#""\x""#), Code::InvalidJson, None),
+            (with(r#""data":2"#), Code::InvalidJson, None),
+            (with(r#""\u0064ata":2"#), Code::InvalidJson, None),
+            (with(r#""Data":2"#), Code::UnknownField, Some("Data")),
+            (with(r#""x":[[]]"#), Code::UnknownField, Some("x")),
+            (with(r#""timestamp":null"#), Code::InvalidField, Some("timestamp")),
+            (with(r#""timestamp":"now""#), Code::InvalidField, Some("timestamp")),
+            (with(r#""idempotencyKey":null"#), Code::InvalidField, Some("idempotencyKey")),
+            (with(r#""idempotencyKey":"a b""#), Code::InvalidField, Some("idempotencyKey")),
+            (event("1").replace("org_1", "o 1"), Code::InvalidField, Some("organizationId")),
+            (event("1").replace("order.", "stormhook."), Code::InvalidField, Some("type")),
+            (r#"{"type":"a","data":1}"#.into(), Code::InvalidField, Some("organizationId")),
+            (r#"{"organizationId":"o","data":1}"#.into(), Code::InvalidField, Some("type")),
+            (r#"{"organizationId":"o","type":"a"}"#.into(), Code::InvalidField, Some("data")),
+            (event(&"[".repeat(100_000)), Code::InvalidJson, None),
+            (
+                event(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
+                Code::InvalidField,
+                Some("data"),
+            ),
+        ];
+        for (body, code, field) in table {
+            let problem = parse(body.as_bytes(), None).unwrap_err();
+            let shown: String = body.chars().take(120).collect();
+            assert_eq!(problem.code, code, "{shown}");
+            assert_eq!(problem.field.as_deref(), field, "{shown}");
+            assert!(problem.detail.len() < 500, "{}", problem.detail);
+        }
+        let broken = [event("1").as_bytes(), b"\xff"].concat();
+        assert_eq!(parse(&broken, None).unwrap_err().code, Code::InvalidJson);
+    }
+
+    #[test]
+    fn the_key_may_stand_in_either_place_but_not_differ() {
+        let body = with(r#""idempotencyKey":"k""#);
+        let key = |body: &str, header| parse(body.as_bytes(), header).map(|e| e.idempotency_key);
+        assert_eq!(key(&body, None).unwrap().as_deref(), Some("k"));
+        assert_eq!(key(&body, Some("k")).unwrap().as_deref(), Some("k"));
+        assert_eq!(key(&event("1"), Some("h")).unwrap().as_deref(), Some("h"));
+        assert_eq!(key(&event("1"), None).unwrap(), None);
+        let differing = key(&body, Some("h")).unwrap_err();
+        assert_eq!(differing.field.as_deref(), Some("idempotencyKey"));
+        assert!(key(&event("1"), Some("")).is_err());
+    }
+
+    #[test]
+    fn a_timestamp_is_cut_to_milliseconds_in_utc() {
+        let body = with(r#""timestamp":"2026-01-02T04:04:05.678999+01:00""#);
+        let event = parse(body.as_bytes(), None).unwrap();
+        assert_eq!(event.timestamp, Some(UnixMs(1_767_323_045_678)));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(body: Vec<u8>) {
+            if let Err(problem) = parse(&body, None) {
+                prop_assert!(matches!(
+                    problem.code,
+                    Code::InvalidJson | Code::UnknownField | Code::InvalidField
+                ));
+            }
+        }
+    }
+}

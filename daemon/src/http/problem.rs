@@ -1,0 +1,333 @@
+//! What a caller is told when something is wrong: problem details (RFC 9457) with a stable `code`. Every error answer
+//! of both listeners is made here; a detail says what to do and never holds a secret or a payload.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::{Serialize, Serializer};
+use stormhook_store::Refusal;
+
+use crate::app::{DispatchError, SubmitError};
+
+/// What went wrong, by its stable name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidJson,
+    UnknownField,
+    InvalidField,
+    InvalidCursor,
+    TokenMissing,
+    TokenInvalid,
+    OriginRefused,
+    HostRefused,
+    NotFound,
+    MethodNotAllowed,
+    IdempotencyConflict,
+    EndpointInactive,
+    DeliveryInFlight,
+    DeliveryEnded,
+    EventTooLarge,
+    UnsupportedMediaType,
+    TargetRefused,
+    TooManyAttempts,
+    Internal,
+    Busy,
+    StorageFull,
+    ShuttingDown,
+    StoreFailed,
+}
+
+impl Code {
+    /// The status and the name of each code: the contract's table.
+    const fn row(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::UnknownField => (StatusCode::BAD_REQUEST, "unknown_field"),
+            Self::InvalidField => (StatusCode::BAD_REQUEST, "invalid_field"),
+            Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor"),
+            Self::TokenMissing => (StatusCode::UNAUTHORIZED, "token_missing"),
+            Self::TokenInvalid => (StatusCode::UNAUTHORIZED, "token_invalid"),
+            Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
+            Self::HostRefused => (StatusCode::FORBIDDEN, "host_refused"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
+            Self::EndpointInactive => (StatusCode::CONFLICT, "endpoint_inactive"),
+            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight"),
+            Self::DeliveryEnded => (StatusCode::CONFLICT, "delivery_ended"),
+            Self::EventTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "event_too_large"),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
+            Self::TargetRefused => (StatusCode::UNPROCESSABLE_ENTITY, "target_refused"),
+            Self::TooManyAttempts => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::StorageFull => (StatusCode::SERVICE_UNAVAILABLE, "storage_full"),
+            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
+            Self::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    pub(crate) const fn status(self) -> StatusCode {
+        self.row().0
+    }
+
+    /// Its name in the API.
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.row().1
+    }
+
+    /// In how many seconds trying again may help.
+    const fn retry_after_s(self) -> Option<&'static str> {
+        match self {
+            Self::Busy | Self::StoreFailed | Self::TooManyAttempts => Some("1"),
+            Self::ShuttingDown => Some("5"),
+            Self::StorageFull => Some("30"),
+            _ => None,
+        }
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// One error as its caller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) code: Code,
+    pub(crate) detail: Cow<'static, str>,
+    pub(crate) field: Option<Cow<'static, str>>,
+}
+
+impl Problem {
+    pub(crate) fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            field: None,
+        }
+    }
+
+    /// A field or query parameter whose value is not what it must be.
+    pub(crate) fn field(
+        field: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            code: Code::InvalidField,
+            detail: detail.into(),
+            field: Some(field.into()),
+        }
+    }
+
+    /// A field or query parameter that nobody knows.
+    pub(crate) fn unknown(field: String, known: &[&str]) -> Self {
+        let detail = if known.is_empty() {
+            format!("{field:?} is not known here, and nothing else is: leave it out")
+        } else {
+            let known = known.join(", ");
+            format!("{field:?} is not known here; known are {known}. Correct it or leave it out")
+        };
+        Self {
+            code: Code::UnknownField,
+            detail: detail.into(),
+            field: Some(field.into()),
+        }
+    }
+
+    /// There is no such event, endpoint or delivery.
+    pub(crate) fn not_found(what: &str) -> Self {
+        let detail =
+            format!("there is no such {what}, or not any more: check the id and list what there is");
+        Self::new(Code::NotFound, detail)
+    }
+
+    /// A read that the store could not answer: unlike a write, it left nothing undecided.
+    pub(crate) fn unreadable(error: SubmitError) -> Self {
+        match error {
+            SubmitError::StoreFailed => Self::new(
+                Code::StoreFailed,
+                "the store could not be read: try again, and run `stormhook check` if it stays so",
+            ),
+            other => other.into(),
+        }
+    }
+
+    /// The problem as a JSON object.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Strings and numbers only: serialising can't fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let status = self.code.status();
+        Details {
+            kind: "about:blank",
+            // RFC 9457, section 4.2.1: with `about:blank` the title is the status phrase.
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            field: self.field.as_deref(),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// Problem details (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Details<'a> {
+    /// Always `about:blank`: what matters is `code`.
+    #[serde(rename = "type")]
+    kind: &'a str,
+    /// The phrase of the status.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What went wrong and what to do.
+    detail: &'a str,
+    /// The stable name of the problem.
+    code: &'a str,
+    /// The field or query parameter that is wrong, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.to_json()));
+        *response.status_mut() = self.code.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.code.retry_after_s() {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self.code.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"stormhook\""),
+            );
+        }
+        response
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Busy => Self::new(
+                Code::Busy,
+                "more is coming in than can be stored at once, nothing of this was: send it again a little later",
+            ),
+            SubmitError::StorageFull => Self::new(
+                Code::StorageFull,
+                "the disk's free space is below limits.disk_reserve, nothing was stored: free some space, then send it again",
+            ),
+            SubmitError::ShuttingDown => Self::new(
+                Code::ShuttingDown,
+                "the daemon is stopping, nothing was stored: send it again once it is back",
+            ),
+            SubmitError::StoreFailed => Self::new(
+                Code::StoreFailed,
+                "the commit failed, so whether this was stored is not known: send it again, with the same idempotency key",
+            ),
+        }
+    }
+}
+
+impl From<DispatchError> for Problem {
+    fn from(error: DispatchError) -> Self {
+        match error {
+            DispatchError::InFlight => Self::new(
+                Code::DeliveryInFlight,
+                "an attempt of this delivery is on the wire: wait until it has ended, then ask again",
+            ),
+            DispatchError::Submit(error) => error.into(),
+        }
+    }
+}
+
+/// What a refused operation on `what` (an endpoint, event or delivery) means to its caller.
+pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
+    match refusal {
+        Refusal::NotFound => Problem::not_found(what),
+        Refusal::IdempotencyConflict => Problem::new(
+            Code::IdempotencyConflict,
+            "this idempotency key was used for another event of the organization: send this one under a key of its own, or that one unchanged",
+        ),
+        Refusal::Full => Problem::new(
+            Code::Busy,
+            "as many deliveries wait as limits.pending_deliveries allows, nothing was stored: send it again when some have been delivered",
+        ),
+        Refusal::TooManyEndpoints => Problem::field(
+            "organizationId",
+            "the organization has as many endpoints as limits.endpoints_per_organization allows: remove one, or raise the limit",
+        ),
+        Refusal::EndpointInactive => Problem::new(
+            Code::EndpointInactive,
+            "the endpoint is inactive: activate it first with PATCH {\"active\":true}",
+        ),
+        Refusal::DeliveryEnded => Problem::new(
+            Code::DeliveryEnded,
+            "the delivery has ended, there is nothing left to cancel",
+        ),
+        Refusal::DataGone => Problem::new(
+            Code::NotFound,
+            "the event's data is past retention.events and can't be sent any more: send it as a new event",
+        ),
+    }
+}
+
+/// A store that answers something else than what it was asked is a defect, not the caller's fault.
+pub(crate) fn unexpected() -> Problem {
+    Problem::new(
+        Code::Internal,
+        "the daemon met an internal error, reported in its log: look up what became of the request before sending it again",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_names_its_code_status_and_field() {
+        let json: serde_json::Value =
+            serde_json::from_slice(&Problem::field("type", "must be a type").to_json()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({"type":"about:blank","title":"Bad Request","status":400,
+                "detail":"must be a type","code":"invalid_field","field":"type"})
+        );
+        let plain: serde_json::Value =
+            serde_json::from_slice(&Problem::not_found("event").to_json()).unwrap();
+        assert!(plain.get("field").is_none(), "{plain}");
+    }
+
+    #[test]
+    fn what_may_be_sent_again_says_when() {
+        for error in [
+            SubmitError::Busy,
+            SubmitError::StorageFull,
+            SubmitError::ShuttingDown,
+        ] {
+            let response = Problem::from(error).into_response();
+            assert_eq!(response.status(), 503);
+            assert!(response.headers().contains_key(RETRY_AFTER));
+        }
+    }
+}

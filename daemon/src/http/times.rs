@@ -1,0 +1,136 @@
+//! Points in time and spans of it as text: RFC 3339 in UTC with milliseconds out, any RFC 3339 offset in.
+
+use serde::Serializer;
+use stormhook_store::UnixMs;
+use time::OffsetDateTime;
+use time::format_description::StaticFormatDescription;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+
+const SHOWN: StaticFormatDescription = format_description!(
+    version = 2,
+    "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+);
+
+/// The last millisecond that four digits of a year can name: 9999-12-31T23:59:59.999Z.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// `at` in RFC 3339, UTC, with milliseconds. Times past the year 9999 are shown as its end.
+pub(crate) fn rfc3339(at: UnixMs) -> String {
+    let nanos = i128::from(at.0.min(LAST_MS)) * 1_000_000;
+    OffsetDateTime::from_unix_timestamp_nanos(nanos)
+        .ok()
+        .and_then(|time| time.format(SHOWN).ok())
+        .unwrap_or_default()
+}
+
+/// Reads RFC 3339 with any offset, from 1970 to 9999 in UTC, and cuts it to milliseconds.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixMs> {
+    // Longer than any sensible fraction of a second; the parser would read on and on.
+    if text.len() > 64 {
+        return None;
+    }
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let ms = u64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?;
+    (ms <= LAST_MS).then_some(UnixMs(ms))
+}
+
+/// Reads an integer and `ms`, `s`, `m`, `h` or `d`, or a bare `0`, into milliseconds.
+pub(crate) fn parse_duration_ms(text: &str) -> Option<u64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit_ms)
+}
+
+/// For `serialize_with`.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+pub(crate) fn at<S: Serializer>(time: &UnixMs, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*time))
+}
+
+/// For `serialize_with`.
+#[allow(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over a reference"
+)]
+pub(crate) fn maybe_at<S: Serializer>(
+    time: &Option<UnixMs>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => at(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_in_utc_with_milliseconds() {
+        assert_eq!(rfc3339(UnixMs(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            rfc3339(UnixMs(1_767_323_045_678)),
+            "2026-01-02T03:04:05.678Z"
+        );
+        assert_eq!(rfc3339(UnixMs(u64::MAX)), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn any_offset_is_read_and_cut_to_milliseconds() {
+        for (text, ms) in [
+            ("2026-01-02T03:04:05.678Z", 1_767_323_045_678),
+            ("2026-01-02T03:04:05.678999999Z", 1_767_323_045_678),
+            ("2026-01-02T04:34:05.6+01:30", 1_767_323_045_600),
+            ("2026-01-01T22:04:05-05:00", 1_767_323_045_000),
+            ("1970-01-01T00:00:00Z", 0),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(UnixMs(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "2026-13-02T03:04:05Z",
+            "2026-02-30T03:04:05Z",
+            "1969-12-31T23:59:59.999Z",
+            "0000-01-01T00:00:00+23:59",
+            "9999-12-31T23:59:59-23:59",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_an_integer_and_a_unit() {
+        for (text, ms) in [
+            ("0", 0),
+            ("0s", 0),
+            ("5ms", 5),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
+        }
+        for text in ["", "s", "1", "-1s", "1.5h", "1 h", "1w", "99999999999999999999d"] {
+            assert_eq!(parse_duration_ms(text), None, "{text}");
+        }
+    }
+}
