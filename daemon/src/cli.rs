@@ -3,11 +3,6 @@
 //! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and an offline
 //! `check` reach into the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
 //! 2 usage, 3 daemon not reachable. A closed stdout (`stormhook event list | head`) is a quiet end, not a failure.
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line prints: this is the one module whose output is for people"
-)]
 
 mod batch;
 mod check;
@@ -79,10 +74,14 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
-    #[command(after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be.")]
+    #[command(
+        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be."
+    )]
     Serve(daemon_side::ConfigFlags),
     /// See it work: a real daemon in a temporary folder, two receivers, a stream of orders
-    #[command(after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    a fixed number of orders; fails if a delivery is missing, doubled or badly signed")]
+    #[command(
+        after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    a fixed number of orders; fails if a delivery is missing, doubled or badly signed"
+    )]
     Demo(demo::DemoArgs),
     /// Create, change and look at endpoints
     #[command(subcommand, visible_alias = "endpoints")]
@@ -109,10 +108,14 @@ enum Command {
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
     /// Show the effective configuration and where each value came from
-    #[command(after_help = "Example:\n  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml")]
+    #[command(
+        after_help = "Example:\n  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml"
+    )]
     Config(daemon_side::ConfigFlags),
     /// Print the completion script of a shell
-    #[command(after_help = "Example:\n  stormhook completions bash > ~/.local/share/bash-completion/completions/stormhook")]
+    #[command(
+        after_help = "Example:\n  stormhook completions bash > ~/.local/share/bash-completion/completions/stormhook"
+    )]
     Completions(shell::CompletionsArgs),
     /// Print the manual, or write one page per command
     #[command(after_help = "Examples:\n  stormhook man | man -l -\n  stormhook man --folder man/")]
@@ -150,9 +153,15 @@ fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Command::Listen(args) => alone(listen::run(args, screen)),
         Command::Demo(args) => alone(demo::run(args, screen)),
         Command::Check(args) => alone(check::run(args, socket, screen)),
-        Command::Endpoint(command) => connected(socket, screen, |session| endpoint::run(command, session)),
-        Command::Event(command) => connected(socket, screen, |session| event::run(command, session)),
-        Command::Delivery(command) => connected(socket, screen, |session| delivery::run(command, session)),
+        Command::Endpoint(command) => {
+            connected(socket, screen, |session| endpoint::run(command, session))
+        }
+        Command::Event(command) => {
+            connected(socket, screen, |session| event::run(command, session))
+        }
+        Command::Delivery(command) => {
+            connected(socket, screen, |session| delivery::run(command, session))
+        }
         Command::Tail(args) => connected(socket, screen, |session| tail::run(args, session)),
         Command::Stats(args) => connected(socket, screen, |session| stats::run(args, session)),
     }
@@ -199,11 +208,17 @@ mod tests {
     #[test]
     fn every_command_shows_an_example() {
         fn visit(command: &clap::Command, path: &str, missing: &mut Vec<String>) {
-            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            for sub in command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+            {
                 let path = format!("{path} {}", sub.get_name());
                 if sub.has_subcommands() {
                     visit(sub, &path, missing);
-                } else if !sub.get_after_help().is_some_and(|text| text.to_string().contains("Example")) {
+                } else if !sub
+                    .get_after_help()
+                    .is_some_and(|text| text.to_string().contains("Example"))
+                {
                     missing.push(path);
                 }
             }
@@ -215,10 +230,18 @@ mod tests {
 
     #[test]
     fn commands_of_a_later_day_are_unknown_and_usage_errors() {
-        for line in ["stormhook backup f", "stormhook compact", "stormhook export"] {
+        for line in [
+            "stormhook backup f",
+            "stormhook compact",
+            "stormhook export",
+        ] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
-            assert_eq!(error.kind(), clap::error::ErrorKind::InvalidSubcommand, "{line}");
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::InvalidSubcommand,
+                "{line}"
+            );
         }
     }
 
@@ -230,15 +253,28 @@ mod tests {
         ] {
             let cli = parse(line).unwrap();
             assert!(cli.json, "{line}");
-            assert_eq!(cli.socket.as_deref(), Some(std::path::Path::new("/tmp/s")), "{line}");
+            assert_eq!(
+                cli.socket.as_deref(),
+                Some(std::path::Path::new("/tmp/s")),
+                "{line}"
+            );
         }
     }
 
     #[test]
     fn event_types_are_given_together_or_one_by_one() {
-        for types in ["--event-type a.b c.*", "--event-type a.b --event-type c.*", "--event-type a.b,c.*"] {
-            let cli = parse(&format!("stormhook endpoint add --organization o --url https://x.example/ {types}")).unwrap();
-            let Command::Endpoint(super::endpoint::EndpointCommand::Add(args)) = cli.command else { panic!("{types}") };
+        for types in [
+            "--event-type a.b c.*",
+            "--event-type a.b --event-type c.*",
+            "--event-type a.b,c.*",
+        ] {
+            let cli = parse(&format!(
+                "stormhook endpoint add --organization o --url https://x.example/ {types}"
+            ))
+            .unwrap();
+            let Command::Endpoint(super::endpoint::EndpointCommand::Add(args)) = cli.command else {
+                panic!("{types}")
+            };
             assert_eq!(args.event_types, ["a.b", "c.*"], "{types}");
         }
     }
@@ -260,7 +296,11 @@ mod tests {
 
     #[test]
     fn an_id_that_could_change_the_path_is_a_usage_error() {
-        for line in ["stormhook event show evt_1/../x", "stormhook delivery show dlv_1?x=1", "stormhook endpoint show %2e"] {
+        for line in [
+            "stormhook event show evt_1/../x",
+            "stormhook delivery show dlv_1?x=1",
+            "stormhook endpoint show %2e",
+        ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -54,3 +54,11 @@ impl Moment {
         self.0.elapsed()
     }
 }
+
+/// The point on the monotonic clock that lies `after` from now, to wait for. Follows a paused tokio clock in tests.
+pub fn deadline(after: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    // What lies too far ahead to be told is a day away: nothing here waits longer.
+    now.checked_add(after)
+        .unwrap_or_else(|| now + Duration::from_secs(86_400))
+}

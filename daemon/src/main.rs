@@ -1,3 +1,7 @@
-//! The `stormhook` binary.
+//! The `stormhook` binary: everything is decided in the library's `cli` module.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stormhook::cli::main()
+}

@@ -102,6 +102,8 @@ impl Schedule {
     /// where nothing is known here yet.
     pub fn endpoint(&mut self, endpoint: &Endpoint, state: Option<&EndpointState>, now: UnixMs) {
         let slot = endpoint.slot;
+        // In a FIFO queue a held one keeps its place in line.
+        self.put_back(slot);
         let queue = self.queue_or_new(slot);
         queue.configure(endpoint, now);
         if !queue.receives {
@@ -115,9 +117,7 @@ impl Schedule {
             && state.last_success_at.is_some()
         {
             queue.class = Class::Fast;
-            if queue.stamp.take().is_some() {
-                self.touch(slot);
-            }
+            queue.stamp = None;
         }
         self.touch(slot);
         self.drop_if_over(slot);
@@ -189,14 +189,10 @@ impl Schedule {
     /// there is no more.
     pub fn take_covered(&mut self, slot: Slot, commit: u64, max: usize) -> Vec<EventId> {
         let events = self.counted(slot, |this| {
-            let stashed = this.held.iter_mut().filter(|(id, _)| id.slot == slot);
-            let back: Vec<Entry> = stashed.filter_map(|(_, stash)| stash.take()).collect();
+            this.put_back(slot);
             let Some(queue) = this.queue_mut(slot) else {
                 return Vec::new();
             };
-            for entry in back {
-                queue.backlog.push(entry);
-            }
             queue.cover(commit);
             queue.take_covered(max)
         });
@@ -402,6 +398,18 @@ impl Schedule {
             }
         }
         true
+    }
+
+    /// Puts the entries of an endpoint's held pairs back into its queue, where they wait as before.
+    fn put_back(&mut self, slot: Slot) {
+        let Some(queue) = queue_of(&mut self.queues, slot) else {
+            return;
+        };
+        for (_, stash) in self.held.iter_mut().filter(|(id, _)| id.slot == slot) {
+            if let Some(entry) = stash.take() {
+                queue.backlog.push(entry);
+            }
+        }
     }
 
     /// Drops the entry that was set aside for a held pair; false if there is none.

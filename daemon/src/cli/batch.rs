@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -15,7 +16,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Session;
 use super::client::Body;
@@ -26,6 +27,8 @@ use super::progress::Progress;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks read ahead of the socket.
 const CHUNKS_AHEAD: usize = 4;
+/// How long the lines wait for the head of the answer.
+const ANSWER_FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// An answer line is an id and a count, or a problem.
 const ANSWER_LINE_BYTES: usize = 64 * 1024;
 /// Rejected lines whose problems are told one by one; the rest are counted.
@@ -52,7 +55,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} accepted, {} replayed, {} rejected", self.accepted, self.replayed, self.rejected)
+        write!(
+            f,
+            "{} accepted, {} replayed, {} rejected",
+            self.accepted, self.replayed, self.rejected
+        )
     }
 }
 
@@ -75,29 +82,60 @@ struct Sent {
 }
 
 /// Sends a stream of lines; `bytes` is its size where that is known.
-pub(crate) async fn send(source: Box<dyn Read + Send>, bytes: Option<u64>, session: &Session) -> Result<(), Failure> {
+pub(crate) async fn send(
+    source: Box<dyn Read + Send>,
+    bytes: Option<u64>,
+    session: &Session,
+) -> Result<(), Failure> {
     let sent = Arc::new(Sent::default());
-    let body = body_of(source, Arc::clone(&sent));
-    let response = session.client.open(Method::POST, "/v1/events/batch", Some("application/x-ndjson"), body).await?;
+    let (answered, wait_for_answer) = oneshot::channel();
+    let body = body_of(source, Arc::clone(&sent), wait_for_answer);
+    let response = session
+        .client
+        .open(
+            Method::POST,
+            "/v1/events/batch",
+            Some("application/x-ndjson"),
+            body,
+        )
+        .await?;
+    // The body may be under way already, after waiting in vain: then nobody listens here.
+    let _ = answered.send(());
     let progress = Progress::start(bytes);
     let mut tally = Tally::default();
     let end = read_answers(response.into_body(), session, &sent, &progress, &mut tally).await;
     progress.finish();
     if !session.screen.json || end.is_err() {
-        session.screen.remark(&format!("{tally}, {} deliveries", tally.deliveries));
+        session
+            .screen
+            .remark(&format!("{tally}, {} deliveries", tally.deliveries));
     }
     end?;
-    let unanswered = sent.lines.load(Ordering::Acquire).saturating_sub(tally.answered());
+    let unanswered = sent
+        .lines
+        .load(Ordering::Acquire)
+        .saturating_sub(tally.answered());
     if unanswered > 0 {
         return Err(Failure::Unreachable(format!(
             "{unanswered} lines have no answer: what became of them is not known. Send them again with their idempotency keys"
         )));
     }
-    if tally.rejected > 0 { Err(Failure::Shown) } else { Ok(()) }
+    if tally.rejected > 0 {
+        Err(Failure::Shown)
+    } else {
+        Ok(())
+    }
 }
 
 /// A body that a thread of its own fills: reading a file or stdin blocks.
-fn body_of(mut source: Box<dyn Read + Send>, sent: Arc<Sent>) -> Body {
+///
+/// It begins when the daemon has answered, which it does at once: a refusal is then heard, where writing on to a daemon that
+/// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
+fn body_of(
+    mut source: Box<dyn Read + Send>,
+    sent: Arc<Sent>,
+    answered: oneshot::Receiver<()>,
+) -> Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
     std::thread::spawn(move || {
         let mut count = LineCount::default();
@@ -105,7 +143,9 @@ fn body_of(mut source: Box<dyn Read + Send>, sent: Arc<Sent>) -> Body {
         loop {
             let chunk = match source.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(read) => Ok(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())),
+                Ok(read) => Ok(Bytes::copy_from_slice(
+                    buffer.get(..read).unwrap_or_default(),
+                )),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => Err(error),
             };
@@ -120,9 +160,14 @@ fn body_of(mut source: Box<dyn Read + Send>, sent: Arc<Sent>) -> Body {
             }
         }
     });
-    let chunks = stream::unfold(receiver, |mut receiver| async move {
+    let state = (receiver, Some(answered));
+    let chunks = stream::unfold(state, |(mut receiver, answered)| async move {
+        if let Some(answered) = answered {
+            // In vain or not, the lines go out now.
+            let _ = tokio::time::timeout(ANSWER_FIRST_WITHIN, answered).await;
+        }
         let chunk = receiver.recv().await?;
-        Some((chunk.map(Frame::data), receiver))
+        Some((chunk.map(Frame::data), (receiver, None)))
     });
     StreamBody::new(chunks).boxed_unsync()
 }
@@ -142,12 +187,18 @@ async fn read_answers(
 ) -> Result<(), Failure> {
     let mut lines = Lines::new(ANSWER_LINE_BYTES);
     while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(|error| broken(&error))?.into_data() else { continue };
+        let Ok(chunk) = frame.map_err(|error| broken(&error))?.into_data() else {
+            continue;
+        };
         lines.feed(&chunk, |line| note(line, session, progress, tally))?;
         progress.show(sent.bytes.load(Ordering::Relaxed), tally);
     }
     let rest = lines.into_rest();
-    if rest.is_empty() { Ok(()) } else { note(&rest, session, progress, tally) }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        note(&rest, session, progress, tally)
+    }
 }
 
 fn broken(error: &hyper::Error) -> Failure {
@@ -156,7 +207,12 @@ fn broken(error: &hyper::Error) -> Failure {
     ))
 }
 
-fn note(line: &[u8], session: &Session, progress: &Progress, tally: &mut Tally) -> Result<(), Failure> {
+fn note(
+    line: &[u8],
+    session: &Session,
+    progress: &Progress,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     if line.is_empty() {
         return Ok(());
     }
@@ -178,7 +234,11 @@ fn note(line: &[u8], session: &Session, progress: &Progress, tally: &mut Tally) 
                 progress.aside(|| session.screen.complain(&text));
             }
             if tally.rejected == PROBLEMS_SHOWN + 1 {
-                progress.aside(|| session.screen.remark("further rejected lines are only counted"));
+                progress.aside(|| {
+                    session
+                        .screen
+                        .remark("further rejected lines are only counted");
+                });
             }
         }
     }
@@ -195,9 +255,18 @@ fn rejection(line: u64, problem: Option<&RawValue>) -> String {
         code: String,
         field: Option<String>,
     }
-    let problem: Problem = problem.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let what = if problem.detail.is_empty() { problem.title } else { problem.detail };
-    let field = problem.field.map(|field| format!(", field {field}")).unwrap_or_default();
+    let problem: Problem = problem
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
+    let what = if problem.detail.is_empty() {
+        problem.title
+    } else {
+        problem.detail
+    };
+    let field = problem
+        .field
+        .map(|field| format!(", field {field}"))
+        .unwrap_or_default();
     super::screen::plain(&format!("line {line}: {what} ({}{field})", problem.code))
 }
 
@@ -217,32 +286,41 @@ mod tests {
     use super::*;
 
     fn session(socket: &Path) -> Session {
-        Session { client: Client::at(socket.to_path_buf()), screen: Screen::piped() }
+        Session {
+            client: Client::at(socket.to_path_buf()),
+            screen: Screen::piped(),
+        }
     }
 
     type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
 
-    /// A daemon that answers each line as its first byte says: `a`ccepted, `r`eplayed, anything else rejected; `x` ends the connection.
+    /// A daemon that answers each line as its first byte says: `a`ccepted, `r`eplayed, `s` is passed over in silence, `x` ends the connection, anything else is rejected.
     fn answer_lines(request: Request<Incoming>) -> Answer {
         assert_eq!(request.uri().path(), "/v1/events/batch");
         assert_eq!(request.headers()["content-type"], "application/x-ndjson");
         let state = (request.into_body(), Lines::new(1 << 20), 0_u64, false);
-        let answers = stream::unfold(state, |(mut body, mut lines, mut number, ended)| async move {
-            if ended {
-                return None;
-            }
-            let chunk = match body.frame().await {
-                Some(frame) => frame.unwrap().into_data().unwrap(),
-                None => Bytes::from_static(b"\n"),
-            };
-            let ended = body.is_end_stream_for_test();
-            let mut out = String::new();
-            let mut cut = false;
-            lines
+        let answers = stream::unfold(
+            state,
+            |(mut body, mut lines, mut number, ended)| async move {
+                if ended {
+                    return None;
+                }
+                let frame = body.frame().await;
+                let ended = frame.is_none();
+                let chunk = frame.map_or(
+                    Bytes::from_static(
+                        b"
+",
+                    ),
+                    |frame| frame.unwrap().into_data().unwrap(),
+                );
+                let mut out = String::new();
+                let mut cut = false;
+                lines
                 .feed(&chunk, |line| {
                     number += 1;
                     match line.first() {
-                        None => {}
+                        None | Some(b's') => {}
                         Some(b'a') => out.push_str(&format!("{{\"line\":{number},\"status\":\"accepted\",\"id\":\"evt_1\",\"deliveries\":2}}\n")),
                         Some(b'r') => out.push_str(&format!("{{\"line\":{number},\"status\":\"replayed\",\"id\":\"evt_1\",\"deliveries\":2}}\n")),
                         Some(b'x') => cut = true,
@@ -253,20 +331,15 @@ mod tests {
                     Ok::<(), LineTooLong>(())
                 })
                 .unwrap();
-            let frame = if cut { Err(io::Error::other("cut")) } else { Ok(Frame::data(Bytes::from(out))) };
-            Some((frame, (body, lines, number, ended || cut)))
-        });
+                let frame = if cut {
+                    Err(io::Error::other("cut"))
+                } else {
+                    Ok(Frame::data(Bytes::from(out)))
+                };
+                Some((frame, (body, lines, number, ended || cut)))
+            },
+        );
         Response::new(StreamBody::new(answers).boxed_unsync())
-    }
-
-    trait EndForTest {
-        fn is_end_stream_for_test(&self) -> bool;
-    }
-
-    impl EndForTest for Incoming {
-        fn is_end_stream_for_test(&self) -> bool {
-            hyper::body::Body::is_end_stream(self)
-        }
     }
 
     fn serve(socket: &Path, answer: fn(Request<Incoming>) -> Answer) {
@@ -275,8 +348,13 @@ mod tests {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| async move { Ok::<_, Infallible>(answer(request)) });
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let service =
+                        service_fn(
+                            move |request| async move { Ok::<_, Infallible>(answer(request)) },
+                        );
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -305,28 +383,53 @@ mod tests {
 
     #[tokio::test]
     async fn one_rejected_line_makes_the_status_1() {
-        let failure = run(b"a1\nbad\na3\n".to_vec(), answer_lines).await.unwrap_err();
+        let failure = run(b"a1\nbad\na3\n".to_vec(), answer_lines)
+            .await
+            .unwrap_err();
         assert_eq!(failure.status(), super::super::failure::REFUSED);
     }
 
     #[tokio::test]
     async fn lines_without_an_answer_are_never_called_accepted() {
-        let failure = run(b"a1\na2\nx\na4\n".to_vec(), answer_lines).await.unwrap_err();
-        assert_eq!(failure.status(), super::super::failure::UNREACHABLE, "{failure}");
-        assert!(failure.to_string().contains("idempotency keys"), "{failure}");
+        let failure = run(b"a1\na2\nx\na4\n".to_vec(), answer_lines)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            failure.status(),
+            super::super::failure::UNREACHABLE,
+            "{failure}"
+        );
+        assert!(failure.to_string().contains("not known"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_line_passed_over_in_a_stream_that_ends_well_is_missed() {
+        let failure = run(b"a1\ns2\na3\n".to_vec(), answer_lines)
+            .await
+            .unwrap_err();
+        assert_eq!(failure.status(), super::super::failure::UNREACHABLE);
+        assert!(
+            failure.to_string().starts_with("1 lines have no answer"),
+            "{failure}"
+        );
     }
 
     #[tokio::test]
     async fn a_daemon_that_refuses_the_stream_is_heard() {
         fn refuse(_: Request<Incoming>) -> Answer {
             let mut response = Response::new(
-                Full::new(Bytes::from_static(br#"{"title":"Busy","code":"busy"}"#)).map_err(|never| match never {}).boxed_unsync(),
+                Full::new(Bytes::from_static(br#"{"title":"Busy","code":"busy"}"#))
+                    .map_err(|never| match never {})
+                    .boxed_unsync(),
             );
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             response
         }
         let failure = run(b"a1\n".to_vec(), refuse).await.unwrap_err();
-        assert!(matches!(failure, Failure::Refused { status: 503, .. }), "{failure}");
+        assert!(
+            matches!(failure, Failure::Refused { status: 503, .. }),
+            "{failure}"
+        );
     }
 
     #[test]
@@ -335,7 +438,10 @@ mod tests {
             r#"{"title":"T","detail":"type is missing; give one like order.created","code":"invalid_field","field":"type"}"#.into(),
         )
         .unwrap();
-        assert_eq!(rejection(7, Some(&raw)), "line 7: type is missing; give one like order.created (invalid_field, field type)");
+        assert_eq!(
+            rejection(7, Some(&raw)),
+            "line 7: type is missing; give one like order.created (invalid_field, field type)"
+        );
         assert_eq!(rejection(8, None), "line 8:  ()");
     }
 }

@@ -33,7 +33,11 @@ pub(crate) struct CheckArgs {
     store: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: CheckArgs, socket: Option<PathBuf>, screen: Screen) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: CheckArgs,
+    socket: Option<PathBuf>,
+    screen: Screen,
+) -> Result<(), Failure> {
     if let Some(folder) = args.store {
         return daemon_side::check_stopped(&folder, &screen);
     }
@@ -42,23 +46,31 @@ pub(crate) async fn run(args: CheckArgs, socket: Option<PathBuf>, screen: Screen
     match Client::find(&surroundings).await {
         Ok(client) => online(&client, &screen).await,
         // Where nothing was named, the daemon's own folder is what is meant.
-        Err(unreachable) if !named => match surroundings.data_folder().filter(|folder| folder.is_dir()) {
-            Some(folder) => daemon_side::check_stopped(&folder, &screen),
-            None => Err(unreachable),
-        },
+        Err(unreachable) if !named => {
+            match surroundings.data_folder().filter(|folder| folder.is_dir()) {
+                Some(folder) => daemon_side::check_stopped(&folder, &screen),
+                None => Err(unreachable),
+            }
+        }
         Err(unreachable) => Err(unreachable),
     }
 }
 
 async fn online(client: &Client, screen: &Screen) -> Result<(), Failure> {
-    let answer = client.call(Method::POST, "/v1/check", None, CHECK_TIMEOUT).await?;
+    let answer = client
+        .call(Method::POST, "/v1/check", None, CHECK_TIMEOUT)
+        .await?;
     let report = answer.value()?;
     if screen.json {
         screen.answer(&answer.body)?;
     }
     let damage = damage_of(&report);
     if screen.json {
-        return if damage.is_empty() { Ok(()) } else { Err(Failure::Shown) };
+        return if damage.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::Shown)
+        };
     }
     tell(&damage, screen)
 }
@@ -69,7 +81,11 @@ pub(crate) fn tell(damage: &[String], screen: &Screen) -> Result<(), Failure> {
         return screen.line(&screen.paint(Tone::Good, "The store is whole."));
     }
     for item in damage {
-        screen.line(&format!("{} {}", screen.paint(Tone::Bad, "damaged:"), plain(item)))?;
+        screen.line(&format!(
+            "{} {}",
+            screen.paint(Tone::Bad, "damaged:"),
+            plain(item)
+        ))?;
     }
     Err(Failure::No(format!(
         "the store is damaged in {} places: restore a backup, and keep the damaged file for study",
@@ -79,7 +95,10 @@ pub(crate) fn tell(damage: &[String], screen: &Screen) -> Result<(), Failure> {
 
 /// What a report names as damage: its `damage` list, or an `ok` that is false.
 fn damage_of(report: &Value) -> Vec<String> {
-    let listed = ["damage", "damages", "problems"].iter().find_map(|key| report.get(key)).and_then(Value::as_array);
+    let listed = ["damage", "damages", "problems"]
+        .iter()
+        .find_map(|key| report.get(key))
+        .and_then(Value::as_array);
     let mut damage: Vec<String> = listed.into_iter().flatten().map(words).collect();
     if damage.is_empty() && report.get("ok").and_then(Value::as_bool) == Some(false) {
         damage.push(report.to_string());
@@ -95,15 +114,22 @@ mod tests {
 
     #[test]
     fn damage_is_named_and_makes_the_status_1() {
-        let damage = damage_of(&json!({"ok": false, "damage": ["pack evt_1: checksum", {"table":"due"}]}));
+        let damage =
+            damage_of(&json!({"ok": false, "damage": ["pack evt_1: checksum", {"table":"due"}]}));
         assert_eq!(damage, ["pack evt_1: checksum", "{\"table\":\"due\"}"]);
-        assert_eq!(tell(&damage, &Screen::piped()).unwrap_err().status(), super::super::failure::REFUSED);
+        assert_eq!(
+            tell(&damage, &Screen::piped()).unwrap_err().status(),
+            super::super::failure::REFUSED
+        );
         assert_eq!(damage_of(&json!({"ok": false})).len(), 1);
     }
 
     #[test]
     fn a_whole_store_is_ok() {
-        assert_eq!(damage_of(&json!({"ok": true, "damage": []})), Vec::<String>::new());
+        assert_eq!(
+            damage_of(&json!({"ok": true, "damage": []})),
+            Vec::<String>::new()
+        );
         assert!(tell(&[], &Screen::piped()).is_ok());
     }
 }

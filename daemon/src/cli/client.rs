@@ -73,8 +73,19 @@ impl Client {
     }
 
     /// A call with a JSON body.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
-        self.call(method, path, Some(Bytes::from(body.to_string())), CALL_TIMEOUT).await
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Answer, Failure> {
+        self.call(
+            method,
+            path,
+            Some(Bytes::from(body.to_string())),
+            CALL_TIMEOUT,
+        )
+        .await
     }
 
     /// POST without a body.
@@ -83,10 +94,18 @@ impl Client {
     }
 
     /// One call: the whole answer, or [`Failure::Refused`] with what the daemon said.
-    pub(crate) async fn call(&self, method: Method, path: &str, json: Option<Bytes>, within: Duration) -> Result<Answer, Failure> {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Bytes>,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
         let content_type = json.is_some().then_some("application/json");
         let body = match json {
-            Some(bytes) => Full::new(bytes).map_err(|never| match never {}).boxed_unsync(),
+            Some(bytes) => Full::new(bytes)
+                .map_err(|never| match never {})
+                .boxed_unsync(),
             None => empty(),
         };
         let exchange = async {
@@ -112,11 +131,15 @@ impl Client {
         content_type: Option<&str>,
         body: Body,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = connect(&self.socket)
+        let stream = connect(&self.socket).await.map_err(|error| {
+            Failure::Unreachable(socket::unreachable(&[(
+                self.socket.clone(),
+                reason(&error),
+            )]))
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| Failure::Unreachable(socket::unreachable(&[(self.socket.clone(), reason(&error))])))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
+            .map_err(|error| self.lost(&error))?;
         tokio::spawn(async move {
             // Whatever went wrong on the connection is told by the call that used it.
             let _ = connection.await;
@@ -125,12 +148,20 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost")
-            .header(header::USER_AGENT, concat!("stormhook-cli/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("stormhook-cli/", env!("CARGO_PKG_VERSION")),
+            );
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let request = request.body(body).map_err(|error| Failure::Usage(format!("this can't be put into a request: {error}")))?;
-        let response = sender.send_request(request).await.map_err(|error| self.lost(&error))?;
+        let request = request.body(body).map_err(|error| {
+            Failure::Usage(format!("this can't be put into a request: {error}"))
+        })?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.lost(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -142,9 +173,13 @@ impl Client {
 
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
         let whole = Limited::new(body, ANSWER_BYTES).collect().await;
-        whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
-            Failure::Unreachable(format!("the daemon's answer broke off or is over {ANSWER_BYTES} bytes: {error}"))
-        })
+        whole
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|error| {
+                Failure::Unreachable(format!(
+                    "the daemon's answer broke off or is over {ANSWER_BYTES} bytes: {error}"
+                ))
+            })
     }
 
     /// The connection ended in the middle of a call.
@@ -157,7 +192,10 @@ impl Client {
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Failure {
-    Failure::Refused { status: status.as_u16(), body: body.to_vec() }
+    Failure::Refused {
+        status: status.as_u16(),
+        body: body.to_vec(),
+    }
 }
 
 /// No body.
@@ -168,14 +206,23 @@ pub(crate) fn empty() -> Body {
 async fn connect(path: &Path) -> io::Result<UnixStream> {
     tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path))
         .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nobody accepted within 5 s")))
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "nobody accepted within 5 s",
+            ))
+        })
 }
 
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => "a socket is there, but nobody listens on it".to_owned(),
-        io::ErrorKind::PermissionDenied => "you may not open it: join its group, or run as its user".to_owned(),
+        io::ErrorKind::ConnectionRefused => {
+            "a socket is there, but nobody listens on it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "you may not open it: join its group, or run as its user".to_owned()
+        }
         io::ErrorKind::InvalidInput => "longer than a socket's path can be (107 bytes)".to_owned(),
         _ => error.to_string(),
     }
@@ -190,7 +237,11 @@ pub(crate) fn path_with_query(path: &str, parameters: &[(&str, Option<&str>)]) -
         }
     }
     let query = query.finish();
-    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+    if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    }
 }
 
 #[cfg(test)]
@@ -199,9 +250,19 @@ mod tests {
 
     #[test]
     fn a_query_carries_only_what_was_given_and_is_escaped() {
-        assert_eq!(path_with_query("/v1/events", &[("type", None), ("since", None)]), "/v1/events");
         assert_eq!(
-            path_with_query("/v1/events", &[("type", Some("a.b")), ("since", None), ("idempotencyKey", Some("a&b=c d"))]),
+            path_with_query("/v1/events", &[("type", None), ("since", None)]),
+            "/v1/events"
+        );
+        assert_eq!(
+            path_with_query(
+                "/v1/events",
+                &[
+                    ("type", Some("a.b")),
+                    ("since", None),
+                    ("idempotencyKey", Some("a&b=c d"))
+                ]
+            ),
             "/v1/events?type=a.b&idempotencyKey=a%26b%3Dc+d"
         );
     }

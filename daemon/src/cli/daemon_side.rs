@@ -3,7 +3,7 @@
 //! Client commands need none of this but the time; it is kept in one place so that the rest of `cli` knows the API and nothing else.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use serde_json::json;
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::screen::Screen;
 use super::table::{Cell, Table};
+use crate::clock;
 use crate::config::{Config, ConfigError};
 
 /// Flags that go over file and environment.
@@ -32,8 +33,12 @@ pub(crate) struct ConfigFlags {
 
 fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("a setting is written key=value, like delivery.timeout=15s; got {text:?}")),
+        Some((key, value)) if !key.trim().is_empty() => {
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err(format!(
+            "a setting is written key=value, like delivery.timeout=15s; got {text:?}"
+        )),
     }
 }
 
@@ -41,7 +46,12 @@ impl ConfigFlags {
     /// Dotted keys with their values, the later one winning.
     fn dotted(&self, socket: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
         let text = |path: &Path| {
-            path.to_str().map(str::to_owned).ok_or_else(|| Failure::Usage(format!("{} is not UTF-8: give another path", path.display())))
+            path.to_str().map(str::to_owned).ok_or_else(|| {
+                Failure::Usage(format!(
+                    "{} is not UTF-8: give another path",
+                    path.display()
+                ))
+            })
         };
         let mut flags = Vec::new();
         if let Some(folder) = &self.data_dir {
@@ -58,7 +68,12 @@ impl ConfigFlags {
     }
 
     fn load(&self, socket: Option<&Path>) -> Result<Config, Failure> {
-        Config::load(self.config.as_deref(), std::env::vars_os(), &self.dotted(socket)?).map_err(|error| refused(&error))
+        Config::load(
+            self.config.as_deref(),
+            std::env::vars_os(),
+            &self.dotted(socket)?,
+        )
+        .map_err(|error| refused(&error))
     }
 }
 
@@ -67,9 +82,8 @@ fn refused(error: &ConfigError) -> Failure {
 }
 
 /// The wall clock.
-#[allow(clippy::disallowed_methods, reason = "the command line is a shell around pure decisions: here it asks the time for them")]
 pub(crate) fn wall_clock() -> SystemTime {
-    SystemTime::now()
+    UNIX_EPOCH + Duration::from_millis(clock::wall().0)
 }
 
 /// Runs the daemon until it is told to stop.
@@ -84,7 +98,11 @@ pub(crate) fn check_stopped(_folder: &Path, _screen: &Screen) -> Result<(), Fail
 }
 
 /// Prints the effective configuration and where each value came from.
-pub(crate) fn config(flags: &ConfigFlags, socket: Option<&Path>, screen: &Screen) -> Result<(), Failure> {
+pub(crate) fn config(
+    flags: &ConfigFlags,
+    socket: Option<&Path>,
+    screen: &Screen,
+) -> Result<(), Failure> {
     let described = flags.load(socket)?.describe();
     if screen.json {
         let values: Vec<_> =
@@ -93,7 +111,13 @@ pub(crate) fn config(flags: &ConfigFlags, socket: Option<&Path>, screen: &Screen
     }
     let rows: Vec<Vec<Cell>> = described
         .iter()
-        .map(|(key, value, origin)| vec![Cell::text(key), Cell::text(value), Cell::text(&origin.to_string())])
+        .map(|(key, value, origin)| {
+            vec![
+                Cell::text(key),
+                Cell::text(value),
+                Cell::text(&origin.to_string()),
+            ]
+        })
         .collect();
     screen.line(&Table::new(&["KEY", "VALUE", "FROM"], screen.colour).part(&rows))
 }
@@ -111,8 +135,16 @@ mod tests {
             settings: vec![setting("delivery.timeout = 5s").unwrap()],
         };
         let pairs = flags.dotted(Some(Path::new("/s"))).unwrap();
-        let expected = [("data_dir", "/d"), ("socket", "/s"), ("listen", "off"), ("delivery.timeout", "5s")];
-        assert_eq!(pairs, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let expected = [
+            ("data_dir", "/d"),
+            ("socket", "/s"),
+            ("listen", "off"),
+            ("delivery.timeout", "5s"),
+        ];
+        assert_eq!(
+            pairs,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
         assert!(setting("nothing").is_err() && setting("=x").is_err());
     }
 }

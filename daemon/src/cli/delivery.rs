@@ -15,7 +15,9 @@ use super::table::{Cell, Table, pairs, words};
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
     /// List deliveries, newest first
-    #[command(after_help = "Example:\n  stormhook delivery list --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --status retrying --since 2h")]
+    #[command(
+        after_help = "Example:\n  stormhook delivery list --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --status retrying --since 2h"
+    )]
     List(ListArgs),
     /// Show a delivery and its attempts
     #[command(after_help = "Example:\n  stormhook delivery show dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
@@ -73,23 +75,39 @@ pub(crate) async fn run(command: DeliveryCommand, session: Session) -> Result<()
     match command {
         DeliveryCommand::List(args) => list(&args, &session).await,
         DeliveryCommand::Show(args) => {
-            let answer = session.client.get(&format!("/v1/deliveries/{}", args.id)).await?;
+            let answer = session
+                .client
+                .get(&format!("/v1/deliveries/{}", args.id))
+                .await?;
             show(&answer, &session)
         }
         DeliveryCommand::Retry(args) => {
-            let answer = session.client.post(&format!("/v1/deliveries/{}/retry", args.id)).await?;
+            let answer = session
+                .client
+                .post(&format!("/v1/deliveries/{}/retry", args.id))
+                .await?;
             show(&answer, &session)
         }
         DeliveryCommand::Cancel(args) => {
-            let answer = session.client.post(&format!("/v1/deliveries/{}/cancel", args.id)).await?;
+            let answer = session
+                .client
+                .post(&format!("/v1/deliveries/{}/cancel", args.id))
+                .await?;
             show(&answer, &session)
         }
     }
 }
 
 async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
-    let (since, until) = input::span(args.since.as_ref(), args.until.as_ref(), daemon_side::wall_clock())?;
-    let status = args.status.and_then(|status| status.to_possible_value()).map(|value| value.get_name().to_owned());
+    let (since, until) = input::span(
+        args.since.as_ref(),
+        args.until.as_ref(),
+        daemon_side::wall_clock(),
+    )?;
+    let status = args
+        .status
+        .and_then(|status| status.to_possible_value())
+        .map(|value| value.get_name().to_owned());
     let filters = [
         ("endpointId", args.endpoint.as_deref()),
         ("status", status.as_deref()),
@@ -98,19 +116,35 @@ async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
         ("since", since.as_deref()),
         ("until", until.as_deref()),
     ];
-    let heads = ["DELIVERY", "STATUS", "ATTEMPT", "CODE", "EVENT TYPE", "ENDPOINT", "NEXT", "WAITING FOR"];
-    pages::list(session, "/v1/deliveries", &filters, &args.paging, &heads, |delivery| {
-        vec![
-            Cell::of(delivery, "id"),
-            status_cell(delivery),
-            Cell::of(delivery, "attempt"),
-            Cell::of(delivery, "responseCode"),
-            Cell::of(delivery, "eventType"),
-            Cell::of(delivery, "endpointId"),
-            Cell::of(delivery, "nextAttemptAt"),
-            Cell::of(delivery, "waitingFor"),
-        ]
-    })
+    let heads = [
+        "DELIVERY",
+        "STATUS",
+        "ATTEMPT",
+        "CODE",
+        "EVENT TYPE",
+        "ENDPOINT",
+        "NEXT",
+        "WAITING FOR",
+    ];
+    pages::list(
+        session,
+        "/v1/deliveries",
+        &filters,
+        &args.paging,
+        &heads,
+        |delivery| {
+            vec![
+                Cell::of(delivery, "id"),
+                status_cell(delivery),
+                Cell::of(delivery, "attempt"),
+                Cell::of(delivery, "responseCode"),
+                Cell::of(delivery, "eventType"),
+                Cell::of(delivery, "endpointId"),
+                Cell::of(delivery, "nextAttemptAt"),
+                Cell::of(delivery, "waitingFor"),
+            ]
+        },
+    )
     .await
 }
 
@@ -139,7 +173,9 @@ pub(crate) fn show(answer: &Answer, session: &Session) -> Result<(), Failure> {
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    session.screen.line(&describe(&answer.value()?, session.screen.colour))
+    session
+        .screen
+        .line(&describe(&answer.value()?, session.screen.colour))
 }
 
 /// A delivery and its attempts in words.
@@ -159,11 +195,20 @@ fn describe(delivery: &Value, colour: bool) -> String {
         ("updated", Cell::of(delivery, "updatedAt")),
     ];
     let mut text = pairs(&rows, colour);
-    let attempts = delivery.get("attempts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let attempts = delivery
+        .get("attempts")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if attempts.is_empty() {
         return text;
     }
-    let mut table = Table::new(&["ATTEMPT", "ROUND", "TRIGGER", "STARTED", "MS", "OUTCOME", "CODE", "SAID"], colour);
+    let mut table = Table::new(
+        &[
+            "ATTEMPT", "ROUND", "TRIGGER", "STARTED", "MS", "OUTCOME", "CODE", "SAID",
+        ],
+        colour,
+    );
     let rows: Vec<Vec<Cell>> = attempts
         .iter()
         .map(|attempt| {
@@ -195,14 +240,25 @@ fn outcome_cell(attempt: &Value) -> Cell {
 }
 
 fn said(attempt: &Value) -> &str {
-    let part = |key: &str| attempt.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    part("error").or_else(|| part("responseExcerpt")).unwrap_or("-")
+    let part = |key: &str| {
+        attempt
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    part("error")
+        .or_else(|| part("responseExcerpt"))
+        .unwrap_or("-")
 }
 
 /// One attempt on one line: outcome, code, time, and what was said.
 pub(crate) fn attempt_line(attempt: &Value, colour: bool) -> String {
     let outcome = words(attempt.get("outcome").unwrap_or(&Value::Null));
-    let tone = if outcome == "success" { Tone::Good } else { Tone::Bad };
+    let tone = if outcome == "success" {
+        Tone::Good
+    } else {
+        Tone::Bad
+    };
     let mut line = paint(colour, tone, &plain(&outcome));
     if let Some(code) = attempt.get("responseCode").and_then(Value::as_u64) {
         line.push_str(&format!(" {code}"));
@@ -232,19 +288,31 @@ mod tests {
                 "responseCode":503,"responseExcerpt":"\u{1b}[2Jbusy","error":null}]}),
             false,
         );
-        assert!(text.contains("RETRYING") && text.contains("http_status") && text.contains("schedule"), "{text}");
-        assert!(text.contains("\\u{1b}[2Jbusy") && !text.contains('\u{1b}'), "{text}");
+        assert!(
+            text.contains("RETRYING") && text.contains("http_status") && text.contains("schedule"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\\u{1b}[2Jbusy") && !text.contains('\u{1b}'),
+            "{text}"
+        );
     }
 
     #[test]
     fn an_early_end_says_its_reason() {
-        assert_eq!(status_cell(&json!({"status":"FAILED","reason":"gone"})), Cell::toned(Tone::Bad, "FAILED (gone)"));
+        assert_eq!(
+            status_cell(&json!({"status":"FAILED","reason":"gone"})),
+            Cell::toned(Tone::Bad, "FAILED (gone)")
+        );
     }
 
     #[test]
     fn an_attempt_fits_on_one_line() {
         let attempt = json!({"outcome":"connect","responseCode":null,"durationMs":3,"error":"connection refused"});
-        assert_eq!(attempt_line(&attempt, false), "connect in 3 ms: connection refused");
+        assert_eq!(
+            attempt_line(&attempt, false),
+            "connect in 3 ms: connection refused"
+        );
         let attempt = json!({"outcome":"success","responseCode":204,"durationMs":3});
         assert_eq!(attempt_line(&attempt, false), "success 204 in 3 ms");
     }

@@ -3,6 +3,8 @@
 //! Secrets and custom headers (which are secrets too) come from files, stdin or the environment. A secret is shown when it is
 //! made and when it is asked for by name, never otherwise.
 
+mod describe;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -16,6 +18,7 @@ use super::input::{self, Moment};
 use super::pages::{self, Paging};
 use super::screen::Tone;
 use super::table::{Cell, pairs};
+use describe::{describe, secrets, state};
 
 /// 50 headers of 4 KiB each (the API's limit), with room for names.
 const HEADERS_FILE_BYTES: u64 = 256 * 1024;
@@ -23,31 +26,45 @@ const HEADERS_FILE_BYTES: u64 = 256 * 1024;
 #[derive(Debug, Subcommand)]
 pub(crate) enum EndpointCommand {
     /// Create an endpoint; its secret is shown once
-    #[command(after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed"
+    )]
     Add(AddArgs),
     /// List endpoints
-    #[command(after_help = "Example:\n  stormhook endpoint list --organization org_42 --active true")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint list --organization org_42 --active true"
+    )]
     List(ListArgs),
     /// Show one endpoint
-    #[command(after_help = "Examples:\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --reveal-secret")]
+    #[command(
+        after_help = "Examples:\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --reveal-secret"
+    )]
     Show(ShowArgs),
     /// Change an endpoint
-    #[command(after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description"
+    )]
     Update(UpdateArgs),
     /// Let deliveries go out again; what was held resumes
-    #[command(after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held"
+    )]
     Enable(EnableArgs),
     /// Stop deliveries; what is waiting is held
     #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Disable(OneArgs),
     /// Make a new secret; earlier ones sign on for a while
-    #[command(after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h"
+    )]
     RotateSecret(RotateArgs),
     /// Send a ping now; status 1 if the endpoint didn't take it
     #[command(after_help = "Example:\n  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Test(OneArgs),
     /// Send again what failed, or was missed while inactive
-    #[command(after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run")]
+    #[command(
+        after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run"
+    )]
     Recover(RecoverArgs),
     /// Delete an endpoint; its open deliveries end as FAILED
     #[command(after_help = "Example:\n  stormhook endpoint remove ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
@@ -212,7 +229,9 @@ pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<()
             }
             change(&args.one.id, &body, &session).await
         }
-        EndpointCommand::Disable(args) => change(&args.id, &json!({"active": false}), &session).await,
+        EndpointCommand::Disable(args) => {
+            change(&args.id, &json!({"active": false}), &session).await
+        }
         EndpointCommand::RotateSecret(args) => rotate(&args, &session).await,
         EndpointCommand::Test(args) => test(&args, &session).await,
         EndpointCommand::Recover(args) => recover(&args, &session).await,
@@ -248,14 +267,31 @@ fn put_settings(body: &mut Value, settings: &Settings) -> Result<(), Failure> {
 
 fn headers_of(file: &Path) -> Result<Map<String, Value>, Failure> {
     let bytes = input::read_bounded(file, HEADERS_FILE_BYTES)?;
-    let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
     let mut headers = Map::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         // The line itself is not shown: it may hold a secret.
-        let (name, value) = input::header(line)
-            .map_err(|_| Failure::Usage(format!("{} line {}: a header is written 'name: value'", file.display(), number + 1)))?;
-        if headers.insert(name.to_ascii_lowercase(), Value::String(value)).is_some() {
-            return Err(Failure::Usage(format!("{} line {}: this header is given twice", file.display(), number + 1)));
+        let (name, value) = input::header(line).map_err(|_| {
+            Failure::Usage(format!(
+                "{} line {}: a header is written 'name: value'",
+                file.display(),
+                number + 1
+            ))
+        })?;
+        if headers
+            .insert(name.to_ascii_lowercase(), Value::String(value))
+            .is_some()
+        {
+            return Err(Failure::Usage(format!(
+                "{} line {}: this header is given twice",
+                file.display(),
+                number + 1
+            )));
         }
     }
     Ok(headers)
@@ -275,16 +311,25 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
     }
     put_settings(&mut body, &args.settings)?;
     put_secret(&mut body, &args.secret)?;
-    let answer = session.client.send(Method::POST, "/v1/endpoints", &body).await?;
+    let answer = session
+        .client
+        .send(Method::POST, "/v1/endpoints", &body)
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
     let endpoint = answer.value()?;
-    session.screen.line(&describe(&endpoint, session.screen.colour))?;
+    session
+        .screen
+        .line(&describe(&endpoint, session.screen.colour))?;
     let secret = Cell::of(&endpoint, "secret").tone(Tone::Bold);
     session.screen.line("")?;
-    session.screen.line(&pairs(&[("secret", secret)], session.screen.colour))?;
-    session.screen.line("Keep it now: it is not shown again by `endpoint show` (only with --reveal-secret).")
+    session
+        .screen
+        .line(&pairs(&[("secret", secret)], session.screen.colour))?;
+    session
+        .screen
+        .line("Keep it now: it is not shown again by `endpoint show` (only with --reveal-secret).")
 }
 
 fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
@@ -296,7 +341,9 @@ fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
             Clearable::RateLimit => ("rateLimitPerSecond", args.settings.rate_limit.is_some()),
         };
         if also_set {
-            return Err(Failure::Usage(format!("{key} is both set and cleared: leave one out")));
+            return Err(Failure::Usage(format!(
+                "{key} is both set and cleared: leave one out"
+            )));
         }
         insert(&mut body, key, Value::Null);
     }
@@ -308,90 +355,77 @@ fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
     }
     put_settings(&mut body, &args.settings)?;
     if body.as_object().is_some_and(Map::is_empty) {
-        return Err(Failure::Usage("nothing to change: name a setting, see `stormhook endpoint update --help`".to_owned()));
+        return Err(Failure::Usage(
+            "nothing to change: name a setting, see `stormhook endpoint update --help`".to_owned(),
+        ));
     }
     Ok(body)
 }
 
 async fn change(id: &str, body: &Value, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.send(Method::PATCH, &format!("/v1/endpoints/{id}"), body).await?;
+    let answer = session
+        .client
+        .send(Method::PATCH, &format!("/v1/endpoints/{id}"), body)
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    session.screen.line(&describe(&answer.value()?, session.screen.colour))
+    session
+        .screen
+        .line(&describe(&answer.value()?, session.screen.colour))
 }
 
 async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
     let active = args.active.map(|active| active.to_string());
-    let filters = [("organizationId", args.organization.as_deref()), ("active", active.as_deref())];
-    let heads = ["ENDPOINT", "ORGANIZATION", "STATE", "FAILURES", "EVENT TYPES", "URL"];
-    pages::list(session, "/v1/endpoints", &filters, &args.paging, &heads, |endpoint| {
-        vec![
-            Cell::of(endpoint, "id"),
-            Cell::of(endpoint, "organizationId"),
-            state(endpoint),
-            Cell::of(endpoint, "failureCount"),
-            Cell::of(endpoint, "eventTypes"),
-            Cell::of(endpoint, "url"),
-        ]
-    })
-    .await
-}
-
-fn state(endpoint: &Value) -> Cell {
-    match endpoint.get("active").and_then(Value::as_bool) {
-        Some(true) => Cell::toned(Tone::Good, "active"),
-        Some(false) => Cell::toned(Tone::Warn, "inactive"),
-        None => Cell::text("-"),
-    }
-}
-
-/// One endpoint in words.
-fn describe(endpoint: &Value, colour: bool) -> String {
-    let headers = endpoint.get("headers").and_then(Value::as_object).map(|headers| headers.keys().cloned().collect::<Vec<_>>().join(", "));
-    let headers = headers.filter(|names| !names.is_empty()).map(|names| format!("{names} (values are not shown)"));
-    let rows = [
-        ("endpoint", Cell::of(endpoint, "id").tone(Tone::Bold)),
-        ("organization", Cell::of(endpoint, "organizationId")),
-        ("url", Cell::of(endpoint, "url")),
-        ("event types", Cell::of(endpoint, "eventTypes")),
-        ("state", state(endpoint)),
-        ("disabled because", Cell::of(endpoint, "disabledReason").tone(Tone::Warn)),
-        ("description", Cell::of(endpoint, "description")),
-        ("headers", Cell::text(headers.as_deref().unwrap_or("-"))),
-        ("rate limit /s", Cell::of(endpoint, "rateLimitPerSecond")),
-        ("ordering", Cell::of(endpoint, "ordering")),
-        ("failures in a row", Cell::of(endpoint, "failureCount")),
-        ("last success", Cell::of(endpoint, "lastSuccessAt")),
-        ("created", Cell::of(endpoint, "createdAt")),
-        ("updated", Cell::of(endpoint, "updatedAt")),
+    let filters = [
+        ("organizationId", args.organization.as_deref()),
+        ("active", active.as_deref()),
     ];
-    let shown: Vec<_> = rows.into_iter().filter(|(name, cell)| !matches!(*name, "disabled because" | "description") || *cell != Cell::text("-").tone(cell_tone(name))).collect();
-    pairs(&shown, colour)
-}
-
-fn cell_tone(name: &str) -> Tone {
-    if name == "disabled because" { Tone::Warn } else { Tone::Plain }
+    let heads = [
+        "ENDPOINT",
+        "ORGANIZATION",
+        "STATE",
+        "FAILURES",
+        "EVENT TYPES",
+        "URL",
+    ];
+    pages::list(
+        session,
+        "/v1/endpoints",
+        &filters,
+        &args.paging,
+        &heads,
+        |endpoint| {
+            vec![
+                Cell::of(endpoint, "id"),
+                Cell::of(endpoint, "organizationId"),
+                state(endpoint),
+                Cell::of(endpoint, "failureCount"),
+                Cell::of(endpoint, "eventTypes"),
+                Cell::of(endpoint, "url"),
+            ]
+        },
+    )
+    .await
 }
 
 async fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
     let id = &args.one.id;
-    let path = if args.reveal_secret { format!("/v1/endpoints/{id}/secret") } else { format!("/v1/endpoints/{id}") };
+    let path = if args.reveal_secret {
+        format!("/v1/endpoints/{id}/secret")
+    } else {
+        format!("/v1/endpoints/{id}")
+    };
     let answer = session.client.get(&path).await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
     let value = answer.value()?;
-    session.screen.line(&if args.reveal_secret { secrets(&value, session.screen.colour) } else { describe(&value, session.screen.colour) })
-}
-
-fn secrets(value: &Value, colour: bool) -> String {
-    let mut rows = vec![("secret", Cell::of(value, "secret").tone(Tone::Bold))];
-    for earlier in value.get("previous").and_then(Value::as_array).into_iter().flatten() {
-        rows.push(("signs too", Cell::of(earlier, "secret")));
-        rows.push(("  until", Cell::of(earlier, "until")));
-    }
-    pairs(&rows, colour)
+    session.screen.line(&if args.reveal_secret {
+        secrets(&value, session.screen.colour)
+    } else {
+        describe(&value, session.screen.colour)
+    })
 }
 
 async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {
@@ -400,73 +434,90 @@ async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {
         insert(&mut body, "overlap", json!(overlap));
     }
     put_secret(&mut body, &args.secret)?;
-    let answer = session.client.send(Method::POST, &format!("/v1/endpoints/{}/rotate-secret", args.one.id), &body).await?;
+    let answer = session
+        .client
+        .send(
+            Method::POST,
+            &format!("/v1/endpoints/{}/rotate-secret", args.one.id),
+            &body,
+        )
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    session.screen.line(&secrets(&answer.value()?, session.screen.colour))
+    session
+        .screen
+        .line(&secrets(&answer.value()?, session.screen.colour))
 }
 
 async fn test(args: &OneArgs, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.post(&format!("/v1/endpoints/{}/test", args.id)).await?;
+    let answer = session
+        .client
+        .post(&format!("/v1/endpoints/{}/test", args.id))
+        .await?;
     let attempt = answer.value()?;
     if session.screen.json {
         session.screen.answer(&answer.body)?;
     } else {
-        session.screen.line(&super::delivery::attempt_line(&attempt, session.screen.colour))?;
+        session.screen.line(&super::delivery::attempt_line(
+            &attempt,
+            session.screen.colour,
+        ))?;
     }
     let outcome = attempt.get("outcome").and_then(Value::as_str);
-    if outcome == Some("success") { Ok(()) } else { Err(Failure::Shown) }
+    if outcome == Some("success") {
+        Ok(())
+    } else {
+        Err(Failure::Shown)
+    }
 }
 
 async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
-    let (since, until) = input::span(args.since.as_ref(), args.until.as_ref(), daemon_side::wall_clock())?;
+    let (since, until) = input::span(
+        args.since.as_ref(),
+        args.until.as_ref(),
+        daemon_side::wall_clock(),
+    )?;
     let mut body = json!({"missed": args.missed, "dryRun": args.dry_run});
     for (key, value) in [("since", since), ("until", until)] {
         if let Some(value) = value {
             insert(&mut body, key, json!(value));
         }
     }
-    let answer = session.client.send(Method::POST, &format!("/v1/endpoints/{}/recover", args.one.id), &body).await?;
+    let answer = session
+        .client
+        .send(
+            Method::POST,
+            &format!("/v1/endpoints/{}/recover", args.one.id),
+            &body,
+        )
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
     let recovered = super::table::words(answer.value()?.get("recovered").unwrap_or(&Value::Null));
-    let verb = if args.dry_run { "would be sent again" } else { "are sent again" };
-    session.screen.line(&format!("{recovered} deliveries {verb}"))
+    let verb = if args.dry_run {
+        "would be sent again"
+    } else {
+        "are sent again"
+    };
+    session
+        .screen
+        .line(&format!("{recovered} deliveries {verb}"))
 }
 
 async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.call(Method::DELETE, &format!("/v1/endpoints/{}", args.id), None, super::client::CALL_TIMEOUT).await?;
+    let answer = session
+        .client
+        .call(
+            Method::DELETE,
+            &format!("/v1/endpoints/{}", args.id),
+            None,
+            super::client::CALL_TIMEOUT,
+        )
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
     session.screen.line(&format!("removed {}", args.id))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn an_endpoint_is_described_without_empty_remarks_and_without_header_values() {
-        let text = describe(
-            &json!({"id":"ep_1","organizationId":"org_42","url":"https://partner.example/hooks","eventTypes":["order.*","a.b"],
-                "active":true,"disabledReason":null,"description":null,"headers":{"x-api-key":"***"},"rateLimitPerSecond":null,
-                "ordering":"parallel","failureCount":0,"lastSuccessAt":null,"createdAt":"c","updatedAt":"u"}),
-            false,
-        );
-        assert!(text.contains("event types        order.*, a.b"), "{text}");
-        assert!(text.contains("x-api-key (values are not shown)"), "{text}");
-        assert!(!text.contains("disabled because") && !text.contains("description"), "{text}");
-    }
-
-    #[test]
-    fn a_disabled_endpoint_says_why() {
-        let text = describe(&json!({"id":"ep_1","active":false,"disabledReason":"gone"}), false);
-        assert!(text.contains("disabled because   gone"), "{text}");
-        assert!(text.contains("inactive"), "{text}");
-    }
 }

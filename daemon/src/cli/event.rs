@@ -40,13 +40,17 @@ Answered only after the event and its deliveries are on disk. Of many, status 1 
     #[command(after_help = "Example:\n  stormhook event show evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Show(OneArgs),
     /// List events, newest first
-    #[command(after_help = "Example:\n  stormhook event list --organization org_42 --type order.created --since 2h --all")]
+    #[command(
+        after_help = "Example:\n  stormhook event list --organization org_42 --type order.created --since 2h --all"
+    )]
     List(ListArgs),
     /// Say for each endpoint why it was or wasn't sent this event
     #[command(after_help = "Example:\n  stormhook event explain evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Explain(OneArgs),
     /// Send an event again to one endpoint
-    #[command(after_help = "Example:\n  stormhook event replay evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    #[command(
+        after_help = "Example:\n  stormhook event replay evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"
+    )]
     Replay(ReplayArgs),
 }
 
@@ -106,7 +110,14 @@ pub(crate) async fn run(command: EventCommand, session: Session) -> Result<(), F
         EventCommand::Explain(args) => explain(&args, &session).await,
         EventCommand::Replay(args) => {
             let body = json!({"endpointId": args.endpoint});
-            let answer = session.client.send(Method::POST, &format!("/v1/events/{}/replay", args.one.id), &body).await?;
+            let answer = session
+                .client
+                .send(
+                    Method::POST,
+                    &format!("/v1/events/{}/replay", args.one.id),
+                    &body,
+                )
+                .await?;
             super::delivery::show(&answer, &session)
         }
     }
@@ -116,9 +127,13 @@ async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     match (args.json_text, args.file) {
         (Some(text), _) if text == "-" => batch::send(Box::new(io::stdin()), None, session).await,
         (Some(text), _) => send_one(Bytes::from(text), session).await,
-        (None, Some(file)) if file == Path::new("-") => batch::send(Box::new(io::stdin()), None, session).await,
+        (None, Some(file)) if file == Path::new("-") => {
+            batch::send(Box::new(io::stdin()), None, session).await
+        }
         (None, Some(file)) => send_file(&file, session).await,
-        (None, None) => Err(Failure::Usage("give an event as JSON, --file FILE, or - for NDJSON on stdin".to_owned())),
+        (None, None) => Err(Failure::Usage(
+            "give an event as JSON, --file FILE, or - for NDJSON on stdin".to_owned(),
+        )),
     }
 }
 
@@ -127,34 +142,55 @@ async fn send_file(path: &Path, session: &Session) -> Result<(), Failure> {
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut head = Vec::new();
-    let head_read = file.take(LOOK_BYTES).read_to_end(&mut head).map_err(failed)?;
+    let head_read = file
+        .take(LOOK_BYTES)
+        .read_to_end(&mut head)
+        .map_err(failed)?;
     let whole = u64::try_from(head_read).is_ok_and(|read| read < LOOK_BYTES);
-    let named_lines = path.extension().is_some_and(|extension| extension == "ndjson" || extension == "jsonl");
+    let named_lines = path
+        .extension()
+        .is_some_and(|extension| extension == "ndjson" || extension == "jsonl");
     if named_lines || holds_lines(&head, whole) {
         let file = File::open(path).map_err(failed)?;
         return batch::send(Box::new(file), Some(size), session).await;
     }
-    send_one(Bytes::from(input::read_bounded(path, EVENT_FILE_BYTES)?), session).await
+    send_one(
+        Bytes::from(input::read_bounded(path, EVENT_FILE_BYTES)?),
+        session,
+    )
+    .await
 }
 
 /// Whether a file that begins like this has one event a line: its first line is a whole JSON value, and more follows.
 fn holds_lines(head: &[u8], whole: bool) -> bool {
-    let start = head.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(head.len());
+    let start = head
+        .iter()
+        .position(|byte| !byte.is_ascii_whitespace())
+        .unwrap_or(head.len());
     let head = head.get(start..).unwrap_or_default();
-    let Some(end) = head.iter().position(|byte| *byte == b'\n') else { return false };
+    let Some(end) = head.iter().position(|byte| *byte == b'\n') else {
+        return false;
+    };
     let (first, rest) = head.split_at(end);
     let more = !whole || rest.iter().any(|byte| !byte.is_ascii_whitespace());
     more && serde_json::from_slice::<IgnoredAny>(first).is_ok()
 }
 
 async fn send_one(event: Bytes, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.call(Method::POST, "/v1/events", Some(event), CALL_TIMEOUT).await?;
+    let answer = session
+        .client
+        .call(Method::POST, "/v1/events", Some(event), CALL_TIMEOUT)
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
     let replayed = answer.headers.contains_key("idempotency-replayed");
     let value = answer.value()?;
-    let word = if replayed { Cell::toned(Tone::Warn, "replayed: it was accepted before") } else { Cell::toned(Tone::Good, "accepted") };
+    let word = if replayed {
+        Cell::toned(Tone::Warn, "replayed: it was accepted before")
+    } else {
+        Cell::toned(Tone::Good, "accepted")
+    };
     let rows = [
         ("event", Cell::of(&value, "id").tone(Tone::Bold)),
         ("status", word),
@@ -166,7 +202,10 @@ async fn send_one(event: Bytes, session: &Session) -> Result<(), Failure> {
 }
 
 async fn show(args: &OneArgs, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.get(&format!("/v1/events/{}", args.id)).await?;
+    let answer = session
+        .client
+        .get(&format!("/v1/events/{}", args.id))
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
@@ -191,11 +230,17 @@ fn data_of(body: &[u8]) -> Option<&str> {
         #[serde(borrow)]
         data: &'a serde_json::value::RawValue,
     }
-    serde_json::from_slice::<Data<'_>>(body).ok().map(|event| event.data.get())
+    serde_json::from_slice::<Data<'_>>(body)
+        .ok()
+        .map(|event| event.data.get())
 }
 
 async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
-    let (since, until) = input::span(args.since.as_ref(), args.until.as_ref(), daemon_side::wall_clock())?;
+    let (since, until) = input::span(
+        args.since.as_ref(),
+        args.until.as_ref(),
+        daemon_side::wall_clock(),
+    )?;
     let filters = [
         ("organizationId", args.organization.as_deref()),
         ("type", args.event_type.as_deref()),
@@ -203,26 +248,45 @@ async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
         ("since", since.as_deref()),
         ("until", until.as_deref()),
     ];
-    let heads = ["EVENT", "TYPE", "ORGANIZATION", "ACCEPTED", "DELIVERIES", "IDEMPOTENCY KEY"];
-    pages::list(session, "/v1/events", &filters, &args.paging, &heads, |event| {
-        vec![
-            Cell::of(event, "id"),
-            Cell::of(event, "type"),
-            Cell::of(event, "organizationId"),
-            Cell::of(event, "acceptedAt"),
-            Cell::of(event, "deliveries"),
-            Cell::of(event, "idempotencyKey"),
-        ]
-    })
+    let heads = [
+        "EVENT",
+        "TYPE",
+        "ORGANIZATION",
+        "ACCEPTED",
+        "DELIVERIES",
+        "IDEMPOTENCY KEY",
+    ];
+    pages::list(
+        session,
+        "/v1/events",
+        &filters,
+        &args.paging,
+        &heads,
+        |event| {
+            vec![
+                Cell::of(event, "id"),
+                Cell::of(event, "type"),
+                Cell::of(event, "organizationId"),
+                Cell::of(event, "acceptedAt"),
+                Cell::of(event, "deliveries"),
+                Cell::of(event, "idempotencyKey"),
+            ]
+        },
+    )
     .await
 }
 
 async fn explain(args: &OneArgs, session: &Session) -> Result<(), Failure> {
-    let answer = session.client.get(&format!("/v1/events/{}/explain", args.id)).await?;
+    let answer = session
+        .client
+        .get(&format!("/v1/events/{}/explain", args.id))
+        .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    session.screen.line(&explanation(&answer.value()?, session.screen.colour))
+    session
+        .screen
+        .line(&explanation(&answer.value()?, session.screen.colour))
 }
 
 /// The explanation as a table; the reason is a member of each row, whatever else the row brings.
@@ -234,17 +298,33 @@ fn explanation(value: &Value, colour: bool) -> String {
         ("created_later", Tone::Dim),
         ("deleted", Tone::Dim),
     ];
-    let rows = value.get("data").or_else(|| value.get("endpoints")).unwrap_or(value).as_array().map(Vec::as_slice).unwrap_or_default();
+    let rows = value
+        .get("data")
+        .or_else(|| value.get("endpoints"))
+        .unwrap_or(value)
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if rows.is_empty() {
         return "The organization has no endpoint.".to_owned();
     }
     let cells: Vec<Vec<Cell>> = rows
         .iter()
         .map(|row| {
-            let reason = row.as_object().into_iter().flatten().find_map(|(_, value)| {
-                REASONS.iter().find(|(name, _)| value.as_str() == Some(name)).map(|(name, tone)| Cell::toned(*tone, name))
-            });
-            vec![Cell::of(row, "endpointId"), reason.unwrap_or_else(|| Cell::text("-"))]
+            let reason = row
+                .as_object()
+                .into_iter()
+                .flatten()
+                .find_map(|(_, value)| {
+                    REASONS
+                        .iter()
+                        .find(|(name, _)| value.as_str() == Some(name))
+                        .map(|(name, tone)| Cell::toned(*tone, name))
+                });
+            vec![
+                Cell::of(row, "endpointId"),
+                reason.unwrap_or_else(|| Cell::text("-")),
+            ]
         })
         .collect();
     Table::new(&["ENDPOINT", "WHY"], colour).part(&cells)
@@ -272,8 +352,12 @@ mod tests {
 
     #[test]
     fn data_is_shown_byte_for_byte() {
-        let body = br#"{"id":"evt_1","data":{"n":123456789012345678901234567890.10, "x":"\u00e9"}}"#;
-        assert_eq!(data_of(body), Some(r#"{"n":123456789012345678901234567890.10, "x":"\u00e9"}"#));
+        let body =
+            br#"{"id":"evt_1","data":{"n":123456789012345678901234567890.10, "x":"\u00e9"}}"#;
+        assert_eq!(
+            data_of(body),
+            Some(r#"{"n":123456789012345678901234567890.10, "x":"\u00e9"}"#)
+        );
         assert_eq!(data_of(br#"{"id":"evt_1","data":null}"#), Some("null"));
     }
 
@@ -283,7 +367,13 @@ mod tests {
             &json!({"data":[{"endpointId":"ep_1","reason":"subscribed"},{"endpointId":"ep_2","reason":"type_not_subscribed"}]}),
             false,
         );
-        assert_eq!(text, "ENDPOINT  WHY\nep_1      subscribed\nep_2      type_not_subscribed");
-        assert_eq!(explanation(&json!({"data":[]}), false), "The organization has no endpoint.");
+        assert_eq!(
+            text,
+            "ENDPOINT  WHY\nep_1      subscribed\nep_2      type_not_subscribed"
+        );
+        assert_eq!(
+            explanation(&json!({"data":[]}), false),
+            "The organization has no endpoint."
+        );
     }
 }

@@ -72,7 +72,9 @@ impl Failure {
                 // Nothing better can be done when stdout is gone too: the exit status still says it.
                 let _ = screen.answer(body);
             }
-            Self::Refused { status, body } => screen.complain(&super::screen::problem(*status, body)),
+            Self::Refused { status, body } => {
+                screen.complain(&super::screen::problem(*status, body));
+            }
             Self::No(text) | Self::Usage(text) | Self::Unreachable(text) => screen.complain(text),
         }
     }

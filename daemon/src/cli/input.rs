@@ -21,16 +21,25 @@ const SECRET_FILE_BYTES: u64 = 1024;
 pub(crate) fn id(text: &str) -> Result<String, String> {
     const LONGEST: usize = 128;
     let fits = !text.is_empty() && text.len() <= LONGEST;
-    if fits && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+    if fits
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    {
         Ok(text.to_owned())
     } else {
-        Err("an id is a prefix and letters and digits, like evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A".to_owned())
+        Err(
+            "an id is a prefix and letters and digits, like evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"
+                .to_owned(),
+        )
     }
 }
 
 /// A duration as configuration writes it: an integer and `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let explain = || format!("a duration is a whole number and ms, s, m, h or d, like 30s or 24h; got {text:?}");
+    let explain = || {
+        format!("a duration is a whole number and ms, s, m, h or d, like 30s or 24h; got {text:?}")
+    };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(explain)?;
     let number: u64 = number.parse().map_err(|_| explain())?;
@@ -42,7 +51,10 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(explain()),
     };
-    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(explain)
+    number
+        .checked_mul(unit_ms)
+        .map(Duration::from_millis)
+        .ok_or_else(explain)
 }
 
 /// A moment: RFC 3339, or a duration before now (`2h`).
@@ -61,7 +73,9 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     }
     match OffsetDateTime::parse(text, &Rfc3339) {
         Ok(_) => Ok(Moment::At(text.to_owned())),
-        Err(_) => Err(format!("a time is RFC 3339 like 2026-01-02T03:04:05Z, or how long ago like 2h; got {text:?}")),
+        Err(_) => Err(format!(
+            "a time is RFC 3339 like 2026-01-02T03:04:05Z, or how long ago like 2h; got {text:?}"
+        )),
     }
 }
 
@@ -80,7 +94,11 @@ impl Moment {
 }
 
 /// Both ends of a span of time as the API takes them.
-pub(crate) fn span(since: Option<&Moment>, until: Option<&Moment>, now: SystemTime) -> Result<(Option<String>, Option<String>), Failure> {
+pub(crate) fn span(
+    since: Option<&Moment>,
+    until: Option<&Moment>,
+    now: SystemTime,
+) -> Result<(Option<String>, Option<String>), Failure> {
     let text = |moment: Option<&Moment>| moment.map(|moment| moment.to_rfc3339(now)).transpose();
     Ok((text(since)?, text(until)?))
 }
@@ -90,7 +108,10 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
     let name = path.display();
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        io::stdin().lock().take(most_bytes + 1).read_to_end(&mut bytes)
+        io::stdin()
+            .lock()
+            .take(most_bytes + 1)
+            .read_to_end(&mut bytes)
     } else {
         File::open(path).and_then(|file| file.take(most_bytes + 1).read_to_end(&mut bytes))
     };
@@ -98,15 +119,26 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
     if u64::try_from(read).is_ok_and(|read| read <= most_bytes) {
         Ok(bytes)
     } else {
-        Err(Failure::Usage(format!("{name} is over {most_bytes} bytes, the most that is read here")))
+        Err(Failure::Usage(format!(
+            "{name} is over {most_bytes} bytes, the most that is read here"
+        )))
     }
 }
 
 /// The secret from `--secret-file` or `STORMHOOK_SECRET`; one newline at its end is the editor's and not part of it.
-pub(crate) fn secret(file: Option<&Path>, variable: Option<String>) -> Result<Option<String>, Failure> {
+pub(crate) fn secret(
+    file: Option<&Path>,
+    variable: Option<String>,
+) -> Result<Option<String>, Failure> {
     let text = match (file, variable) {
-        (Some(file), _) => String::from_utf8(read_bounded(file, SECRET_FILE_BYTES)?)
-            .map_err(|_| Failure::Usage(format!("{} is not text: a secret is visible ASCII", file.display())))?,
+        (Some(file), _) => {
+            String::from_utf8(read_bounded(file, SECRET_FILE_BYTES)?).map_err(|_| {
+                Failure::Usage(format!(
+                    "{} is not text: a secret is visible ASCII",
+                    file.display()
+                ))
+            })?
+        }
         (None, Some(variable)) => variable,
         (None, None) => return Ok(None),
     };
@@ -117,13 +149,17 @@ pub(crate) fn secret(file: Option<&Path>, variable: Option<String>) -> Result<Op
 
 /// `STORMHOOK_SECRET`, if it is set and not empty.
 pub(crate) fn secret_variable() -> Option<String> {
-    std::env::var(SECRET_VARIABLE).ok().filter(|value| !value.is_empty())
+    std::env::var(SECRET_VARIABLE)
+        .ok()
+        .filter(|value| !value.is_empty())
 }
 
 /// One header as curl writes it: `name: value`.
 pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
         _ => Err(format!("a header is written 'name: value'; got {text:?}")),
     }
 }
@@ -139,7 +175,18 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
         assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
-        for bad in ["", "5", "s", "1.5h", "-1s", "1 s", "99999999999999999999s", "9999999999999999d", "1w", "½h"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "1.5h",
+            "-1s",
+            "1 s",
+            "99999999999999999999s",
+            "9999999999999999d",
+            "1w",
+            "½h",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
@@ -147,8 +194,17 @@ mod tests {
     #[test]
     fn a_moment_is_a_time_or_how_long_ago() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
-        assert_eq!(moment("2h").unwrap().to_rfc3339(now).unwrap(), "2026-01-02T01:04:05Z");
-        assert_eq!(moment("2026-01-02T03:04:05+02:00").unwrap().to_rfc3339(now).unwrap(), "2026-01-02T03:04:05+02:00");
+        assert_eq!(
+            moment("2h").unwrap().to_rfc3339(now).unwrap(),
+            "2026-01-02T01:04:05Z"
+        );
+        assert_eq!(
+            moment("2026-01-02T03:04:05+02:00")
+                .unwrap()
+                .to_rfc3339(now)
+                .unwrap(),
+            "2026-01-02T03:04:05+02:00"
+        );
         assert!(moment("yesterday").is_err());
         assert!(moment("2026-01-02").is_err());
     }
@@ -157,15 +213,28 @@ mod tests {
     fn a_secret_file_loses_one_newline_and_nothing_else() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b" a secret with spaces \r\n").unwrap();
-        assert_eq!(secret(Some(file.path()), None).unwrap().as_deref(), Some(" a secret with spaces "));
+        assert_eq!(
+            secret(Some(file.path()), None).unwrap().as_deref(),
+            Some(" a secret with spaces ")
+        );
     }
 
     #[test]
     fn the_file_wins_over_the_variable_and_neither_is_none() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"from-file").unwrap();
-        assert_eq!(secret(Some(file.path()), Some("from-variable".into())).unwrap().as_deref(), Some("from-file"));
-        assert_eq!(secret(None, Some("from-variable".into())).unwrap().as_deref(), Some("from-variable"));
+        assert_eq!(
+            secret(Some(file.path()), Some("from-variable".into()))
+                .unwrap()
+                .as_deref(),
+            Some("from-file")
+        );
+        assert_eq!(
+            secret(None, Some("from-variable".into()))
+                .unwrap()
+                .as_deref(),
+            Some("from-variable")
+        );
         assert_eq!(secret(None, None).unwrap(), None);
     }
 
@@ -173,7 +242,10 @@ mod tests {
     fn a_file_over_its_bound_is_refused_and_one_at_it_is_read() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&[b'x'; 11]).unwrap();
-        assert!(matches!(read_bounded(file.path(), 10), Err(Failure::Usage(_))));
+        assert!(matches!(
+            read_bounded(file.path(), 10),
+            Err(Failure::Usage(_))
+        ));
         assert_eq!(read_bounded(file.path(), 11).unwrap().len(), 11);
     }
 

@@ -9,17 +9,26 @@ pub(crate) struct Lines {
 
 /// A line was longer than the bound.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a line of the answer is over {0} bytes: this is not what the API answers, is another program listening on the socket?")]
+#[error(
+    "a line of the answer is over {0} bytes: this is not what the API answers, is another program listening on the socket?"
+)]
 pub(crate) struct LineTooLong(pub(crate) usize);
 
 impl Lines {
     /// Lines of at most so many bytes.
     pub(crate) fn new(most_bytes: usize) -> Self {
-        Self { rest: Vec::new(), most_bytes }
+        Self {
+            rest: Vec::new(),
+            most_bytes,
+        }
     }
 
     /// Calls `each` with every line that this chunk completes, without its newline (`\n` or `\r\n`).
-    pub(crate) fn feed<E: From<LineTooLong>>(&mut self, chunk: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn feed<E: From<LineTooLong>>(
+        &mut self,
+        chunk: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut chunk = chunk;
         while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
             let (line, tail) = chunk.split_at(end);
@@ -91,15 +100,30 @@ mod tests {
                 Ok::<(), LineTooLong>(())
             })?;
         }
-        Ok((found, String::from_utf8_lossy(&lines.into_rest()).into_owned()))
+        Ok((
+            found,
+            String::from_utf8_lossy(&lines.into_rest()).into_owned(),
+        ))
     }
 
     #[test]
     fn lines_are_the_same_however_the_chunks_fall() {
         let text = "one\ntwo\r\n\nthree\nrest";
-        let expected = (vec!["one".to_owned(), "two".into(), String::new(), "three".into()], "rest".to_owned());
+        let expected = (
+            vec![
+                "one".to_owned(),
+                "two".into(),
+                String::new(),
+                "three".into(),
+            ],
+            "rest".to_owned(),
+        );
         for size in 1..=text.len() {
-            let chunks: Vec<&str> = text.as_bytes().chunks(size).map(|chunk| std::str::from_utf8(chunk).unwrap()).collect();
+            let chunks: Vec<&str> = text
+                .as_bytes()
+                .chunks(size)
+                .map(|chunk| std::str::from_utf8(chunk).unwrap())
+                .collect();
             assert_eq!(cut(&chunks, 100).unwrap(), expected, "chunks of {size}");
         }
     }

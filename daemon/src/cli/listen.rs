@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ use super::verify;
 
 /// Deliveries that wait to be printed while the terminal is slow; more than this many answer late instead.
 const LINES_AHEAD: usize = 256;
+/// After the last delivery of `--count` is shown, its answer is still on its way.
+const ANSWER_WRITTEN_WITHIN: Duration = Duration::from_millis(200);
 /// How much of a body is shown to people.
 const BODY_CHARS: usize = 2_000;
 
@@ -61,20 +64,50 @@ pub(crate) struct ListenArgs {
 pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure> {
     let secret = input::secret(args.secret_file.as_deref(), input::secret_variable())?;
     let header = args.signature_header.as_deref();
-    let checker = secret.map(|secret| Checker::new(&secret, Tolerance::default(), header)).transpose()?;
+    let checker = secret
+        .map(|secret| Checker::new(&secret, Tolerance::default(), header))
+        .transpose()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port));
-    let listener = TcpListener::bind(address).await.map_err(|error| Failure::local(&format!("listen on {address}; try another --port"), &error))?;
-    let address = listener.local_addr().map_err(|error| Failure::local("ask for the own address", &error))?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::local(&format!("listen on {address}; try another --port"), &error)
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::local("ask for the own address", &error))?;
     announce(address, checker.is_some(), &screen)?;
 
+    let slowest = args.respond.iter().map(|respond| match respond {
+        Respond::Slow(time) => *time,
+        _ => Duration::ZERO,
+    });
+    let last_answer = ANSWER_WRITTEN_WITHIN + slowest.max().unwrap_or_default();
     let (sender, mut printed) = mpsc::channel::<String>(LINES_AHEAD);
-    let (checker, rotation, requests) = (Arc::new(checker), Arc::<[Respond]>::from(args.respond), Arc::new(AtomicU64::new(0)));
+    let (checker, rotation, requests) = (
+        Arc::new(checker),
+        Arc::<[Respond]>::from(args.respond),
+        Arc::new(AtomicU64::new(0)),
+    );
     let receiver = tokio::spawn(receiver::receive(listener, move |received| {
         let turn = respond::turn(&rotation, requests.fetch_add(1, Ordering::Relaxed));
-        let verdicts = checker.as_ref().as_ref().map(|checker| checker.check(&received.headers, &received.body, verify::now_s(), Demand::Complete));
-        let text = if screen.json { as_json(&received, verdicts.as_deref(), turn) } else { in_words(&received, verdicts.as_deref(), turn, &screen) };
+        let verdicts = checker.as_ref().as_ref().map(|checker| {
+            checker.check(
+                &received.headers,
+                &received.body,
+                verify::now_s(),
+                Demand::Complete,
+            )
+        });
+        let text = if screen.json {
+            as_json(&received, verdicts.as_deref(), turn)
+        } else {
+            in_words(&received, verdicts.as_deref(), turn, &screen)
+        };
         // A line that finds no room is dropped with the answer 503: what isn't shown must not count as received.
-        if sender.try_send(text).is_ok() { turn } else { Respond::Status(503) }
+        if sender.try_send(text).is_ok() {
+            turn
+        } else {
+            Respond::Status(503)
+        }
     }));
     let mut shown = 0_u64;
     let end = loop {
@@ -87,8 +120,8 @@ pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure>
         }
         shown += 1;
         if args.count.is_some_and(|count| shown >= count) {
-            // The last answer is still being written: give the runtime its turn to do so.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            // The last answer is still being written: give it its time.
+            tokio::time::sleep(last_answer).await;
             break Ok(());
         }
     };
@@ -97,7 +130,11 @@ pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure>
 }
 
 fn announce(address: SocketAddr, verifies: bool, screen: &Screen) -> Result<(), Failure> {
-    let verifying = if verifies { "verifying signatures" } else { "without a secret: nothing is verified" };
+    let verifying = if verifies {
+        "verifying signatures"
+    } else {
+        "without a secret: nothing is verified"
+    };
     let text = format!("Listening on http://{address}/ ({verifying}). Ctrl-C ends it.");
     if screen.json {
         screen.remark(&text);
@@ -125,19 +162,26 @@ fn as_json(received: &Received, verdicts: Option<&[Verdict]>, turn: Respond) -> 
         "valid": verdicts.map(all_good),
         "answered": turn.name(),
     });
-    if let (Value::Object(line), Some(verdicts)) = (&mut line, verdicts) {
-        if let Some(signatures) = verify::as_json(verdicts).get("signatures") {
-            line.insert("signatures".to_owned(), signatures.clone());
-        }
+    if let (Value::Object(line), Some(verdicts)) = (&mut line, verdicts)
+        && let Some(signatures) = verify::as_json(verdicts).get("signatures")
+    {
+        line.insert("signatures".to_owned(), signatures.clone());
     }
     line.to_string()
 }
 
 fn now_text() -> String {
-    OffsetDateTime::from(daemon_side::wall_clock()).format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::from(daemon_side::wall_clock())
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
-fn in_words(received: &Received, verdicts: Option<&[Verdict]>, turn: Respond, screen: &Screen) -> String {
+fn in_words(
+    received: &Received,
+    verdicts: Option<&[Verdict]>,
+    turn: Respond,
+    screen: &Screen,
+) -> String {
     let header = |name: &str| received.header(name).map_or_else(|| "-".to_owned(), plain);
     let mut out = format!(
         "{} {}  {}  {}  attempt {}  sequence {}",
@@ -152,7 +196,11 @@ fn in_words(received: &Received, verdicts: Option<&[Verdict]>, turn: Respond, sc
         out.push_str(&format!("\n  {}", verify::in_words(verdict, screen)));
     }
     let body = clip(&plain(&String::from_utf8_lossy(&received.body)), BODY_CHARS);
-    out.push_str(&format!("\n  {body}\n  {} {}", screen.paint(Tone::Dim, "answered"), turn.name()));
+    out.push_str(&format!(
+        "\n  {body}\n  {} {}",
+        screen.paint(Tone::Dim, "answered"),
+        turn.name()
+    ));
     out
 }
 
@@ -164,11 +212,18 @@ mod tests {
     fn received(body: &'static [u8]) -> Received {
         let mut headers = signed(SECRET, body, NOW_S);
         headers.push(("x-stormcom-event".into(), b"order.created".to_vec()));
-        Received { method: http::Method::POST, path: "/hooks".into(), headers, body: body.into() }
+        Received {
+            method: http::Method::POST,
+            path: "/hooks".into(),
+            headers,
+            body: body.into(),
+        }
     }
 
     fn verdicts(received: &Received) -> Vec<Verdict> {
-        Checker::new(SECRET, Tolerance::default(), None).unwrap().check(&received.headers, &received.body, NOW_S, Demand::Complete)
+        Checker::new(SECRET, Tolerance::default(), None)
+            .unwrap()
+            .check(&received.headers, &received.body, NOW_S, Demand::Complete)
     }
 
     #[test]
@@ -177,21 +232,37 @@ mod tests {
         let line = as_json(&received, Some(&verdicts(&received)), Respond::Status(503));
         assert_eq!(line.lines().count(), 1);
         let value: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&value["valid"], &value["answered"], &value["body"]), (&json!(true), &json!("503"), &json!("{\n\"a\":1}")));
+        assert_eq!(
+            (&value["valid"], &value["answered"], &value["body"]),
+            (&json!(true), &json!("503"), &json!("{\n\"a\":1}"))
+        );
         assert_eq!(value["signatures"][1]["header"], "webhook-signature");
     }
 
     #[test]
     fn without_a_secret_nothing_is_called_valid() {
         let line = as_json(&received(b"{}"), None, Respond::Status(200));
-        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["valid"], Value::Null);
+        assert_eq!(
+            serde_json::from_str::<Value>(&line).unwrap()["valid"],
+            Value::Null
+        );
     }
 
     #[test]
     fn a_delivery_is_readable_and_cannot_drive_the_terminal() {
         let received = received(b"{\"x\":\"\x1b[2J\"}");
-        let text = in_words(&received, Some(&verdicts(&received)), Respond::Hang, &Screen::piped());
-        assert!(text.contains("order.created") && text.contains("valid   webhook-signature") && text.ends_with("answered hang"), "{text}");
+        let text = in_words(
+            &received,
+            Some(&verdicts(&received)),
+            Respond::Hang,
+            &Screen::piped(),
+        );
+        assert!(
+            text.contains("order.created")
+                && text.contains("valid   webhook-signature")
+                && text.ends_with("answered hang"),
+            "{text}"
+        );
         assert!(!text.contains('\u{1b}'), "{text}");
     }
 }

@@ -28,7 +28,10 @@ pub(crate) struct Paging {
 }
 
 fn limit(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|rows| *rows > 0).ok_or_else(|| "a whole number over 0; --all shows everything".to_owned())
+    text.parse()
+        .ok()
+        .filter(|rows| *rows > 0)
+        .ok_or_else(|| "a whole number over 0; --all shows everything".to_owned())
 }
 
 /// Prints a list: with `--json` each page as the API said it, one a line, else as a table made by `row`.
@@ -44,25 +47,44 @@ pub(crate) async fn list(
     let mut cursor = paging.cursor.clone();
     let mut shown = 0_usize;
     loop {
-        let want = if paging.all { PAGE_ROWS } else { (paging.limit - shown).min(PAGE_ROWS) };
+        let want = if paging.all {
+            PAGE_ROWS
+        } else {
+            (paging.limit - shown).min(PAGE_ROWS)
+        };
         let want_text = want.to_string();
         let mut parameters = filters.to_vec();
         parameters.push(("limit", Some(&want_text)));
         parameters.push(("cursor", cursor.as_deref()));
-        let answer = session.client.get(&path_with_query(path, &parameters)).await?;
+        let answer = session
+            .client
+            .get(&path_with_query(path, &parameters))
+            .await?;
         let page = answer.value()?;
-        let rows = page.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let rows = page
+            .get("data")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         shown += rows.len();
         if session.screen.json {
             session.screen.answer(&answer.body)?;
         } else if !rows.is_empty() {
-            session.screen.line(&table.part(&rows.iter().map(&row).collect::<Vec<_>>()))?;
+            session
+                .screen
+                .line(&table.part(&rows.iter().map(&row).collect::<Vec<_>>()))?;
         }
-        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+        cursor = page
+            .get("nextCursor")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         let Some(next) = &cursor else { break };
         if !paging.all && shown >= paging.limit {
             if !session.screen.json {
-                session.screen.remark(&format!("There are more: --all, or --cursor {}", super::screen::plain(next)));
+                session.screen.remark(&format!(
+                    "There are more: --all, or --cursor {}",
+                    super::screen::plain(next)
+                ));
             }
             return Ok(());
         }

@@ -16,8 +16,14 @@ impl Progress {
     /// Starts it; `bytes` is the size of what is sent, if that is known.
     pub(crate) fn start(bytes: Option<u64>) -> Self {
         let (bar, template) = match bytes {
-            Some(bytes) => (ProgressBar::new(bytes), "{spinner} {bar:32} {percent:>3}%  {msg}  {elapsed}, {eta} to go"),
-            None => (ProgressBar::new_spinner(), "{spinner} {binary_bytes}  {msg}  {elapsed}"),
+            Some(bytes) => (
+                ProgressBar::new(bytes),
+                "{spinner} {bar:32} {percent:>3}%  {msg}  {elapsed}, {eta} to go",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {binary_bytes}  {msg}  {elapsed}",
+            ),
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);

@@ -33,7 +33,12 @@ pub(crate) fn respond(text: &str) -> Result<Respond, String> {
     let explain = || format!("{text:?} is no answer; there are {KEYWORDS}");
     match text.split_once(':') {
         Some(("slow", time)) => return input::duration(time).map(Respond::Slow),
-        Some(("retry-after", seconds)) => return seconds.parse().map(Respond::RetryAfter).map_err(|_| explain()),
+        Some(("retry-after", seconds)) => {
+            return seconds
+                .parse()
+                .map(Respond::RetryAfter)
+                .map_err(|_| explain());
+        }
         _ => {}
     }
     match text {
@@ -80,16 +85,38 @@ mod tests {
 
     #[test]
     fn every_keyword_is_known_and_says_itself_again() {
-        for text in ["200", "503", "redirect", "slow:2000ms", "retry-after:30", "hang", "reset", "drip", "garbage"] {
+        for text in [
+            "200",
+            "503",
+            "redirect",
+            "slow:2000ms",
+            "retry-after:30",
+            "hang",
+            "reset",
+            "drip",
+            "garbage",
+        ] {
             assert_eq!(respond(text).unwrap().name(), text);
         }
         assert_eq!(respond("gone"), Ok(Respond::Status(410)));
-        assert_eq!(respond("slow:2s"), Ok(Respond::Slow(Duration::from_secs(2))));
+        assert_eq!(
+            respond("slow:2s"),
+            Ok(Respond::Slow(Duration::from_secs(2)))
+        );
     }
 
     #[test]
     fn an_unknown_keyword_names_those_there_are() {
-        for bad in ["", "fine", "99", "600", "slow", "slow:x", "retry-after:soon", "-1"] {
+        for bad in [
+            "",
+            "fine",
+            "99",
+            "600",
+            "slow",
+            "slow:x",
+            "retry-after:soon",
+            "-1",
+        ] {
             assert!(respond(bad).is_err(), "{bad}");
         }
         assert!(respond("fine").unwrap_err().contains("retry-after:30"));
@@ -99,7 +126,15 @@ mod tests {
     fn answers_go_round() {
         let rotation = [Respond::Status(200), Respond::Hang];
         let turns: Vec<Respond> = (0..4).map(|request| turn(&rotation, request)).collect();
-        assert_eq!(turns, [Respond::Status(200), Respond::Hang, Respond::Status(200), Respond::Hang]);
+        assert_eq!(
+            turns,
+            [
+                Respond::Status(200),
+                Respond::Hang,
+                Respond::Status(200),
+                Respond::Hang
+            ]
+        );
         assert_eq!(turn(&[], 7), Respond::Status(200));
     }
 }

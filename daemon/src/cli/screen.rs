@@ -56,7 +56,12 @@ impl Screen {
     /// A screen that is a file or a pipe.
     #[cfg(test)]
     pub(crate) fn piped() -> Self {
-        Self { json: false, terminal: false, colour: false, error_colour: false }
+        Self {
+            json: false,
+            terminal: false,
+            colour: false,
+            error_colour: false,
+        }
     }
 
     /// Paints text for stdout.
@@ -76,7 +81,9 @@ impl Screen {
     /// Text as it is, without a newline of our own.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::output(&error))
     }
 
     /// What the API said, byte for byte; a newline ends it where it brought none, so that several answers stay apart.
@@ -85,7 +92,11 @@ impl Screen {
             return Ok(());
         }
         self.raw(body)?;
-        if body.ends_with(b"\n") { Ok(()) } else { self.raw(b"\n") }
+        if body.ends_with(b"\n") {
+            Ok(())
+        } else {
+            self.raw(b"\n")
+        }
     }
 
     /// Words on stderr. A closed stderr is not worth an exit status of its own.
@@ -96,7 +107,11 @@ impl Screen {
 
     /// A remark on stderr that is no error.
     pub(crate) fn remark(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{}", paint(self.error_colour, Tone::Dim, text));
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{}",
+            paint(self.error_colour, Tone::Dim, text)
+        );
     }
 }
 
@@ -110,7 +125,11 @@ pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
         Tone::Warn => "33",
         Tone::Bad => "31",
     };
-    if colour && !text.is_empty() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    if colour && !text.is_empty() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Text from elsewhere with everything visible: control characters, and the invisible ones that reorder or hide text.
@@ -135,8 +154,14 @@ fn is_invisible(character: char) -> bool {
 pub(crate) fn problem(status: u16, body: &[u8]) -> String {
     const EXCERPT_CHARS: usize = 300;
     let Ok(Value::Object(problem)) = serde_json::from_slice::<Value>(body) else {
-        let text: String = plain(String::from_utf8_lossy(body).trim()).chars().take(EXCERPT_CHARS).collect();
-        return format!("the daemon answered {status}{}{text}", if text.is_empty() { "" } else { ": " });
+        let text: String = plain(String::from_utf8_lossy(body).trim())
+            .chars()
+            .take(EXCERPT_CHARS)
+            .collect();
+        return format!(
+            "the daemon answered {status}{}{text}",
+            if text.is_empty() { "" } else { ": " }
+        );
     };
     let part = |key: &str| problem.get(key).and_then(Value::as_str).map(plain);
     let title = part("title").unwrap_or_else(|| format!("the daemon answered {status}"));
@@ -168,14 +193,20 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_problem_is_shown_by_status_and_first_words() {
-        assert_eq!(problem(502, b"Bad \x1b[2J Gateway\n"), "the daemon answered 502: Bad \\u{1b}[2J Gateway");
+        assert_eq!(
+            problem(502, b"Bad \x1b[2J Gateway\n"),
+            "the daemon answered 502: Bad \\u{1b}[2J Gateway"
+        );
         assert_eq!(problem(500, b""), "the daemon answered 500");
         assert!(problem(500, &[b'x'; 100_000]).len() < 400);
     }
 
     #[test]
     fn text_from_elsewhere_cannot_drive_the_terminal() {
-        assert_eq!(plain("a\u{1b}]0;evil\u{7}b\nc"), "a\\u{1b}]0;evil\\u{7}b\\nc");
+        assert_eq!(
+            plain("a\u{1b}]0;evil\u{7}b\nc"),
+            "a\\u{1b}]0;evil\\u{7}b\\nc"
+        );
         assert_eq!(plain("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
         assert_eq!(plain("grüße 漢字 ✓"), "grüße 漢字 ✓");
     }

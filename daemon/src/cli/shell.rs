@@ -33,10 +33,17 @@ pub(crate) fn man(args: &ManArgs, screen: &Screen) -> Result<(), Failure> {
     if let Some(folder) = &args.folder {
         std::fs::create_dir_all(folder)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
-            .map_err(|error| Failure::local(&format!("write the manual into {}", folder.display()), &error))?;
+            .map_err(|error| {
+                Failure::local(
+                    &format!("write the manual into {}", folder.display()),
+                    &error,
+                )
+            })?;
         return screen.line(&format!("one page per command is in {}", folder.display()));
     }
     let mut page = Vec::new();
-    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|error| Failure::local("make the manual", &error))?;
+    clap_mangen::Man::new(Cli::command())
+        .render(&mut page)
+        .map_err(|error| Failure::local("make the manual", &error))?;
     screen.raw(&page)
 }

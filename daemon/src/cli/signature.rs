@@ -2,7 +2,10 @@
 //!
 //! Decides which schemes a request is held to. The checks themselves are the verifier's alone.
 
-use stormhook_verifier::{STORMCOM_HEADER, StandardVerifier, StormcomVerifier, Tolerance, VerifyError, content_digest};
+use stormhook_verifier::{
+    STORMCOM_HEADER, StandardVerifier, StormcomVerifier, Tolerance, VerifyError, content_digest,
+    explain_with,
+};
 
 use super::failure::Failure;
 
@@ -47,9 +50,16 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// A checker for this secret.
-    pub(crate) fn new(secret: &str, tolerance: Tolerance, stormcom_header: Option<&str>) -> Result<Self, Failure> {
-        let header = stormcom_header.unwrap_or(STORMCOM_HEADER).to_ascii_lowercase();
-        let stormcom = StormcomVerifier::new(secret).map_err(|error| Failure::Usage(format!("{} ({})", error, error.code())))?;
+    pub(crate) fn new(
+        secret: &str,
+        tolerance: Tolerance,
+        stormcom_header: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let header = stormcom_header
+            .unwrap_or(STORMCOM_HEADER)
+            .to_ascii_lowercase();
+        let stormcom = StormcomVerifier::new(secret)
+            .map_err(|error| Failure::Usage(format!("{} ({})", error, error.code())))?;
         Ok(Self {
             stormcom: stormcom.header(&header),
             stormcom_header: header,
@@ -60,8 +70,18 @@ impl Checker {
     }
 
     /// Every scheme's verdict on a request.
-    pub(crate) fn check(&self, headers: &[Header], body: &[u8], now_s: u64, demand: Demand) -> Vec<Verdict> {
-        let carries = |name: &str| headers.iter().any(|(found, _)| found.eq_ignore_ascii_case(name));
+    pub(crate) fn check(
+        &self,
+        headers: &[Header],
+        body: &[u8],
+        now_s: u64,
+        demand: Demand,
+    ) -> Vec<Verdict> {
+        let carries = |name: &str| {
+            headers
+                .iter()
+                .any(|(found, _)| found.eq_ignore_ascii_case(name))
+        };
         let carries_stormcom = carries(&self.stormcom_header);
         let carries_standard = carries("webhook-signature");
         let neither = !carries_stormcom && !carries_standard;
@@ -80,14 +100,48 @@ impl Checker {
         verdicts
     }
 
-    fn verdict(&self, scheme: &str, result: Result<(), VerifyError>, headers: &[Header], body: &[u8]) -> Verdict {
+    fn verdict(
+        &self,
+        scheme: &str,
+        result: Result<(), VerifyError>,
+        headers: &[Header],
+        body: &[u8],
+    ) -> Verdict {
         let wrong = result.err().map(|error| {
-            let hint = if error == VerifyError::NoMatch { digest_hint(headers, body) } else { None };
+            let hint = if error == VerifyError::NoMatch {
+                digest_hint(headers, body)
+            } else {
+                None
+            };
             let detail = hint.map_or_else(|| error.to_string(), str::to_owned);
-            Wrong { code: error.code(), detail }
+            Wrong {
+                code: error.code(),
+                detail,
+            }
         });
-        Verdict { scheme: scheme.to_owned(), wrong }
+        Verdict {
+            scheme: scheme.to_owned(),
+            wrong,
+        }
     }
+}
+
+/// What likely happened to a request that was refused, as code and advice. Hashes the body many times: for a person at a desk.
+pub(crate) fn findings(
+    secret: &str,
+    headers: &[Header],
+    body: &[u8],
+    now_s: u64,
+    tolerance: Tolerance,
+    stormcom_header: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let header = stormcom_header.unwrap_or(STORMCOM_HEADER);
+    let explanation = explain_with(headers, body, secret, now_s, tolerance, header);
+    explanation
+        .findings
+        .iter()
+        .map(|finding| (finding.code(), finding.to_string()))
+        .collect()
 }
 
 /// Whether all verdicts are good; no verdict at all is not.
@@ -97,11 +151,17 @@ pub(crate) fn all_good(verdicts: &[Verdict]) -> bool {
 
 /// `content-digest` (RFC 9530) proves nothing about the sender, but tells a changed body from a wrong secret.
 fn digest_hint(headers: &[Header], body: &[u8]) -> Option<&'static str> {
-    let (_, digest) = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-digest"))?;
+    let (_, digest) = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-digest"))?;
     if digest.as_slice() == content_digest(body).as_bytes() {
-        Some("no signature matches, and the body is as it was sent: the secret is another endpoint's, or an old one; take the one that `stormhook endpoint show ENDPOINT --reveal-secret` shows")
+        Some(
+            "no signature matches, and the body is as it was sent: the secret is another endpoint's, or an old one; take the one that `stormhook endpoint show ENDPOINT --reveal-secret` shows",
+        )
     } else {
-        Some("no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them")
+        Some(
+            "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them",
+        )
     }
 }
 
@@ -120,9 +180,18 @@ pub(crate) mod tests {
         let keys = SigningKeys::new([&secret]);
         let mut headers = vec![
             ("webhook-id".to_owned(), b"evt_1".to_vec()),
-            ("webhook-timestamp".to_owned(), now_s.to_string().into_bytes()),
-            ("X-Stormcom-Signature".to_owned(), keys.stormcom_signature(body).into_bytes()),
-            ("content-digest".to_owned(), content_digest(body).into_bytes()),
+            (
+                "webhook-timestamp".to_owned(),
+                now_s.to_string().into_bytes(),
+            ),
+            (
+                "X-Stormcom-Signature".to_owned(),
+                keys.stormcom_signature(body).into_bytes(),
+            ),
+            (
+                "content-digest".to_owned(),
+                content_digest(body).into_bytes(),
+            ),
         ];
         if let Some(signature) = keys.standard_signature("evt_1", now_s, body) {
             headers.push(("webhook-signature".to_owned(), signature.into_bytes()));
@@ -131,7 +200,10 @@ pub(crate) mod tests {
     }
 
     fn codes(verdicts: &[Verdict]) -> Vec<Option<&'static str>> {
-        verdicts.iter().map(|verdict| verdict.wrong.as_ref().map(|wrong| wrong.code)).collect()
+        verdicts
+            .iter()
+            .map(|verdict| verdict.wrong.as_ref().map(|wrong| wrong.code))
+            .collect()
     }
 
     fn checker(secret: &str) -> Checker {
@@ -140,7 +212,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_delivery_passes_by_both_schemes() {
-        let verdicts = checker(SECRET).check(&signed(SECRET, b"{}", NOW_S), b"{}", NOW_S + 10, Demand::Complete);
+        let verdicts = checker(SECRET).check(
+            &signed(SECRET, b"{}", NOW_S),
+            b"{}",
+            NOW_S + 10,
+            Demand::Complete,
+        );
         assert_eq!(codes(&verdicts), [None, None]);
         assert!(all_good(&verdicts));
     }
@@ -150,18 +227,38 @@ pub(crate) mod tests {
         let headers = signed(SECRET, b"{}", NOW_S);
         let verdicts = checker(SECRET).check(&headers, b"{ }", NOW_S, Demand::Complete);
         assert_eq!(codes(&verdicts), [Some("no_match"), Some("no_match")]);
-        assert!(verdicts[0].wrong.as_ref().unwrap().detail.contains("the body is not the one that was sent"));
+        assert!(
+            verdicts[0]
+                .wrong
+                .as_ref()
+                .unwrap()
+                .detail
+                .contains("the body is not the one that was sent")
+        );
         let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         let verdicts = checker(other).check(&headers, b"{}", NOW_S, Demand::Complete);
-        assert!(verdicts[1].wrong.as_ref().unwrap().detail.contains("the secret is another endpoint's"));
+        assert!(
+            verdicts[1]
+                .wrong
+                .as_ref()
+                .unwrap()
+                .detail
+                .contains("the secret is another endpoint's")
+        );
     }
 
     #[test]
     fn a_missing_scheme_is_wrong_only_where_all_are_demanded() {
         let mut headers = signed(SECRET, b"{}", NOW_S);
         headers.retain(|(name, _)| name != "webhook-signature");
-        assert_eq!(codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Carried)), [None]);
-        assert_eq!(codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Complete)), [None, Some("missing_signature")]);
+        assert_eq!(
+            codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Carried)),
+            [None]
+        );
+        assert_eq!(
+            codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Complete)),
+            [None, Some("missing_signature")]
+        );
     }
 
     #[test]
@@ -176,7 +273,12 @@ pub(crate) mod tests {
     #[test]
     fn a_plain_secret_has_only_the_first_scheme() {
         let secret = "a plain secret!!".replace(' ', "-");
-        let verdicts = checker(&secret).check(&signed(&secret, b"{}", NOW_S), b"{}", NOW_S, Demand::Complete);
+        let verdicts = checker(&secret).check(
+            &signed(&secret, b"{}", NOW_S),
+            b"{}",
+            NOW_S,
+            Demand::Complete,
+        );
         assert_eq!(codes(&verdicts), [None]);
     }
 }

@@ -30,7 +30,11 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     /// Reads the environment; an empty variable counts as none.
     pub(crate) fn of_process(flag: Option<PathBuf>) -> Self {
-        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             flag,
@@ -68,20 +72,33 @@ impl Surroundings {
         self.data_dir
             .clone()
             .or_else(|| self.state_directory.as_deref().and_then(first_folder))
-            .or_else(|| self.xdg_state_home.as_ref().map(|folder| folder.join("stormhook")))
-            .or_else(|| self.home.as_ref().map(|home| home.join(".local/state/stormhook")))
+            .or_else(|| {
+                self.xdg_state_home
+                    .as_ref()
+                    .map(|folder| folder.join("stormhook"))
+            })
+            .or_else(|| {
+                self.home
+                    .as_ref()
+                    .map(|home| home.join(".local/state/stormhook"))
+            })
     }
 }
 
 fn first_folder(list: &str) -> Option<PathBuf> {
-    list.split(':').find(|folder| !folder.is_empty()).map(PathBuf::from)
+    list.split(':')
+        .find(|folder| !folder.is_empty())
+        .map(PathBuf::from)
 }
 
 /// Says that no daemon answered: what was tried, why each failed, and how to start one.
 pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
     let mut text = String::from("no daemon is reachable. Tried:\n");
     for (path, why) in tried {
-        text.push_str(&format!("  {}: {why}\n", super::screen::plain(&path.display().to_string())));
+        text.push_str(&format!(
+            "  {}: {why}\n",
+            super::screen::plain(&path.display().to_string())
+        ));
     }
     text.push_str("Start it with `stormhook serve`, or name its socket with --socket PATH or STORMHOOK_SOCKET.");
     text
@@ -104,7 +121,11 @@ mod tests {
     }
 
     fn paths(surroundings: &Surroundings) -> Vec<String> {
-        surroundings.candidates().iter().map(|path| path.display().to_string()).collect()
+        surroundings
+            .candidates()
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect()
     }
 
     #[test]
@@ -122,7 +143,11 @@ mod tests {
         all.variable = None;
         assert_eq!(
             paths(&all),
-            ["/run/one/stormhook.sock", "/run/stormhook/stormhook.sock", "/var/lib/stormhook/stormhook.sock"]
+            [
+                "/run/one/stormhook.sock",
+                "/run/stormhook/stormhook.sock",
+                "/var/lib/stormhook/stormhook.sock"
+            ]
         );
     }
 
@@ -136,21 +161,36 @@ mod tests {
         all.state_directory = None;
         assert_eq!(all.data_folder(), Some("/home/u/.state/stormhook".into()));
         all.xdg_state_home = None;
-        assert_eq!(all.data_folder(), Some("/home/u/.local/state/stormhook".into()));
+        assert_eq!(
+            all.data_folder(),
+            Some("/home/u/.local/state/stormhook".into())
+        );
         all.home = None;
         assert_eq!(all.data_folder(), None);
     }
 
     #[test]
     fn the_runtime_folder_of_the_service_is_not_tried_twice() {
-        let surroundings = Surroundings { runtime_directory: Some("/run/stormhook".into()), ..Surroundings::default() };
+        let surroundings = Surroundings {
+            runtime_directory: Some("/run/stormhook".into()),
+            ..Surroundings::default()
+        };
         assert_eq!(paths(&surroundings), ["/run/stormhook/stormhook.sock"]);
     }
 
     #[test]
     fn the_error_names_what_was_tried_and_how_to_start() {
-        let text = unreachable(&[("/a.sock".into(), "no such file".into()), ("/b.sock".into(), "refused".into())]);
-        assert!(text.contains("/a.sock: no such file") && text.contains("/b.sock: refused"), "{text}");
-        assert!(text.contains("stormhook serve") && text.contains("--socket"), "{text}");
+        let text = unreachable(&[
+            ("/a.sock".into(), "no such file".into()),
+            ("/b.sock".into(), "refused".into()),
+        ]);
+        assert!(
+            text.contains("/a.sock: no such file") && text.contains("/b.sock: refused"),
+            "{text}"
+        );
+        assert!(
+            text.contains("stormhook serve") && text.contains("--socket"),
+            "{text}"
+        );
     }
 }

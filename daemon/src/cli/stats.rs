@@ -44,7 +44,10 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const REDRAW: &str = "\u{1b}[H\u{1b}[J";
 
 pub(crate) async fn run(args: StatsArgs, session: Session) -> Result<(), Failure> {
-    let window = args.window.to_possible_value().map(|value| value.get_name().to_owned());
+    let window = args
+        .window
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned());
     let parameters = [
         ("window", window.as_deref()),
         ("endpointId", args.endpoint.as_deref()),
@@ -57,7 +60,11 @@ pub(crate) async fn run(args: StatsArgs, session: Session) -> Result<(), Failure
             session.screen.answer(&answer.body)?;
         } else {
             let text = render(&answer.value()?, session.screen.colour);
-            let redraw = if args.watch && session.screen.terminal { REDRAW } else { "" };
+            let redraw = if args.watch && session.screen.terminal {
+                REDRAW
+            } else {
+                ""
+            };
             session.screen.line(&format!("{redraw}{text}"))?;
         }
         if !args.watch {
@@ -74,7 +81,11 @@ pub(crate) fn render(stats: &Value, colour: bool) -> String {
     let mut out = format!(
         "{} {}\n\n",
         head(&format!("stormhook, window {}", part("window"))),
-        paint(colour, Tone::Dim, &format!("{} to {}", part("from"), part("to")))
+        paint(
+            colour,
+            Tone::Dim,
+            &format!("{} to {}", part("from"), part("to"))
+        )
     );
     out.push_str(&counts(stats, colour));
     out.push_str("\n\n");
@@ -90,7 +101,10 @@ pub(crate) fn render(stats: &Value, colour: bool) -> String {
 }
 
 fn count(stats: &Value, key: &str) -> String {
-    stats.get(key).and_then(Value::as_u64).map_or_else(|| "-".to_owned(), grouped)
+    stats
+        .get(key)
+        .and_then(Value::as_u64)
+        .map_or_else(|| "-".to_owned(), grouped)
 }
 
 /// A count with its thousands apart.
@@ -118,7 +132,11 @@ pub(crate) fn millis(ms: f64) -> String {
 }
 
 fn tone_if_any(stats: &Value, key: &str, tone: Tone) -> Tone {
-    if stats.get(key).and_then(Value::as_u64).unwrap_or(0) > 0 { tone } else { Tone::Plain }
+    if stats.get(key).and_then(Value::as_u64).unwrap_or(0) > 0 {
+        tone
+    } else {
+        Tone::Plain
+    }
 }
 
 fn counts(stats: &Value, colour: bool) -> String {
@@ -126,21 +144,37 @@ fn counts(stats: &Value, colour: bool) -> String {
         ("events accepted", "ingest.accepted.count", Tone::Plain),
         ("  replayed by key", "idempotency.replay.count", Tone::Plain),
         ("  key conflicts", "idempotency.conflict.count", Tone::Warn),
-        ("  keys in flight", "idempotency.inflight.gauge", Tone::Plain),
+        (
+            "  keys in flight",
+            "idempotency.inflight.gauge",
+            Tone::Plain,
+        ),
         ("attempts succeeded", "delivery.success.count", Tone::Good),
         ("attempts failed", "delivery.failure.count", Tone::Warn),
-        ("deliveries abandoned", "delivery.abandoned.count", Tone::Bad),
+        (
+            "deliveries abandoned",
+            "delivery.abandoned.count",
+            Tone::Bad,
+        ),
     ];
     let rows: Vec<Vec<Cell>> = ROWS
         .iter()
-        .map(|(name, key, tone)| vec![Cell::text(name), Cell::number(&count(stats, key)).tone(tone_if_any(stats, key, *tone))])
+        .map(|(name, key, tone)| {
+            vec![
+                Cell::text(name),
+                Cell::number(&count(stats, key)).tone(tone_if_any(stats, key, *tone)),
+            ]
+        })
         .collect();
     Table::new(&["COUNTS                ", ""], colour).part(&rows)
 }
 
 fn percentiles(stats: &Value, colour: bool) -> String {
-    const ROWS: [(&str, &str); 3] =
-        [("event to success", "delivery.latency"), ("event to first attempt", "delivery.first_attempt.latency"), ("the request alone", "attempt.duration")];
+    const ROWS: [(&str, &str); 3] = [
+        ("event to success", "delivery.latency"),
+        ("event to first attempt", "delivery.first_attempt.latency"),
+        ("the request alone", "attempt.duration"),
+    ];
     const MARKS: [&str; 6] = ["p50", "p90", "p95", "p99", "max", "avg"];
     let rows: Vec<Vec<Cell>> = ROWS
         .iter()
@@ -152,7 +186,19 @@ fn percentiles(stats: &Value, colour: bool) -> String {
             std::iter::once(Cell::text(name)).chain(marks).collect()
         })
         .collect();
-    Table::new(&["LATENCY               ", "P50", "P90", "P95", "P99", "MAX", "AVG"], colour).part(&rows)
+    Table::new(
+        &[
+            "LATENCY               ",
+            "P50",
+            "P90",
+            "P95",
+            "P99",
+            "MAX",
+            "AVG",
+        ],
+        colour,
+    )
+    .part(&rows)
 }
 
 fn queue(stats: &Value, colour: bool) -> String {
@@ -162,15 +208,24 @@ fn queue(stats: &Value, colour: bool) -> String {
         ("held, endpoint inactive", "queue.held"),
         ("in flight", "queue.in_flight"),
     ];
-    let mut rows: Vec<Vec<Cell>> =
-        ROWS.iter().map(|(name, key)| vec![Cell::text(name), Cell::number(&count(stats, key))]).collect();
+    let mut rows: Vec<Vec<Cell>> = ROWS
+        .iter()
+        .map(|(name, key)| vec![Cell::text(name), Cell::number(&count(stats, key))])
+        .collect();
     let overdue = stats.get("queue.overdue.ms").and_then(Value::as_f64);
-    rows.push(vec![Cell::text("oldest due since"), Cell::number(&overdue.map_or_else(|| "-".to_owned(), millis))]);
+    rows.push(vec![
+        Cell::text("oldest due since"),
+        Cell::number(&overdue.map_or_else(|| "-".to_owned(), millis)),
+    ]);
     Table::new(&["QUEUE NOW             ", ""], colour).part(&rows)
 }
 
 fn service_levels(stats: &Value, colour: bool) -> String {
-    let levels = stats.get("slo").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let levels = stats
+        .get("slo")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if levels.is_empty() {
         return String::new();
     }
@@ -183,7 +238,12 @@ fn service_levels(stats: &Value, colour: bool) -> String {
                 Some(false) => Cell::toned(Tone::Bad, "missed"),
                 None => Cell::toned(Tone::Dim, "no data"),
             };
-            vec![Cell::text(&name), level_value(&name, level.get("value")), level_value(&name, level.get("target")), met]
+            vec![
+                Cell::text(&name),
+                level_value(&name, level.get("value")),
+                level_value(&name, level.get("target")),
+                met,
+            ]
         })
         .collect();
     Table::new(&["SERVICE LEVEL", "VALUE", "TARGET", ""], colour).part(&rows)
@@ -221,37 +281,74 @@ mod tests {
     }
 
     fn line<'t>(text: &'t str, start: &str) -> Vec<&'t str> {
-        text.lines().find(|line| line.starts_with(start)).unwrap_or_default().split_whitespace().collect()
+        text.lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect()
     }
 
     #[test]
     fn the_screen_shows_counts_percentiles_queue_and_levels() {
         let text = render(&sample(), false);
-        assert_eq!(line(&text, "attempts succeeded"), ["attempts", "succeeded", "1,234,567"]);
+        assert_eq!(
+            line(&text, "attempts succeeded"),
+            ["attempts", "succeeded", "1,234,567"]
+        );
         assert_eq!(
             line(&text, "event to success"),
-            ["event", "to", "success", "1.23", "ms", "-", "-", "1.53", "s", "1.5", "min", "-"]
+            [
+                "event", "to", "success", "1.23", "ms", "-", "-", "1.53", "s", "1.5", "min", "-"
+            ]
         );
-        assert_eq!(line(&text, "waiting, first"), ["waiting,", "first", "attempt", "3"]);
-        assert_eq!(line(&text, "delivery.first_attempt.latency.avg"), ["delivery.first_attempt.latency.avg", "12", "ms", "2.00", "s", "met"]);
-        assert!(text.contains("90.00 %") && text.contains("missed") && text.contains("no data"), "{text}");
+        assert_eq!(
+            line(&text, "waiting, first"),
+            ["waiting,", "first", "attempt", "3"]
+        );
+        assert_eq!(
+            line(&text, "delivery.first_attempt.latency.avg"),
+            [
+                "delivery.first_attempt.latency.avg",
+                "12",
+                "ms",
+                "2.00",
+                "s",
+                "met"
+            ]
+        );
+        assert!(
+            text.contains("90.00 %") && text.contains("missed") && text.contains("no data"),
+            "{text}"
+        );
     }
 
     #[test]
     fn nothing_known_is_a_dash_and_never_a_zero() {
         let text = render(&json!({}), false);
         assert_eq!(line(&text, "events accepted"), ["events", "accepted", "-"]);
-        assert_eq!(line(&text, "oldest due since"), ["oldest", "due", "since", "-"]);
+        assert_eq!(
+            line(&text, "oldest due since"),
+            ["oldest", "due", "since", "-"]
+        );
     }
 
     #[test]
     fn counts_have_their_thousands_apart() {
-        assert_eq!(["0", "999", "1,000", "1,234,567"], [grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)].map(|text| text).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"],
+            [grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)]
+                .map(|text| text)
+                .each_ref()
+                .map(String::as_str)
+        );
     }
 
     #[test]
     fn milliseconds_become_what_people_read() {
-        let shown: Vec<String> = [0.5, 42.0, 1_500.0, 120_000.0, 7_200_000.0].into_iter().map(millis).collect();
+        let shown: Vec<String> = [0.5, 42.0, 1_500.0, 120_000.0, 7_200_000.0]
+            .into_iter()
+            .map(millis)
+            .collect();
         assert_eq!(shown, ["0.50 ms", "42 ms", "1.50 s", "2.0 min", "2.0 h"]);
     }
 }

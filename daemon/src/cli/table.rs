@@ -18,17 +18,27 @@ pub(crate) struct Cell {
 impl Cell {
     /// Text from anywhere.
     pub(crate) fn text(text: &str) -> Self {
-        Self { text: plain(text), tone: Tone::Plain, right: false }
+        Self {
+            text: plain(text),
+            tone: Tone::Plain,
+            right: false,
+        }
     }
 
     /// Text in a tone.
     pub(crate) fn toned(tone: Tone, text: &str) -> Self {
-        Self { tone, ..Self::text(text) }
+        Self {
+            tone,
+            ..Self::text(text)
+        }
     }
 
     /// A number, set to the right.
     pub(crate) fn number(text: &str) -> Self {
-        Self { right: true, ..Self::text(text) }
+        Self {
+            right: true,
+            ..Self::text(text)
+        }
     }
 
     /// What stands in an object under a key: strings as they are, null as `-`, everything else as JSON.
@@ -69,7 +79,12 @@ impl Table {
     /// A table with these column heads.
     pub(crate) fn new(heads: &[&'static str], colour: bool) -> Self {
         let widths = heads.iter().map(|head| head.chars().count()).collect();
-        Self { heads: heads.to_vec(), widths, head_printed: false, colour }
+        Self {
+            heads: heads.to_vec(),
+            widths,
+            head_printed: false,
+            colour,
+        }
     }
 
     /// These rows as lines, under the heads if they weren't given yet. Widths only grow, so parts line up as well as they can.
@@ -82,13 +97,22 @@ impl Table {
         let mut out = String::new();
         if !self.head_printed {
             self.head_printed = true;
-            let rights: Vec<bool> =
-                (0..self.heads.len()).map(|column| rows.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.right)).collect();
+            let rights: Vec<bool> = (0..self.heads.len())
+                .map(|column| {
+                    rows.first()
+                        .and_then(|row| row.get(column))
+                        .is_some_and(|cell| cell.right)
+                })
+                .collect();
             let heads: Vec<Cell> = self
                 .heads
                 .iter()
                 .zip(rights)
-                .map(|(head, right)| Cell { text: (*head).to_owned(), tone: Tone::Dim, right })
+                .map(|(head, right)| Cell {
+                    text: (*head).to_owned(),
+                    tone: Tone::Dim,
+                    right,
+                })
                 .collect();
             self.push_line(&mut out, &heads);
         }
@@ -126,17 +150,30 @@ pub(crate) fn clip(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {
         return text.to_owned();
     }
-    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
+    text.chars()
+        .take(chars.saturating_sub(1))
+        .chain(['…'])
+        .collect()
 }
 
 /// Pairs of name and value, one a line, the values aligned.
 pub(crate) fn pairs(rows: &[(&str, Cell)], colour: bool) -> String {
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     let lines: Vec<String> = rows
         .iter()
         .map(|(name, cell)| {
             let padded = format!("{name:<width$}");
-            format!("{}  {}", paint(colour, Tone::Dim, &padded), paint(colour, cell.tone, &cell.text)).trim_end().to_owned()
+            format!(
+                "{}  {}",
+                paint(colour, Tone::Dim, &padded),
+                paint(colour, cell.tone, &cell.text)
+            )
+            .trim_end()
+            .to_owned()
         })
         .collect();
     lines.join("\n")
@@ -167,7 +204,11 @@ mod tests {
     fn a_long_cell_is_cut_and_says_so() {
         let mut table = Table::new(&["URL", "N"], false);
         let text = table.part(&[vec![Cell::text(&"x".repeat(500)), Cell::number("1")]]);
-        assert!(text.lines().all(|line| line.chars().count() <= WIDEST_COLUMN_CHARS + 3), "{text}");
+        assert!(
+            text.lines()
+                .all(|line| line.chars().count() <= WIDEST_COLUMN_CHARS + 3),
+            "{text}"
+        );
         assert!(text.contains('…'));
     }
 
@@ -176,7 +217,10 @@ mod tests {
         let rows = [vec![Cell::toned(Tone::Good, "ok"), Cell::text("x")]];
         let plain = Table::new(&["STATE", "X"], false).part(&rows);
         let coloured = Table::new(&["STATE", "X"], true).part(&rows);
-        let stripped = coloured.replace("\u{1b}[32m", "").replace("\u{1b}[2m", "").replace("\u{1b}[0m", "");
+        let stripped = coloured
+            .replace("\u{1b}[32m", "")
+            .replace("\u{1b}[2m", "")
+            .replace("\u{1b}[0m", "");
         assert_eq!(stripped, plain);
     }
 }

@@ -11,7 +11,7 @@ use super::daemon_side;
 use super::failure::Failure;
 use super::input;
 use super::screen::{Screen, Tone};
-use super::signature::{Checker, Demand, Header, Verdict, all_good};
+use super::signature::{Checker, Demand, Header, Verdict, all_good, findings};
 
 /// Far above what any delivery's body is (`limits.event_bytes` is 256 KiB by default).
 const BODY_BYTES: u64 = 64 * 1024 * 1024;
@@ -61,26 +61,57 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
     if args.secret_file.as_deref() == Some(stdin) && body_file == stdin {
         return Err(Failure::Usage("secret and body can't both come from stdin: give the body as a file, or the secret as one".to_owned()));
     }
-    let secret = input::secret(args.secret_file.as_deref(), input::secret_variable())?.ok_or_else(|| {
-        Failure::Usage("no secret: give --secret-file FILE (- for stdin), or set STORMHOOK_SECRET".to_owned())
-    })?;
+    let secret =
+        input::secret(args.secret_file.as_deref(), input::secret_variable())?.ok_or_else(|| {
+            Failure::Usage(
+                "no secret: give --secret-file FILE (- for stdin), or set STORMHOOK_SECRET"
+                    .to_owned(),
+            )
+        })?;
     let checker = Checker::new(&secret, args.tolerance.0, args.signature_header.as_deref())?;
     let body = input::read_bounded(body_file, BODY_BYTES)?;
-    let headers: Vec<Header> = args.headers.iter().map(|(name, value)| (name.clone(), value.clone().into_bytes())).collect();
+    let headers: Vec<Header> = args
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone().into_bytes()))
+        .collect();
     let verdicts = checker.check(&headers, &body, now_s(), Demand::Carried);
+    let valid = all_good(&verdicts);
+    let header = args.signature_header.as_deref();
+    let likely = if valid {
+        Vec::new()
+    } else {
+        findings(&secret, &headers, &body, now_s(), args.tolerance.0, header)
+    };
     if screen.json {
-        screen.line(&as_json(&verdicts).to_string())?;
+        let mut report = as_json(&verdicts);
+        let likely: Vec<_> = likely
+            .iter()
+            .map(|(code, detail)| json!({"code": code, "detail": detail}))
+            .collect();
+        if let Some(report) = report.as_object_mut() {
+            report.insert("findings".to_owned(), likely.into());
+        }
+        screen.line(&report.to_string())?;
     } else {
         for verdict in &verdicts {
             screen.line(&in_words(verdict, screen))?;
         }
+        for (code, detail) in &likely {
+            screen.line(&format!(
+                "{}  {code}: {detail}",
+                screen.paint(Tone::Warn, "likely ")
+            ))?;
+        }
     }
-    if all_good(&verdicts) { Ok(()) } else { Err(Failure::Shown) }
+    if valid { Ok(()) } else { Err(Failure::Shown) }
 }
 
 /// Now in unix seconds.
 pub(crate) fn now_s() -> u64 {
-    daemon_side::wall_clock().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    daemon_side::wall_clock()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The verdicts for programs.
@@ -100,7 +131,12 @@ pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
     let scheme = super::screen::plain(&verdict.scheme);
     match &verdict.wrong {
         None => format!("{} {scheme}", screen.paint(Tone::Good, "valid  ")),
-        Some(wrong) => format!("{} {scheme}: {}: {}", screen.paint(Tone::Bad, "invalid"), wrong.code, wrong.detail),
+        Some(wrong) => format!(
+            "{} {scheme}: {}: {}",
+            screen.paint(Tone::Bad, "invalid"),
+            wrong.code,
+            wrong.detail
+        ),
     }
 }
 
@@ -117,9 +153,16 @@ mod tests {
         file
     }
 
-    fn verify(body: &[u8], signed_body: &[u8], at_s: u64, tolerance_text: &str) -> Result<(), Failure> {
+    fn verify(
+        body: &[u8],
+        signed_body: &[u8],
+        at_s: u64,
+        tolerance_text: &str,
+    ) -> Result<(), Failure> {
         let (secret, body) = (file(SECRET.as_bytes()), file(body));
-        let headers = signed(SECRET, signed_body, at_s).into_iter().map(|(name, value)| (name, String::from_utf8(value).unwrap()));
+        let headers = signed(SECRET, signed_body, at_s)
+            .into_iter()
+            .map(|(name, value)| (name, String::from_utf8(value).unwrap()));
         let args = VerifyArgs {
             secret_file: Some(secret.path().into()),
             headers: headers.collect(),
@@ -133,12 +176,22 @@ mod tests {
     #[test]
     fn a_signed_delivery_is_valid_and_a_changed_one_is_not() {
         verify(b"{\"a\":1}", b"{\"a\":1}", now_s(), "5m").unwrap();
-        assert_eq!(verify(b"{\"a\":2}", b"{\"a\":1}", now_s(), "5m").unwrap_err().status(), 1);
+        assert_eq!(
+            verify(b"{\"a\":2}", b"{\"a\":1}", now_s(), "5m")
+                .unwrap_err()
+                .status(),
+            1
+        );
     }
 
     #[test]
     fn an_old_delivery_is_valid_only_without_a_check_of_its_time() {
-        assert_eq!(verify(b"{}", b"{}", now_s() - 3600, "5m").unwrap_err().status(), 1);
+        assert_eq!(
+            verify(b"{}", b"{}", now_s() - 3600, "5m")
+                .unwrap_err()
+                .status(),
+            1
+        );
         verify(b"{}", b"{}", now_s() - 3600, "none").unwrap();
         verify(b"{}", b"{}", now_s() - 3600, "2h").unwrap();
     }

@@ -1,0 +1,367 @@
+//! What a partner receives: the body, the same bytes on every attempt, and the headers that prove where it comes from.
+//!
+//! `data` is passed through byte for byte. Nothing here is sent, and no secret leaves but as a signature.
+
+use crate::deliver::Target;
+use crate::target::{TargetError, TargetPolicy};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use std::fmt::Write;
+use stormhook_store::{DeliveryId, Endpoint, Event, UnixMs};
+use stormhook_verifier::{SigningKeys, content_digest};
+use time::OffsetDateTime;
+
+/// The value of `user-agent`.
+pub const USER_AGENT_VALUE: &str = concat!("stormhook/", env!("CARGO_PKG_VERSION"));
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const EVENT: HeaderName = HeaderName::from_static("x-stormcom-event");
+const ENDPOINT: HeaderName = HeaderName::from_static("x-stormcom-endpoint");
+const DELIVERY: HeaderName = HeaderName::from_static("x-stormcom-delivery");
+const ATTEMPT: HeaderName = HeaderName::from_static("x-stormcom-attempt");
+const SEQUENCE: HeaderName = HeaderName::from_static("x-stormcom-sequence");
+
+/// Headers of every attempt, with room for some of the endpoint's own.
+const HEADERS: usize = 16;
+/// The body beside `data`, the organization and the type.
+const FRAME_BYTES: usize = 160;
+/// The last millisecond that four digits of a year can name: 9999-12-31T23:59:59.999Z.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// The body of a delivery. `None` when the event's data is past its retention.
+pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
+    let data = event.data.as_deref()?;
+    let names = event.organization.len() + event.event_type.len();
+    let mut head = String::with_capacity(FRAME_BYTES + names + data.len());
+    head.push_str("{\"id\":\"");
+    // Writing to a String can't fail.
+    let _ = write!(head, "{}", event.id);
+    head.push_str("\",\"type\":");
+    write_string(&mut head, &event.event_type);
+    head.push_str(",\"timestamp\":\"");
+    write_time(&mut head, event.timestamp);
+    head.push_str("\",\"organizationId\":");
+    write_string(&mut head, &event.organization);
+    let _ = write!(head, ",\"sequence\":{sequence},\"data\":");
+    let mut body = head.into_bytes();
+    body.extend_from_slice(data);
+    body.push(b'}');
+    Some(Bytes::from(body))
+}
+
+/// A JSON string (RFC 8259, section 7), with the shortest escapes.
+fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            control if control < ' ' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+}
+
+/// RFC 3339 in UTC with milliseconds.
+fn write_time(out: &mut String, at: UnixMs) {
+    let nanos = i128::from(at.0.min(LAST_MS)) * 1_000_000;
+    let Ok(t) = OffsetDateTime::from_unix_timestamp_nanos(nanos) else {
+        return;
+    };
+    let (year, month, day) = t.to_calendar_date();
+    let (hour, minute, second, ms) = t.to_hms_milli();
+    let month = u8::from(month);
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
+    );
+}
+
+/// An endpoint made ready to send to: its keys prepared, its URL judged, its constant headers built. It holds for the settings
+/// it was made of, and until [`Partner::until`].
+#[derive(Debug, Clone)]
+pub struct Partner {
+    target: Result<Target, TargetError>,
+    keys: SigningKeys,
+    /// Values of the endpoint's own headers are marked sensitive, so that they are never printed.
+    constant: HeaderMap,
+    signature_header: HeaderName,
+    until: Option<UnixMs>,
+}
+
+/// One attempt, as much as its headers say of it.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptHead<'a> {
+    /// What is delivered.
+    pub event: &'a Event,
+    /// The pair.
+    pub delivery: DeliveryId,
+    /// Its place among its endpoint's.
+    pub sequence: u64,
+    /// This attempt's place among all of the delivery's, from 1.
+    pub attempt: u32,
+}
+
+impl Partner {
+    /// Prepares an endpoint with the secrets that are live at `now`.
+    pub fn new(
+        endpoint: &Endpoint,
+        policy: &TargetPolicy,
+        signature_header: HeaderName,
+        now: UnixMs,
+    ) -> Self {
+        let mut constant = HeaderMap::with_capacity(HEADERS + endpoint.headers.0.len());
+        for (name, value) in &endpoint.headers.0 {
+            // Checked when they were set; what can't be sent after all is left out rather than failing every attempt.
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
+                value.set_sensitive(true);
+                constant.insert(name, value);
+            }
+        }
+        constant.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        constant.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+        put(&mut constant, ENDPOINT, endpoint.id.to_string());
+        let live = || endpoint.live_secrets(now);
+        Self {
+            target: Target::new(&endpoint.url, policy),
+            keys: SigningKeys::new(live().map(|live| &live.secret)),
+            constant,
+            signature_header,
+            until: live().filter_map(|live| live.until).min(),
+        }
+    }
+
+    /// Where it receives, or why nothing may be sent there.
+    ///
+    /// # Errors
+    /// What the target guard says of the URL's form.
+    pub fn target(&self) -> Result<&Target, &TargetError> {
+        self.target.as_ref()
+    }
+
+    /// From when on a secret signs no more, and the endpoint must be prepared anew.
+    pub fn until(&self) -> Option<UnixMs> {
+        self.until
+    }
+
+    /// The headers of an attempt with this body at `wall`, which is the wall clock of the moment.
+    pub fn headers(&self, head: AttemptHead<'_>, body: &[u8], wall: UnixMs) -> HeaderMap {
+        let id = head.event.id.to_string();
+        let timestamp_s = wall.0 / 1_000;
+        let mut headers = self.constant.clone();
+        let signature = self.keys.stormcom_signature(body);
+        if !signature.is_empty() {
+            put(&mut headers, self.signature_header.clone(), signature);
+        }
+        if let Some(signature) = self.keys.standard_signature(&id, timestamp_s, body) {
+            put(&mut headers, WEBHOOK_SIGNATURE, signature);
+        }
+        put(&mut headers, WEBHOOK_ID, id);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp_s));
+        put(&mut headers, CONTENT_DIGEST, content_digest(body));
+        if let Ok(value) = HeaderValue::from_str(&head.event.event_type) {
+            headers.insert(EVENT, value);
+        }
+        put(&mut headers, DELIVERY, head.delivery.to_string());
+        headers.insert(ATTEMPT, HeaderValue::from(head.attempt));
+        headers.insert(SEQUENCE, HeaderValue::from(head.sequence));
+        headers
+    }
+}
+
+/// Sets a header to a text made here, which is visible ASCII.
+fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
+    use stormhook_store::{EndpointId, EventId, Slot};
+    use stormhook_verifier::Secret;
+
+    const WHSEC: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
+
+    fn event(data: &str) -> Event {
+        Event {
+            id: EventId::parse("evt_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
+            organization: "org_42".into(),
+            event_type: "order.created".into(),
+            timestamp: UnixMs(1_767_323_045_678),
+            timestamp_given: true,
+            idempotency_key: None,
+            deliveries: 1,
+            data: Some(data.into()),
+        }
+    }
+
+    fn endpoint(secrets: Vec<LiveSecret>) -> Endpoint {
+        let own = [("x-api-key", "hunter2"), ("content-type", "text/html")];
+        let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Endpoint {
+            id: EndpointId(7),
+            slot: Slot(3),
+            organization: "org_42".into(),
+            url: "https://partner.example/hooks?a=b".into(),
+            event_types: Vec::new(),
+            active: true,
+            disabled_reason: None,
+            description: None,
+            headers: CustomHeaders(own.into()),
+            rate_limit_per_second: None,
+            ordering: Ordering::Parallel,
+            secrets,
+            created_at: UnixMs(0),
+            updated_at: UnixMs(0),
+            deleted_at: None,
+            ended: Vec::new(),
+        }
+    }
+
+    fn live(secret: &str, until: Option<UnixMs>) -> LiveSecret {
+        LiveSecret {
+            secret: Secret::parse(secret).unwrap(),
+            until,
+        }
+    }
+
+    fn headers(endpoint: &Endpoint, wall: u64) -> (Partner, HeaderMap) {
+        let name = HeaderName::from_static("x-stormcom-signature");
+        let partner = Partner::new(endpoint, &TargetPolicy::default(), name, UnixMs(wall));
+        let event = event("{}");
+        let head = AttemptHead {
+            event: &event,
+            delivery: DeliveryId {
+                event: event.id,
+                slot: endpoint.slot,
+            },
+            sequence: 42,
+            attempt: 3,
+        };
+        let headers = partner.headers(head, b"body", UnixMs(wall));
+        (partner, headers)
+    }
+
+    #[test]
+    fn the_body_has_its_keys_in_order_and_data_byte_for_byte() {
+        let data =
+            "{ \"a\" : 1.0e+2, \"big\":123456789012345678901234567890, \"u\":\"\\u00e9\\/\" }";
+        let body = render(&event(data), 42).unwrap();
+        let expected = format!(
+            "{{\"id\":\"evt_01ARZ3NDEKTSV4RRFFQ69G5FAV\",\"type\":\"order.created\",\
+             \"timestamp\":\"2026-01-02T03:04:05.678Z\",\"organizationId\":\"org_42\",\"sequence\":42,\"data\":{data}}}"
+        );
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn an_event_whose_data_is_gone_has_no_body() {
+        let gone = Event {
+            data: None,
+            ..event("null")
+        };
+        assert_eq!(render(&gone, 1), None);
+    }
+
+    #[test]
+    fn names_are_escaped_as_json_whatever_they_hold() {
+        for text in ["a\"b\\c", "\u{0}\n\r\t\u{1f}", "é\u{2028}😀"] {
+            let mut out = String::new();
+            write_string(&mut out, text);
+            assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn times_are_shown_in_utc_with_milliseconds() {
+        for (ms, shown) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_827_696_007, "2000-02-29T12:34:56.007Z"),
+            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+        ] {
+            let mut out = String::new();
+            write_time(&mut out, UnixMs(ms));
+            assert_eq!(out, shown);
+        }
+    }
+
+    #[test]
+    fn an_attempt_carries_exactly_the_headers_of_the_contract() {
+        let (partner, headers) = headers(&endpoint(vec![live(WHSEC, None)]), 1_750_000_000_999);
+        let keys = SigningKeys::new([&Secret::parse(WHSEC).unwrap()]);
+        let id = "evt_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let delivery = DeliveryId {
+            event: EventId::parse(id).unwrap(),
+            slot: Slot(3),
+        };
+        let expected = [
+            ("content-digest", content_digest(b"body")),
+            ("content-type", "application/json".into()),
+            (
+                "user-agent",
+                format!("stormhook/{}", env!("CARGO_PKG_VERSION")),
+            ),
+            ("webhook-id", id.into()),
+            (
+                "webhook-signature",
+                keys.standard_signature(id, 1_750_000_000, b"body").unwrap(),
+            ),
+            ("webhook-timestamp", "1750000000".into()),
+            ("x-api-key", "hunter2".into()),
+            ("x-stormcom-attempt", "3".into()),
+            ("x-stormcom-delivery", delivery.to_string()),
+            ("x-stormcom-endpoint", EndpointId(7).to_string()),
+            ("x-stormcom-event", "order.created".into()),
+            ("x-stormcom-sequence", "42".into()),
+            ("x-stormcom-signature", keys.stormcom_signature(b"body")),
+        ];
+        let mut sent: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap().to_owned()))
+            .collect();
+        sent.sort();
+        assert_eq!(sent, expected);
+        assert_eq!(partner.until(), None);
+        let shown = format!("{partner:?} {headers:?}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(WHSEC),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_secret_whose_overlap_is_over_signs_no_more() {
+        let both = endpoint(vec![
+            live(WHSEC, None),
+            live("an-older-secret-of-theirs", Some(UnixMs(9_000))),
+        ]);
+        let (partner, during) = headers(&both, 8_999);
+        let count = |headers: &HeaderMap| {
+            let value = headers["x-stormcom-signature"].to_str().unwrap().to_owned();
+            value.split(',').count()
+        };
+        assert_eq!((count(&during), partner.until()), (2, Some(UnixMs(9_000))));
+        let (partner, after) = headers(&both, 9_000);
+        assert_eq!((count(&after), partner.until()), (1, None));
+    }
+
+    #[test]
+    fn a_secret_of_the_partners_own_making_has_no_standard_signature() {
+        let (_, headers) = headers(&endpoint(vec![live("a-secret-of-their-own", None)]), 5_000);
+        assert!(headers.contains_key("webhook-id") && headers.contains_key("webhook-timestamp"));
+        assert!(!headers.contains_key("webhook-signature"));
+    }
+}

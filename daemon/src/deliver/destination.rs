@@ -1,0 +1,83 @@
+//! Where an attempt goes, worked out once from an endpoint's URL: what connections are shared by, what the request line
+//! and `host` say, what name the certificate must have.
+
+use crate::target::{TargetError, TargetPolicy, TargetUrl};
+use http::{HeaderValue, Uri};
+use rustls::pki_types::ServerName;
+use std::fmt;
+use std::sync::Arc;
+
+/// A URL that passed the target guard by its form, ready to be sent to. Cloning is cheap.
+#[derive(Clone)]
+pub struct Target(Arc<Parts>);
+
+struct Parts {
+    url: TargetUrl,
+    origin: Arc<str>,
+    host: HeaderValue,
+    path: Uri,
+    absolute: Uri,
+    server_name: ServerName<'static>,
+}
+
+impl Target {
+    /// Judges and prepares a URL. Its addresses are judged at every connection.
+    ///
+    /// # Errors
+    /// What the guard says, or that this can't be a request's target.
+    pub fn new(url: &str, policy: &TargetPolicy) -> Result<Self, TargetError> {
+        let url = TargetUrl::parse(url, policy)?;
+        let unfit = |what: &str| TargetError::NotAUrl(format!("its {what} can't be sent"));
+        let scheme = if url.is_https() { "https" } else { "http" };
+        let origin = format!("{scheme}://{}:{}", url.host(), url.port());
+        let server_name = match (url.address(), url.name()) {
+            (Some(address), _) => ServerName::from(address),
+            // RFC 6066, section 3: without a trailing dot.
+            (None, Some(name)) => ServerName::try_from(name.trim_end_matches('.').to_owned())
+                .map_err(|_| unfit("host"))?,
+            (None, None) => return Err(unfit("host")),
+        };
+        let parts = Parts {
+            origin: origin.into(),
+            host: HeaderValue::from_str(url.authority()).map_err(|_| unfit("host"))?,
+            path: url.path_and_query().parse().map_err(|_| unfit("path"))?,
+            absolute: url.as_str().parse().map_err(|_| unfit("path"))?,
+            server_name,
+            url,
+        };
+        Ok(Self(Arc::new(parts)))
+    }
+
+    /// The URL itself.
+    pub fn url(&self) -> &TargetUrl {
+        &self.0.url
+    }
+
+    /// Scheme, host and port: all that connections are shared by, and all of a URL that is said in errors, since a
+    /// path or query may hold a credential.
+    pub(super) fn origin(&self) -> &Arc<str> {
+        &self.0.origin
+    }
+
+    pub(super) fn host(&self) -> HeaderValue {
+        self.0.host.clone()
+    }
+
+    pub(super) fn path(&self) -> Uri {
+        self.0.path.clone()
+    }
+
+    pub(super) fn absolute(&self) -> Uri {
+        self.0.absolute.clone()
+    }
+
+    pub(super) fn server_name(&self) -> ServerName<'static> {
+        self.0.server_name.clone()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.0.origin)
+    }
+}
