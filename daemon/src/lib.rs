@@ -1,10 +1,14 @@
 //! The verbs of stormhook: ingest, schedule, deliver, settle, and what operators ask of them.
 
+pub mod body;
 pub mod breaker;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod headers;
 pub mod outcome;
 pub mod retry;
+pub mod schedule;
 pub mod target;
 pub mod writer;
