@@ -18,6 +18,13 @@
 mod support;
 
 mod batch;
+mod deliveries;
+mod doors;
 mod endpoints;
 mod events;
+mod faults;
+mod harness;
 mod idempotency;
+mod kill;
+mod order;
+mod stats;

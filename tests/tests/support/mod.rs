@@ -6,10 +6,10 @@ mod daemon;
 mod receiver;
 mod signature;
 
-pub(crate) use client::{Answer, Client, Lines, Upload};
+pub(crate) use client::Client;
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
-pub(crate) use signature::{hmac_sha256, sha256, verify};
+pub(crate) use signature::verify;
 
 use std::future::Future;
 use std::time::Duration;
@@ -28,10 +28,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
 
 /// Asks until the answer is there. For state that the interface only shows on asking; the pause
 /// bounds the load of asking, it is not what is waited for.
-pub(crate) async fn until<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     within(what, async {
         loop {
             if let Some(value) = ask().await {
