@@ -1,11 +1,13 @@
 //! The verbs of stormhook: ingest, schedule, deliver, settle, and what operators ask of them.
 
+pub mod app;
 pub mod body;
 pub mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod dispatch;
 pub mod headers;
 pub mod outcome;
 pub mod retry;

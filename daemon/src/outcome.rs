@@ -1,59 +1,7 @@
 //! What an attempt's answer means: delivered, failed and to be tried again, or gone. It doesn't say when the next
 //! attempt is (`retry`) nor whether the endpoint is switched off (`breaker`), and it never looks into an answer's body.
 
-/// How an attempt ended, by its public name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AttemptOutcome {
-    /// A 2xx status line came in time.
-    Success,
-    /// Another status came; redirects too, since they are not followed.
-    HttpStatus,
-    /// No status line within the attempt's time.
-    Timeout,
-    /// No connection.
-    Connect,
-    /// The name has no address, or none could be had.
-    Dns,
-    /// No trust, or no handshake.
-    Tls,
-    /// The target guard refused the URL or an address.
-    TargetRefused,
-    /// What came was no HTTP, or the connection broke before a status line.
-    Protocol,
-    /// The daemon stopped meanwhile.
-    Interrupted,
-}
-
-impl AttemptOutcome {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Success,
-        Self::HttpStatus,
-        Self::Timeout,
-        Self::Connect,
-        Self::Dns,
-        Self::Tls,
-        Self::TargetRefused,
-        Self::Protocol,
-        Self::Interrupted,
-    ];
-
-    /// The name in the API and the stats.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::HttpStatus => "http_status",
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Dns => "dns",
-            Self::Tls => "tls",
-            Self::TargetRefused => "target_refused",
-            Self::Protocol => "protocol",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
+use stormhook_store::AttemptOutcome;
 
 /// Why no status line came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use stormhook_store::{Applied, Done, Op, Store, StoreError};
+use stormhook_store::{Applied, DeliveryId, Done, Op, Store, StoreError};
 use tokio::sync::oneshot;
 
 /// Operations that may queue for the next commits.
@@ -48,8 +48,9 @@ pub enum SubmitError {
 
 /// Who is told of commits.
 pub trait Committed: Send + Sync {
-    /// A commit is durable. Called in commit order, before anyone waiting for it is answered.
-    fn committed(&self, applied: &mut Applied);
+    /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
+    /// operation that recorded an attempt, whose it was.
+    fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
     /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
 }
@@ -114,6 +115,7 @@ impl Writer {
             told,
             path,
             kept: Vec::new(),
+            limbo_settled: Vec::new(),
             space: None,
             last_commit: None,
         };
@@ -235,6 +237,8 @@ struct Committer {
     path: PathBuf,
     /// Outcomes of a commit that failed, to be submitted again.
     kept: Vec<Op>,
+    /// Whose outcomes the commit that failed holds.
+    limbo_settled: Vec<Option<DeliveryId>>,
     space: Option<(Moment, Space)>,
     last_commit: Option<Moment>,
 }
@@ -300,6 +304,16 @@ impl Committer {
         let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
         let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
             && self.space().free_bytes < reserve;
+        if let Err(e) = self.settle_limbo() {
+            let (ops, replies) = requests
+                .into_iter()
+                .map(|r| (r.op, r.reply))
+                .unzip::<_, _, Vec<_>, Vec<_>>();
+            let mut outcomes = std::mem::take(&mut self.kept);
+            outcomes.extend(ops.into_iter().filter(|op| matches!(op, Op::Settle(_))));
+            self.failed(&e, outcomes, replies);
+            return;
+        }
         let mut ops = std::mem::take(&mut self.kept);
         let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
         for request in requests {
@@ -317,10 +331,6 @@ impl Committer {
                 _ => None,
             })
             .collect();
-        if let Err(e) = self.settle_limbo() {
-            self.failed(&e, outcomes, replies);
-            return;
-        }
         if ops.is_empty() {
             if !self.writer.is_failing() {
                 return;
@@ -329,17 +339,21 @@ impl Committer {
             replies.push(None);
         }
         let random = random_u128();
+        let settled = settled(&ops);
         let applied = self.store.apply(ops, self.clock.now(), random);
         self.last_commit = Some(Moment::now());
         match applied {
             Ok(mut applied) => {
                 self.succeeded();
-                self.told.committed(&mut applied);
+                self.told.committed(&mut applied, &settled);
                 for (reply, done) in replies.into_iter().zip(applied.done) {
                     answer(reply, Ok(done));
                 }
             }
-            Err(e) => self.failed(&e, outcomes, replies),
+            Err(e) => {
+                self.limbo_settled = settled;
+                self.failed(&e, outcomes, replies);
+            }
         }
     }
 
@@ -350,7 +364,8 @@ impl Committer {
         }
         if let Some(mut applied) = self.store.recover()? {
             self.kept.clear();
-            self.told.committed(&mut applied);
+            let settled = std::mem::take(&mut self.limbo_settled);
+            self.told.committed(&mut applied, &settled);
         }
         Ok(())
     }
@@ -377,6 +392,16 @@ impl Committer {
             self.told.failing(false);
         }
     }
+}
+
+/// Whose attempts a batch records.
+fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
+    ops.iter()
+        .map(|op| match op {
+            Op::Settle(settle) => Some(settle.delivery),
+            _ => None,
+        })
+        .collect()
 }
 
 fn answer(reply: Option<Reply>, result: Result<Done, SubmitError>) {

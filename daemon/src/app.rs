@@ -1,0 +1,266 @@
+//! The daemon's parts as its front ends see them: one place to ask, to change and to follow.
+//!
+//! It decides nothing: operations go to the writer, deliveries to the dispatch, questions to a reader.
+
+use crate::clock::StoreClock;
+use crate::config::Config;
+use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
+use crate::schedule::Gauges;
+use crate::target::{TargetError, TargetPolicy, TargetUrl};
+use crate::writer::{SubmitError, Writer, random_u128};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use stormhook_store::{
+    Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
+};
+use stormhook_verifier::Secret;
+use tokio::sync::{broadcast, watch};
+
+/// See the module.
+pub struct App {
+    config: RwLock<Arc<Config>>,
+    own_listener: Option<SocketAddr>,
+    clock: Arc<StoreClock>,
+    writer: Arc<Writer>,
+    reader: Reader,
+    dispatch: Arc<Dispatch>,
+    ready: AtomicBool,
+    stopping: watch::Sender<bool>,
+    keyed_in_flight: AtomicU64,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+/// The randomness of the operating system could not be had.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the operating system gave no randomness for a secret; try again")]
+pub struct NoRandomness;
+
+impl App {
+    /// Puts the parts together. Not ready until [`App::set_ready`].
+    pub fn new(
+        config: Arc<Config>,
+        own_listener: Option<SocketAddr>,
+        clock: Arc<StoreClock>,
+        writer: Arc<Writer>,
+        reader: Reader,
+        dispatch: Arc<Dispatch>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config: RwLock::new(config),
+            own_listener,
+            clock,
+            writer,
+            reader,
+            dispatch,
+            ready: AtomicBool::new(false),
+            stopping: watch::channel(false).0,
+            keyed_in_flight: AtomicU64::new(0),
+        })
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another configuration over, as much of it as can change while running.
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// The store's time.
+    pub fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// Has an operation done and waits for its durable commit.
+    ///
+    /// # Errors
+    /// [`SubmitError`]. That an operation was refused is a value.
+    pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
+        let keyed = matches!(&op, Op::Accept(event) if event.idempotency_key.is_some());
+        if !keyed {
+            return self.writer.submit(op).await;
+        }
+        let _counted = InFlightKey::enter(&self.keyed_in_flight);
+        self.writer.submit(op).await
+    }
+
+    /// Asks a reader. Blocks for as long as the question takes.
+    ///
+    /// # Errors
+    /// The file can't be read, or what was read is damaged; the log says more.
+    pub fn read<T>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, StoreError>,
+    ) -> Result<T, SubmitError> {
+        question(&self.reader).map_err(|error| {
+            tracing::error!(%error, "a question could not be answered");
+            SubmitError::StoreFailed
+        })
+    }
+
+    /// The reader itself, for what is in memory.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// An extra attempt, or a new round.
+    ///
+    /// # Errors
+    /// An attempt is on the wire, or the writer says no.
+    pub async fn retry(&self, id: DeliveryId) -> Result<Done, DispatchError> {
+        self.dispatch.change(id, Op::Retry(id)).await
+    }
+
+    /// Ends a delivery.
+    ///
+    /// # Errors
+    /// As [`App::retry`].
+    pub async fn cancel(&self, id: DeliveryId) -> Result<Done, DispatchError> {
+        self.dispatch.change(id, Op::Cancel(id)).await
+    }
+
+    /// A new round to one endpoint, or the first.
+    ///
+    /// # Errors
+    /// As [`App::retry`].
+    pub async fn replay(
+        &self,
+        event: EventId,
+        endpoint: EndpointId,
+    ) -> Result<Done, DispatchError> {
+        let op = Op::Replay { event, endpoint };
+        match self.reader.endpoint(endpoint) {
+            Some(found) => {
+                let id = DeliveryId {
+                    event,
+                    slot: found.slot,
+                };
+                self.dispatch.change(id, op).await
+            }
+            None => Ok(self.submit(op).await?),
+        }
+    }
+
+    /// Sends a test delivery; `None` where there is no such endpoint.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn ping(&self, endpoint: EndpointId) -> Result<Option<Attempt>, DispatchError> {
+        self.dispatch.ping(endpoint).await
+    }
+
+    /// The API's `waitingFor`.
+    pub fn waiting_for(&self, delivery: &Delivery) -> Option<&'static str> {
+        self.dispatch.waiting_for(delivery)
+    }
+
+    /// How much waits.
+    pub fn gauges(&self) -> Gauges {
+        self.dispatch.gauges()
+    }
+
+    /// How much waits for these endpoints.
+    pub fn gauges_of(&self, endpoints: &[Slot]) -> Gauges {
+        self.dispatch.gauges_of(endpoints)
+    }
+
+    /// Requests with an idempotency key that wait for their commit.
+    pub fn keyed_in_flight(&self) -> u64 {
+        self.keyed_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that finish from now on.
+    pub fn attempts(&self) -> broadcast::Receiver<Arc<FinishedAttempt>> {
+        self.dispatch.attempts()
+    }
+
+    /// The policy of targets as it is now.
+    pub fn target_policy(&self) -> TargetPolicy {
+        TargetPolicy {
+            own_listener: self.own_listener,
+            ..self.config().target.clone()
+        }
+    }
+
+    /// The normal form of a URL that deliveries may go to.
+    ///
+    /// # Errors
+    /// It is no URL, or policy forbids it.
+    pub fn judge_url(&self, raw: &str) -> Result<String, TargetError> {
+        TargetUrl::parse(raw, &self.target_policy()).map(|url| url.as_str().to_owned())
+    }
+
+    /// A fresh secret of 32 random bytes.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn new_secret(&self) -> Result<Secret, NoRandomness> {
+        let mut bytes = zeroize::Zeroizing::new([0; 32]);
+        getrandom::fill(bytes.as_mut()).map_err(|_| NoRandomness)?;
+        Ok(Secret::from_random(&bytes))
+    }
+
+    /// A fresh endpoint id.
+    pub fn new_endpoint_id(&self) -> EndpointId {
+        EndpointId::new(self.now(), random_u128())
+    }
+
+    /// Whether the daemon serves, and if not, why.
+    ///
+    /// # Errors
+    /// What it is busy with instead.
+    pub fn readiness(&self) -> Result<(), &'static str> {
+        if *self.stopping.borrow() {
+            Err("stopping")
+        } else if !self.ready.load(Ordering::Relaxed) {
+            Err("starting")
+        } else if self.writer.is_failing() {
+            Err("the last commit failed")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The queues are built and attempts start.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Says to every front end that the daemon stops.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Resolves when the daemon begins to stop.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // A sender that is gone has stopped too.
+            let _stopped = stopping.wait_for(|stopping| *stopping).await;
+        }
+    }
+}
+
+/// Counts a request while it waits.
+struct InFlightKey<'a>(&'a AtomicU64);
+
+impl<'a> InFlightKey<'a> {
+    fn enter(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for InFlightKey<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,428 @@
+//! Dispatch: claims what is due, has it attempted, and hands the outcome to the writer. Memory follows the commit.
+//!
+//! Which delivery goes next is decided in `schedule`, what an answer means in `outcome`, when the next attempt is in `retry`:
+//! here these are put together around one lock. Claiming writes nothing; a claim ends when the commit that records its outcome
+//! is announced. While outcomes can't be recorded, or too many wait to be, no attempt starts.
+
+mod attempt;
+mod chores;
+
+use crate::body::Partner;
+use crate::clock::StoreClock;
+use crate::config::Config;
+use crate::deliver::{Client, Settings, TrustError};
+use crate::schedule::{Gauges, InFlight, Limits, Schedule};
+use crate::writer::{Committed, SubmitError, Writer};
+use http::HeaderName;
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use stormhook_store::{
+    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Op, Reader, Slot, Store,
+    StoreError, UnixMs,
+};
+use tokio::sync::{Notify, broadcast, watch};
+
+/// Outcomes that may wait for their commit before no further attempt starts.
+const UNSETTLED: usize = 8_192;
+/// Finished attempts that a slow follower may fall behind.
+const ATTEMPTS_KEPT: usize = 1_024;
+/// Endpoints that stay prepared for sending.
+const PARTNERS: usize = 4_096;
+
+/// A finished attempt, for those who follow live.
+#[derive(Debug, Clone)]
+pub struct FinishedAttempt {
+    /// The delivery as it is after the attempt.
+    pub delivery: Delivery,
+    /// Its endpoint.
+    pub endpoint: EndpointId,
+    /// Its event's type.
+    pub event_type: String,
+    /// The attempt.
+    pub attempt: Attempt,
+}
+
+/// Why an operator's change to a delivery was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    /// An attempt of it, or another change to it, is under way.
+    #[error("an attempt of this delivery is under way")]
+    InFlight,
+    /// The writer says no.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+}
+
+impl From<InFlight> for DispatchError {
+    fn from(_: InFlight) -> Self {
+        Self::InFlight
+    }
+}
+
+/// Whether attempts start, and whether those under way go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Attempts start.
+    Running,
+    /// None starts; those on the wire may finish.
+    Draining,
+    /// Those still on the wire are cut and recorded as interrupted.
+    Cut,
+}
+
+/// What can be changed while the daemon runs.
+struct Tuning {
+    config: Arc<Config>,
+    settings: Settings,
+    signature_header: HeaderName,
+}
+
+struct Inner {
+    schedule: Schedule,
+    failing: bool,
+    stopping: bool,
+    /// Attempts that started and whose outcome is not committed.
+    unsettled: usize,
+    /// Endpoints with rows that a mark covers and that are to be written out.
+    covered: BTreeSet<Slot>,
+}
+
+/// See the module.
+pub struct Dispatch {
+    writer: Arc<Writer>,
+    reader: Reader,
+    clock: Arc<StoreClock>,
+    runtime: tokio::runtime::Handle,
+    tuning: RwLock<Arc<Tuning>>,
+    client: RwLock<Client>,
+    inner: Mutex<Inner>,
+    partners: Mutex<HashMap<Slot, Arc<Partner>>>,
+    /// The time the timer is set to, so that only an earlier one wakes it.
+    armed_ms: AtomicU64,
+    timer: Notify,
+    chores: Notify,
+    /// Something was settled, or the wire became silent.
+    settled: Notify,
+    attempts: broadcast::Sender<Arc<FinishedAttempt>>,
+    phase: watch::Sender<Phase>,
+}
+
+impl std::fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dispatch")
+    }
+}
+
+fn tuning(config: &Arc<Config>, own_listener: Option<SocketAddr>) -> Tuning {
+    Tuning {
+        config: Arc::clone(config),
+        settings: Settings::from_config(config, own_listener),
+        // The configuration has checked the name; the default stands in for what can't happen.
+        signature_header: HeaderName::from_bytes(config.delivery.signature_header.as_bytes())
+            .unwrap_or(HeaderName::from_static("x-stormcom-signature")),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        max_in_flight: config.delivery.max_in_flight,
+        max_per_endpoint: config.delivery.max_in_flight_per_endpoint,
+    }
+}
+
+impl Dispatch {
+    /// Queues built from the file, and nothing started yet.
+    ///
+    /// # Errors
+    /// A file of extra roots can't be read, or the store can't.
+    pub fn new(
+        store: &Store,
+        writer: Arc<Writer>,
+        clock: Arc<StoreClock>,
+        config: &Arc<Config>,
+        own_listener: Option<SocketAddr>,
+    ) -> Result<Arc<Self>, StartError> {
+        let tuning = tuning(config, own_listener);
+        let client = Client::new(&tuning.settings)?;
+        let reader = store.reader();
+        let mut schedule = Schedule::new(limits(config));
+        let mut covered = BTreeSet::new();
+        let now = clock.now();
+        for endpoint in reader.all_endpoints() {
+            schedule.endpoint(&endpoint, Some(&reader.state(endpoint.slot)), now);
+            if !endpoint.ended.is_empty() {
+                covered.insert(endpoint.slot);
+            }
+        }
+        store.open_deliveries(|waiting| schedule.restore(&waiting))?;
+        Ok(Arc::new(Self {
+            writer,
+            reader,
+            clock,
+            runtime: tokio::runtime::Handle::current(),
+            tuning: RwLock::new(Arc::new(tuning)),
+            client: RwLock::new(client),
+            inner: Mutex::new(Inner {
+                schedule,
+                failing: false,
+                stopping: false,
+                unsettled: 0,
+                covered,
+            }),
+            partners: Mutex::default(),
+            armed_ms: AtomicU64::new(u64::MAX),
+            timer: Notify::new(),
+            chores: Notify::new(),
+            settled: Notify::new(),
+            attempts: broadcast::channel(ATTEMPTS_KEPT).0,
+            phase: watch::channel(Phase::Running).0,
+        }))
+    }
+
+    /// Starts the timer and the chores, and claims what is due.
+    pub fn start(self: &Arc<Self>) {
+        self.runtime.spawn(Arc::clone(self).keep_time());
+        self.runtime.spawn(Arc::clone(self).do_chores());
+        self.pump(&mut self.inner());
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tuning(&self) -> Arc<Tuning> {
+        Arc::clone(&self.tuning.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn client(&self) -> Client {
+        self.client
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes over what may change while the daemon runs.
+    ///
+    /// # Errors
+    /// A file of extra roots can't be read; nothing changed then.
+    pub fn reconfigure(self: &Arc<Self>, config: &Arc<Config>) -> Result<(), TrustError> {
+        let own_listener = self.tuning().settings.policy.own_listener;
+        let tuning = tuning(config, own_listener);
+        let client = Client::new(&tuning.settings)?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.tuning.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuning);
+        self.partners().clear();
+        let mut inner = self.inner();
+        inner.schedule.set_limits(limits(config));
+        self.pump(&mut inner);
+        Ok(())
+    }
+
+    fn partners(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Partner>>> {
+        self.partners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts every attempt that may start now.
+    fn pump(self: &Arc<Self>, inner: &mut Inner) {
+        let now = self.clock.now();
+        while !inner.failing && !inner.stopping && inner.unsettled < UNSETTLED {
+            let Some(claim) = inner.schedule.next(now) else {
+                break;
+            };
+            inner.unsettled += 1;
+            self.runtime.spawn(Arc::clone(self).attempt(claim));
+        }
+        if let Some(wake) = inner.schedule.next_wake()
+            && wake.0 < self.armed_ms.load(Ordering::Relaxed)
+        {
+            self.timer.notify_one();
+        }
+    }
+
+    /// Attempts that finish from now on.
+    pub fn attempts(&self) -> broadcast::Receiver<Arc<FinishedAttempt>> {
+        self.attempts.subscribe()
+    }
+
+    /// How much waits.
+    pub fn gauges(&self) -> Gauges {
+        self.inner().schedule.gauges(self.clock.now())
+    }
+
+    /// How much waits for these endpoints.
+    pub fn gauges_of(&self, slots: &[Slot]) -> Gauges {
+        self.inner().schedule.gauges_of(slots, self.clock.now())
+    }
+
+    /// What an open delivery waits for; `None` when it ended.
+    pub fn waiting_for(&self, delivery: &Delivery) -> Option<&'static str> {
+        let due = delivery.due?;
+        let waiting_for = self
+            .inner()
+            .schedule
+            .waiting_for(delivery.id, due, self.clock.now());
+        Some(waiting_for.as_str())
+    }
+
+    /// Does an operator's change to one delivery while no attempt of it is on the wire.
+    ///
+    /// # Errors
+    /// One is on the wire, or the writer says no.
+    pub async fn change(self: &Arc<Self>, id: DeliveryId, op: Op) -> Result<Done, DispatchError> {
+        self.inner().schedule.hold(id)?;
+        // A caller that goes away must not leave the pair held.
+        let held = Held { dispatch: self, id };
+        let done = self.writer.submit(op).await;
+        drop(held);
+        Ok(done?)
+    }
+
+    /// Starts no further attempt; those on the wire may finish.
+    pub fn drain(&self) {
+        self.inner().stopping = true;
+        self.phase.send_replace(Phase::Draining);
+        self.settled.notify_waiters();
+    }
+
+    /// Cuts what is still on the wire; it is recorded as interrupted.
+    pub fn cut(&self) {
+        self.phase.send_replace(Phase::Cut);
+    }
+
+    /// Waits until no attempt is on the wire and every outcome is committed.
+    pub async fn silence(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.inner().unsettled == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    fn publish(&self, delivery: &Delivery) {
+        if self.attempts.receiver_count() == 0 {
+            return;
+        }
+        let (Ok(Some(event)), Some(endpoint)) = (
+            self.reader.event(delivery.id.event),
+            self.reader.endpoint_by_slot(delivery.id.slot),
+        ) else {
+            return;
+        };
+        if let Some(attempt) = delivery.attempts.last() {
+            let finished = FinishedAttempt {
+                attempt: attempt.clone(),
+                delivery: delivery.clone(),
+                endpoint: endpoint.id,
+                event_type: event.event_type.clone(),
+            };
+            // Nobody may be listening any more.
+            let _nobody = self.attempts.send(Arc::new(finished));
+        }
+    }
+}
+
+/// Why the daemon can't deliver.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Certificates to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The file.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A pair that an operator's change owns.
+struct Held<'a> {
+    dispatch: &'a Arc<Dispatch>,
+    id: DeliveryId,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.dispatch.inner();
+        inner.schedule.release(self.id);
+        self.dispatch.pump(&mut inner);
+    }
+}
+
+/// The dispatch as the writer's thread sees it.
+pub struct OnCommit(pub Arc<Dispatch>);
+
+impl Committed for OnCommit {
+    fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]) {
+        let dispatch = &self.0;
+        let now = dispatch.clock.now();
+        let mut any_settled = false;
+        let mut inner = dispatch.inner();
+        for change in applied.changes.drain(..) {
+            match change {
+                Change::Waiting(waiting) => inner.schedule.waiting(&waiting),
+                Change::Ended(id) => inner.schedule.ended(id),
+                Change::Endpoint(endpoint) => {
+                    dispatch.partners().remove(&endpoint.slot);
+                    inner.schedule.endpoint(&endpoint, None, now);
+                }
+                Change::EndedUpTo(slot) => {
+                    inner.covered.insert(slot);
+                    cover(&mut inner, &dispatch.reader, slot, 0);
+                }
+            }
+        }
+        for (done, id) in applied.done.iter().zip(settled) {
+            let Some(id) = id else { continue };
+            any_settled = true;
+            inner.unsettled = inner.unsettled.saturating_sub(1);
+            match done {
+                Done::Settled { delivery } => dispatch.publish(delivery),
+                // Its row is gone or damaged: it can't go on, and `check` names it.
+                other => {
+                    tracing::error!(delivery = %id, ?other, "an outcome could not be recorded");
+                    inner.schedule.ended(*id);
+                }
+            }
+        }
+        dispatch.pump(&mut inner);
+        let chores = !inner.covered.is_empty() || any_settled || dispatch.reader.jobs_wait();
+        drop(inner);
+        if chores {
+            dispatch.chores.notify_one();
+        }
+        if any_settled {
+            dispatch.settled.notify_waiters();
+        }
+    }
+
+    fn failing(&self, failing: bool) {
+        let mut inner = self.0.inner();
+        inner.failing = failing;
+        self.0.pump(&mut inner);
+    }
+}
+
+/// Takes up to `most` of what an endpoint's last mark covers out of its queue.
+fn cover(
+    inner: &mut Inner,
+    reader: &Reader,
+    slot: Slot,
+    most: usize,
+) -> Vec<stormhook_store::EventId> {
+    let mark = reader
+        .endpoint_by_slot(slot)
+        .and_then(|e| e.ended.last().copied());
+    mark.map_or_else(Vec::new, |mark| {
+        inner.schedule.take_covered(slot, mark.stamp, most)
+    })
+}
+
+/// What time the store's clock says.
+impl Dispatch {
+    /// The store's time.
+    pub fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+}
