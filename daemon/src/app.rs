@@ -7,9 +7,9 @@ use crate::config::Config;
 use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
-use crate::writer::{SubmitError, Writer, random_u128};
+use crate::writer::{NotQueued, Pending, SubmitError, Writer, random_u128};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use stormhook_store::{
     Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
@@ -27,7 +27,6 @@ pub struct App {
     dispatch: Arc<Dispatch>,
     ready: AtomicBool,
     stopping: watch::Sender<bool>,
-    keyed_in_flight: AtomicU64,
 }
 
 impl std::fmt::Debug for App {
@@ -60,7 +59,6 @@ impl App {
             dispatch,
             ready: AtomicBool::new(false),
             stopping: watch::channel(false).0,
-            keyed_in_flight: AtomicU64::new(0),
         })
     }
 
@@ -84,12 +82,25 @@ impl App {
     /// # Errors
     /// [`SubmitError`]. That an operation was refused is a value.
     pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
-        let keyed = matches!(&op, Op::Accept(event) if event.idempotency_key.is_some());
-        if !keyed {
-            return self.writer.submit(op).await;
-        }
-        let _counted = InFlightKey::enter(&self.keyed_in_flight);
         self.writer.submit(op).await
+    }
+
+    /// Queues an operation, waiting for room: back-pressure for a stream.
+    ///
+    /// # Errors
+    /// The daemon is stopping.
+    pub async fn enqueue(&self, mut op: Op) -> Result<Pending, SubmitError> {
+        loop {
+            match self.writer.enqueue(op) {
+                Ok(pending) => return Ok(pending),
+                Err(NotQueued {
+                    op: back,
+                    why: SubmitError::Busy,
+                }) => op = back,
+                Err(NotQueued { why, .. }) => return Err(why),
+            }
+            self.writer.room().await;
+        }
     }
 
     /// Asks a reader. Blocks for as long as the question takes.
@@ -174,7 +185,7 @@ impl App {
 
     /// Requests with an idempotency key that wait for their commit.
     pub fn keyed_in_flight(&self) -> u64 {
-        self.keyed_in_flight.load(Ordering::Relaxed)
+        self.writer.keyed_in_flight()
     }
 
     /// Attempts that finish from now on.
@@ -246,21 +257,5 @@ impl App {
             // A sender that is gone has stopped too.
             let _stopped = stopping.wait_for(|stopping| *stopping).await;
         }
-    }
-}
-
-/// Counts a request while it waits.
-struct InFlightKey<'a>(&'a AtomicU64);
-
-impl<'a> InFlightKey<'a> {
-    fn enter(count: &'a AtomicU64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for InFlightKey<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -7,12 +7,14 @@
 use crate::clock::{Moment, StoreClock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stormhook_store::{Applied, DeliveryId, Done, Op, Store, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Operations that may queue for the next commits.
 const QUEUE_OPS: usize = 8_192;
@@ -61,7 +63,46 @@ type Reply = oneshot::Sender<Result<Done, SubmitError>>;
 struct Request {
     op: Op,
     bytes: usize,
+    keyed: bool,
     reply: Option<Reply>,
+}
+
+/// An operation that did not get into the queue.
+#[derive(Debug)]
+pub struct NotQueued {
+    /// The operation, as it came.
+    pub op: Op,
+    /// Why.
+    pub why: SubmitError,
+}
+
+/// An operation that queued: resolves when its commit is durable.
+#[derive(Debug)]
+pub struct Pending {
+    answer: oneshot::Receiver<Result<Done, SubmitError>>,
+    known: Option<Result<Done, SubmitError>>,
+}
+
+impl Pending {
+    /// Waits until the answer is known, and keeps it for whoever polls.
+    pub async fn wait(&mut self) {
+        if self.known.is_none() {
+            let answer = (&mut self.answer).await;
+            self.known = Some(answer.unwrap_or(Err(SubmitError::StoreFailed)));
+        }
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Done, SubmitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(known) = self.known.take() {
+            return Poll::Ready(known);
+        }
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| answer.unwrap_or(Err(SubmitError::StoreFailed)))
+    }
 }
 
 #[derive(Default)]
@@ -76,6 +117,8 @@ pub struct Writer {
     queue: Mutex<Queue>,
     ready: Condvar,
     failing: AtomicBool,
+    keyed: AtomicU64,
+    emptied: Notify,
     /// `limits.disk_reserve`.
     reserve_bytes: AtomicU64,
 }
@@ -93,6 +136,8 @@ impl Writer {
             queue: Mutex::default(),
             ready: Condvar::new(),
             failing: AtomicBool::new(false),
+            keyed: AtomicU64::new(0),
+            emptied: Notify::new(),
             reserve_bytes: AtomicU64::new(reserve_bytes),
         })
     }
@@ -133,30 +178,57 @@ impl Writer {
     /// # Errors
     /// [`SubmitError`].
     pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
-        let (reply, answer) = oneshot::channel();
-        let bytes = match &op {
-            Op::Accept(event) => event.data.len() + 256,
-            _ => 256,
+        self.enqueue(op).map_err(|e| e.why)?.await
+    }
+
+    /// Queues an operation.
+    ///
+    /// # Errors
+    /// There is no room, or the daemon is stopping: the operation comes back.
+    pub fn enqueue(&self, op: Op) -> Result<Pending, NotQueued> {
+        let (bytes, keyed) = match &op {
+            Op::Accept(event) => (event.data.len() + 256, event.idempotency_key.is_some()),
+            _ => (256, false),
         };
-        {
-            let mut queue = self.queue();
-            if queue.closed {
-                return Err(SubmitError::ShuttingDown);
-            }
-            if queue.requests.len() >= QUEUE_OPS || queue.bytes.saturating_add(bytes) > QUEUE_BYTES
-            {
-                return Err(SubmitError::Busy);
-            }
-            self.push(
-                &mut queue,
-                Request {
-                    op,
-                    bytes,
-                    reply: Some(reply),
-                },
-            );
+        let mut queue = self.queue();
+        let full =
+            queue.requests.len() >= QUEUE_OPS || queue.bytes.saturating_add(bytes) > QUEUE_BYTES;
+        if queue.closed || full {
+            let why = if queue.closed {
+                SubmitError::ShuttingDown
+            } else {
+                SubmitError::Busy
+            };
+            return Err(NotQueued { op, why });
         }
-        answer.await.unwrap_or(Err(SubmitError::StoreFailed))
+        let (reply, answer) = oneshot::channel();
+        self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
+        self.push(
+            &mut queue,
+            Request {
+                op,
+                bytes,
+                keyed,
+                reply: Some(reply),
+            },
+        );
+        Ok(Pending {
+            answer,
+            known: None,
+        })
+    }
+
+    /// Waits until the queue was emptied once: there may be room then.
+    pub async fn room(&self) {
+        let emptied = self.emptied.notified();
+        if self.queue().requests.len() >= QUEUE_OPS / 2 {
+            emptied.await;
+        }
+    }
+
+    /// Operations with an idempotency key that wait for their commit.
+    pub fn keyed_in_flight(&self) -> u64 {
+        self.keyed.load(Ordering::Relaxed)
     }
 
     /// Queues an outcome, or work of the daemon's own, that nobody waits for. Always finds room.
@@ -167,6 +239,7 @@ impl Writer {
             Request {
                 op,
                 bytes: 0,
+                keyed: false,
                 reply: None,
             },
         );
@@ -224,6 +297,8 @@ impl Writer {
         let count = queue.requests.len().min(COMMIT_OPS);
         let taken: Vec<_> = queue.requests.drain(..count).collect();
         queue.bytes -= taken.iter().map(|r| r.bytes).sum::<usize>();
+        drop(queue);
+        self.emptied.notify_waiters();
         Some(taken)
     }
 }
@@ -301,6 +376,13 @@ impl Committer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
+        let keyed = requests.iter().filter(|r| r.keyed).count();
+        self.commit_all(requests);
+        let keyed = u64::try_from(keyed).unwrap_or(0);
+        self.writer.keyed.fetch_sub(keyed, Ordering::Relaxed);
+    }
+
+    fn commit_all(&mut self, requests: Vec<Request>) {
         let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
         let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
             && self.space().free_bytes < reserve;

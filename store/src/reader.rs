@@ -281,6 +281,17 @@ impl Reader {
         Ok(sum)
     }
 
+    /// Changes the bounds from the next batch on. The path and the cache stay.
+    pub fn set_limits(&self, pending_limit: u64, endpoints_per_organization: usize) {
+        let mut options = self
+            .shared
+            .options
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        options.pending_limit = pending_limit;
+        options.endpoints_per_organization = endpoints_per_organization;
+    }
+
     /// Whether stats in memory wait to be written.
     pub fn stats_wait(&self) -> bool {
         !self.shared.memory().windows.is_empty()

@@ -13,6 +13,7 @@ use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
 use crate::tables::{META, Tables, Views};
+use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend,
 };
@@ -68,9 +69,11 @@ impl Store {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
         let reopen = Reopen(Box::new(move || {
             let file = open_file(&path)?;
+            // Takes the file's lock: a second process is told that it is open.
+            let backend = FileBackend::new(file).map_err(|e| explain(e, &path))?;
             Builder::new()
                 .set_cache_size(cache_bytes)
-                .create_file(file)
+                .create_with_backend(backend)
                 .map_err(|e| explain(e, &path))
         }));
         Self::with(options, reopen)
@@ -111,17 +114,6 @@ impl Store {
         Reader {
             shared: Arc::clone(&self.shared),
         }
-    }
-
-    /// Changes the bounds from the next batch on. The path and the cache stay.
-    pub fn set_limits(&self, pending_limit: u64, endpoints_per_organization: usize) {
-        let mut options = self
-            .shared
-            .options
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        options.pending_limit = pending_limit;
-        options.endpoints_per_organization = endpoints_per_organization;
     }
 
     /// Hands every open delivery to `each`, those due first first: what queues in memory are built from.

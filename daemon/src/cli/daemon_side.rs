@@ -13,6 +13,7 @@ use super::screen::Screen;
 use super::table::{Cell, Table};
 use crate::clock;
 use crate::config::{Config, ConfigError};
+use stormhook_store::StoreError;
 
 /// Flags that go over file and environment.
 #[derive(Debug, Args)]
@@ -88,13 +89,22 @@ pub(crate) fn wall_clock() -> SystemTime {
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn serve(flags: &ConfigFlags, socket: Option<&Path>) -> Result<(), Failure> {
-    let _config = flags.load(socket)?;
-    Err(Failure::No("this build has no daemon".to_owned()))
+    let config = flags.load(socket)?;
+    let dotted = flags.dotted(socket)?;
+    let reload = || Config::load(flags.config.as_deref(), std::env::vars_os(), &dotted);
+    crate::serve::serve(config, reload).map_err(|error| Failure::No(error.to_string()))
 }
 
 /// Verifies the store of a stopped daemon without writing to it.
-pub(crate) fn check_stopped(_folder: &Path, _screen: &Screen) -> Result<(), Failure> {
-    Err(Failure::No("this build has no store".to_owned()))
+pub(crate) fn check_stopped(folder: &Path, screen: &Screen) -> Result<(), Failure> {
+    let file = folder.join(crate::serve::STORE_FILE);
+    match stormhook_store::check_file(&file) {
+        Ok(report) => super::check::tell(&report.damage, screen),
+        Err(StoreError::Damaged { what, detail }) => {
+            super::check::tell(&[format!("{what}: {detail}")], screen)
+        }
+        Err(error) => Err(Failure::No(error.to_string())),
+    }
 }
 
 /// Prints the effective configuration and where each value came from.

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
-use stormhook_store::{Done, Event, NewEvent, Op, UnixMs};
+use stormhook_store::{Done, Event, NewEvent, UnixMs};
 
 use super::object;
-use super::problem::{Problem, refused, unexpected};
+use super::problem::{Problem, not_done};
 use super::times::parse_rfc3339;
-use crate::app::{App, SubmitError};
+use crate::writer::SubmitError;
 
 /// How deep lists and objects in `data` may be nested.
 pub(crate) const MAX_NESTING: usize = 128;
@@ -102,10 +102,7 @@ fn check_timestamp(text: &str) -> Result<UnixMs, Problem> {
 }
 
 /// The key of an event, which may stand in its body, in the header, or in both if it is the same.
-fn one_key<'k>(
-    body: Option<&'k str>,
-    header: Option<&'k str>,
-) -> Result<Option<&'k str>, Problem> {
+fn one_key<'k>(body: Option<&'k str>, header: Option<&'k str>) -> Result<Option<&'k str>, Problem> {
     for key in [body, header].into_iter().flatten() {
         let visible = key.bytes().all(|b| b.is_ascii_graphic());
         if !visible || !(1..=MAX_KEY_BYTES).contains(&key.len()) {
@@ -136,39 +133,18 @@ pub(crate) struct Taken {
     pub(crate) replayed: bool,
 }
 
-/// Why an event wasn't taken.
-#[derive(Debug)]
-pub(crate) enum NotTaken {
-    /// The writer has no room just now: the same event may be handed over again.
-    Busy,
-    /// The caller is to be told.
-    Problem(Problem),
-}
-
-impl From<NotTaken> for Problem {
-    fn from(reason: NotTaken) -> Self {
-        match reason {
-            NotTaken::Busy => SubmitError::Busy.into(),
-            NotTaken::Problem(problem) => problem,
-        }
-    }
-}
-
-/// Hands an event to the store and waits until it is durable.
-pub(crate) async fn submit(app: &App, event: NewEvent) -> Result<Taken, NotTaken> {
-    match app.submit(Op::Accept(event)).await {
-        Ok(Done::Accepted(event)) => Ok(Taken {
+/// What became of an event that was handed to the store.
+pub(crate) fn taken(done: Result<Done, SubmitError>) -> Result<Taken, Problem> {
+    match done? {
+        Done::Accepted(event) => Ok(Taken {
             event,
             replayed: false,
         }),
-        Ok(Done::Replayed(event)) => Ok(Taken {
+        Done::Replayed(event) => Ok(Taken {
             event,
             replayed: true,
         }),
-        Ok(Done::Refused(refusal)) => Err(NotTaken::Problem(refused(refusal, "event"))),
-        Ok(_) => Err(NotTaken::Problem(unexpected())),
-        Err(SubmitError::Busy) => Err(NotTaken::Busy),
-        Err(error) => Err(NotTaken::Problem(error.into())),
+        other => Err(not_done(other, "event")),
     }
 }
 
@@ -215,15 +191,51 @@ mod tests {
             (with(r#""\u0064ata":2"#), Code::InvalidJson, None),
             (with(r#""Data":2"#), Code::UnknownField, Some("Data")),
             (with(r#""x":[[]]"#), Code::UnknownField, Some("x")),
-            (with(r#""timestamp":null"#), Code::InvalidField, Some("timestamp")),
-            (with(r#""timestamp":"now""#), Code::InvalidField, Some("timestamp")),
-            (with(r#""idempotencyKey":null"#), Code::InvalidField, Some("idempotencyKey")),
-            (with(r#""idempotencyKey":"a b""#), Code::InvalidField, Some("idempotencyKey")),
-            (event("1").replace("org_1", "o 1"), Code::InvalidField, Some("organizationId")),
-            (event("1").replace("order.", "stormhook."), Code::InvalidField, Some("type")),
-            (r#"{"type":"a","data":1}"#.into(), Code::InvalidField, Some("organizationId")),
-            (r#"{"organizationId":"o","data":1}"#.into(), Code::InvalidField, Some("type")),
-            (r#"{"organizationId":"o","type":"a"}"#.into(), Code::InvalidField, Some("data")),
+            (
+                with(r#""timestamp":null"#),
+                Code::InvalidField,
+                Some("timestamp"),
+            ),
+            (
+                with(r#""timestamp":"now""#),
+                Code::InvalidField,
+                Some("timestamp"),
+            ),
+            (
+                with(r#""idempotencyKey":null"#),
+                Code::InvalidField,
+                Some("idempotencyKey"),
+            ),
+            (
+                with(r#""idempotencyKey":"a b""#),
+                Code::InvalidField,
+                Some("idempotencyKey"),
+            ),
+            (
+                event("1").replace("org_1", "o 1"),
+                Code::InvalidField,
+                Some("organizationId"),
+            ),
+            (
+                event("1").replace("order.", "stormhook."),
+                Code::InvalidField,
+                Some("type"),
+            ),
+            (
+                r#"{"type":"a","data":1}"#.into(),
+                Code::InvalidField,
+                Some("organizationId"),
+            ),
+            (
+                r#"{"organizationId":"o","data":1}"#.into(),
+                Code::InvalidField,
+                Some("type"),
+            ),
+            (
+                r#"{"organizationId":"o","type":"a"}"#.into(),
+                Code::InvalidField,
+                Some("data"),
+            ),
             (event(&"[".repeat(100_000)), Code::InvalidJson, None),
             (
                 event(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),

@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor,
+};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -134,7 +136,9 @@ pub(crate) fn required<'a>(
 /// A member's value as text.
 pub(crate) fn text<'a>(value: &'a RawValue, field: &'static str) -> Result<Cow<'a, str>, Problem> {
     let json = value.get();
-    let plain = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let plain = json
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
     match plain {
         Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
         _ => typed::<String>(value, field, "a string").map(Cow::Owned),
@@ -214,7 +218,13 @@ mod tests {
 
     #[test]
     fn text_that_is_no_json_goes_before_any_other_flaw() {
-        for bad in [r#"{"x":1,"a":}"#, r#"{"a":1,"a":2"#, "{}{}", "[", "\u{feff}{}"] {
+        for bad in [
+            r#"{"x":1,"a":}"#,
+            r#"{"a":1,"a":2"#,
+            "{}{}",
+            "[",
+            "\u{feff}{}",
+        ] {
             let problem = members(bad.as_bytes(), &["a"]).unwrap_err();
             assert_eq!(problem.code, Code::InvalidJson, "{bad}");
             assert_eq!(problem.field, None);

@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
-use stormhook_store::Refusal;
+use stormhook_store::{Done, Refusal};
 
-use crate::app::{DispatchError, SubmitError};
+use crate::dispatch::DispatchError;
+use crate::writer::SubmitError;
 
 /// What went wrong, by its stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +146,9 @@ impl Problem {
 
     /// There is no such event, endpoint or delivery.
     pub(crate) fn not_found(what: &str) -> Self {
-        let detail =
-            format!("there is no such {what}, or not any more: check the id and list what there is");
+        let detail = format!(
+            "there is no such {what}, or not any more: check the id and list what there is"
+        );
         Self::new(Code::NotFound, detail)
     }
 
@@ -289,6 +291,21 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             Code::NotFound,
             "the event's data is past retention.events and can't be sent any more: send it as a new event",
         ),
+    }
+}
+
+/// What an operation on `what` came to, where that is not what was asked for.
+pub(crate) fn not_done(done: Done, what: &str) -> Problem {
+    match done {
+        Done::Refused(refusal) => refused(refusal, what),
+        Done::Damaged(damage) => {
+            tracing::error!(damage, "an operation met damage in the store");
+            Problem::new(
+                Code::StoreFailed,
+                "what is stored of this is damaged, nothing was changed: run `stormhook check`, which names it",
+            )
+        }
+        _ => unexpected(),
     }
 }
 

@@ -129,7 +129,16 @@ mod tests {
         ] {
             assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
         }
-        for text in ["", "s", "1", "-1s", "1.5h", "1 h", "1w", "99999999999999999999d"] {
+        for text in [
+            "",
+            "s",
+            "1",
+            "-1s",
+            "1.5h",
+            "1 h",
+            "1w",
+            "99999999999999999999d",
+        ] {
             assert_eq!(parse_duration_ms(text), None, "{text}");
         }
     }

@@ -1,0 +1,327 @@
+//! The NDJSON stream: one event a line in, one answer a line out, in order, as commits happen.
+//!
+//! Bounded everywhere: lines that wait for their commit, the line being read, and the answers that the client has not taken
+//! yet. Full means that no more is read. A line that is too long is passed over without being kept.
+
+use super::ingest;
+use super::problem::Problem;
+use super::{Answer, Shared, request};
+use crate::clock;
+use crate::config::Limits;
+use crate::writer::{Pending, SubmitError};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Uri};
+use http_body_util::BodyExt;
+use serde::Serialize;
+use std::collections::VecDeque;
+use stormhook_store::Op;
+use tokio::sync::mpsc;
+
+/// Lines that may wait for their commit.
+const IN_FLIGHT: usize = 2_048;
+/// Chunks of answers that the client has not taken.
+const CHUNKS: usize = 4;
+/// Answers are gathered up to about this much before they are sent.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// One answer.
+#[derive(Serialize)]
+struct Line<'a> {
+    line: u64,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliveries: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+/// A line that was read.
+enum Waiting {
+    ForCommit(Pending),
+    Rejected(Problem),
+}
+
+/// Takes any number of events, one a line, and answers each in order as it becomes durable.
+#[utoipa::path(post, path = "/v1/events/batch", tag = "events", request_body(content = String, content_type = "application/x-ndjson"),
+    responses((status = 200, description = "One line for each line", content_type = "application/x-ndjson")))]
+pub(super) async fn accept(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    request::check_media(&headers, "application/x-ndjson")?;
+    let (answers, taken) = mpsc::channel(CHUNKS);
+    let limits = app.config().limits.clone();
+    tokio::spawn(async move {
+        let mut batch = Batch {
+            app,
+            limits,
+            lines: Lines::default(),
+            waiting: VecDeque::new(),
+            out: Vec::new(),
+            answers,
+        };
+        // Whoever goes away learns nothing more; what was taken is stored.
+        let _gone = batch.run(body).await;
+    });
+    let stream = futures_util::stream::unfold(taken, |mut taken| async move {
+        let chunk: Bytes = taken.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(chunk), taken))
+    });
+    let mut response = Response::new(Body::from_stream(stream.boxed()));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-ndjson"),
+    );
+    Ok(response.into_response())
+}
+
+/// The client is gone.
+struct Gone;
+
+struct Batch {
+    app: Shared,
+    limits: Limits,
+    lines: Lines,
+    waiting: VecDeque<(u64, Waiting)>,
+    out: Vec<u8>,
+    answers: mpsc::Sender<Bytes>,
+}
+
+impl Batch {
+    async fn run(&mut self, mut body: Body) -> Result<(), Gone> {
+        let stopping = self.app.stopping();
+        tokio::pin!(stopping);
+        let mut open = true;
+        while open {
+            self.answer_ready().await?;
+            let idle = tokio::time::sleep_until(clock::deadline(self.limits.idle));
+            tokio::select! {
+                biased;
+                () = &mut stopping => open = false,
+                () = oldest(&mut self.waiting), if !self.waiting.is_empty() => {}
+                frame = body.frame(), if self.waiting.len() < IN_FLIGHT => match frame {
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            self.lines.buffer.extend_from_slice(&data);
+                            self.read_lines(false).await?;
+                        }
+                    }
+                    // What was cut off half way is no line.
+                    Some(Err(_)) => open = false,
+                    None => {
+                        open = false;
+                        self.read_lines(true).await?;
+                    }
+                },
+                // A producer that sends nothing for so long may come again.
+                () = idle, if self.waiting.is_empty() => open = false,
+            }
+        }
+        while !self.waiting.is_empty() {
+            oldest(&mut self.waiting).await;
+            self.answer_ready().await?;
+        }
+        self.send().await
+    }
+
+    /// Hands over the lines that are in the buffer, answering in between where too many wait.
+    async fn read_lines(&mut self, last: bool) -> Result<(), Gone> {
+        while let Some((line, text)) = self.lines.next(self.limits.event_bytes, last) {
+            let waiting = match text {
+                Ok(text) => self.hand_over(&text).await,
+                Err(problem) => Waiting::Rejected(problem),
+            };
+            self.waiting.push_back((line, waiting));
+            while self.waiting.len() >= IN_FLIGHT {
+                oldest(&mut self.waiting).await;
+                self.answer_ready().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self, text: &[u8]) -> Waiting {
+        match ingest::parse(text, None) {
+            Err(problem) => Waiting::Rejected(problem),
+            Ok(event) => match self.app.enqueue(Op::Accept(event)).await {
+                Ok(pending) => Waiting::ForCommit(pending),
+                Err(error) => Waiting::Rejected(error.into()),
+            },
+        }
+    }
+
+    /// Writes the answers that are known, in order, up to the first that is not.
+    async fn answer_ready(&mut self) -> Result<(), Gone> {
+        while let Some((line, waiting)) = self.waiting.front_mut() {
+            let line = *line;
+            match waiting {
+                Waiting::Rejected(problem) => {
+                    let problem = problem.clone();
+                    self.write(&rejected(line, problem));
+                }
+                Waiting::ForCommit(pending) => {
+                    let Some(done) = futures_util::FutureExt::now_or_never(pending) else {
+                        break;
+                    };
+                    self.write_done(line, done);
+                }
+            }
+            self.waiting.pop_front();
+            if self.out.len() >= CHUNK_BYTES {
+                self.send().await?;
+            }
+        }
+        self.send().await
+    }
+
+    fn write_done(&mut self, line: u64, done: Result<stormhook_store::Done, SubmitError>) {
+        match ingest::taken(done) {
+            Ok(taken) => self.write(&Line {
+                line,
+                status: if taken.replayed {
+                    "replayed"
+                } else {
+                    "accepted"
+                },
+                id: Some(taken.event.id.to_string()),
+                deliveries: Some(taken.event.deliveries),
+                problem: None,
+            }),
+            Err(problem) => self.write(&rejected(line, problem)),
+        }
+    }
+
+    fn write(&mut self, line: &Line<'_>) {
+        // Strings and numbers only: serialising into memory can't fail.
+        if serde_json::to_writer(&mut self.out, line).is_ok() {
+            self.out.push(b'\n');
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), Gone> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let chunk = Bytes::from(std::mem::take(&mut self.out));
+        self.answers.send(chunk).await.map_err(|_| Gone)
+    }
+}
+
+fn rejected(line: u64, problem: Problem) -> Line<'static> {
+    Line {
+        line,
+        status: "rejected",
+        id: None,
+        deliveries: None,
+        problem: Some(problem),
+    }
+}
+
+/// Waits for the oldest line's commit, and leaves its answer in its place.
+async fn oldest(waiting: &mut VecDeque<(u64, Waiting)>) {
+    if let Some((_, Waiting::ForCommit(pending))) = waiting.front_mut() {
+        pending.wait().await;
+    }
+}
+
+/// Lines out of a stream of bytes.
+#[derive(Default)]
+struct Lines {
+    buffer: BytesMut,
+    /// How much of the buffer is known to hold no line end.
+    searched: usize,
+    count: u64,
+    /// The line being read is too long and passed over.
+    skipping: bool,
+}
+
+impl Lines {
+    /// The next line that is not blank, with its number; `Err` where it is too long. With `last`, what is left is a line.
+    fn next(&mut self, most: usize, last: bool) -> Option<(u64, Result<Bytes, Problem>)> {
+        loop {
+            let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
+            let found = unsearched.iter().position(|b| *b == b'\n');
+            let line = match found {
+                Some(at) => {
+                    let line = self.buffer.split_to(self.searched + at).freeze();
+                    self.buffer.advance(1);
+                    line
+                }
+                None if last && (!self.buffer.is_empty() || self.skipping) => {
+                    self.buffer.split().freeze()
+                }
+                None => {
+                    self.searched = self.buffer.len();
+                    if self.skipping || self.searched > most {
+                        self.skipping = true;
+                        self.buffer.clear();
+                        self.searched = 0;
+                    }
+                    return None;
+                }
+            };
+            self.searched = 0;
+            self.count += 1;
+            let line = line
+                .strip_suffix(b"\r")
+                .map_or(line.clone(), |l| line.slice_ref(l));
+            if std::mem::take(&mut self.skipping) || line.len() > most {
+                return Some((self.count, Err(request::too_large(most))));
+            }
+            if !line.iter().all(u8::is_ascii_whitespace) {
+                return Some((self.count, Ok(line)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(parts: &[&str], most: usize) -> Vec<(u64, Option<String>)> {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            lines.buffer.extend_from_slice(part.as_bytes());
+            let last = at + 1 == parts.len();
+            while let Some((number, line)) = lines.next(most, last) {
+                found.push((
+                    number,
+                    line.ok().map(|l| String::from_utf8(l.to_vec()).unwrap()),
+                ));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn blank_lines_count_and_the_last_needs_no_end() {
+        let line = |n, text: &str| (n, Some(text.to_owned()));
+        assert_eq!(
+            all(&["a\n\n \r\nb", "b\r\nc"], 10),
+            [line(1, "a"), line(4, "bb"), line(5, "c")]
+        );
+        assert_eq!(all(&["a\n"], 10), [line(1, "a")]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_and_the_next_one_read() {
+        let long = "x".repeat(50);
+        let parts = [long.as_str(), long.as_str(), "\nok\n", long.as_str()];
+        assert_eq!(
+            all(&parts, 10),
+            [(1, None), (2, Some("ok".to_owned())), (3, None)]
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! Who may call over TCP: `Host` must be ours, a foreign `Origin` is refused, and a token proves the rest.
+//!
+//! A right token always passes; wrong ones are counted, so that guessing is slow.
+
+use super::problem::{Code, Problem};
+use crate::clock::Moment;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, Uri};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// Wrong tokens that are answered as such in a second; further ones are told to wait.
+const FAILURES_PER_SECOND: u32 = 10;
+/// The file in the data folder.
+const TOKEN_FILE: &str = "admin-token";
+const TOKEN_BYTES: usize = 32;
+const TOKEN_FILE_MAX_BYTES: u64 = 4_096;
+
+/// The token of the TCP listener. Never printed.
+pub(crate) struct Token(Zeroizing<String>);
+
+impl Token {
+    /// Reads the token, or makes it, mode 0600.
+    ///
+    /// # Errors
+    /// The file can't be read or made, or holds no token.
+    pub(crate) fn load(data_dir: &Path) -> std::io::Result<Self> {
+        let path = data_dir.join(TOKEN_FILE);
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+        {
+            Ok(mut file) => {
+                let token = Self::fresh()?;
+                file.write_all(token.0.as_bytes())?;
+                file.write_all(b"\n")?;
+                file.sync_all()?;
+                Ok(token)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Self::read(&path),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn fresh() -> std::io::Result<Self> {
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+        getrandom::fill(bytes.as_mut()).map_err(std::io::Error::other)?;
+        let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Self(Zeroizing::new(hex)))
+    }
+
+    fn read(path: &Path) -> std::io::Result<Self> {
+        let mut text = Zeroizing::new(String::new());
+        std::fs::File::open(path)?
+            .take(TOKEN_FILE_MAX_BYTES)
+            .read_to_string(&mut text)?;
+        let token = text.trim();
+        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(std::io::Error::other(
+                "it holds no token of at least 16 visible characters: delete it, and the next start makes a new one",
+            ));
+        }
+        Ok(Self(Zeroizing::new(token.to_owned())))
+    }
+
+    fn matches(&self, came: &str) -> bool {
+        self.0.as_bytes().ct_eq(came.as_bytes()).into()
+    }
+}
+
+/// See the module.
+pub(crate) struct Callers {
+    token: Token,
+    listener: SocketAddr,
+    failures: Mutex<Option<(Moment, u32)>>,
+}
+
+impl Callers {
+    pub(crate) fn new(token: Token, listener: SocketAddr) -> Self {
+        Self {
+            token,
+            listener,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Whether a request over TCP may go on. `open` routes need no token.
+    pub(crate) fn check(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        names: &[String],
+        open: bool,
+    ) -> Result<(), Problem> {
+        let mut hosts = headers.get_all(HOST).iter();
+        let host = hosts
+            .next()
+            .and_then(|v| v.to_str().ok())
+            .or_else(|| uri.authority().map(http::uri::Authority::as_str));
+        if hosts.next().is_some() || !host.is_some_and(|host| self.is_ours(host, names)) {
+            return Err(Problem::new(
+                Code::HostRefused,
+                "this Host is not the listener's: call it by its address or as localhost, or add the name to host_names",
+            ));
+        }
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let foreign = |origin: &http::HeaderValue| {
+            !origin.to_str().is_ok_and(|o| self.is_own_origin(o, names))
+        };
+        if origins.any(foreign) {
+            return Err(Problem::new(
+                Code::OriginRefused,
+                "pages of other origins may not call the daemon: call it from a program, or from its own address",
+            ));
+        }
+        if open {
+            Ok(())
+        } else {
+            self.check_token(headers)
+        }
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Err(Problem::new(
+                Code::TokenMissing,
+                "this needs authorization: Bearer and the token in admin-token in the data folder",
+            ));
+        };
+        let token = value.to_str().ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        if token.is_some_and(|token| self.token.matches(token)) {
+            return Ok(());
+        }
+        if self.count_failure() > FAILURES_PER_SECOND {
+            return Err(Problem::new(
+                Code::TooManyAttempts,
+                "too many wrong tokens: wait a second, and read the right one from admin-token in the data folder",
+            ));
+        }
+        Err(Problem::new(
+            Code::TokenInvalid,
+            "this is not the token: it stands in admin-token in the data folder",
+        ))
+    }
+
+    /// How many failures this second has seen, this one included.
+    fn count_failure(&self) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = match *failures {
+            Some((since, count)) if since.elapsed() < Duration::from_secs(1) => {
+                (since, count.saturating_add(1))
+            }
+            _ => (Moment::now(), 1),
+        };
+        *failures = Some((since, count));
+        count
+    }
+
+    /// Whether a host, with or without a port, is the listener's own.
+    fn is_ours(&self, host: &str, names: &[String]) -> bool {
+        let name = match host.strip_prefix('[') {
+            Some(rest) => match rest.split_once(']') {
+                Some((inside, port)) if is_port(port) => inside,
+                _ => return false,
+            },
+            None => match host.split_once(':') {
+                Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+                None => host,
+                Some(_) => return false,
+            },
+        };
+        name.eq_ignore_ascii_case("localhost")
+            || name.parse() == Ok(self.listener.ip())
+            || name == "::1"
+            || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn is_own_origin(&self, origin: &str, names: &[String]) -> bool {
+        let host = origin
+            .strip_prefix("http://")
+            .or_else(|| origin.strip_prefix("https://"));
+        host.is_some_and(|host| {
+            let port = host.rsplit_once(':').map(|(_, port)| port);
+            self.is_ours(host, names) && port == Some(self.listener.port().to_string().as_str())
+        })
+    }
+}
+
+/// Nothing, or a colon and digits.
+fn is_port(text: &str) -> bool {
+    text.is_empty()
+        || text
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn callers() -> Callers {
+        let token = Token(Zeroizing::new("0123456789abcdef".to_owned()));
+        Callers::new(token, "127.0.0.1:8650".parse().unwrap())
+    }
+
+    fn check(headers: &[(&'static str, &str)]) -> Result<(), Code> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let names = ["hooks.example".to_owned()];
+        callers()
+            .check(&Uri::from_static("/v1/stats"), &map, &names, false)
+            .map_err(|p| p.code)
+    }
+
+    const RIGHT: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
+
+    #[test]
+    fn only_our_own_names_are_hosts() {
+        for host in [
+            "127.0.0.1:8650",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:8650",
+            "hooks.example",
+            "127.0.0.1",
+        ] {
+            assert_eq!(check(&[("host", host), RIGHT]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:x",
+            "",
+            "127.0.0.2",
+            "[::1",
+            "localhost.evil",
+        ] {
+            assert_eq!(
+                check(&[("host", host), RIGHT]),
+                Err(Code::HostRefused),
+                "{host}"
+            );
+        }
+        assert_eq!(check(&[RIGHT]), Err(Code::HostRefused));
+        assert_eq!(
+            check(&[("host", "localhost"), ("host", "localhost"), RIGHT]),
+            Err(Code::HostRefused)
+        );
+    }
+
+    #[test]
+    fn a_foreign_origin_is_refused() {
+        let host = ("host", "localhost:8650");
+        assert_eq!(
+            check(&[host, ("origin", "http://localhost:8650"), RIGHT]),
+            Ok(())
+        );
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost:3000",
+            "file://localhost",
+        ] {
+            assert_eq!(
+                check(&[host, ("origin", origin), RIGHT]),
+                Err(Code::OriginRefused),
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_right_token_passes_however_many_wrong_ones_came() {
+        let callers = callers();
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        let uri = Uri::from_static("/");
+        assert_eq!(
+            callers.check(&uri, &headers, &[], false).unwrap_err().code,
+            Code::TokenMissing
+        );
+        assert!(callers.check(&uri, &headers, &[], true).is_ok());
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer wrong"));
+        let codes: Vec<_> = (0..12)
+            .map(|_| callers.check(&uri, &headers, &[], false).unwrap_err().code)
+            .collect();
+        assert_eq!(codes[0], Code::TokenInvalid);
+        assert_eq!(codes[11], Code::TooManyAttempts);
+        headers.insert(
+            AUTHORIZATION,
+            HeaderValue::from_static("bearer 0123456789abcdef"),
+        );
+        assert!(callers.check(&uri, &headers, &[], false).is_ok());
+    }
+}

@@ -1,0 +1,452 @@
+//! Endpoints: creation, change, secrets, tests and recovery. Fields are read into the store's terms here, once.
+
+use super::problem::{Code, Problem, not_done, unexpected};
+use super::times::parse_duration_ms;
+use super::views::{AttemptView, EndpointView, ListView, SecretsView};
+use super::{Answer, Shared, blocking, ingest, object, request};
+use crate::app::App;
+use crate::headers::CustomHeaders;
+use crate::target::TargetError;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::{HeaderMap, StatusCode, Uri};
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use stormhook_store::endpoint::{EndpointChange, Ordering, TypePattern};
+use stormhook_store::{Done, Endpoint, EndpointId, NewEndpoint, Op, Recover, UnixMs};
+use stormhook_verifier::Secret;
+
+const MAX_EVENT_TYPES: usize = 64;
+const MAX_DESCRIPTION_BYTES: usize = 1_024;
+/// A rate above this is no limit; one below is a delivery every three hours or so.
+const RATES: std::ops::RangeInclusive<f64> = 0.0001..=1_000_000.0;
+const OVERLAP_DEFAULT_MS: u64 = 24 * 3_600_000;
+const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Makes an endpoint. The answer is the only one but the secret route's that shows its secret.
+#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", request_body = Object,
+    responses((status = 201, body = EndpointView), (status = 422, description = "target_refused")))]
+pub(super) async fn create(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    let body = super::small_json(&app, &headers, body).await?;
+    let names = [
+        "organizationId",
+        "url",
+        "eventTypes",
+        "secret",
+        "active",
+        "description",
+        "headers",
+        "rateLimitPerSecond",
+        "ordering",
+    ];
+    let [
+        organization,
+        url,
+        types,
+        secret,
+        active,
+        description,
+        headers,
+        rate,
+        ordering,
+    ] = object::members(&body, &names)?;
+    let organization = object::text(
+        object::required(organization, "organizationId")?,
+        "organizationId",
+    )?;
+    ingest::check_organization(&organization)?;
+    let new = NewEndpoint {
+        id: app.new_endpoint_id(),
+        url: read_url(&app, object::required(url, "url")?)?,
+        event_types: read_types(object::required(types, "eventTypes")?)?,
+        secret: secret_or_new(&app, secret)?,
+        active: active
+            .map(|v| object::typed(v, "active", "true or false"))
+            .transpose()?
+            .unwrap_or(true),
+        description: nullable(description, read_description)?.flatten(),
+        headers: nullable(headers, |v| read_headers(&app, v))?
+            .flatten()
+            .unwrap_or_default(),
+        rate_limit_per_second: nullable(rate, read_rate)?.flatten(),
+        ordering: ordering.map(read_ordering).transpose()?.unwrap_or_default(),
+        organization: organization.into_owned(),
+    };
+    let endpoint = done(app.submit(Op::CreateEndpoint(Box::new(new))).await?)?;
+    let view = EndpointView::of(&app, &endpoint).with_secret(&endpoint);
+    Ok((StatusCode::CREATED, Json(view)).into_response())
+}
+
+/// Endpoints without their secrets, newest first.
+#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(("organizationId" = Option<String>, Query), ("active" = Option<bool>, Query),
+    ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, body = ListView<EndpointView>)))]
+pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
+    let [organization, active, limit, cursor] =
+        request::query(&uri, ["organizationId", "active", "limit", "cursor"])?;
+    if let Some(organization) = &organization {
+        ingest::check_organization(organization)?;
+    }
+    let active = match active.as_deref() {
+        None => None,
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) => return Err(Problem::field("active", "active must be true or false")),
+    };
+    let limit = request::limit(limit.as_deref())?;
+    let cursor = request::cursor(cursor.as_deref())?;
+    let page = app
+        .reader()
+        .endpoints(organization.as_deref(), active, cursor, limit);
+    Ok(Json(ListView::of(page, |e| EndpointView::of(&app, &e))).into_response())
+}
+
+/// One endpoint without its secret.
+#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = EndpointView)))]
+pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let endpoint = found(&app, &id)?;
+    Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
+}
+
+/// Changes what is named; null clears.
+#[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
+    responses((status = 200, body = EndpointView), (status = 422, description = "target_refused")))]
+pub(super) async fn update(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    let body = super::small_json(&app, &headers, body).await?;
+    let names = [
+        "url",
+        "eventTypes",
+        "active",
+        "discardHeld",
+        "description",
+        "headers",
+        "rateLimitPerSecond",
+        "ordering",
+    ];
+    let [
+        url,
+        types,
+        active,
+        discard,
+        description,
+        headers,
+        rate,
+        ordering,
+    ] = object::members(&body, &names)?;
+    let change = EndpointChange {
+        url: url.map(|v| read_url(&app, v)).transpose()?,
+        event_types: types.map(read_types).transpose()?,
+        active: active
+            .map(|v| object::typed(v, "active", "true or false"))
+            .transpose()?,
+        discard_held: discard
+            .map(|v| object::typed(v, "discardHeld", "true or false"))
+            .transpose()?
+            .unwrap_or(false),
+        description: nullable(description, read_description)?,
+        headers: nullable(headers, |v| read_headers(&app, v))?.map(Option::unwrap_or_default),
+        rate_limit_per_second: nullable(rate, read_rate)?,
+        ordering: ordering.map(read_ordering).transpose()?,
+    };
+    if change.discard_held && change.active != Some(true) {
+        return Err(Problem::field(
+            "discardHeld",
+            "discardHeld goes with \"active\":true: it ends what was held instead of resuming it",
+        ));
+    }
+    let id = endpoint_id(&id)?;
+    let change = Box::new(change);
+    let endpoint = done(app.submit(Op::UpdateEndpoint { id, change }).await?)?;
+    Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
+}
+
+/// Deletes an endpoint; its open deliveries end as FAILED.
+#[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), responses((status = 204)))]
+pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let id = endpoint_id(&id)?;
+    done(app.submit(Op::DeleteEndpoint { id }).await?)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The secrets that sign its deliveries.
+#[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = SecretsView)))]
+pub(super) async fn secret(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let endpoint = found(&app, &id)?;
+    Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
+}
+
+/// A new secret signs first; earlier ones go on signing for the overlap.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
+    responses((status = 200, body = SecretsView)))]
+pub(super) async fn rotate(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    let body = super::small_json_or_none(&app, &headers, body).await?;
+    let [overlap, secret] = object::members(&body, &["overlap", "secret"])?;
+    let overlap_ms = match overlap {
+        None => OVERLAP_DEFAULT_MS,
+        Some(value) => parse_duration_ms(&object::text(value, "overlap")?)
+            .filter(|ms| *ms <= OVERLAP_MAX_MS)
+            .ok_or_else(|| {
+                Problem::field("overlap", "overlap must be from 0s to 7d, like \"24h\"")
+            })?,
+    };
+    let id = endpoint_id(&id)?;
+    let secret = secret_or_new(&app, secret)?;
+    let op = Op::RotateSecret {
+        id,
+        secret,
+        overlap_ms,
+    };
+    let endpoint = done(app.submit(op).await?)?;
+    Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
+}
+
+/// Sends a test delivery now. 200 with the attempt, even when it failed.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = AttemptView)))]
+pub(super) async fn test(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    super::no_fields(&app, &headers, body).await?;
+    let attempt = app.ping(endpoint_id(&id)?).await?;
+    let attempt = attempt.ok_or_else(|| Problem::not_found("endpoint"))?;
+    Ok(Json(AttemptView::from(&attempt)).into_response())
+}
+
+/// How many rounds were or would be opened.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(super) struct RecoveredView {
+    recovered: u64,
+}
+
+/// New rounds for what ended badly in a span of time and, with `missed`, for what was missed while inactive.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
+    responses((status = 202, body = RecoveredView), (status = 409, description = "endpoint_inactive")))]
+pub(super) async fn recover(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    let body = super::small_json_or_none(&app, &headers, body).await?;
+    let [since, until, missed, dry] =
+        object::members(&body, &["since", "until", "missed", "dryRun"])?;
+    let time = |value: Option<&RawValue>, field| {
+        let text = value.map(|v| object::text(v, field)).transpose()?;
+        request::instant(text.as_deref(), field)
+    };
+    let flag = |value: Option<&RawValue>, field| {
+        let read = value.map(|v| object::typed(v, field, "true or false"));
+        Ok::<_, Problem>(read.transpose()?.unwrap_or(false))
+    };
+    let endpoint = found(&app, &id)?;
+    let recover = Recover {
+        endpoint: endpoint.id,
+        since: time(since, "since")?.unwrap_or_default(),
+        until: time(until, "until")?.unwrap_or(UnixMs(u64::MAX >> 16)),
+        missed: flag(missed, "missed")?,
+        count: 0,
+    };
+    let dry = flag(dry, "dryRun")?;
+    if !endpoint.receives() {
+        return Err(super::problem::refused(
+            stormhook_store::Refusal::EndpointInactive,
+            "endpoint",
+        ));
+    }
+    let asked = recover.clone();
+    let count = blocking(&app, move |app| app.read(|r| r.count_recoverable(&asked))).await?;
+    if !dry {
+        match app
+            .submit(Op::Recover(Recover { count, ..recover }))
+            .await?
+        {
+            Done::Recovering { .. } => {}
+            other => return Err(not_done(other, "endpoint")),
+        }
+    }
+    let view = RecoveredView { recovered: count };
+    let status = if dry {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    Ok((status, Json(view)).into_response())
+}
+
+fn done(done: Done) -> Result<Arc<Endpoint>, Problem> {
+    match done {
+        Done::Endpoint(endpoint) => Ok(endpoint),
+        other => Err(not_done(other, "endpoint")),
+    }
+}
+
+fn endpoint_id(text: &str) -> Result<EndpointId, Problem> {
+    EndpointId::parse(text).ok_or_else(|| Problem::not_found("endpoint"))
+}
+
+fn found(app: &App, id: &str) -> Result<Arc<Endpoint>, Problem> {
+    let found = app.reader().endpoint(endpoint_id(id)?);
+    found.ok_or_else(|| Problem::not_found("endpoint"))
+}
+
+/// Absent, cleared by null, or read.
+fn nullable<T>(
+    value: Option<&RawValue>,
+    read: impl FnOnce(&RawValue) -> Result<T, Problem>,
+) -> Result<Option<Option<T>>, Problem> {
+    match value {
+        None => Ok(None),
+        Some(value) if object::is_null(value) => Ok(Some(None)),
+        Some(value) => read(value).map(|read| Some(Some(read))),
+    }
+}
+
+fn read_url(app: &App, value: &RawValue) -> Result<String, Problem> {
+    let text = object::text(value, "url")?;
+    app.judge_url(&text).map_err(|error| match error {
+        TargetError::NotAUrl(_) => Problem::field("url", error.to_string()),
+        TargetError::Refused(refusal) => Problem {
+            code: Code::TargetRefused,
+            detail: refusal.to_string().into(),
+            field: Some("url".into()),
+        },
+    })
+}
+
+fn read_types(value: &RawValue) -> Result<Vec<TypePattern>, Problem> {
+    let expected = "a list of 1 to 64 event types: a.b, a.* or *";
+    let texts: Vec<String> = object::typed(value, "eventTypes", expected)?;
+    if !(1..=MAX_EVENT_TYPES).contains(&texts.len()) {
+        let came = texts.len();
+        return Err(Problem::field(
+            "eventTypes",
+            format!("eventTypes must be {expected}; {came} came"),
+        ));
+    }
+    texts
+        .iter()
+        .map(|text| {
+            TypePattern::parse(text).ok_or_else(|| {
+                Problem::field(
+                    "eventTypes",
+                    format!("{text:.150?} is no event type: write a.b, a.* or *, parts of A-Z, a-z, 0-9, _ and -"),
+                )
+            })
+        })
+        .collect()
+}
+
+fn secret_or_new(app: &App, value: Option<&RawValue>) -> Result<Secret, Problem> {
+    match value {
+        Some(value) => {
+            let text = zeroize::Zeroizing::new(object::text(value, "secret")?.into_owned());
+            Secret::parse(&text).map_err(|e| Problem::field("secret", e.to_string()))
+        }
+        None => app.new_secret().map_err(|error| {
+            tracing::error!(%error, "no secret could be made");
+            unexpected()
+        }),
+    }
+}
+
+fn read_description(value: &RawValue) -> Result<String, Problem> {
+    let text = object::text(value, "description")?;
+    if text.len() > MAX_DESCRIPTION_BYTES {
+        return Err(Problem::field(
+            "description",
+            format!(
+                "description must be at most {MAX_DESCRIPTION_BYTES} bytes; {} came",
+                text.len()
+            ),
+        ));
+    }
+    Ok(text.into_owned())
+}
+
+fn read_headers(
+    app: &App,
+    value: &RawValue,
+) -> Result<stormhook_store::endpoint::CustomHeaders, Problem> {
+    let Pairs(pairs) = object::typed(
+        value,
+        "headers",
+        "an object of names and values, both strings",
+    )?;
+    let config = app.config();
+    CustomHeaders::parse(pairs, &config.delivery.signature_header)
+        .map(|headers| stormhook_store::endpoint::CustomHeaders(headers.into_inner()))
+        .map_err(|e| Problem::field("headers", e.to_string()))
+}
+
+/// An object's members in their order, repeated ones too: those are for the rules to judge.
+struct Pairs(Vec<(String, String)>);
+
+impl<'de> serde::Deserialize<'de> for Pairs {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Reading)
+    }
+}
+
+fn read_rate(value: &RawValue) -> Result<f64, Problem> {
+    let rate: f64 = object::typed(value, "rateLimitPerSecond", "a number over 0, or null")?;
+    if RATES.contains(&rate) {
+        return Ok(rate);
+    }
+    Err(Problem::field(
+        "rateLimitPerSecond",
+        "rateLimitPerSecond must be from 0.0001 to 1000000, or null for no limit",
+    ))
+}
+
+fn read_ordering(value: &RawValue) -> Result<Ordering, Problem> {
+    let text = object::text(value, "ordering")?;
+    Ordering::parse(&text)
+        .ok_or_else(|| Problem::field("ordering", "ordering must be parallel or fifo"))
+}

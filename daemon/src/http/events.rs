@@ -1,0 +1,149 @@
+//! Events: taking them one by one, looking at them, replaying them.
+
+use super::problem::{Problem, not_done};
+use super::views::{DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
+use super::{Answer, Shared, blocking, deliveries, ingest, object, request};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::IntoResponse;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use stormhook_store::{Done, EndpointId, EventFilter, EventId, Op};
+
+/// The header that may carry an event's key.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Takes one event. Answered when it and its deliveries are durable.
+#[utoipa::path(post, path = "/v1/events", tag = "events", request_body = Object, responses(
+    (status = 202, body = ReceiptView<'_>), (status = 200, description = "Was taken before under the same key", body = ReceiptView<'_>),
+    (status = 409, description = "idempotency_conflict"), (status = 413, description = "event_too_large")))]
+pub(super) async fn accept(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let limits = app.config();
+    let limits = &limits.limits;
+    request::query(&uri, [])?;
+    let body = request::json(&headers, body, limits.event_bytes, limits.idle).await?;
+    let key = match headers.get(IDEMPOTENCY_KEY) {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| {
+            Problem::field(
+                "idempotencyKey",
+                "the header Idempotency-Key must be 1 to 255 visible ASCII characters",
+            )
+        })?),
+    };
+    let taken = ingest::taken(app.submit(Op::Accept(ingest::parse(&body, key)?)).await)?;
+    let receipt = Json(ReceiptView::from(&*taken.event));
+    Ok(if taken.replayed {
+        (
+            StatusCode::OK,
+            [(REPLAYED, HeaderValue::from_static("true"))],
+            receipt,
+        )
+            .into_response()
+    } else {
+        (StatusCode::ACCEPTED, receipt).into_response()
+    })
+}
+
+/// One event with its data.
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path)), responses((status = 200, body = EventView)))]
+pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let id = event_id(&id)?;
+    let event = app.read(|r| r.event(id)).map_err(Problem::unreadable)?;
+    let event = event.ok_or_else(|| Problem::not_found("event"))?;
+    Ok(Json(EventView::whole(&event)).into_response())
+}
+
+/// Events without their data, newest first.
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(("organizationId" = Option<String>, Query), ("type" = Option<String>, Query),
+    ("idempotencyKey" = Option<String>, Query), ("since" = Option<String>, Query), ("until" = Option<String>, Query),
+    ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, body = ListView<EventView>)))]
+pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
+    let names = [
+        "organizationId",
+        "type",
+        "idempotencyKey",
+        "since",
+        "until",
+        "limit",
+        "cursor",
+    ];
+    let [
+        organization,
+        event_type,
+        idempotency_key,
+        since,
+        until,
+        limit,
+        cursor,
+    ] = request::query(&uri, names)?;
+    if let Some(organization) = &organization {
+        ingest::check_organization(organization)?;
+    }
+    let filter = EventFilter {
+        organization,
+        event_type,
+        idempotency_key,
+        since: request::instant(since.as_deref(), "since")?,
+        until: request::instant(until.as_deref(), "until")?,
+    };
+    let limit = request::limit(limit.as_deref())?;
+    let cursor = request::cursor(cursor.as_deref())?;
+    let page = blocking(&app, move |app| {
+        app.read(|r| r.events(&filter, cursor, limit))
+    })
+    .await?;
+    Ok(Json(ListView::of(page, |event| EventView::listed(&event))).into_response())
+}
+
+/// For each endpoint of the organization, why it was or wasn't sent this event.
+#[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", params(("id" = String, Path)), responses((status = 200, body = ListView<ExplainView>)))]
+pub(super) async fn explain(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let id = event_id(&id)?;
+    let found = blocking(&app, move |app| app.read(|r| r.explain(id))).await?;
+    let found = found.ok_or_else(|| Problem::not_found("event"))?;
+    let data = found.into_iter().map(|(endpoint, why)| ExplainView {
+        endpoint_id: endpoint.to_string(),
+        reason: why.as_str(),
+    });
+    let list = ListView {
+        data: data.collect(),
+        next_cursor: None,
+    };
+    Ok(Json(list).into_response())
+}
+
+/// Sends an event again to one endpoint, or for the first time where it had no delivery.
+#[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", params(("id" = String, Path)), request_body = Object,
+    responses((status = 200, body = DeliveryJson), (status = 409, description = "endpoint_inactive or delivery_in_flight")))]
+pub(super) async fn replay(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    let body = super::small_json(&app, &headers, body).await?;
+    let [endpoint] = object::members(&body, &["endpointId"])?;
+    let endpoint = object::text(object::required(endpoint, "endpointId")?, "endpointId")?;
+    let id = event_id(&id)?;
+    let endpoint = EndpointId::parse(&endpoint).ok_or_else(|| Problem::not_found("endpoint"))?;
+    match app.replay(id, endpoint).await? {
+        Done::Delivery(delivery) => deliveries::answer(&app, delivery.id),
+        other => Err(not_done(other, "event or endpoint")),
+    }
+}
+
+/// A malformed id names nothing.
+fn event_id(text: &str) -> Result<EventId, Problem> {
+    EventId::parse(text).ok_or_else(|| Problem::not_found("event"))
+}

@@ -1,0 +1,155 @@
+//! What a request must be before a route sees it: its body within bounds and of the right media type, its query known word for word.
+
+use super::problem::{Code, Problem};
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::time::Duration;
+use stormhook_store::{Cursor, UnixMs};
+
+/// Rows of a page unless asked otherwise, and at most.
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 250;
+
+/// Whether the content type is `media`, whatever its parameters.
+pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Problem> {
+    let came = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let essence = came.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case(media) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        format!("this needs content-type: {media}; {essence:?} came"),
+    ))
+}
+
+/// The whole body, at most `most` bytes, each part of it within `idle` of the one before.
+pub(crate) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    idle: Duration,
+) -> Result<Bytes, Problem> {
+    let stated = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<u64>().ok());
+    if stated.is_some_and(|bytes| bytes > u64::try_from(most).unwrap_or(u64::MAX)) {
+        return Err(too_large(most));
+    }
+    match tokio::time::timeout(idle, Limited::new(body, most).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(most)),
+        Ok(Err(e)) => Err(Problem::new(
+            Code::InvalidJson,
+            format!("the body ended before its time: {e}"),
+        )),
+        Err(_) => Err(Problem::new(
+            Code::InvalidJson,
+            "the body did not come within limits.idle: send it without pauses",
+        )),
+    }
+}
+
+pub(crate) fn too_large(most: usize) -> Problem {
+    Problem::new(
+        Code::EventTooLarge,
+        format!("at most {most} bytes are taken (limits.event_bytes): send less, or a link to it"),
+    )
+}
+
+/// The JSON body of a request that must have one.
+pub(crate) async fn json(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    idle: Duration,
+) -> Result<Bytes, Problem> {
+    check_media(headers, "application/json")?;
+    read_body(headers, body, most, idle).await
+}
+
+/// The JSON body of a request that may come without one: then it is `{}`.
+pub(crate) async fn optional_json(
+    headers: &HeaderMap,
+    body: Body,
+    most: usize,
+    idle: Duration,
+) -> Result<Bytes, Problem> {
+    let bytes = read_body(headers, body, most, idle).await?;
+    if bytes.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    check_media(headers, "application/json")?;
+    Ok(bytes)
+}
+
+/// The parameters `names` of a query, in the order of `names`. Each may come once, and no other.
+pub(crate) fn query<const N: usize>(
+    uri: &Uri,
+    names: [&'static str; N],
+) -> Result<[Option<String>; N], Problem> {
+    let mut found = [const { None }; N];
+    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or("").as_bytes()) {
+        let place = names.iter().position(|known| *known == name);
+        let Some((place, name)) = place.and_then(|at| found.get_mut(at).zip(names.get(at))) else {
+            let shown = name.chars().take(100).collect();
+            return Err(Problem::unknown(shown, &names));
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return Err(Problem::field(
+                *name,
+                format!("{name} came twice: send it once"),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// How many rows a page holds.
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else {
+        return Ok(LIMIT_DEFAULT);
+    };
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+        .ok_or_else(|| {
+            Problem::field(
+                "limit",
+                format!("limit must be a number from 1 to {LIMIT_MAX}"),
+            )
+        })
+}
+
+/// Where a page begins.
+pub(crate) fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Problem> {
+    text.map(|text| {
+        Cursor::parse(text).ok_or_else(|| Problem {
+            code: Code::InvalidCursor,
+            detail: "this is no cursor of ours: pass nextCursor of the page before as it came"
+                .into(),
+            field: Some("cursor".into()),
+        })
+    })
+    .transpose()
+}
+
+/// A point in time in a query or body.
+pub(crate) fn instant(text: Option<&str>, field: &'static str) -> Result<Option<UnixMs>, Problem> {
+    text.map(|text| {
+        super::times::parse_rfc3339(text).ok_or_else(|| {
+            Problem::field(
+                field,
+                format!("{field} must be RFC 3339 with an offset, like 2026-01-02T03:04:05.678Z (in a query, write + as %2B)"),
+            )
+        })
+    })
+    .transpose()
+}

@@ -1,0 +1,381 @@
+//! Stats and health: the names are the contract's, exactly.
+
+use super::problem::Problem;
+use super::times::rfc3339;
+use super::{Answer, Shared, blocking, request};
+use crate::app::App;
+use crate::schedule::Gauges;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, Uri};
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+use stormhook_store::stats::{Span, Times, Window};
+use stormhook_store::{EndpointId, Slot, StatsOf};
+
+/// Mean latency of first attempts must stay below this, in milliseconds.
+const FIRST_ATTEMPT_AVG_MS: f64 = 2_000.0;
+/// Share of first attempts that must succeed.
+const FIRST_ATTEMPT_RATE: f64 = 0.95;
+
+/// Counts, percentiles, gauges and targets of a span of time.
+#[utoipa::path(get, path = "/v1/stats", tag = "operations", params(("window" = Option<String>, Query), ("endpointId" = Option<String>, Query),
+    ("organizationId" = Option<String>, Query)), responses((status = 200, body = Object)))]
+pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
+    let [window, endpoint, organization] =
+        request::query(&uri, ["window", "endpointId", "organizationId"])?;
+    let span = match window.as_deref() {
+        None => Span::Hour,
+        Some(text) => Span::parse(text)
+            .ok_or_else(|| Problem::field("window", "window must be 5m, 1h, 24h or all"))?,
+    };
+    let of = of_whom(&app, endpoint.as_deref(), organization.as_deref())?;
+    let now = app.now();
+    let asked = of.clone();
+    let sum = blocking(&app, move |app| app.read(|r| r.stats(span, now, &asked))).await?;
+    let gauges = match &of {
+        StatsOf::All => app.gauges(),
+        StatsOf::Endpoints(slots) => app.gauges_of(slots),
+    };
+    let filtered = matches!(of, StatsOf::Endpoints(_));
+    let mut fields = Map::new();
+    let (_, from, _) = span.windows(now);
+    fields.insert("window".into(), json!(span.as_str()));
+    fields.insert("from".into(), json!(rfc3339(from)));
+    fields.insert("to".into(), json!(rfc3339(now)));
+    counts(&mut fields, &sum, filtered);
+    times(&mut fields, "delivery.latency", &sum.latency);
+    times(
+        &mut fields,
+        "delivery.first_attempt.latency",
+        &sum.first_attempt_latency,
+    );
+    fields.insert(
+        "delivery.first_attempt.success.rate".into(),
+        json!(first_rate(&sum)),
+    );
+    times(&mut fields, "attempt.duration", &sum.attempt_duration);
+    let in_flight = (!filtered).then(|| app.keyed_in_flight());
+    fields.insert("idempotency.inflight.gauge".into(), json!(in_flight));
+    queue(&mut fields, gauges);
+    fields.insert("slo".into(), slo(&sum));
+    Ok(Json(Value::Object(fields)).into_response())
+}
+
+fn of_whom(
+    app: &App,
+    endpoint: Option<&str>,
+    organization: Option<&str>,
+) -> Result<StatsOf, Problem> {
+    if let Some(organization) = organization {
+        super::ingest::check_organization(organization)?;
+    }
+    let Some(endpoint) = endpoint else {
+        let slots = |o: &str| -> Vec<Slot> {
+            let all = app.reader().all_endpoints();
+            all.iter()
+                .filter(|e| e.organization == o)
+                .map(|e| e.slot)
+                .collect()
+        };
+        return Ok(organization.map_or(StatsOf::All, |o| StatsOf::Endpoints(slots(o))));
+    };
+    let id = EndpointId::parse(endpoint)
+        .ok_or_else(|| Problem::field("endpointId", "endpointId is no endpoint's id"))?;
+    let found = app
+        .reader()
+        .endpoint_or_mark(id)
+        .ok_or_else(|| Problem::not_found("endpoint"))?;
+    let theirs = organization.is_none_or(|o| o == found.organization);
+    Ok(StatsOf::Endpoints(if theirs {
+        vec![found.slot]
+    } else {
+        Vec::new()
+    }))
+}
+
+fn counts(fields: &mut Map<String, Value>, sum: &Window, filtered: bool) {
+    let c = &sum.counters;
+    // Events are an organization's, not an endpoint's: these mean nothing under a filter.
+    let of_all = |n: u64| if filtered { Value::Null } else { json!(n) };
+    for (name, value) in [
+        ("delivery.success.count", json!(c.success)),
+        ("delivery.failure.count", json!(c.failure)),
+        ("delivery.abandoned.count", json!(c.abandoned)),
+        ("ingest.accepted.count", of_all(c.accepted)),
+        ("idempotency.replay.count", of_all(c.replays)),
+        ("idempotency.conflict.count", of_all(c.conflicts)),
+    ] {
+        fields.insert(name.into(), value);
+    }
+}
+
+fn times(fields: &mut Map<String, Value>, name: &str, times: &Times) {
+    let summary = times.summary();
+    let ms = |ms: f64| (ms * 1_000.0).round() / 1_000.0;
+    for (part, value) in [
+        ("p50", summary.map(|s| s.p50)),
+        ("p90", summary.map(|s| s.p90)),
+        ("p95", summary.map(|s| s.p95)),
+        ("p99", summary.map(|s| s.p99)),
+        ("max", summary.map(|s| s.max)),
+        ("avg", summary.map(|s| s.avg)),
+    ] {
+        fields.insert(
+            format!("{name}.{part}"),
+            json!(value.map(|us| ms(us / 1_000.0))),
+        );
+    }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a ratio of counts is as good as a double"
+)]
+fn first_rate(sum: &Window) -> Option<f64> {
+    let c = &sum.counters;
+    (c.first_attempts > 0).then(|| c.first_successes as f64 / c.first_attempts as f64)
+}
+
+fn queue(fields: &mut Map<String, Value>, g: Gauges) {
+    for (name, value) in [
+        ("queue.pending", json!(g.pending)),
+        ("queue.retrying", json!(g.retrying)),
+        ("queue.held", json!(g.held)),
+        ("queue.overdue.ms", json!(g.overdue_ms)),
+        ("queue.in_flight", json!(g.in_flight)),
+    ] {
+        fields.insert(name.into(), value);
+    }
+}
+
+fn slo(sum: &Window) -> Value {
+    let avg = sum.first_attempt_latency.summary().map(|s| s.avg / 1_000.0);
+    let rate = first_rate(sum);
+    json!([
+        {"name": "delivery.first_attempt.latency.avg", "target": FIRST_ATTEMPT_AVG_MS, "value": avg,
+         "met": avg.map(|v| v < FIRST_ATTEMPT_AVG_MS)},
+        {"name": "delivery.first_attempt.success.rate", "target": FIRST_ATTEMPT_RATE, "value": rate,
+         "met": rate.map(|v| v > FIRST_ATTEMPT_RATE)},
+    ])
+}
+
+/// The process serves.
+#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200)))]
+pub(super) async fn healthz() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+/// Events are taken and delivered; 503 while starting, stopping, or while commits fail.
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200), (status = 503)))]
+pub(super) async fn readyz(State(app): State<Shared>) -> Response {
+    match app.readiness() {
+        Ok(()) => Json(json!({"status": "ready"})).into_response(),
+        Err(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({"status": why})),
+        )
+            .into_response(),
+    }
+}
+
+/// Verifies a snapshot of the store. 200 with the report, whatever it says.
+#[utoipa::path(post, path = "/v1/check", tag = "operations", responses((status = 200, body = Object)))]
+pub(super) async fn check(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: http::HeaderMap,
+    body: axum::body::Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    super::no_fields(&app, &headers, body).await?;
+    let report = blocking(&app, |app| app.read(stormhook_store::Reader::check)).await?;
+    Ok(Json(json!({
+        "ok": report.damage.is_empty(), "rows": report.rows, "events": report.events,
+        "deliveries": report.deliveries, "damage": report.damage,
+    }))
+    .into_response())
+}
+
+/// The Prometheus text format, base units.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, content_type = "text/plain")))]
+pub(super) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let now = app.now();
+    let (sum, bytes) = blocking(&app, move |app| {
+        app.read(|r| Ok((r.stats(Span::All, now, &StatsOf::All)?, r.file_bytes()?)))
+    })
+    .await?;
+    let mut text = String::new();
+    let c = &sum.counters;
+    for (name, help, value) in [
+        (
+            "delivery_success_total",
+            "Attempts that succeeded.",
+            c.success,
+        ),
+        ("delivery_failure_total", "Attempts that failed.", c.failure),
+        (
+            "delivery_abandoned_total",
+            "Deliveries given up.",
+            c.abandoned,
+        ),
+        (
+            "first_attempt_total",
+            "First attempts that finished.",
+            c.first_attempts,
+        ),
+        (
+            "first_attempt_success_total",
+            "First attempts that succeeded.",
+            c.first_successes,
+        ),
+        ("ingest_accepted_total", "Events accepted.", c.accepted),
+        (
+            "idempotency_replay_total",
+            "Events that came again under their key.",
+            c.replays,
+        ),
+        (
+            "idempotency_conflict_total",
+            "Events refused because their key was another's.",
+            c.conflicts,
+        ),
+    ] {
+        metric(&mut text, name, help, "counter", &value.to_string());
+    }
+    let g = app.gauges();
+    for (name, help, value) in [
+        (
+            "queue_pending",
+            "Open deliveries before their first failed attempt.",
+            g.pending,
+        ),
+        ("queue_retrying", "Open deliveries after it.", g.retrying),
+        (
+            "queue_held",
+            "Open deliveries of inactive endpoints.",
+            g.held,
+        ),
+        ("queue_in_flight", "Attempts on the wire.", g.in_flight),
+    ] {
+        metric(&mut text, name, help, "gauge", &value.to_string());
+    }
+    let help = "Age of the oldest delivery that is due.";
+    metric(
+        &mut text,
+        "queue_overdue_seconds",
+        help,
+        "gauge",
+        &seconds(g.overdue_ms.saturating_mul(1_000)),
+    );
+    let help = "Requests with a key that wait for their commit.";
+    metric(
+        &mut text,
+        "idempotency_inflight",
+        help,
+        "gauge",
+        &app.keyed_in_flight().to_string(),
+    );
+    for (name, help, value) in [
+        ("store_file_bytes", "Length of the file.", bytes.file),
+        ("store_stored_bytes", "Keys and values in it.", bytes.stored),
+        (
+            "store_metadata_bytes",
+            "What the trees around them take.",
+            bytes.metadata,
+        ),
+        (
+            "store_fragmented_bytes",
+            "Holes within pages.",
+            bytes.fragmented,
+        ),
+    ] {
+        metric(&mut text, name, help, "gauge", &value.to_string());
+    }
+    summary(
+        &mut text,
+        "delivery_latency_seconds",
+        "From acceptance to success.",
+        &sum.latency,
+    );
+    let help = "The same for deliveries that succeeded at once.";
+    summary(
+        &mut text,
+        "delivery_first_attempt_latency_seconds",
+        help,
+        &sum.first_attempt_latency,
+    );
+    summary(
+        &mut text,
+        "attempt_duration_seconds",
+        "Requests alone.",
+        &sum.attempt_duration,
+    );
+    let kind = [(
+        http::header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    Ok((kind, text).into_response())
+}
+
+fn metric(text: &mut String, name: &str, help: &str, kind: &str, value: &str) {
+    // Writing into a string can't fail.
+    let _infallible = write!(
+        text,
+        "# HELP stormhook_{name} {help}\n# TYPE stormhook_{name} {kind}\nstormhook_{name} {value}\n"
+    );
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+fn summary(text: &mut String, name: &str, help: &str, times: &Times) {
+    let _infallible = write!(
+        text,
+        "# HELP stormhook_{name} {help}\n# TYPE stormhook_{name} summary\n"
+    );
+    if let Some(s) = times.summary() {
+        for (quantile, us) in [
+            ("0.5", s.p50),
+            ("0.9", s.p90),
+            ("0.95", s.p95),
+            ("0.99", s.p99),
+        ] {
+            let _infallible = writeln!(
+                text,
+                "stormhook_{name}{{quantile=\"{quantile}\"}} {}",
+                us / 1e6
+            );
+        }
+    }
+    let (sum, count) = (seconds(times.total_us()), times.count());
+    let _infallible = write!(
+        text,
+        "stormhook_{name}_sum {sum}\nstormhook_{name}_count {count}\n"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_measured_is_null_and_no_target_is_met_or_missed() {
+        let mut fields = Map::new();
+        times(&mut fields, "attempt.duration", &Times::default());
+        assert_eq!(fields.get("attempt.duration.p95"), Some(&Value::Null));
+        assert_eq!(slo(&Window::default())[0]["met"], Value::Null);
+    }
+
+    #[test]
+    fn times_are_decimal_milliseconds() {
+        let mut measured = Times::default();
+        measured.record(1_500);
+        let mut fields = Map::new();
+        times(&mut fields, "x", &measured);
+        assert_eq!(fields.get("x.avg"), Some(&json!(1.5)));
+    }
+}

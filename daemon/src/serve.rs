@@ -1,0 +1,267 @@
+//! The daemon's life: the folder, the store, the queues, the listeners; and in order back again.
+
+use crate::app::App;
+use crate::clock::StoreClock;
+use crate::config::{Config, ConfigError, LogFormat};
+use crate::dispatch::{Dispatch, OnCommit, StartError};
+use crate::http::{ListenError, Listeners, bind};
+use crate::writer::Writer;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use stormhook_store::{Op, Options, Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
+
+/// The store's name in the data folder.
+pub const STORE_FILE: &str = "stormhook.redb";
+/// How long attempts on the wire may take to finish once the daemon stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the rest may take: recording what was cut, and the last commit.
+const RECORD: Duration = Duration::from_secs(2);
+
+/// Why the daemon did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The listeners.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The queues.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system refuses.
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Changes the level that is logged.
+type LogLevel = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
+
+/// Runs the daemon until SIGTERM or SIGINT. `reload` reads the configuration again, on SIGHUP.
+///
+/// # Errors
+/// [`ServeError`], before it was ready.
+pub fn serve(
+    config: Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), ServeError> {
+    let log = start_log(&config);
+    prepare_folder(&config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|source| ServeError::Io {
+        doing: "starting threads for",
+        path: config.data_dir.clone(),
+        source,
+    })?;
+    let ended = runtime.block_on(run(Arc::new(config), reload, &log));
+    // A question that reads much must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+fn start_log(config: &Config) -> LogLevel {
+    let (level, handle) = reload::Layer::new(LevelFilter::from_level(config.log.level));
+    let registry = tracing_subscriber::registry().with(level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Whoever embeds the daemon may have a log of its own.
+    let _theirs = match config.log.format {
+        LogFormat::Text => registry.with(layer).try_init(),
+        LogFormat::Json => registry.with(layer.json()).try_init(),
+    };
+    handle
+}
+
+/// Makes the data folder, for its owner alone.
+fn prepare_folder(folder: &Path) -> Result<(), ServeError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| ServeError::Io {
+            doing: "making the data folder",
+            path: folder.to_owned(),
+            source,
+        })
+}
+
+/// The store's bounds as the configuration has them.
+fn options(config: &Config) -> Options {
+    let ttl = config.idempotency.ttl.as_millis();
+    Options {
+        path: config.data_dir.join(STORE_FILE),
+        cache_bytes: config.store.cache,
+        pending_limit: config.limits.pending_deliveries,
+        endpoints_per_organization: config.limits.endpoints_per_organization,
+        idempotency_ttl_ms: u64::try_from(ttl).unwrap_or(u64::MAX),
+    }
+}
+
+async fn run(
+    config: Arc<Config>,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+    log: &LogLevel,
+) -> Result<(), ServeError> {
+    let store = Store::open(options(&config))?;
+    let reader = store.reader();
+    let limits = reader.clone();
+    let bound = bind(&config).await?;
+    let clock = Arc::new(StoreClock::starting_at(reader.last_accepted_at()));
+    let writer = Writer::new(config.limits.disk_reserve);
+    let dispatch = Dispatch::new(
+        &store,
+        Arc::clone(&writer),
+        Arc::clone(&clock),
+        &config,
+        bound.address(),
+    )?;
+    let app = App::new(
+        Arc::clone(&config),
+        bound.address(),
+        Arc::clone(&clock),
+        Arc::clone(&writer),
+        reader,
+        Arc::clone(&dispatch),
+    );
+    let path = config.data_dir.join(STORE_FILE);
+    let told = Arc::new(OnCommit(Arc::clone(&dispatch)));
+    let thread = writer
+        .serve(store, clock, told, path.clone())
+        .map_err(|source| ServeError::Io {
+            doing: "starting the writer of",
+            path: path.clone(),
+            source,
+        })?;
+    let ready = ready_line(bound.socket(), bound.address(), &path);
+    let signals = Signals::new().map_err(|source| ServeError::Io {
+        doing: "listening for signals beside",
+        path: path.clone(),
+        source,
+    })?;
+    dispatch.start();
+    app.set_ready();
+    let listeners = Listeners::serve(bound, &app)?;
+    say(&ready);
+    until_stopped(signals, || {
+        take_over(&app, &dispatch, &writer, &limits, log, reload());
+    })
+    .await;
+    tracing::info!("stopping");
+    stop(&app, &dispatch, &writer, listeners).await;
+    let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn ready_line(
+    socket: Option<&Path>,
+    address: Option<std::net::SocketAddr>,
+    store: &Path,
+) -> String {
+    let socket = socket.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
+    let address = address.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+    format!(
+        "stormhook ready: socket={socket} address={address} store={}",
+        store.display()
+    )
+}
+
+/// The one line on stdout. Nobody may be reading it.
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    let _nobody = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn until_stopped(mut signals: Signals, mut hangup: impl FnMut()) {
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => hangup(),
+        }
+    }
+}
+
+/// Takes over what can change while the daemon runs, and says what can't.
+fn take_over(
+    app: &App,
+    dispatch: &Arc<Dispatch>,
+    writer: &Writer,
+    store: &stormhook_store::Reader,
+    log: &LogLevel,
+    read: Result<Config, ConfigError>,
+) {
+    let new = match read {
+        Ok(new) => new,
+        Err(error) => {
+            tracing::error!(%error, "the configuration stays as it was");
+            return;
+        }
+    };
+    let (config, ignored) = app.config().reloadable_changes(&new);
+    let config = Arc::new(config);
+    if let Err(error) = dispatch.reconfigure(&config) {
+        tracing::error!(%error, "the configuration stays as it was");
+        return;
+    }
+    writer.set_reserve(config.limits.disk_reserve);
+    store.set_limits(
+        config.limits.pending_deliveries,
+        config.limits.endpoints_per_organization,
+    );
+    let _gone = log.modify(|level| *level = LevelFilter::from_level(config.log.level));
+    app.set_config(config);
+    tracing::info!(
+        ?ignored,
+        "the configuration was read again; what is ignored needs a restart"
+    );
+}
+
+/// Takes nothing more, lets what is on the wire finish or records it as cut, and commits the rest.
+async fn stop(app: &App, dispatch: &Arc<Dispatch>, writer: &Arc<Writer>, listeners: Listeners) {
+    app.stop();
+    dispatch.drain();
+    let wire = async {
+        if tokio::time::timeout(DRAIN, dispatch.silence())
+            .await
+            .is_err()
+        {
+            dispatch.cut();
+            let _late = tokio::time::timeout(RECORD, dispatch.silence()).await;
+        }
+    };
+    tokio::join!(wire, listeners.finish());
+    writer.post(Op::FlushStats);
+    writer.close();
+}
