@@ -4,12 +4,12 @@
 
 use crate::deliver::Target;
 use crate::target::{TargetError, TargetPolicy};
+use crate::times::rfc3339;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use std::fmt::Write;
 use stormhook_store::{DeliveryId, Endpoint, Event, UnixMs};
 use stormhook_verifier::{SigningKeys, content_digest};
-use time::OffsetDateTime;
 
 /// The value of `user-agent`.
 pub const USER_AGENT_VALUE: &str = concat!("stormhook/", env!("CARGO_PKG_VERSION"));
@@ -28,8 +28,6 @@ const SEQUENCE: HeaderName = HeaderName::from_static("x-stormcom-sequence");
 const HEADERS: usize = 16;
 /// The body beside `data`, the organization and the type.
 const FRAME_BYTES: usize = 160;
-/// The last millisecond that four digits of a year can name: 9999-12-31T23:59:59.999Z.
-const LAST_MS: u64 = 253_402_300_799_999;
 
 /// The body of a delivery. `None` when the event's data is past its retention.
 pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
@@ -42,7 +40,7 @@ pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
     head.push_str("\",\"type\":");
     write_string(&mut head, &event.event_type);
     head.push_str(",\"timestamp\":\"");
-    write_time(&mut head, event.timestamp);
+    head.push_str(&rfc3339(event.timestamp));
     head.push_str("\",\"organizationId\":");
     write_string(&mut head, &event.organization);
     let _ = write!(head, ",\"sequence\":{sequence},\"data\":");
@@ -69,21 +67,6 @@ fn write_string(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn write_time(out: &mut String, at: UnixMs) {
-    let nanos = i128::from(at.0.min(LAST_MS)) * 1_000_000;
-    let Ok(t) = OffsetDateTime::from_unix_timestamp_nanos(nanos) else {
-        return;
-    };
-    let (year, month, day) = t.to_calendar_date();
-    let (hour, minute, second, ms) = t.to_hms_milli();
-    let month = u8::from(month);
-    let _ = write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
-    );
 }
 
 /// An endpoint made ready to send to: its keys prepared, its URL judged, its constant headers built. It holds for the settings
@@ -190,7 +173,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 mod tests {
     use super::*;
     use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
-    use stormhook_store::{EndpointId, EventId, Slot};
+    use stormhook_store::{EndpointId, EventId, Slot, Timestamp};
     use stormhook_verifier::Secret;
 
     const WHSEC: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
@@ -200,7 +183,7 @@ mod tests {
             id: EventId::parse("evt_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap(),
             organization: "org_42".into(),
             event_type: "order.created".into(),
-            timestamp: UnixMs(1_767_323_045_678),
+            timestamp: Timestamp(1_767_323_045_678),
             timestamp_given: true,
             idempotency_key: None,
             deliveries: 1,
@@ -282,19 +265,6 @@ mod tests {
             let mut out = String::new();
             write_string(&mut out, text);
             assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
-        }
-    }
-
-    #[test]
-    fn times_are_shown_in_utc_with_milliseconds() {
-        for (ms, shown) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_827_696_007, "2000-02-29T12:34:56.007Z"),
-            (u64::MAX, "9999-12-31T23:59:59.999Z"),
-        ] {
-            let mut out = String::new();
-            write_time(&mut out, UnixMs(ms));
-            assert_eq!(out, shown);
         }
     }
 

@@ -15,7 +15,6 @@ mod problem;
 mod request;
 mod stats;
 mod stream;
-mod times;
 mod views;
 
 pub use listen::{Bound, ListenError, Listeners, bind};

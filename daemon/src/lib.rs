@@ -15,4 +15,5 @@ pub mod retry;
 pub mod schedule;
 pub mod serve;
 pub mod target;
+pub mod times;
 pub mod writer;

@@ -149,6 +149,19 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Every outcome, in the order of the documentation.
+    pub const ALL: [Self; 9] = [
+        Self::Success,
+        Self::HttpStatus,
+        Self::Timeout,
+        Self::Connect,
+        Self::Dns,
+        Self::Tls,
+        Self::TargetRefused,
+        Self::Protocol,
+        Self::Interrupted,
+    ];
+
     /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {

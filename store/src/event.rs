@@ -2,7 +2,7 @@
 //!
 //! `data` is bytes from the first to the last: nothing here parses or rewrites it.
 
-use crate::ids::{EventId, UnixMs};
+use crate::ids::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// An event as its service gave it, checked but not yet stored.
@@ -13,7 +13,7 @@ pub struct NewEvent {
     /// Its type, such as `order.created`.
     pub event_type: String,
     /// The time its service gave it; `None` means the time of acceptance.
-    pub timestamp: Option<UnixMs>,
+    pub timestamp: Option<Timestamp>,
     /// The service's own name for this event.
     pub idempotency_key: Option<String>,
     /// The JSON value, byte for byte.
@@ -30,7 +30,7 @@ pub struct Event {
     /// Its type.
     pub event_type: String,
     /// The time its service gave it, or the time of acceptance.
-    pub timestamp: UnixMs,
+    pub timestamp: Timestamp,
     /// Whether the service gave the time.
     pub timestamp_given: bool,
     /// The service's own name for this event.

@@ -24,6 +24,18 @@ impl UnixMs {
     }
 }
 
+/// The time that a service gave its event: milliseconds since 1970-01-01T00:00:00Z, before it where negative.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Timestamp(pub i64);
+
+impl From<UnixMs> for Timestamp {
+    fn from(at: UnixMs) -> Self {
+        Self(i64::try_from(at.0).unwrap_or(i64::MAX))
+    }
+}
+
 /// Crockford's base 32, the alphabet of ULIDs.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 

@@ -28,7 +28,7 @@ pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
 pub use event::{Event, NewEvent};
-pub use ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+pub use ids::{DeliveryId, EndpointId, EventId, Slot, Timestamp, UnixMs};
 pub use memory::Options;
 pub use op::{Change, Disable, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting};
 pub use overlay::check_file;

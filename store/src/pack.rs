@@ -184,14 +184,14 @@ pub(crate) fn compressor() -> Result<zstd::bulk::Compressor<'static>, StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::UnixMs;
+    use crate::ids::Timestamp;
 
     fn event(id: u128, data: Vec<u8>) -> Arc<Event> {
         Arc::new(Event {
             id: EventId(id),
             organization: "org".into(),
             event_type: "order.created".into(),
-            timestamp: UnixMs(5),
+            timestamp: Timestamp(5),
             timestamp_given: false,
             idempotency_key: Some("k".into()),
             deliveries: 2,

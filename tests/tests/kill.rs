@@ -72,7 +72,7 @@ async fn nothing_acknowledged_is_lost_and_no_pair_is_sent_more_than_once_plus_th
     });
     eprintln!("seed: STORMHOOK_SEED={seed}");
     let mut draw = Draw::seeded(seed);
-    let schedule = format!("[{}]", vec![r#""50ms""#; 40].join(","));
+    let schedule = format!("[{}]", vec![r#""200ms""#; 20].join(","));
     let setup = Setup::new()
         .set("retry.schedule", &schedule)
         .set("log.level", r#""warn""#);

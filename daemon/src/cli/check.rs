@@ -31,6 +31,9 @@ pub(crate) struct CheckArgs {
     /// The data folder of a stopped daemon [default: ask the running one]
     #[arg(long, value_name = "FOLDER", conflicts_with = "socket")]
     store: Option<PathBuf>,
+    /// The daemon's configuration: its socket is asked, or its store is read where nobody answers
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "socket"])]
+    config: Option<PathBuf>,
 }
 
 pub(crate) async fn run(
@@ -40,6 +43,13 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     if let Some(folder) = args.store {
         return daemon_side::check_stopped(&folder, &screen);
+    }
+    if let Some(file) = args.config {
+        let (socket, folder) = daemon_side::places(&file)?;
+        return match Client::find(&Surroundings::of_process(socket)).await {
+            Ok(client) => online(&client, &screen).await,
+            Err(_) => daemon_side::check_stopped(&folder, &screen),
+        };
     }
     let surroundings = Surroundings::of_process(socket);
     let named = surroundings.flag.is_some() || surroundings.variable.is_some();

@@ -95,6 +95,13 @@ pub(crate) fn serve(flags: &ConfigFlags, socket: Option<&Path>) -> Result<(), Fa
     crate::serve::serve(config, reload).map_err(|error| Failure::No(error.to_string()))
 }
 
+/// The socket and the data folder that a configuration names.
+pub(crate) fn places(file: &Path) -> Result<(Option<PathBuf>, PathBuf), Failure> {
+    let config =
+        Config::load(Some(file), std::env::vars_os(), &[]).map_err(|error| refused(&error))?;
+    Ok((config.socket, config.data_dir))
+}
+
 /// Verifies the store of a stopped daemon without writing to it.
 pub(crate) fn check_stopped(folder: &Path, screen: &Screen) -> Result<(), Failure> {
     let file = folder.join(crate::serve::STORE_FILE);

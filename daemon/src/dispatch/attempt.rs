@@ -252,7 +252,7 @@ impl Dispatch {
             id: EventId::following(EventId(0), now, random_u128()),
             organization: endpoint.organization.clone(),
             event_type: PING.to_owned(),
-            timestamp: now,
+            timestamp: now.into(),
             timestamp_given: false,
             idempotency_key: None,
             deliveries: 1,

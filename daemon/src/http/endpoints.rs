@@ -1,12 +1,12 @@
 //! Endpoints: creation, change, secrets, tests and recovery. Fields are read into the store's terms here, once.
 
 use super::problem::{Code, Problem, not_done, unexpected};
-use super::times::parse_duration_ms;
 use super::views::{AttemptView, EndpointView, ListView, SecretsView};
 use super::{Answer, Shared, blocking, ingest, object, request};
 use crate::app::App;
 use crate::headers::CustomHeaders;
 use crate::target::TargetError;
+use crate::times::parse_duration_ms;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -296,12 +296,7 @@ pub(super) async fn recover(
         }
     }
     let view = RecoveredView { recovered: count };
-    let status = if dry {
-        StatusCode::OK
-    } else {
-        StatusCode::ACCEPTED
-    };
-    Ok((status, Json(view)).into_response())
+    Ok((StatusCode::ACCEPTED, Json(view)).into_response())
 }
 
 fn done(done: Done) -> Result<Arc<Endpoint>, Problem> {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
-use stormhook_store::{Done, Event, NewEvent, UnixMs};
+use stormhook_store::{Done, Event, NewEvent, Timestamp};
 
 use super::object;
 use super::problem::{Problem, not_done};
-use super::times::parse_rfc3339;
+use crate::times::parse_timestamp;
 use crate::writer::SubmitError;
 
 /// How deep lists and objects in `data` may be nested.
@@ -92,11 +92,11 @@ fn check_event_type(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_timestamp(text: &str) -> Result<UnixMs, Problem> {
-    parse_rfc3339(text).ok_or_else(|| {
+fn check_timestamp(text: &str) -> Result<Timestamp, Problem> {
+    parse_timestamp(text).ok_or_else(|| {
         Problem::field(
             "timestamp",
-            "timestamp must be RFC 3339 with an offset, from 1970 to 9999, like 2026-01-02T03:04:05.678Z; leave it out for the time of acceptance",
+            "timestamp must be RFC 3339 with an offset, up to the year 9999, like 2026-01-02T03:04:05.678Z; leave it out for the time of acceptance",
         )
     })
 }
@@ -271,7 +271,7 @@ mod tests {
     fn a_timestamp_is_cut_to_milliseconds_in_utc() {
         let body = with(r#""timestamp":"2026-01-02T04:04:05.678999+01:00""#);
         let event = parse(body.as_bytes(), None).unwrap();
-        assert_eq!(event.timestamp, Some(UnixMs(1_767_323_045_678)));
+        assert_eq!(event.timestamp, Some(Timestamp(1_767_323_045_678)));
     }
 
     proptest! {

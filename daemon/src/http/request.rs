@@ -2,16 +2,19 @@
 
 use super::problem::{Code, Problem};
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use std::time::Duration;
 use stormhook_store::{Cursor, UnixMs};
 
 /// Rows of a page unless asked otherwise, and at most.
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 250;
+/// How much of a body that is too large is taken so that its sender hears the answer, and for how long.
+const DRAIN_BYTES: usize = 32 << 20;
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Whether the content type is `media`, whatever its parameters.
 pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Problem> {
@@ -40,12 +43,21 @@ pub(crate) async fn read_body(
         .get(CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.parse::<u64>().ok());
-    if stated.is_some_and(|bytes| bytes > u64::try_from(most).unwrap_or(u64::MAX)) {
-        return Err(too_large(most));
-    }
-    match tokio::time::timeout(idle, Limited::new(body, most).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large(most)),
+    let mut body = body;
+    let stated_too_large =
+        stated.is_some_and(|bytes| bytes > u64::try_from(most).unwrap_or(u64::MAX));
+    let read = tokio::time::timeout(
+        idle,
+        collect(&mut body, if stated_too_large { 0 } else { most }),
+    )
+    .await;
+    match read {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            // Whoever is still sending would lose the answer with the connection.
+            let _sent = tokio::time::timeout(idle.min(DRAIN), collect_none(&mut body)).await;
+            Err(too_large(most))
+        }
         Ok(Err(e)) => Err(Problem::new(
             Code::InvalidJson,
             format!("the body ended before its time: {e}"),
@@ -54,6 +66,44 @@ pub(crate) async fn read_body(
             Code::InvalidJson,
             "the body did not come within limits.idle: send it without pauses",
         )),
+    }
+}
+
+/// The whole body; `None` once it is larger than `most`.
+async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+    let mut whole = Bytes::new();
+    let mut joined = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if joined.len() + whole.len() + data.len() > most {
+            return Ok(None);
+        }
+        if whole.is_empty() && joined.is_empty() {
+            // Most bodies come in one piece, which is then not copied.
+            whole = data;
+        } else {
+            joined.extend_from_slice(&std::mem::take(&mut whole));
+            joined.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(if joined.is_empty() {
+        whole
+    } else {
+        joined.freeze()
+    }))
+}
+
+/// Takes some of what is still coming, and keeps nothing.
+async fn collect_none(body: &mut Body) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => return,
+        }
     }
 }
 
@@ -144,7 +194,7 @@ pub(crate) fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Problem> {
 /// A point in time in a query or body.
 pub(crate) fn instant(text: Option<&str>, field: &'static str) -> Result<Option<UnixMs>, Problem> {
     text.map(|text| {
-        super::times::parse_rfc3339(text).ok_or_else(|| {
+        crate::times::parse_rfc3339(text).ok_or_else(|| {
             Problem::field(
                 field,
                 format!("{field} must be RFC 3339 with an offset, like 2026-01-02T03:04:05.678Z (in a query, write + as %2B)"),

@@ -1,10 +1,10 @@
 //! Stats and health: the names are the contract's, exactly.
 
 use super::problem::Problem;
-use super::times::rfc3339;
 use super::{Answer, Shared, blocking, request};
 use crate::app::App;
 use crate::schedule::Gauges;
+use crate::times::rfc3339;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

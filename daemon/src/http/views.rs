@@ -1,12 +1,12 @@
 //! What callers see of events, endpoints and deliveries: field names and their order are the contract's.
 
-use super::times::{at, maybe_at, rfc3339};
 use crate::app::App;
+use crate::times::{at, maybe_at, rfc3339};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use stormhook_store::{
-    Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, Event, Page, UnixMs,
+    Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, Event, Page, Timestamp, UnixMs,
 };
 use utoipa::ToSchema;
 
@@ -41,7 +41,7 @@ pub(crate) struct ReceiptView<'a> {
     /// RFC 3339.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String)]
-    pub(crate) timestamp: UnixMs,
+    pub(crate) timestamp: Timestamp,
     /// How many endpoints it goes to.
     pub(crate) deliveries: u32,
 }
@@ -69,7 +69,7 @@ pub(crate) struct EventView {
     event_type: String,
     #[serde(serialize_with = "at")]
     #[schema(value_type = String)]
-    timestamp: UnixMs,
+    timestamp: Timestamp,
     #[serde(serialize_with = "at")]
     #[schema(value_type = String)]
     accepted_at: UnixMs,
@@ -252,13 +252,20 @@ impl From<&Attempt> for AttemptView {
     }
 }
 
-/// Bytes as text: what is no UTF-8 as `\xNN`.
+/// Bytes as text that does nothing to a terminal: control characters as `\u{N}`, what is no UTF-8 as `\xNN`.
 fn shown(bytes: &[u8]) -> String {
     bytes
         .utf8_chunks()
         .flat_map(|chunk| {
-            let invalid = chunk.invalid().escape_ascii().to_string();
-            [chunk.valid().to_owned(), invalid]
+            let mut text = String::new();
+            for c in chunk.valid().chars() {
+                match c {
+                    '\n' | '\r' | '\t' => text.push(c),
+                    control if control.is_control() => text.extend(control.escape_unicode()),
+                    plain => text.push(plain),
+                }
+            }
+            [text, chunk.invalid().escape_ascii().to_string()]
         })
         .collect()
 }

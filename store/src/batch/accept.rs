@@ -95,7 +95,7 @@ impl Batch<'_, '_> {
             id,
             organization: new.organization,
             event_type: new.event_type,
-            timestamp: new.timestamp.unwrap_or(self.now),
+            timestamp: new.timestamp.unwrap_or(self.now.into()),
             timestamp_given: new.timestamp.is_some(),
             idempotency_key: new.idempotency_key,
             deliveries: u32::try_from(targets.len()).unwrap_or(u32::MAX),

@@ -1,7 +1,7 @@
 //! Points in time and spans of it as text: RFC 3339 in UTC with milliseconds out, any RFC 3339 offset in.
 
 use serde::Serializer;
-use stormhook_store::UnixMs;
+use stormhook_store::{Timestamp, UnixMs};
 use time::OffsetDateTime;
 use time::format_description::StaticFormatDescription;
 use time::format_description::well_known::Rfc3339;
@@ -12,27 +12,32 @@ const SHOWN: StaticFormatDescription = format_description!(
     "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
 );
 
-/// The last millisecond that four digits of a year can name: 9999-12-31T23:59:59.999Z.
-const LAST_MS: u64 = 253_402_300_799_999;
+/// The milliseconds that four digits of a year can name, from 0000-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
+const NAMED_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
-/// `at` in RFC 3339, UTC, with milliseconds. Times past the year 9999 are shown as its end.
-pub(crate) fn rfc3339(at: UnixMs) -> String {
-    let nanos = i128::from(at.0.min(LAST_MS)) * 1_000_000;
-    OffsetDateTime::from_unix_timestamp_nanos(nanos)
+/// `at` in RFC 3339, UTC, with milliseconds. What four digits of a year can't name is shown as the nearest that they can.
+pub(crate) fn rfc3339(at: impl Into<Timestamp>) -> String {
+    let ms = at.into().0.clamp(*NAMED_MS.start(), *NAMED_MS.end());
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
         .ok()
         .and_then(|time| time.format(SHOWN).ok())
         .unwrap_or_default()
 }
 
-/// Reads RFC 3339 with any offset, from 1970 to 9999 in UTC, and cuts it to milliseconds.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixMs> {
+/// Reads RFC 3339 with any offset, from the year 0 to 9999 in UTC, and cuts it to milliseconds.
+pub(crate) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     // Longer than any sensible fraction of a second; the parser would read on and on.
     if text.len() > 64 {
         return None;
     }
     let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    let ms = u64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?;
-    (ms <= LAST_MS).then_some(UnixMs(ms))
+    let ms = i64::try_from(time.unix_timestamp_nanos().div_euclid(1_000_000)).ok()?;
+    NAMED_MS.contains(&ms).then_some(Timestamp(ms))
+}
+
+/// The same for a time to compare with the store's: what lies before 1970 is its beginning.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixMs> {
+    parse_timestamp(text).map(|at| UnixMs(u64::try_from(at.0).unwrap_or(0)))
 }
 
 /// Reads an integer and `ms`, `s`, `m`, `h` or `d`, or a bare `0`, into milliseconds.
@@ -58,7 +63,10 @@ pub(crate) fn parse_duration_ms(text: &str) -> Option<u64> {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands over a reference"
 )]
-pub(crate) fn at<S: Serializer>(time: &UnixMs, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn at<T: Copy + Into<Timestamp>, S: Serializer>(
+    time: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339(*time))
 }
 
@@ -100,8 +108,10 @@ mod tests {
             ("2026-01-02T04:34:05.6+01:30", 1_767_323_045_600),
             ("2026-01-01T22:04:05-05:00", 1_767_323_045_000),
             ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59.9999Z", -1),
+            ("0000-01-01T00:00:00Z", -62_167_219_200_000),
         ] {
-            assert_eq!(parse_rfc3339(text), Some(UnixMs(ms)), "{text}");
+            assert_eq!(parse_timestamp(text), Some(Timestamp(ms)), "{text}");
         }
         for text in [
             "",
@@ -110,11 +120,10 @@ mod tests {
             "2026-01-02T03:04:05",
             "2026-13-02T03:04:05Z",
             "2026-02-30T03:04:05Z",
-            "1969-12-31T23:59:59.999Z",
             "0000-01-01T00:00:00+23:59",
             "9999-12-31T23:59:59-23:59",
         ] {
-            assert_eq!(parse_rfc3339(text), None, "{text}");
+            assert_eq!(parse_timestamp(text), None, "{text}");
         }
     }
 
