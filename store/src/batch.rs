@@ -40,7 +40,6 @@ pub(crate) struct Staged {
     pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
     pub(crate) windows_flushed: bool,
     pub(crate) packs: Vec<(EventId, Arc<Pack>)>,
-    pub(crate) packs_changed: Vec<EventId>,
     pub(crate) folded: Option<Arc<Generation>>,
     pub(crate) generations_dropped: Vec<u64>,
     pub(crate) open: u64,
@@ -54,9 +53,7 @@ impl Staged {
     pub(crate) fn merge(self, shared: &Shared) -> (u64, Vec<Done>, Vec<Change>) {
         {
             let mut packs = shared.packs();
-            for first in self.packs_changed {
-                packs.remove(first);
-            }
+            packs.keep_from(EventId::first_of(self.meta.swept_before));
             for (first, pack) in self.packs {
                 packs.insert(first, pack);
             }
@@ -106,7 +103,6 @@ pub(crate) struct Batch<'a, 't> {
     endpoints: HashMap<Slot, Arc<Endpoint>>,
     windows: HashMap<(UnixMs, Slot), Window>,
     windows_flushed: bool,
-    packs_changed: Vec<EventId>,
     generations_dropped: Vec<u64>,
     open: u64,
     jobs: u64,
@@ -143,7 +139,6 @@ impl<'a, 't> Batch<'a, 't> {
             endpoints: HashMap::new(),
             windows: HashMap::new(),
             windows_flushed: false,
-            packs_changed: Vec::new(),
             generations_dropped: Vec::new(),
             open: memory.open,
             jobs: memory.jobs,
@@ -212,11 +207,10 @@ impl<'a, 't> Batch<'a, 't> {
                 .map(|((level, start), counters)| (level, start, counters))
                 .collect(),
         };
-        let row = record::plain(&journal)?;
-        self.tables
-            .journal
-            .insert(&tables::count_key(self.meta.commit), row.as_slice())?;
-        let row = record::checked("meta", &[0], &self.meta)?;
+        let key = tables::count_key(self.meta.commit);
+        let row = record::write("journal", &key, &journal)?;
+        self.tables.journal.insert(&key, row.as_slice())?;
+        let row = record::write("meta", &[0], &self.meta)?;
         self.tables.meta.insert(&[0], row.as_slice())?;
         Ok(Staged {
             meta: self.meta,
@@ -225,7 +219,6 @@ impl<'a, 't> Batch<'a, 't> {
             windows: self.windows,
             windows_flushed: self.windows_flushed,
             packs,
-            packs_changed: self.packs_changed,
             folded,
             generations_dropped: self.generations_dropped,
             open: self.open,
@@ -252,6 +245,11 @@ impl<'a, 't> Batch<'a, 't> {
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.events.binary_search_by_key(&id, |e| e.id) {
             Ok(at) => Ok(self.events.get(at).cloned()),
+            // This batch may have swept it away while it is still in the cache.
+            Err(_) if id.accepted_at() < self.meta.swept_before => {
+                let around = pack::around(&self.tables.packs, id)?;
+                Ok(around.and_then(|(_, pack)| pack.find(id)))
+            }
             Err(_) => self.shared.event(&self.tables.packs, id),
         }
     }
@@ -268,8 +266,9 @@ impl<'a, 't> Batch<'a, 't> {
 
     /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
     /// `before` is the row that it replaces.
-    fn put_delivery(&mut self, before: Option<&Delivery>, d: &Delivery) -> Result<(), StoreError> {
+    fn put_delivery(&mut self, before: Option<Was>, d: &mut Delivery) -> Result<(), StoreError> {
         debug_assert!(before.is_none_or(|b| b.status == d.status || b.status.may_become(d.status)));
+        not_before_acceptance(d);
         if let Some(due) = before.and_then(|b| b.due) {
             self.tables.due.remove(&tables::timed_key(due, d.id))?;
             self.open = self.open.saturating_sub(1);
@@ -277,11 +276,12 @@ impl<'a, 't> Batch<'a, 't> {
         if let Some(b) = before.filter(|b| ended_badly(b.status)) {
             self.tables
                 .bad
-                .remove(&tables::timed_key(b.updated_at, b.id))?;
+                .remove(&tables::timed_key(b.updated_at, d.id))?;
         }
         if ended_badly(d.status) {
             let key = tables::timed_key(d.updated_at, d.id);
-            self.tables.bad.insert(&key, [record::VERSION].as_slice())?;
+            let row = record::write("bad", &key, &())?;
+            self.tables.bad.insert(&key, row.as_slice())?;
         }
         if let Some(waiting) = rows::waiting(d) {
             let key = tables::timed_key(waiting.due, d.id);
@@ -317,13 +317,12 @@ impl<'a, 't> Batch<'a, 't> {
         if let Some(counters) = self.memory.tail.counters.get(&key) {
             return Ok(*counters);
         }
-        match self
-            .tables
-            .counters
-            .get(&tables::counters_key(key.0, key.1))?
-        {
-            Some(row) => record::read_plain("counters", row.value()),
-            None => Ok(Counters::default()),
+        let key = tables::counters_key(key.0, key.1);
+        let before = self.tables.counters.get(&key)?;
+        match before.map(|row| record::read("counters", &key, row.value())) {
+            // Damaged counters start over: they must not stand in the way of the work that they count.
+            None | Some(Err(StoreError::Damaged { .. })) => Ok(Counters::default()),
+            Some(read) => read,
         }
     }
 
@@ -342,7 +341,40 @@ impl<'a, 't> Batch<'a, 't> {
     }
 }
 
-fn ended_badly(status: Status) -> bool {
+/// What of a delivery's row other tables' keys are made of.
+#[derive(Clone, Copy, Debug)]
+struct Was {
+    status: Status,
+    due: Option<UnixMs>,
+    updated_at: UnixMs,
+}
+
+impl Was {
+    fn of(d: &Delivery) -> Self {
+        Self {
+            status: d.status,
+            due: d.due,
+            updated_at: d.updated_at,
+        }
+    }
+}
+
+/// Rows count times from acceptance. After the clock went back, an attempt may claim to have ended before: then its row and
+/// its keys in other tables would differ.
+fn not_before_acceptance(d: &mut Delivery) {
+    let base = d.id.event.accepted_at();
+    for at in [&mut d.created_at, &mut d.updated_at] {
+        *at = base.max(*at);
+    }
+    for at in [&mut d.next_attempt_at, &mut d.due] {
+        *at = at.map(|at| base.max(at));
+    }
+    for attempt in d.attempts.iter_mut().rev().take(1) {
+        attempt.started_at = base.max(attempt.started_at);
+    }
+}
+
+pub(crate) fn ended_badly(status: Status) -> bool {
     matches!(status, Status::Abandoned | Status::Failed)
 }
 

@@ -1,6 +1,8 @@
 //! Verifying a snapshot of the file: every row's bytes, and that what belongs together is there. Damage is named, never skipped.
 
-use crate::error::StoreError;
+use crate::batch::ended_badly;
+use crate::endpoint::{EndpointState, Revision};
+use crate::error::{StoreError, guarded};
 use crate::ids::{EventId, Slot};
 use crate::journal::{Fingerprint, Generation, JournalRow, Run};
 use crate::pack::Pack;
@@ -9,16 +11,23 @@ use crate::record;
 use crate::rows::{self, Job, Meta};
 use crate::stats::{Counters, Window};
 use crate::tables::{self, Views};
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
 
 /// How much damage is named; more is counted only.
 const NAMED: usize = 1_000;
 
+#[derive(Default)]
 struct Checking {
     report: CheckReport,
     unnamed: u64,
+    meta: Option<Meta>,
+    slots: HashSet<Slot>,
+    /// How many deliveries of each endpoint there are, and the greatest sequence number among them.
+    present: HashMap<Slot, (u64, u64)>,
+    /// The last sequence number given, as the states and the journal say.
+    last_sequence: HashMap<Slot, u64>,
 }
 
 impl Checking {
@@ -30,67 +39,69 @@ impl Checking {
         }
     }
 
-    fn keep<T>(&mut self, read: Result<T, StoreError>) -> Option<T> {
-        self.report.rows += 1;
-        read.map_err(|e| self.damage(e.to_string())).ok()
+    /// Looks through one table. Pages that can't be read end it, and are damage.
+    fn rows<const N: usize>(
+        &mut self,
+        name: &str,
+        table: &tables::Reading<N>,
+        mut each: impl FnMut(&mut Self, &[u8; N], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let walked = guarded(|| {
+            let mut seen = 0u64;
+            for row in table.iter()? {
+                let (key, value) = row?;
+                seen += 1;
+                self.report.rows += 1;
+                match each(self, key.value(), value.value()) {
+                    Err(e @ StoreError::Damaged { .. }) => self.damage(e.to_string()),
+                    other => other?,
+                }
+            }
+            Ok((seen, table.len()?))
+        });
+        match walked {
+            Ok((seen, expected)) if seen == expected => Ok(()),
+            Ok((seen, expected)) => {
+                self.damage(format!("{name} holds {seen} rows, but counts {expected}"));
+                Ok(())
+            }
+            Err(e) if e.is_damage() => {
+                self.damage(format!("{name}: {e}"));
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
     }
 
-    /// Reads every row of a table that can be derived again.
+    /// Looks through a table whose rows stand for themselves.
     fn plain<const N: usize, T: DeserializeOwned>(
         &mut self,
         name: &str,
         table: &tables::Reading<N>,
         mut each: impl FnMut(&mut Self, &[u8; N], T),
     ) -> Result<(), StoreError> {
-        for row in table.iter()? {
-            let (key, value) = row?;
-            if let Some(read) = self.keep(record::read_plain(name, value.value())) {
-                each(self, key.value(), read);
-            }
-        }
-        Ok(())
+        self.rows(name, table, |c, key, value| {
+            each(c, key, record::read(name, key, value)?);
+            Ok(())
+        })
     }
 }
 
 pub(crate) fn check(views: &Views) -> Result<CheckReport, StoreError> {
-    let mut c = Checking {
-        report: CheckReport::default(),
-        unnamed: 0,
-    };
-    if let Some(row) = views.meta.get(&[0])? {
-        c.keep(record::read_checked::<Meta>("meta", &[0], row.value()));
-    } else {
+    let mut c = Checking::default();
+    c.plain::<1, Meta>("meta", &views.meta, |c, _, meta| c.meta = Some(meta))?;
+    if c.meta.is_none() {
         c.damage("the row of meta is missing".to_owned());
     }
-    let mut slots = HashSet::new();
-    for row in views.endpoints.iter()? {
-        let (key, value) = row?;
-        if let Some(endpoint) = c.keep(rows::read_endpoint(key.value(), value.value())) {
-            slots.insert(endpoint.slot);
-        }
-    }
+    c.rows("endpoints", &views.endpoints, |c, key, value| {
+        c.slots.insert(tables::slot_of(key));
+        rows::read_endpoint(key, value).map(drop)
+    })?;
     packs(&mut c, views)?;
-    deliveries(&mut c, views, &slots)?;
-    for row in views.due.iter()? {
-        let (key, value) = row?;
-        let Some(waiting) = c.keep(rows::read_due(key.value(), value.value())) else {
-            continue;
-        };
-        let key = tables::delivery_key(waiting.id);
-        let open = match views.deliveries.get(&key)? {
-            Some(row) => {
-                rows::read_delivery(&key, row.value()).is_ok_and(|d| d.due == Some(waiting.due))
-            }
-            None => false,
-        };
-        if !open {
-            c.damage(format!(
-                "the due index has {}, which is not due then",
-                waiting.id
-            ));
-        }
-    }
+    deliveries(&mut c, views)?;
+    indexes(&mut c, views)?;
     lazily_written(&mut c, views)?;
+    sequences(&mut c);
     if c.unnamed > 0 {
         let more = c.unnamed;
         c.report.damage.push(format!("and {more} more"));
@@ -100,100 +111,111 @@ pub(crate) fn check(views: &Views) -> Result<CheckReport, StoreError> {
 
 fn packs(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
     let mut last = EventId(0);
-    for row in views.packs.iter()? {
-        let (key, value) = row?;
-        let Some(pack) = c.keep(Pack::decode(key.value(), value.value())) else {
-            continue;
-        };
-        for event in &pack.events {
+    c.rows("packs", &views.packs, |c, key, value| {
+        for event in &Pack::decode(key, value)?.events {
             c.report.events += 1;
             if event.id <= last {
                 c.damage(format!("{} lies after {last}, out of order", event.id));
             }
             last = event.id;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
-fn deliveries(c: &mut Checking, views: &Views, slots: &HashSet<Slot>) -> Result<(), StoreError> {
-    let mut present: HashMap<Slot, (u64, u64)> = HashMap::new();
+fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
     let mut event_there = (EventId(0), false);
-    for row in views.deliveries.iter()? {
-        let (key, value) = row?;
-        let Some(d) = c.keep(rows::read_delivery(key.value(), value.value())) else {
-            continue;
-        };
+    c.rows("deliveries", &views.deliveries, |c, key, value| {
+        let id = tables::delivery_of(key);
+        let (count, greatest) = c.present.entry(id.slot).or_default();
+        *count += 1;
+        let d = rows::read_delivery(key, value)?;
+        *greatest = d.sequence.max(*greatest);
         c.report.deliveries += 1;
-        if d.id.event != event_there.0 {
-            event_there = (d.id.event, has_event(views, d.id.event)?);
+        if id.event != event_there.0 {
+            event_there = (id.event, has_event(views, id.event)?);
         }
         if !event_there.1 {
-            c.damage(format!(
-                "{} is of {}, which is in no pack",
-                d.id, d.id.event
-            ));
+            c.damage(format!("{id} is of {}, which is in no pack", id.event));
         }
-        if !slots.contains(&d.id.slot) {
-            c.damage(format!("{} is to an endpoint that is not there", d.id));
+        if !c.slots.contains(&id.slot) {
+            c.damage(format!("{id} is to an endpoint that is not there"));
         }
         if let Some(due) = d.due
-            && views.due.get(&tables::timed_key(due, d.id))?.is_none()
+            && views.due.get(&tables::timed_key(due, id))?.is_none()
         {
-            c.damage(format!("{} is open but missing from the due index", d.id));
+            c.damage(format!("{id} is open but missing from the due index"));
+        }
+        if ended_badly(d.status)
+            && views
+                .bad
+                .get(&tables::timed_key(d.updated_at, id))?
+                .is_none()
+        {
+            c.damage(format!(
+                "{id} ended badly but is missing from the list of those"
+            ));
         }
         if d.status.is_open() != d.due.is_some() {
-            c.damage(format!(
-                "{} is {} but {}",
-                d.id,
-                d.status.as_str(),
-                if d.due.is_some() { "due" } else { "never due" }
-            ));
+            let due = if d.due.is_some() { "due" } else { "never due" };
+            c.damage(format!("{id} is {} but {due}", d.status.as_str()));
         }
-        let (count, greatest) = present.entry(d.id.slot).or_default();
-        *count += 1;
-        *greatest = d.sequence.max(*greatest);
-    }
-    sequences(c, views, &present)
-}
-
-/// Until the sweep has taken some away, an endpoint's numbers are all there.
-fn sequences(
-    c: &mut Checking,
-    views: &Views,
-    present: &HashMap<Slot, (u64, u64)>,
-) -> Result<(), StoreError> {
-    let swept = match views.meta.get(&[0])? {
-        Some(row) => record::read_checked::<Meta>("meta", &[0], row.value())
-            .is_ok_and(|m| m.swept_before.0 > 0),
-        None => false,
-    };
-    for (slot, (count, greatest)) in present {
-        if count > greatest || (!swept && count != greatest) {
-            c.damage(format!(
-                "endpoint number {} has {count} deliveries up to sequence {greatest}",
-                slot.0
-            ));
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Whether a pack holds the event; a damaged pack is named already, and its events are taken to be there.
 fn has_event(views: &Views, id: EventId) -> Result<bool, StoreError> {
-    let Some(row) = views
-        .packs
-        .range::<&[u8; 16]>(..=&tables::event_key(id))?
-        .next_back()
-    else {
+    let upto = tables::event_key(id);
+    let Some(row) = views.packs.range::<&[u8; 16]>(..=&upto)?.next_back() else {
         return Ok(false);
     };
     let (key, value) = row?;
     Ok(Pack::decode(key.value(), value.value()).map_or(true, |pack| pack.find(id).is_some()))
 }
 
+/// What else says of deliveries that they are open, or ended badly.
+fn indexes(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
+    let delivery = |id| {
+        let key = tables::delivery_key(id);
+        let row = views.deliveries.get(&key)?;
+        Ok::<_, StoreError>(row.map(|row| rows::read_delivery(&key, row.value())))
+    };
+    c.rows("due", &views.due, |c, key, value| {
+        let waiting = rows::read_due(key, value)?;
+        let id = waiting.id;
+        match delivery(id)? {
+            Some(Ok(d)) if rows::waiting(&d) == Some(waiting) => {}
+            // Named where deliveries are looked through.
+            Some(Err(_)) => {}
+            _ => c.damage(format!("the due index has {id}, which does not wait so")),
+        }
+        Ok(())
+    })?;
+    c.rows("bad", &views.bad, |c, key, value| {
+        record::read::<()>("bad", key, value)?;
+        let (ended, id) = tables::timed_of(key);
+        match delivery(id)? {
+            Some(Ok(d)) if ended_badly(d.status) && d.updated_at == ended => {}
+            Some(Err(_)) => {}
+            _ => c.damage(format!(
+                "the list of what ended badly has {id}, which did not then"
+            )),
+        }
+        Ok(())
+    })
+}
+
 fn lazily_written(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
-    c.plain::<8, JournalRow>("journal", &views.journal, |_, _, _| {})?;
+    // States first: the journal is newer.
+    c.plain::<4, EndpointState>("states", &views.states, |c, key, state| {
+        c.last_sequence
+            .insert(tables::slot_of(key), state.last_sequence);
+    })?;
+    c.plain::<8, JournalRow>("journal", &views.journal, |c, _, row| {
+        let given = row.states.iter().map(|(slot, s)| (*slot, s.last_sequence));
+        c.last_sequence.extend(given);
+    })?;
     c.plain::<8, Generation>("generations", &views.generations, |_, _, _| {})?;
     c.plain::<12, Run>("history", &views.history, |_, _, _| {})?;
     c.plain::<24, Vec<(Fingerprint, EventId)>>("keys", &views.keys, |c, key, block| {
@@ -203,9 +225,22 @@ fn lazily_written(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
             c.damage("a block of idempotency keys is out of order".to_owned());
         }
     })?;
-    c.plain::<4, crate::endpoint::EndpointState>("states", &views.states, |_, _, _| {})?;
-    c.plain::<20, crate::endpoint::Revision>("revisions", &views.revisions, |_, _, _| {})?;
+    c.plain::<20, Revision>("revisions", &views.revisions, |_, _, _| {})?;
     c.plain::<9, Counters>("counters", &views.counters, |_, _, _| {})?;
     c.plain::<13, Window>("windows", &views.windows, |_, _, _| {})?;
     c.plain::<8, Job>("jobs", &views.jobs, |_, _, _| {})
+}
+
+/// Until the sweep has taken some away, an endpoint's numbers are all there.
+fn sequences(c: &mut Checking) {
+    let swept = c.meta.is_none_or(|m| m.deliveries_swept_before.0 > 0);
+    for (slot, (count, greatest)) in std::mem::take(&mut c.present) {
+        let last = c.last_sequence.get(&slot).copied().unwrap_or(0);
+        if count > last || greatest > last || (!swept && count != last) {
+            let number = slot.0;
+            c.damage(format!(
+                "endpoint number {number} has {count} deliveries up to sequence {greatest}, but {last} were numbered"
+            ));
+        }
+    }
 }

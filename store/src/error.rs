@@ -83,10 +83,33 @@ impl StoreError {
                 && text.contains("No space left")
     }
 
+    /// Whether it is about bytes that can't be right, in a record or in a page of the engine's.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Engine(redb::Error::Corrupted(_))
+        )
+    }
+
     pub(crate) fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Damaged {
             what: what.into(),
             detail: detail.into(),
         }
     }
+}
+
+/// Runs what reads the file. redb takes its pages at their word and may panic on one that is damaged.
+pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Err(StoreError::damaged(
+            "a page of the file",
+            format!("the engine gave up on it: {said}"),
+        ))
+    })
 }

@@ -62,7 +62,6 @@ pub(crate) struct Tail {
     pub(crate) keys: HashMap<Fingerprint, EventId>,
     pub(crate) states: HashMap<Slot, EndpointState>,
     pub(crate) counters: BTreeMap<(Level, UnixMs), Counters>,
-    pub(crate) last_event: EventId,
 }
 
 impl Tail {
@@ -76,12 +75,8 @@ impl Tail {
                 events: Vec::new(),
             });
             run.events.push(event);
-            self.last_event = self.last_event.max(event);
         }
-        for (fingerprint, event) in row.keys {
-            self.keys.insert(fingerprint, event);
-            self.last_event = self.last_event.max(event);
-        }
+        self.keys.extend(row.keys);
         self.states.extend(row.states);
         for (level, start, counters) in row.counters {
             self.counters.insert((level, start), counters);
@@ -98,7 +93,7 @@ impl Tail {
 pub(crate) struct Generation {
     #[serde(skip)]
     pub(crate) number: u64,
-    /// The greatest event id in it: once that is past retention, the whole generation is.
+    /// The last event when it was folded: once that is past retention, the whole generation is.
     pub(crate) last_event: EventId,
     pub(crate) deliveries: u64,
     pub(crate) keys: u64,

@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod error;
 pub mod event;
+mod file;
 pub mod ids;
 mod journal;
 mod memory;

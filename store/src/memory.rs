@@ -3,11 +3,11 @@
 //! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
 
 use crate::endpoint::{Endpoint, EndpointState};
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::event::Event;
 use crate::ids::{EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Generation, JournalRow, Tail};
-use crate::pack::{Pack, PackCache};
+use crate::pack::{self, PackCache};
 use crate::record;
 use crate::rows::{self, Meta};
 use crate::stats::Window;
@@ -31,6 +31,9 @@ pub struct Options {
     /// How long an idempotency key is known, in milliseconds.
     pub idempotency_ttl_ms: u64,
 }
+
+/// How often a reader waits for memory to catch up with a commit, before it takes what is there.
+const VIEW_TRIES: u32 = 100_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -96,7 +99,7 @@ impl Memory {
     pub(crate) fn load(views: &Views) -> Result<Self, StoreError> {
         let mut memory = Self::default();
         if let Some(row) = views.meta.get(&[0])? {
-            memory.meta = record::read_checked("meta", &[0], row.value())?;
+            memory.meta = record::read("meta", &[0], row.value())?;
         }
         for row in views.endpoints.iter()? {
             let (key, value) = row?;
@@ -106,18 +109,19 @@ impl Memory {
             let (key, value) = row?;
             memory.set_state(
                 tables::slot_of(key.value()),
-                record::read_plain("states", value.value())?,
+                record::read("states", key.value(), value.value())?,
             );
         }
         for row in views.generations.iter()? {
             let (key, value) = row?;
-            let mut generation: Generation = record::read_plain("generations", value.value())?;
+            let mut generation: Generation =
+                record::read("generations", key.value(), value.value())?;
             generation.number = tables::count_of(key.value());
             memory.generations.push(Arc::new(generation));
         }
         for row in views.journal.iter()? {
-            let (_, value) = row?;
-            memory.add_journal(record::read_plain("journal", value.value())?);
+            let (key, value) = row?;
+            memory.add_journal(record::read("journal", key.value(), value.value())?);
         }
         memory.open = views.due.len()?;
         memory.jobs = views.jobs.len()?;
@@ -136,11 +140,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(options: Options, db: Database, memory: Memory) -> Self {
+        let mut packs = PackCache::default();
+        packs.keep_from(EventId::first_of(memory.meta.swept_before));
         Self {
             options: RwLock::new(options),
             db: RwLock::new(Some(db)),
             memory: RwLock::new(memory),
-            packs: Mutex::default(),
+            packs: Mutex::new(packs),
         }
     }
 
@@ -174,11 +180,34 @@ impl Shared {
         &self,
         f: impl FnOnce(&Views) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let db = self.db();
-        let db = db
-            .as_ref()
-            .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
-        f(&Views::open(&db.begin_read()?)?)
+        self.view_with(|views, memory| {
+            drop(memory);
+            f(views)
+        })
+    }
+
+    /// Runs `f` on one snapshot of the file and the memory that belongs to it. While `f` keeps the memory, no commit is
+    /// announced; and it must let go of it before it calls anything that looks at memory.
+    pub(crate) fn view_with<T>(
+        &self,
+        f: impl FnOnce(&Views, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut tries = 0;
+        loop {
+            let db = self.db();
+            let db = db
+                .as_ref()
+                .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
+            let memory = self.memory();
+            let views = guarded(|| Views::open(&db.begin_read()?))?;
+            // A commit is in the file a moment before it is in memory.
+            tries += 1;
+            if tries > VIEW_TRIES || views.commit()? == memory.meta.commit {
+                return guarded(|| f(&views, memory));
+            }
+            drop(memory);
+            std::thread::yield_now();
+        }
     }
 
     /// The event, from memory or from its pack in `packs`.
@@ -190,19 +219,11 @@ impl Shared {
         if let Some(event) = self.packs().find(id) {
             return Ok(Some(event));
         }
-        let Some(row) = packs
-            .range::<&[u8; 16]>(..=&tables::event_key(id))?
-            .next_back()
-        else {
+        let Some((first, pack)) = pack::around(packs, id)? else {
             return Ok(None);
         };
-        let (key, value) = row?;
-        if Pack::last_of(value.value()).is_some_and(|last| last < id) {
-            return Ok(None);
-        }
-        let pack = Arc::new(Pack::decode(key.value(), value.value())?);
         let event = pack.find(id);
-        self.packs().insert(tables::event_of(key.value()), pack);
+        self.packs().insert(first, pack);
         Ok(event)
     }
 }

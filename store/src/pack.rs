@@ -8,6 +8,7 @@ use crate::event::Event;
 use crate::ids::EventId;
 use crate::record;
 use crate::tables;
+use redb::ReadableTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,6 +46,11 @@ impl Pack {
         self.events.get(at).cloned()
     }
 
+    /// What its events take in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn last(&self) -> EventId {
         self.events.last().map_or(EventId(0), |e| e.id)
     }
@@ -63,7 +69,7 @@ impl Pack {
             .compress(&raw)
             .map_err(|e| StoreError::damaged("a pack to be written", e.to_string()))?;
         let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
-        record::checked_with("packs", &tables::event_key(first), |out| {
+        record::write_with("packs", &tables::event_key(first), |out| {
             out.extend_from_slice(&self.last().0.to_be_bytes());
             out.extend_from_slice(&raw_len.to_be_bytes());
             out.extend_from_slice(&packed);
@@ -76,7 +82,7 @@ impl Pack {
         let damaged = |detail: String| {
             StoreError::damaged(format!("the pack of {}", tables::event_of(key)), detail)
         };
-        let content = record::checked_content("packs", key, bytes)?;
+        let content = record::content_of("packs", key, bytes)?;
         let (head, packed) = content
             .split_at_checked(HEAD_BYTES)
             .ok_or_else(|| damaged("it is cut short".to_owned()))?;
@@ -99,10 +105,30 @@ impl Pack {
     }
 
     /// The last event id of a row, without unpacking it.
-    pub(crate) fn last_of(bytes: &[u8]) -> Option<EventId> {
-        let id: [u8; 16] = bytes.get(5..21)?.try_into().ok()?;
-        Some(EventId(u128::from_be_bytes(id)))
+    pub(crate) fn last_of(key: &[u8; 16], bytes: &[u8]) -> Result<EventId, StoreError> {
+        let content = record::content_of("packs", key, bytes)?;
+        let id = content
+            .first_chunk()
+            .ok_or_else(|| StoreError::damaged("a row of packs", "it is cut short"))?;
+        Ok(tables::event_of(id))
     }
+}
+
+/// The one pack that can hold the event, with its key; `None` where none reaches as far as its id.
+pub(crate) fn around(
+    packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    id: EventId,
+) -> Result<Option<(EventId, Arc<Pack>)>, StoreError> {
+    let upto = tables::event_key(id);
+    let Some(row) = packs.range::<&[u8; 16]>(..=&upto)?.next_back() else {
+        return Ok(None);
+    };
+    let (key, value) = row?;
+    if Pack::last_of(key.value(), value.value())? < id {
+        return Ok(None);
+    }
+    let pack = Arc::new(Pack::decode(key.value(), value.value())?);
+    Ok(Some((tables::event_of(key.value()), pack)))
 }
 
 /// Splits events of one commit into packs.
@@ -128,6 +154,9 @@ pub(crate) fn split(events: Vec<Arc<Event>>) -> Vec<Pack> {
 /// Packs lately written or read, the least recently used going first. First attempts find their bodies here.
 #[derive(Debug, Default)]
 pub(crate) struct PackCache {
+    /// The sweep may change what begins before this at any time, so none of it is kept: a reader of an older snapshot
+    /// would bring back what is gone.
+    kept_from: EventId,
     packs: BTreeMap<EventId, (u64, Arc<Pack>)>,
     uses: BTreeMap<u64, EventId>,
     clock: u64,
@@ -136,6 +165,9 @@ pub(crate) struct PackCache {
 
 impl PackCache {
     pub(crate) fn insert(&mut self, first: EventId, pack: Arc<Pack>) {
+        if first < self.kept_from {
+            return;
+        }
         self.remove(first);
         self.clock += 1;
         self.bytes += pack.bytes;
@@ -151,7 +183,17 @@ impl PackCache {
         }
     }
 
-    pub(crate) fn remove(&mut self, first: EventId) {
+    /// Keeps nothing that begins before `from`, from now on.
+    pub(crate) fn keep_from(&mut self, from: EventId) {
+        self.kept_from = self.kept_from.max(from);
+        while let Some((&first, _)) = self.packs.first_key_value()
+            && first < self.kept_from
+        {
+            self.remove(first);
+        }
+    }
+
+    fn remove(&mut self, first: EventId) {
         if let Some((used, gone)) = self.packs.remove(&first) {
             self.uses.remove(&used);
             self.bytes -= gone.bytes;
@@ -171,7 +213,10 @@ impl PackCache {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            kept_from: self.kept_from,
+            ..Self::default()
+        };
     }
 }
 
@@ -206,11 +251,12 @@ mod tests {
         let key = tables::event_key(EventId(1));
         let bytes = pack.encode(EventId(1), &mut zstd).unwrap();
         assert_eq!(Pack::decode(&key, &bytes).unwrap().events, pack.events);
-        assert_eq!(Pack::last_of(&bytes), Some(EventId(49)));
+        assert_eq!(Pack::last_of(&key, &bytes).unwrap(), EventId(49));
         for at in 0..bytes.len() {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1;
             assert!(Pack::decode(&key, &flipped).is_err(), "byte {at}");
+            assert!(Pack::last_of(&key, &flipped).is_err(), "byte {at}");
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod keys;
 mod lists;
 pub(crate) mod recoverable;
+mod sums;
 
 use crate::batch::as_read;
 use crate::delivery::Delivery;
@@ -13,10 +14,9 @@ use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::memory::Shared;
 use crate::op::Recover;
 use crate::query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
-use crate::record;
 use crate::rows;
-use crate::stats::{Level, Span, Window};
-use crate::tables::{self, ALL_ENDPOINTS, Views};
+use crate::stats::{Span, Window};
+use crate::tables::{self, Views};
 use std::sync::Arc;
 
 /// Whose stats.
@@ -70,8 +70,9 @@ impl Reader {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Arc<Event>>, StoreError> {
-        self.shared
-            .view(|views| lists::events(&self.shared, views, filter, after, limit))
+        self.shared.view_with(|views, memory| {
+            lists::events(&self.shared, views, memory, filter, after, limit)
+        })
     }
 
     /// For each endpoint of the event's organization, why it was or wasn't sent the event.
@@ -119,7 +120,7 @@ impl Reader {
         limit: usize,
     ) -> Result<Page<DeliveryView>, StoreError> {
         self.shared
-            .view(|views| lists::deliveries(self, views, filter, after, limit))
+            .view_with(|views, memory| lists::deliveries(self, views, memory, filter, after, limit))
     }
 
     /// A delivery alone, as readers see it.
@@ -183,11 +184,8 @@ impl Reader {
         };
         let mut count = 0u64;
         // One short snapshot a step: a long one would pin pages.
-        let mut left = Some(recoverable::job(
-            recover,
-            endpoint.slot,
-            UnixMs(u64::MAX - 1),
-        ));
+        let meta = self.shared.memory().meta;
+        let mut left = Some(recoverable::job(recover, &endpoint, &meta));
         while let Some(job) = left {
             let step = self.shared.view(|views| {
                 recoverable::step(
@@ -210,75 +208,8 @@ impl Reader {
     /// # Errors
     /// As [`Reader::event`].
     pub fn stats(&self, span: Span, now: UnixMs, of: &StatsOf) -> Result<Window, StoreError> {
-        let (level, first, last) = span.windows(now);
-        self.shared.view(|views| {
-            let mut sum = match of {
-                StatsOf::All => self.sum_windows(views, (level, first, last), ALL_ENDPOINTS)?,
-                StatsOf::Endpoints(slots) => {
-                    let mut sum = Window::default();
-                    for slot in slots {
-                        sum.merge(&self.sum_windows(views, (level, first, last), *slot)?);
-                    }
-                    sum
-                }
-            };
-            if matches!(of, StatsOf::All) {
-                let memory = self.shared.memory();
-                let range = tables::counters_key(level, first)..=tables::counters_key(level, last);
-                for row in views
-                    .counters
-                    .range::<&[u8; 9]>(range.start()..=range.end())?
-                {
-                    let (key, value) = row?;
-                    let start = UnixMs(u64::from_be_bytes(
-                        key.value()[1..].try_into().unwrap_or_default(),
-                    ));
-                    if !memory.tail.counters.contains_key(&(level, start)) {
-                        sum.counters
-                            .add(&record::read_plain("counters", value.value())?);
-                    }
-                }
-                for (_, counters) in memory.tail.counters.range((level, first)..=(level, last)) {
-                    sum.counters.add(counters);
-                }
-            }
-            Ok(sum)
-        })
-    }
-
-    fn sum_windows(
-        &self,
-        views: &Views,
-        (level, first, last): (Level, UnixMs, UnixMs),
-        slot: Slot,
-    ) -> Result<Window, StoreError> {
-        let step = match level {
-            Level::Minute => crate::stats::MINUTE_MS,
-            Level::Hour => crate::stats::HOUR_MS,
-            Level::All => u64::MAX,
-        };
-        let mut sum = Window::default();
-        let mut start = first;
-        while start <= last {
-            if let Some(row) = views.windows.get(&tables::window_key(level, start, slot))? {
-                sum.merge(&record::read_plain("windows", row.value())?);
-            }
-            start = start.plus_ms(step);
-            if start == UnixMs(u64::MAX) {
-                break;
-            }
-        }
-        for ((minute, of), window) in &self.shared.memory().windows {
-            let at = level.start_of(*minute);
-            if *of == slot && at >= first && at <= last {
-                let mut window = window.clone();
-                if slot == ALL_ENDPOINTS {
-                    window.counters = crate::stats::Counters::default();
-                }
-                sum.merge(&window);
-            }
-        }
-        Ok(sum)
+        self.shared
+            .view_with(|views, memory| sums::stats(views, memory, span.windows(now), of))
     }
 
     /// Changes the bounds from the next batch on. The path and the cache stay.
@@ -317,19 +248,28 @@ impl Reader {
         self.shared.memory().meta.swept_before
     }
 
-    /// What the file takes. Walks the trees: costs follow the file's size.
+    /// The length of the file. Costs nothing to speak of.
     ///
     /// # Errors
-    /// As [`Reader::event`].
-    pub fn file_bytes(&self) -> Result<FileBytes, StoreError> {
+    /// The system can't say.
+    pub fn file_len(&self) -> Result<u64, StoreError> {
         let path = self.shared.options().path.clone();
-        let file = std::fs::metadata(&path)
+        std::fs::metadata(&path)
             .map(|m| m.len())
             .map_err(|source| StoreError::Io {
                 doing: "reading the length of",
                 path,
                 source,
-            })?;
+            })
+    }
+
+    /// What the file takes. Walks every tree: costs follow the file's size, so this is for `check` and the like, not for
+    /// something that is asked once a second; see [`Reader::file_len`].
+    ///
+    /// # Errors
+    /// As [`Reader::event`].
+    pub fn file_bytes(&self) -> Result<FileBytes, StoreError> {
+        let file = self.file_len()?;
         let (stored, metadata, fragmented) = self.shared.view(|views| views.bytes())?;
         Ok(FileBytes {
             file,
@@ -344,7 +284,14 @@ impl Reader {
     /// # Errors
     /// The file can't be read. Damage is not an error but part of the report.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        self.shared.view(crate::check::check)
+        match self.shared.view(crate::check::check) {
+            // Where even the way to the rows is damaged, this is all that can be said.
+            Err(e) if e.is_damage() => Ok(CheckReport {
+                damage: vec![e.to_string()],
+                ..CheckReport::default()
+            }),
+            checked => checked,
+        }
     }
 
     fn delivery_of(&self, views: &Views, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {

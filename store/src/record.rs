@@ -1,5 +1,5 @@
-//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), a version byte in front, and a checksum over
-//! table, key and content where the content can't be derived again.
+//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), with a version byte and a checksum over table,
+//! key and content in front.
 //!
 //! redb does not verify pages when it reads them, so a flipped bit is found here or nowhere.
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version that every record starts with.
-pub(crate) const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 /// Nothing that is decoded asks for more memory than this: the largest record is one event of the largest size allowed.
 const DECODE_LIMIT_BYTES: usize = 64 << 20;
 
@@ -33,10 +33,7 @@ pub(crate) fn read_next<T: DeserializeOwned>(
 }
 
 /// Reads content alone; every byte must belong to it.
-pub(crate) fn read_content<T: DeserializeOwned>(
-    table: &str,
-    bytes: &[u8],
-) -> Result<T, StoreError> {
+fn read_content<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T, StoreError> {
     let (value, used) = read_next(table, bytes)?;
     if used == bytes.len() {
         Ok(value)
@@ -63,22 +60,6 @@ fn check_version(table: &str, found: u8) -> Result<(), StoreError> {
     }
 }
 
-/// Version and content: for what can be derived again.
-pub(crate) fn plain<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
-    let mut out = vec![VERSION];
-    content(&mut out, value)?;
-    Ok(out)
-}
-
-/// Reads what [`plain`] wrote.
-pub(crate) fn read_plain<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T, StoreError> {
-    let (version, rest) = bytes
-        .split_first()
-        .ok_or_else(|| StoreError::damaged(format!("a row of {table}"), "it is empty"))?;
-    check_version(table, *version)?;
-    read_content(table, rest)
-}
-
 fn checksum(table: &str, key: &[u8], rest: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(table.as_bytes());
@@ -88,7 +69,7 @@ fn checksum(table: &str, key: &[u8], rest: &[u8]) -> [u8; 4] {
 }
 
 /// Version, checksum and content that `fill` writes.
-pub(crate) fn checked_with(
+pub(crate) fn write_with(
     table: &str,
     key: &[u8],
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), StoreError>,
@@ -102,17 +83,17 @@ pub(crate) fn checked_with(
     Ok(out)
 }
 
-/// Version, checksum and content: for what can't be derived again.
-pub(crate) fn checked<T: Serialize>(
+/// Version, checksum and content.
+pub(crate) fn write<T: Serialize>(
     table: &str,
     key: &[u8],
     value: &T,
 ) -> Result<Vec<u8>, StoreError> {
-    checked_with(table, key, |out| content(out, value))
+    write_with(table, key, |out| content(out, value))
 }
 
 /// The content of a checked record, its checksum proved right.
-pub(crate) fn checked_content<'a>(
+pub(crate) fn content_of<'a>(
     table: &str,
     key: &[u8],
     bytes: &'a [u8],
@@ -132,13 +113,13 @@ pub(crate) fn checked_content<'a>(
     }
 }
 
-/// Reads what [`checked`] wrote.
-pub(crate) fn read_checked<T: DeserializeOwned>(
+/// Reads what [`write()`] wrote.
+pub(crate) fn read<T: DeserializeOwned>(
     table: &str,
     key: &[u8],
     bytes: &[u8],
 ) -> Result<T, StoreError> {
-    read_content(table, checked_content(table, key, bytes)?)
+    read_content(table, content_of(table, key, bytes)?)
 }
 
 fn hex(key: &[u8]) -> String {

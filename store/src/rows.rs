@@ -25,6 +25,8 @@ pub(crate) struct Meta {
     pub(crate) sweep_after: EventId,
     /// Up to when events were swept: the horizon moves on from here.
     pub(crate) swept_before: UnixMs,
+    /// Up to when deliveries were swept.
+    pub(crate) deliveries_swept_before: UnixMs,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,11 +70,11 @@ pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
         deleted_at: e.deleted_at,
         ended: e.ended.clone(),
     };
-    record::checked("endpoints", &tables::slot_key(e.slot), &row)
+    record::write("endpoints", &tables::slot_key(e.slot), &row)
 }
 
 pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
-    let row: EndpointRow = record::read_checked("endpoints", key, bytes)?;
+    let row: EndpointRow = record::read("endpoints", key, bytes)?;
     let secrets = row
         .secrets
         .into_iter()
@@ -167,11 +169,11 @@ pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
             })
             .collect(),
     };
-    record::checked("deliveries", &tables::delivery_key(d.id), &row)
+    record::write("deliveries", &tables::delivery_key(d.id), &row)
 }
 
 pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, StoreError> {
-    let row: DeliveryRow = record::read_checked("deliveries", key, bytes)?;
+    let row: DeliveryRow = record::read("deliveries", key, bytes)?;
     let id = tables::delivery_of(key);
     let base = id.event.accepted_at();
     Ok(Delivery {
@@ -236,16 +238,17 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
 
 pub(crate) fn write_due(w: &Waiting) -> Result<Vec<u8>, StoreError> {
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-    record::plain(&DueRow {
+    let row = DueRow {
         sequence: w.sequence,
         opened: w.opened,
         flags: flag(w.retrying, RETRYING) | flag(w.fresh, FRESH) | flag(w.later_round, LATER_ROUND),
         trigger: w.trigger,
-    })
+    };
+    record::write("due", &tables::timed_key(w.due, w.id), &row)
 }
 
 pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<Waiting, StoreError> {
-    let row: DueRow = record::read_plain("due", bytes)?;
+    let row: DueRow = record::read("due", key, bytes)?;
     let (due, id) = tables::timed_of(key);
     Ok(Waiting {
         id,
@@ -266,9 +269,13 @@ pub(crate) struct Job {
     pub(crate) since: UnixMs,
     pub(crate) until: UnixMs,
     pub(crate) missed: bool,
-    /// What ended badly after this is not part of it, or a round that fails again would be recovered for ever.
-    pub(crate) asked_at: UnixMs,
-    /// `bad` is looked through after this key; `None` when that is done.
+    /// Rounds opened after this stamp are not part of it, or one that fails again would be recovered for ever.
+    pub(crate) last_stamp: u64,
+    /// Events after this one are not part of it.
+    pub(crate) last_event: EventId,
+    /// `due` is looked through after this key for what a mark ended and nobody wrote out yet; `None` when that is done.
+    pub(crate) after_due: Option<(UnixMs, DeliveryId)>,
+    /// Then `bad` is looked through after this key; `None` when that is done.
     pub(crate) after_bad: Option<(UnixMs, DeliveryId)>,
     /// Then events are looked through after this one.
     pub(crate) after_event: EventId,

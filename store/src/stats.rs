@@ -275,9 +275,9 @@ mod tests {
         let (mut a, mut b, mut both) = (Times::default(), Times::default(), Times::default());
         for value in 0..1_000 {
             if value % 3 == 0 {
-                a.record(value * 17)
+                a.record(value * 17);
             } else {
-                b.record(value * 17)
+                b.record(value * 17);
             }
             both.record(value * 17);
         }

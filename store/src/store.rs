@@ -4,7 +4,8 @@
 //! commit that failed the file is reopened and asked whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
+use crate::file;
 use crate::ids::UnixMs;
 use crate::memory::{Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Waiting};
@@ -12,14 +13,8 @@ use crate::pack;
 use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
-use crate::tables::{META, Tables, Views};
-use redb::backends::FileBackend;
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageBackend,
-};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use crate::tables::{self, META, Tables, Views};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::sync::Arc;
 
 /// What a batch came to, once durable.
@@ -67,15 +62,7 @@ impl Store {
     /// Another process has it open, a newer version wrote it, it is damaged, or the system refuses.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-        let reopen = Reopen(Box::new(move || {
-            let file = open_file(&path)?;
-            // Takes the file's lock: a second process is told that it is open.
-            let backend = FileBackend::new(file).map_err(|e| explain(e, &path))?;
-            Builder::new()
-                .set_cache_size(cache_bytes)
-                .create_with_backend(backend)
-                .map_err(|e| explain(e, &path))
-        }));
+        let reopen = Reopen(Box::new(move || file::open(&path, cache_bytes)));
         Self::with(options, reopen)
     }
 
@@ -88,19 +75,14 @@ impl Store {
         make: impl Fn() -> B + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-        let reopen = Reopen(Box::new(move || {
-            Builder::new()
-                .set_cache_size(cache_bytes)
-                .create_with_backend(make())
-                .map_err(|e| explain(e, &path))
-        }));
+        let reopen = Reopen(Box::new(move || file::open_on(make(), &path, cache_bytes)));
         Self::with(options, reopen)
     }
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
         let db = (reopen.0)()?;
         prepare(&db)?;
-        let memory = Memory::load(&Views::open(&db.begin_read()?)?)?;
+        let memory = guarded(|| Memory::load(&Views::open(&db.begin_read()?)?))?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, db, memory)),
             zstd: Compressor(pack::compressor()?),
@@ -116,7 +98,8 @@ impl Store {
         }
     }
 
-    /// Hands every open delivery to `each`, those due first first: what queues in memory are built from.
+    /// Hands every open delivery to `each`, those due first first: what queues in memory are built from. Those that a mark of
+    /// their endpoint covers ([`crate::Endpoint::mark_over`]) are among them: they wait for [`Op::EndCovered`].
     ///
     /// # Errors
     /// The file can't be read.
@@ -124,7 +107,23 @@ impl Store {
         self.shared.view(|views| {
             for row in views.due.iter()? {
                 let (key, value) = row?;
-                each(rows::read_due(key.value(), value.value())?);
+                // The index can be derived again: a damaged row of it hides no delivery.
+                let waiting = match rows::read_due(key.value(), value.value()) {
+                    Err(StoreError::Damaged { .. }) => {
+                        let id = tables::timed_of(key.value()).1;
+                        let key = tables::delivery_key(id);
+                        let delivery = views
+                            .deliveries
+                            .get(&key)?
+                            .map(|row| rows::read_delivery(&key, row.value()))
+                            .transpose()?;
+                        delivery.as_ref().and_then(rows::waiting)
+                    }
+                    read => Some(read?),
+                };
+                if let Some(waiting) = waiting {
+                    each(waiting);
+                }
             }
             Ok(())
         })
@@ -146,7 +145,7 @@ impl Store {
                 "an earlier commit is not settled".to_owned(),
             ));
         }
-        match self.attempt(ops, now, random) {
+        match guarded_attempt(|| self.attempt(ops, now, random)) {
             Ok(staged) => Ok(self.merge(staged)),
             Err(Failure::Before(e)) => {
                 let why = e.to_string();
@@ -179,6 +178,7 @@ impl Store {
             *db = None;
             let opened = (self.reopen.0)()?;
             let found = read_meta(&opened)?;
+            self.expect_commit(found.commit)?;
             *db = Some(opened);
             found
         };
@@ -187,6 +187,19 @@ impl Store {
         Ok(limbo
             .filter(|staged| staged.meta.commit == found.commit)
             .map(|staged| self.merge(staged)))
+    }
+
+    /// The file must be at the last commit that was announced, or at the one that failed.
+    fn expect_commit(&self, found: u64) -> Result<(), StoreError> {
+        let announced = self.shared.memory().meta.commit;
+        let failed = self.limbo.as_ref().map(|staged| staged.meta.commit);
+        if found == announced || Some(found) == failed {
+            return Ok(());
+        }
+        Err(StoreError::damaged(
+            "the file",
+            format!("it is at commit {found}, but commit {announced} was announced"),
+        ))
     }
 
     fn merge(&self, staged: Box<Staged>) -> Applied {
@@ -234,70 +247,36 @@ impl Store {
     }
 }
 
+fn guarded_attempt(
+    attempt: impl FnOnce() -> Result<Box<Staged>, Failure>,
+) -> Result<Box<Staged>, Failure> {
+    // A panic before the commit leaves it undone, one within it leaves it open: the number in the file tells, but what was
+    // staged is lost, so the second reads as `Before` and is caught by the comparison of numbers in `recover`.
+    guarded(|| Ok(attempt())).unwrap_or_else(|e| Err(Failure::Before(e)))
+}
+
 enum Failure {
     Before(StoreError),
     Commit(Box<Staged>, StoreError),
 }
 
-fn open_file(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| StoreError::Io {
-            doing: "opening",
-            path: path.to_owned(),
-            source,
-        })
-}
-
-fn explain(error: DatabaseError, path: &Path) -> StoreError {
-    let what = || path.display().to_string();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::AlreadyOpen {
-            path: path.to_owned(),
-        },
-        DatabaseError::UpgradeRequired(found) => StoreError::Newer {
-            what: what(),
-            found: u32::from(found),
-            known: 3,
-        },
-        DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
-            StoreError::damaged(what(), detail)
-        }
-        DatabaseError::Storage(redb::StorageError::Io(e))
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            StoreError::damaged(what(), e.to_string())
-        }
-        DatabaseError::RepairAborted => {
-            StoreError::damaged(what(), "it needs a repair that was refused")
-        }
-        other => StoreError::Engine(other.into()),
-    }
-}
-
 fn read_meta(db: &Database) -> Result<Meta, StoreError> {
-    let txn = db.begin_read()?;
-    let table = txn.open_table(META)?;
-    match table.get(&[0])? {
-        Some(row) => record::read_checked("meta", &[0], row.value()),
-        None => Ok(Meta::default()),
-    }
+    guarded(|| {
+        let table = db.begin_read()?.open_table(META)?;
+        match table.get(&[0])? {
+            Some(row) => record::read("meta", &[0], row.value()),
+            None => Err(StoreError::damaged("the row of meta", "it is missing")),
+        }
+    })
 }
 
 /// Makes the tables of a new file.
 fn prepare(db: &Database) -> Result<(), StoreError> {
-    let known = {
-        let txn = db.begin_read()?;
-        txn.open_table(META).is_ok()
-    };
+    let known = guarded(|| match db.begin_read()?.open_table(META) {
+        Ok(_) => Ok(true),
+        Err(TableError::TableDoesNotExist(_)) => Ok(false),
+        Err(e) => Err(e.into()),
+    })?;
     if known {
         // Refuses a newer file before anything else of it is read.
         return read_meta(db).map(|_| ());
@@ -306,7 +285,7 @@ fn prepare(db: &Database) -> Result<(), StoreError> {
     txn.set_quick_repair(true);
     {
         let mut tables = Tables::open(&txn)?;
-        let row = record::checked("meta", &[0], &Meta::default())?;
+        let row = record::write("meta", &[0], &Meta::default())?;
         tables.meta.insert(&[0], row.as_slice())?;
     }
     txn.commit()?;

@@ -3,6 +3,8 @@
 
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::record;
+use crate::rows::Meta;
 use crate::stats::Level;
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
@@ -36,6 +38,14 @@ macro_rules! tables {
         impl Views {
             pub(crate) fn open(txn: &ReadTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: txn.open_table($name)?,)* })
+            }
+
+            /// The number of the commit that the snapshot is of.
+            pub(crate) fn commit(&self) -> Result<u64, StoreError> {
+                match self.meta.get(&[0])? {
+                    Some(row) => record::read::<Meta>("meta", &[0], row.value()).map(|m| m.commit),
+                    None => Err(StoreError::damaged("the row of meta", "it is missing")),
+                }
             }
 
             /// Bytes of keys and values, of the trees around them, and of holes, over all tables.
@@ -182,6 +192,10 @@ pub(crate) fn block_key(generation: u64, fingerprint: u128) -> [u8; 24] {
 
 pub(crate) fn counters_key(level: Level, start: UnixMs) -> [u8; 9] {
     join(&[&[level.byte()], &start.0.to_be_bytes()])
+}
+
+pub(crate) fn counters_start(key: &[u8; 9]) -> UnixMs {
+    UnixMs(number_u64(key, 1))
 }
 
 pub(crate) fn window_key(level: Level, start: UnixMs, slot: Slot) -> [u8; 13] {

@@ -88,6 +88,8 @@ impl Batch<'_, '_> {
     }
 
     fn store_event(&mut self, new: NewEvent, targets: &[Slot]) -> Result<Arc<Event>, StoreError> {
+        // Whatever can fail on a damaged row comes before the first change.
+        self.count(|c| c.accepted += 1)?;
         let random = self.next_random();
         let id = EventId::following(self.meta.last_event, self.now, random);
         self.meta.last_event = id;
@@ -102,7 +104,6 @@ impl Batch<'_, '_> {
             data: Some(new.data),
         });
         self.events.push(Arc::clone(&event));
-        self.count(|c| c.accepted += 1)?;
         for slot in targets {
             self.create_delivery(id, *slot, Trigger::Schedule)?;
         }
@@ -120,7 +121,7 @@ impl Batch<'_, '_> {
         state.last_sequence += 1;
         self.states.insert(slot, state);
         self.created.push((slot, state.last_sequence, event));
-        let delivery = Delivery {
+        let mut delivery = Delivery {
             id: DeliveryId { event, slot },
             sequence: state.last_sequence,
             status: Status::Pending,
@@ -137,7 +138,7 @@ impl Batch<'_, '_> {
             attempts_total: 0,
             attempts: Vec::new(),
         };
-        self.put_delivery(None, &delivery)?;
+        self.put_delivery(None, &mut delivery)?;
         Ok(delivery)
     }
 }

@@ -98,7 +98,7 @@ impl Batch<'_, '_> {
                 self.states.insert(e.slot, state);
             }
         }
-        let discards = change.discard_held && change.active == Some(true);
+        let discards = change.discard_held && change.active == Some(true) && !endpoint.active;
         if discards {
             self.mark_ended(&mut e, Reason::Discarded);
         }
@@ -176,7 +176,7 @@ impl Batch<'_, '_> {
                 event_types: e.event_types.clone(),
             };
             let key = tables::revision_key(e.slot, holds_from(self.meta.last_event));
-            let row = record::plain(&revision)?;
+            let row = record::write("revisions", &key, &revision)?;
             self.tables.revisions.insert(&key, row.as_slice())?;
         }
         let endpoint = Arc::new(e);

@@ -26,46 +26,41 @@ impl Batch<'_, '_> {
         slots.sort_unstable();
         for slot in slots {
             if let Some(run) = tail.runs.get(&slot) {
-                let row = record::plain(run)?;
-                self.tables
-                    .history
-                    .insert(&tables::history_key(number, slot), row.as_slice())?;
+                let key = tables::history_key(number, slot);
+                let row = record::write("history", &key, run)?;
+                self.tables.history.insert(&key, row.as_slice())?;
             }
         }
         let mut keys: Vec<_> = tail.keys.iter().map(|(k, v)| (*k, *v)).collect();
         keys.sort_unstable();
         for block in keys.chunks(KEYS_PER_BLOCK) {
             if let Some((Fingerprint(first), _)) = block.first() {
-                let row = record::plain(&block)?;
-                self.tables
-                    .keys
-                    .insert(&tables::block_key(number, *first), row.as_slice())?;
+                let key = tables::block_key(number, *first);
+                let row = record::write("keys", &key, &block)?;
+                self.tables.keys.insert(&key, row.as_slice())?;
             }
         }
         for (slot, state) in &tail.states {
-            let row = record::plain(state)?;
-            self.tables
-                .states
-                .insert(&tables::slot_key(*slot), row.as_slice())?;
+            let key = tables::slot_key(*slot);
+            let row = record::write("states", &key, state)?;
+            self.tables.states.insert(&key, row.as_slice())?;
         }
         for ((level, start), counters) in &tail.counters {
-            let row = record::plain(counters)?;
-            self.tables
-                .counters
-                .insert(&tables::counters_key(*level, *start), row.as_slice())?;
+            let key = tables::counters_key(*level, *start);
+            let row = record::write("counters", &key, counters)?;
+            self.tables.counters.insert(&key, row.as_slice())?;
         }
         self.tables.journal.retain(|_, _| false)?;
         let generation = Generation {
             number,
-            last_event: tail.last_event,
+            last_event: self.memory.meta.last_event,
             deliveries: u64::try_from(tail.created).unwrap_or(u64::MAX),
             keys: u64::try_from(keys.len()).unwrap_or(u64::MAX),
             bloom: Bloom::of(tail.keys.keys()),
         };
-        let row = record::plain(&generation)?;
-        self.tables
-            .generations
-            .insert(&tables::count_key(number), row.as_slice())?;
+        let key = tables::count_key(number);
+        let row = record::write("generations", &key, &generation)?;
+        self.tables.generations.insert(&key, row.as_slice())?;
         Ok(Some(Arc::new(generation)))
     }
 
@@ -79,15 +74,18 @@ impl Batch<'_, '_> {
         for level in Level::ALL {
             for ((minute, slot), add) in &pending {
                 let key = tables::window_key(level, level.start_of(*minute), *slot);
-                let mut window: Window = match self.tables.windows.get(&key)? {
-                    Some(row) => record::read_plain("windows", row.value())?,
-                    None => Window::default(),
-                };
+                let before = self.tables.windows.get(&key)?;
+                let mut window: Window =
+                    match before.map(|row| record::read("windows", &key, row.value())) {
+                        // A damaged window starts over: it must not stand in the way of all later ones.
+                        None | Some(Err(StoreError::Damaged { .. })) => Window::default(),
+                        Some(read) => read?,
+                    };
                 window.merge(add);
                 if *slot == ALL_ENDPOINTS {
                     window.counters = Counters::default();
                 }
-                let row = record::plain(&window)?;
+                let row = record::write("windows", &key, &window)?;
                 self.tables.windows.insert(&key, row.as_slice())?;
             }
         }

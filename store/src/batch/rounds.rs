@@ -1,6 +1,6 @@
 //! Operators' changes to deliveries: retry, cancel, replay, recover, and the writing out of what was ended in bulk.
 
-use super::{Batch, ROWS_PER_STEP, as_read, end, refused};
+use super::{Batch, ROWS_PER_STEP, Was, as_read, end, refused};
 use crate::delivery::{Delivery, Reason, Status, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
@@ -14,18 +14,26 @@ use redb::ReadableTable;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    /// The delivery as its row is and as it reads, with its endpoint; `None` where there is no such pair.
-    fn found(
-        &self,
-        id: DeliveryId,
-    ) -> Result<Option<(Delivery, Delivery, Arc<Endpoint>)>, StoreError> {
+    /// What the delivery's row is, how it reads, and its endpoint; `None` where there is no such pair.
+    fn found(&self, id: DeliveryId) -> Result<Option<(Was, Delivery, Arc<Endpoint>)>, StoreError> {
         let Some(endpoint) = self.endpoint(id.slot) else {
             return Ok(None);
         };
-        Ok(self.delivery(id)?.map(|before| {
-            let read = as_read(before.clone(), Some(&endpoint));
-            (before, read, endpoint)
+        Ok(self.delivery(id)?.map(|stored| {
+            let before = Was::of(&stored);
+            (before, as_read(stored, Some(&endpoint)), endpoint)
         }))
+    }
+
+    /// The same among many: what is damaged is left for `check` to name, so that it does not stand in the way of the others.
+    fn found_whole(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<(Was, Delivery, Arc<Endpoint>)>, StoreError> {
+        match self.found(id) {
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            found => found,
+        }
     }
 
     pub(super) fn retry(&mut self, id: DeliveryId) -> Result<Done, StoreError> {
@@ -36,13 +44,13 @@ impl Batch<'_, '_> {
             return refused(Refusal::EndpointInactive);
         }
         if !d.status.is_open() {
-            return self.new_round(&before, d, Trigger::Manual);
+            return self.new_round(before, d, Trigger::Manual);
         }
         d.extra = true;
         d.next_trigger = Trigger::Manual;
         d.due = Some(self.now);
         d.updated_at = self.now;
-        self.put_delivery(Some(&before), &d)?;
+        self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
 
@@ -54,7 +62,7 @@ impl Batch<'_, '_> {
             return refused(Refusal::DeliveryEnded);
         }
         end(&mut d, Status::Failed, Some(Reason::Cancelled), self.now);
-        self.put_delivery(Some(&before), &d)?;
+        self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
 
@@ -81,7 +89,7 @@ impl Batch<'_, '_> {
             slot: endpoint.slot,
         };
         if let Some((before, d, _)) = self.found(id)? {
-            return self.new_round(&before, d, Trigger::Replay);
+            return self.new_round(before, d, Trigger::Replay);
         }
         let d = self.create_delivery(event.id, endpoint.slot, Trigger::Replay)?;
         Ok(Done::Delivery(Box::new(d)))
@@ -89,7 +97,7 @@ impl Batch<'_, '_> {
 
     fn new_round(
         &mut self,
-        before: &Delivery,
+        before: Was,
         mut d: Delivery,
         trigger: Trigger,
     ) -> Result<Done, StoreError> {
@@ -106,7 +114,7 @@ impl Batch<'_, '_> {
         d.due = Some(self.now);
         d.updated_at = self.now;
         d.opened = self.next_stamp();
-        self.put_delivery(Some(before), &d)?;
+        self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
 
@@ -117,10 +125,10 @@ impl Batch<'_, '_> {
         if !endpoint.receives() {
             return refused(Refusal::EndpointInactive);
         }
+        let job = recoverable::job(recover, &endpoint, &self.meta);
         let number = self.meta.next_job;
         self.meta.next_job += 1;
         self.jobs += 1;
-        let job = recoverable::job(recover, endpoint.slot, self.now);
         self.step(number, job)?;
         Ok(Done::Recovering {
             count: recover.count,
@@ -128,15 +136,20 @@ impl Batch<'_, '_> {
     }
 
     pub(super) fn work_off(&mut self) -> Result<Done, StoreError> {
-        let first = match self.tables.jobs.first()? {
-            Some((key, value)) => {
-                let job: Job = record::read_plain("jobs", value.value())?;
-                Some((tables::count_of(key.value()), job))
+        let first = self.tables.jobs.first()?.map(|(key, value)| {
+            let job = record::read::<Job>("jobs", key.value(), value.value());
+            (*key.value(), job)
+        });
+        match first {
+            Some((key, Ok(job))) => self.step(tables::count_of(&key), job)?,
+            Some((key, Err(damage @ StoreError::Damaged { .. }))) => {
+                // Nobody knows what was left of it; it must not stand in the way of the next.
+                self.tables.jobs.remove(&key)?;
+                self.jobs = self.jobs.saturating_sub(1);
+                return Err(damage);
             }
-            None => None,
-        };
-        if let Some((number, job)) = first {
-            self.step(number, job)?;
+            Some((_, Err(e))) => return Err(e),
+            None => {}
         }
         Ok(Done::WorkedOff {
             more: self.jobs > 0,
@@ -155,10 +168,11 @@ impl Batch<'_, '_> {
             None => recoverable::Step::default(),
         };
         for id in found.rounds {
-            if let Some((before, d, _)) = self.found(id)?
+            if let Some((before, d, _)) = self.found_whole(id)?
                 && !d.status.is_open()
+                && d.opened <= job.last_stamp
             {
-                self.new_round(&before, d, Trigger::Replay)?;
+                self.new_round(before, d, Trigger::Replay)?;
             }
         }
         for event in found.missed {
@@ -166,7 +180,7 @@ impl Batch<'_, '_> {
         }
         match found.left {
             Some(left) => {
-                let row = record::plain(&left)?;
+                let row = record::write("jobs", &key, &left)?;
                 self.tables.jobs.insert(&key, row.as_slice())?;
             }
             None => {
@@ -183,11 +197,11 @@ impl Batch<'_, '_> {
         events: &[EventId],
     ) -> Result<Done, StoreError> {
         for &event in events.iter().take(ROWS_PER_STEP) {
-            if let Some((before, read, _)) = self.found(DeliveryId { event, slot })?
+            if let Some((before, mut read, _)) = self.found_whole(DeliveryId { event, slot })?
                 && before.status.is_open()
                 && !read.status.is_open()
             {
-                self.put_delivery(Some(&before), &read)?;
+                self.put_delivery(Some(before), &mut read)?;
             }
         }
         Ok(Done::WorkedOff {

@@ -1,13 +1,19 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
-use super::{Batch, as_read, end, refused};
-use crate::delivery::{ATTEMPTS_KEPT, Delivery, Reason, Status, Trigger};
+use super::{Batch, Was, as_read, end, refused};
+use crate::delivery::{ATTEMPTS_KEPT, Attempt, Delivery, Reason, Status, Trigger};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
-use crate::ids::Slot;
+use crate::ids::{Slot, UnixMs};
 use crate::op::{Disable, Done, Refusal, Settle, Verdict};
 use crate::stats::{Level, Window};
 use crate::tables::ALL_ENDPOINTS;
+
+/// How and when an attempt ended.
+struct Ended {
+    at: UnixMs,
+    verdict: Verdict,
+}
 
 /// What an attempt counts as.
 struct Tally {
@@ -21,46 +27,47 @@ struct Tally {
 impl Batch<'_, '_> {
     pub(super) fn settle(&mut self, settle: Settle) -> Result<Done, StoreError> {
         let id = settle.delivery;
-        let Some(before) = self.delivery(id)? else {
+        let Some(stored) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
         };
+        let before = Was::of(&stored);
         let endpoint = self.endpoint(id.slot);
-        let mut now = as_read(before.clone(), endpoint.as_deref());
+        let mut now = as_read(stored, endpoint.as_deref());
+        let ended = Ended {
+            at: settle.ended_at.max(id.event.accepted_at()),
+            verdict: settle.verdict,
+        };
         let first = now.round == 1
             && now.attempts_finished == 0
             && !now.extra
             && now.status == Status::Pending;
-        add_attempt(&mut now, &settle);
-        if settle.verdict == Verdict::Interrupted {
+        add_attempt(&mut now, settle.attempt, ended.at);
+        if ended.verdict == Verdict::Interrupted {
             // It takes up no place in the schedule and counts nowhere: due as it was.
-            self.put_delivery(Some(&before), &now)?;
+            self.put_delivery(Some(before), &mut now)?;
             return Ok(Done::Settled {
                 delivery: Box::new(now),
             });
         }
         let in_first_round = now.round == 1;
         if now.status.is_open() {
-            advance(&mut now, &settle);
+            advance(&mut now, &ended);
         }
-        self.put_delivery(Some(&before), &now)?;
-        let success = settle.verdict == Verdict::Success;
+        let success = ended.verdict == Verdict::Success;
         self.tally(
             id.slot,
             &Tally {
                 success,
                 abandoned: before.status.is_open() && now.status == Status::Abandoned,
                 first,
-                latency_us: (success && in_first_round).then(|| {
-                    settle
-                        .ended_at
-                        .since_ms(now.created_at)
-                        .saturating_mul(1_000)
-                }),
+                latency_us: (success && in_first_round)
+                    .then(|| ended.at.since_ms(now.created_at).saturating_mul(1_000)),
                 duration_us: settle.duration_us,
             },
         )?;
+        self.put_delivery(Some(before), &mut now)?;
         self.states
-            .insert(id.slot, after_attempt(self.state(id.slot), &settle));
+            .insert(id.slot, after_attempt(self.state(id.slot), &ended));
         if let Some(disable) = settle.disable {
             self.disable(id.slot, disable)?;
         }
@@ -109,8 +116,7 @@ impl Batch<'_, '_> {
     }
 }
 
-fn add_attempt(d: &mut Delivery, settle: &Settle) {
-    let mut attempt = settle.attempt.clone();
+fn add_attempt(d: &mut Delivery, mut attempt: Attempt, ended_at: UnixMs) {
     d.attempts_total = d.attempts_total.saturating_add(1);
     attempt.number = d.attempts_total;
     attempt.round = d.round;
@@ -120,19 +126,19 @@ fn add_attempt(d: &mut Delivery, settle: &Settle) {
     }
     // What ended keeps the time at which it ended: it is part of its key among those that ended badly.
     if d.status.is_open() {
-        d.updated_at = settle.ended_at;
+        d.updated_at = ended_at;
     }
 }
 
 /// Where an open delivery stands after an attempt.
-fn advance(d: &mut Delivery, settle: &Settle) {
-    let at = settle.ended_at;
+fn advance(d: &mut Delivery, ended: &Ended) {
+    let at = ended.at;
     let extra = std::mem::take(&mut d.extra);
     if !extra {
         d.attempts_finished = d.attempts_finished.saturating_add(1);
     }
     d.next_trigger = Trigger::Schedule;
-    match settle.verdict {
+    match ended.verdict {
         Verdict::Success => end(d, Status::Success, None, at),
         Verdict::Gone => end(d, Status::Failed, Some(Reason::Gone), at),
         Verdict::GiveUp if !extra => end(d, Status::Abandoned, None, at),
@@ -149,14 +155,14 @@ fn advance(d: &mut Delivery, settle: &Settle) {
     }
 }
 
-fn after_attempt(mut state: EndpointState, settle: &Settle) -> EndpointState {
-    if settle.verdict == Verdict::Success {
+fn after_attempt(mut state: EndpointState, ended: &Ended) -> EndpointState {
+    if ended.verdict == Verdict::Success {
         state.failure_count = 0;
         state.failing_since = None;
-        state.last_success_at = Some(settle.ended_at);
+        state.last_success_at = Some(ended.at);
     } else {
         state.failure_count = state.failure_count.saturating_add(1);
-        state.failing_since = state.failing_since.or(Some(settle.ended_at));
+        state.failing_since = state.failing_since.or(Some(ended.at));
     }
     state
 }

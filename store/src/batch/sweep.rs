@@ -27,6 +27,10 @@ impl Batch<'_, '_> {
         let more_generations = self.sweep_generations(horizon)?;
         let more_windows = self.sweep_windows()?;
         self.meta.swept_before = self.meta.swept_before.max(horizon.events_before);
+        self.meta.deliveries_swept_before = self
+            .meta
+            .deliveries_swept_before
+            .max(horizon.attempts_before);
         Ok(Done::Swept {
             more: more_packs || more_generations || more_windows,
         })
@@ -48,17 +52,22 @@ impl Batch<'_, '_> {
             let pack = Pack::decode(&key, value.value()).ok();
             found.push((tables::event_of(&key), pack));
         }
-        let more = found.len() == PACKS_PER_STEP;
+        let mut rows_left = ROWS_PER_STEP;
         for (first, pack) in &found {
             if let Some(pack) = pack {
-                self.sweep_pack(*first, pack, horizon)?;
+                self.sweep_pack(*first, pack, horizon, &mut rows_left)?;
             }
+            if rows_left == 0 {
+                // The next step begins with this pack again.
+                return Ok(true);
+            }
+            self.meta.sweep_after = *first;
         }
-        // At the end of a pass the next one starts over: what was held then may have ended.
-        self.meta.sweep_after = match found.last() {
-            Some((last, _)) if more => *last,
-            _ => EventId(0),
-        };
+        let more = found.len() == PACKS_PER_STEP;
+        if !more {
+            // The next pass starts over: what was held in this one may have ended.
+            self.meta.sweep_after = EventId(0);
+        }
         Ok(more)
     }
 
@@ -67,10 +76,15 @@ impl Batch<'_, '_> {
         first: EventId,
         pack: &Pack,
         horizon: Horizon,
+        rows_left: &mut usize,
     ) -> Result<(), StoreError> {
         let mut survivors = Vec::new();
         for event in &pack.events {
-            survivors.extend(self.sweep_event(event, horizon)?);
+            if *rows_left == 0 {
+                survivors.push(Arc::clone(event));
+            } else {
+                survivors.extend(self.sweep_event(event, horizon, rows_left)?);
+            }
         }
         let unchanged = survivors.len() == pack.events.len()
             && survivors
@@ -80,7 +94,6 @@ impl Batch<'_, '_> {
         if unchanged {
             return Ok(());
         }
-        self.packs_changed.push(first);
         let key = tables::event_key(first);
         if survivors.is_empty() {
             self.tables.packs.remove(&key)?;
@@ -97,13 +110,19 @@ impl Batch<'_, '_> {
         &mut self,
         event: &Arc<Event>,
         horizon: Horizon,
+        rows_left: &mut usize,
     ) -> Result<Option<Arc<Event>>, StoreError> {
         let accepted = event.id.accepted_at();
-        let deliveries = self.deliveries_of(event.id)?;
+        let deliveries = match self.deliveries_of(event.id) {
+            // A damaged delivery keeps its event, for `check` to name.
+            Err(StoreError::Damaged { .. }) => return Ok(Some(Arc::clone(event))),
+            deliveries => deliveries?,
+        };
         if deliveries.iter().any(|d| d.due.is_some()) {
             return Ok(Some(Arc::clone(event)));
         }
         if accepted < horizon.attempts_before {
+            *rows_left = rows_left.saturating_sub(deliveries.len());
             for d in &deliveries {
                 self.tables.deliveries.remove(&tables::delivery_key(d.id))?;
                 self.tables
@@ -140,15 +159,9 @@ impl Batch<'_, '_> {
     }
 
     fn sweep_generations(&mut self, horizon: Horizon) -> Result<bool, StoreError> {
-        let before = horizon.attempts_before.min(horizon.events_before);
-        let over =
-            |at: UnixMs| at < before && at.plus_ms(self.options.idempotency_ttl_ms) < self.now;
-        let Some(old) = self.memory.generations.iter().find(|g| {
-            over(g.last_event.accepted_at()) && !self.generations_dropped.contains(&g.number)
-        }) else {
+        let Some(number) = self.generation_past(horizon)? else {
             return Ok(false);
         };
-        let number = old.number;
         let history =
             tables::history_key(number, Slot(0))..=tables::history_key(number, Slot(u32::MAX));
         let keys = tables::block_key(number, 0)..=tables::block_key(number, u128::MAX);
@@ -161,6 +174,33 @@ impl Batch<'_, '_> {
         self.tables.generations.remove(&tables::count_key(number))?;
         self.generations_dropped.push(number);
         Ok(true)
+    }
+
+    /// A generation that is past retention, whose deliveries are all gone and whose keys have all expired.
+    fn generation_past(&self, horizon: Horizon) -> Result<Option<u64>, StoreError> {
+        let before = horizon.attempts_before.min(horizon.events_before);
+        let mut from = EventId(0);
+        for generation in &self.memory.generations {
+            let last = generation.last_event;
+            let at = last.accepted_at();
+            if at >= before || at.plus_ms(self.options.idempotency_ttl_ms) >= self.now {
+                return Ok(None);
+            }
+            // What is still held would no longer be found in the list of its endpoint.
+            let key = |event, slot| tables::delivery_key(DeliveryId { event, slot });
+            let held = self
+                .tables
+                .deliveries
+                .range::<&[u8; 20]>(&key(from, Slot(0))..=&key(last, Slot(u32::MAX)))?
+                .next()
+                .transpose()?
+                .is_some();
+            if !held && !self.generations_dropped.contains(&generation.number) {
+                return Ok(Some(generation.number));
+            }
+            from = EventId(last.0.saturating_add(1));
+        }
+        Ok(None)
     }
 
     /// Minutes are kept for two hours and hours for two days: no question reaches farther.

@@ -32,10 +32,10 @@ pub(crate) fn find(
         let Some(row) = keys.range::<&[u8; 24]>(&from..=&upto)?.next_back() else {
             continue;
         };
-        let (_, value) = row?;
-        let block: Vec<(Fingerprint, EventId)> = record::read_plain("keys", value.value())?;
+        let (key, value) = row?;
+        let block: Vec<(Fingerprint, EventId)> = record::read("keys", key.value(), value.value())?;
         let found = block
-            .binary_search_by_key(&fingerprint, |(key, _)| *key)
+            .binary_search_by_key(&fingerprint, |(known, _)| *known)
             .ok()
             .and_then(|at| block.get(at));
         if let Some((_, event)) = found {

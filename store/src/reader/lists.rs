@@ -4,7 +4,7 @@ use super::Reader;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::journal::{Fingerprint, Run};
+use crate::journal::{Fingerprint, Generation, Run};
 use crate::memory::{Memory, Shared};
 use crate::pack::Pack;
 use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, Page, ROWS_PER_PAGE};
@@ -12,7 +12,10 @@ use crate::reader::keys;
 use crate::record;
 use crate::tables::{self, Views};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
+
+/// Bytes of events that count as one more row looked at: large ones are work too.
+const BYTES_PER_ROW: usize = 4 << 10;
 
 /// A page being filled.
 struct Filling<T> {
@@ -55,6 +58,7 @@ fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) 
 pub(super) fn events(
     shared: &Shared,
     views: &Views,
+    memory: RwLockReadGuard<'_, Memory>,
     filter: &EventFilter,
     after: Option<Cursor>,
     limit: usize,
@@ -64,8 +68,12 @@ pub(super) fn events(
     let mut filling = Filling::new(limit);
     let mut last = None;
     // The index knows the newest event under a key at once; what was accepted under it before it last expired is looked for.
-    if after.is_none()
-        && let Some(event) = by_key(shared, views, filter)?
+    let newest = match after {
+        None => by_key(shared, views, &memory, filter)?,
+        Some(_) => None,
+    };
+    drop(memory);
+    if let Some(event) = newest
         && event.id >= from
         && event.id < before
         && matches_event(filter, &event)
@@ -83,14 +91,12 @@ pub(super) fn events(
         .rev()
     {
         let (key, value) = row?;
-        if Pack::last_of(value.value()).is_some_and(|last| last < from) {
+        if Pack::last_of(key.value(), value.value())? < from {
             break;
         }
-        for event in Pack::decode(key.value(), value.value())?
-            .events
-            .iter()
-            .rev()
-        {
+        let pack = Pack::decode(key.value(), value.value())?;
+        filling.seen += pack.bytes() / BYTES_PER_ROW;
+        for event in pack.events.iter().rev() {
             if event.id >= before || event.id < from {
                 continue;
             }
@@ -113,16 +119,14 @@ pub(super) fn events(
 fn by_key(
     shared: &Shared,
     views: &Views,
+    memory: &Memory,
     filter: &EventFilter,
 ) -> Result<Option<Arc<Event>>, StoreError> {
     let (Some(organization), Some(key)) = (&filter.organization, &filter.idempotency_key) else {
         return Ok(None);
     };
-    let found = {
-        let memory = shared.memory();
-        let fingerprint = Fingerprint::of(organization, key);
-        keys::find(&views.keys, &memory, fingerprint, UnixMs(0), u64::MAX)?
-    };
+    let fingerprint = Fingerprint::of(organization, key);
+    let found = keys::find(&views.keys, memory, fingerprint, UnixMs(0), u64::MAX)?;
     match found {
         Some(id) => shared.event(&views.packs, id),
         None => Ok(None),
@@ -144,20 +148,29 @@ fn matches_event(filter: &EventFilter, event: &Event) -> bool {
 pub(super) fn deliveries(
     reader: &Reader,
     views: &Views,
+    memory: RwLockReadGuard<'_, Memory>,
     filter: &DeliveryFilter,
     after: Option<Cursor>,
     limit: usize,
 ) -> Result<Page<DeliveryView>, StoreError> {
     let mut filling = Filling::new(limit);
-    if let (Some(endpoint), None) = (filter.endpoint, filter.event) {
-        if let Some(endpoint) = reader.endpoint_or_mark(endpoint) {
-            of_endpoint(reader, views, endpoint.slot, filter, after, &mut filling)?;
-        }
+    let slot = match filter.endpoint {
+        None => None,
+        Some(id) => match memory.by_id.get(&id) {
+            Some(slot) => Some(*slot),
+            None => return Ok(filling.page),
+        },
+    };
+    if let (Some(slot), None) = (slot, filter.event) {
+        let runs = (
+            memory.tail.runs.get(&slot).cloned(),
+            memory.generations.clone(),
+        );
+        drop(memory);
+        of_endpoint(reader, views, (slot, runs), filter, after, &mut filling)?;
         return Ok(filling.page);
     }
-    let slot = filter
-        .endpoint
-        .map(|id| reader.endpoint_or_mark(id).map(|e| e.slot));
+    drop(memory);
     let (mut from, mut until) = id_range(filter.since, filter.until);
     if let Some(event) = filter.event {
         from = from.max(event);
@@ -190,7 +203,7 @@ pub(super) fn deliveries(
             at: id.event.0,
             slot: id.slot,
         });
-        if slot.is_none_or(|slot| slot == Some(id.slot)) {
+        if slot.is_none_or(|slot| slot == id.slot) {
             take(reader, views, filter, id, &mut filling)?;
         }
     }
@@ -233,19 +246,12 @@ fn take(
 fn of_endpoint(
     reader: &Reader,
     views: &Views,
-    slot: Slot,
+    (slot, (tail, generations)): (Slot, (Option<Run>, Vec<Arc<Generation>>)),
     filter: &DeliveryFilter,
     after: Option<Cursor>,
     filling: &mut Filling<DeliveryView>,
 ) -> Result<(), StoreError> {
     let below = after.map_or(u64::MAX, |c| u64::try_from(c.at).unwrap_or(u64::MAX));
-    let (tail, generations) = {
-        let memory = reader.shared.memory();
-        (
-            memory.tail.runs.get(&slot).cloned(),
-            memory.generations.clone(),
-        )
-    };
     let mut last = after;
     if let Some(run) = tail
         && take_run(
@@ -262,16 +268,11 @@ fn of_endpoint(
         return Ok(());
     }
     for generation in generations.iter().rev() {
-        if filling.go_on(last).is_break() {
-            return Ok(());
-        }
-        let Some(row) = views
-            .history
-            .get(&tables::history_key(generation.number, slot))?
-        else {
+        let key = tables::history_key(generation.number, slot);
+        let Some(row) = views.history.get(&key)? else {
             continue;
         };
-        let run: Run = record::read_plain("history", row.value())?;
+        let run: Run = record::read("history", &key, row.value())?;
         if take_run(
             reader,
             views,

@@ -9,9 +9,10 @@ use crate::memory::Shared;
 use crate::op::Recover;
 use crate::pack::Pack;
 use crate::record;
-use crate::rows::Job;
+use crate::rows::{self, Job, Meta};
 use crate::tables::{self, Tables, Views};
 use redb::ReadableTable;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 /// Rows that one step looks at, at most.
@@ -19,6 +20,7 @@ const ROWS_SEEN: usize = 50_000;
 
 /// The tables that are searched, of a writer or of a reader.
 pub(crate) trait Searched {
+    fn due(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]>;
     fn bad(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]>;
     fn packs(&self) -> &impl ReadableTable<&'static [u8; 16], &'static [u8]>;
     fn deliveries(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]>;
@@ -28,6 +30,9 @@ pub(crate) trait Searched {
 macro_rules! searched {
     ($($kind:ty),*) => {$(
         impl Searched for $kind {
+            fn due(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]> {
+                &self.due
+            }
             fn bad(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]> {
                 &self.bad
             }
@@ -55,26 +60,27 @@ pub(crate) struct Step {
     pub(crate) left: Option<Job>,
 }
 
-pub(crate) fn job(recover: &Recover, slot: Slot, now: UnixMs) -> Job {
+/// What a recover asks for, of what there is at this commit.
+pub(crate) fn job(recover: &Recover, endpoint: &Endpoint, meta: &Meta) -> Job {
+    let none = DeliveryId {
+        event: EventId(0),
+        slot: Slot(0),
+    };
     Job {
-        slot,
+        slot: endpoint.slot,
         since: recover.since,
         until: recover.until,
         missed: recover.missed,
-        asked_at: now,
+        last_stamp: meta.last_stamp,
+        last_event: meta.last_event,
+        after_due: (!endpoint.ended.is_empty()).then_some((UnixMs(0), none)),
         // A delivery can't have ended before it was accepted.
-        after_bad: Some((
-            recover.since,
-            DeliveryId {
-                event: EventId(0),
-                slot: Slot(0),
-            },
-        )),
+        after_bad: Some((recover.since, none)),
         after_event: EventId(EventId::first_of(recover.since).0.saturating_sub(1)),
     }
 }
 
-/// Finds at most `most` of what is left of a job.
+/// Finds at most `most` of what is left of a job. What is damaged is left out, as it can't be sent.
 pub(crate) fn step(
     shared: &Shared,
     tables: &impl Searched,
@@ -83,89 +89,150 @@ pub(crate) fn step(
     most: usize,
 ) -> Result<Step, StoreError> {
     let mut step = Step::default();
-    let mut seen = 0;
-    if let Some((at, id)) = job.after_bad {
-        let from = tables::timed_key(at, id);
-        let upto = tables::timed_key(
-            job.asked_at.plus_ms(1),
-            DeliveryId {
-                event: EventId(0),
-                slot: Slot(0),
-            },
-        );
-        for row in tables.bad().range::<&[u8; 28]>(&from..&upto.max(from))? {
+    let mut search = Search {
+        shared,
+        tables,
+        endpoint,
+        most,
+        seen: 0,
+    };
+    // In this order: what is being written out meanwhile moves from `due` to `bad`.
+    let ended = search.covered(&mut job, &mut step)?.is_continue()
+        && search.bad(&mut job, &mut step)?.is_continue()
+        && search.missed(&mut job, &mut step)?.is_continue();
+    step.left = (!ended).then_some(job);
+    Ok(step)
+}
+
+/// One step of looking through the tables.
+struct Search<'a, T> {
+    shared: &'a Shared,
+    tables: &'a T,
+    endpoint: &'a Endpoint,
+    most: usize,
+    seen: usize,
+}
+
+impl<T: Searched> Search<'_, T> {
+    /// Whether another row may be looked at.
+    fn go_on(&mut self, step: &Step) -> bool {
+        self.seen += 1;
+        step.rounds.len() + step.missed.len() < self.most && self.seen <= ROWS_SEEN
+    }
+
+    /// Open rows that a mark of the endpoint ended.
+    fn covered(&mut self, job: &mut Job, step: &mut Step) -> Result<ControlFlow<()>, StoreError> {
+        let Some(after) = job.after_due else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let tables = self.tables;
+        for row in tables.due().range::<&[u8; 28]>((
+            Bound::Excluded(&tables::timed_key(after.0, after.1)),
+            Bound::Unbounded,
+        ))? {
+            let (key, value) = row?;
+            let (due, id) = tables::timed_of(key.value());
+            if !self.go_on(step) {
+                return Ok(ControlFlow::Break(()));
+            }
+            job.after_due = Some((due, id));
+            let ended = id.slot == job.slot
+                && rows::read_due(key.value(), value.value()).is_ok_and(|waiting| {
+                    waiting.opened <= job.last_stamp
+                        && self.endpoint.mark_over(waiting.opened).is_some()
+                });
+            if ended && self.wanted(job, id)? {
+                step.rounds.push(id);
+            }
+        }
+        job.after_due = None;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What ended badly and is written out.
+    fn bad(&mut self, job: &mut Job, step: &mut Step) -> Result<ControlFlow<()>, StoreError> {
+        let Some(after) = job.after_bad else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let tables = self.tables;
+        for row in tables.bad().range::<&[u8; 28]>((
+            Bound::Excluded(&tables::timed_key(after.0, after.1)),
+            Bound::Unbounded,
+        ))? {
             let (key, _) = row?;
             let (ended, id) = tables::timed_of(key.value());
-            if (ended, id) == (at, job.after_bad.map_or(id, |a| a.1)) {
-                continue;
+            if !self.go_on(step) {
+                return Ok(ControlFlow::Break(()));
             }
-            if step.rounds.len() >= most || seen >= ROWS_SEEN {
-                step.left = Some(job);
-                return Ok(step);
-            }
-            seen += 1;
             job.after_bad = Some((ended, id));
-            let accepted = id.event.accepted_at();
-            let within = accepted >= job.since && accepted < job.until;
-            let has_data = || {
-                Ok::<_, StoreError>(
-                    shared
-                        .event(tables.packs(), id.event)?
-                        .is_some_and(|e| e.data.is_some()),
-                )
-            };
-            if id.slot == job.slot && within && has_data()? {
+            if id.slot == job.slot && self.before_asked(job, id)? && self.wanted(job, id)? {
                 step.rounds.push(id);
             }
         }
         job.after_bad = None;
+        Ok(ControlFlow::Continue(()))
     }
-    if job.missed {
-        missed(tables, endpoint, &mut job, most, &mut step)?;
-    }
-    Ok(step)
-}
 
-/// Events that the endpoint was subscribed to but inactive for, and has no delivery of.
-fn missed(
-    tables: &impl Searched,
-    endpoint: &Endpoint,
-    job: &mut Job,
-    most: usize,
-    step: &mut Step,
-) -> Result<(), StoreError> {
-    let end = EventId::first_of(job.until.min(job.asked_at.plus_ms(1)));
-    let from = EventId(job.after_event.0.saturating_add(1));
-    let start = match tables
-        .packs()
-        .range::<&[u8; 16]>(..=&tables::event_key(from))?
-        .next_back()
-    {
-        Some(row) => *row?.0.value(),
-        None => tables::event_key(from),
-    };
-    let mut seen = 0;
-    for row in tables
-        .packs()
-        .range::<&[u8; 16]>(&start..&tables::event_key(end).max(start))?
-    {
-        let (key, value) = row?;
-        for event in &Pack::decode(key.value(), value.value())?.events {
-            if event.id < from || event.id >= end {
+    fn before_asked(&self, job: &Job, id: DeliveryId) -> Result<bool, StoreError> {
+        let key = tables::delivery_key(id);
+        let Some(row) = self.tables.deliveries().get(&key)? else {
+            return Ok(false);
+        };
+        let delivery = whole(rows::read_delivery(&key, row.value()))?;
+        Ok(delivery.is_some_and(|d| d.opened <= job.last_stamp))
+    }
+
+    /// Whether a delivery's event was accepted in the time asked for and is still there to be sent.
+    fn wanted(&self, job: &Job, id: DeliveryId) -> Result<bool, StoreError> {
+        let accepted = id.event.accepted_at();
+        if accepted < job.since || accepted >= job.until {
+            return Ok(false);
+        }
+        let event = whole(self.shared.event(self.tables.packs(), id.event))?.flatten();
+        Ok(event.is_some_and(|e| e.data.is_some()))
+    }
+
+    /// Events that the endpoint was subscribed to but inactive for, and has no delivery of.
+    fn missed(&mut self, job: &mut Job, step: &mut Step) -> Result<ControlFlow<()>, StoreError> {
+        if !job.missed {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let tables = self.tables;
+        let end = EventId::first_of(job.until).min(EventId(job.last_event.0.saturating_add(1)));
+        let from = EventId(job.after_event.0.saturating_add(1));
+        let before = tables
+            .packs()
+            .range::<&[u8; 16]>(..=&tables::event_key(from))?
+            .next_back()
+            .transpose()?;
+        let start = before.map_or(tables::event_key(from), |(key, _)| *key.value());
+        let end_key = tables::event_key(end).max(start);
+        for row in tables.packs().range::<&[u8; 16]>(&start..&end_key)? {
+            let (key, value) = row?;
+            let Some(pack) = whole(Pack::decode(key.value(), value.value()))? else {
                 continue;
-            }
-            if step.rounds.len() + step.missed.len() >= most || seen >= ROWS_SEEN {
-                step.left = Some(*job);
-                return Ok(());
-            }
-            seen += 1;
-            job.after_event = event.id;
-            if was_missed(tables, endpoint, event)? {
-                step.missed.push(event.id);
+            };
+            for event in pack.events.iter().filter(|e| e.id >= from && e.id < end) {
+                if !self.go_on(step) {
+                    return Ok(ControlFlow::Break(()));
+                }
+                job.after_event = event.id;
+                if was_missed(tables, self.endpoint, event)? {
+                    step.missed.push(event.id);
+                }
             }
         }
+        Ok(ControlFlow::Continue(()))
     }
-    Ok(())
+}
+
+/// What was read, or nothing where it is damaged.
+fn whole<V>(read: Result<V, StoreError>) -> Result<Option<V>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 fn was_missed(
@@ -197,7 +264,10 @@ pub(crate) fn why(tables: &impl Searched, slot: Slot, event: &Event) -> Result<W
         .range::<&[u8; 20]>(&from..=&upto)?
         .next_back()
     {
-        Some(row) => Some(record::read_plain("revisions", row?.1.value())?),
+        Some(row) => {
+            let (key, value) = row?;
+            Some(record::read("revisions", key.value(), value.value())?)
+        }
         None => None,
     };
     Ok(Why::decide(revision.as_ref(), &event.event_type, delivered))

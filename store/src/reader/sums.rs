@@ -1,0 +1,107 @@
+//! Adding up stats windows: those in the file, and what is only in memory yet.
+
+use super::StatsOf;
+use crate::error::StoreError;
+use crate::ids::{Slot, UnixMs};
+use crate::memory::Memory;
+use crate::record;
+use crate::stats::{Counters, HOUR_MS, Level, MINUTE_MS, Window};
+use crate::tables::{self, ALL_ENDPOINTS, Views};
+use std::collections::BTreeMap;
+use std::sync::RwLockReadGuard;
+
+/// A level and the starts of its first and last window.
+type Windows = (Level, UnixMs, UnixMs);
+
+pub(super) fn stats(
+    views: &Views,
+    memory: RwLockReadGuard<'_, Memory>,
+    windows: Windows,
+    of: &StatsOf,
+) -> Result<Window, StoreError> {
+    let all = [ALL_ENDPOINTS];
+    let (slots, of_all) = match of {
+        StatsOf::All => (all.as_slice(), true),
+        StatsOf::Endpoints(slots) => (slots.as_slice(), false),
+    };
+    let mut slots = slots.to_vec();
+    slots.sort_unstable();
+    slots.dedup();
+    let mut sum = in_memory(&memory, windows, &slots);
+    let tail = counters_in_memory(&memory, windows);
+    // What follows may read a great many rows: commits need not wait for it.
+    drop(memory);
+    for slot in slots {
+        in_file(views, windows, slot, &mut sum)?;
+    }
+    if of_all {
+        sum.counters = counters(views, windows, &tail)?;
+    }
+    Ok(sum)
+}
+
+fn in_memory(memory: &Memory, (level, first, last): Windows, slots: &[Slot]) -> Window {
+    let mut sum = Window::default();
+    for ((minute, slot), window) in &memory.windows {
+        let at = level.start_of(*minute);
+        if at >= first && at <= last && slots.binary_search(slot).is_ok() {
+            sum.merge(window);
+        }
+    }
+    sum
+}
+
+fn in_file(
+    views: &Views,
+    (level, first, last): Windows,
+    slot: Slot,
+    sum: &mut Window,
+) -> Result<(), StoreError> {
+    let step_ms = match level {
+        Level::Minute => MINUTE_MS,
+        Level::Hour => HOUR_MS,
+        Level::All => u64::MAX,
+    };
+    let mut start = first;
+    while start <= last {
+        let key = tables::window_key(level, start, slot);
+        if let Some(row) = views.windows.get(&key)? {
+            sum.merge(&record::read("windows", &key, row.value())?);
+        }
+        match start.0.checked_add(step_ms) {
+            Some(next) => start = UnixMs(next),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+type Tail = BTreeMap<(Level, UnixMs), Counters>;
+
+fn counters_in_memory(memory: &Memory, (level, first, last): Windows) -> Tail {
+    let within = memory.tail.counters.range((level, first)..=(level, last));
+    within.map(|(key, counters)| (*key, *counters)).collect()
+}
+
+/// The counters of all endpoints. Those in memory replace those in the file, since they hold all of their window.
+fn counters(
+    views: &Views,
+    (level, first, last): Windows,
+    tail: &Tail,
+) -> Result<Counters, StoreError> {
+    let mut sum = Counters::default();
+    let range = tables::counters_key(level, first)..=tables::counters_key(level, last);
+    for row in views
+        .counters
+        .range::<&[u8; 9]>(range.start()..=range.end())?
+    {
+        let (key, value) = row?;
+        if !tail.contains_key(&(level, tables::counters_start(key.value()))) {
+            sum.add(&record::read("counters", key.value(), value.value())?);
+        }
+    }
+    for counters in tail.values() {
+        sum.add(counters);
+    }
+    Ok(sum)
+}
