@@ -5,7 +5,7 @@ use crate::endpoint::{EndpointState, Revision};
 use crate::error::{StoreError, guarded};
 use crate::ids::{EventId, Slot};
 use crate::journal::{Fingerprint, Generation, JournalRow, Run};
-use crate::pack::Pack;
+use crate::pack::{self, Pack};
 use crate::query::CheckReport;
 use crate::record;
 use crate::rows::{self, Job, Meta};
@@ -14,6 +14,7 @@ use crate::tables::{self, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// How much damage is named; more is counted only.
 const NAMED: usize = 1_000;
@@ -124,7 +125,7 @@ fn packs(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
 }
 
 fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
-    let mut event_there = (EventId(0), false);
+    let mut around = Around::default();
     c.rows("deliveries", &views.deliveries, |c, key, value| {
         let id = tables::delivery_of(key);
         let (count, greatest) = c.present.entry(id.slot).or_default();
@@ -132,10 +133,7 @@ fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
         let d = rows::read_delivery(key, value)?;
         *greatest = d.sequence.max(*greatest);
         c.report.deliveries += 1;
-        if id.event != event_there.0 {
-            event_there = (id.event, has_event(views, id.event)?);
-        }
-        if !event_there.1 {
+        if !around.has(views, id.event)? {
             c.damage(format!("{id} is of {}, which is in no pack", id.event));
         }
         if !c.slots.contains(&id.slot) {
@@ -164,14 +162,40 @@ fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
     })
 }
 
-/// Whether a pack holds the event; a damaged pack is named already, and its events are taken to be there.
-fn has_event(views: &Views, id: EventId) -> Result<bool, StoreError> {
-    let upto = tables::event_key(id);
-    let Some(row) = views.packs.range::<&[u8; 16]>(..=&upto)?.next_back() else {
-        return Ok(false);
-    };
-    let (key, value) = row?;
-    Ok(Pack::decode(key.value(), value.value()).map_or(true, |pack| pack.find(id).is_some()))
+/// The pack last looked into: deliveries lie in the order of their events, so the next one is mostly in it too.
+#[derive(Default)]
+struct Around {
+    upto: EventId,
+    /// `None` of a damaged one: it is named already, and its events are taken to be there.
+    pack: Option<Arc<Pack>>,
+    from: EventId,
+}
+
+impl Around {
+    fn has(&mut self, views: &Views, id: EventId) -> Result<bool, StoreError> {
+        if id < self.from || id > self.upto {
+            match pack::around(&views.packs, id) {
+                Ok(None) => return Ok(false),
+                Ok(Some((from, pack))) => {
+                    let upto = pack.events.last().map_or(from, |e| e.id);
+                    *self = Self {
+                        from,
+                        upto,
+                        pack: Some(pack),
+                    };
+                }
+                Err(StoreError::Damaged { .. }) => {
+                    *self = Self {
+                        from: id,
+                        upto: id,
+                        pack: None,
+                    };
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(self.pack.as_ref().is_none_or(|p| p.find(id).is_some()))
+    }
 }
 
 /// What else says of deliveries that they are open, or ended badly.

@@ -1,0 +1,317 @@
+//! Taking events: fan-out, sequence numbers, idempotency, bounds.
+
+use crate::support::*;
+use stormhook_store::query::DeliveryFilter;
+use stormhook_store::{Done, EventId, NewEvent, Op, Refusal, UnixMs};
+
+#[test]
+fn an_event_goes_to_the_endpoints_of_its_organization_that_asked_for_its_type() {
+    let mut bed = Bed::new();
+    let exact = bed.endpoint("org", &["order.created"]);
+    let prefix = bed.endpoint("org", &["order.*", "order.created"]);
+    let all = bed.endpoint("org", &["*"]);
+    let other_type = bed.endpoint("org", &["invoice.*"]);
+    let other_org = bed.endpoint("org2", &["*"]);
+    let off = bed.endpoint("org", &["*"]);
+    bed.change(off.id, activate(false));
+    let event = bed.order();
+    assert_eq!(event.deliveries, 3);
+    for to in [&exact, &prefix, &all] {
+        assert_eq!(bed.delivery(pair(&event, to)).sequence, 1);
+    }
+    for not_to in [&other_type, &other_org, &off] {
+        let found = bed.reader().bare_delivery(pair(&event, not_to)).unwrap();
+        assert_eq!(found, None);
+    }
+    assert_eq!(bed.reader().open_count(), 3);
+    bed.expect_whole();
+}
+
+#[test]
+fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
+    let mut bed = Bed::new();
+    let id = bed.endpoint_id();
+    let applied = bed.apply(vec![
+        Op::Accept(event("org", "a.b")),
+        Op::CreateEndpoint(Box::new(new_endpoint(id, "org", &["*"]))),
+        Op::Accept(event("org", "a.b")),
+        Op::DeleteEndpoint { id },
+        Op::Accept(event("org", "a.b")),
+    ]);
+    let fan_out: Vec<_> = applied
+        .done
+        .iter()
+        .filter_map(|done| match done {
+            Done::Accepted(event) => Some(event.deliveries),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(fan_out, [0, 1, 0]);
+    bed.expect_whole();
+}
+
+#[test]
+fn an_event_reads_back_as_it_was_given() {
+    let mut bed = Bed::new();
+    let given = NewEvent {
+        timestamp: Some(UnixMs(5)),
+        idempotency_key: Some("k".to_owned()),
+        data: b"{ \"a\" : 1e400, \"b\":\"\\u0000\xff\" }".to_vec(),
+        ..event("org", "order.created")
+    };
+    let event = bed.accept(given.clone());
+    for _ in 0..2 {
+        let read = bed.reader().event(event.id).unwrap().expect("it is there");
+        assert_eq!(read, event);
+        assert_eq!(read.data.as_deref(), Some(given.data.as_slice()));
+        assert_eq!((read.timestamp, read.timestamp_given), (UnixMs(5), true));
+        assert_eq!(read.id.accepted_at(), bed.now);
+        bed.reopen();
+    }
+    assert_eq!(bed.reader().event(EventId(3)).unwrap(), None);
+}
+
+#[test]
+fn an_event_larger_than_a_pack_and_many_small_ones_read_back_after_reopening() {
+    let mut bed = Bed::new();
+    let sizes = [10usize, 300_000, 10, 70_000, 65_536, 1].into_iter();
+    let ops: Vec<_> = sizes
+        .chain(std::iter::repeat_n(900, 500))
+        .map(|size| {
+            let data = format!("\"{}\"", "x".repeat(size)).into_bytes();
+            Op::Accept(NewEvent {
+                data,
+                ..event("org", "a.b")
+            })
+        })
+        .collect();
+    let events: Vec<_> = bed.apply(ops).done.into_iter().map(accepted).collect();
+    bed.reopen();
+    for event in &events {
+        assert_eq!(bed.reader().event(event.id).unwrap().as_ref(), Some(event));
+    }
+    bed.expect_whole();
+}
+
+#[test]
+fn sequence_numbers_have_no_gap_per_endpoint_whatever_is_refused_in_between() {
+    let mut bed = Bed::new();
+    let endpoints = [
+        bed.endpoint("org", &["order.*"]),
+        bed.endpoint("org", &["*"]),
+        bed.endpoint("org2", &["*"]),
+    ];
+    for round in 0..30 {
+        let ops = (0..7).map(|n| {
+            let organization = ["org", "org2"][(n + round) % 2];
+            let event_type = ["order.created", "invoice.paid"][n % 2];
+            let mut new = event(organization, event_type);
+            // Every third is a replay or a conflict.
+            new.idempotency_key = (n % 3 == 0).then(|| format!("k{}", n % 2));
+            Op::Accept(new)
+        });
+        bed.apply(ops.collect());
+        if round % 10 == 0 {
+            bed.reopen();
+        }
+    }
+    let all = bed.all_deliveries(&DeliveryFilter::default(), 250);
+    expect_gap_free(&all);
+    for endpoint in endpoints {
+        let of_it = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
+        let last = bed.reader().state(endpoint.slot).last_sequence;
+        assert_eq!(u64::try_from(of_it.len()).unwrap(), last);
+    }
+    bed.expect_whole();
+}
+
+#[test]
+fn the_same_event_under_its_key_again_is_the_event_there_was() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    let first = bed.accept(keyed("org", "k"));
+    for _ in 0..3 {
+        bed.pass_ms(1_000);
+        match bed.one(Op::Accept(keyed("org", "k"))) {
+            Done::Replayed(event) => assert_eq!(event, first),
+            other => panic!("{other:?}"),
+        }
+        bed.reopen();
+    }
+    assert_eq!(bed.reader().open_count(), 1);
+    assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
+    // The same key of another organization is another key.
+    assert_ne!(bed.accept(keyed("org2", "k")).id, first.id);
+}
+
+#[test]
+fn another_event_under_a_known_key_is_a_conflict() {
+    let mut bed = Bed::new();
+    bed.accept(NewEvent {
+        timestamp: Some(UnixMs(9)),
+        ..keyed("org", "k")
+    });
+    let differently = [
+        keyed("org", "k"),
+        NewEvent {
+            timestamp: Some(UnixMs(10)),
+            ..keyed("org", "k")
+        },
+        NewEvent {
+            timestamp: Some(UnixMs(9)),
+            data: b"{ }".to_vec(),
+            ..keyed("org", "k")
+        },
+        NewEvent {
+            timestamp: Some(UnixMs(9)),
+            event_type: "order.paid".to_owned(),
+            ..keyed("org", "k")
+        },
+    ];
+    for other in differently {
+        assert_eq!(bed.refusal(Op::Accept(other)), Refusal::IdempotencyConflict);
+    }
+    assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
+}
+
+#[test]
+fn of_two_with_one_key_in_one_batch_the_first_is_accepted_and_the_second_replayed_or_refused() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    let other = NewEvent {
+        data: b"2".to_vec(),
+        ..keyed("org", "k")
+    };
+    let applied = bed.apply(vec![
+        Op::Accept(keyed("org", "k")),
+        Op::Accept(keyed("org", "k")),
+        Op::Accept(other),
+    ]);
+    match applied.done.as_slice() {
+        [
+            Done::Accepted(first),
+            Done::Replayed(second),
+            Done::Refused(Refusal::IdempotencyConflict),
+        ] => assert_eq!(first, second),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bed.reader().open_count(), 1);
+}
+
+#[test]
+fn a_key_is_forgotten_when_its_time_is_over_and_not_before() {
+    let mut bed = Bed::new();
+    let first = bed.accept(keyed("org", "k"));
+    bed.pass_ms(DAY_MS - 1);
+    assert!(matches!(
+        bed.one(Op::Accept(keyed("org", "k"))),
+        Done::Replayed(_)
+    ));
+    bed.pass_ms(1);
+    let second = bed.accept(keyed("org", "k"));
+    assert_ne!(first.id, second.id);
+    bed.reopen();
+    match bed.one(Op::Accept(keyed("org", "k"))) {
+        Done::Replayed(event) => assert_eq!(event, second),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn keys_and_sequence_numbers_are_known_after_the_journal_was_folded_and_after_reopening() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let many = 33_000;
+    for generation in 0..2 {
+        let ops = (0..many).map(|n| Op::Accept(keyed("org", &format!("{generation}-{n}"))));
+        bed.apply(ops.collect());
+        bed.pass_ms(1);
+    }
+    // The next commit folds what those left.
+    bed.apply(vec![Op::Probe]);
+    for _ in 0..2 {
+        for key in ["0-0", "0-32999", "1-0", "1-17", "1-32999"] {
+            let done = bed.one(Op::Accept(keyed("org", key)));
+            assert!(matches!(done, Done::Replayed(_)), "{key}: {done:?}");
+        }
+        let fresh = format!("new {}", bed.random.next());
+        let event = bed.accept(keyed("org", &fresh));
+        let sequence = bed.delivery(pair(&event, &endpoint)).sequence;
+        assert_eq!(sequence, bed.reader().state(endpoint.slot).last_sequence);
+        bed.reopen();
+    }
+    let last = bed.reader().state(endpoint.slot).last_sequence;
+    assert_eq!(last, 2 * many + 2);
+    bed.expect_whole();
+}
+
+#[test]
+fn a_fold_without_keys_does_not_hide_older_ones() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    let ops = (0..32_768).map(|n| Op::Accept(keyed("org", &n.to_string())));
+    let old = bed.apply(ops.collect()).done.into_iter().map(accepted);
+    let old: Vec<_> = old.collect();
+    bed.apply(vec![Op::Probe]);
+    // A generation of first deliveries of old events only.
+    let late = bed.endpoint("org", &["*"]);
+    let replays = old.iter().map(|e| Op::Replay {
+        event: e.id,
+        endpoint: late.id,
+    });
+    bed.apply(replays.collect());
+    bed.pass_ms(DAY_MS / 2);
+    bed.apply(vec![Op::Probe]);
+    assert!(matches!(
+        bed.one(Op::Accept(keyed("org", "5"))),
+        Done::Replayed(_)
+    ));
+}
+
+#[test]
+fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
+    let mut bed = Bed::with(|o| o.pending_limit = 5);
+    let a = bed.endpoint("org", &["*"]);
+    bed.endpoint("org", &["*"]);
+    let first = bed.order();
+    bed.order();
+    assert_eq!(
+        bed.refusal(Op::Accept(event("org", "order.created"))),
+        Refusal::Full
+    );
+    assert_eq!(bed.reader().open_count(), 4);
+    // Within one batch too, and what goes to nobody still goes in.
+    let applied = bed.apply(vec![
+        Op::Accept(event("org", "order.created")),
+        Op::Accept(event("nobody", "order.created")),
+    ]);
+    assert!(matches!(
+        applied.done.as_slice(),
+        [Done::Refused(Refusal::Full), Done::Accepted(_)]
+    ));
+    bed.settle(pair(&first, &a), stormhook_store::Verdict::Success);
+    assert_eq!(bed.order().deliveries, 2);
+    bed.store().set_limits(7, 10);
+    assert_eq!(bed.order().deliveries, 2);
+    expect_gap_free(&bed.all_deliveries(&DeliveryFilter::default(), 100));
+}
+
+#[test]
+fn ids_go_on_when_the_clock_goes_back() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    let mut last = bed.order().id;
+    for back_ms in [1, 1_000, DAY_MS, 400 * DAY_MS] {
+        bed.now = UnixMs(START.0 - back_ms);
+        if back_ms == DAY_MS {
+            bed.reopen();
+        }
+        for event in bed.orders(5) {
+            assert!(event.id > last);
+            last = event.id;
+            assert!(event.id.accepted_at() >= START);
+        }
+    }
+    assert!(bed.reader().last_accepted_at() >= START);
+    bed.expect_whole();
+}

@@ -1,0 +1,234 @@
+//! Endpoints: their settings, secrets, bounds, and what is known of their past.
+
+use crate::support::*;
+use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Why};
+use stormhook_store::{EndpointId, EventId, Op, Reader, Refusal, StoreError};
+
+#[test]
+fn an_endpoint_reads_back_as_it_was_set_also_after_reopening() {
+    let mut bed = Bed::new();
+    let made = bed.endpoint("org", &["order.*", "*", "stormhook.endpoint.disabled"]);
+    let headers = CustomHeaders([("x-api-key".to_owned(), "s3cret".to_owned())].into());
+    bed.pass_ms(5);
+    bed.change(
+        made.id,
+        EndpointChange {
+            url: Some("https://other.example/".to_owned()),
+            description: Some(Some("a note".to_owned())),
+            headers: Some(headers.clone()),
+            rate_limit_per_second: Some(Some(2.5)),
+            ordering: Some(Ordering::Fifo),
+            ..EndpointChange::default()
+        },
+    );
+    bed.reopen();
+    let e = bed.reader().endpoint(made.id).expect("it is there");
+    assert_eq!(e.url, "https://other.example/");
+    assert_eq!(e.description.as_deref(), Some("a note"));
+    assert_eq!(e.headers, headers);
+    assert!(!format!("{e:?}").contains("s3cret"));
+    assert_eq!(e.rate_limit_per_second, Some(2.5));
+    assert_eq!(e.ordering, Ordering::Fifo);
+    assert_eq!(e.event_types, made.event_types);
+    assert_eq!((e.created_at, e.updated_at), (START, bed.now));
+    let cleared = bed.change(
+        made.id,
+        EndpointChange {
+            description: Some(None),
+            rate_limit_per_second: Some(None),
+            ..EndpointChange::default()
+        },
+    );
+    assert_eq!(
+        (&cleared.description, cleared.rate_limit_per_second),
+        (&None, None)
+    );
+    assert_eq!(cleared.headers, headers);
+}
+
+#[test]
+fn an_organization_has_only_as_many_endpoints_as_it_may() {
+    let mut bed = Bed::with(|o| o.endpoints_per_organization = 3);
+    let first = bed.endpoint("org", &["*"]);
+    let create = |bed: &mut Bed, organization: &str| {
+        let id = bed.endpoint_id();
+        Op::CreateEndpoint(Box::new(new_endpoint(id, organization, &["*"])))
+    };
+    let ops = (0..4).map(|_| create(&mut bed, "org")).collect();
+    let refused: Vec<_> = bed
+        .apply(ops)
+        .done
+        .iter()
+        .map(|d| matches!(d, stormhook_store::Done::Refused(Refusal::TooManyEndpoints)))
+        .collect();
+    assert_eq!(refused, [false, false, true, true]);
+    bed.endpoint("org2", &["*"]);
+    // A deleted one makes room, also after reopening.
+    bed.endpoint_done(Op::DeleteEndpoint { id: first.id });
+    bed.reopen();
+    bed.endpoint("org", &["*"]);
+    let op = create(&mut bed, "org");
+    assert_eq!(bed.refusal(op), Refusal::TooManyEndpoints);
+}
+
+#[test]
+fn an_unknown_or_deleted_endpoint_is_not_found() {
+    let mut bed = Bed::new();
+    let deleted = bed.endpoint("org", &["*"]);
+    bed.endpoint_done(Op::DeleteEndpoint { id: deleted.id });
+    for id in [deleted.id, EndpointId(5)] {
+        for op in [
+            Op::DeleteEndpoint { id },
+            Op::UpdateEndpoint {
+                id,
+                change: Box::default(),
+            },
+            Op::RotateSecret {
+                id,
+                secret: secret(9),
+                overlap_ms: 0,
+            },
+        ] {
+            assert_eq!(bed.refusal(op), Refusal::NotFound);
+        }
+    }
+}
+
+#[test]
+fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
+    let mut bed = Bed::new();
+    let e = bed.endpoint("org", &["*"]);
+    let rotate = |n: u8, overlap_ms| Op::RotateSecret {
+        id: e.id,
+        secret: secret(n),
+        overlap_ms,
+    };
+    let live = |bed: &Bed| -> Vec<String> {
+        let e = bed.reader().endpoint(e.id).expect("it is there");
+        e.live_secrets(bed.now)
+            .map(|l| l.secret.expose().to_owned())
+            .collect()
+    };
+    let text = |n: u8| secret(n).expose().to_owned();
+    bed.endpoint_done(rotate(2, 1_000));
+    bed.reopen();
+    assert_eq!(live(&bed), [text(2), text(1)]);
+    bed.pass_ms(999);
+    assert_eq!(live(&bed).len(), 2);
+    bed.pass_ms(1);
+    assert_eq!(live(&bed), [text(2)]);
+    // A longer overlap later does not prolong an earlier end.
+    bed.endpoint_done(rotate(3, 100));
+    bed.endpoint_done(rotate(4, 10_000));
+    bed.pass_ms(100);
+    assert_eq!(live(&bed), [text(4), text(3)]);
+    for n in 5..12 {
+        bed.endpoint_done(rotate(n, 10_000));
+    }
+    assert_eq!(live(&bed).len(), LIVE_SECRETS);
+    assert_eq!(live(&bed)[0], text(11));
+    bed.endpoint_done(rotate(12, 0));
+    assert_eq!(live(&bed), [text(12)]);
+}
+
+fn why(reader: &Reader, event: EventId, endpoint: EndpointId) -> Why {
+    let answers = reader.explain(event).unwrap().expect("the event is there");
+    let found = answers.into_iter().find(|(id, _)| *id == endpoint);
+    found.expect("the endpoint is among them").1
+}
+
+#[test]
+fn explain_knows_what_each_endpoint_was_when_the_event_was_accepted() {
+    let mut bed = Bed::new();
+    let steady = bed.endpoint("org", &["order.*"]);
+    let changing = bed.endpoint("org", &["order.*"]);
+    bed.endpoint("org2", &["*"]);
+    let first = bed.order();
+    bed.change(changing.id, activate(false));
+    let second = bed.order();
+    bed.change(
+        changing.id,
+        EndpointChange {
+            event_types: Some(vec![]),
+            ..activate(true)
+        },
+    );
+    let third = bed.order();
+    bed.endpoint_done(Op::DeleteEndpoint { id: changing.id });
+    let fourth = bed.order();
+    let late = bed.endpoint("org", &["*"]);
+    bed.reopen();
+    let reader = bed.reader();
+    let of = |endpoint| {
+        [&first, &second, &third, &fourth].map(|event| why(&reader, event.id, endpoint).as_str())
+    };
+    assert_eq!(of(steady.id), ["subscribed"; 4]);
+    assert_eq!(
+        of(changing.id),
+        [
+            "subscribed",
+            "inactive_at_acceptance",
+            "type_not_subscribed",
+            "deleted"
+        ]
+    );
+    assert_eq!(of(late.id), ["created_later"; 4]);
+    assert_eq!(reader.explain(first.id).unwrap().unwrap().len(), 3);
+    assert_eq!(reader.explain(EventId(7)).unwrap(), None);
+}
+
+#[test]
+fn the_last_of_several_changes_between_two_events_is_the_one_that_counts() {
+    let mut bed = Bed::new();
+    let e = bed.endpoint("org", &["*"]);
+    bed.change(e.id, activate(false));
+    bed.change(e.id, activate(true));
+    let event = bed.order();
+    assert_eq!(event.deliveries, 1);
+    assert_eq!(why(&bed.reader(), event.id, e.id), Why::Subscribed);
+    let applied = bed.apply(vec![
+        Op::UpdateEndpoint {
+            id: e.id,
+            change: Box::new(activate(false)),
+        },
+        Op::Accept(crate::support::event("org", "a.b")),
+        Op::UpdateEndpoint {
+            id: e.id,
+            change: Box::new(activate(true)),
+        },
+        Op::Accept(crate::support::event("org", "a.b")),
+    ]);
+    let events: Vec<_> = applied
+        .done
+        .iter()
+        .filter_map(|d| match d {
+            stormhook_store::Done::Accepted(event) => Some(event),
+            _ => None,
+        })
+        .map(|event| why(&bed.reader(), event.id, e.id))
+        .collect();
+    assert_eq!(events, [Why::InactiveAtAcceptance, Why::Subscribed]);
+}
+
+#[test]
+fn a_second_opener_is_told_that_the_file_is_open() {
+    let mut bed = Bed::new();
+    match stormhook_store::Store::open(bed.options.clone()) {
+        Err(StoreError::AlreadyOpen { path }) => assert_eq!(path, bed.options.path),
+        other => panic!("{other:?}"),
+    }
+    // The first one is none the worse for it, and gives way when it closes.
+    bed.order();
+    bed.reopen();
+    bed.order();
+}
+
+#[test]
+fn the_file_is_made_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let bed = Bed::new();
+    let mode = std::fs::metadata(&bed.options.path).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let beside: Vec<_> = std::fs::read_dir(bed.dir.path()).unwrap().collect();
+    assert_eq!(beside.len(), 1, "nothing is left of making it");
+}

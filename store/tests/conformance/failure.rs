@@ -1,0 +1,208 @@
+//! A commit that fails: nothing half done, nothing said that is not so, and the next one goes on from there.
+
+use crate::support::disk::Disk;
+use crate::support::*;
+use stormhook_store::query::DeliveryFilter;
+use stormhook_store::{Applied, Done, EndpointId, Op, Store, StoreError, Verdict};
+
+struct Faulty {
+    disk: Disk,
+    store: Store,
+    random: u128,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let disk = Disk::default();
+        let opened = disk.clone();
+        let store = Store::open_on(options("simulated".into()), move || opened.open());
+        Self {
+            disk,
+            store: store.expect("a new store"),
+            random: 1,
+        }
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) -> Result<Applied, StoreError> {
+        self.random += 1;
+        self.store.apply(ops, START, self.random << 20)
+    }
+
+    fn endpoint(&mut self) -> stormhook_store::Slot {
+        let new = new_endpoint(EndpointId(self.random), "org", &["*"]);
+        let applied = self.apply(vec![Op::CreateEndpoint(Box::new(new))]);
+        match applied.unwrap().done.pop() {
+            Some(Done::Endpoint(endpoint)) => endpoint.slot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn expect_whole(&self) {
+        assert_eq!(self.store.reader().check().unwrap().damage, [""; 0]);
+    }
+}
+
+fn some_events(key: &str) -> Vec<Op> {
+    vec![
+        Op::Accept(keyed("org", key)),
+        Op::Accept(event("org", "a.b")),
+        Op::Accept(event("org", "a.b")),
+    ]
+}
+
+#[test]
+fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
+    let mut f = Faulty::new();
+    let slot = f.endpoint();
+    let before = f.apply(some_events("first")).unwrap();
+    let open = open_of(&f.store);
+    f.disk.fill_up(true);
+    let large = vec![0; 4 << 20];
+    let mut ops = some_events("second");
+    let mut random = Random(3);
+    // More than the cache holds back, so that writes fail before the commit.
+    for _ in 0..8 {
+        let mut new = event("org", "a.b");
+        new.data = large
+            .iter()
+            .map(|_| random.next().to_le_bytes()[0])
+            .collect();
+        ops.push(Op::Accept(new));
+    }
+    let error = f.apply(ops).expect_err("there is no room");
+    assert!(error.is_disk_full(), "{error}");
+    f.disk.fill_up(false);
+    if matches!(error, StoreError::Limbo(_)) {
+        assert!(f.store.recover().unwrap().is_none());
+    }
+    assert_eq!(open_of(&f.store), open);
+    assert_eq!(f.store.reader().state(slot).last_sequence, 3);
+    assert_eq!(f.store.reader().open_count(), 3);
+    // The numbers that were taken are given again, and the key is free.
+    let after = f.apply(some_events("second")).unwrap();
+    assert_eq!(after.commit, before.commit + 1);
+    assert!(matches!(after.done[0], Done::Accepted(_)));
+    assert_eq!(f.store.reader().state(slot).last_sequence, 6);
+    f.expect_whole();
+}
+
+#[test]
+fn while_nobody_knows_whether_a_commit_happened_nothing_else_is_accepted() {
+    let mut f = Faulty::new();
+    f.endpoint();
+    f.apply(some_events("first")).unwrap();
+    f.disk.power_for(Some(2));
+    assert!(matches!(
+        f.apply(some_events("second")),
+        Err(StoreError::Limbo(_))
+    ));
+    assert!(matches!(
+        f.apply(vec![Op::Probe]),
+        Err(StoreError::Limbo(_))
+    ));
+    assert!(f.store.recover().is_err());
+    assert!(f.store.reader().check().is_err(), "readers are told too");
+    f.disk.crash(&mut Random(1));
+    let happened = f.store.recover().unwrap().is_some();
+    let expected = if happened { 6 } else { 3 };
+    assert_eq!(open_of(&f.store).len(), expected);
+    f.apply(some_events("third")).unwrap();
+    assert_eq!(open_of(&f.store).len(), expected + 3);
+    f.expect_whole();
+}
+
+#[test]
+fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_broke() {
+    let mut happened = 0;
+    let mut undone = 0;
+    for cut in 1..40 {
+        let mut f = Faulty::new();
+        let slot = f.endpoint();
+        let done = f.apply(some_events("first")).unwrap().done;
+        let [Done::Accepted(first), ..] = done.as_slice() else {
+            panic!("{done:?}");
+        };
+        let id = pair_of(first.id, slot);
+        let mut ops = some_events("second");
+        ops.push(Op::Settle(Box::new(settle(id, Verdict::Success, START))));
+        f.disk.power_for(Some(cut));
+        let mut result = f.apply(ops);
+        if result.is_ok() && !f.disk.power_is_gone() {
+            break;
+        }
+        f.disk.crash(&mut Random(cut));
+        if matches!(result, Err(StoreError::Limbo(_))) {
+            result = match f.store.recover().expect("the power is back") {
+                Some(applied) => Ok(applied),
+                None => Err(StoreError::NotCommitted(String::new())),
+            };
+        } else {
+            // The handle that was open when the power went is of no use: reopen as after any failure.
+            f.store.recover().expect("the power is back");
+        }
+        let reader = f.store.reader();
+        let all = reader.deliveries(&DeliveryFilter::default(), None, 50);
+        let count = all.unwrap().items.len();
+        let settled = !reader.bare_delivery(id).unwrap().unwrap().status.is_open();
+        match result {
+            Ok(applied) => {
+                happened += 1;
+                assert_eq!(applied.done.len(), 4);
+                assert!(!applied.changes.is_empty());
+                assert_eq!((count, settled), (6, true), "cut {cut}");
+                assert_eq!(reader.state(slot).last_sequence, 6);
+                assert!(reader.state(slot).last_success_at.is_some());
+                assert_eq!(reader.open_count(), 5);
+            }
+            Err(StoreError::NotCommitted(_)) => {
+                undone += 1;
+                assert_eq!((count, settled), (3, false), "cut {cut}");
+                assert_eq!(reader.state(slot).last_sequence, 3);
+                assert_eq!(reader.open_count(), 3);
+            }
+            Err(e) => panic!("cut {cut}: {e}"),
+        }
+        let next = f.apply(some_events("second")).unwrap();
+        let replayed = matches!(next.done[0], Done::Replayed(_));
+        assert_eq!(replayed, settled, "cut {cut}");
+        f.expect_whole();
+    }
+    assert!(undone > 0, "{happened} happened, {undone} undone");
+}
+
+#[test]
+fn a_sync_that_fails_is_not_taken_for_a_commit_or_for_none_without_looking() {
+    let mut f = Faulty::new();
+    let slot = f.endpoint();
+    f.disk.fail_syncs(true);
+    let failed = f.apply(some_events("k"));
+    f.disk.fail_syncs(false);
+    let stored = match failed {
+        Ok(_) => true,
+        Err(StoreError::NotCommitted(_)) => false,
+        Err(StoreError::Limbo(_)) => f.store.recover().unwrap().is_some(),
+        Err(e) => panic!("{e}"),
+    };
+    let expected = if stored { 3 } else { 0 };
+    assert_eq!(f.store.reader().state(slot).last_sequence, expected);
+    let again = f.apply(some_events("k")).unwrap();
+    assert_eq!(matches!(again.done[0], Done::Replayed(_)), stored);
+    f.expect_whole();
+}
+
+#[test]
+fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
+    let mut f = Faulty::new();
+    f.endpoint();
+    f.apply(some_events("first")).unwrap();
+    let earlier = f.disk.bytes();
+    f.apply(some_events("second")).unwrap();
+    f.disk.replace(earlier);
+    f.disk.fill_up(true);
+    let _ = f.apply(some_events("third"));
+    f.disk.fill_up(false);
+    match f.store.recover() {
+        Err(e) => assert!(e.to_string().contains("announced"), "{e}"),
+        Ok(found) => panic!("{found:?}"),
+    }
+}

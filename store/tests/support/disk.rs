@@ -1,0 +1,210 @@
+//! A simulated disk: it remembers what was written since the last sync, can lose any part of it, and can fail.
+
+use super::Random;
+use redb::StorageBackend;
+use std::io::{Error, ErrorKind, Result};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Disks write sectors of this size whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write(u64, Vec<u8>),
+    Length(u64),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    durable: Vec<u8>,
+    visible: Vec<u8>,
+    unsynced: Vec<Change>,
+    /// Whoever opened the disk before this many crashes is dead.
+    crashes: u64,
+    /// Writes and syncs until the power goes.
+    power_for: Option<u64>,
+    /// Syncs fail, though what was written is there.
+    syncs_fail: bool,
+    /// Writes fail for want of room.
+    full: bool,
+    changes: u64,
+}
+
+/// A disk. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk(Arc<Mutex<State>>);
+
+/// The disk as one opener sees it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    disk: Disk,
+    crashes: u64,
+}
+
+impl Disk {
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        let disk = Self::default();
+        disk.state().visible.clone_from(&bytes);
+        disk.state().durable = bytes;
+        disk
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn open(&self) -> Opened {
+        let crashes = self.state().crashes;
+        Opened {
+            disk: self.clone(),
+            crashes,
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.state().visible.clone()
+    }
+
+    /// Puts other bytes in place, as a restored backup does.
+    pub(crate) fn replace(&self, bytes: Vec<u8>) {
+        let mut state = self.state();
+        state.unsynced.clear();
+        state.visible.clone_from(&bytes);
+        state.durable = bytes;
+        state.crashes += 1;
+    }
+
+    /// Writes and syncs so far.
+    pub(crate) fn changes(&self) -> u64 {
+        self.state().changes
+    }
+
+    /// Lets the power go after this many more writes and syncs.
+    pub(crate) fn power_for(&self, changes: Option<u64>) {
+        self.state().power_for = changes;
+    }
+
+    pub(crate) fn power_is_gone(&self) -> bool {
+        self.state().power_for == Some(0)
+    }
+
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.state().syncs_fail = fail;
+    }
+
+    pub(crate) fn fill_up(&self, full: bool) {
+        self.state().full = full;
+    }
+
+    /// Loses an arbitrary part of what was not synced: whole writes, or all but some sectors of one.
+    pub(crate) fn crash(&self, random: &mut Random) {
+        let mut state = self.state();
+        state.crashes += 1;
+        state.power_for = None;
+        let unsynced = std::mem::take(&mut state.unsynced);
+        // Now and then all of it is kept, or nothing.
+        let kept_of_8 = random.below(9);
+        for change in unsynced {
+            if random.below(8) >= kept_of_8 {
+                continue;
+            }
+            match change {
+                Change::Write(at, bytes) if random.one_in(4) => {
+                    for (n, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                        if random.one_in(2) {
+                            let at = at + u64::try_from(n * SECTOR_BYTES).unwrap();
+                            change_bytes(&mut state.durable, &Change::Write(at, sector.to_vec()));
+                        }
+                    }
+                }
+                whole => change_bytes(&mut state.durable, &whole),
+            }
+        }
+        state.visible = state.durable.clone();
+    }
+}
+
+fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Write(at, data) => {
+            let at = usize::try_from(*at).unwrap();
+            if bytes.len() < at + data.len() {
+                bytes.resize(at + data.len(), 0);
+            }
+            bytes[at..at + data.len()].copy_from_slice(data);
+        }
+        Change::Length(length) => bytes.resize(usize::try_from(*length).unwrap(), 0),
+    }
+}
+
+impl Opened {
+    fn state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
+        if state.crashes != self.crashes || state.power_for == Some(0) {
+            return Err(Error::other("the power is gone"));
+        }
+        Ok(state)
+    }
+
+    fn change(&self, change: Change) -> Result<()> {
+        let mut state = self.state()?;
+        if state.full {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                "No space left on device",
+            ));
+        }
+        if let Some(left) = state.power_for.as_mut() {
+            *left -= 1;
+        }
+        state.changes += 1;
+        change_bytes(&mut state.visible, &change);
+        state.unsynced.push(change);
+        Ok(())
+    }
+}
+
+impl StorageBackend for Opened {
+    fn len(&self) -> Result<u64> {
+        Ok(u64::try_from(self.state()?.visible.len()).unwrap())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let state = self.state()?;
+        let at = usize::try_from(offset).unwrap();
+        let read = state
+            .visible
+            .get(at..at + out.len())
+            .ok_or(ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(read);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.change(Change::Length(len))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        let mut state = self.state()?;
+        if let Some(left) = state.power_for.as_mut() {
+            *left -= 1;
+            if *left == 0 {
+                return Err(Error::other("the power is gone"));
+            }
+        }
+        if state.syncs_fail {
+            return Err(Error::other("the disk did not sync"));
+        }
+        state.changes += 1;
+        for change in std::mem::take(&mut state.unsynced) {
+            change_bytes(&mut state.durable, &change);
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.change(Change::Write(offset, data.to_vec()))
+    }
+}

@@ -1,0 +1,391 @@
+//! What the store's tests share: a store with a clock of its own, and a simulated disk to put it on.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub(crate) mod disk;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, TypePattern};
+use stormhook_store::query::{DeliveryFilter, EventFilter};
+use stormhook_store::{
+    Applied, Attempt, AttemptOutcome, Cursor, Delivery, DeliveryId, Done, Endpoint, EndpointId,
+    Event, EventId, Horizon, NewEndpoint, NewEvent, Op, Options, Page, Reader, Recover, Refusal,
+    Settle, Slot, Status, Store, StoreError, Trigger, UnixMs, Verdict, Waiting,
+};
+use stormhook_verifier::Secret;
+use tempfile::TempDir;
+
+/// 2026-01-02T03:04:05Z.
+pub(crate) const START: UnixMs = UnixMs(1_767_323_045_000);
+pub(crate) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
+
+/// A small generator, so that a seed replays a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+pub(crate) fn options(path: std::path::PathBuf) -> Options {
+    Options {
+        path,
+        cache_bytes: 8 << 20,
+        pending_limit: 1_000_000,
+        endpoints_per_organization: 1_000,
+        idempotency_ttl_ms: DAY_MS,
+    }
+}
+
+pub(crate) fn secret(n: u8) -> Secret {
+    Secret::from_random(&[n; 32])
+}
+
+pub(crate) fn event(organization: &str, event_type: &str) -> NewEvent {
+    NewEvent {
+        organization: organization.to_owned(),
+        event_type: event_type.to_owned(),
+        timestamp: None,
+        idempotency_key: None,
+        data: br#"{"orderId":1001}"#.to_vec(),
+    }
+}
+
+pub(crate) fn keyed(organization: &str, key: &str) -> NewEvent {
+    NewEvent {
+        idempotency_key: Some(key.to_owned()),
+        ..event(organization, "order.created")
+    }
+}
+
+pub(crate) fn new_endpoint(id: EndpointId, organization: &str, types: &[&str]) -> NewEndpoint {
+    NewEndpoint {
+        id,
+        organization: organization.to_owned(),
+        url: "https://partner.example/hooks".to_owned(),
+        event_types: types
+            .iter()
+            .map(|t| TypePattern::parse(t).expect("a pattern"))
+            .collect(),
+        active: true,
+        description: None,
+        headers: CustomHeaders::default(),
+        rate_limit_per_second: None,
+        ordering: Ordering::Parallel,
+        secret: secret(1),
+    }
+}
+
+pub(crate) fn activate(active: bool) -> EndpointChange {
+    EndpointChange {
+        active: Some(active),
+        ..EndpointChange::default()
+    }
+}
+
+/// An attempt that ended at `ended_at` after 40 ms.
+pub(crate) fn settle(delivery: DeliveryId, verdict: Verdict, ended_at: UnixMs) -> Settle {
+    let (outcome, code) = match verdict {
+        Verdict::Success => (AttemptOutcome::Success, Some(204)),
+        Verdict::Gone => (AttemptOutcome::HttpStatus, Some(410)),
+        Verdict::Interrupted => (AttemptOutcome::Interrupted, None),
+        Verdict::RetryAt(_) | Verdict::GiveUp => (AttemptOutcome::HttpStatus, Some(503)),
+    };
+    Settle {
+        delivery,
+        attempt: Attempt {
+            number: 0,
+            round: 0,
+            trigger: Trigger::Schedule,
+            started_at: UnixMs(ended_at.0.saturating_sub(40)),
+            duration_ms: 40,
+            outcome,
+            response_code: code,
+            response_excerpt: (code == Some(503)).then(|| b"down".to_vec()),
+            error: None,
+        },
+        duration_us: 40_000,
+        ended_at,
+        verdict,
+        disable: None,
+    }
+}
+
+/// A store with a clock that moves only when told to.
+pub(crate) struct Bed {
+    pub(crate) dir: TempDir,
+    pub(crate) options: Options,
+    pub(crate) now: UnixMs,
+    pub(crate) random: Random,
+    store: Option<Store>,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut options = options(dir.path().join("store.redb"));
+        change(&mut options);
+        let store = Store::open(options.clone()).expect("a new store");
+        Self {
+            dir,
+            options,
+            now: START,
+            random: Random(7),
+            store: Some(store),
+        }
+    }
+
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.store.as_mut().expect("it is open")
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        self.store.as_ref().expect("it is open").reader()
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.store = None;
+    }
+
+    pub(crate) fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(self.options.clone()).expect("it opens again"));
+    }
+
+    pub(crate) fn pass_ms(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+    }
+
+    pub(crate) fn try_apply(&mut self, ops: Vec<Op>) -> Result<Applied, StoreError> {
+        let random = u128::from(self.random.next()) << 64 | u128::from(self.random.next());
+        let now = self.now;
+        self.store().apply(ops, now, random)
+    }
+
+    pub(crate) fn apply(&mut self, ops: Vec<Op>) -> Applied {
+        self.try_apply(ops).expect("a commit")
+    }
+
+    pub(crate) fn one(&mut self, op: Op) -> Done {
+        self.apply(vec![op]).done.pop().expect("one answer")
+    }
+
+    pub(crate) fn refusal(&mut self, op: Op) -> Refusal {
+        match self.one(op) {
+            Done::Refused(refusal) => refusal,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    pub(crate) fn endpoint_id(&mut self) -> EndpointId {
+        let random = self.random.next();
+        EndpointId::new(self.now, u128::from(random))
+    }
+
+    pub(crate) fn endpoint(&mut self, organization: &str, types: &[&str]) -> Arc<Endpoint> {
+        let id = self.endpoint_id();
+        let new = new_endpoint(id, organization, types);
+        self.endpoint_done(Op::CreateEndpoint(Box::new(new)))
+    }
+
+    pub(crate) fn endpoint_done(&mut self, op: Op) -> Arc<Endpoint> {
+        match self.one(op) {
+            Done::Endpoint(endpoint) => endpoint,
+            other => panic!("no endpoint: {other:?}"),
+        }
+    }
+
+    pub(crate) fn change(&mut self, id: EndpointId, change: EndpointChange) -> Arc<Endpoint> {
+        let change = Box::new(change);
+        self.endpoint_done(Op::UpdateEndpoint { id, change })
+    }
+
+    pub(crate) fn accept(&mut self, new: NewEvent) -> Arc<Event> {
+        accepted(self.one(Op::Accept(new)))
+    }
+
+    /// An `order.created` of `org`.
+    pub(crate) fn order(&mut self) -> Arc<Event> {
+        self.accept(event("org", "order.created"))
+    }
+
+    /// `count` of them in one commit.
+    pub(crate) fn orders(&mut self, count: usize) -> Vec<Arc<Event>> {
+        let ops = (0..count).map(|_| Op::Accept(event("org", "order.created")));
+        let applied = self.apply(ops.collect());
+        applied.done.into_iter().map(accepted).collect()
+    }
+
+    pub(crate) fn settle(&mut self, id: DeliveryId, verdict: Verdict) -> Delivery {
+        let op = Op::Settle(Box::new(settle(id, verdict, self.now)));
+        match self.one(op) {
+            Done::Settled { delivery } => *delivery,
+            other => panic!("not settled: {other:?}"),
+        }
+    }
+
+    pub(crate) fn delivery_done(&mut self, op: Op) -> Delivery {
+        match self.one(op) {
+            Done::Delivery(delivery) => *delivery,
+            other => panic!("no delivery: {other:?}"),
+        }
+    }
+
+    pub(crate) fn delivery(&self, id: DeliveryId) -> Delivery {
+        let found = self.reader().bare_delivery(id).expect("it can be read");
+        found.expect("it is there")
+    }
+
+    pub(crate) fn status(&self, id: DeliveryId) -> Status {
+        self.delivery(id).status
+    }
+
+    pub(crate) fn recover_of(&self, endpoint: EndpointId, missed: bool) -> Recover {
+        let mut recover = Recover {
+            endpoint,
+            since: UnixMs(0),
+            until: UnixMs(u64::MAX),
+            missed,
+            count: 0,
+        };
+        recover.count = self
+            .reader()
+            .count_recoverable(&recover)
+            .expect("it can be counted");
+        recover
+    }
+
+    /// Works off what a recover left, and says in how many steps.
+    pub(crate) fn work_off(&mut self) -> usize {
+        for steps in 1.. {
+            match self.one(Op::WorkOff) {
+                Done::WorkedOff { more: true } => {}
+                Done::WorkedOff { more: false } => return steps,
+                other => panic!("{other:?}"),
+            }
+        }
+        0
+    }
+
+    /// Sweeps to the end at this horizon.
+    pub(crate) fn sweep(&mut self, events_before: UnixMs, attempts_before: UnixMs) -> usize {
+        let horizon = Horizon {
+            events_before,
+            attempts_before,
+        };
+        for steps in 1..10_000 {
+            match self.one(Op::Sweep(horizon)) {
+                Done::Swept { more: true } => {}
+                Done::Swept { more: false } => return steps,
+                other => panic!("{other:?}"),
+            }
+        }
+        panic!("the sweep does not end");
+    }
+
+    pub(crate) fn open(&mut self) -> Vec<Waiting> {
+        open_of(self.store())
+    }
+
+    pub(crate) fn expect_whole(&self) {
+        let report = self.reader().check().expect("it can be checked");
+        assert_eq!(report.damage, Vec::<String>::new());
+    }
+
+    pub(crate) fn all_deliveries(&self, filter: &DeliveryFilter, limit: usize) -> Vec<Delivery> {
+        pages(|after| {
+            let page = self.reader().deliveries(filter, after, limit)?;
+            let items = page.items.into_iter().map(|v| v.delivery).collect();
+            Ok(Page {
+                items,
+                next: page.next,
+            })
+        })
+    }
+
+    pub(crate) fn all_events(&self, filter: &EventFilter, limit: usize) -> Vec<Arc<Event>> {
+        pages(|after| self.reader().events(filter, after, limit))
+    }
+}
+
+/// Every item of a list, page after page.
+pub(crate) fn pages<T>(page: impl Fn(Option<Cursor>) -> Result<Page<T>, StoreError>) -> Vec<T> {
+    let mut items = Vec::new();
+    let mut after = None;
+    for _ in 0..100_000 {
+        let page = page(after).expect("a page");
+        items.extend(page.items);
+        match page.next {
+            Some(next) => {
+                assert_ne!(after, Some(next), "a page must get on");
+                after = Some(Cursor::parse(&next.to_text()).expect("a cursor"));
+            }
+            None => return items,
+        }
+    }
+    panic!("the list does not end");
+}
+
+pub(crate) fn open_of(store: &Store) -> Vec<Waiting> {
+    let mut open = Vec::new();
+    store
+        .open_deliveries(|waiting| open.push(waiting))
+        .expect("they can be read");
+    open
+}
+
+pub(crate) fn accepted(done: Done) -> Arc<Event> {
+    match done {
+        Done::Accepted(event) => event,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+pub(crate) fn pair(event: &Event, endpoint: &Endpoint) -> DeliveryId {
+    pair_of(event.id, endpoint.slot)
+}
+
+pub(crate) fn pair_of(event: EventId, slot: Slot) -> DeliveryId {
+    DeliveryId { event, slot }
+}
+
+pub(crate) fn of_endpoint(endpoint: EndpointId) -> DeliveryFilter {
+    DeliveryFilter {
+        endpoint: Some(endpoint),
+        ..DeliveryFilter::default()
+    }
+}
+
+/// Sequence numbers 1, 2, 3 … in order of creation, per endpoint.
+pub(crate) fn expect_gap_free(deliveries: &[Delivery]) {
+    let mut by_slot: HashMap<Slot, Vec<u64>> = HashMap::new();
+    for d in deliveries {
+        by_slot.entry(d.id.slot).or_default().push(d.sequence);
+    }
+    for (slot, mut sequences) in by_slot {
+        sequences.sort_unstable();
+        let expected: Vec<u64> = (1..).take(sequences.len()).collect();
+        assert_eq!(sequences, expected, "{slot:?}");
+    }
+}
