@@ -96,7 +96,7 @@ impl App {
                 Err(NotQueued {
                     op: back,
                     why: SubmitError::Busy,
-                }) => op = back,
+                }) => op = *back,
                 Err(NotQueued { why, .. }) => return Err(why),
             }
             self.writer.room().await;

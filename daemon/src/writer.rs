@@ -71,7 +71,7 @@ struct Request {
 #[derive(Debug)]
 pub struct NotQueued {
     /// The operation, as it came.
-    pub op: Op,
+    pub op: Box<Op>,
     /// Why.
     pub why: SubmitError,
 }
@@ -199,7 +199,10 @@ impl Writer {
             } else {
                 SubmitError::Busy
             };
-            return Err(NotQueued { op, why });
+            return Err(NotQueued {
+                op: Box::new(op),
+                why,
+            });
         }
         let (reply, answer) = oneshot::channel();
         self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);

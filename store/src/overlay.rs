@@ -8,6 +8,7 @@ use crate::query::CheckReport;
 use crate::store::Store;
 use redb::StorageBackend;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -121,10 +122,10 @@ impl StorageBackend for Overlay {
         let mut written = self.written();
         let limit = written.below;
         Self::blocks(offset, data.len(), |block, within, part, done| {
-            if !written.blocks.contains_key(&block) {
+            if let Entry::Vacant(vacant) = written.blocks.entry(block) {
                 let mut bytes = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(0)];
                 self.below(limit, block * BLOCK_BYTES, &mut bytes)?;
-                written.blocks.insert(block, bytes);
+                vacant.insert(bytes);
             }
             let place = written
                 .blocks

@@ -129,7 +129,7 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
                     });
                 }
                 Err(_) => {
-                    std::fs::remove_file(path).map_err(failed("removing the stale socket"))?
+                    std::fs::remove_file(path).map_err(failed("removing the stale socket"))?;
                 }
             }
         }

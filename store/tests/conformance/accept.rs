@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use stormhook_store::query::DeliveryFilter;
-use stormhook_store::{Done, EventId, NewEvent, Op, Refusal, UnixMs};
+use stormhook_store::{Done, EventId, NewEvent, Op, Refusal, Timestamp, UnixMs};
 
 #[test]
 fn an_event_goes_to_the_endpoints_of_its_organization_that_asked_for_its_type() {
@@ -54,7 +54,7 @@ fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
 fn an_event_reads_back_as_it_was_given() {
     let mut bed = Bed::new();
     let given = NewEvent {
-        timestamp: Some(UnixMs(5)),
+        timestamp: Some(Timestamp(5)),
         idempotency_key: Some("k".to_owned()),
         data: b"{ \"a\" : 1e400, \"b\":\"\\u0000\xff\" }".to_vec(),
         ..event("org", "order.created")
@@ -64,7 +64,7 @@ fn an_event_reads_back_as_it_was_given() {
         let read = bed.reader().event(event.id).unwrap().expect("it is there");
         assert_eq!(read, event);
         assert_eq!(read.data.as_deref(), Some(given.data.as_slice()));
-        assert_eq!((read.timestamp, read.timestamp_given), (UnixMs(5), true));
+        assert_eq!((read.timestamp, read.timestamp_given), (Timestamp(5), true));
         assert_eq!(read.id.accepted_at(), bed.now);
         bed.reopen();
     }
@@ -148,22 +148,22 @@ fn the_same_event_under_its_key_again_is_the_event_there_was() {
 fn another_event_under_a_known_key_is_a_conflict() {
     let mut bed = Bed::new();
     bed.accept(NewEvent {
-        timestamp: Some(UnixMs(9)),
+        timestamp: Some(Timestamp(9)),
         ..keyed("org", "k")
     });
     let differently = [
         keyed("org", "k"),
         NewEvent {
-            timestamp: Some(UnixMs(10)),
+            timestamp: Some(Timestamp(10)),
             ..keyed("org", "k")
         },
         NewEvent {
-            timestamp: Some(UnixMs(9)),
+            timestamp: Some(Timestamp(9)),
             data: b"{ }".to_vec(),
             ..keyed("org", "k")
         },
         NewEvent {
-            timestamp: Some(UnixMs(9)),
+            timestamp: Some(Timestamp(9)),
             event_type: "order.paid".to_owned(),
             ..keyed("org", "k")
         },
@@ -291,7 +291,7 @@ fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
     ));
     bed.settle(pair(&first, &a), stormhook_store::Verdict::Success);
     assert_eq!(bed.order().deliveries, 2);
-    bed.store().set_limits(7, 10);
+    bed.store().reader().set_limits(7, 10);
     assert_eq!(bed.order().deliveries, 2);
     expect_gap_free(&bed.all_deliveries(&DeliveryFilter::default(), 100));
 }
