@@ -170,7 +170,6 @@ impl Batch<'_, '_> {
         for id in found.rounds {
             if let Some((before, d, _)) = self.found_whole(id)?
                 && !d.status.is_open()
-                && d.opened <= job.last_stamp
             {
                 self.new_round(before, d, Trigger::Replay)?;
             }

@@ -246,6 +246,24 @@ fn keys_and_sequence_numbers_are_known_after_the_journal_was_folded_and_after_re
 }
 
 #[test]
+fn keys_folded_together_expire_each_at_its_own_time() {
+    let mut bed = Bed::new();
+    bed.accept(keyed("org", "early"));
+    bed.pass_ms(DAY_MS / 2);
+    let ops = (0..32_768).map(|n| Op::Accept(keyed("org", &n.to_string())));
+    bed.apply(ops.collect());
+    bed.pass_ms(DAY_MS / 2 - 1);
+    // This one folds them.
+    let done = bed.one(Op::Accept(keyed("org", "early")));
+    assert!(matches!(done, Done::Replayed(_)));
+    bed.pass_ms(1);
+    let done = bed.one(Op::Accept(keyed("org", "77")));
+    assert!(matches!(done, Done::Replayed(_)));
+    let done = bed.one(Op::Accept(keyed("org", "early")));
+    assert!(matches!(done, Done::Accepted(_)));
+}
+
+#[test]
 fn a_fold_without_keys_does_not_hide_older_ones() {
     let mut bed = Bed::new();
     bed.endpoint("org", &["*"]);

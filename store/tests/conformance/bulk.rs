@@ -107,6 +107,7 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     bed.reopen();
     assert!(bed.reader().jobs_wait());
     // What fails again meanwhile is not recovered once more, and what is accepted meanwhile is no part of it.
+    bed.pass_ms(5);
     let again: Vec<_> = bed.open().into_iter().take(10).collect();
     let ops = again
         .iter()
