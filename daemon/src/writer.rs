@@ -58,12 +58,15 @@ pub trait Committed: Send + Sync {
 }
 
 /// The answer's way back.
-type Reply = oneshot::Sender<Result<Done, SubmitError>>;
+struct Reply {
+    sender: oneshot::Sender<Result<Done, SubmitError>>,
+    /// Whether the operation is counted among those with an idempotency key.
+    keyed: bool,
+}
 
 struct Request {
     op: Op,
     bytes: usize,
-    keyed: bool,
     reply: Option<Reply>,
 }
 
@@ -204,15 +207,14 @@ impl Writer {
                 why,
             });
         }
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
         self.push(
             &mut queue,
             Request {
                 op,
                 bytes,
-                keyed,
-                reply: Some(reply),
+                reply: Some(Reply { sender, keyed }),
             },
         );
         Ok(Pending {
@@ -242,7 +244,6 @@ impl Writer {
             Request {
                 op,
                 bytes: 0,
-                keyed: false,
                 reply: None,
             },
         );
@@ -379,13 +380,6 @@ impl Committer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
-        let keyed = requests.iter().filter(|r| r.keyed).count();
-        self.commit_all(requests);
-        let keyed = u64::try_from(keyed).unwrap_or(0);
-        self.writer.keyed.fetch_sub(keyed, Ordering::Relaxed);
-    }
-
-    fn commit_all(&mut self, requests: Vec<Request>) {
         let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
         let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
             && self.space().free_bytes < reserve;
@@ -403,7 +397,7 @@ impl Committer {
         let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
         for request in requests {
             if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
-                answer(request.reply, Err(SubmitError::StorageFull));
+                answer(&self.writer, request.reply, Err(SubmitError::StorageFull));
                 continue;
             }
             ops.push(request.op);
@@ -432,7 +426,7 @@ impl Committer {
                 self.succeeded();
                 self.told.committed(&mut applied, &settled);
                 for (reply, done) in replies.into_iter().zip(applied.done) {
-                    answer(reply, Ok(done));
+                    answer(&self.writer, reply, Ok(done));
                 }
             }
             Err(e) => {
@@ -467,7 +461,7 @@ impl Committer {
             SubmitError::StoreFailed
         };
         for reply in replies {
-            answer(reply, Err(why));
+            answer(&self.writer, reply, Err(why));
         }
     }
 
@@ -489,10 +483,14 @@ fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
         .collect()
 }
 
-fn answer(reply: Option<Reply>, result: Result<Done, SubmitError>) {
+fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
     if let Some(reply) = reply {
+        // Before the answer: whoever has it sees that the request no longer waits.
+        writer
+            .keyed
+            .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);
         // A caller that went away learns nothing; its event is stored all the same.
-        let _gone = reply.send(result);
+        let _gone = reply.sender.send(result);
     }
 }
 
