@@ -14,13 +14,13 @@ use crate::deliver::{Client, Settings, TrustError};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
 use crate::writer::{Committed, SubmitError, Writer};
 use http::HeaderName;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use stormhook_store::{
     Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Op, Reader, Slot, Store,
-    StoreError, UnixMs,
+    StoreError,
 };
 use tokio::sync::{Notify, broadcast, watch};
 
@@ -85,8 +85,8 @@ struct Inner {
     stopping: bool,
     /// Attempts that started and whose outcome is not committed.
     unsettled: usize,
-    /// Endpoints with rows that a mark covers and that are to be written out.
-    covered: BTreeSet<Slot>,
+    /// Endpoints with rows that a mark covers and that are to be written out, by the last mark's stamp.
+    covered: BTreeMap<Slot, u64>,
 }
 
 /// See the module.
@@ -148,12 +148,12 @@ impl Dispatch {
         let client = Client::new(&tuning.settings)?;
         let reader = store.reader();
         let mut schedule = Schedule::new(limits(config));
-        let mut covered = BTreeSet::new();
+        let mut covered = BTreeMap::new();
         let now = clock.now();
         for endpoint in reader.all_endpoints() {
             schedule.endpoint(&endpoint, Some(&reader.state(endpoint.slot)), now);
-            if !endpoint.ended.is_empty() {
-                covered.insert(endpoint.slot);
+            if let Some(mark) = endpoint.ended.last() {
+                covered.insert(endpoint.slot, mark.stamp);
             }
         }
         store.open_deliveries(|waiting| schedule.restore(&waiting))?;
@@ -367,9 +367,9 @@ impl Committed for OnCommit {
                     dispatch.partners().remove(&endpoint.slot);
                     inner.schedule.endpoint(&endpoint, None, now);
                 }
-                Change::EndedUpTo(slot) => {
-                    inner.covered.insert(slot);
-                    cover(&mut inner, &dispatch.reader, slot, 0);
+                Change::EndedUpTo(slot, stamp) => {
+                    inner.covered.insert(slot, stamp);
+                    inner.schedule.take_covered(slot, stamp, 0);
                 }
             }
         }
@@ -401,28 +401,5 @@ impl Committed for OnCommit {
         let mut inner = self.0.inner();
         inner.failing = failing;
         self.0.pump(&mut inner);
-    }
-}
-
-/// Takes up to `most` of what an endpoint's last mark covers out of its queue.
-fn cover(
-    inner: &mut Inner,
-    reader: &Reader,
-    slot: Slot,
-    most: usize,
-) -> Vec<stormhook_store::EventId> {
-    let mark = reader
-        .endpoint_by_slot(slot)
-        .and_then(|e| e.ended.last().copied());
-    mark.map_or_else(Vec::new, |mark| {
-        inner.schedule.take_covered(slot, mark.stamp, most)
-    })
-}
-
-/// What time the store's clock says.
-impl Dispatch {
-    /// The store's time.
-    pub fn now(&self) -> UnixMs {
-        self.clock.now()
     }
 }

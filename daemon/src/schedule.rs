@@ -267,6 +267,15 @@ impl Schedule {
         Ok(())
     }
 
+    /// Whether an attempt or an operator's change owns some pair of this endpoint's.
+    pub fn is_owned(&self, slot: Slot) -> bool {
+        self.queues
+            .get(slot.index())
+            .and_then(Option::as_ref)
+            .is_some_and(|queue| queue.claimed.sum() > 0)
+            || self.held.keys().any(|id| id.slot == slot)
+    }
+
     /// The operator's change is over, done or not.
     pub fn release(&mut self, id: DeliveryId) {
         if let Some(Some(entry)) = self.held.remove(&id)

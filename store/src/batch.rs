@@ -11,8 +11,8 @@ mod rounds;
 mod settle;
 mod sweep;
 
-use crate::delivery::{Delivery, Reason, Status};
-use crate::endpoint::{Endpoint, EndpointState};
+use crate::delivery::{Delivery, Reason, Status, Trigger};
+use crate::endpoint::{EndedUpTo, Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
@@ -21,7 +21,7 @@ use crate::memory::{Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Refusal};
 use crate::pack::{self, Pack};
 use crate::record;
-use crate::rows::{self, Meta};
+use crate::rows::{self, Job, Jobs, Meta};
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
 use redb::ReadableTable;
@@ -43,7 +43,7 @@ pub(crate) struct Staged {
     pub(crate) folded: Option<Arc<Generation>>,
     pub(crate) generations_dropped: Vec<u64>,
     pub(crate) open: u64,
-    pub(crate) jobs: u64,
+    pub(crate) jobs: Jobs,
     pub(crate) done: Vec<Done>,
     pub(crate) changes: Vec<Change>,
 }
@@ -61,7 +61,7 @@ impl Staged {
         let memory = &mut *shared.memory_mut();
         memory.meta = self.meta;
         memory.open = self.open;
-        memory.jobs = self.jobs;
+        memory.jobs = Arc::new(self.jobs);
         if let Some(generation) = self.folded {
             memory.tail = crate::journal::Tail::default();
             memory.generations.push(generation);
@@ -105,7 +105,7 @@ pub(crate) struct Batch<'a, 't> {
     windows_flushed: bool,
     generations_dropped: Vec<u64>,
     open: u64,
-    jobs: u64,
+    jobs: Jobs,
     changes: Vec<Change>,
 }
 
@@ -141,7 +141,7 @@ impl<'a, 't> Batch<'a, 't> {
             windows_flushed: false,
             generations_dropped: Vec::new(),
             open: memory.open,
-            jobs: memory.jobs,
+            jobs: (*memory.jobs).clone(),
             changes: Vec::new(),
         }
     }
@@ -165,6 +165,7 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Recover(recover) => self.recover(&recover),
             Op::WorkOff => self.work_off(),
             Op::EndCovered { slot, events } => self.end_covered(slot, &events),
+            Op::DropMarks { slot, upto } => self.drop_marks(slot, upto),
             Op::FlushStats => self.flush_stats(),
             Op::Sweep(horizon) => self.sweep(horizon),
             Op::Probe => Ok(Done::Nothing),
@@ -254,14 +255,20 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
-    /// The delivery as its row is.
-    fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+    /// The delivery as readers see it, and its row brought up to that.
+    fn delivery(&mut self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let key = tables::delivery_key(id);
-        self.tables
-            .deliveries
-            .get(&key)?
-            .map(|row| rows::read_delivery(&key, row.value()))
-            .transpose()
+        let stored = match self.tables.deliveries.get(&key)? {
+            Some(row) => rows::read_delivery(&key, row.value())?,
+            None => return Ok(None),
+        };
+        let endpoint = self.endpoint(id.slot);
+        let mut now = stored;
+        for mut next in moves(&now, endpoint.as_deref(), &self.jobs) {
+            self.put_delivery(Some(Was::of(&now)), &mut next)?;
+            now = next;
+        }
+        Ok(Some(now))
     }
 
     /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
@@ -273,15 +280,14 @@ impl<'a, 't> Batch<'a, 't> {
             self.tables.due.remove(&tables::timed_key(due, d.id))?;
             self.open = self.open.saturating_sub(1);
         }
-        if let Some(b) = before.filter(|b| ended_badly(b.status)) {
-            self.tables
-                .bad
-                .remove(&tables::timed_key(b.updated_at, d.id))?;
-        }
-        if ended_badly(d.status) {
-            let key = tables::timed_key(d.updated_at, d.id);
-            let row = record::write("bad", &key, &())?;
-            self.tables.bad.insert(&key, row.as_slice())?;
+        let key = tables::delivery_key(d.id);
+        match (before.is_some_and(|b| b.status.is_bad()), d.status.is_bad()) {
+            (true, false) => drop(self.tables.bad.remove(&key)?),
+            (false, true) => {
+                let row = record::write("bad", &key, &())?;
+                self.tables.bad.insert(&key, row.as_slice())?;
+            }
+            _ => {}
         }
         if let Some(waiting) = rows::waiting(d) {
             let key = tables::timed_key(waiting.due, d.id);
@@ -292,7 +298,6 @@ impl<'a, 't> Batch<'a, 't> {
         } else if before.is_some_and(|b| b.due.is_some()) {
             self.changes.push(Change::Ended(d.id));
         }
-        let key = tables::delivery_key(d.id);
         let row = rows::write_delivery(d)?;
         self.tables.deliveries.insert(&key, row.as_slice())?;
         Ok(())
@@ -346,7 +351,6 @@ impl<'a, 't> Batch<'a, 't> {
 struct Was {
     status: Status,
     due: Option<UnixMs>,
-    updated_at: UnixMs,
 }
 
 impl Was {
@@ -354,7 +358,6 @@ impl Was {
         Self {
             status: d.status,
             due: d.due,
-            updated_at: d.updated_at,
         }
     }
 }
@@ -374,18 +377,57 @@ fn not_before_acceptance(d: &mut Delivery) {
     }
 }
 
-pub(crate) fn ended_badly(status: Status) -> bool {
-    matches!(status, Status::Abandoned | Status::Failed)
+/// The delivery as readers see it: what was done to many at once holds before it is worked off.
+pub(crate) fn as_read(stored: Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Delivery {
+    moves(&stored, endpoint, jobs).pop().unwrap_or(stored)
 }
 
-/// The delivery as readers see it: ended, where its endpoint's mark covers it.
-pub(crate) fn as_read(mut d: Delivery, endpoint: Option<&Endpoint>) -> Delivery {
-    if d.status.is_open()
-        && let Some(mark) = endpoint.and_then(|e| e.mark_over(d.opened))
-    {
-        end(&mut d, Status::Failed, Some(mark.reason), mark.at);
+/// What a stored delivery has become since by what was done to many at once, one move after the other. A mark of its endpoint
+/// ends what is open, a recover after that opens what ended badly, and a later mark ends it again: stamps tell which came first.
+fn moves(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Vec<Delivery> {
+    let mut moves = Vec::new();
+    let last = |moves: &Vec<Delivery>| moves.last().unwrap_or(stored).clone();
+    let mark_over = |d: &Delivery| {
+        let mark = endpoint.and_then(|e| e.mark_over(d.opened));
+        mark.filter(|_| d.status.is_open())
+    };
+    let first = mark_over(stored);
+    if let Some(mark) = first {
+        moves.push(ended(last(&moves), mark));
     }
+    let recovers = |job: &&Job| {
+        let was_bad = stored.status.is_bad() || first.is_some_and(|mark| mark.stamp < job.stamp);
+        was_bad && job.recovers(stored)
+    };
+    if let Some(job) = jobs.values().find(recovers) {
+        let mut opened = last(&moves);
+        open_round(&mut opened, Trigger::Replay, job.stamp, job.at);
+        let second = mark_over(&opened);
+        moves.push(opened);
+        if let Some(mark) = second {
+            moves.push(ended(last(&moves), mark));
+        }
+    }
+    moves
+}
+
+fn ended(mut d: Delivery, mark: &EndedUpTo) -> Delivery {
+    end(&mut d, Status::Failed, Some(mark.reason), mark.at);
     d
+}
+
+/// Opens a new round of the whole schedule.
+fn open_round(d: &mut Delivery, trigger: Trigger, stamp: u64, at: UnixMs) {
+    d.status = Status::Pending;
+    d.reason = None;
+    d.round = d.round.saturating_add(1);
+    d.attempts_finished = 0;
+    d.extra = false;
+    d.next_trigger = trigger;
+    d.next_attempt_at = Some(at);
+    d.due = Some(at);
+    d.updated_at = at;
+    d.opened = stamp;
 }
 
 /// Ends a delivery.

@@ -1,6 +1,5 @@
 //! Verifying a snapshot of the file: every row's bytes, and that what belongs together is there. Damage is named, never skipped.
 
-use crate::batch::ended_badly;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::{StoreError, guarded};
 use crate::ids::{EventId, Slot};
@@ -144,12 +143,7 @@ fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
         {
             c.damage(format!("{id} is open but missing from the due index"));
         }
-        if ended_badly(d.status)
-            && views
-                .bad
-                .get(&tables::timed_key(d.updated_at, id))?
-                .is_none()
-        {
+        if d.status.is_bad() && views.bad.get(key)?.is_none() {
             c.damage(format!(
                 "{id} ended badly but is missing from the list of those"
             ));
@@ -218,12 +212,12 @@ fn indexes(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
     })?;
     c.rows("bad", &views.bad, |c, key, value| {
         record::read::<()>("bad", key, value)?;
-        let (ended, id) = tables::timed_of(key);
+        let id = tables::delivery_of(key);
         match delivery(id)? {
-            Some(Ok(d)) if ended_badly(d.status) && d.updated_at == ended => {}
+            Some(Ok(d)) if d.status.is_bad() => {}
             Some(Err(_)) => {}
             _ => c.damage(format!(
-                "the list of what ended badly has {id}, which did not then"
+                "the list of what ended badly has {id}, which did not"
             )),
         }
         Ok(())

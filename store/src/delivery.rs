@@ -60,6 +60,11 @@ impl Status {
         matches!(self, Self::Pending | Self::Retrying)
     }
 
+    /// Whether it ended without having been delivered.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Abandoned | Self::Failed)
+    }
+
     /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,18 +2,21 @@
 //!
 //! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
 
+use crate::batch::as_read;
+use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::{StoreError, guarded};
 use crate::event::Event;
-use crate::ids::{EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Generation, JournalRow, Tail};
 use crate::pack::{self, PackCache};
 use crate::record;
-use crate::rows::{self, Meta};
+use crate::rows::{self, Jobs, Meta};
 use crate::stats::Window;
 use crate::tables::{self, Views};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -35,11 +38,50 @@ pub struct Options {
 /// How often a reader waits for memory to catch up with a commit, before it takes what is there.
 const VIEW_TRIES: u32 = 100_000;
 
+/// Endpoints by their number.
+pub(crate) type Slots = Vec<Option<Arc<Endpoint>>>;
+
+/// One snapshot of the file, and what memory said of the same commit.
+pub(crate) struct Snapshot {
+    views: Views,
+    endpoints: Arc<Slots>,
+    jobs: Arc<Jobs>,
+}
+
+impl Deref for Snapshot {
+    type Target = Views;
+
+    fn deref(&self) -> &Views {
+        &self.views
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(slot.index())?.as_ref()
+    }
+
+    /// The delivery as readers see it.
+    pub(crate) fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        let key = tables::delivery_key(id);
+        let Some(row) = self.deliveries.get(&key)? else {
+            return Ok(None);
+        };
+        let stored = rows::read_delivery(&key, row.value())?;
+        let endpoint = self.endpoint(id.slot).map(Arc::as_ref);
+        Ok(Some(as_read(stored, endpoint, &self.jobs)))
+    }
+
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     pub(crate) meta: Meta,
-    pub(crate) endpoints: Vec<Option<Arc<Endpoint>>>,
+    pub(crate) endpoints: Arc<Slots>,
     pub(crate) by_id: HashMap<EndpointId, Slot>,
     pub(crate) by_organization: HashMap<String, Vec<Slot>>,
     pub(crate) states: Vec<EndpointState>,
@@ -48,12 +90,19 @@ pub(crate) struct Memory {
     /// Histograms and per-endpoint windows not yet in the file, by minute.
     pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
     pub(crate) open: u64,
-    pub(crate) jobs: u64,
+    pub(crate) jobs: Arc<Jobs>,
+    /// How many endpoints have marks.
+    pub(crate) marked: usize,
 }
 
 impl Memory {
     pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(slot.index())?.as_ref()
+    }
+
+    /// Whether every delivery's row is as readers see it: nothing that was done to many at once is still being worked off.
+    pub(crate) fn is_worked_off(&self) -> bool {
+        self.marked == 0 && self.jobs.is_empty()
     }
 
     pub(crate) fn state(&self, slot: Slot) -> EndpointState {
@@ -62,10 +111,12 @@ impl Memory {
 
     pub(crate) fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
         let at = endpoint.slot.index();
-        if self.endpoints.len() <= at {
-            self.endpoints.resize(at + 1, None);
+        // Copied only where a snapshot still looks at it.
+        let endpoints = Arc::make_mut(&mut self.endpoints);
+        if endpoints.len() <= at {
+            endpoints.resize(at + 1, None);
         }
-        if let Some(place) = self.endpoints.get_mut(at) {
+        if let Some(place) = endpoints.get_mut(at) {
             if place.is_none() {
                 self.by_id.insert(endpoint.id, endpoint.slot);
                 self.by_organization
@@ -73,6 +124,9 @@ impl Memory {
                     .or_default()
                     .push(endpoint.slot);
             }
+            let has_marks = |e: &Arc<Endpoint>| usize::from(!e.ended.is_empty());
+            self.marked += has_marks(&endpoint);
+            self.marked -= place.as_ref().map_or(0, has_marks);
             *place = Some(endpoint);
         }
     }
@@ -124,7 +178,13 @@ impl Memory {
             memory.add_journal(record::read("journal", key.value(), value.value())?);
         }
         memory.open = views.due.len()?;
-        memory.jobs = views.jobs.len()?;
+        let mut jobs = Jobs::new();
+        for row in views.jobs.iter()? {
+            let (key, value) = row?;
+            let job = record::read("jobs", key.value(), value.value())?;
+            jobs.insert(tables::count_of(key.value()), job);
+        }
+        memory.jobs = Arc::new(jobs);
         Ok(memory)
     }
 }
@@ -178,11 +238,11 @@ impl Shared {
     /// Runs `f` on one snapshot of the file. Keep it short: a snapshot pins pages.
     pub(crate) fn view<T>(
         &self,
-        f: impl FnOnce(&Views) -> Result<T, StoreError>,
+        f: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        self.view_with(|views, memory| {
+        self.view_with(|snapshot, memory| {
             drop(memory);
-            f(views)
+            f(snapshot)
         })
     }
 
@@ -190,7 +250,7 @@ impl Shared {
     /// announced; and it must let go of it before it calls anything that looks at memory.
     pub(crate) fn view_with<T>(
         &self,
-        f: impl FnOnce(&Views, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
+        f: impl FnOnce(&Snapshot, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut tries = 0;
         loop {
@@ -203,7 +263,12 @@ impl Shared {
             // A commit is in the file a moment before it is in memory.
             tries += 1;
             if tries > VIEW_TRIES || views.commit()? == memory.meta.commit {
-                return guarded(|| f(&views, memory));
+                let snapshot = Snapshot {
+                    views,
+                    endpoints: Arc::clone(&memory.endpoints),
+                    jobs: Arc::clone(&memory.jobs),
+                };
+                return guarded(|| f(&snapshot, memory));
             }
             drop(memory);
             std::thread::yield_now();

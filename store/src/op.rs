@@ -62,6 +62,14 @@ pub enum Op {
         /// Which, at most 1,000.
         events: Vec<EventId>,
     },
+    /// Nothing is left to be ended of what an endpoint's marks up to this stamp cover. Answers [`Done::WorkedOff`], with
+    /// `more` where they are still needed.
+    DropMarks {
+        /// Whose.
+        slot: Slot,
+        /// The last mark's stamp.
+        upto: u64,
+    },
     /// Move histograms and per-endpoint windows from memory into the file. Answers [`Done::Nothing`].
     FlushStats,
     /// Drop what is past its retention: a bounded step of it. Answers [`Done::Swept`].
@@ -209,8 +217,8 @@ pub enum Change {
     Ended(DeliveryId),
     /// An endpoint is new or changed.
     Endpoint(Arc<Endpoint>),
-    /// Everything that waits for it up to its mark ended at once.
-    EndedUpTo(Slot),
+    /// Everything that waits for it and was opened up to this stamp ended at once.
+    EndedUpTo(Slot, u64),
 }
 
 /// One open delivery, as much of it as queues need.

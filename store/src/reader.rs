@@ -5,18 +5,15 @@ mod lists;
 pub(crate) mod recoverable;
 mod sums;
 
-use crate::batch::as_read;
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Why};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-use crate::memory::Shared;
+use crate::memory::{Shared, Snapshot};
 use crate::op::Recover;
 use crate::query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
-use crate::rows;
 use crate::stats::{Span, Window};
-use crate::tables::{self, Views};
 use std::sync::Arc;
 
 /// Whose stats.
@@ -128,7 +125,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::event`].
     pub fn bare_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        self.shared.view(|views| self.delivery_of(views, id))
+        self.shared.view(|views| views.delivery(id))
     }
 
     /// An endpoint that was not deleted.
@@ -185,16 +182,11 @@ impl Reader {
         let mut count = 0u64;
         // One short snapshot a step: a long one would pin pages.
         let meta = self.shared.memory().meta;
-        let mut left = Some(recoverable::job(recover, &endpoint, &meta));
+        let mut left = Some(recoverable::job(recover, &endpoint, &meta, UnixMs(0)));
         while let Some(job) = left {
-            let step = self.shared.view(|views| {
-                recoverable::step(
-                    &self.shared,
-                    views,
-                    &endpoint,
-                    job,
-                    crate::batch::ROWS_PER_STEP,
-                )
+            let step = self.shared.view(|snapshot| {
+                let (jobs, most) = (snapshot.jobs(), crate::batch::ROWS_PER_STEP);
+                recoverable::step(&self.shared, snapshot, &endpoint, jobs, job, most)
             })?;
             let found = step.rounds.len() + step.missed.len();
             count = count.saturating_add(u64::try_from(found).unwrap_or(u64::MAX));
@@ -230,7 +222,7 @@ impl Reader {
 
     /// Whether a recover is still being worked off.
     pub fn jobs_wait(&self) -> bool {
-        self.shared.memory().jobs > 0
+        !self.shared.memory().jobs.is_empty()
     }
 
     /// Open deliveries.
@@ -284,7 +276,7 @@ impl Reader {
     /// # Errors
     /// The file can't be read. Damage is not an error but part of the report.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        match self.shared.view(crate::check::check) {
+        match self.shared.view(|snapshot| crate::check::check(snapshot)) {
             // Where even the way to the rows is damaged, this is all that can be said.
             Err(e) if e.is_damage() => Ok(CheckReport {
                 damage: vec![e.to_string()],
@@ -294,22 +286,16 @@ impl Reader {
         }
     }
 
-    fn delivery_of(&self, views: &Views, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let key = tables::delivery_key(id);
-        let Some(row) = views.deliveries.get(&key)? else {
-            return Ok(None);
-        };
-        let delivery = rows::read_delivery(&key, row.value())?;
-        let endpoint = self.endpoint_by_slot(id.slot);
-        Ok(Some(as_read(delivery, endpoint.as_deref())))
-    }
-
-    fn view_of(&self, views: &Views, id: DeliveryId) -> Result<Option<DeliveryView>, StoreError> {
-        let Some(delivery) = self.delivery_of(views, id)? else {
+    fn view_of(
+        &self,
+        views: &Snapshot,
+        id: DeliveryId,
+    ) -> Result<Option<DeliveryView>, StoreError> {
+        let Some(delivery) = views.delivery(id)? else {
             return Ok(None);
         };
         let (Some(endpoint), Some(event)) = (
-            self.endpoint_by_slot(id.slot),
+            views.endpoint(id.slot),
             self.shared.event(&views.packs, id.event)?,
         ) else {
             return Err(StoreError::damaged(

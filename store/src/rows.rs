@@ -10,6 +10,7 @@ use crate::op::Waiting;
 use crate::record;
 use crate::tables;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use stormhook_verifier::Secret;
 
 /// What the last commit left: the one row of `meta`.
@@ -269,17 +270,34 @@ pub(crate) struct Job {
     pub(crate) since: UnixMs,
     pub(crate) until: UnixMs,
     pub(crate) missed: bool,
-    /// Rounds opened after this stamp are not part of it, or one that fails again would be recovered for ever.
-    pub(crate) last_stamp: u64,
+    /// When it was asked for.
+    pub(crate) at: UnixMs,
+    /// The stamp of all rounds that it opens. Rounds opened with or after it are not part of it, or one that fails again
+    /// would be recovered for ever.
+    pub(crate) stamp: u64,
     /// Events after this one are not part of it.
     pub(crate) last_event: EventId,
     /// `due` is looked through after this key for what a mark ended and nobody wrote out yet; `None` when that is done.
     pub(crate) after_due: Option<(UnixMs, DeliveryId)>,
     /// Then `bad` is looked through after this key; `None` when that is done.
-    pub(crate) after_bad: Option<(UnixMs, DeliveryId)>,
+    pub(crate) after_bad: Option<DeliveryId>,
     /// Then events are looked through after this one.
     pub(crate) after_event: EventId,
 }
+
+impl Job {
+    /// Whether a delivery that ended badly is still to be opened again, and reads as if it were.
+    pub(crate) fn recovers(&self, d: &Delivery) -> bool {
+        let accepted = d.id.event.accepted_at();
+        d.id.slot == self.slot
+            && d.opened < self.stamp
+            && (self.since..self.until).contains(&accepted)
+            && self.after_bad.is_some_and(|after| d.id > after)
+    }
+}
+
+/// What is being recovered, oldest first. There are few.
+pub(crate) type Jobs = BTreeMap<u64, Job>;
 
 #[cfg(test)]
 mod tests {

@@ -78,8 +78,8 @@ tables! {
     deliveries: DELIVERIES[20];
     /// due ms, event id, slot → an open delivery's place in the queue.
     due: DUE[28];
-    /// ended ms, event id, slot → nothing: what was abandoned or failed.
-    bad: BAD[28];
+    /// event id, slot → nothing: what was abandoned or failed.
+    bad: BAD[20];
     /// commit → what it changed of the lazily written tables.
     journal: JOURNAL[8];
     /// generation → its bounds and the Bloom filter of its keys.
@@ -157,7 +157,7 @@ pub(crate) fn delivery_of(key: &[u8; 20]) -> DeliveryId {
     }
 }
 
-/// The key of `due` and of `bad`: a time, then the pair.
+/// The key of `due`: a time, then the pair.
 pub(crate) fn timed_key(at: UnixMs, id: DeliveryId) -> [u8; 28] {
     join(&[
         &at.0.to_be_bytes(),

@@ -3,19 +3,33 @@
 //! Neither wakes up while nothing is due: the timer is set to a known time or to none, and the chores wait to be called,
 //! but for the sweep a few times an hour.
 
-use super::{Dispatch, cover};
+use super::Dispatch;
 use crate::clock;
+use crate::writer::SubmitError;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use stormhook_store::{Horizon, Op, ROWS_PER_STEP, UnixMs};
+use stormhook_store::{Done, EventId, Horizon, Op, ROWS_PER_STEP, Slot, UnixMs};
 
 /// How far histograms and per-endpoint windows may be behind the counters.
 const STATS_BEHIND: Duration = Duration::from_secs(10);
 /// How often retention is looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// How long a chore waits after a commit failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How much faster than time the horizon of the sweep may move, so that a jump of the clock can't delete all history.
 const HORIZON_PACE: u64 = 60;
+
+/// What is to be done about an endpoint's mark.
+enum Covered {
+    /// These are to be written out.
+    Rows(Vec<EventId>),
+    /// Nothing is left, but some pair is owned by an attempt or an operator's change.
+    Busy,
+    /// The mark can go.
+    Nothing,
+}
 
 impl Dispatch {
     pub(super) async fn keep_time(self: Arc<Self>) {
@@ -48,7 +62,10 @@ impl Dispatch {
         let mut swept = clock::Moment::now();
         loop {
             self.write_out_covered().await;
-            while self.reader.jobs_wait() && self.writer.submit(Op::WorkOff).await.is_ok() {}
+            while self.reader.jobs_wait()
+                && let Ok(Done::WorkedOff { more: true }) = self.writer.submit(Op::WorkOff).await
+            {
+            }
             if stats_at.is_none() && self.reader.stats_wait() {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
@@ -67,25 +84,68 @@ impl Dispatch {
         }
     }
 
-    /// Writes out what marks have ended, some rows a commit. Readers see it as ended already.
+    /// Writes out what marks have ended, some rows a commit, and drops the marks. Readers see it as ended already.
     async fn write_out_covered(&self) {
-        loop {
-            let (slot, events) = {
-                let mut inner = self.inner();
-                let Some(slot) = inner.covered.first().copied() else {
-                    return;
-                };
-                let events = cover(&mut inner, &self.reader, slot, ROWS_PER_STEP);
-                if events.is_empty() {
-                    inner.covered.remove(&slot);
+        let mut after = None;
+        while let Some((slot, stamp, covered)) = self.next_covered(after) {
+            match covered {
+                Covered::Rows(events) => {
+                    let op = || {
+                        let events = events.clone();
+                        Op::EndCovered { slot, events }
+                    };
+                    if self.submit_until_done(op).await.is_none() {
+                        return;
+                    }
                 }
-                (slot, events)
-            };
-            if !events.is_empty() {
-                // What a failed commit leaves out is covered all the same, and written out after the next start.
-                let _later = self.writer.submit(Op::EndCovered { slot, events }).await;
+                // The mark stays until what is out is recorded, which calls again.
+                Covered::Busy => after = Some(slot),
+                Covered::Nothing => {
+                    let op = || Op::DropMarks { slot, upto: stamp };
+                    match self.submit_until_done(op).await {
+                        // A recover still counts on it.
+                        Some(Done::WorkedOff { more: true }) => self.cover_again(slot, stamp),
+                        Some(_) => {}
+                        None => return,
+                    }
+                    after = Some(slot);
+                }
             }
         }
+    }
+
+    /// Has an operation done, trying again where a commit failed. `None` when the daemon stops.
+    async fn submit_until_done(&self, op: impl Fn() -> Op) -> Option<Done> {
+        loop {
+            match self.writer.submit(op()).await {
+                Ok(done) => return Some(done),
+                Err(SubmitError::ShuttingDown) => return None,
+                Err(_) => tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await,
+            }
+        }
+    }
+
+    /// The next endpoint after `after` with a mark, and what is to be done about it. Without anything left it is taken off.
+    fn next_covered(&self, after: Option<Slot>) -> Option<(Slot, u64, Covered)> {
+        let inner = &mut *self.inner();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let (&slot, &stamp) = inner.covered.range((from, Bound::Unbounded)).next()?;
+        let events = inner.schedule.take_covered(slot, stamp, ROWS_PER_STEP);
+        let covered = if !events.is_empty() {
+            Covered::Rows(events)
+        } else if inner.schedule.is_owned(slot) {
+            Covered::Busy
+        } else {
+            inner.covered.remove(&slot);
+            Covered::Nothing
+        };
+        Some((slot, stamp, covered))
+    }
+
+    fn cover_again(&self, slot: Slot, stamp: u64) {
+        let inner = &mut *self.inner();
+        let known = inner.covered.entry(slot).or_insert(stamp);
+        *known = stamp.max(*known);
     }
 
     async fn sweep(&self, since_last: Duration) {
@@ -111,8 +171,6 @@ impl Dispatch {
             events_before: UnixMs(events_before.0.saturating_sub(held_back)),
             attempts_before: UnixMs(before(retention.attempts).0.saturating_sub(held_back)),
         };
-        while let Ok(stormhook_store::Done::Swept { more: true }) =
-            self.writer.submit(Op::Sweep(horizon)).await
-        {}
+        while let Ok(Done::Swept { more: true }) = self.writer.submit(Op::Sweep(horizon)).await {}
     }
 }

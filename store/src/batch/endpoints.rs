@@ -105,7 +105,8 @@ impl Batch<'_, '_> {
         let slot = e.slot;
         let changed = self.put_endpoint(e)?;
         if discards {
-            self.changes.push(Change::EndedUpTo(slot));
+            self.changes
+                .push(Change::EndedUpTo(slot, self.meta.last_stamp));
         }
         Ok(Done::Endpoint(changed))
     }
@@ -123,7 +124,8 @@ impl Batch<'_, '_> {
         self.mark_ended(&mut e, Reason::EndpointDeleted);
         let slot = e.slot;
         let changed = self.put_endpoint(e)?;
-        self.changes.push(Change::EndedUpTo(slot));
+        self.changes
+            .push(Change::EndedUpTo(slot, self.meta.last_stamp));
         Ok(Done::Endpoint(changed))
     }
 

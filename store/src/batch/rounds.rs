@@ -1,6 +1,6 @@
 //! Operators' changes to deliveries: retry, cancel, replay, recover, and the writing out of what was ended in bulk.
 
-use super::{Batch, ROWS_PER_STEP, Was, as_read, end, refused};
+use super::{Batch, ROWS_PER_STEP, Was, end, open_round, refused};
 use crate::delivery::{Delivery, Reason, Status, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
@@ -10,42 +10,40 @@ use crate::reader::recoverable;
 use crate::record;
 use crate::rows::Job;
 use crate::tables;
-use redb::ReadableTable;
 use std::sync::Arc;
 
+/// Recovers that may be under way at once.
+const JOBS: usize = 64;
+
 impl Batch<'_, '_> {
-    /// What the delivery's row is, how it reads, and its endpoint; `None` where there is no such pair.
-    fn found(&self, id: DeliveryId) -> Result<Option<(Was, Delivery, Arc<Endpoint>)>, StoreError> {
+    /// The delivery and its endpoint; `None` where there is no such pair.
+    fn found(&mut self, id: DeliveryId) -> Result<Option<(Delivery, Arc<Endpoint>)>, StoreError> {
         let Some(endpoint) = self.endpoint(id.slot) else {
             return Ok(None);
         };
-        Ok(self.delivery(id)?.map(|stored| {
-            let before = Was::of(&stored);
-            (before, as_read(stored, Some(&endpoint)), endpoint)
-        }))
+        Ok(self.delivery(id)?.map(|d| (d, endpoint)))
     }
 
-    /// The same among many: what is damaged is left for `check` to name, so that it does not stand in the way of the others.
-    fn found_whole(
-        &self,
-        id: DeliveryId,
-    ) -> Result<Option<(Was, Delivery, Arc<Endpoint>)>, StoreError> {
-        match self.found(id) {
-            Err(StoreError::Damaged { .. }) => Ok(None),
-            found => found,
+    /// Writes out what a delivery has become by what was done to many at once. A damaged one is left for `check` to name, so
+    /// that it does not stand in the way of the others.
+    fn write_out(&mut self, id: DeliveryId) -> Result<(), StoreError> {
+        match self.delivery(id) {
+            Ok(_) | Err(StoreError::Damaged { .. }) => Ok(()),
+            Err(e) => Err(e),
         }
     }
 
     pub(super) fn retry(&mut self, id: DeliveryId) -> Result<Done, StoreError> {
-        let Some((before, mut d, endpoint)) = self.found(id)? else {
+        let Some((mut d, endpoint)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
         if !endpoint.receives() {
             return refused(Refusal::EndpointInactive);
         }
         if !d.status.is_open() {
-            return self.new_round(before, d, Trigger::Manual);
+            return self.new_round(d, Trigger::Manual);
         }
+        let before = Was::of(&d);
         d.extra = true;
         d.next_trigger = Trigger::Manual;
         d.due = Some(self.now);
@@ -55,12 +53,13 @@ impl Batch<'_, '_> {
     }
 
     pub(super) fn cancel(&mut self, id: DeliveryId) -> Result<Done, StoreError> {
-        let Some((before, mut d, _)) = self.found(id)? else {
+        let Some((mut d, _)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
         if !d.status.is_open() {
             return refused(Refusal::DeliveryEnded);
         }
+        let before = Was::of(&d);
         end(&mut d, Status::Failed, Some(Reason::Cancelled), self.now);
         self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
@@ -88,32 +87,31 @@ impl Batch<'_, '_> {
             event: event.id,
             slot: endpoint.slot,
         };
-        if let Some((before, d, _)) = self.found(id)? {
-            return self.new_round(before, d, Trigger::Replay);
+        if let Some((d, _)) = self.found(id)? {
+            return self.new_round(d, Trigger::Replay);
+        }
+        if self.room() == 0 {
+            return refused(Refusal::Full);
         }
         let d = self.create_delivery(event.id, endpoint.slot, Trigger::Replay)?;
         Ok(Done::Delivery(Box::new(d)))
     }
 
-    fn new_round(
-        &mut self,
-        before: Was,
-        mut d: Delivery,
-        trigger: Trigger,
-    ) -> Result<Done, StoreError> {
+    /// How many more deliveries may wait.
+    fn room(&self) -> u64 {
+        self.options.pending_limit.saturating_sub(self.open)
+    }
+
+    fn new_round(&mut self, mut d: Delivery, trigger: Trigger) -> Result<Done, StoreError> {
+        let before = Was::of(&d);
         if self.event(d.id.event)?.is_none_or(|e| e.data.is_none()) {
             return refused(Refusal::DataGone);
         }
-        d.status = Status::Pending;
-        d.reason = None;
-        d.round = d.round.saturating_add(1);
-        d.attempts_finished = 0;
-        d.extra = false;
-        d.next_trigger = trigger;
-        d.next_attempt_at = Some(self.now);
-        d.due = Some(self.now);
-        d.updated_at = self.now;
-        d.opened = self.next_stamp();
+        if before.due.is_none() && self.room() == 0 {
+            return refused(Refusal::Full);
+        }
+        let stamp = self.next_stamp();
+        open_round(&mut d, trigger, stamp, self.now);
         self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
@@ -125,66 +123,71 @@ impl Batch<'_, '_> {
         if !endpoint.receives() {
             return refused(Refusal::EndpointInactive);
         }
-        let job = recoverable::job(recover, &endpoint, &self.meta);
+        if self.jobs.len() >= JOBS {
+            return refused(Refusal::Full);
+        }
+        let job = recoverable::job(recover, &endpoint, &self.meta, self.now);
+        self.meta.last_stamp = job.stamp;
         let number = self.meta.next_job;
         self.meta.next_job += 1;
-        self.jobs += 1;
-        self.step(number, job)?;
+        self.put_job(number, Some(job))?;
+        self.step(number)?;
         Ok(Done::Recovering {
             count: recover.count,
         })
     }
 
+    /// Opens some of the oldest job's rounds.
     pub(super) fn work_off(&mut self) -> Result<Done, StoreError> {
-        let first = self.tables.jobs.first()?.map(|(key, value)| {
-            let job = record::read::<Job>("jobs", key.value(), value.value());
-            (*key.value(), job)
-        });
-        match first {
-            Some((key, Ok(job))) => self.step(tables::count_of(&key), job)?,
-            Some((key, Err(damage @ StoreError::Damaged { .. }))) => {
-                // Nobody knows what was left of it; it must not stand in the way of the next.
-                self.tables.jobs.remove(&key)?;
-                self.jobs = self.jobs.saturating_sub(1);
-                return Err(damage);
-            }
-            Some((_, Err(e))) => return Err(e),
-            None => {}
-        }
+        let oldest = self.jobs.first_key_value().map(|(number, _)| *number);
+        let worked = match oldest {
+            Some(number) => self.step(number)?,
+            None => false,
+        };
         Ok(Done::WorkedOff {
-            more: self.jobs > 0,
+            more: worked && !self.jobs.is_empty(),
         })
     }
 
-    /// Opens some of a job's rounds, and writes what is left of it or drops it.
-    fn step(&mut self, number: u64, job: Job) -> Result<(), StoreError> {
-        let key = tables::count_key(number);
-        let endpoint = self.endpoint(job.slot).filter(|e| e.receives());
-        let found = match &endpoint {
-            Some(endpoint) => {
-                recoverable::step(self.shared, &self.tables, endpoint, job, ROWS_PER_STEP)?
-            }
-            // Switched off or deleted meanwhile: what is left of the job is moot.
-            None => recoverable::Step::default(),
+    /// Opens some of a job's rounds, and writes what is left of it or drops it. False if there is no room for any.
+    fn step(&mut self, number: u64) -> Result<bool, StoreError> {
+        let Some(job) = self.jobs.get(&number).copied() else {
+            return Ok(false);
         };
+        let most =
+            usize::try_from(self.room()).map_or(ROWS_PER_STEP, |room| room.min(ROWS_PER_STEP));
+        let Some(endpoint) = self.endpoint(job.slot).filter(|_| most > 0) else {
+            return Ok(false);
+        };
+        let mut others = self.jobs.clone();
+        others.split_off(&number);
+        let mut found =
+            recoverable::step(self.shared, &self.tables, &endpoint, &others, job, most)?;
         for id in found.rounds {
-            if let Some((before, d, _)) = self.found_whole(id)?
-                && !d.status.is_open()
-            {
-                self.new_round(before, d, Trigger::Replay)?;
-            }
+            self.write_out(id)?;
+        }
+        if endpoint.deleted_at.is_some() {
+            // What never had a round needs none any more.
+            found.missed.clear();
         }
         for event in found.missed {
             self.create_delivery(event, job.slot, Trigger::Replay)?;
         }
-        match found.left {
-            Some(left) => {
-                let row = record::write("jobs", &key, &left)?;
+        self.put_job(number, found.left)?;
+        Ok(true)
+    }
+
+    fn put_job(&mut self, number: u64, job: Option<Job>) -> Result<(), StoreError> {
+        let key = tables::count_key(number);
+        match job {
+            Some(job) => {
+                let row = record::write("jobs", &key, &job)?;
                 self.tables.jobs.insert(&key, row.as_slice())?;
+                self.jobs.insert(number, job);
             }
             None => {
                 self.tables.jobs.remove(&key)?;
-                self.jobs = self.jobs.saturating_sub(1);
+                self.jobs.remove(&number);
             }
         }
         Ok(())
@@ -196,15 +199,21 @@ impl Batch<'_, '_> {
         events: &[EventId],
     ) -> Result<Done, StoreError> {
         for &event in events.iter().take(ROWS_PER_STEP) {
-            if let Some((before, mut read, _)) = self.found_whole(DeliveryId { event, slot })?
-                && before.status.is_open()
-                && !read.status.is_open()
-            {
-                self.put_delivery(Some(before), &mut read)?;
-            }
+            self.write_out(DeliveryId { event, slot })?;
         }
         Ok(Done::WorkedOff {
             more: events.len() > ROWS_PER_STEP,
         })
+    }
+
+    /// Drops marks that cover nothing any more. Where a recover still counts on them, they stay.
+    pub(super) fn drop_marks(&mut self, slot: Slot, upto: u64) -> Result<Done, StoreError> {
+        let more = self.jobs.values().any(|job| job.slot == slot);
+        if !more && let Some(endpoint) = self.endpoint(slot) {
+            let mut e = (*endpoint).clone();
+            e.ended.retain(|mark| mark.stamp > upto);
+            self.endpoints.insert(slot, Arc::new(e));
+        }
+        Ok(Done::WorkedOff { more })
     }
 }

@@ -1,6 +1,6 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
-use super::{Batch, Was, as_read, end, refused};
+use super::{Batch, Was, end, refused};
 use crate::delivery::{ATTEMPTS_KEPT, Attempt, Delivery, Reason, Status, Trigger};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
@@ -27,12 +27,10 @@ struct Tally {
 impl Batch<'_, '_> {
     pub(super) fn settle(&mut self, settle: Settle) -> Result<Done, StoreError> {
         let id = settle.delivery;
-        let Some(stored) = self.delivery(id)? else {
+        let Some(mut now) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
         };
-        let before = Was::of(&stored);
-        let endpoint = self.endpoint(id.slot);
-        let mut now = as_read(stored, endpoint.as_deref());
+        let before = Was::of(&now);
         let ended = Ended {
             at: settle.ended_at.max(id.event.accepted_at()),
             verdict: settle.verdict,
@@ -124,7 +122,7 @@ fn add_attempt(d: &mut Delivery, mut attempt: Attempt, ended_at: UnixMs) {
     if d.attempts.len() > ATTEMPTS_KEPT {
         d.attempts.remove(0);
     }
-    // What ended keeps the time at which it ended: it is part of its key among those that ended badly.
+    // What ended keeps the time at which it ended.
     if d.status.is_open() {
         d.updated_at = ended_at;
     }

@@ -124,10 +124,11 @@ impl Batch<'_, '_> {
         if accepted < horizon.attempts_before {
             *rows_left = rows_left.saturating_sub(deliveries.len());
             for d in &deliveries {
-                self.tables.deliveries.remove(&tables::delivery_key(d.id))?;
-                self.tables
-                    .bad
-                    .remove(&tables::timed_key(d.updated_at, d.id))?;
+                let key = tables::delivery_key(d.id);
+                self.tables.deliveries.remove(&key)?;
+                if d.status.is_bad() {
+                    self.tables.bad.remove(&key)?;
+                }
             }
         }
         if accepted >= horizon.events_before {

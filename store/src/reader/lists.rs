@@ -1,11 +1,12 @@
 //! Lists: pages of events, deliveries and endpoints, newest first.
 
 use super::Reader;
+use crate::delivery::Status;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, Run};
-use crate::memory::{Memory, Shared};
+use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
 use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, Page, ROWS_PER_PAGE};
 use crate::reader::keys;
@@ -57,7 +58,7 @@ fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) 
 
 pub(super) fn events(
     shared: &Shared,
-    views: &Views,
+    views: &Snapshot,
     memory: RwLockReadGuard<'_, Memory>,
     filter: &EventFilter,
     after: Option<Cursor>,
@@ -147,7 +148,7 @@ fn matches_event(filter: &EventFilter, event: &Event) -> bool {
 
 pub(super) fn deliveries(
     reader: &Reader,
-    views: &Views,
+    views: &Snapshot,
     memory: RwLockReadGuard<'_, Memory>,
     filter: &DeliveryFilter,
     after: Option<Cursor>,
@@ -170,6 +171,8 @@ pub(super) fn deliveries(
         of_endpoint(reader, views, (slot, runs), filter, after, &mut filling)?;
         return Ok(filling.page);
     }
+    // What ended badly has an index of its own, which says all while nothing done to many at once is being worked off.
+    let of_bad = filter.status.is_some_and(Status::is_bad) && memory.is_worked_off();
     drop(memory);
     let (mut from, mut until) = id_range(filter.since, filter.until);
     if let Some(event) = filter.event {
@@ -189,8 +192,12 @@ pub(super) fn deliveries(
         }))
     });
     let mut last = None;
-    for row in views
-        .deliveries
+    let rows = if of_bad {
+        &views.bad
+    } else {
+        &views.deliveries
+    };
+    for row in rows
         .range::<&[u8; 20]>(&least(from)..&end.max(least(from)))?
         .rev()
     {
@@ -212,7 +219,7 @@ pub(super) fn deliveries(
 
 fn take(
     reader: &Reader,
-    views: &Views,
+    views: &Snapshot,
     filter: &DeliveryFilter,
     id: DeliveryId,
     filling: &mut Filling<DeliveryView>,
@@ -225,9 +232,7 @@ fn take(
     }
     // A status is told by the row alone: most rows of a filtered list need no pack.
     if let Some(status) = filter.status
-        && reader
-            .delivery_of(views, id)?
-            .is_none_or(|d| d.status != status)
+        && views.delivery(id)?.is_none_or(|d| d.status != status)
     {
         return Ok(());
     }
@@ -245,7 +250,7 @@ fn take(
 /// The deliveries of one endpoint, greatest sequence number first: what the journal holds, then the generations.
 fn of_endpoint(
     reader: &Reader,
-    views: &Views,
+    views: &Snapshot,
     (slot, (tail, generations)): (Slot, (Option<Run>, Vec<Arc<Generation>>)),
     filter: &DeliveryFilter,
     after: Option<Cursor>,
@@ -292,7 +297,7 @@ fn of_endpoint(
 
 fn take_run(
     reader: &Reader,
-    views: &Views,
+    views: &Snapshot,
     filter: &DeliveryFilter,
     (slot, run): (Slot, &Run),
     below: u64,

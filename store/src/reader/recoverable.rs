@@ -1,16 +1,17 @@
 //! What a recover is about: deliveries that ended badly, and events missed while switched off. The same search counts for a
 //! reader and finds for the writer.
 
+use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, Revision, Why};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::memory::Shared;
+use crate::memory::{Shared, Snapshot};
 use crate::op::Recover;
 use crate::pack::Pack;
 use crate::record;
-use crate::rows::{self, Job, Meta};
-use crate::tables::{self, Tables, Views};
+use crate::rows::{self, Job, Jobs, Meta};
+use crate::tables::{self, Tables};
 use redb::ReadableTable;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const ROWS_SEEN: usize = 50_000;
 /// The tables that are searched, of a writer or of a reader.
 pub(crate) trait Searched {
     fn due(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]>;
-    fn bad(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]>;
+    fn bad(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]>;
     fn packs(&self) -> &impl ReadableTable<&'static [u8; 16], &'static [u8]>;
     fn deliveries(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]>;
     fn revisions(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]>;
@@ -33,7 +34,7 @@ macro_rules! searched {
             fn due(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]> {
                 &self.due
             }
-            fn bad(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]> {
+            fn bad(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]> {
                 &self.bad
             }
             fn packs(&self) -> &impl ReadableTable<&'static [u8; 16], &'static [u8]> {
@@ -49,7 +50,7 @@ macro_rules! searched {
     )*};
 }
 
-searched!(Tables<'_>, Views);
+searched!(Tables<'_>, Snapshot);
 
 /// What one step found.
 #[derive(Debug, Default)]
@@ -60,31 +61,33 @@ pub(crate) struct Step {
     pub(crate) left: Option<Job>,
 }
 
-/// What a recover asks for, of what there is at this commit.
-pub(crate) fn job(recover: &Recover, endpoint: &Endpoint, meta: &Meta) -> Job {
-    let none = DeliveryId {
-        event: EventId(0),
-        slot: Slot(0),
-    };
+/// What a recover at `now` asks for, of what there is at this commit. Its rounds get the next stamp.
+pub(crate) fn job(recover: &Recover, endpoint: &Endpoint, meta: &Meta, now: UnixMs) -> Job {
+    // What is past retention has no data left to be sent.
+    let since = recover.since.max(meta.swept_before);
+    let before = EventId(EventId::first_of(since).0.saturating_sub(1));
+    let after = |event, slot| DeliveryId { event, slot };
     Job {
         slot: endpoint.slot,
-        since: recover.since,
+        since,
         until: recover.until,
         missed: recover.missed,
-        last_stamp: meta.last_stamp,
+        at: now,
+        stamp: meta.last_stamp.saturating_add(1),
         last_event: meta.last_event,
-        after_due: (!endpoint.ended.is_empty()).then_some((UnixMs(0), none)),
-        // A delivery can't have ended before it was accepted.
-        after_bad: Some((recover.since, none)),
-        after_event: EventId(EventId::first_of(recover.since).0.saturating_sub(1)),
+        after_due: (!endpoint.ended.is_empty()).then_some((UnixMs(0), after(EventId(0), Slot(0)))),
+        after_bad: Some(after(before, Slot(u32::MAX))),
+        after_event: before,
     }
 }
 
-/// Finds at most `most` of what is left of a job. What is damaged is left out, as it can't be sent.
+/// Finds at most `most` of what is left of a job; what one of `others` recovers is no part of it. What is damaged is left out,
+/// as it can't be sent.
 pub(crate) fn step(
     shared: &Shared,
     tables: &impl Searched,
     endpoint: &Endpoint,
+    others: &Jobs,
     mut job: Job,
     most: usize,
 ) -> Result<Step, StoreError> {
@@ -93,6 +96,7 @@ pub(crate) fn step(
         shared,
         tables,
         endpoint,
+        others,
         most,
         seen: 0,
     };
@@ -109,6 +113,7 @@ struct Search<'a, T> {
     shared: &'a Shared,
     tables: &'a T,
     endpoint: &'a Endpoint,
+    others: &'a Jobs,
     most: usize,
     seen: usize,
 }
@@ -138,8 +143,8 @@ impl<T: Searched> Search<'_, T> {
             job.after_due = Some((due, id));
             let ended = id.slot == job.slot
                 && rows::read_due(key.value(), value.value()).is_ok_and(|waiting| {
-                    waiting.opened <= job.last_stamp
-                        && self.endpoint.mark_over(waiting.opened).is_some()
+                    let mark = self.endpoint.mark_over(waiting.opened);
+                    mark.is_some_and(|mark| mark.stamp < job.stamp)
                 });
             if ended && self.wanted(job, id)? {
                 step.rounds.push(id);
@@ -155,37 +160,39 @@ impl<T: Searched> Search<'_, T> {
             return Ok(ControlFlow::Continue(()));
         };
         let tables = self.tables;
-        for row in tables.bad().range::<&[u8; 28]>((
-            Bound::Excluded(&tables::timed_key(after.0, after.1)),
-            Bound::Unbounded,
+        let end = tables::delivery_key(DeliveryId {
+            event: EventId::first_of(job.until),
+            slot: Slot(0),
+        })
+        .max(tables::delivery_key(after));
+        for row in tables.bad().range::<&[u8; 20]>((
+            Bound::Excluded(&tables::delivery_key(after)),
+            Bound::Included(&end),
         ))? {
             let (key, _) = row?;
-            let (ended, id) = tables::timed_of(key.value());
+            let id = tables::delivery_of(key.value());
             if !self.go_on(step) {
                 return Ok(ControlFlow::Break(()));
             }
-            job.after_bad = Some((ended, id));
-            if id.slot == job.slot && self.before_asked(job, id)? && self.wanted(job, id)? {
+            if id.slot == job.slot && self.wanted(job, id)? {
                 step.rounds.push(id);
             }
+            job.after_bad = Some(id);
         }
         job.after_bad = None;
         Ok(ControlFlow::Continue(()))
     }
 
-    fn before_asked(&self, job: &Job, id: DeliveryId) -> Result<bool, StoreError> {
+    /// Whether a delivery that ended is the job's to open again, and its event is still there to be sent.
+    fn wanted(&self, job: &Job, id: DeliveryId) -> Result<bool, StoreError> {
         let key = tables::delivery_key(id);
         let Some(row) = self.tables.deliveries().get(&key)? else {
             return Ok(false);
         };
         let delivery = whole(rows::read_delivery(&key, row.value()))?;
-        Ok(delivery.is_some_and(|d| d.opened <= job.last_stamp))
-    }
-
-    /// Whether a delivery's event was accepted in the time asked for and is still there to be sent.
-    fn wanted(&self, job: &Job, id: DeliveryId) -> Result<bool, StoreError> {
-        let accepted = id.event.accepted_at();
-        if accepted < job.since || accepted >= job.until {
+        let is_ours =
+            |d: Delivery| job.recovers(&d) && !self.others.values().any(|j| j.recovers(&d));
+        if !delivery.is_some_and(is_ours) {
             return Ok(false);
         }
         let event = whole(self.shared.event(self.tables.packs(), id.event))?.flatten();

@@ -125,20 +125,171 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     bed.expect_whole();
 }
 
+/// More of an endpoint's deliveries than one step works off, all abandoned.
+fn abandoned(bed: &mut Bed, endpoint: &Endpoint, count: usize) -> Vec<Arc<Event>> {
+    let events = bed.orders(count);
+    settle_all(bed, &events, endpoint, Verdict::GiveUp);
+    events
+}
+
+#[test]
+fn a_recover_of_very_many_reads_as_done_at_once() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let events = abandoned(&mut bed, &endpoint, 2_500);
+    let asked = bed.recover_of(endpoint.id, false);
+    bed.pass_ms(1_000);
+    let asked_at = bed.now;
+    recover(&mut bed, asked);
+    bed.pass_ms(1_000);
+    for step in 0..3 {
+        let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
+        assert_eq!(all.len(), 2_500);
+        for d in &all {
+            let seen = (d.status, d.round, d.attempt_shown(), d.updated_at);
+            assert_eq!(seen, (Status::Pending, 2, 1, asked_at), "step {step}");
+            assert_eq!(d.attempts.len(), 1);
+        }
+        let ended = DeliveryFilter {
+            status: Some(Status::Abandoned),
+            ..DeliveryFilter::default()
+        };
+        assert_eq!(bed.all_deliveries(&ended, 250), []);
+        assert_eq!(bed.recover_of(endpoint.id, false).count, 0);
+        match step {
+            0 => bed.reopen(),
+            1 => drop(bed.work_off()),
+            _ => {}
+        }
+    }
+    assert_eq!(bed.reader().open_count(), 2_500);
+    assert_eq!(bed.status(pair(&events[2_499], &endpoint)), Status::Pending);
+    bed.expect_whole();
+}
+
+#[test]
+fn what_reads_as_recovered_can_be_changed_before_it_is_worked_off() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let events = abandoned(&mut bed, &endpoint, 2_500);
+    let [cancelled, retried] = [&events[2_400], &events[2_401]].map(|e| pair(e, &endpoint));
+    let asked = bed.recover_of(endpoint.id, false);
+    recover(&mut bed, asked);
+    let ended = bed.delivery_done(Op::Cancel(cancelled));
+    assert_eq!(
+        (ended.status, ended.reason),
+        (Status::Failed, Some(Reason::Cancelled))
+    );
+    let extra = bed.delivery_done(Op::Retry(retried));
+    assert_eq!(
+        (extra.status, extra.round, extra.extra),
+        (Status::Pending, 2, true)
+    );
+    bed.work_off();
+    assert_eq!(bed.status(cancelled), Status::Failed);
+    assert_eq!(bed.delivery(retried).round, 2);
+    assert_eq!(bed.reader().open_count(), 2_499);
+    bed.expect_whole();
+}
+
+#[test]
+fn what_is_left_of_a_recover_goes_on_for_an_endpoint_switched_off_since() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    abandoned(&mut bed, &endpoint, 1_500);
+    let asked = bed.recover_of(endpoint.id, false);
+    recover(&mut bed, asked);
+    bed.change(endpoint.id, activate(false));
+    bed.work_off();
+    assert_eq!(bed.open().len(), 1_500);
+    bed.expect_whole();
+}
+
+#[test]
+fn a_recover_waits_where_no_more_deliveries_may_wait() {
+    let mut bed = Bed::with(|options| options.pending_limit = 1_200);
+    let endpoint = bed.endpoint("org", &["*"]);
+    for _ in 0..2 {
+        abandoned(&mut bed, &endpoint, 1_000);
+    }
+    let asked = bed.recover_of(endpoint.id, false);
+    assert_eq!(asked.count, 2_000);
+    recover(&mut bed, asked);
+    bed.work_off();
+    assert_eq!(bed.open().len(), 1_200);
+    assert!(bed.reader().jobs_wait());
+    for waiting in bed.open() {
+        bed.settle(waiting.id, Verdict::Success);
+    }
+    bed.work_off();
+    assert!(!bed.reader().jobs_wait());
+    assert_eq!(bed.open().len(), 800);
+    bed.expect_whole();
+}
+
 #[test]
 fn what_is_left_of_a_recover_ends_with_its_endpoint() {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
-    let events = bed.orders(1_500);
-    settle_all(&mut bed, &events, &endpoint, Verdict::GiveUp);
+    abandoned(&mut bed, &endpoint, 2_500);
     let asked = bed.recover_of(endpoint.id, false);
     recover(&mut bed, asked);
     bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
-    bed.work_off();
+    for step in 0..2 {
+        let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
+        assert_eq!(all.len(), 2_500);
+        for d in &all {
+            let seen = (d.status, d.reason, d.round);
+            let expected = (Status::Failed, Some(Reason::EndpointDeleted), 2);
+            assert_eq!(seen, expected, "step {step}");
+        }
+        if step == 0 {
+            bed.work_off();
+            end_covered(&mut bed, &endpoint);
+        }
+    }
     assert!(!bed.reader().jobs_wait());
-    let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
-    assert_eq!(all.len(), 1_500);
-    assert!(all.iter().all(|d| !d.status.is_open()));
+    assert_eq!(bed.open(), []);
+    bed.expect_whole();
+}
+
+#[test]
+fn marks_go_when_nothing_is_left_to_be_ended() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let events = abandoned(&mut bed, &endpoint, 1_500);
+    let held = bed.order();
+    bed.change(endpoint.id, activate(false));
+    let marked = bed.change(endpoint.id, discard());
+    let upto = marked.ended.last().expect("a mark").stamp;
+    let drop_marks = Op::DropMarks {
+        slot: endpoint.slot,
+        upto,
+    };
+    let asked = bed.recover_of(endpoint.id, false);
+    recover(&mut bed, asked);
+    // The recover still looks for what the mark ended.
+    let answer = bed.one(Op::DropMarks {
+        slot: endpoint.slot,
+        upto,
+    });
+    assert!(matches!(answer, Done::WorkedOff { more: true }));
+    bed.work_off();
+    end_covered(&mut bed, &endpoint);
+    let updated_at = bed.reader().endpoint(endpoint.id).unwrap().updated_at;
+    bed.pass_ms(1_000);
+    assert!(matches!(
+        bed.one(drop_marks),
+        Done::WorkedOff { more: false }
+    ));
+    bed.reopen();
+    let after = bed.reader().endpoint(endpoint.id).unwrap();
+    assert_eq!((after.ended.len(), after.updated_at), (0, updated_at));
+    for event in [&held, &events[0], &events[1_499]] {
+        let d = bed.delivery(pair(event, &endpoint));
+        assert_eq!((d.status, d.round), (Status::Pending, 2));
+    }
+    bed.expect_whole();
 }
 
 /// Ends what waits as the daemon does: in small commits, from what it knows to wait.
@@ -170,7 +321,7 @@ fn deleting_an_endpoint_ends_what_waits_for_it_at_once_for_every_reader() {
     let told = applied.changes.iter();
     assert!(
         told.clone()
-            .any(|c| matches!(c, Change::EndedUpTo(slot) if *slot == endpoint.slot))
+            .any(|c| matches!(c, Change::EndedUpTo(slot, _) if *slot == endpoint.slot))
     );
     let deleted_at = bed.now;
     bed.pass_ms(1_000);

@@ -122,15 +122,40 @@ fn a_page_that_looked_at_its_limit_of_rows_returns_what_it_has() {
     assert!(page.items.is_empty() && page.next.is_some());
     assert_eq!(bed.all_events(&filter, 50), [rare]);
     for endpoint in [None, Some(endpoint.id)] {
-        let failed = DeliveryFilter {
+        let settled = DeliveryFilter {
             endpoint,
-            status: Some(Status::Failed),
+            status: Some(Status::Success),
             ..DeliveryFilter::default()
         };
-        let page = bed.reader().deliveries(&failed, None, 50).unwrap();
+        let page = bed.reader().deliveries(&settled, None, 50).unwrap();
         assert!(page.items.is_empty() && page.next.is_some());
-        assert_eq!(bed.all_deliveries(&failed, 50), []);
+        assert_eq!(bed.all_deliveries(&settled, 50), []);
     }
+}
+
+#[test]
+fn what_ended_badly_is_found_without_looking_at_the_rest() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let (first, second) = (bed.order(), bed.order());
+    bed.orders(2 * ROWS_PER_PAGE);
+    bed.settle(pair(&first, &endpoint), Verdict::GiveUp);
+    bed.settle(pair(&second, &endpoint), Verdict::Gone);
+    let of = |status| DeliveryFilter {
+        status: Some(status),
+        ..DeliveryFilter::default()
+    };
+    let first_page = |bed: &Bed, status| {
+        let page = bed.reader().deliveries(&of(status), None, 50).unwrap();
+        let ids: Vec<_> = page.items.iter().map(|v| v.delivery.id).collect();
+        (ids, page.next)
+    };
+    let abandoned = first_page(&bed, Status::Abandoned);
+    assert_eq!(abandoned, (vec![pair(&first, &endpoint)], None));
+    let failed = first_page(&bed, Status::Failed);
+    assert_eq!(failed, (vec![pair(&second, &endpoint)], None));
+    bed.delivery_done(Op::Retry(pair(&first, &endpoint)));
+    assert_eq!(first_page(&bed, Status::Abandoned), (vec![], None));
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn changes_told_of_are_what_reading_everything_again_tells() {
             match change {
                 Change::Waiting(waiting) => drop(known.insert(waiting.id, waiting)),
                 Change::Ended(id) => drop(known.remove(&id)),
-                Change::Endpoint(_) | Change::EndedUpTo(_) => {}
+                Change::Endpoint(_) | Change::EndedUpTo(..) => {}
             }
         }
         let mut open: Vec<_> = known.values().copied().collect();
