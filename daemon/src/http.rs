@@ -23,18 +23,20 @@ use crate::app::App;
 use crate::writer::SubmitError;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use callers::Callers;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use hyper::body::Incoming;
 use problem::{Code, Problem};
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tower_service::Service;
 
 type Shared = Arc<App>;
 type Answer = Result<Response, Problem>;
@@ -104,46 +106,65 @@ impl RequestIds {
     }
 }
 
-/// The router of one listener. With `callers`, what comes is checked by their rules first.
-fn router(app: &Shared, callers: Option<Arc<Callers>>) -> Router {
-    let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
-    let ids = Arc::new(RequestIds(AtomicU64::new(seed)));
-    let outer = Arc::clone(app);
-    routes()
-        .layer(axum::middleware::from_fn(
-            move |request: Request, next: Next| {
-                let (app, callers, ids) = (Arc::clone(&outer), callers.clone(), Arc::clone(&ids));
-                async move {
-                    let mut response = match admitted(&app, callers.as_deref(), &request) {
-                        Ok(()) => run(request, next).await,
-                        Err(problem) => problem.into_response(),
-                    };
-                    response.headers_mut().insert(REQUEST_ID, ids.next());
-                    response
+/// What answers the requests of one listener. With `callers`, what comes is checked by their rules first.
+#[derive(Clone)]
+struct Front {
+    app: Shared,
+    callers: Option<Arc<Callers>>,
+    ids: Arc<RequestIds>,
+    router: Router,
+}
+
+impl Front {
+    fn new(app: &Shared, callers: Option<Callers>) -> Self {
+        let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
+        Self {
+            app: Arc::clone(app),
+            callers: callers.map(Arc::new),
+            ids: Arc::new(RequestIds(AtomicU64::new(seed))),
+            router: routes().with_state(Arc::clone(app)),
+        }
+    }
+
+    fn admits(&self, request: &http::Request<Incoming>) -> Result<(), Problem> {
+        let Some(callers) = &self.callers else {
+            return Ok(());
+        };
+        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+        callers.check(
+            request.uri(),
+            request.headers(),
+            &self.app.config().host_names,
+            open,
+        )
+    }
+
+    async fn answer(mut self, request: http::Request<Incoming>) -> Response {
+        let mut response = match self.admits(&request) {
+            Ok(()) => {
+                // A defect in a handler is one failed request, not a dropped connection.
+                let answer = AssertUnwindSafe(self.router.call(request.map(Body::new)));
+                match answer.catch_unwind().await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(never)) => match never {},
+                    Err(_) => problem::unexpected().into_response(),
                 }
-            },
-        ))
-        .with_state(Arc::clone(app))
+            }
+            Err(problem) => problem.into_response(),
+        };
+        response.headers_mut().insert(REQUEST_ID, self.ids.next());
+        response
+    }
 }
 
-fn admitted(app: &App, callers: Option<&Callers>, request: &Request) -> Result<(), Problem> {
-    let Some(callers) = callers else {
-        return Ok(());
-    };
-    let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-    callers.check(
-        request.uri(),
-        request.headers(),
-        &app.config().host_names,
-        open,
-    )
-}
+impl hyper::service::Service<http::Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
 
-/// A defect in a handler is one failed request, not a dropped connection.
-async fn run(request: Request, next: Next) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => problem::unexpected().into_response(),
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let answer = self.clone().answer(request);
+        Box::pin(async move { Ok(answer.await) })
     }
 }
 

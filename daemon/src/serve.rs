@@ -62,6 +62,7 @@ pub fn serve(
     let log = start_log(&config);
     prepare_folder(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
         .enable_all()
         .build();
     let runtime = runtime.map_err(|source| ServeError::Io {
@@ -73,6 +74,12 @@ pub fn serve(
     // A question that reads much must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
+}
+
+/// Threads that serve and deliver: one core is the writer's.
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 fn start_log(config: &Config) -> LogLevel {

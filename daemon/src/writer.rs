@@ -22,6 +22,10 @@ const QUEUE_OPS: usize = 8_192;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Operations of one commit.
 const COMMIT_OPS: usize = 1_024;
+/// From this many operations in a commit on, the next one waits for more,
+const BUSY_OPS: usize = 64;
+/// so that commits start no closer than this.
+const BUSY_APART: Duration = Duration::from_millis(2);
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often free space is looked at.
@@ -274,12 +278,12 @@ impl Writer {
         self.reserve_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Waits for work; `None` when there never will be any again.
-    fn take(&self, timeout: Option<Duration>) -> Option<Vec<Request>> {
+    /// Waits until there is work, or for `timeout`; false when there never will be any again.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut queue = self.queue();
         while queue.requests.is_empty() {
             if queue.closed {
-                return None;
+                return false;
             }
             queue = match timeout {
                 None => self
@@ -292,18 +296,24 @@ impl Writer {
                         .wait_timeout(queue, timeout)
                         .unwrap_or_else(PoisonError::into_inner);
                     if waited.timed_out() {
-                        return Some(Vec::new());
+                        return true;
                     }
                     queue
                 }
             };
         }
+        true
+    }
+
+    /// Takes what has queued, as much as goes into one commit.
+    fn take(&self) -> Vec<Request> {
+        let mut queue = self.queue();
         let count = queue.requests.len().min(COMMIT_OPS);
         let taken: Vec<_> = queue.requests.drain(..count).collect();
         queue.bytes -= taken.iter().map(|r| r.bytes).sum::<usize>();
         drop(queue);
         self.emptied.notify_waiters();
-        Some(taken)
+        taken
     }
 }
 
@@ -319,7 +329,8 @@ struct Committer {
     /// Whose outcomes the commit that failed holds.
     limbo_settled: Vec<Option<DeliveryId>>,
     space: Option<(Moment, Space)>,
-    last_commit: Option<Moment>,
+    /// When the last commit started, and how many operations it held.
+    last_commit: Option<(Moment, usize)>,
 }
 
 /// What the disk and the file are like.
@@ -333,12 +344,13 @@ impl Committer {
     fn run(mut self) {
         loop {
             let failing = self.writer.is_failing();
-            let Some(requests) = self.writer.take(failing.then_some(PROBE_EVERY)) else {
+            if !self.writer.wait(failing.then_some(PROBE_EVERY)) {
                 break;
-            };
+            }
             if !failing {
                 self.pace();
             }
+            let requests = self.writer.take();
             self.commit(requests);
         }
         // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
@@ -347,16 +359,22 @@ impl Committer {
         }
     }
 
-    /// Lets a commit of a large file wait, so that what `quick_repair` writes stays within its rate.
+    /// Lets commits keep their distance; what queues meanwhile goes into the next one. A large file needs it, so that what
+    /// `quick_repair` writes stays within its rate, and so do many callers at once, whom fewer and larger commits serve with
+    /// less work for each.
     fn pace(&mut self) {
-        let file_bytes = self.space().file_bytes;
-        let repair_bytes = (file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
-        let apart =
+        let Some((started, ops)) = self.last_commit else {
+            return;
+        };
+        let repair_bytes = (self.space().file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
+        let repair =
             Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
-        if let Some(rest) = self
-            .last_commit
-            .and_then(|last| apart.checked_sub(last.elapsed()))
-        {
+        let gather = if ops >= BUSY_OPS {
+            BUSY_APART
+        } else {
+            Duration::ZERO
+        };
+        if let Some(rest) = repair.max(gather).checked_sub(started.elapsed()) {
             std::thread::sleep(rest);
         }
     }
@@ -419,8 +437,8 @@ impl Committer {
         }
         let random = random_u128();
         let settled = settled(&ops);
+        self.last_commit = Some((Moment::now(), ops.len()));
         let applied = self.store.apply(ops, self.clock.now(), random);
-        self.last_commit = Some(Moment::now());
         match applied {
             Ok(mut applied) => {
                 self.succeeded();

@@ -1,14 +1,12 @@
 //! The two listeners: binding them so that nobody else gets in between, accepting within bounds, ending in order.
 
+use super::Front;
 use super::callers::{Callers, Token};
 use super::patience::Patient;
-use super::router;
 use crate::app::App;
 use crate::config::Config;
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -171,7 +169,7 @@ impl Listeners {
         let mut tasks = JoinSet::new();
         let socket = bound.socket().map(Path::to_owned);
         if let Some((listener, _)) = bound.unix {
-            let serving = Serving::new(app, router(app, None), &room);
+            let serving = Serving::new(app, Front::new(app, None), &room);
             tasks.spawn(accept_unix(
                 listener,
                 serving,
@@ -184,8 +182,8 @@ impl Listeners {
                 what: config.data_dir.display().to_string(),
                 source,
             })?;
-            let callers = Arc::new(Callers::new(token, address));
-            let serving = Serving::new(app, router(app, Some(callers)), &room);
+            let callers = Callers::new(token, address);
+            let serving = Serving::new(app, Front::new(app, Some(callers)), &room);
             tasks.spawn(accept_tcp(listener, serving));
         }
         Ok(Self { tasks, socket })
@@ -205,16 +203,16 @@ impl Listeners {
 #[derive(Clone)]
 struct Serving {
     app: Arc<App>,
-    router: Router,
+    front: Front,
     room: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Serving {
-    fn new(app: &Arc<App>, router: Router, room: &Arc<Semaphore>) -> Self {
+    fn new(app: &Arc<App>, front: Front, room: &Arc<Semaphore>) -> Self {
         Self {
             app: Arc::clone(app),
-            router,
+            front,
             room: Arc::clone(room),
             idle: app.config().limits.idle,
         }
@@ -229,7 +227,7 @@ impl Serving {
             .max_headers(HEADERS)
             .max_buf_size(HEADER_BYTES)
             .half_close(true)
-            .serve_connection(io, TowerToHyperService::new(self.router));
+            .serve_connection(io, self.front);
         tokio::pin!(connection);
         let stopping = self.app.stopping();
         tokio::select! {
