@@ -8,6 +8,7 @@ use crate::times::rfc3339;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use std::fmt::Write;
+use std::sync::Arc;
 use stormhook_store::{DeliveryId, Endpoint, Event, UnixMs};
 use stormhook_verifier::{SigningKeys, content_digest};
 
@@ -73,6 +74,7 @@ fn write_string(out: &mut String, text: &str) {
 /// it was made of, and until [`Partner::until`].
 #[derive(Debug, Clone)]
 pub struct Partner {
+    endpoint: Arc<Endpoint>,
     target: Result<Target, TargetError>,
     keys: SigningKeys,
     /// Values of the endpoint's own headers are marked sensitive, so that they are never printed.
@@ -97,7 +99,7 @@ pub struct AttemptHead<'a> {
 impl Partner {
     /// Prepares an endpoint with the secrets that are live at `now`.
     pub fn new(
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         policy: &TargetPolicy,
         signature_header: HeaderName,
         now: UnixMs,
@@ -116,6 +118,7 @@ impl Partner {
         put(&mut constant, ENDPOINT, endpoint.id.to_string());
         let live = || endpoint.live_secrets(now);
         Self {
+            endpoint: Arc::clone(endpoint),
             target: Target::new(&endpoint.url, policy),
             keys: SigningKeys::new(live().map(|live| &live.secret)),
             constant,
@@ -130,6 +133,11 @@ impl Partner {
     /// What the target guard says of the URL's form.
     pub fn target(&self) -> Result<&Target, &TargetError> {
         self.target.as_ref()
+    }
+
+    /// Whether it was made of just these settings.
+    pub fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
+        Arc::ptr_eq(&self.endpoint, endpoint)
     }
 
     /// From when on a secret signs no more, and the endpoint must be prepared anew.
@@ -170,7 +178,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
     use stormhook_store::{EndpointId, EventId, Slot, Timestamp};
@@ -191,7 +199,7 @@ mod tests {
         }
     }
 
-    fn endpoint(secrets: Vec<LiveSecret>) -> Endpoint {
+    pub(crate) fn endpoint(secrets: Vec<LiveSecret>) -> Endpoint {
         let own = [("x-api-key", "hunter2"), ("content-type", "text/html")];
         let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Endpoint {
@@ -223,7 +231,12 @@ mod tests {
 
     fn headers(endpoint: &Endpoint, wall: u64) -> (Partner, HeaderMap) {
         let name = HeaderName::from_static("x-stormcom-signature");
-        let partner = Partner::new(endpoint, &TargetPolicy::default(), name, UnixMs(wall));
+        let partner = Partner::new(
+            &Arc::new(endpoint.clone()),
+            &TargetPolicy::default(),
+            name,
+            UnixMs(wall),
+        );
         let event = event("{}");
         let head = AttemptHead {
             event: &event,

@@ -1,10 +1,14 @@
-//! Whether an endpoint is switched off after a failed attempt. It keeps no state: the run of failures is told to it.
+//! When a failed attempt switches its endpoint off. It keeps no state and sees no run of failures: it says what run would do, and the
+//! commit that records the attempt knows the run.
 
 use std::fmt;
 use std::time::Duration;
+use stormhook_store::DisableWhen;
 
 /// How many failures a run must hold, however long it lasted.
-pub const MIN_FAILURES: u64 = 6;
+pub const MIN_FAILURES: u32 = 6;
+
+const GONE: u16 = 410;
 
 /// Why an endpoint was switched off by the daemon: the text of `disabledReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,90 +36,77 @@ impl fmt::Display for DisableReason {
     }
 }
 
-/// An endpoint's run of failures, the attempt that just failed included. Interrupted attempts and test pings are in no run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Run {
-    /// When the first failure of the run was recorded, in milliseconds since 1970; none if this one is the first.
-    pub failing_since_ms: Option<u64>,
-    /// How many attempts in a row have failed.
-    pub failure_count: u64,
-    /// The status of the attempt that just failed, if one came.
-    pub status: Option<u16>,
-}
-
-/// Whether the endpoint is switched off now, and why.
+/// Why a failed attempt with this status, if one came, switches its endpoint off, and when it does.
 #[must_use]
-pub fn judge(run: Run, disable_after: Duration, now_ms: u64) -> Option<DisableReason> {
-    if run.status == Some(410) {
-        return Some(DisableReason::Gone);
+pub fn judge(status: Option<u16>, disable_after: Duration) -> (DisableReason, DisableWhen) {
+    if status == Some(GONE) {
+        return (DisableReason::Gone, DisableWhen::Now);
     }
-    // A clock that was set back makes the run look younger, never older.
-    let lasted_ms = now_ms.saturating_sub(run.failing_since_ms.unwrap_or(now_ms));
-    let long = u128::from(lasted_ms) >= disable_after.as_millis();
-    (long && run.failure_count >= MIN_FAILURES).then_some(DisableReason::Failing)
+    let when = DisableWhen::RunOf {
+        failures: MIN_FAILURES,
+        lasting_ms: u64::try_from(disable_after.as_millis()).unwrap_or(u64::MAX),
+    };
+    (DisableReason::Failing, when)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stormhook_store::UnixMs;
+    use stormhook_store::endpoint::EndpointState;
 
     const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
     const NOW_MS: u64 = 1_767_323_045_000;
 
+    /// Whether an endpoint goes off with its `failure_count`th failure in a row, the first of which was at `since_ms`.
     fn judged(
-        since_ms: Option<u64>,
-        failure_count: u64,
+        since_ms: u64,
+        failure_count: u32,
         status: Option<u16>,
+        disable_after: Duration,
     ) -> Option<DisableReason> {
-        let run = Run {
-            failing_since_ms: since_ms,
+        let state = EndpointState {
             failure_count,
-            status,
+            failing_since: Some(UnixMs(since_ms)),
+            ..EndpointState::default()
         };
-        judge(run, Duration::from_millis(5 * DAY_MS), NOW_MS)
+        let (reason, when) = judge(status, disable_after);
+        when.holds(&state, UnixMs(NOW_MS)).then_some(reason)
     }
+
+    const FIVE_DAYS: Duration = Duration::from_millis(5 * DAY_MS);
 
     #[test]
     fn a_410_switches_off_at_once() {
-        assert_eq!(judged(None, 1, Some(410)), Some(DisableReason::Gone));
-        assert_eq!(
-            judged(Some(NOW_MS - 9 * DAY_MS), 99, Some(410)),
-            Some(DisableReason::Gone)
-        );
+        for since_ms in [NOW_MS, NOW_MS - 9 * DAY_MS] {
+            let judged = judged(since_ms, 1, Some(410), FIVE_DAYS);
+            assert_eq!(judged, Some(DisableReason::Gone));
+        }
     }
 
     #[test]
     fn a_run_must_be_both_long_enough_and_full_enough() {
-        let five_days_ago = Some(NOW_MS - 5 * DAY_MS);
-        let a_moment_less = Some(NOW_MS - 5 * DAY_MS + 1);
+        let five_days_ago = NOW_MS - 5 * DAY_MS;
+        let failing = Some(DisableReason::Failing);
         for status in [None, Some(500), Some(404)] {
-            assert_eq!(
-                judged(five_days_ago, 6, status),
-                Some(DisableReason::Failing)
-            );
-            assert_eq!(judged(five_days_ago, 5, status), None);
-            assert_eq!(judged(a_moment_less, 1_000, status), None);
-            assert_eq!(judged(None, 1, status), None);
+            assert_eq!(judged(five_days_ago, 6, status, FIVE_DAYS), failing);
+            assert_eq!(judged(five_days_ago, 5, status, FIVE_DAYS), None);
+            assert_eq!(judged(five_days_ago + 1, 1_000, status, FIVE_DAYS), None);
+            assert_eq!(judged(NOW_MS, 1, status, FIVE_DAYS), None);
         }
     }
 
     #[test]
     fn a_clock_that_went_back_switches_nothing_off() {
-        assert_eq!(judged(Some(NOW_MS + 30 * DAY_MS), 1_000, None), None);
+        let since_ms = NOW_MS + 30 * DAY_MS;
+        assert_eq!(judged(since_ms, 1_000, None, FIVE_DAYS), None);
     }
 
     #[test]
     fn a_limit_of_nothing_leaves_the_number_of_failures_to_decide() {
-        let run = |failure_count| Run {
-            failing_since_ms: None,
-            failure_count,
-            status: None,
-        };
-        assert_eq!(judge(run(5), Duration::ZERO, NOW_MS), None);
-        assert_eq!(
-            judge(run(6), Duration::ZERO, NOW_MS),
-            Some(DisableReason::Failing)
-        );
+        assert_eq!(judged(NOW_MS, 5, None, Duration::ZERO), None);
+        let sixth = judged(NOW_MS, 6, None, Duration::ZERO);
+        assert_eq!(sixth, Some(DisableReason::Failing));
     }
 
     #[test]

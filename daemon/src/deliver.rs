@@ -30,8 +30,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout_at;
 
-/// The most that the headers of an answer may take up.
+/// The most that the headers of an answer may take up, as they are written in HTTP/1.1.
 pub const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
+/// The most header lines of an answer.
+const MAX_RESPONSE_HEADERS: usize = 512;
 
 /// How attempts are made.
 #[derive(Debug, Clone)]
@@ -74,7 +76,6 @@ impl Settings {
 }
 
 /// What an attempt sends.
-#[derive(Debug)]
 pub struct AttemptRequest<'a> {
     /// Where to.
     pub target: &'a Target,
@@ -82,6 +83,17 @@ pub struct AttemptRequest<'a> {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Asked right before the first byte is written: whether it is still to be sent.
+    pub still_wanted: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+/// What came of asking for an attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Attempted {
+    /// This.
+    Reply(Reply),
+    /// It was not wanted any more once there was a connection: nothing was sent.
+    NotSent,
 }
 
 /// Sends attempts, over connections that it keeps for the next ones. Clones share them.
@@ -100,6 +112,18 @@ struct Inner {
 
 /// Why no status line came.
 type Failed = (Failure, String);
+
+/// Why nothing came back.
+enum Unanswered {
+    Failed(Failed),
+    NotWanted,
+}
+
+impl From<Failed> for Unanswered {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
 
 impl Client {
     /// A client without connections. Reads the certificates to trust.
@@ -120,34 +144,43 @@ impl Client {
     }
 
     /// Makes one attempt. Dropping the future closes its connection.
-    pub async fn attempt(&self, request: AttemptRequest<'_>) -> Reply {
+    pub async fn attempt(&self, request: AttemptRequest<'_>) -> Attempted {
         let inner = &*self.inner;
         let deadline = clock::deadline(inner.timeout);
         let target = request.target;
         let draft = Draft::new(request.headers, request.body);
-        let sent = match timeout_at(deadline, inner.send(target, draft)).await {
-            Ok(Ok(sent)) => sent,
-            Ok(Err((failure, why))) => return Reply::Failed(failure, why),
+        let sending = inner.send(target, draft, request.still_wanted);
+        let reply = match timeout_at(deadline, sending).await {
+            Ok(Ok(sent)) => {
+                sent.read(deadline, inner.response_bytes, inner.excerpt_bytes)
+                    .await
+            }
+            Ok(Err(Unanswered::Failed((failure, why)))) => Reply::Failed(failure, why),
+            Ok(Err(Unanswered::NotWanted)) => return Attempted::NotSent,
             Err(_) => {
                 let why = format!(
                     "{} gave no answer within {:?}",
                     target.origin(),
                     inner.timeout
                 );
-                return Reply::Failed(Failure::Timeout, why);
+                Reply::Failed(Failure::Timeout, why)
             }
         };
-        sent.read(deadline, inner.response_bytes, inner.excerpt_bytes)
-            .await
+        Attempted::Reply(reply)
     }
 }
 
 impl Inner {
     /// Sends over a connection that is idle or, where there is none, over a new one. A request of which anything may have been
     /// written is not sent again.
-    async fn send(&self, target: &Target, mut draft: Draft) -> Result<Sent, Failed> {
+    async fn send(
+        &self,
+        target: &Target,
+        mut draft: Draft,
+        still_wanted: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Result<Sent, Unanswered> {
         while let Some(connection) = self.pool.take(target.origin()) {
-            match exchange::send(connection, target, draft).await? {
+            match exchange::send(connection, target, draft, still_wanted).await? {
                 Ok(sent) => return Ok(sent),
                 Err(unsent) => draft = unsent,
             }
@@ -161,8 +194,8 @@ impl Inner {
             );
             (Failure::Connect, why)
         };
-        exchange::send(connection, target, draft)
+        exchange::send(connection, target, draft, still_wanted)
             .await?
-            .map_err(|_| closed())
+            .map_err(|_| closed().into())
     }
 }

@@ -6,15 +6,16 @@
 
 mod attempt;
 mod chores;
+mod partners;
 
-use crate::body::Partner;
 use crate::clock::StoreClock;
 use crate::config::Config;
 use crate::deliver::{Client, Settings, TrustError};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
 use crate::writer::{Committed, SubmitError, Writer};
 use http::HeaderName;
-use std::collections::{BTreeMap, HashMap};
+use partners::Partners;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -28,8 +29,6 @@ use tokio::sync::{Notify, broadcast, watch};
 const UNSETTLED: usize = 8_192;
 /// Finished attempts that a slow follower may fall behind.
 const ATTEMPTS_KEPT: usize = 1_024;
-/// Endpoints that stay prepared for sending.
-const PARTNERS: usize = 4_096;
 
 /// A finished attempt, for those who follow live.
 #[derive(Debug, Clone)]
@@ -98,7 +97,7 @@ pub struct Dispatch {
     tuning: RwLock<Arc<Tuning>>,
     client: RwLock<Client>,
     inner: Mutex<Inner>,
-    partners: Mutex<HashMap<Slot, Arc<Partner>>>,
+    partners: Partners,
     /// The time the timer is set to, so that only an earlier one wakes it.
     armed_ms: AtomicU64,
     timer: Notify,
@@ -171,7 +170,7 @@ impl Dispatch {
                 unsettled: 0,
                 covered,
             }),
-            partners: Mutex::default(),
+            partners: Partners::default(),
             armed_ms: AtomicU64::new(u64::MAX),
             timer: Notify::new(),
             chores: Notify::new(),
@@ -213,15 +212,11 @@ impl Dispatch {
         let client = Client::new(&tuning.settings)?;
         *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
         *self.tuning.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuning);
-        self.partners().clear();
+        self.partners.clear();
         let mut inner = self.inner();
         inner.schedule.set_limits(limits(config));
         self.pump(&mut inner);
         Ok(())
-    }
-
-    fn partners(&self) -> MutexGuard<'_, HashMap<Slot, Arc<Partner>>> {
-        self.partners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts every attempt that may start now.
@@ -364,7 +359,7 @@ impl Committed for OnCommit {
                 Change::Waiting(waiting) => inner.schedule.waiting(&waiting),
                 Change::Ended(id) => inner.schedule.ended(id),
                 Change::Endpoint(endpoint) => {
-                    dispatch.partners().remove(&endpoint.slot);
+                    dispatch.partners.forget(endpoint.slot);
                     inner.schedule.endpoint(&endpoint, None, now);
                 }
                 Change::EndedUpTo(slot, stamp) => {

@@ -14,8 +14,8 @@ mod queue;
 mod tests;
 mod view;
 
-use admission::Admission;
 pub use admission::Limits;
+use admission::{Admission, YOUNG_MS};
 use entry::Entry;
 use queue::{Class, Queue};
 use std::cmp::Reverse;
@@ -66,6 +66,8 @@ pub struct Schedule {
     timers: BinaryHeap<Reverse<(UnixMs, Slot)>>,
     /// Attempts by start, to see which pass [`SLOW_AFTER_MS`]; void where the flight says otherwise.
     started: VecDeque<(UnixMs, DeliveryId)>,
+    /// The same of newcomers, to see which pass [`YOUNG_MS`].
+    young: VecDeque<(UnixMs, DeliveryId)>,
 }
 
 /// What an endpoint's queue has to offer.
@@ -87,6 +89,7 @@ impl Schedule {
             held: HashMap::new(),
             timers: BinaryHeap::new(),
             started: VecDeque::new(),
+            young: VecDeque::new(),
         }
     }
 
@@ -139,35 +142,13 @@ impl Schedule {
         self.touch(slot);
     }
 
-    /// As [`Schedule::waiting`], for reading the store at start or after it was reopened: the pair must not be here yet, unless
-    /// claimed, and then stays so.
+    /// As [`Schedule::waiting`], for reading the store at start: the pair must not be here yet.
     pub fn restore(&mut self, waiting: &Waiting) {
         let slot = waiting.id.slot;
-        let entry = Entry::new(waiting);
-        self.counted(slot, |this| match this.flights.get_mut(&waiting.id) {
-            Some(flight) => {
-                let before = std::mem::replace(&mut flight.entry, entry);
-                let queue = this.queue_or_new(slot);
-                queue.claimed.remove(before);
-                queue.claimed.add(entry);
-            }
-            None => this.queue_or_new(slot).add(entry),
+        self.counted(slot, |this| {
+            this.queue_or_new(slot).add(Entry::new(waiting));
         });
         self.touch(slot);
-    }
-
-    /// Forgets what waits, since it is going to be read anew: after the store was reopened. Endpoints, claims and holds stay.
-    pub fn forget_waiting(&mut self) {
-        for stash in self.held.values_mut() {
-            *stash = None;
-        }
-        for queue in self.queues.iter_mut().flatten() {
-            queue.forget_waiting();
-            queue.stamp = None;
-            queue.wake = None;
-        }
-        self.timers.clear();
-        self.open = self.flights.len();
     }
 
     /// A delivery ended: `Change::Ended`. Ends a claim of it.
@@ -203,6 +184,7 @@ impl Schedule {
 
     /// Claims what is to be attempted next, if anything may be. Call it until it says `None`.
     pub fn next(&mut self, now: UnixMs) -> Option<Claim> {
+        self.note_grown(now);
         self.note_overdue(now);
         self.fire_timers(now);
         loop {
@@ -230,10 +212,16 @@ impl Schedule {
             return None;
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        // Once a newcomer's first attempt is known to be slow, it may start another and so may the next newcomer.
+        // Once a newcomer's first attempt is known to be slow, it may start another.
         let oldest = self.started.front().filter(|_| self.admission.probes() > 0);
         let known = oldest.map(|(started, _)| started.plus_ms(SLOW_AFTER_MS));
-        [timer, known].into_iter().flatten().min()
+        // Before that the next newcomer may start one.
+        let youngest = self
+            .young
+            .front()
+            .filter(|_| self.admission.have_newcomers());
+        let grown = youngest.map(|(started, _)| started.plus_ms(YOUNG_MS));
+        [timer, known, grown].into_iter().flatten().min()
     }
 
     /// The attempt of this pair is over after `took_ms`. Its place is free; the pair stays claimed until the commit that
@@ -253,6 +241,17 @@ impl Schedule {
             self.admission.reclass(queue, class);
         }
         self.touch(id.slot);
+    }
+
+    /// The attempt of this pair came to nothing before it was sent: its place is free, and nobody knows more of its endpoint.
+    /// The pair stays claimed until [`Schedule::waiting`] or [`Schedule::ended`].
+    pub fn not_sent(&mut self, id: DeliveryId) {
+        if let Some(flight) = self.flights.get_mut(&id)
+            && std::mem::take(&mut flight.on_wire)
+            && let Some(queue) = queue_of(&mut self.queues, id.slot)
+        {
+            self.admission.finish(queue);
+        }
     }
 
     /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
@@ -335,7 +334,10 @@ impl Schedule {
         let Some(queue) = queue_of(&mut self.queues, slot) else {
             return;
         };
-        let stands = queue.stamp.is_some() || !queue.receives || queue.backlog.is_empty();
+        // Who has come to have much to send moves up.
+        let moves_up = queue.is_eager() && !queue.stands_eager;
+        let stands = queue.stamp.is_some() && !moves_up;
+        let stands = stands || !queue.receives || queue.backlog.is_empty();
         let in_line = queue.is_fifo() && queue.claimed.sum() > 0;
         if stands || in_line || !self.admission.has_room(queue) {
             return;
@@ -383,6 +385,7 @@ impl Schedule {
         }
         self.admission.start(queue);
         let slow = queue.class == Class::Slow;
+        let is_young = queue.young;
         let waiting = entry.waiting(slot);
         let flight = Flight {
             entry,
@@ -391,6 +394,9 @@ impl Schedule {
         };
         self.flights.insert(waiting.id, flight);
         self.started.push_back((now, waiting.id));
+        if is_young {
+            self.young.push_back((now, waiting.id));
+        }
         self.touch(slot);
         Some(Claim { waiting, slow })
     }
@@ -430,6 +436,23 @@ impl Schedule {
             queue.waits.remove(entry);
         }
         true
+    }
+
+    /// Newcomers that have not answered yet make way for the next.
+    fn note_grown(&mut self, now: UnixMs) {
+        while let Some(&(started, id)) = self.young.front() {
+            let flight = self.flights.get(&id);
+            if flight.is_some_and(|f| f.on_wire && f.started == started) {
+                // As below: a clock that went back says nothing.
+                if now.0.abs_diff(started.0) < YOUNG_MS {
+                    return;
+                }
+                if let Some(queue) = queue_of(&mut self.queues, id.slot) {
+                    self.admission.grown(queue);
+                }
+            }
+            self.young.pop_front();
+        }
     }
 
     /// Endpoints whose attempts have been on the wire for too long are slow from now on.

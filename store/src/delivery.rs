@@ -6,7 +6,10 @@ use crate::ids::{DeliveryId, UnixMs};
 use serde::{Deserialize, Serialize};
 
 /// How many attempts of one delivery are kept with it, the newest ones. Earlier ones are still counted.
-pub const ATTEMPTS_KEPT: usize = 64;
+pub const ATTEMPTS_KEPT: usize = 1_000;
+
+/// Of how many of them, the newest ones, the beginning of the partner's answer is kept.
+pub const EXCERPTS_KEPT: usize = 32;
 
 /// Where a delivery stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -31,7 +31,9 @@ pub use error::StoreError;
 pub use event::{Event, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Slot, Timestamp, UnixMs};
 pub use memory::Options;
-pub use op::{Change, Disable, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting};
+pub use op::{
+    Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,
+};
 pub use overlay::check_file;
 pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
 pub use reader::{FileBytes, Reader, StatsOf};

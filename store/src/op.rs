@@ -3,7 +3,7 @@
 //! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused leaves the others be.
 
 use crate::delivery::{Attempt, Delivery, Trigger};
-use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint};
+use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint};
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub struct Settle {
     pub ended_at: UnixMs,
     /// What follows.
     pub verdict: Verdict,
-    /// Switch its endpoint off.
+    /// When its endpoint is to be switched off, and how that is said.
     pub disable: Option<Disable>,
 }
 
@@ -113,10 +113,44 @@ pub enum Verdict {
 /// Switching an endpoint off, and the event that says so.
 #[derive(Debug, Clone)]
 pub struct Disable {
+    /// Whether, given how the endpoint is doing when the attempt is recorded: outcomes before it may not be recorded yet when
+    /// it ends.
+    pub when: DisableWhen,
     /// Shown as `disabledReason`.
     pub reason: String,
     /// Goes to the organization's endpoints that name its type.
     pub notice: NewEvent,
+}
+
+/// When a failed attempt switches its endpoint off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisableWhen {
+    /// At once.
+    Now,
+    /// When the run of failures without one success, this one included, is both.
+    RunOf {
+        /// At least so many.
+        failures: u32,
+        /// Begun at least so long ago, in milliseconds.
+        lasting_ms: u64,
+    },
+}
+
+impl DisableWhen {
+    /// Whether that is so of an endpoint in this state, at the time of its last failure.
+    pub fn holds(self, state: &EndpointState, at: UnixMs) -> bool {
+        match self {
+            Self::Now => true,
+            // A clock that was set back makes the run look younger, never older.
+            Self::RunOf {
+                failures,
+                lasting_ms,
+            } => {
+                state.failure_count >= failures
+                    && at.since_ms(state.failing_since.unwrap_or(at)) >= lasting_ms
+            }
+        }
+    }
 }
 
 /// What to send again to one endpoint.
@@ -197,6 +231,9 @@ pub enum Refusal {
     /// The organization has as many endpoints as it may.
     #[error("the organization has as many endpoints as it may have")]
     TooManyEndpoints,
+    /// The secret is live already.
+    #[error("the secret signs already")]
+    SecretLive,
     /// The endpoint is switched off.
     #[error("the endpoint is inactive")]
     EndpointInactive,

@@ -1003,3 +1003,36 @@ async fn endpoints_survive_kill_with_their_secrets_and_headers() {
     );
     assert_eq!(request.header("x-k"), "v");
 }
+
+#[tokio::test]
+async fn a_changed_url_holds_for_every_attempt_that_starts_after_the_answer() {
+    let receiver = Receiver::answering(Reply::Status(503)).await;
+    let schedule = vec!["\"1ms\""; 20].join(",");
+    let daemon = Setup::new()
+        .set("retry.schedule", &format!("[{schedule}]"))
+        .start()
+        .await;
+    let api = daemon.client();
+    let endpoint = api.endpoint(&receiver.url("/p0"), &["*"]).await;
+    let mut changed = vec![(std::time::Instant::now(), "/p0".to_owned())];
+    for n in 1..=10 {
+        // Large ones take a while to be prepared.
+        for _ in 0..4 {
+            api.event("order.created", json!("x".repeat(60_000))).await;
+        }
+        let seen = receiver.count();
+        let to = format!("/p{n}");
+        let url = json!({"url": receiver.url(&to)});
+        api.patch(&path(&endpoint), url).await.expect(200);
+        changed.push((std::time::Instant::now(), to));
+        receiver.wait_for(seen + 40).await;
+    }
+    // What was on the wire may still be read a little later.
+    let slack = std::time::Duration::from_millis(50);
+    for request in receiver.requests() {
+        let at = changed.partition_point(|(when, _)| *when + slack < request.at);
+        let allowed = &changed[at.saturating_sub(1)..];
+        let known = allowed.iter().any(|(_, path)| *path == request.path);
+        assert!(known, "{} came after {:?}", request.path, allowed.first());
+    }
+}

@@ -1,10 +1,11 @@
 //! An endpoint's secret as the API takes and shows it. Decides which texts are secrets; never prints one,
-//! never compares two, and leaves none behind in memory.
+//! compares two in constant time only, and leaves none behind in memory.
 
 use alloc::string::String;
 use core::fmt;
 
 use base64ct::{Base64, Encoding};
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::mac::base64_of_32;
@@ -98,6 +99,12 @@ impl Secret {
             None => check_plain(text)?,
         }
         Ok(Self(Zeroizing::new(String::from(text))))
+    }
+
+    /// Whether both are the same secret, in a time that tells nothing but their lengths.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 
     /// Makes a `whsec_` secret of 32 random bytes.

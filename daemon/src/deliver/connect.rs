@@ -1,7 +1,7 @@
 //! A new connection: the name is looked up once, all its addresses are judged, and one of those very addresses is connected to.
 
 use super::destination::Target;
-use super::{Failed, MAX_RESPONSE_HEADER_BYTES, Settings};
+use super::{Failed, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS, Settings};
 use crate::outcome::Failure;
 use crate::target::{Judgement, TargetPolicy};
 use bytes::Bytes;
@@ -9,17 +9,22 @@ use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// How many addresses of a name are tried.
 const MAX_ADDRESSES: usize = 8;
+/// Names looked up at once: each takes one of the threads that also answer questions about the store, for as long as the
+/// resolver pleases.
+const MAX_LOOKUPS: usize = 64;
 /// What a partner may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -31,8 +36,36 @@ pub(super) type Body = Full<Bytes>;
 pub(super) enum Opened {
     /// One request at a time.
     Http1(http1::SendRequest<Body>),
-    /// Many at a time.
-    Http2(http2::SendRequest<Body>),
+    /// Many at a time, as many as the partner takes.
+    Http2(http2::SendRequest<Body>, Arc<dyn Streams>),
+}
+
+/// How many requests the partner of an HTTP/2 connection takes at once.
+pub(super) trait Streams: Send + Sync {
+    fn most(&self) -> usize;
+}
+
+/// An HTTP/2 connection, driven by a task of its own and asked from elsewhere what its partner said last.
+struct Driven<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    Mutex<http2::Connection<TokioIo<S>, Body, TokioExecutor>>,
+);
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Streams for Driven<S> {
+    fn most(&self) -> usize {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.current_max_send_streams()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driven<S> {
+    /// Resolves when the connection is over. Its errors reach whoever waits for an answer.
+    async fn run(self: Arc<Self>) {
+        std::future::poll_fn(|context| {
+            let mut connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Pin::new(&mut *connection).poll(context).map(drop)
+        })
+        .await;
+    }
 }
 
 /// Opens connections.
@@ -40,6 +73,7 @@ pub(super) struct Connector {
     connect_timeout: Duration,
     policy: TargetPolicy,
     tls: TlsConnector,
+    lookups: Arc<Semaphore>,
 }
 
 /// How far a connection has come, for the name of its failure.
@@ -53,6 +87,7 @@ impl Connector {
             connect_timeout: settings.connect_timeout,
             policy: settings.policy.clone(),
             tls: TlsConnector::from(tls),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         }
     }
 
@@ -79,7 +114,7 @@ impl Connector {
     }
 
     async fn open_in_stages(&self, target: &Target, stage: &AtomicU8) -> Result<Opened, Failed> {
-        let addresses = look_up(target).await?;
+        let addresses = self.look_up(target).await?;
         self.judge(target, &addresses)?;
         stage.store(CONNECTING, Ordering::Relaxed);
         let stream = self.connect(target, &addresses).await?;
@@ -96,6 +131,31 @@ impl Connector {
             http2(stream).await
         } else {
             http1(stream).await
+        }
+    }
+
+    async fn look_up(&self, target: &Target) -> Result<Vec<SocketAddr>, Failed> {
+        let url = target.url();
+        if let Some(address) = url.address() {
+            return Ok(vec![SocketAddr::new(address, url.port())]);
+        }
+        let name = url.name().unwrap_or_default();
+        let failed = |why: &dyn std::fmt::Display| {
+            let why = format!("looking up {name}: {why}");
+            (Failure::Dns, why)
+        };
+        let place = Arc::clone(&self.lookups).acquire_owned().await;
+        let place = place.map_err(|e| failed(&e))?;
+        let asked = (name.to_owned(), url.port());
+        let asking = tokio::task::spawn_blocking(move || {
+            // Who waits may give up before the resolver does: the place is taken until then.
+            let _place = place;
+            asked.to_socket_addrs()
+        });
+        match asking.await {
+            Ok(Ok(found)) => Ok(found.collect()),
+            Ok(Err(e)) => Err(failed(&e)),
+            Err(e) => Err(failed(&e)),
         }
     }
 
@@ -135,18 +195,6 @@ impl Connector {
     }
 }
 
-async fn look_up(target: &Target) -> Result<Vec<SocketAddr>, Failed> {
-    let url = target.url();
-    if let Some(address) = url.address() {
-        return Ok(vec![SocketAddr::new(address, url.port())]);
-    }
-    let name = url.name().unwrap_or_default();
-    match lookup_host((name, url.port())).await {
-        Ok(found) => Ok(found.collect()),
-        Err(error) => Err((Failure::Dns, format!("looking up {name}: {error}"))),
-    }
-}
-
 fn unusable(error: &hyper::Error) -> Failed {
     (
         Failure::Protocol,
@@ -159,7 +207,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_RESPONSE_HEADER_BYTES)
+        // More than the bound on headers: whether a read ahead of it fits is no question of theirs.
+        .max_buf_size(2 * MAX_RESPONSE_HEADER_BYTES)
+        .max_headers(MAX_RESPONSE_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| unusable(&error))?;
@@ -177,9 +227,12 @@ where
         .max_header_list_size(header_bytes)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        // Until the partner has said how many it takes at once.
+        .initial_max_send_streams(1)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| unusable(&error))?;
-    tokio::spawn(connection);
-    Ok(Opened::Http2(sender))
+    let driven = Arc::new(Driven(Mutex::new(connection)));
+    tokio::spawn(Arc::clone(&driven).run());
+    Ok(Opened::Http2(sender, driven))
 }

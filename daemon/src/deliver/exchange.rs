@@ -1,14 +1,14 @@
 //! One request over one connection, and as much of its answer as is wanted: status, `Retry-After`, and of a failure the
 //! beginning of the body. The status decides; a body is read on for a while only to use the connection again.
 
-use super::Failed;
 use super::connect::Body;
 use super::destination::Target;
 use super::pool::{Connection, Home, Share};
+use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered};
 use crate::clock;
 use crate::outcome::{Failure, Reply};
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -25,6 +25,9 @@ const FAILURE_BODY: Duration = Duration::from_secs(2);
 const READY: Duration = Duration::from_millis(100);
 /// By how much earlier a connection is dropped than the partner says it will: both would else meet in the middle.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(250);
+
+const TOO_LARGE: &str =
+    "the answer's headers are too large; at most 64 KiB and 512 headers are taken";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -94,11 +97,16 @@ pub(super) async fn send(
     connection: Connection,
     target: &Target,
     draft: Draft,
-) -> Result<Result<Sent, Draft>, Failed> {
+    still_wanted: &(dyn Fn() -> bool + Send + Sync),
+) -> Result<Result<Sent, Draft>, Unanswered> {
     let (result, body, after) = match connection {
         Connection::Http1 { mut sender, home } => {
             if !matches!(timeout(READY, sender.ready()).await, Ok(Ok(()))) {
                 return Ok(Err(draft));
+            }
+            if !still_wanted() {
+                home.take_back(sender, None);
+                return Err(Unanswered::NotWanted);
             }
             let Unsent { request, body } = draft.http1(target);
             let result = sender.try_send_request(request).await;
@@ -107,6 +115,10 @@ pub(super) async fn send(
         Connection::Http2 { mut sender, share } => {
             if sender.ready().await.is_err() {
                 return Ok(Err(draft));
+            }
+            if !still_wanted() {
+                share.finish();
+                return Err(Unanswered::NotWanted);
             }
             let Unsent { request, body } = draft.http2(target);
             let result = sender.try_send_request(request).await;
@@ -117,9 +129,16 @@ pub(super) async fn send(
         Ok(response) => Ok(Ok(Sent { response, after })),
         Err(error) => unsent(error, body).map(Err).map_err(|error| {
             let why = format!("{}: {}", target.origin(), describe(&error));
-            (Failure::Protocol, why)
+            Unanswered::Failed((Failure::Protocol, why))
         }),
     }
+}
+
+/// Whether the headers of an answer are more than is taken. The bound on what is read ahead is a larger one: where it falls
+/// depends on how the bytes arrive.
+fn are_too_large(headers: &HeaderMap) -> bool {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    headers.iter().map(line).sum::<usize>() > MAX_RESPONSE_HEADER_BYTES
 }
 
 fn unsent(mut error: TrySendError<Request<Body>>, body: Bytes) -> Result<Draft, hyper::Error> {
@@ -132,8 +151,7 @@ fn unsent(mut error: TrySendError<Request<Body>>, body: Bytes) -> Result<Draft, 
 /// What went wrong, for people.
 fn describe(error: &hyper::Error) -> String {
     if error.is_parse_too_large() {
-        return "the answer's headers are too large; at most 64 KiB and 100 headers are read"
-            .to_owned();
+        return TOO_LARGE.to_owned();
     }
     if error.is_parse() {
         return format!("what came back is not HTTP: {error}");
@@ -164,6 +182,9 @@ impl Sent {
     ) -> Reply {
         let Self { response, after } = self;
         let (head, mut body) = response.into_parts();
+        if are_too_large(&head.headers) {
+            return Reply::Failed(Failure::Protocol, TOO_LARGE.to_owned());
+        }
         let success = head.status.is_success();
         let excerpt_bytes = if success { 0 } else { excerpt_bytes };
         let mut excerpt = Vec::new();

@@ -1,7 +1,7 @@
 //! Connections kept for the next attempt, by origin. An HTTP/1.1 connection is here while it is idle; an HTTP/2 one is shared and
 //! is here from the start. Idle ones are dropped when their time is over; one task sees to that, and only while there are any.
 
-use super::connect::{Body, Opened};
+use super::connect::{Body, Opened, Streams};
 use crate::clock;
 use hyper::client::conn::{http1, http2};
 use std::collections::{BTreeMap, HashMap};
@@ -70,6 +70,8 @@ enum Kept {
     Http1(http1::SendRequest<Body>),
     Http2 {
         sender: http2::SendRequest<Body>,
+        /// How many the partner takes at once.
+        streams: Arc<dyn Streams>,
         requests: usize,
     },
 }
@@ -125,10 +127,15 @@ impl Pool {
         while found.is_none() && at > 0 {
             at -= 1;
             let Some(entry) = list.get_mut(at) else { break };
-            if let Kept::Http2 { sender, requests } = &mut entry.kept
+            if let Kept::Http2 {
+                sender,
+                streams,
+                requests,
+            } = &mut entry.kept
                 && !sender.is_closed()
             {
-                if *requests >= MAX_STREAMS {
+                // What the partner doesn't take at once would be sent later, perhaps after its attempt was given up.
+                if *requests >= MAX_STREAMS.min(streams.most()) {
                     continue;
                 }
                 *requests += 1;
@@ -166,9 +173,10 @@ impl Pool {
                 sender,
                 home: self.home(origin),
             },
-            Opened::Http2(sender) => {
+            Opened::Http2(sender, streams) => {
                 let kept = Kept::Http2 {
                     sender: sender.clone(),
+                    streams,
                     requests: 1,
                 };
                 let id = self.lock().add(origin.clone(), None, kept);

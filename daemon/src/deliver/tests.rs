@@ -120,8 +120,12 @@ async fn attempt(client: &Client, to: &Target) -> Reply {
         target: to,
         headers,
         body: Bytes::from_static(b"{}"),
+        still_wanted: &|| true,
     };
-    client.attempt(request).await
+    match client.attempt(request).await {
+        Attempted::Reply(reply) => reply,
+        Attempted::NotSent => panic!("not sent"),
+    }
 }
 
 async fn attempt_to(address: SocketAddr) -> Reply {
@@ -294,6 +298,55 @@ async fn endless_headers_are_a_protocol_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn headers_are_bounded_by_their_bytes_however_those_arrive() {
+    let block = |lines: usize, bytes: usize| -> String {
+        let line = |n: usize| format!("x-{n}: {}\r\n", "v".repeat(bytes));
+        let lines: String = (0..lines).map(line).collect();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{lines}\r\n")
+    };
+    for fine in [block(300, 1), block(63, 1_000)] {
+        let (address, _) = answering(fine).await;
+        assert_eq!(attempt_to(address).await, status(200));
+    }
+    for too_many in [block(66, 1_000), block(100, 1_000)] {
+        let (at_once, _) = answering(too_many.clone()).await;
+        let (in_pieces, _) = partner(move |mut stream, seen| {
+            let answer = too_many.clone();
+            async move {
+                read_request(&mut stream, &seen).await;
+                for piece in answer.as_bytes().chunks(4_000) {
+                    let _ = stream.write_all(piece).await;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        for address in [at_once, in_pieces] {
+            let reply = attempt_to(address).await;
+            assert_failed(&reply, Failure::Protocol, "headers are too large");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_wanted_any_more_when_there_is_a_connection_is_not_sent() {
+    let (address, seen) = answering(OK).await;
+    let to = target(&format!("http://{address}/"));
+    let client = client();
+    let request = AttemptRequest {
+        target: &to,
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"{}"),
+        still_wanted: &|| false,
+    };
+    assert_eq!(client.attempt(request).await, Attempted::NotSent);
+    assert_eq!(client.inner.pool.idle_count(), 1);
+    assert_eq!(attempt(&client, &to).await, status(200));
+    assert_eq!((seen.connections(), seen.requests()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_endless_body_after_a_2xx_is_success_and_ends_the_connection() {
     let (address, seen) = partner(|mut stream, seen| async move {
         read_request(&mut stream, &seen).await;
@@ -430,6 +483,14 @@ async fn an_own_listener_is_refused_even_when_its_address_is_allowed() {
 
 /// A partner over TLS that offers these protocols, and the PEM of its certificate.
 async fn secure_partner(alpn: &[&[u8]]) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
+    secure_partner_taking(100, alpn).await
+}
+
+/// The same, taking so many HTTP/2 requests over one connection at once.
+async fn secure_partner_taking(
+    streams: u32,
+    alpn: &[&[u8]],
+) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), made.cert.pem()).unwrap();
@@ -464,6 +525,8 @@ async fn secure_partner(alpn: &[&[u8]]) -> (SocketAddr, Arc<Seen>, tempfile::Nam
                 }
             });
             let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                .http2()
+                .max_concurrent_streams(streams)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         }
@@ -490,6 +553,27 @@ async fn http2_is_spoken_where_the_partner_offers_it_and_its_connection_is_share
     let expected = format!("HTTP/2.0 Some(\"{address}\")");
     assert!(seen.requests.lock().unwrap().iter().all(|r| *r == expected));
     assert_eq!(client.inner.pool.idle_count(), 1);
+}
+
+#[tokio::test]
+async fn no_more_is_sent_over_a_shared_connection_than_the_partner_takes_at_once() {
+    let (address, seen, root) = secure_partner_taking(2, &[b"h2"]).await;
+    let settings = Settings {
+        timeout: Duration::from_millis(500),
+        extra_roots: vec![root.path().to_owned()],
+        ..settings()
+    };
+    let client = Client::new(&settings).unwrap();
+    let to = target(&format!("https://{address}/"));
+    assert_eq!(attempt(&client, &to).await, status(200));
+    let hanging = target(&format!("https://{address}/hang"));
+    let many = (0..6).map(|_| attempt(&client, &hanging));
+    for reply in futures_util::future::join_all(many).await {
+        assert_failed(&reply, Failure::Timeout, "no answer");
+    }
+    // Each was on the wire when its time was over: none is sent afterwards.
+    assert_eq!(seen.requests(), 7);
+    assert!(seen.connections() >= 3, "{}", seen.connections());
 }
 
 #[tokio::test]

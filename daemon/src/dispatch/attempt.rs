@@ -1,16 +1,16 @@
 //! One attempt from claim to outcome: prepare the body and its signatures, send, judge, hand the outcome to the writer.
 
-use super::{Dispatch, DispatchError, PARTNERS, Phase, Tuning};
+use super::{Dispatch, DispatchError, Phase, Tuning};
 use crate::body::{self, AttemptHead, Partner};
-use crate::breaker::{self, Run};
+use crate::breaker;
 use crate::clock::{self, Moment};
-use crate::deliver::AttemptRequest;
+use crate::deliver::{AttemptRequest, Attempted};
 use crate::outcome::{self, Effect, Failure, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
-use crate::target::TargetError;
 use crate::writer::{SubmitError, random_u128};
 use std::sync::Arc;
+use std::time::Duration;
 use stormhook_store::{
     Attempt, Delivery, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Op,
     Settle, Trigger, UnixMs, Verdict,
@@ -29,6 +29,14 @@ struct Prepared {
     total: u32,
 }
 
+/// Which attempt it is.
+#[derive(Clone, Copy)]
+struct Head {
+    delivery: DeliveryId,
+    sequence: u64,
+    attempt: u32,
+}
+
 /// Why a claim is not attempted after all.
 enum Drop {
     /// Its endpoint was switched off since: it waits as it did.
@@ -39,55 +47,65 @@ enum Drop {
     Unreadable(String),
 }
 
-impl Dispatch {
-    pub(super) async fn attempt(self: Arc<Self>, claim: Claim) {
-        let id = claim.waiting.id;
-        let started_at = clock::wall();
-        let started = Moment::now();
-        let (reply, prepared) = match self.prepare(&claim) {
-            Ok(prepared) => {
-                let reply = self
-                    .send(
-                        &prepared,
-                        claim.waiting.id,
-                        claim.waiting.sequence,
-                        prepared.total + 1,
-                    )
-                    .await;
-                (reply, Some(prepared))
-            }
-            Err(Drop::Unreadable(why)) => (Reply::Failed(Failure::Protocol, why), None),
-            Err(drop) => {
-                self.give_back(&claim, &drop);
-                return;
-            }
-        };
-        let took = started.elapsed();
-        let attempt = |verdict: &outcome::Verdict| Attempt {
+/// When an attempt started.
+struct Started {
+    at: UnixMs,
+    moment: Moment,
+}
+
+impl Started {
+    fn now() -> Self {
+        Self {
+            at: clock::wall(),
+            moment: Moment::now(),
+        }
+    }
+
+    /// The attempt as it is recorded; its number and round are given by the store.
+    fn ended(&self, trigger: Trigger, verdict: &outcome::Verdict) -> (Attempt, Duration) {
+        let took = self.moment.elapsed();
+        let attempt = Attempt {
             number: 0,
             round: 0,
-            trigger: claim.waiting.trigger,
-            started_at,
+            trigger,
+            started_at: self.at,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: verdict.outcome,
             response_code: verdict.response_code,
             response_excerpt: (!verdict.excerpt.is_empty()).then(|| verdict.excerpt.clone()),
             error: verdict.error.clone(),
         };
+        (attempt, took)
+    }
+}
+
+impl Dispatch {
+    pub(super) async fn attempt(self: Arc<Self>, claim: Claim) {
+        let started = Started::now();
+        let (reply, prepared) = match self.prepare_and_send(&claim).await {
+            Ok((reply, prepared)) => (reply, Some(prepared)),
+            Err(Drop::Unreadable(why)) => (Reply::Failed(Failure::Protocol, why), None),
+            Err(drop) => {
+                self.give_back(&claim, &drop);
+                return;
+            }
+        };
+        let id = claim.waiting.id;
         let tuning = self.tuning();
         let verdict = outcome::judge(reply, tuning.config.limits.excerpt_bytes);
+        let (attempt, took) = started.ended(claim.waiting.trigger, &verdict);
         let ended_at = self.clock.now();
         let finished = prepared.as_ref().map_or(0, |p| p.finished);
+        tracing::debug!(delivery = %id, outcome = attempt.outcome.as_str(), code = attempt.response_code,
+            duration_ms = attempt.duration_ms, "attempt");
         let settle = Settle {
             delivery: id,
-            attempt: attempt(&verdict),
+            attempt,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ended_at,
             verdict: follow(&tuning, &verdict, finished, ended_at),
-            disable: prepared.and_then(|p| self.disable(&tuning, &p.endpoint, &verdict, ended_at)),
+            disable: prepared.and_then(|p| disable(&tuning, &p.endpoint, &verdict)),
         };
-        tracing::debug!(delivery = %id, outcome = settle.attempt.outcome.as_str(), code = settle.attempt.response_code,
-            duration_ms = settle.attempt.duration_ms, "attempt");
         // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
         self.writer.post(Op::Settle(Box::new(settle)));
         let mut inner = self.inner();
@@ -97,10 +115,28 @@ impl Dispatch {
         self.pump(&mut inner);
     }
 
+    /// Sends what is claimed, by the settings that its endpoint has when the request is written.
+    async fn prepare_and_send(&self, claim: &Claim) -> Result<(Reply, Prepared), Drop> {
+        loop {
+            let prepared = self.prepare(claim)?;
+            let wanted = || {
+                let now = self.reader.endpoint_by_slot(claim.waiting.id.slot);
+                now.is_some_and(|now| Arc::ptr_eq(&now, &prepared.endpoint))
+            };
+            let head = Head {
+                delivery: claim.waiting.id,
+                sequence: claim.waiting.sequence,
+                attempt: prepared.total + 1,
+            };
+            if let Attempted::Reply(reply) = self.send(&prepared, head, &wanted).await {
+                return Ok((reply, prepared));
+            }
+        }
+    }
+
     fn prepare(&self, claim: &Claim) -> Result<Prepared, Drop> {
         let id = claim.waiting.id;
         let endpoint = self.reader.endpoint_by_slot(id.slot).ok_or(Drop::Over)?;
-        // None starts after the answer to whoever switched it off: looked at here, right before the request.
         if !endpoint.receives() {
             return Err(Drop::Back);
         }
@@ -127,7 +163,7 @@ impl Dispatch {
     fn give_back(self: &Arc<Self>, claim: &Claim, drop: &Drop) {
         let mut inner = self.inner();
         inner.unsettled = inner.unsettled.saturating_sub(1);
-        inner.schedule.answered(claim.waiting.id, 0);
+        inner.schedule.not_sent(claim.waiting.id);
         match drop {
             Drop::Back => inner.schedule.waiting(&claim.waiting),
             Drop::Over | Drop::Unreadable(_) => inner.schedule.ended(claim.waiting.id),
@@ -140,99 +176,48 @@ impl Dispatch {
     async fn send(
         &self,
         prepared: &Prepared,
-        id: DeliveryId,
-        sequence: u64,
-        attempt: u32,
-    ) -> Reply {
-        let Some(body) = body::render(&prepared.event, sequence) else {
-            return Reply::Failed(
-                Failure::Protocol,
-                "the event's data is past its retention".to_owned(),
-            );
+        head: Head,
+        still_wanted: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Attempted {
+        let failed = |failure, why: String| Attempted::Reply(Reply::Failed(failure, why));
+        let Some(body) = body::render(&prepared.event, head.sequence) else {
+            let why = "the event's data is past its retention".to_owned();
+            return failed(Failure::Protocol, why);
         };
         let partner = self.partner(&prepared.endpoint);
         let target = match partner.target() {
             Ok(target) => target,
-            Err(TargetError::Refused(refusal)) => {
-                return Reply::Failed(Failure::TargetRefused, refusal.to_string());
-            }
-            Err(e @ TargetError::NotAUrl(_)) => {
-                return Reply::Failed(Failure::TargetRefused, e.to_string());
-            }
+            Err(e) => return failed(Failure::TargetRefused, e.to_string()),
         };
         let head = AttemptHead {
             event: &prepared.event,
-            delivery: id,
-            sequence,
-            attempt,
+            delivery: head.delivery,
+            sequence: head.sequence,
+            attempt: head.attempt,
         };
-        let headers = partner.headers(head, &body, clock::wall());
-        let client = self.client();
         let request = AttemptRequest {
             target,
-            headers,
+            headers: partner.headers(head, &body, clock::wall()),
             body,
+            still_wanted,
         };
+        let client = self.client();
         let mut phase = self.phase.subscribe();
         tokio::select! {
             biased;
-            reply = client.attempt(request) => reply,
+            attempted = client.attempt(request) => attempted,
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {
-                Reply::Failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
+                failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
             }
         }
     }
 
-    fn partner(&self, endpoint: &Endpoint) -> Arc<Partner> {
+    fn partner(&self, endpoint: &Arc<Endpoint>) -> Arc<Partner> {
         let now = self.clock.now();
-        let mut partners = self.partners();
-        if let Some(partner) = partners.get(&endpoint.slot)
-            && partner.until().is_none_or(|until| now < until)
-        {
-            return Arc::clone(partner);
-        }
-        let tuning = self.tuning();
-        let partner = Arc::new(Partner::new(
-            endpoint,
-            &tuning.settings.policy,
-            tuning.signature_header.clone(),
-            now,
-        ));
-        if partners.len() >= PARTNERS {
-            partners.clear();
-        }
-        partners.insert(endpoint.slot, Arc::clone(&partner));
-        partner
-    }
-
-    /// Whether this outcome switches the endpoint off, and the event that says so.
-    fn disable(
-        &self,
-        tuning: &Tuning,
-        endpoint: &Endpoint,
-        verdict: &outcome::Verdict,
-        now: UnixMs,
-    ) -> Option<Disable> {
-        if !matches!(verdict.effect, Effect::Failed | Effect::Gone) {
-            return None;
-        }
-        let state = self.reader.state(endpoint.slot);
-        let run = Run {
-            failing_since_ms: state.failing_since.map(|at| at.0),
-            failure_count: u64::from(state.failure_count) + 1,
-            status: verdict.response_code,
-        };
-        let reason = breaker::judge(run, tuning.config.breaker.disable_after, now.0)?;
-        let data = serde_json::json!({"endpointId": endpoint.id.to_string(), "disabledReason": reason.as_str()});
-        Some(Disable {
-            reason: reason.as_str().to_owned(),
-            notice: NewEvent {
-                organization: endpoint.organization.clone(),
-                event_type: DISABLED.to_owned(),
-                timestamp: None,
-                idempotency_key: None,
-                data: data.to_string().into_bytes(),
-            },
+        self.partners.of(endpoint, now, || {
+            let tuning = self.tuning();
+            let header = tuning.signature_header.clone();
+            Partner::new(endpoint, &tuning.settings.policy, header, now)
         })
     }
 
@@ -272,22 +257,45 @@ impl Dispatch {
             finished: 0,
             total: 0,
         };
-        let started_at = clock::wall();
-        let started = Moment::now();
-        let reply = self.send(&prepared, delivery, 0, 1).await;
+        let started = Started::now();
+        let head = Head {
+            delivery,
+            sequence: 0,
+            attempt: 1,
+        };
+        let reply = match self.send(&prepared, head, &|| true).await {
+            Attempted::Reply(reply) => reply,
+            Attempted::NotSent => return Ok(None),
+        };
         let verdict = outcome::judge(reply, self.tuning().config.limits.excerpt_bytes);
+        let (attempt, _) = started.ended(Trigger::Manual, &verdict);
         Ok(Some(Attempt {
             number: 1,
             round: 1,
-            trigger: Trigger::Manual,
-            started_at,
-            duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            outcome: verdict.outcome,
-            response_code: verdict.response_code,
-            response_excerpt: (!verdict.excerpt.is_empty()).then_some(verdict.excerpt),
-            error: verdict.error,
+            ..attempt
         }))
     }
+}
+
+/// When this outcome switches the endpoint off, and the event that says so.
+fn disable(tuning: &Tuning, endpoint: &Endpoint, verdict: &outcome::Verdict) -> Option<Disable> {
+    if !matches!(verdict.effect, Effect::Failed | Effect::Gone) {
+        return None;
+    }
+    let disable_after = tuning.config.breaker.disable_after;
+    let (reason, when) = breaker::judge(verdict.response_code, disable_after);
+    let data = serde_json::json!({"endpointId": endpoint.id.to_string(), "disabledReason": reason.as_str()});
+    Some(Disable {
+        when,
+        reason: reason.as_str().to_owned(),
+        notice: NewEvent {
+            organization: endpoint.organization.clone(),
+            event_type: DISABLED.to_owned(),
+            timestamp: None,
+            idempotency_key: None,
+            data: data.to_string().into_bytes(),
+        },
+    })
 }
 
 /// What follows from an outcome, by the schedule.

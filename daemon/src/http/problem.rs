@@ -279,6 +279,10 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             "organizationId",
             "the organization has as many endpoints as limits.endpoints_per_organization allows: remove one, or raise the limit",
         ),
+        Refusal::SecretLive => Problem::field(
+            "secret",
+            "this secret signs for the endpoint already: bring another one, or leave it out and one is made",
+        ),
         Refusal::EndpointInactive => Problem::new(
             Code::EndpointInactive,
             "the endpoint is inactive: activate it first with PATCH {\"active\":true}",

@@ -2,7 +2,8 @@
 //!
 //! Endpoints with something to send stand in a ring, one ring for each class, so that a class without room is passed over at
 //! once; stamps keep the turn fair across rings. That an endpoint is slow is known a second late: until it has answered once
-//! it gets a single attempt, one of few, so a thousand hanging newcomers can't take every place in that second.
+//! it gets a single attempt, and only some newcomers are asked at a time, those with most to send first. So a thousand of them
+//! that hang can't take every place before they are known, and one that answers is soon found among them.
 
 use super::queue::{Class, Queue};
 use std::collections::VecDeque;
@@ -17,8 +18,12 @@ pub struct Limits {
     pub max_per_endpoint: usize,
 }
 
-/// First attempts to endpoints that never answered, at most.
-const MAX_PROBES: usize = 64;
+/// First attempts to endpoints that never answered, at most, of those that may be answered any moment.
+const MAX_YOUNG: usize = 64;
+/// How long after its start that is expected of one.
+pub(super) const YOUNG_MS: u64 = 250;
+/// From so many waiting deliveries on a newcomer goes before the others: it has most to lose.
+pub(super) const EAGER: usize = 8;
 
 const CLASSES: [Class; 3] = [Class::Fast, Class::Slow, Class::Unknown];
 
@@ -53,6 +58,9 @@ pub(super) struct Admission {
     limits: Limits,
     on_wire: PerClass<usize>,
     rings: PerClass<VecDeque<(u64, Slot)>>,
+    /// Newcomers with much to send.
+    eager: VecDeque<(u64, Slot)>,
+    young: usize,
     turn: u64,
 }
 
@@ -62,6 +70,8 @@ impl Admission {
             limits,
             on_wire: PerClass::default(),
             rings: PerClass::default(),
+            eager: VecDeque::new(),
+            young: 0,
             turn: 0,
         };
         new.set_limits(limits);
@@ -102,33 +112,46 @@ impl Admission {
             && match class {
                 Class::Fast => true,
                 Class::Slow => slow < self.slow_room(),
-                // Newcomers find room beside the slow ones, but when they all hang a quarter is left to the fast.
-                Class::Unknown => {
-                    unknown < MAX_PROBES.min(max.div_ceil(2))
-                        && slow + unknown < (max - max / 4).max(1)
-                }
+                // Newcomers find room beside the slow ones, but when they all hang some is left to the fast.
+                Class::Unknown => self.young < MAX_YOUNG && slow + unknown < max - spare(max),
             }
     }
 
-    /// Whether this endpoint may start an attempt when its class may. Its first one always: then only its class decides.
+    /// Whether this endpoint may start an attempt when its class may. Its first one always: then only its class decides. Further
+    /// ones leave some places to those that have none.
     pub(super) fn has_room(&self, queue: &Queue) -> bool {
         let held = queue.on_wire;
         if held == 0 {
             return true;
         }
-        let free = match queue.class {
-            Class::Fast => self.limits.max_in_flight.saturating_sub(self.total()),
-            Class::Slow => self.slow_room().saturating_sub(self.on_wire.slow),
-            Class::Unknown => 0,
+        let (taken, most) = match queue.class {
+            Class::Fast => (self.total(), self.limits.max_in_flight),
+            Class::Slow => (self.on_wire.slow, self.slow_room()),
+            Class::Unknown => return false,
         };
-        // Each may hold half of what is left: the more there are, the less each gets, and some is always left for the next.
-        held < self.limits.max_per_endpoint && held * 2 < free
+        held < self.limits.max_per_endpoint && taken < most - spare(most)
     }
 
     /// An attempt of this endpoint starts.
     pub(super) fn start(&mut self, queue: &mut Queue) {
         queue.on_wire += 1;
         *self.on_wire.of_mut(queue.class) += 1;
+        if queue.class == Class::Unknown {
+            queue.young = true;
+            self.young += 1;
+        }
+    }
+
+    /// The attempt of a newcomer has not been answered as soon as those of most.
+    pub(super) fn grown(&mut self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.young) {
+            self.young = self.young.saturating_sub(1);
+        }
+    }
+
+    /// Whether newcomers wait for their turn.
+    pub(super) fn have_newcomers(&self) -> bool {
+        !self.rings.unknown.is_empty() || !self.eager.is_empty()
     }
 
     /// An attempt of this endpoint is over.
@@ -136,6 +159,7 @@ impl Admission {
         queue.on_wire = queue.on_wire.saturating_sub(1);
         let of_class = self.on_wire.of_mut(queue.class);
         *of_class = of_class.saturating_sub(1);
+        self.grown(queue);
     }
 
     /// Moves an endpoint, with what it has under way, to another class.
@@ -156,44 +180,74 @@ impl Admission {
     pub(super) fn join(&mut self, queue: &mut Queue) {
         self.turn += 1;
         queue.stamp = Some(self.turn);
-        let ring = self.rings.of_mut(queue.class);
+        queue.stands_eager = queue.is_eager();
+        let ring = if queue.stands_eager {
+            &mut self.eager
+        } else {
+            self.rings.of_mut(queue.class)
+        };
         ring.push_back((self.turn, queue.slot));
     }
 
     /// Takes the endpoint whose turn it is, of all classes with room. `is_valid` says whether a place is not void.
     pub(super) fn next(&mut self, is_valid: impl Fn(Slot, u64) -> bool) -> Option<Slot> {
+        if self.is_open(Class::Unknown)
+            && let Some((_, slot)) = front(&mut self.eager, &is_valid)
+        {
+            take_front(&mut self.eager);
+            return Some(slot);
+        }
         let mut best: Option<(u64, Class)> = None;
         for class in CLASSES {
-            if !self.is_open(class) {
-                continue;
-            }
-            let ring = self.rings.of_mut(class);
-            while let Some(&(stamp, slot)) = ring.front() {
-                if is_valid(slot, stamp) {
-                    if best.is_none_or(|(other, _)| stamp < other) {
-                        best = Some((stamp, class));
-                    }
-                    break;
-                }
-                ring.pop_front();
+            if self.is_open(class)
+                && let Some((stamp, _)) = front(self.rings.of_mut(class), &is_valid)
+                && best.is_none_or(|(other, _)| stamp < other)
+            {
+                best = Some((stamp, class));
             }
         }
         let (_, class) = best?;
-        let ring = self.rings.of_mut(class);
-        let (_, slot) = ring.pop_front()?;
-        if ring.is_empty() {
-            ring.shrink_to(64);
-        }
-        Some(slot)
+        take_front(self.rings.of_mut(class))
     }
 
     /// Drops void places where they outnumber the `endpoints` that could hold one.
     pub(super) fn sweep(&mut self, endpoints: usize, is_valid: impl Fn(Slot, u64) -> bool) {
-        for class in CLASSES {
-            let ring = self.rings.of_mut(class);
+        let PerClass {
+            fast,
+            slow,
+            unknown,
+        } = &mut self.rings;
+        for ring in [fast, slow, unknown, &mut self.eager] {
             if ring.len() > 2 * endpoints + 64 {
                 ring.retain(|(stamp, slot)| is_valid(*slot, *stamp));
             }
         }
     }
+}
+
+/// The first place of a ring that is not void; void ones before it go.
+fn front(
+    ring: &mut VecDeque<(u64, Slot)>,
+    is_valid: impl Fn(Slot, u64) -> bool,
+) -> Option<(u64, Slot)> {
+    while let Some(&(stamp, slot)) = ring.front() {
+        if is_valid(slot, stamp) {
+            return Some((stamp, slot));
+        }
+        ring.pop_front();
+    }
+    None
+}
+
+fn take_front(ring: &mut VecDeque<(u64, Slot)>) -> Option<Slot> {
+    let (_, slot) = ring.pop_front()?;
+    if ring.is_empty() {
+        ring.shrink_to(64);
+    }
+    Some(slot)
+}
+
+/// How many of `most` places are kept free: an eighth.
+fn spare(most: usize) -> usize {
+    most / 8
 }

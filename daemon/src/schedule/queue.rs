@@ -1,6 +1,7 @@
 //! What waits for one endpoint, and what of it may go. Knows nothing of the other endpoints: room among them is decided in
 //! the admission beside it.
 
+use super::admission::EAGER;
 use super::bucket::Bucket;
 use super::entry::Entry;
 use super::line::Line;
@@ -189,8 +190,12 @@ pub(super) struct Queue {
     pub(super) claimed: Count,
     /// Attempts under way.
     pub(super) on_wire: usize,
+    /// Whether the one under way is a newcomer's and may be answered any moment.
+    pub(super) young: bool,
     /// Its place in a ring, if it stands in one.
     pub(super) stamp: Option<u64>,
+    /// Whether that is the ring of newcomers with much to send.
+    pub(super) stands_eager: bool,
     /// When a timer will look at it again.
     pub(super) wake: Option<UnixMs>,
     /// The last commit of an endpoint's mark, and what it covers and is still to be written out.
@@ -213,7 +218,9 @@ impl Queue {
             waits: Count::default(),
             claimed: Count::default(),
             on_wire: 0,
+            young: false,
             stamp: None,
+            stands_eager: false,
             wake: None,
             covered_to: None,
             covered: Vec::new(),
@@ -241,6 +248,11 @@ impl Queue {
 
     pub(super) fn is_fifo(&self) -> bool {
         matches!(self.backlog, Backlog::Fifo { .. })
+    }
+
+    /// Whether it never answered and has much to send.
+    pub(super) fn is_eager(&self) -> bool {
+        self.class == Class::Unknown && self.backlog.len() >= EAGER
     }
 
     /// Whether this can't be a pair that waits already: sequence numbers only grow.
@@ -311,14 +323,6 @@ impl Queue {
             }
         }
         events
-    }
-
-    /// Drops what waits: it is going to be read anew.
-    pub(super) fn forget_waiting(&mut self) {
-        self.backlog = Backlog::of(self.backlog.ordering());
-        self.waits = Count::default();
-        self.covered_to = None;
-        self.covered = Vec::new();
     }
 
     /// Open deliveries, those in flight included.

@@ -57,7 +57,7 @@ impl Batch<'_, '_> {
         }
     }
 
-    fn subscribers(&self, new: &NewEvent) -> Vec<Slot> {
+    pub(super) fn subscribers(&self, new: &NewEvent) -> Vec<Slot> {
         let subscribed = |slot: &Slot| {
             self.endpoint(*slot).is_some_and(|e| {
                 e.organization == new.organization
@@ -87,7 +87,11 @@ impl Batch<'_, '_> {
         slots
     }
 
-    fn store_event(&mut self, new: NewEvent, targets: &[Slot]) -> Result<Arc<Event>, StoreError> {
+    pub(super) fn store_event(
+        &mut self,
+        new: NewEvent,
+        targets: &[Slot],
+    ) -> Result<Arc<Event>, StoreError> {
         // Whatever can fail on a damaged row comes before the first change.
         self.count(|c| c.accepted += 1)?;
         let random = self.next_random();

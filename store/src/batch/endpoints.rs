@@ -90,7 +90,7 @@ impl Batch<'_, '_> {
         }
         if let Some(active) = change.active {
             e.active = active;
-            if active {
+            if active && !endpoint.active {
                 e.disabled_reason = None;
                 let mut state = self.state(e.slot);
                 state.failure_count = 0;
@@ -141,6 +141,11 @@ impl Batch<'_, '_> {
         let mut e = (*endpoint).clone();
         let until = self.now.plus_ms(overlap_ms);
         let now = self.now;
+        if e.live_secrets(now)
+            .any(|live| live.secret.is_same_as(&secret))
+        {
+            return refused(Refusal::SecretLive);
+        }
         let mut secrets = vec![LiveSecret {
             secret,
             until: None,
@@ -148,7 +153,7 @@ impl Batch<'_, '_> {
         if overlap_ms > 0 {
             secrets.extend(e.live_secrets(now).map(|live| LiveSecret {
                 secret: live.secret.clone(),
-                until: Some(live.until.map_or(until, |earlier| earlier.min(until))),
+                until: Some(live.until.unwrap_or(until)),
             }));
         }
         secrets.truncate(LIVE_SECRETS);

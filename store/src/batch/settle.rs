@@ -1,7 +1,9 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
 use super::{Batch, Was, end, refused};
-use crate::delivery::{ATTEMPTS_KEPT, Attempt, Delivery, Reason, Status, Trigger};
+use crate::delivery::{
+    ATTEMPTS_KEPT, Attempt, AttemptOutcome, Delivery, EXCERPTS_KEPT, Reason, Status, Trigger,
+};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::ids::{Slot, UnixMs};
@@ -35,10 +37,10 @@ impl Batch<'_, '_> {
             at: settle.ended_at.max(id.event.accepted_at()),
             verdict: settle.verdict,
         };
-        let first = now.round == 1
-            && now.attempts_finished == 0
-            && !now.extra
-            && now.status == Status::Pending;
+        let first = now
+            .attempts
+            .iter()
+            .all(|a| a.outcome == AttemptOutcome::Interrupted);
         add_attempt(&mut now, settle.attempt, ended.at);
         if ended.verdict == Verdict::Interrupted {
             // It takes up no place in the schedule and counts nowhere: due as it was.
@@ -50,6 +52,9 @@ impl Batch<'_, '_> {
         let in_first_round = now.round == 1;
         if now.status.is_open() {
             advance(&mut now, &ended);
+        } else {
+            // It ended with this attempt on the wire, which was one of its round all the same.
+            finish_one(&mut now);
         }
         let success = ended.verdict == Verdict::Success;
         self.tally(
@@ -64,9 +69,9 @@ impl Batch<'_, '_> {
             },
         )?;
         self.put_delivery(Some(before), &mut now)?;
-        self.states
-            .insert(id.slot, after_attempt(self.state(id.slot), &ended));
-        if let Some(disable) = settle.disable {
+        let state = after_attempt(self.state(id.slot), &ended);
+        self.states.insert(id.slot, state);
+        if let Some(disable) = settle.disable.filter(|d| d.when.holds(&state, ended.at)) {
             self.disable(id.slot, disable)?;
         }
         Ok(Done::Settled {
@@ -109,7 +114,9 @@ impl Batch<'_, '_> {
         changed.active = false;
         changed.disabled_reason = Some(disable.reason);
         self.put_endpoint(changed)?;
-        self.accept(disable.notice)?;
+        // Whatever waits already: there is one for an endpoint that was switched off.
+        let targets = self.subscribers(&disable.notice);
+        self.store_event(disable.notice, &targets)?;
         Ok(())
     }
 }
@@ -122,6 +129,12 @@ fn add_attempt(d: &mut Delivery, mut attempt: Attempt, ended_at: UnixMs) {
     if d.attempts.len() > ATTEMPTS_KEPT {
         d.attempts.remove(0);
     }
+    // What a partner said long ago takes more room than all else of an attempt.
+    if let Some(old) = d.attempts.len().checked_sub(EXCERPTS_KEPT + 1)
+        && let Some(attempt) = d.attempts.get_mut(old)
+    {
+        attempt.response_excerpt = None;
+    }
     // What ended keeps the time at which it ended.
     if d.status.is_open() {
         d.updated_at = ended_at;
@@ -131,10 +144,7 @@ fn add_attempt(d: &mut Delivery, mut attempt: Attempt, ended_at: UnixMs) {
 /// Where an open delivery stands after an attempt.
 fn advance(d: &mut Delivery, ended: &Ended) {
     let at = ended.at;
-    let extra = std::mem::take(&mut d.extra);
-    if !extra {
-        d.attempts_finished = d.attempts_finished.saturating_add(1);
-    }
+    let extra = finish_one(d);
     d.next_trigger = Trigger::Schedule;
     match ended.verdict {
         Verdict::Success => end(d, Status::Success, None, at),
@@ -151,6 +161,15 @@ fn advance(d: &mut Delivery, ended: &Ended) {
             d.due = d.next_attempt_at;
         }
     }
+}
+
+/// Counts an attempt of the round that finished; true if it was an extra one, which takes up no place in the schedule.
+fn finish_one(d: &mut Delivery) -> bool {
+    let extra = std::mem::take(&mut d.extra);
+    if !extra {
+        d.attempts_finished = d.attempts_finished.saturating_add(1);
+    }
+    extra
 }
 
 fn after_attempt(mut state: EndpointState, ended: &Ended) -> EndpointState {

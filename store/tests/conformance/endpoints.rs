@@ -117,12 +117,18 @@ fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
     assert_eq!(live(&bed).len(), 2);
     bed.pass_ms(1);
     assert_eq!(live(&bed), [text(2)]);
-    // A longer overlap later does not prolong an earlier end.
-    bed.endpoint_done(rotate(3, 100));
+    // Each keeps its own end, whatever the overlap of a later rotation.
+    bed.endpoint_done(rotate(3, 1_000));
     bed.endpoint_done(rotate(4, 10_000));
+    bed.endpoint_done(rotate(5, 100));
+    assert_eq!(live(&bed), [text(5), text(4), text(3), text(2)]);
     bed.pass_ms(100);
-    assert_eq!(live(&bed), [text(4), text(3)]);
-    for n in 5..12 {
+    assert_eq!(live(&bed), [text(5), text(3), text(2)]);
+    bed.pass_ms(900);
+    assert_eq!(live(&bed), [text(5), text(3)]);
+    let again = bed.refusal(rotate(3, 1_000));
+    assert_eq!(again, Refusal::SecretLive);
+    for n in 6..12 {
         bed.endpoint_done(rotate(n, 10_000));
     }
     assert_eq!(live(&bed).len(), LIVE_SECRETS);

@@ -2,10 +2,11 @@
 
 use crate::support::*;
 use std::sync::Arc;
-use stormhook_store::delivery::ATTEMPTS_KEPT;
+use stormhook_store::delivery::{ATTEMPTS_KEPT, EXCERPTS_KEPT};
+use stormhook_store::stats::Span;
 use stormhook_store::{
-    Change, Delivery, DeliveryId, Disable, Done, Endpoint, Op, Reason, Refusal, Status, Trigger,
-    UnixMs, Verdict,
+    Change, Delivery, DeliveryId, Disable, DisableWhen, Done, Endpoint, Op, Reason, Refusal,
+    StatsOf, Status, Trigger, UnixMs, Verdict,
 };
 
 fn one_delivery(bed: &mut Bed) -> (DeliveryId, Arc<Endpoint>) {
@@ -215,6 +216,7 @@ fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
     let disable = |id: DeliveryId, now| {
         let mut s = settle(id, Verdict::Gone, now);
         s.disable = Some(Disable {
+            when: DisableWhen::Now,
             reason: "gone".to_owned(),
             notice: event("org", "stormhook.endpoint.disabled"),
         });
@@ -235,6 +237,90 @@ fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
     assert_eq!(on.disabled_reason, None);
 }
 
+/// Outcomes of several attempts in one commit, with the rule of six failures in a row however quick.
+fn in_one_commit(bed: &mut Bed, outcomes: &[(DeliveryId, Verdict)]) {
+    let ops = outcomes.iter().map(|(id, verdict)| {
+        let mut s = settle(*id, *verdict, bed.now);
+        s.disable = (*verdict != Verdict::Success).then(|| Disable {
+            when: DisableWhen::RunOf {
+                failures: 6,
+                lasting_ms: 0,
+            },
+            reason: "failing".to_owned(),
+            notice: event("org", "stormhook.endpoint.disabled"),
+        });
+        Op::Settle(Box::new(s))
+    });
+    let ops = ops.collect();
+    bed.apply(ops);
+}
+
+#[test]
+fn a_run_of_failures_is_judged_as_it_is_recorded() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let ids: Vec<_> = bed.orders(20).iter().map(|e| pair(e, &endpoint)).collect();
+    let failed = Verdict::RetryAt(bed.now.plus_ms(60_000));
+    // Five failures, and a success and a sixth failure that ended together: whatever the sixth saw, it is the first of a new run.
+    let five: Vec<_> = ids[..5].iter().map(|id| (*id, failed)).collect();
+    in_one_commit(&mut bed, &five);
+    in_one_commit(&mut bed, &[(ids[5], Verdict::Success), (ids[6], failed)]);
+    let now = bed.reader().endpoint(endpoint.id).unwrap();
+    assert!(now.active);
+    // The rest of the run at once.
+    let rest: Vec<_> = ids[7..12].iter().map(|id| (*id, failed)).collect();
+    in_one_commit(&mut bed, &rest);
+    let now = bed.reader().endpoint(endpoint.id).unwrap();
+    assert_eq!(
+        (now.active, now.disabled_reason.as_deref()),
+        (false, Some("failing"))
+    );
+    assert_eq!(bed.reader().state(endpoint.slot).failure_count, 6);
+}
+
+#[test]
+fn that_an_endpoint_was_switched_off_is_said_however_much_waits() {
+    let mut bed = Bed::with(|options| options.pending_limit = 2);
+    let (id, _) = one_delivery(&mut bed);
+    let names_it = bed.endpoint("org", &["stormhook.*"]);
+    let mut s = settle(id, Verdict::RetryAt(bed.now.plus_ms(60_000)), bed.now);
+    let other = bed.endpoint("org", &["stormhook.endpoint.disabled"]);
+    s.disable = Some(Disable {
+        when: DisableWhen::Now,
+        reason: "gone".to_owned(),
+        notice: event("org", "stormhook.endpoint.disabled"),
+    });
+    bed.one(Op::Settle(Box::new(s)));
+    let mut told: Vec<_> = bed.open().iter().map(|w| w.id.slot).collect();
+    told.sort_unstable();
+    assert_eq!(told[1..], [names_it.slot, other.slot]);
+}
+
+#[test]
+fn an_attempt_that_was_out_when_its_delivery_ended_is_one_of_its_round() {
+    let mut bed = Bed::new();
+    let (id, endpoint) = one_delivery(&mut bed);
+    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    let d = bed.settle(id, Verdict::Success);
+    assert_eq!((d.status, d.attempt_shown()), (Status::Failed, 1));
+}
+
+#[test]
+fn the_first_attempt_is_the_first_whoever_asked_for_it() {
+    let mut bed = Bed::new();
+    let (id, _) = one_delivery(&mut bed);
+    bed.settle(id, Verdict::Interrupted);
+    bed.delivery_done(Op::Retry(id));
+    bed.settle(id, Verdict::RetryAt(bed.now));
+    bed.settle(id, Verdict::Success);
+    let all = bed
+        .reader()
+        .stats(Span::All, bed.now, &StatsOf::All)
+        .unwrap();
+    let counted = (all.counters.first_attempts, all.counters.first_successes);
+    assert_eq!(counted, (1, 0));
+}
+
 #[test]
 fn only_the_newest_attempts_are_kept_and_all_are_counted() {
     let mut bed = Bed::new();
@@ -249,6 +335,8 @@ fn only_the_newest_attempts_are_kept_and_all_are_counted() {
     assert_eq!((d.attempts.len(), d.attempts_total), (ATTEMPTS_KEPT, many));
     assert_eq!(d.attempts[0].number, 7);
     assert_eq!(d.attempts.last().map(|a| a.number), Some(many));
+    let excerpts = d.attempts.iter().filter(|a| a.response_excerpt.is_some());
+    assert_eq!(excerpts.count(), EXCERPTS_KEPT);
     assert_eq!(bed.open().len(), 1);
 }
 
