@@ -5,17 +5,17 @@
 use crate::clock::StoreClock;
 use crate::config::Config;
 use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
+use crate::life::{Life, Phase};
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use crate::writer::{NotQueued, Pending, SubmitError, Writer, random_u128};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use stormhook_store::{
     Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
 };
 use stormhook_verifier::Secret;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 
 /// See the module.
 pub struct App {
@@ -25,8 +25,7 @@ pub struct App {
     writer: Arc<Writer>,
     reader: Reader,
     dispatch: Arc<Dispatch>,
-    ready: AtomicBool,
-    stopping: watch::Sender<bool>,
+    life: Arc<Life>,
 }
 
 impl std::fmt::Debug for App {
@@ -41,9 +40,10 @@ impl std::fmt::Debug for App {
 pub struct NoRandomness;
 
 impl App {
-    /// Puts the parts together. Not ready until [`App::set_ready`].
+    /// Puts the parts together.
     pub fn new(
         config: Arc<Config>,
+        life: Arc<Life>,
         own_listener: Option<SocketAddr>,
         clock: Arc<StoreClock>,
         writer: Arc<Writer>,
@@ -57,8 +57,7 @@ impl App {
             writer,
             reader,
             dispatch,
-            ready: AtomicBool::new(false),
-            stopping: watch::channel(false).0,
+            life,
         })
     }
 
@@ -82,7 +81,16 @@ impl App {
     /// # Errors
     /// [`SubmitError`]. That an operation was refused is a value.
     pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
+        self.still_takes()?;
         self.writer.submit(op).await
+    }
+
+    /// Whether anything is taken from callers.
+    fn still_takes(&self) -> Result<(), SubmitError> {
+        if self.life.phase() >= Phase::Draining {
+            return Err(SubmitError::ShuttingDown);
+        }
+        Ok(())
     }
 
     /// Queues an operation, waiting for room: back-pressure for a stream.
@@ -91,6 +99,7 @@ impl App {
     /// The daemon is stopping.
     pub async fn enqueue(&self, mut op: Op) -> Result<Pending, SubmitError> {
         loop {
+            self.still_takes()?;
             match self.writer.enqueue(op) {
                 Ok(pending) => return Ok(pending),
                 Err(NotQueued {
@@ -127,6 +136,7 @@ impl App {
     /// # Errors
     /// An attempt is on the wire, or the writer says no.
     pub async fn retry(&self, id: DeliveryId) -> Result<Done, DispatchError> {
+        self.still_takes()?;
         self.dispatch.change(id, Op::Retry(id)).await
     }
 
@@ -135,6 +145,7 @@ impl App {
     /// # Errors
     /// As [`App::retry`].
     pub async fn cancel(&self, id: DeliveryId) -> Result<Done, DispatchError> {
+        self.still_takes()?;
         self.dispatch.change(id, Op::Cancel(id)).await
     }
 
@@ -147,6 +158,7 @@ impl App {
         event: EventId,
         endpoint: EndpointId,
     ) -> Result<Done, DispatchError> {
+        self.still_takes()?;
         let op = Op::Replay { event, endpoint };
         match self.reader.endpoint(endpoint) {
             Some(found) => {
@@ -224,38 +236,26 @@ impl App {
         EndpointId::new(self.now(), random_u128())
     }
 
-    /// Whether the daemon serves, and if not, why.
+    /// Whether events are taken and delivered, and if not, why.
     ///
     /// # Errors
     /// What it is busy with instead.
     pub fn readiness(&self) -> Result<(), &'static str> {
-        if *self.stopping.borrow() {
-            Err("stopping")
-        } else if !self.ready.load(Ordering::Relaxed) {
-            Err("starting")
-        } else if self.writer.is_failing() {
-            Err("the last commit failed")
-        } else {
-            Ok(())
+        match self.life.phase() {
+            Phase::Starting => Err("starting"),
+            Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
+            Phase::Running => Ok(()),
+            Phase::Draining | Phase::Closing => Err("stopping"),
         }
     }
 
-    /// The queues are built and attempts start.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
-    }
-
-    /// Says to every front end that the daemon stops.
-    pub fn stop(&self) {
-        self.stopping.send_replace(true);
-    }
-
-    /// Resolves when the daemon begins to stop.
+    /// Resolves when the daemon begins to stop: nothing more is taken.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let mut stopping = self.stopping.subscribe();
-        async move {
-            // A sender that is gone has stopped too.
-            let _stopped = stopping.wait_for(|stopping| *stopping).await;
-        }
+        self.life.reached(Phase::Draining)
+    }
+
+    /// Resolves when everything that was under way has ended.
+    pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.life.reached(Phase::Closing)
     }
 }

@@ -360,6 +360,12 @@ impl Committed for OnCommit {
                 Change::Ended(id) => inner.schedule.ended(id),
                 Change::Endpoint(endpoint) => {
                     dispatch.partners.forget(endpoint.slot);
+                    if let Some(reason) = &endpoint.disabled_reason
+                        && !endpoint.active
+                        && inner.schedule.receives(endpoint.slot)
+                    {
+                        tracing::warn!(endpoint = %endpoint.id, reason, "switched an endpoint off");
+                    }
                     inner.schedule.endpoint(&endpoint, None, now);
                 }
                 Change::EndedUpTo(slot, stamp) => {

@@ -6,6 +6,7 @@ mod callers;
 mod deliveries;
 mod endpoints;
 mod events;
+mod front;
 mod ingest;
 mod listen;
 mod object;
@@ -23,27 +24,15 @@ use crate::app::App;
 use crate::writer::SubmitError;
 use axum::Router;
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bytes::Bytes;
-use callers::Callers;
-use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Uri};
 use problem::{Code, Problem};
-use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tower_service::Service;
 
 type Shared = Arc<App>;
 type Answer = Result<Response, Problem>;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The body of anything but an event: fifty headers of 4 KiB and the rest of an endpoint fit.
-const SMALL_BODY_BYTES: usize = 512 << 10;
 
 fn routes() -> Router<Shared> {
     Router::new()
@@ -96,78 +85,6 @@ async fn no_method(method: Method) -> Problem {
     )
 }
 
-/// Numbers requests. Starts at a random place, so that ids of two runs differ.
-struct RequestIds(AtomicU64);
-
-impl RequestIds {
-    fn next(&self) -> HeaderValue {
-        let id = format!("req_{:016x}", self.0.fetch_add(1, Ordering::Relaxed));
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_0"))
-    }
-}
-
-/// What answers the requests of one listener. With `callers`, what comes is checked by their rules first.
-#[derive(Clone)]
-struct Front {
-    app: Shared,
-    callers: Option<Arc<Callers>>,
-    ids: Arc<RequestIds>,
-    router: Router,
-}
-
-impl Front {
-    fn new(app: &Shared, callers: Option<Callers>) -> Self {
-        let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
-        Self {
-            app: Arc::clone(app),
-            callers: callers.map(Arc::new),
-            ids: Arc::new(RequestIds(AtomicU64::new(seed))),
-            router: routes().with_state(Arc::clone(app)),
-        }
-    }
-
-    fn admits(&self, request: &http::Request<Incoming>) -> Result<(), Problem> {
-        let Some(callers) = &self.callers else {
-            return Ok(());
-        };
-        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-        callers.check(
-            request.uri(),
-            request.headers(),
-            &self.app.config().host_names,
-            open,
-        )
-    }
-
-    async fn answer(mut self, request: http::Request<Incoming>) -> Response {
-        let mut response = match self.admits(&request) {
-            Ok(()) => {
-                // A defect in a handler is one failed request, not a dropped connection.
-                let answer = AssertUnwindSafe(self.router.call(request.map(Body::new)));
-                match answer.catch_unwind().await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    Err(_) => problem::unexpected().into_response(),
-                }
-            }
-            Err(problem) => problem.into_response(),
-        };
-        response.headers_mut().insert(REQUEST_ID, self.ids.next());
-        response
-    }
-}
-
-impl hyper::service::Service<http::Request<Incoming>> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        let answer = self.clone().answer(request);
-        Box::pin(async move { Ok(answer.await) })
-    }
-}
-
 /// Asks a question that may read much, beside the threads that serve.
 async fn blocking<T: Send + 'static>(
     app: &Shared,
@@ -180,12 +97,12 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-async fn small_json(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    request::json(headers, body, SMALL_BODY_BYTES, app.config().limits.idle).await
+async fn small_json(_app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    request::json(headers, body).await
 }
 
-async fn small_json_or_none(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    request::optional_json(headers, body, SMALL_BODY_BYTES, app.config().limits.idle).await
+async fn small_json_or_none(_app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    request::optional_json(headers, body).await
 }
 
 /// A body without fields, or none.

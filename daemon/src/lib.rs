@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod dispatch;
 pub mod headers;
 pub mod http;
+pub mod life;
 pub mod outcome;
 pub mod retry;
 pub mod schedule;

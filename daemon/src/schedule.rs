@@ -266,6 +266,12 @@ impl Schedule {
         Ok(())
     }
 
+    /// Whether attempts to this endpoint may start.
+    pub fn receives(&self, slot: Slot) -> bool {
+        let queue = self.queues.get(slot.index()).and_then(Option::as_ref);
+        queue.is_some_and(|queue| queue.receives)
+    }
+
     /// Whether an attempt or an operator's change owns some pair of this endpoint's.
     pub fn is_owned(&self, slot: Slot) -> bool {
         self.queues

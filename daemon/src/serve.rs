@@ -1,12 +1,13 @@
 //! The daemon's life: the folder, the store, the queues, the listeners; and in order back again.
 
 use crate::app::App;
-use crate::clock::StoreClock;
+use crate::clock::{self, StoreClock};
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::dispatch::{Dispatch, OnCommit, StartError};
 use crate::http::{ListenError, Listeners, bind};
+use crate::life::{Life, Phase};
 use crate::writer::Writer;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,7 +86,9 @@ fn workers() -> usize {
 fn start_log(config: &Config) -> LogLevel {
     let (level, handle) = reload::Layer::new(LevelFilter::from_level(config.log.level));
     let registry = tracing_subscriber::registry().with(level);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Whoever embeds the daemon may have a log of its own.
     let _theirs = match config.log.format {
         LogFormat::Text => registry.with(layer).try_init(),
@@ -124,52 +127,64 @@ async fn run(
     reload: impl Fn() -> Result<Config, ConfigError>,
     log: &LogLevel,
 ) -> Result<(), ServeError> {
+    let path = config.data_dir.join(STORE_FILE);
+    let io = |doing| {
+        let path = path.clone();
+        move |source| ServeError::Io {
+            doing,
+            path,
+            source,
+        }
+    };
+    let mut signals = Signals::new().map_err(io("listening for signals beside"))?;
     let store = Store::open(options(&config))?;
     let reader = store.reader();
     let limits = reader.clone();
     let bound = bind(&config).await?;
+    let address = bound.address();
+    let ready = ready_line(bound.socket(), address, &path);
+    let life = Arc::new(Life::default());
+    let listeners = Listeners::serve(bound, &config, &life)?;
     let clock = Arc::new(StoreClock::starting_at(reader.last_accepted_at()));
     let writer = Writer::new(config.limits.disk_reserve);
-    let dispatch = Dispatch::new(
-        &store,
-        Arc::clone(&writer),
-        Arc::clone(&clock),
-        &config,
-        bound.address(),
-    )?;
+    // Reads everything that waits: the threads that serve go on meanwhile.
+    let (store, dispatch) = tokio::task::block_in_place(|| {
+        Dispatch::new(
+            &store,
+            Arc::clone(&writer),
+            Arc::clone(&clock),
+            &config,
+            address,
+        )
+        .map(|dispatch| (store, dispatch))
+    })?;
     let app = App::new(
         Arc::clone(&config),
-        bound.address(),
+        Arc::clone(&life),
+        address,
         Arc::clone(&clock),
         Arc::clone(&writer),
         reader,
         Arc::clone(&dispatch),
     );
-    let path = config.data_dir.join(STORE_FILE);
     let told = Arc::new(OnCommit(Arc::clone(&dispatch)));
     let thread = writer
         .serve(store, clock, told, path.clone())
-        .map_err(|source| ServeError::Io {
-            doing: "starting the writer of",
-            path: path.clone(),
-            source,
-        })?;
-    let ready = ready_line(bound.socket(), bound.address(), &path);
-    let signals = Signals::new().map_err(|source| ServeError::Io {
-        doing: "listening for signals beside",
-        path: path.clone(),
-        source,
-    })?;
+        .map_err(io("starting the writer of"))?;
     dispatch.start();
-    app.set_ready();
-    let listeners = Listeners::serve(bound, &app)?;
+    listeners.open(&app);
+    life.go_on_to(Phase::Running);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        waiting = limits.open_count(),
+        "{ready}"
+    );
     say(&ready);
-    until_stopped(signals, || {
-        take_over(&app, &dispatch, &writer, &limits, log, reload());
-    })
-    .await;
+    signals
+        .until_stopped(|| take_over(&app, &dispatch, &writer, &limits, log, reload()))
+        .await;
     tracing::info!("stopping");
-    stop(&app, &dispatch, &writer, listeners).await;
+    stop(&life, &dispatch, &writer, listeners, signals).await;
     let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
     tracing::info!("stopped");
     Ok(())
@@ -208,14 +223,14 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
         })
     }
-}
 
-async fn until_stopped(mut signals: Signals, mut hangup: impl FnMut()) {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            _ = signals.hangup.recv() => hangup(),
+    async fn until_stopped(&mut self, mut hangup: impl FnMut()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => hangup(),
+            }
         }
     }
 }
@@ -255,20 +270,28 @@ fn take_over(
     );
 }
 
-/// Takes nothing more, lets what is on the wire finish or records it as cut, and commits the rest.
-async fn stop(app: &App, dispatch: &Arc<Dispatch>, writer: &Arc<Writer>, listeners: Listeners) {
-    app.stop();
+/// Takes nothing more, lets what is on the wire finish or records it as cut, and commits the rest. Asked a second time to stop, it
+/// waits no longer for what is on the wire.
+async fn stop(
+    life: &Life,
+    dispatch: &Arc<Dispatch>,
+    writer: &Arc<Writer>,
+    listeners: Listeners,
+    mut signals: Signals,
+) {
+    life.go_on_to(Phase::Draining);
     dispatch.drain();
-    let wire = async {
-        if tokio::time::timeout(DRAIN, dispatch.silence())
-            .await
-            .is_err()
-        {
-            dispatch.cut();
-            let _late = tokio::time::timeout(RECORD, dispatch.silence()).await;
-        }
+    let silent = tokio::select! {
+        () = dispatch.silence() => true,
+        () = tokio::time::sleep_until(clock::deadline(DRAIN)) => false,
+        () = signals.until_stopped(|| {}) => false,
     };
-    tokio::join!(wire, listeners.finish());
+    if !silent {
+        dispatch.cut();
+        let _late = tokio::time::timeout(RECORD, dispatch.silence()).await;
+    }
+    life.go_on_to(Phase::Closing);
+    listeners.finish().await;
     writer.post(Op::FlushStats);
     writer.close();
 }

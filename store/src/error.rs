@@ -1,6 +1,9 @@
 //! What can go wrong with the file, by whose fault it is.
 
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Once;
 
 /// Why the store can't do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +102,26 @@ impl StoreError {
     }
 }
 
-/// Runs what reads the file. redb takes its pages at their word and may panic on one that is damaged.
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs what reads the file. redb takes its pages at their word and may panic on one that is damaged: that is an error like others,
+/// and not printed.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|panic| {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                others(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(f));
+    GUARDED.set(outer);
+    result.unwrap_or_else(|panic| {
         let said = panic
             .downcast_ref::<String>()
             .map(String::as_str)

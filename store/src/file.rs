@@ -21,6 +21,13 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreErr
         .write(true)
         .open(path)
         .map_err(io("opening", path))?;
+    // A file is put in place when it is whole: one without a byte has lost them.
+    if file.metadata().map_err(io("looking at", path))?.len() == 0 {
+        return Err(StoreError::damaged(
+            path.display().to_string(),
+            "it is empty",
+        ));
+    }
     let backend = FileBackend::new(file).map_err(|e| explain(e, path))?;
     open_on(backend, path, cache_bytes)
 }
@@ -87,13 +94,19 @@ fn explain(error: DatabaseError, path: &Path) -> StoreError {
                 path: path.to_owned(),
             }
         }
-        DatabaseError::UpgradeRequired(found) => StoreError::Newer {
-            what: what(),
-            found: u32::from(found),
-            known: ENGINE_FORMAT,
-        },
+        DatabaseError::UpgradeRequired(found) => StoreError::damaged(
+            what(),
+            format!("it has file format {found}, which no stormhook ever wrote"),
+        ),
         DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
-            StoreError::damaged(what(), detail)
+            match newer_format(&detail) {
+                Some(found) => StoreError::Newer {
+                    what: what(),
+                    found,
+                    known: ENGINE_FORMAT,
+                },
+                None => StoreError::damaged(what(), detail),
+            }
         }
         DatabaseError::Storage(redb::StorageError::Io(e))
             if matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) =>
@@ -105,4 +118,12 @@ fn explain(error: DatabaseError, path: &Path) -> StoreError {
         }
         other => StoreError::Engine(other.into()),
     }
+}
+
+/// The file format that the engine found and does not know: it says so in words only.
+fn newer_format(detail: &str) -> Option<u32> {
+    let (_, found) = detail
+        .strip_prefix("Expected file format version <= ")?
+        .split_once(", found ")?;
+    found.parse().ok()
 }

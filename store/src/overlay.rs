@@ -2,7 +2,7 @@
 //!
 //! A file whose process was killed needs a small repair when it is opened. Here that happens beside the file, not in it.
 
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::memory::Options;
 use crate::query::CheckReport;
 use crate::store::Store;
@@ -12,7 +12,6 @@ use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -176,15 +175,8 @@ pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
         endpoints_per_organization: usize::MAX,
         idempotency_ttl_ms: u64::MAX,
     };
-    // Bytes that the engine trusts and shouldn't end in a panic of its own: that is damage too.
-    let checked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+    guarded(|| {
         let store = Store::open_on(options, move || Overlay::new(Arc::clone(&file), bytes))?;
         store.reader().check()
-    }));
-    checked.unwrap_or_else(|_| {
-        Err(StoreError::damaged(
-            path.display().to_string(),
-            "its pages contradict each other",
-        ))
     })
 }

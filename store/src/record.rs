@@ -1,5 +1,5 @@
-//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), with a version byte and a checksum over table,
-//! key and content in front.
+//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), with a version byte in front and a checksum over
+//! table, key, version and content. Every version keeps these five bytes.
 //!
 //! redb does not verify pages when it reads them, so a flipped bit is found here or nowhere.
 
@@ -60,11 +60,12 @@ fn check_version(table: &str, found: u8) -> Result<(), StoreError> {
     }
 }
 
-fn checksum(table: &str, key: &[u8], rest: &[u8]) -> [u8; 4] {
+fn checksum(table: &str, key: &[u8], version: u8, content: &[u8]) -> [u8; 4] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(table.as_bytes());
     hasher.update(key);
-    hasher.update(rest);
+    hasher.update(&[version]);
+    hasher.update(content);
     hasher.finalize().to_be_bytes()
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn write_with(
 ) -> Result<Vec<u8>, StoreError> {
     let mut out = vec![VERSION, 0, 0, 0, 0];
     fill(&mut out)?;
-    let sum = checksum(table, key, out.get(5..).unwrap_or_default());
+    let sum = checksum(table, key, VERSION, out.get(5..).unwrap_or_default());
     if let Some(place) = out.get_mut(1..5) {
         place.copy_from_slice(&sum);
     }
@@ -102,15 +103,15 @@ pub(crate) fn content_of<'a>(
     let (version, rest) = bytes
         .split_first()
         .ok_or_else(|| StoreError::damaged(what(), "it is empty"))?;
-    check_version(table, *version)?;
     let (sum, content) = rest
         .split_at_checked(4)
         .ok_or_else(|| StoreError::damaged(what(), "it is cut short"))?;
-    if sum == checksum(table, key, content) {
-        Ok(content)
-    } else {
-        Err(StoreError::damaged(what(), "its checksum is wrong"))
+    // First: a flipped bit in the version must not read as a record of another one.
+    if sum != checksum(table, key, *version, content) {
+        return Err(StoreError::damaged(what(), "its checksum is wrong"));
     }
+    check_version(table, *version)?;
+    Ok(content)
 }
 
 /// Reads what [`write()`] wrote.

@@ -28,3 +28,4 @@ mod idempotency;
 mod kill;
 mod order;
 mod stats;
+mod stopping;

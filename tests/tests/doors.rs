@@ -1,8 +1,9 @@
 //! Section 1 of the contract: the two listeners, who may call, and the protocol itself.
 
-use crate::support::{Client, Daemon, Setup, until};
+use crate::support::{Client, Daemon, Setup, until, within};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const EVENT: &str = r#"{"organizationId":"org_1","type":"a.b","data":1}"#;
 
@@ -171,7 +172,68 @@ async fn a_head_that_is_too_large_is_refused() {
     for head in [long, many] {
         let answer = daemon.client().raw(head.as_bytes()).await;
         let text = String::from_utf8_lossy(&answer);
-        assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+        assert!(text.starts_with("HTTP/1.1 431"), "{text}");
+        assert!(text.contains("headers_too_large") && text.contains("x-request-id: req_"));
+    }
+    // Far beyond that nothing is read any more.
+    let endless = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200_000));
+    let answer = daemon.client().raw(endless.as_bytes()).await;
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_after_a_request_that_was_refused_before_its_body_was_read() {
+    let daemon = Daemon::start().await;
+    let body = "x".repeat(100_000);
+    let request = |head: &str, token: &str| {
+        let length = body.len();
+        format!("{head} HTTP/1.1\r\nhost: localhost\r\n{token}content-length: {length}\r\n")
+    };
+    let token = format!("authorization: Bearer {}\r\n", daemon.token());
+    let json = "content-type: application/json\r\n";
+    let cases = [
+        (401, request("POST /v1/events", "") + json),
+        (404, request("POST /v1/nothing", &token) + json),
+        (405, request("PUT /v1/events", &token) + json),
+        (415, request("POST /v1/events", &token)),
+        (415, request("POST /v1/events/batch", &token)),
+        (400, request("POST /v1/events?a=b", &token) + json),
+        (
+            413,
+            request("POST /v1/events", &token).replace("100000", "600000") + json,
+        ),
+    ];
+    for (status, head) in cases {
+        let body = if status == 413 {
+            "x".repeat(600_000)
+        } else {
+            body.clone()
+        };
+        let after = "GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let both = format!("{head}\r\n{body}{after}");
+        for client in [daemon.tcp(), daemon.client()] {
+            if status == 401 && !client.is_tcp() {
+                continue;
+            }
+            let text = String::from_utf8(client.raw(both.as_bytes()).await).unwrap();
+            assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+            assert!(text.contains("HTTP/1.1 200 OK"), "{head}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_taken_as_it_is() {
+    let daemon = Daemon::start().await;
+    let api = daemon.client();
+    for (name, value) in [
+        ("content-encoding", "gzip"),
+        ("transfer-encoding", "gzip, chunked"),
+    ] {
+        let call = api.call("POST", "/v1/events").header(name, value);
+        let answer = call.json(EVENT).send().await;
+        answer.problem(415, "unsupported_media_type");
     }
 }
 
@@ -213,9 +275,32 @@ async fn the_number_of_connections_is_bounded_and_room_comes_back() {
     let daemon = Setup::new().set("limits.connections", "8").start().await;
     let api = daemon.client();
     let mut held = Vec::new();
-    for _ in 0..8 {
-        held.push(api.open().await);
+    for n in 0..8 {
+        let mut connection = if n % 2 == 0 {
+            api.open().await
+        } else {
+            daemon.tcp().open().await
+        };
+        let ask = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        connection.write_all(ask).await.unwrap();
+        let mut answer = [0; 12];
+        within("an answer", connection.read_exact(&mut answer))
+            .await
+            .unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(connection);
     }
+    let mut one_more = api.open().await;
+    let ask = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    one_more.write_all(ask).await.unwrap();
+    held.pop();
+    let mut answer = [0; 12];
+    within(
+        "the answer to the one that waited",
+        one_more.read_exact(&mut answer),
+    )
+    .await
+    .unwrap();
     held.clear();
     until("there is room again", async || {
         api.call("GET", "/healthz")

@@ -258,6 +258,29 @@ async fn flipped_bits_are_reported_and_never_skipped() {
 }
 
 #[tokio::test]
+async fn a_file_without_a_byte_is_damage_and_no_new_store() {
+    let (setup, _) = filled().await;
+    let store = setup.data_dir().join("stormhook.redb");
+    std::fs::write(&store, b"").unwrap();
+    let refused = setup.try_start().await.err().expect("it is refused");
+    assert!(refused.log.contains("it is empty"), "{}", refused.log);
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_engine_is_called_newer() {
+    let (setup, _) = filled().await;
+    let store = setup.data_dir().join("stormhook.redb");
+    let mut bytes = std::fs::read(&store).unwrap();
+    // Where redb's header has the version of each of its two commit slots.
+    bytes[64] = 9;
+    bytes[192] = 9;
+    std::fs::write(&store, bytes).unwrap();
+    let refused = setup.try_start().await.err().expect("it is refused");
+    assert!(refused.log.contains("newer version"), "{}", refused.log);
+    assert!(!refused.log.contains("panicked"), "{}", refused.log);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let (setup, _) = filled().await;
     let path = store_file(&setup.data_dir());

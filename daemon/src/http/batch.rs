@@ -57,8 +57,11 @@ pub(super) async fn accept(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    request::query(&uri, [])?;
-    request::check_media(&headers, "application/x-ndjson")?;
+    let media = || request::check_media(&headers, "application/x-ndjson");
+    if let Err(problem) = request::query(&uri, []).and_then(|[]| media()) {
+        request::drain(body, app.config().limits.idle).await;
+        return Err(problem);
+    }
     let (answers, taken) = mpsc::channel(CHUNKS);
     let limits = app.config().limits.clone();
     tokio::spawn(async move {

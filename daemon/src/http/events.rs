@@ -24,10 +24,8 @@ pub(super) async fn accept(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let limits = app.config();
-    let limits = &limits.limits;
     request::query(&uri, [])?;
-    let body = request::json(&headers, body, limits.event_bytes, limits.idle).await?;
+    let body = request::json(&headers, body).await?;
     let key = match headers.get(IDEMPOTENCY_KEY) {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| {

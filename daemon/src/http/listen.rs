@@ -1,10 +1,11 @@
 //! The two listeners: binding them so that nobody else gets in between, accepting within bounds, ending in order.
 
-use super::Front;
 use super::callers::{Callers, Token};
+use super::front::{Behind, Front};
 use super::patience::Patient;
 use crate::app::App;
 use crate::config::Config;
+use crate::life::Life;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
@@ -14,13 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
-/// The header block of a request (RFC 9112, 3): bytes and fields.
-const HEADER_BYTES: usize = 16 << 10;
-const HEADERS: usize = 100;
+/// How much of a request is read ahead, and how many header fields are. Both lie above the bounds that a request has, so that
+/// one above those is told so; what is beyond these too is cut off with a bare answer.
+const READ_AHEAD_BYTES: usize = 64 << 10;
+const HEADERS_READ: usize = 256;
 /// How long accepting pauses after the system refused, as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to finish once the daemon stops.
@@ -55,10 +58,20 @@ pub enum ListenError {
     },
 }
 
+/// The socket's file, which goes with the listener.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}
+
 /// Listeners that are bound and not served yet.
 #[derive(Debug)]
 pub struct Bound {
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<(UnixListener, SocketFile)>,
     tcp: Option<(TcpListener, SocketAddr)>,
 }
 
@@ -70,7 +83,7 @@ impl Bound {
 
     /// The Unix socket.
     pub fn socket(&self) -> Option<&Path> {
-        self.unix.as_ref().map(|(_, path)| path.as_path())
+        self.unix.as_ref().map(|(_, file)| file.0.as_path())
     }
 }
 
@@ -79,10 +92,6 @@ impl Bound {
 /// # Errors
 /// [`ListenError`].
 pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
-    let unix = match &config.socket {
-        Some(path) => Some((bind_unix(path).await?, path.clone())),
-        None => None,
-    };
     let tcp = match config.listen {
         Some(address) => {
             let failed = |source| ListenError::Io {
@@ -94,6 +103,10 @@ pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
             let bound = listener.local_addr().map_err(failed)?;
             Some((listener, bound))
         }
+        None => None,
+    };
+    let unix = match &config.socket {
+        Some(path) => Some((bind_unix(path).await?, SocketFile(path.clone()))),
         None => None,
     };
     Ok(Bound { unix, tcp })
@@ -155,27 +168,28 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
 /// Serves both listeners.
 pub struct Listeners {
     tasks: JoinSet<()>,
-    socket: Option<PathBuf>,
+    behind: Behind,
+    socket: Option<SocketFile>,
 }
 
 impl Listeners {
-    /// Starts serving.
+    /// Starts serving. Until [`Listeners::open`], callers are told that the daemon is starting.
     ///
     /// # Errors
     /// The token can't be read or made.
-    pub fn serve(bound: Bound, app: &Arc<App>) -> Result<Self, ListenError> {
-        let config = app.config();
+    pub fn serve(
+        bound: Bound,
+        config: &Arc<Config>,
+        life: &Arc<Life>,
+    ) -> Result<Self, ListenError> {
         let room = Arc::new(Semaphore::new(config.limits.connections));
         let mut tasks = JoinSet::new();
-        let socket = bound.socket().map(Path::to_owned);
-        if let Some((listener, _)) = bound.unix {
-            let serving = Serving::new(app, Front::new(app, None), &room);
-            tasks.spawn(accept_unix(
-                listener,
-                serving,
-                config.socket_allow_uids.clone(),
-            ));
-        }
+        let behind = Behind::default();
+        let serving = |callers| Serving {
+            front: Front::new(&behind, config, life, callers),
+            room: Arc::clone(&room),
+            idle: config.limits.idle,
+        };
         if let Some((listener, address)) = bound.tcp {
             let token = Token::load(&config.data_dir).map_err(|source| ListenError::Io {
                 doing: "reading or making the token in",
@@ -183,17 +197,29 @@ impl Listeners {
                 source,
             })?;
             let callers = Callers::new(token, address);
-            let serving = Serving::new(app, Front::new(app, Some(callers)), &room);
-            tasks.spawn(accept_tcp(listener, serving));
+            tasks.spawn(accept_tcp(listener, serving(Some(callers))));
         }
-        Ok(Self { tasks, socket })
+        let mut socket = None;
+        if let Some((listener, file)) = bound.unix {
+            let allowed = config.socket_allow_uids.clone();
+            tasks.spawn(accept_unix(listener, serving(None), allowed));
+            socket = Some(file);
+        }
+        Ok(Self {
+            tasks,
+            behind,
+            socket,
+        })
     }
 
-    /// Waits until all connections have finished, once [`App::stop`] was called, for a bounded time. Removes the socket.
+    /// The daemon is there: requests reach their routes.
+    pub fn open(&self, app: &Arc<App>) {
+        self.behind.open(app);
+    }
+
+    /// Waits until all connections have finished, in the phase in which they do, for a bounded time. Removes the socket.
     pub async fn finish(mut self) {
-        if let Some(socket) = self.socket.take() {
-            let _gone = std::fs::remove_file(socket);
-        }
+        drop(self.socket.take());
         let all = async { while self.tasks.join_next().await.is_some() {} };
         let _late = tokio::time::timeout(FINISH, all).await;
     }
@@ -202,38 +228,28 @@ impl Listeners {
 /// What each connection needs.
 #[derive(Clone)]
 struct Serving {
-    app: Arc<App>,
     front: Front,
     room: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Serving {
-    fn new(app: &Arc<App>, front: Front, room: &Arc<Semaphore>) -> Self {
-        Self {
-            app: Arc::clone(app),
-            front,
-            room: Arc::clone(room),
-            idle: app.config().limits.idle,
-        }
-    }
-
-    /// Serves one connection to its end, or until the daemon stops and its request is answered.
+    /// Serves one connection to its end, or until connections are to finish and its request is answered.
     async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let closing = self.front.closing();
         let io = TokioIo::new(Patient::new(stream, self.idle));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)
-            .max_headers(HEADERS)
-            .max_buf_size(HEADER_BYTES)
+            .max_headers(HEADERS_READ)
+            .max_buf_size(READ_AHEAD_BYTES)
             .half_close(true)
             .serve_connection(io, self.front);
         tokio::pin!(connection);
-        let stopping = self.app.stopping();
         tokio::select! {
             // Who broke off or sent no HTTP was answered as far as that goes.
             _over = connection.as_mut() => {}
-            () = stopping => {
+            () = closing => {
                 connection.as_mut().graceful_shutdown();
                 let _over = connection.await;
             }
@@ -242,70 +258,74 @@ impl Serving {
 }
 
 async fn accept_unix(listener: UnixListener, serving: Serving, allowed: Vec<u32>) {
-    let mut connections = JoinSet::new();
-    let stopping = serving.app.stopping();
-    tokio::pin!(stopping);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stopping => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&serving, || listener.accept()) => accepted,
-        };
-        let Some((permit, (stream, _))) = accepted else {
-            continue;
-        };
+    let accept = || async {
+        let (stream, _) = listener.accept().await?;
+        Ok(stream)
+    };
+    accept_all(serving, accept, |stream: &UnixStream| {
         let uid = stream.peer_cred().ok().map(|c| c.uid());
-        if !allowed.is_empty() && !uid.is_some_and(|uid| allowed.contains(&uid)) {
+        let known = allowed.is_empty() || uid.is_some_and(|uid| allowed.contains(&uid));
+        if !known {
             tracing::warn!(
                 ?uid,
                 "refused a connection: the user is not in socket_allow_uids"
             );
-            continue;
         }
-        let serving = serving.clone();
-        connections.spawn(async move {
-            serving.connection(stream).await;
-            drop(permit);
-        });
-    }
-    while connections.join_next().await.is_some() {}
+        known
+    })
+    .await;
 }
 
 async fn accept_tcp(listener: TcpListener, serving: Serving) {
-    let mut connections = JoinSet::new();
-    let stopping = serving.app.stopping();
-    tokio::pin!(stopping);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stopping => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&serving, || listener.accept()) => accepted,
-        };
-        let Some((permit, (stream, _))) = accepted else {
-            continue;
-        };
+    let accept = || async {
+        let (stream, _) = listener.accept().await?;
+        Ok(stream)
+    };
+    accept_all(serving, accept, |stream: &TcpStream| {
         let _slower = stream.set_nodelay(true);
-        let serving = serving.clone();
-        connections.spawn(async move {
-            serving.connection(stream).await;
-            drop(permit);
-        });
-    }
-    while connections.join_next().await.is_some() {}
+        true
+    })
+    .await;
 }
 
-/// The next connection, once there is room for it. `None` where the system refused: after a pause it is asked again.
-async fn accept<T, F: Future<Output = io::Result<T>>>(
-    serving: &Serving,
-    next: impl FnOnce() -> F,
-) -> Option<(tokio::sync::OwnedSemaphorePermit, T)> {
-    let permit = Arc::clone(&serving.room).acquire_owned().await.ok()?;
-    match next().await {
-        Ok(accepted) => Some((permit, accepted)),
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+/// Accepts connections until they are to finish, and serves as many at once as there is room for; the next one waits.
+async fn accept_all<S, F>(
+    serving: Serving,
+    mut accept: impl FnMut() -> F,
+    admit: impl Fn(&S) -> bool,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let connections = TaskTracker::new();
+    let closing = serving.front.closing();
+    tokio::pin!(closing);
+    loop {
+        let next = async {
+            let stream = accept().await?;
+            // Accepted first: with the last place taken, whoever comes next waits here and not in a place of its own.
+            let permit = Arc::clone(&serving.room).acquire_owned().await;
+            Ok((stream, permit))
+        };
+        let accepted: io::Result<_> = tokio::select! {
+            () = &mut closing => break,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) if admit(&stream) => {
+                let serving = serving.clone();
+                connections.spawn(async move {
+                    serving.connection(stream).await;
+                    drop(permit);
+                });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
+    connections.close();
+    connections.wait().await;
 }

@@ -32,6 +32,7 @@ pub(crate) enum Code {
     DeliveryEnded,
     EventTooLarge,
     UnsupportedMediaType,
+    HeadersTooLarge,
     TargetRefused,
     TooManyAttempts,
     Internal,
@@ -63,6 +64,10 @@ impl Code {
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+            ),
             Self::TargetRefused => (StatusCode::UNPROCESSABLE_ENTITY, "target_refused"),
             Self::TooManyAttempts => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

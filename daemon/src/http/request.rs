@@ -5,7 +5,8 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Uri};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
+use hyper::body::{Body as HttpBody, Incoming};
 use std::time::Duration;
 use stormhook_store::{Cursor, UnixMs};
 
@@ -32,10 +33,10 @@ pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Proble
     ))
 }
 
-/// The whole body, at most `most` bytes, each part of it within `idle` of the one before.
-pub(crate) async fn read_body(
+/// The whole body of a request, at most `most` bytes, within `idle`.
+pub(crate) async fn gather(
     headers: &HeaderMap,
-    body: Body,
+    mut body: Incoming,
     most: usize,
     idle: Duration,
 ) -> Result<Bytes, Problem> {
@@ -43,19 +44,13 @@ pub(crate) async fn read_body(
         .get(CONTENT_LENGTH)
         .and_then(|v| v.to_str().ok())
         .and_then(|v| v.parse::<u64>().ok());
-    let mut body = body;
     let stated_too_large =
         stated.is_some_and(|bytes| bytes > u64::try_from(most).unwrap_or(u64::MAX));
-    let read = tokio::time::timeout(
-        idle,
-        collect(&mut body, if stated_too_large { 0 } else { most }),
-    )
-    .await;
-    match read {
+    let keep = if stated_too_large { 0 } else { most };
+    match tokio::time::timeout(idle, collect(&mut body, keep)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            // Whoever is still sending would lose the answer with the connection.
-            let _sent = tokio::time::timeout(idle.min(DRAIN), collect_none(&mut body)).await;
+            drain(body, idle).await;
             Err(too_large(most))
         }
         Ok(Err(e)) => Err(Problem::new(
@@ -69,8 +64,24 @@ pub(crate) async fn read_body(
     }
 }
 
+/// Takes some of what is still coming of a body and keeps nothing: whoever is still sending would lose the answer with the
+/// connection.
+pub(crate) async fn drain<B: HttpBody<Data = Bytes> + Unpin>(mut body: B, idle: Duration) {
+    let taking = async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    let _enough = tokio::time::timeout(idle.min(DRAIN), taking).await;
+}
+
 /// The whole body; `None` once it is larger than `most`.
-async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+async fn collect(body: &mut Incoming, most: usize) -> Result<Option<Bytes>, hyper::Error> {
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -95,44 +106,33 @@ async fn collect(body: &mut Body, most: usize) -> Result<Option<Bytes>, axum::Er
     }))
 }
 
-/// Takes some of what is still coming, and keeps nothing.
-async fn collect_none(body: &mut Body) {
-    let mut left = DRAIN_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        match left.checked_sub(bytes) {
-            Some(rest) => left = rest,
-            None => return,
-        }
-    }
-}
-
 pub(crate) fn too_large(most: usize) -> Problem {
     Problem::new(
         Code::EventTooLarge,
-        format!("at most {most} bytes are taken (limits.event_bytes): send less, or a link to it"),
+        format!(
+            "at most {most} bytes are taken here (of an event limits.event_bytes): send less, or a link to it"
+        ),
     )
 }
 
+/// A body that was gathered before.
+async fn gathered(body: Body) -> Bytes {
+    // It is in memory: nothing can go wrong.
+    body.collect()
+        .await
+        .map(Collected::to_bytes)
+        .unwrap_or_default()
+}
+
 /// The JSON body of a request that must have one.
-pub(crate) async fn json(
-    headers: &HeaderMap,
-    body: Body,
-    most: usize,
-    idle: Duration,
-) -> Result<Bytes, Problem> {
+pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     check_media(headers, "application/json")?;
-    read_body(headers, body, most, idle).await
+    Ok(gathered(body).await)
 }
 
 /// The JSON body of a request that may come without one: then it is `{}`.
-pub(crate) async fn optional_json(
-    headers: &HeaderMap,
-    body: Body,
-    most: usize,
-    idle: Duration,
-) -> Result<Bytes, Problem> {
-    let bytes = read_body(headers, body, most, idle).await?;
+pub(crate) async fn optional_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let bytes = gathered(body).await;
     if bytes.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
     }
@@ -167,8 +167,10 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
     let Some(text) = text else {
         return Ok(LIMIT_DEFAULT);
     };
-    text.parse()
-        .ok()
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits
+        .then(|| text.parse().ok())
+        .flatten()
         .filter(|limit| (1..=LIMIT_MAX).contains(limit))
         .ok_or_else(|| {
             Problem::field(

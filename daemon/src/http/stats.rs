@@ -163,14 +163,24 @@ fn slo(sum: &Window) -> Value {
 
 /// The process serves.
 #[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200)))]
-pub(super) async fn healthz() -> Response {
+pub(super) async fn healthz(uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    Ok(health())
+}
+
+pub(super) fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
 /// Events are taken and delivered; 503 while starting, stopping, or while commits fail.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200), (status = 503)))]
-pub(super) async fn readyz(State(app): State<Shared>) -> Response {
-    match app.readiness() {
+pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    Ok(readiness(app.readiness()))
+}
+
+pub(super) fn readiness(ready: Result<(), &'static str>) -> Response {
+    match ready {
         Ok(()) => Json(json!({"status": "ready"})).into_response(),
         Err(why) => (
             StatusCode::SERVICE_UNAVAILABLE,

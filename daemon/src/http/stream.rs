@@ -47,7 +47,7 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
                 .ok_or_else(|| Problem::field("endpointId", "endpointId is no endpoint's id"))
         })
         .transpose()?;
-    let stopping = app.stopping();
+    let closing = app.closing();
     let following = app.attempts();
     let stream =
         futures_util::stream::unfold((app, following), move |(app, mut following)| async move {
@@ -68,7 +68,7 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
                 return Some((Ok::<_, Infallible>(event), (app, following)));
             }
         });
-    let stream = stream.take_until(Box::pin(stopping));
+    let stream = stream.take_until(Box::pin(closing));
     Ok(Sse::new(stream)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())

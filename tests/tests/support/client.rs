@@ -47,6 +47,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.via, Via::Tcp(..))
+    }
+
     async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
         Ok(match &self.via {
             Via::Unix(path) => Box::new(UnixStream::connect(path).await?),

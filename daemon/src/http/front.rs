@@ -1,0 +1,222 @@
+//! What stands before the routes of a listener: who may call, what a request must be like, and its body gathered whole, so that
+//! whatever is answered, the connection can go on.
+
+use super::callers::Callers;
+use super::problem::{Code, Problem};
+use super::request::{self, drain};
+use super::{Shared, problem, routes};
+use crate::config::Config;
+use crate::life::{Life, Phase};
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::header::{CONNECTION, CONTENT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use tower_service::Service;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header block of a request (RFC 9112, section 3): bytes and fields.
+const HEADER_BYTES: usize = 16 << 10;
+const HEADERS: usize = 100;
+/// The body of anything but an event: fifty headers of 4 KiB and the rest of an endpoint fit.
+const SMALL_BODY_BYTES: usize = 512 << 10;
+/// The one route whose body is read as it comes.
+pub(super) const STREAMED: &str = "/v1/events/batch";
+const EVENTS: &str = "/v1/events";
+
+/// Numbers requests. Starts at a random place, so that ids of two runs differ.
+struct RequestIds(AtomicU64);
+
+impl RequestIds {
+    fn next(&self) -> HeaderValue {
+        let id = format!("req_{:016x}", self.0.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("req_0"))
+    }
+}
+
+/// The daemon behind the listeners, once it is there.
+#[derive(Clone, Default)]
+pub(super) struct Behind(Arc<OnceLock<(Shared, Router)>>);
+
+impl Behind {
+    /// From now on requests reach their routes.
+    pub(super) fn open(&self, app: &Shared) {
+        let router = routes().with_state(Arc::clone(app));
+        let _once = self.0.set((Arc::clone(app), router));
+    }
+}
+
+/// See the module. With `callers`, what comes is checked by their rules first.
+#[derive(Clone)]
+pub(super) struct Front {
+    behind: Behind,
+    /// As the daemon was started.
+    config: Arc<Config>,
+    life: Arc<Life>,
+    callers: Option<Arc<Callers>>,
+    ids: Arc<RequestIds>,
+}
+
+impl Front {
+    pub(super) fn new(
+        behind: &Behind,
+        config: &Arc<Config>,
+        life: &Arc<Life>,
+        callers: Option<Callers>,
+    ) -> Self {
+        let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
+        Self {
+            behind: behind.clone(),
+            config: Arc::clone(config),
+            life: Arc::clone(life),
+            callers: callers.map(Arc::new),
+            ids: Arc::new(RequestIds(AtomicU64::new(seed))),
+        }
+    }
+
+    /// Resolves when connections are to finish.
+    pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.life.reached(Phase::Closing)
+    }
+
+    /// The configuration as it is now.
+    fn config(&self) -> Arc<Config> {
+        match self.behind.0.get() {
+            Some((app, _)) => app.config(),
+            None => Arc::clone(&self.config),
+        }
+    }
+
+    fn admits(&self, head: &Parts) -> Result<(), Problem> {
+        if let Some(callers) = &self.callers {
+            let open = matches!(head.uri.path(), "/healthz" | "/readyz");
+            let names = &self.config().host_names;
+            callers.check(&head.uri, &head.headers, names, open)?;
+        }
+        check_codings(head)
+    }
+
+    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+        let (head, body) = request.into_parts();
+        if has_too_large_headers(&head) {
+            return and_close(too_large_headers());
+        }
+        let admitted = self.admits(&head);
+        let (Some((app, router)), Ok(())) = (self.behind.0.get(), &admitted) else {
+            // Who waits to be told to go on is told no instead.
+            if !head.headers.contains_key(EXPECT) {
+                drain(body, self.config.limits.idle).await;
+            }
+            return match admitted {
+                Err(problem) => problem.into_response(),
+                Ok(()) => starting(&head),
+            };
+        };
+        let body = if head.uri.path() == STREAMED || body.is_end_stream() {
+            Body::new(body)
+        } else {
+            let limits = &app.config().limits;
+            let most = if head.uri.path() == EVENTS {
+                limits.event_bytes
+            } else {
+                SMALL_BODY_BYTES
+            };
+            match request::gather(&head.headers, body, most, limits.idle).await {
+                Ok(bytes) => Body::from(bytes),
+                Err(problem) => return problem.into_response(),
+            }
+        };
+        let request = http::Request::from_parts(head, body);
+        // A defect in a handler is one failed request, not a dropped connection.
+        let answer = AssertUnwindSafe(router.clone().call(request));
+        match answer.catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => problem::unexpected().into_response(),
+        }
+    }
+}
+
+impl hyper::service::Service<http::Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move {
+            let mut response = front.answer(request).await;
+            response.headers_mut().insert(REQUEST_ID, front.ids.next());
+            Ok(response)
+        })
+    }
+}
+
+fn has_too_large_headers(head: &Parts) -> bool {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let path = head.uri.path_and_query().map_or(0, |p| p.as_str().len());
+    head.headers.len() > HEADERS
+        || path + head.headers.iter().map(line).sum::<usize>() > HEADER_BYTES
+}
+
+fn too_large_headers() -> Problem {
+    Problem::new(
+        Code::HeadersTooLarge,
+        "a request may have 100 headers and 16 KiB of them with its path: send fewer or shorter ones",
+    )
+}
+
+/// Bodies are taken as they are: no compression is undone, and none is taken for JSON.
+fn check_codings(head: &Parts) -> Result<(), Problem> {
+    let plain = |name: HeaderName, known: &str| {
+        let mut values = head.headers.get_all(name).iter();
+        values.all(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(known.as_bytes())
+        })
+    };
+    if plain(TRANSFER_ENCODING, "chunked") && plain(CONTENT_ENCODING, "identity") {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::UnsupportedMediaType,
+        "bodies are taken uncompressed: leave content-encoding out, and transfer-encoding too or as chunked",
+    ))
+}
+
+/// What is said while what waits is being read.
+fn starting(head: &Parts) -> Response {
+    let is_get = head.method == Method::GET || head.method == Method::HEAD;
+    match head.uri.path() {
+        "/healthz" if is_get => super::stats::health(),
+        "/readyz" if is_get => super::stats::readiness(Err("starting")),
+        _ => Problem::new(
+            Code::Busy,
+            "the daemon is starting, nothing was stored: send it again a little later",
+        )
+        .into_response(),
+    }
+}
+
+/// The rest of the request may be anything.
+fn and_close(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    debug_assert_eq!(
+        response.status(),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
