@@ -192,7 +192,7 @@ pub(crate) mod tests {
             organization: "org_42".into(),
             event_type: "order.created".into(),
             timestamp: Timestamp(1_767_323_045_678),
-            timestamp_given: true,
+            timestamp_text: None,
             idempotency_key: None,
             deliveries: 1,
             data: Some(data.into()),

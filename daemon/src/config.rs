@@ -8,6 +8,7 @@ mod reference;
 mod rule;
 mod source;
 
+use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
@@ -19,7 +20,7 @@ pub use error::{ConfigError, Origin, Problem};
 pub use reference::reference;
 use source::RawConfig;
 
-use crate::target::TargetPolicy;
+use crate::target::{Pattern, TargetPolicy};
 
 /// The file that is read from the working directory when none is named and it is there.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
@@ -300,7 +301,10 @@ impl Config {
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),
             },
-            target: TargetPolicy::default(),
+            target: TargetPolicy {
+                allow: vec![Pattern::Network(LOOPBACK.into())],
+                ..TargetPolicy::default()
+            },
             tls: Tls {
                 certificate: None,
                 key: None,
@@ -315,6 +319,8 @@ impl Config {
     }
 }
 
+/// What `target.allow` holds unless told otherwise (docs/adr/0008-loopback-targets.md).
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 const SOCKET_FILE: &str = "stormhook.sock";
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {

@@ -188,6 +188,17 @@ impl Endpoint {
         self.ended.iter().find(|mark| opened <= mark.stamp)
     }
 
+    /// Whether everything that an operator sets is the same, secrets apart.
+    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
+        self.url == other.url
+            && self.event_types == other.event_types
+            && (self.active, &self.disabled_reason) == (other.active, &other.disabled_reason)
+            && self.description == other.description
+            && self.headers == other.headers
+            && self.rate_limit_per_second == other.rate_limit_per_second
+            && self.ordering == other.ordering
+    }
+
     /// Whether it takes new deliveries and attempts.
     pub fn receives(&self) -> bool {
         self.active && self.deleted_at.is_none()

@@ -13,11 +13,30 @@ pub struct NewEvent {
     /// Its type, such as `order.created`.
     pub event_type: String,
     /// The time its service gave it; `None` means the time of acceptance.
-    pub timestamp: Option<Timestamp>,
+    pub timestamp: Option<GivenTime>,
     /// The service's own name for this event.
     pub idempotency_key: Option<String>,
     /// The JSON value, byte for byte.
     pub data: Vec<u8>,
+}
+
+/// A time as a service gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenTime {
+    /// The time.
+    pub at: Timestamp,
+    /// A checksum of the text: the same time written otherwise is not the same event again.
+    pub text: u32,
+}
+
+impl GivenTime {
+    /// `at`, as `text` gave it.
+    pub fn new(at: Timestamp, text: &str) -> Self {
+        Self {
+            at,
+            text: crc32fast::hash(text.as_bytes()),
+        }
+    }
 }
 
 /// A stored event.
@@ -31,8 +50,8 @@ pub struct Event {
     pub event_type: String,
     /// The time its service gave it, or the time of acceptance.
     pub timestamp: Timestamp,
-    /// Whether the service gave the time.
-    pub timestamp_given: bool,
+    /// A checksum of the time's text, where the service gave it.
+    pub timestamp_text: Option<u32>,
     /// The service's own name for this event.
     pub idempotency_key: Option<String>,
     /// How many endpoints it went to when it was accepted.
@@ -48,8 +67,7 @@ impl Event {
         self.organization == again.organization
             && self.event_type == again.event_type
             && self.idempotency_key == again.idempotency_key
-            && self.timestamp_given == again.timestamp.is_some()
-            && again.timestamp.is_none_or(|given| given == self.timestamp)
+            && self.timestamp_text == again.timestamp.map(|given| given.text)
             && self.data.as_deref() == Some(again.data.as_slice())
     }
 }

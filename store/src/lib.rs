@@ -28,13 +28,13 @@ pub use batch::ROWS_PER_STEP;
 pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
-pub use event::{Event, NewEvent};
+pub use event::{Event, GivenTime, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Slot, Timestamp, UnixMs};
 pub use memory::Options;
 pub use op::{
     Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,
 };
 pub use overlay::check_file;
-pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
+pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page};
 pub use reader::{FileBytes, Reader, StatsOf};
 pub use store::{Applied, Store};

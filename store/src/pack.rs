@@ -237,7 +237,7 @@ mod tests {
             organization: "org".into(),
             event_type: "order.created".into(),
             timestamp: Timestamp(5),
-            timestamp_given: false,
+            timestamp_text: None,
             idempotency_key: Some("k".into()),
             deliveries: 2,
             data: Some(data),

@@ -10,9 +10,42 @@ use std::sync::Arc;
 /// How many rows one page looks at, at most.
 pub const ROWS_PER_PAGE: usize = 10_000;
 
+/// What a page is of: a cursor of one list says nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Events, by id.
+    Events,
+    /// Deliveries, by event.
+    Deliveries,
+    /// Deliveries of one endpoint, by sequence number.
+    OfEndpoint,
+    /// Endpoints, by number.
+    Endpoints,
+}
+
+impl List {
+    const ALL: [Self; 4] = [
+        Self::Events,
+        Self::Deliveries,
+        Self::OfEndpoint,
+        Self::Endpoints,
+    ];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Events => "cur_e",
+            Self::Deliveries => "cur_d",
+            Self::OfEndpoint => "cur_s",
+            Self::Endpoints => "cur_p",
+        }
+    }
+}
+
 /// Where a page ended: the next one holds what comes strictly after it, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
+    /// What the page is of.
+    pub list: List,
     /// The last event looked at; in a list of one endpoint's deliveries, the last sequence number.
     pub at: u128,
     /// The last endpoint looked at under that event.
@@ -26,14 +59,18 @@ impl Cursor {
             event: EventId(self.at),
             slot: self.slot,
         };
-        id.to_string().replacen("dlv_", "cur_", 1)
+        id.to_string().replacen("dlv_", self.list.prefix(), 1)
     }
 
     /// Reads what [`Cursor::to_text`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("cur_")?;
+        let list = List::ALL
+            .into_iter()
+            .find(|list| text.starts_with(list.prefix()))?;
+        let digits = text.strip_prefix(list.prefix())?;
         let id = crate::ids::DeliveryId::parse(&format!("dlv_{digits}"))?;
         Some(Self {
+            list,
             at: id.event.0,
             slot: id.slot,
         })
@@ -79,6 +116,16 @@ pub struct DeliveryFilter {
     pub since: Option<UnixMs>,
     /// Accepted before this.
     pub until: Option<UnixMs>,
+}
+
+impl DeliveryFilter {
+    /// What a page of these is of.
+    pub fn list(&self) -> List {
+        match (self.endpoint, self.event) {
+            (Some(_), None) => List::OfEndpoint,
+            _ => List::Deliveries,
+        }
+    }
 }
 
 /// A delivery with what its event and endpoint say of it.

@@ -179,18 +179,31 @@ impl Reader {
         let Some(endpoint) = self.endpoint(recover.endpoint) else {
             return Ok(0);
         };
-        let mut count = 0u64;
-        // One short snapshot a step: a long one would pin pages.
         let meta = self.shared.memory().meta;
         let mut left = Some(recoverable::job(recover, &endpoint, &meta, UnixMs(0)));
-        while let Some(job) = left {
-            let step = self.shared.view(|snapshot| {
-                let (jobs, most) = (snapshot.jobs(), crate::batch::ROWS_PER_STEP);
-                recoverable::step(&self.shared, snapshot, &endpoint, jobs, job, most)
-            })?;
+        let step = |snapshot: &Snapshot, job| {
+            let (jobs, most) = (snapshot.jobs(), crate::batch::ROWS_PER_STEP);
+            let step = recoverable::step(&self.shared, snapshot, &endpoint, jobs, job, most)?;
             let found = step.rounds.len() + step.missed.len();
-            count = count.saturating_add(u64::try_from(found).unwrap_or(u64::MAX));
-            left = step.left;
+            Ok((u64::try_from(found).unwrap_or(u64::MAX), step.left))
+        };
+        let mut count = 0u64;
+        let mut add = |(found, rest)| {
+            count = count.saturating_add(found);
+            rest
+        };
+        if !endpoint.ended.is_empty() {
+            // What its marks ended is being written out: a row would be seen where it was and where it is.
+            self.shared.view(|snapshot| {
+                while let Some(job) = left {
+                    left = add(step(snapshot, job)?);
+                }
+                Ok(())
+            })?;
+        }
+        // Else one short snapshot a step: a long one would pin pages.
+        while let Some(job) = left {
+            left = add(self.shared.view(|snapshot| step(snapshot, job))?);
         }
         Ok(count)
     }

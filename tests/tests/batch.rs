@@ -2,6 +2,7 @@
 
 use crate::support::{Daemon, Receiver, Setup, until, within};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn line(n: usize) -> String {
     json!({"organizationId": "org_1", "type": "order.created", "data": n}).to_string()
@@ -158,6 +159,32 @@ async fn a_client_that_stalls_holds_nobody_up() {
     }
     api.event("a.b", json!(1)).await;
     assert_eq!(api.all("/v1/events").await.len(), 41);
+}
+
+#[tokio::test]
+async fn a_client_may_write_a_large_batch_whole_before_it_reads() {
+    let daemon = Daemon::start().await;
+    for client in [daemon.client(), daemon.tcp()] {
+        let line = r#"{"organizationId":"org_1","type":"a.b","data":1}"#;
+        let body = format!("{line}\n").repeat(20_000);
+        let mut connection = client.open().await;
+        let length = body.len();
+        let token = daemon.token();
+        let head = format!(
+            "POST /v1/events/batch HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/x-ndjson\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
+        within("all is written", async {
+            connection.write_all(head.as_bytes()).await.unwrap();
+            connection.write_all(body.as_bytes()).await.unwrap();
+        })
+        .await;
+        let mut answer = String::new();
+        within("all is answered", connection.read_to_string(&mut answer))
+            .await
+            .unwrap();
+        assert_eq!(answer.matches(r#""status":"accepted""#).count(), 20_000);
+    }
 }
 
 #[tokio::test]

@@ -1036,3 +1036,53 @@ async fn a_changed_url_holds_for_every_attempt_that_starts_after_the_answer() {
         assert!(known, "{} came after {:?}", request.path, allowed.first());
     }
 }
+
+#[tokio::test]
+async fn a_patch_that_changes_nothing_leaves_the_endpoint_as_it_was() {
+    let receiver = Receiver::answering(Reply::Status(500)).await;
+    let daemon = Setup::new()
+        .set("retry.schedule", r#"["1h"]"#)
+        .start()
+        .await;
+    let api = daemon.client();
+    let endpoint = api.endpoint(&receiver.url("/"), &["*"]).await;
+    let event = api.event("a.b", json!(1)).await;
+    api.delivery_when(&event, "RETRYING").await;
+    let before = api.get(&path(&endpoint)).await.expect(200);
+    assert_eq!(before["failureCount"], 1);
+    for same in [json!({}), json!({"active": true, "url": receiver.url("/")})] {
+        let after = api.patch(&path(&endpoint), same).await.expect(200);
+        assert_eq!(after, before);
+    }
+}
+
+#[tokio::test]
+async fn any_rate_over_0_is_a_rate_and_an_overlap_of_nothing_needs_no_unit() {
+    let daemon = Daemon::start().await;
+    let api = daemon.client();
+    let endpoint = api.endpoint("https://partner.example/", &["*"]).await;
+    for rate in [1e-9, 0.5, 1e9] {
+        let changed = json!({"rateLimitPerSecond": rate});
+        let after = api.patch(&path(&endpoint), changed).await.expect(200);
+        assert_eq!(after["rateLimitPerSecond"], rate);
+    }
+    let rotate = format!("{}/rotate-secret", path(&endpoint));
+    for nothing in [json!(0), json!("0"), json!("0s")] {
+        let now = api
+            .post(&rotate, json!({"overlap": nothing}))
+            .await
+            .expect(200);
+        assert_eq!(now["previous"], json!([]));
+        let again = json!({"secret": now["secret"]});
+        api.post(&rotate, again)
+            .await
+            .problem_in(400, "invalid_field", "secret");
+    }
+    for bad in [json!(5), json!("8d"), json!("-1s"), json!(null)] {
+        api.post(&rotate, json!({"overlap": bad})).await.problem_in(
+            400,
+            "invalid_field",
+            "overlap",
+        );
+    }
+}

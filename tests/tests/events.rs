@@ -454,6 +454,15 @@ async fn lists_come_in_pages_that_are_complete_and_without_repeats() {
     api.get("/v1/events?cursor=nonsense")
         .await
         .problem(400, "invalid_cursor");
+    for n in 0..3 {
+        api.endpoint(&format!("https://p{n}.example/"), &["*"])
+            .await;
+    }
+    let page = api.get("/v1/endpoints?limit=1").await.expect(200);
+    let of_another_list = page["nextCursor"].as_str().unwrap();
+    api.get(&format!("/v1/events?cursor={of_another_list}"))
+        .await
+        .problem(400, "invalid_cursor");
     api.get("/v1/events?since=yesterday")
         .await
         .problem_in(400, "invalid_field", "since");

@@ -66,10 +66,13 @@ async fn the_same_key_with_another_event_is_a_conflict() {
     let stamped = event(r#","timestamp":"2026-01-02T03:04:05Z""#, "1").replace("\"k\"", "\"k2\"");
     api.post("/v1/events", stamped.clone()).await.expect(202);
     api.post("/v1/events", stamped.clone()).await.expect(200);
-    let other = stamped.replace("05Z", "06Z");
-    api.post("/v1/events", other)
-        .await
-        .problem(409, "idempotency_conflict");
+    // As it was given: the same time written otherwise is another event too.
+    for otherwise in ["06Z", "05.000Z", "05+00:00"] {
+        let other = stamped.replace("05Z", otherwise);
+        api.post("/v1/events", other)
+            .await
+            .problem(409, "idempotency_conflict");
+    }
     assert_eq!(api.all("/v1/events").await.len(), 2);
 }
 
@@ -106,6 +109,13 @@ async fn the_key_may_stand_in_the_header_or_in_the_body_but_not_differ() {
     send("k", order(Some("k"), json!(1))).await.expect(200);
     let both = send("other", order(Some("k"), json!(1))).await;
     both.problem_in(400, "invalid_field", "idempotencyKey");
+    for (second, status) in [("k", 200), ("k2", 400)] {
+        let call = api.call("POST", "/v1/events");
+        let call = call.header("idempotency-key", "k");
+        let call = call.header("idempotency-key", second);
+        let answer = call.json(order(None, json!(1))).send().await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
     let answer = send(&"k".repeat(256), order(None, json!(1))).await;
     answer.problem_in(400, "invalid_field", "idempotencyKey");
     send("with space", order(None, json!(1)))

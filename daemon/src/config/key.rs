@@ -105,7 +105,7 @@ pub(super) const KEYS: &[Key] = &[
         "Name of the header with the HMAC of the body."),
     key!("delivery.pool_idle", delivery.pool_idle, Time("0s", "10m"), RESTART,
         "How long an idle connection to a partner is kept for the next attempt. 0s keeps none."),
-    key!("retry.schedule", retry.schedule, list(Time("1ms", "30d"), 1, 20), RELOAD,
+    key!("retry.schedule", retry.schedule, list(Time("1ms", "30d"), 0, 20), RELOAD,
         "Delays after each failed attempt; the number of attempts is one more than the number of entries."),
     key!("retry.jitter", retry.jitter, Share, RELOAD,
         "Part of the delay that is added at most, at random, so that retries don't come in waves."),

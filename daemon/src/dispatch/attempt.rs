@@ -238,7 +238,7 @@ impl Dispatch {
             organization: endpoint.organization.clone(),
             event_type: PING.to_owned(),
             timestamp: now.into(),
-            timestamp_given: false,
+            timestamp_text: None,
             idempotency_key: None,
             deliveries: 1,
             data: Some(

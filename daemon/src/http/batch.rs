@@ -19,15 +19,20 @@ use http::{HeaderMap, HeaderValue, Uri};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock};
 use stormhook_store::Op;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Lines that may wait for their commit.
 const IN_FLIGHT: usize = 2_048;
-/// Chunks of answers that the client has not taken.
-const CHUNKS: usize = 4;
 /// Answers are gathered up to about this much before they are sent.
 const CHUNK_BYTES: usize = 16 << 10;
+/// Answers that one client has not taken yet: a client that writes all of a large batch before it reads needs that much.
+const UNTAKEN_BYTES: usize = 8 << 20;
+/// The same of all clients together,
+const ALL_UNTAKEN_BYTES: usize = 64 << 20;
+/// but for this much, which each has to itself.
+const OWN_UNTAKEN_BYTES: usize = 64 << 10;
 
 /// One answer.
 #[derive(Serialize)]
@@ -62,7 +67,7 @@ pub(super) async fn accept(
         request::drain(body, app.config().limits.idle).await;
         return Err(problem);
     }
-    let (answers, taken) = mpsc::channel(CHUNKS);
+    let (answers, taken) = mpsc::channel(UNTAKEN_BYTES / CHUNK_BYTES);
     let limits = app.config().limits.clone();
     tokio::spawn(async move {
         let mut batch = Batch {
@@ -71,13 +76,15 @@ pub(super) async fn accept(
             lines: Lines::default(),
             waiting: VecDeque::new(),
             out: Vec::new(),
+            room: Room::default(),
             answers,
         };
         // Whoever goes away learns nothing more; what was taken is stored.
         let _gone = batch.run(body).await;
     });
     let stream = futures_util::stream::unfold(taken, |mut taken| async move {
-        let chunk: Bytes = taken.recv().await?;
+        let (chunk, place): (Bytes, Place) = taken.recv().await?;
+        drop(place);
         Some((Ok::<_, std::convert::Infallible>(chunk), taken))
     });
     let mut response = Response::new(Body::from_stream(stream.boxed()));
@@ -97,7 +104,40 @@ struct Batch {
     lines: Lines,
     waiting: VecDeque<(u64, Waiting)>,
     out: Vec<u8>,
-    answers: mpsc::Sender<Bytes>,
+    room: Room,
+    answers: mpsc::Sender<(Bytes, Place)>,
+}
+
+/// Room for answers that are not taken yet.
+struct Room {
+    own: Arc<Semaphore>,
+}
+
+/// What room an answer takes up until it is taken.
+type Place = OwnedSemaphorePermit;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            own: Arc::new(Semaphore::new(OWN_UNTAKEN_BYTES)),
+        }
+    }
+}
+
+impl Room {
+    /// A place for this many bytes: of the client's own, of everybody's where there is some, or when one becomes free.
+    async fn take(&self, bytes: usize) -> Result<Place, Gone> {
+        static SHARED: LazyLock<Arc<Semaphore>> =
+            LazyLock::new(|| Arc::new(Semaphore::new(ALL_UNTAKEN_BYTES)));
+        let bytes = u32::try_from(bytes.min(OWN_UNTAKEN_BYTES)).unwrap_or(u32::MAX);
+        for room in [&self.own, &*SHARED] {
+            if let Ok(place) = Arc::clone(room).try_acquire_many_owned(bytes) {
+                return Ok(place);
+            }
+        }
+        let place = Arc::clone(&self.own).acquire_many_owned(bytes).await;
+        place.map_err(|_| Gone)
+    }
 }
 
 impl Batch {
@@ -216,7 +256,11 @@ impl Batch {
             return Ok(());
         }
         let chunk = Bytes::from(std::mem::take(&mut self.out));
-        self.answers.send(chunk).await.map_err(|_| Gone)
+        let place = tokio::select! {
+            () = self.answers.closed() => return Err(Gone),
+            place = self.room.take(chunk.len()) => place?,
+        };
+        self.answers.send((chunk, place)).await.map_err(|_| Gone)
     }
 }
 

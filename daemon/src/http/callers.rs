@@ -8,8 +8,8 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -60,9 +60,14 @@ impl Token {
 
     fn read(path: &Path) -> std::io::Result<Self> {
         let mut text = Zeroizing::new(String::new());
-        std::fs::File::open(path)?
-            .take(TOKEN_FILE_MAX_BYTES)
-            .read_to_string(&mut text)?;
+        let file = std::fs::File::open(path)?;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            tracing::warn!(
+                path = %path.display(),
+                "the token can be read by others than its owner: make its mode 0600"
+            );
+        }
+        file.take(TOKEN_FILE_MAX_BYTES).read_to_string(&mut text)?;
         let token = text.trim();
         if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(std::io::Error::other(
@@ -101,12 +106,15 @@ impl Callers {
         names: &[String],
         open: bool,
     ) -> Result<(), Problem> {
+        // Where the target has an authority, it counts (RFC 9112, section 3.2.2); the header must be ours all the same.
+        let authority = uri.authority().map(http::uri::Authority::as_str);
         let mut hosts = headers.get_all(HOST).iter();
-        let host = hosts
-            .next()
-            .and_then(|v| v.to_str().ok())
-            .or_else(|| uri.authority().map(http::uri::Authority::as_str));
-        if hosts.next().is_some() || !host.is_some_and(|host| self.is_ours(host, names)) {
+        let host = hosts.next().and_then(|v| v.to_str().ok()).or(authority);
+        let ours = [host, authority.or(host)];
+        let are_ours = ours
+            .iter()
+            .all(|h| h.is_some_and(|h| self.is_ours(h, names)));
+        if hosts.next().is_some() || !are_ours {
             return Err(Problem::new(
                 Code::HostRefused,
                 "this Host is not the listener's: call it by its address or as localhost, or add the name to host_names",
@@ -172,7 +180,10 @@ impl Callers {
     fn is_ours(&self, host: &str, names: &[String]) -> bool {
         let name = match host.strip_prefix('[') {
             Some(rest) => match rest.split_once(']') {
-                Some((inside, port)) if is_port(port) => inside,
+                Some((inside, port)) if is_port(port) => {
+                    return inside == "::1"
+                        || inside.parse().map(IpAddr::V6) == Ok(self.listener.ip());
+                }
                 _ => return false,
             },
             None => match host.split_once(':') {
@@ -183,7 +194,6 @@ impl Callers {
         };
         name.eq_ignore_ascii_case("localhost")
             || name.parse() == Ok(self.listener.ip())
-            || name == "::1"
             || names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
@@ -192,8 +202,10 @@ impl Callers {
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"));
         host.is_some_and(|host| {
-            let port = host.rsplit_once(':').map(|(_, port)| port);
-            self.is_ours(host, names) && port == Some(self.listener.port().to_string().as_str())
+            let (name, port) = host.rsplit_once(':').map_or((host, "80"), |(n, p)| (n, p));
+            let is_named = names.iter().any(|known| known.eq_ignore_ascii_case(name));
+            // A name of a proxy in front stands for whatever port that listens on.
+            is_named || self.is_ours(host, names) && port == self.listener.port().to_string()
         })
     }
 }
@@ -244,6 +256,8 @@ mod tests {
         for host in [
             "evil.example",
             "127.0.0.1.evil.example",
+            "[localhost]",
+            "[127.0.0.1]",
             "localhost:x",
             "",
             "127.0.0.2",
@@ -266,14 +280,18 @@ mod tests {
     #[test]
     fn a_foreign_origin_is_refused() {
         let host = ("host", "localhost:8650");
-        assert_eq!(
-            check(&[host, ("origin", "http://localhost:8650"), RIGHT]),
-            Ok(())
-        );
+        for origin in ["http://localhost:8650", "https://hooks.example"] {
+            assert_eq!(
+                check(&[host, ("origin", origin), RIGHT]),
+                Ok(()),
+                "{origin}"
+            );
+        }
         for origin in [
             "https://evil.example",
             "null",
             "http://localhost:3000",
+            "http://localhost",
             "file://localhost",
         ] {
             assert_eq!(

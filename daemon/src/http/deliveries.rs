@@ -57,7 +57,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         until: request::instant(until.as_deref(), "until")?,
     };
     let limit = request::limit(limit.as_deref())?;
-    let cursor = request::cursor(cursor.as_deref())?;
+    let cursor = request::cursor(cursor.as_deref(), filter.list())?;
     let page = blocking(&app, move |app| {
         app.read(|r| r.deliveries(&filter, cursor, limit))
     })

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use stormhook_store::{Done, EndpointId, EventFilter, EventId, Op};
+use stormhook_store::{Done, EndpointId, EventFilter, EventId, List, Op};
 
 /// The header that may carry an event's key.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -26,15 +26,7 @@ pub(super) async fn accept(
 ) -> Answer {
     request::query(&uri, [])?;
     let body = request::json(&headers, body).await?;
-    let key = match headers.get(IDEMPOTENCY_KEY) {
-        None => None,
-        Some(value) => Some(value.to_str().map_err(|_| {
-            Problem::field(
-                "idempotencyKey",
-                "the header Idempotency-Key must be 1 to 255 visible ASCII characters",
-            )
-        })?),
-    };
+    let key = header_key(&headers)?;
     let taken = ingest::taken(app.submit(Op::Accept(ingest::parse(&body, key)?)).await)?;
     let receipt = Json(ReceiptView::from(&*taken.event));
     Ok(if taken.replayed {
@@ -93,7 +85,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         until: request::instant(until.as_deref(), "until")?,
     };
     let limit = request::limit(limit.as_deref())?;
-    let cursor = request::cursor(cursor.as_deref())?;
+    let cursor = request::cursor(cursor.as_deref(), List::Events)?;
     let page = blocking(&app, move |app| {
         app.read(|r| r.events(&filter, cursor, limit))
     })
@@ -139,6 +131,23 @@ pub(super) async fn replay(
         Done::Delivery(delivery) => deliveries::answer(&app, delivery.id),
         other => Err(not_done(other, "event or endpoint")),
     }
+}
+
+/// The key in the header, which may come again only if it is the same.
+fn header_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(first) = keys.next() else {
+        return Ok(None);
+    };
+    let unfit = |detail: &'static str| Problem::field("idempotencyKey", detail);
+    if keys.any(|other| other != first) {
+        return Err(unfit(
+            "the header Idempotency-Key came with different keys: send one",
+        ));
+    }
+    let unreadable =
+        || unfit("the header Idempotency-Key must be 1 to 255 visible ASCII characters");
+    first.to_str().map(Some).map_err(|_| unreadable())
 }
 
 /// A malformed id names nothing.

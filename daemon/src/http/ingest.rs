@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
-use stormhook_store::{Done, Event, NewEvent, Timestamp};
+use stormhook_store::{Done, Event, GivenTime, NewEvent};
 
 use super::object;
 use super::problem::{Problem, not_done};
@@ -92,13 +92,14 @@ fn check_event_type(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_timestamp(text: &str) -> Result<Timestamp, Problem> {
-    parse_timestamp(text).ok_or_else(|| {
+fn check_timestamp(text: &str) -> Result<GivenTime, Problem> {
+    let at = parse_timestamp(text).ok_or_else(|| {
         Problem::field(
             "timestamp",
             "timestamp must be RFC 3339 with an offset, up to the year 9999, like 2026-01-02T03:04:05.678Z; leave it out for the time of acceptance",
         )
-    })
+    })?;
+    Ok(GivenTime::new(at, text))
 }
 
 /// The key of an event, which may stand in its body, in the header, or in both if it is the same.
@@ -153,6 +154,7 @@ mod tests {
     use super::super::problem::Code;
     use super::*;
     use proptest::prelude::*;
+    use stormhook_store::Timestamp;
 
     fn event(data: &str) -> String {
         format!(r#"{{"organizationId":"org_1","type":"order.created","data":{data}}}"#)
@@ -271,7 +273,8 @@ mod tests {
     fn a_timestamp_is_cut_to_milliseconds_in_utc() {
         let body = with(r#""timestamp":"2026-01-02T04:04:05.678999+01:00""#);
         let event = parse(body.as_bytes(), None).unwrap();
-        assert_eq!(event.timestamp, Some(Timestamp(1_767_323_045_678)));
+        let at = event.timestamp.map(|given| given.at);
+        assert_eq!(at, Some(Timestamp(1_767_323_045_678)));
     }
 
     proptest! {

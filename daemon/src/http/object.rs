@@ -164,12 +164,12 @@ pub(crate) fn is_null(value: &RawValue) -> bool {
 
 fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
-        Some(b'{') => "an object that doesn't fit",
-        Some(b'[') => "a list that doesn't fit",
-        Some(b'"') => "a string that doesn't fit",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "another string",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
-        _ => "a number that doesn't fit",
+        _ => "a number",
     }
 }
 

@@ -290,7 +290,7 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
         ),
         Refusal::EndpointInactive => Problem::new(
             Code::EndpointInactive,
-            "the endpoint is inactive: activate it first with PATCH {\"active\":true}",
+            "the endpoint is inactive: activate it first with PATCH {\"active\":true}; if it was deleted, send to another one",
         ),
         Refusal::DeliveryEnded => Problem::new(
             Code::DeliveryEnded,

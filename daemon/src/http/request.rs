@@ -8,7 +8,7 @@ use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body as HttpBody, Incoming};
 use std::time::Duration;
-use stormhook_store::{Cursor, UnixMs};
+use stormhook_store::{Cursor, List, UnixMs};
 
 /// Rows of a page unless asked otherwise, and at most.
 const LIMIT_DEFAULT: usize = 50;
@@ -180,12 +180,13 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
         })
 }
 
-/// Where a page begins.
-pub(crate) fn cursor(text: Option<&str>) -> Result<Option<Cursor>, Problem> {
+/// Where a page of `list` begins.
+pub(crate) fn cursor(text: Option<&str>, list: List) -> Result<Option<Cursor>, Problem> {
     text.map(|text| {
-        Cursor::parse(text).ok_or_else(|| Problem {
+        let cursor = Cursor::parse(text).filter(|cursor| cursor.list == list);
+        cursor.ok_or_else(|| Problem {
             code: Code::InvalidCursor,
-            detail: "this is no cursor of ours: pass nextCursor of the page before as it came"
+            detail: "this is no cursor of this list: pass nextCursor of its page before as it came, with the same filters"
                 .into(),
             field: Some("cursor".into()),
         })

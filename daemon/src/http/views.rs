@@ -252,7 +252,13 @@ impl From<&Attempt> for AttemptView {
     }
 }
 
-/// Bytes as text that does nothing to a terminal: control characters as `\u{N}`, what is no UTF-8 as `\xNN`.
+/// Whether a character changes the direction of the text around it, or is not seen at all (Unicode, UAX #9 and UTR #36).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// Bytes as text that does nothing to a terminal or its reader: control characters as `\u{N}`, what is no UTF-8 as `\xNN`, and a
+/// backslash as two.
 fn shown(bytes: &[u8]) -> String {
     bytes
         .utf8_chunks()
@@ -261,7 +267,10 @@ fn shown(bytes: &[u8]) -> String {
             for c in chunk.valid().chars() {
                 match c {
                     '\n' | '\r' | '\t' => text.push(c),
-                    control if control.is_control() => text.extend(control.escape_unicode()),
+                    '\\' => text.push_str("\\\\"),
+                    control if control.is_control() || turns_text(control) => {
+                        text.extend(control.escape_unicode());
+                    }
                     plain => text.push(plain),
                 }
             }
@@ -285,7 +294,7 @@ pub(crate) struct DeliveryJson {
     /// Why it ended early: `gone`, `endpoint_deleted`, `cancelled` or `discarded`.
     reason: Option<&'static str>,
     attempt: u32,
-    /// Of the last attempt.
+    /// Of this round's last attempt.
     response_code: Option<u16>,
     #[serde(serialize_with = "maybe_at")]
     #[schema(value_type = Option<String>)]
@@ -314,7 +323,11 @@ impl DeliveryJson {
             status: d.status.as_str(),
             reason: d.reason.map(stormhook_store::Reason::as_str),
             attempt: d.attempt_shown(),
-            response_code: d.attempts.last().and_then(|a| a.response_code),
+            response_code: d
+                .attempts
+                .last()
+                .filter(|a| a.round == d.round)
+                .and_then(|a| a.response_code),
             next_attempt_at: d.next_attempt_at,
             waiting_for: app.waiting_for(d),
             created_at: d.created_at,

@@ -103,6 +103,9 @@ impl Batch<'_, '_> {
             self.mark_ended(&mut e, Reason::Discarded);
         }
         let slot = e.slot;
+        if e.has_settings_of(&endpoint) && !discards {
+            return Ok(Done::Endpoint(endpoint));
+        }
         let changed = self.put_endpoint(e)?;
         if discards {
             self.changes

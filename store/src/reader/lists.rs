@@ -8,7 +8,7 @@ use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, Run};
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
-use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, Page, ROWS_PER_PAGE};
+use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE};
 use crate::reader::keys;
 use crate::record;
 use crate::tables::{self, Views};
@@ -81,6 +81,7 @@ pub(super) fn events(
     {
         before = event.id;
         last = Some(Cursor {
+            list: List::Events,
             at: event.id.0,
             slot: Slot(0),
         });
@@ -105,6 +106,7 @@ pub(super) fn events(
                 return Ok(filling.page);
             }
             last = Some(Cursor {
+                list: List::Events,
                 at: event.id.0,
                 slot: Slot(0),
             });
@@ -162,7 +164,7 @@ pub(super) fn deliveries(
             None => return Ok(filling.page),
         },
     };
-    if let (Some(slot), None) = (slot, filter.event) {
+    if let (Some(slot), List::OfEndpoint) = (slot, filter.list()) {
         let runs = (
             memory.tail.runs.get(&slot).cloned(),
             memory.generations.clone(),
@@ -207,6 +209,7 @@ pub(super) fn deliveries(
         }
         let id = tables::delivery_of(key.value());
         last = Some(Cursor {
+            list: List::Deliveries,
             at: id.event.0,
             slot: id.slot,
         });
@@ -318,6 +321,7 @@ fn take_run(
             return Ok(ControlFlow::Break(()));
         }
         *last = Some(Cursor {
+            list: List::OfEndpoint,
             at: u128::from(sequence),
             slot,
         });
@@ -360,6 +364,7 @@ pub(super) fn endpoints(
             break;
         }
         last = Some(Cursor {
+            list: List::Endpoints,
             at: u128::from(endpoint.slot.0),
             slot: Slot(0),
         });

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use stormhook_store::query::DeliveryFilter;
-use stormhook_store::{Done, EventId, NewEvent, Op, Refusal, Timestamp, UnixMs};
+use stormhook_store::{Done, EventId, GivenTime, NewEvent, Op, Refusal, Timestamp, UnixMs};
 
 #[test]
 fn an_event_goes_to_the_endpoints_of_its_organization_that_asked_for_its_type() {
@@ -50,11 +50,15 @@ fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
     bed.expect_whole();
 }
 
+fn given(at: i64, text: &str) -> Option<GivenTime> {
+    Some(GivenTime::new(Timestamp(at), text))
+}
+
 #[test]
 fn an_event_reads_back_as_it_was_given() {
     let mut bed = Bed::new();
     let given = NewEvent {
-        timestamp: Some(Timestamp(5)),
+        timestamp: given(5, "as given"),
         idempotency_key: Some("k".to_owned()),
         data: b"{ \"a\" : 1e400, \"b\":\"\\u0000\xff\" }".to_vec(),
         ..event("org", "order.created")
@@ -64,7 +68,7 @@ fn an_event_reads_back_as_it_was_given() {
         let read = bed.reader().event(event.id).unwrap().expect("it is there");
         assert_eq!(read, event);
         assert_eq!(read.data.as_deref(), Some(given.data.as_slice()));
-        assert_eq!((read.timestamp, read.timestamp_given), (Timestamp(5), true));
+        assert_eq!(read.timestamp, Timestamp(5));
         assert_eq!(read.id.accepted_at(), bed.now);
         bed.reopen();
     }
@@ -148,22 +152,22 @@ fn the_same_event_under_its_key_again_is_the_event_there_was() {
 fn another_event_under_a_known_key_is_a_conflict() {
     let mut bed = Bed::new();
     bed.accept(NewEvent {
-        timestamp: Some(Timestamp(9)),
+        timestamp: given(9, "as given"),
         ..keyed("org", "k")
     });
     let differently = [
         keyed("org", "k"),
         NewEvent {
-            timestamp: Some(Timestamp(10)),
+            timestamp: given(9, "otherwise"),
             ..keyed("org", "k")
         },
         NewEvent {
-            timestamp: Some(Timestamp(9)),
+            timestamp: given(9, "as given"),
             data: b"{ }".to_vec(),
             ..keyed("org", "k")
         },
         NewEvent {
-            timestamp: Some(Timestamp(9)),
+            timestamp: given(9, "as given"),
             event_type: "order.paid".to_owned(),
             ..keyed("org", "k")
         },
