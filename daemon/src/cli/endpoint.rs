@@ -3,218 +3,30 @@
 //! Secrets and custom headers (which are secrets too) come from files, stdin or the environment. A secret is shown when it is
 //! made and when it is asked for by name, never otherwise.
 
+mod arguments;
 mod describe;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::Session;
 use super::daemon_side;
 use super::failure::Failure;
-use super::input::{self, Moment};
-use super::pages::{self, Paging};
+use super::input;
+use super::pages;
 use super::screen::Tone;
 use super::table::{Cell, pairs};
+pub(crate) use arguments::EndpointCommand;
+use arguments::{
+    AddArgs, Clearable, ListArgs, OneArgs, Ordering, RecoverArgs, RotateArgs, SecretArgs, Settings,
+    ShowArgs, UpdateArgs,
+};
 use describe::{describe, secrets, state};
 
 /// 50 headers of 4 KiB each (the API's limit), with room for names.
 const HEADERS_FILE_BYTES: u64 = 256 * 1024;
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum EndpointCommand {
-    /// Create an endpoint; its secret is shown once
-    #[command(
-        after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed"
-    )]
-    Add(AddArgs),
-    /// List endpoints
-    #[command(
-        after_help = "Example:\n  stormhook endpoint list --organization org_42 --active true"
-    )]
-    List(ListArgs),
-    /// Show one endpoint
-    #[command(
-        after_help = "Examples:\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --reveal-secret"
-    )]
-    Show(ShowArgs),
-    /// Change an endpoint
-    #[command(
-        after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description"
-    )]
-    Update(UpdateArgs),
-    /// Let deliveries go out again; what was held resumes
-    #[command(
-        after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held"
-    )]
-    Enable(EnableArgs),
-    /// Stop deliveries; what is waiting is held
-    #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
-    Disable(OneArgs),
-    /// Make a new secret; earlier ones sign on for a while
-    #[command(
-        after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h"
-    )]
-    RotateSecret(RotateArgs),
-    /// Send a ping now; status 1 if the endpoint didn't take it
-    #[command(after_help = "Example:\n  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
-    Test(OneArgs),
-    /// Send again what failed, or was missed while inactive
-    #[command(
-        after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run"
-    )]
-    Recover(RecoverArgs),
-    /// Delete an endpoint; its open deliveries end as FAILED
-    #[command(after_help = "Example:\n  stormhook endpoint remove ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
-    Remove(OneArgs),
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Ordering {
-    /// As soon as there is room
-    Parallel,
-    /// One at a time, in order
-    Fifo,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Clearable {
-    Description,
-    Headers,
-    RateLimit,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SecretArgs {
-    /// A secret of your own, from a file or - for stdin (or in STORMHOOK_SECRET) [default: one is made]
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Settings {
-    /// A remark for people
-    #[arg(long)]
-    description: Option<String>,
-    /// Headers to send along, 'name: value' one a line, from a file or - for stdin: they are treated as secrets
-    #[arg(long, value_name = "FILE")]
-    headers_file: Option<PathBuf>,
-    /// Requests a second, at most
-    #[arg(long, value_name = "NUMBER")]
-    rate_limit: Option<serde_json::Number>,
-    /// Whether deliveries wait for one another
-    #[arg(long, value_enum)]
-    ordering: Option<Ordering>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AddArgs {
-    /// Whose events it gets
-    #[arg(long, value_name = "ORGANIZATION")]
-    organization: String,
-    /// Where deliveries are sent
-    #[arg(long)]
-    url: String,
-    /// Which events: exact (order.created), a prefix (order.*) or *
-    #[arg(long = "event-type", value_name = "TYPE", required = true, num_args = 1.., value_delimiter = ',')]
-    pub(crate) event_types: Vec<String>,
-    /// Create it switched off
-    #[arg(long)]
-    inactive: bool,
-    #[command(flatten)]
-    settings: Settings,
-    #[command(flatten)]
-    secret: SecretArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// Only this organization's
-    #[arg(long, value_name = "ORGANIZATION")]
-    organization: Option<String>,
-    /// Only active or only inactive ones
-    #[arg(long, value_name = "true|false")]
-    active: Option<bool>,
-    #[command(flatten)]
-    paging: Paging,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OneArgs {
-    /// The endpoint
-    #[arg(value_name = "ENDPOINT", value_parser = input::id)]
-    id: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    one: OneArgs,
-    /// Show its secrets instead, the earlier ones that still sign included
-    #[arg(long)]
-    reveal_secret: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UpdateArgs {
-    #[command(flatten)]
-    one: OneArgs,
-    /// Where deliveries are sent
-    #[arg(long)]
-    url: Option<String>,
-    /// Which events, in place of those it has
-    #[arg(long = "event-type", value_name = "TYPE", value_delimiter = ',')]
-    event_types: Vec<String>,
-    #[command(flatten)]
-    settings: Settings,
-    /// Take a setting away
-    #[arg(long, value_enum, value_name = "SETTING")]
-    clear: Vec<Clearable>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EnableArgs {
-    #[command(flatten)]
-    one: OneArgs,
-    /// End what was held instead of sending it
-    #[arg(long)]
-    discard_held: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RotateArgs {
-    #[command(flatten)]
-    one: OneArgs,
-    /// How long earlier secrets go on signing, 0s to 7d [default: 24h]
-    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
-    overlap: Option<String>,
-    #[command(flatten)]
-    secret: SecretArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RecoverArgs {
-    #[command(flatten)]
-    one: OneArgs,
-    /// From this time on: RFC 3339, or how long ago (24h)
-    #[arg(long, value_name = "TIME", value_parser = input::moment)]
-    since: Option<Moment>,
-    /// Until before this time
-    #[arg(long, value_name = "TIME", value_parser = input::moment)]
-    until: Option<Moment>,
-    /// Also events it was subscribed to but inactive for
-    #[arg(long)]
-    missed: bool,
-    /// Only count
-    #[arg(long)]
-    dry_run: bool,
-}
-
-fn checked_duration(text: &str) -> Result<String, String> {
-    input::duration(text).map(|_| text.to_owned())
-}
 
 pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<(), Failure> {
     match command {

@@ -1,0 +1,201 @@
+//! What `stormhook endpoint …` can be told on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::super::input::{self, Moment};
+use super::super::pages::Paging;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// Create an endpoint; its secret is shown once
+    #[command(
+        after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed"
+    )]
+    Add(AddArgs),
+    /// List endpoints
+    #[command(
+        after_help = "Example:\n  stormhook endpoint list --organization org_42 --active true"
+    )]
+    List(ListArgs),
+    /// Show one endpoint
+    #[command(
+        after_help = "Examples:\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A\n  stormhook endpoint show ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --reveal-secret"
+    )]
+    Show(ShowArgs),
+    /// Change an endpoint
+    #[command(
+        after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description"
+    )]
+    Update(UpdateArgs),
+    /// Let deliveries go out again; what was held resumes
+    #[command(
+        after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held"
+    )]
+    Enable(EnableArgs),
+    /// Stop deliveries; what is waiting is held
+    #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Disable(OneArgs),
+    /// Make a new secret; earlier ones sign on for a while
+    #[command(
+        after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h"
+    )]
+    RotateSecret(RotateArgs),
+    /// Send a ping now; status 1 if the endpoint didn't take it
+    #[command(after_help = "Example:\n  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Test(OneArgs),
+    /// Send again what failed, or was missed while inactive
+    #[command(
+        after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run"
+    )]
+    Recover(RecoverArgs),
+    /// Delete an endpoint; its open deliveries end as FAILED
+    #[command(after_help = "Example:\n  stormhook endpoint remove ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Remove(OneArgs),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Ordering {
+    /// As soon as there is room
+    Parallel,
+    /// One at a time, in order
+    Fifo,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Clearable {
+    Description,
+    Headers,
+    RateLimit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretArgs {
+    /// A secret of your own, from a file or - for stdin (or in STORMHOOK_SECRET) [default: one is made]
+    #[arg(long, value_name = "FILE")]
+    pub(super) secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// A remark for people
+    #[arg(long)]
+    pub(super) description: Option<String>,
+    /// Headers to send along, 'name: value' one a line, from a file or - for stdin: they are treated as secrets
+    #[arg(long, value_name = "FILE")]
+    pub(super) headers_file: Option<PathBuf>,
+    /// Requests a second, at most
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) rate_limit: Option<serde_json::Number>,
+    /// Whether deliveries wait for one another
+    #[arg(long, value_enum)]
+    pub(super) ordering: Option<Ordering>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Whose events it gets
+    #[arg(long, value_name = "ORGANIZATION")]
+    pub(super) organization: String,
+    /// Where deliveries are sent
+    #[arg(long)]
+    pub(super) url: String,
+    /// Which events: exact (order.created), a prefix (order.*) or *
+    #[arg(long = "event-type", value_name = "TYPE", required = true, num_args = 1.., value_delimiter = ',')]
+    pub(crate) event_types: Vec<String>,
+    /// Create it switched off
+    #[arg(long)]
+    pub(super) inactive: bool,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) secret: SecretArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only this organization's
+    #[arg(long, value_name = "ORGANIZATION")]
+    pub(super) organization: Option<String>,
+    /// Only active or only inactive ones
+    #[arg(long, value_name = "true|false")]
+    pub(super) active: Option<bool>,
+    #[command(flatten)]
+    pub(super) paging: Paging,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneArgs {
+    /// The endpoint
+    #[arg(value_name = "ENDPOINT", value_parser = input::id)]
+    pub(super) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(super) one: OneArgs,
+    /// Show its secrets instead, the earlier ones that still sign included
+    #[arg(long)]
+    pub(super) reveal_secret: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    #[command(flatten)]
+    pub(super) one: OneArgs,
+    /// Where deliveries are sent
+    #[arg(long)]
+    pub(super) url: Option<String>,
+    /// Which events, in place of those it has
+    #[arg(long = "event-type", value_name = "TYPE", value_delimiter = ',')]
+    pub(super) event_types: Vec<String>,
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// Take a setting away
+    #[arg(long, value_enum, value_name = "SETTING")]
+    pub(super) clear: Vec<Clearable>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnableArgs {
+    #[command(flatten)]
+    pub(super) one: OneArgs,
+    /// End what was held instead of sending it
+    #[arg(long)]
+    pub(super) discard_held: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    pub(super) one: OneArgs,
+    /// How long earlier secrets go on signing, 0s to 7d [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
+    pub(super) overlap: Option<String>,
+    #[command(flatten)]
+    pub(super) secret: SecretArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    pub(super) one: OneArgs,
+    /// From this time on: RFC 3339, or how long ago (24h)
+    #[arg(long, value_name = "TIME", value_parser = input::moment)]
+    pub(super) since: Option<Moment>,
+    /// Until before this time
+    #[arg(long, value_name = "TIME", value_parser = input::moment)]
+    pub(super) until: Option<Moment>,
+    /// Also events it was subscribed to but inactive for
+    #[arg(long)]
+    pub(super) missed: bool,
+    /// Only count
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+fn checked_duration(text: &str) -> Result<String, String> {
+    input::duration(text).map(|_| text.to_owned())
+}
