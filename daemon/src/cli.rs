@@ -17,6 +17,8 @@ mod input;
 mod lines;
 mod listen;
 mod pages;
+#[cfg(test)]
+mod pretend;
 mod progress;
 mod receiver;
 mod respond;

@@ -272,27 +272,10 @@ fn rejection(line: u64, problem: Option<&RawValue>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::path::Path;
+    use http::{Request, Response};
 
-    use http::{Request, Response, StatusCode};
-    use http_body_util::Full;
-    use hyper::service::service_fn;
-    use hyper_util::rt::TokioIo;
-    use tokio::net::UnixListener;
-
-    use super::super::client::Client;
-    use super::super::screen::Screen;
+    use super::super::pretend::{self, Answer};
     use super::*;
-
-    fn session(socket: &Path) -> Session {
-        Session {
-            client: Client::at(socket.to_path_buf()),
-            screen: Screen::piped(),
-        }
-    }
-
-    type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>>;
 
     /// A daemon that answers each line as its first byte says: `a`ccepted, `r`eplayed, `s` is passed over in silence, `x` ends the connection, anything else is rejected.
     fn answer_lines(request: Request<Incoming>) -> Answer {
@@ -342,29 +325,9 @@ mod tests {
         Response::new(StreamBody::new(answers).boxed_unsync())
     }
 
-    fn serve(socket: &Path, answer: fn(Request<Incoming>) -> Answer) {
-        let listener = UnixListener::bind(socket).unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    let service =
-                        service_fn(
-                            move |request| async move { Ok::<_, Infallible>(answer(request)) },
-                        );
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-    }
-
     async fn run(lines: Vec<u8>, answer: fn(Request<Incoming>) -> Answer) -> Result<(), Failure> {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("s");
-        serve(&socket, answer);
-        send(Box::new(io::Cursor::new(lines)), None, &session(&socket)).await
+        let daemon = pretend::daemon(answer);
+        send(Box::new(io::Cursor::new(lines)), None, &daemon.session).await
     }
 
     #[tokio::test]
@@ -417,13 +380,7 @@ mod tests {
     #[tokio::test]
     async fn a_daemon_that_refuses_the_stream_is_heard() {
         fn refuse(_: Request<Incoming>) -> Answer {
-            let mut response = Response::new(
-                Full::new(Bytes::from_static(br#"{"title":"Busy","code":"busy"}"#))
-                    .map_err(|never| match never {})
-                    .boxed_unsync(),
-            );
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            response
+            pretend::said(503, r#"{"title":"Busy","code":"busy"}"#)
         }
         let failure = run(b"a1\n".to_vec(), refuse).await.unwrap_err();
         assert!(

@@ -9,7 +9,7 @@ use super::daemon_side;
 use super::failure::Failure;
 use super::input::{self, Moment};
 use super::pages::{self, Paging};
-use super::screen::{Tone, paint, plain};
+use super::screen::Tone;
 use super::table::{Cell, Table, pairs, words};
 
 #[derive(Debug, Subcommand)]
@@ -220,7 +220,7 @@ fn describe(delivery: &Value, colour: bool) -> String {
                 Cell::of(attempt, "durationMs"),
                 outcome_cell(attempt),
                 Cell::of(attempt, "responseCode"),
-                Cell::text(said(attempt)),
+                Cell::text(said(attempt).unwrap_or("-")),
             ]
         })
         .collect();
@@ -229,48 +229,59 @@ fn describe(delivery: &Value, colour: bool) -> String {
     text
 }
 
-fn outcome_cell(attempt: &Value) -> Cell {
-    let outcome = words(attempt.get("outcome").unwrap_or(&Value::Null));
-    let tone = match outcome.as_str() {
+fn outcome_tone(outcome: &str) -> Tone {
+    match outcome {
         "success" => Tone::Good,
         "interrupted" => Tone::Warn,
         _ => Tone::Bad,
-    };
-    Cell::toned(tone, &outcome)
+    }
 }
 
-fn said(attempt: &Value) -> &str {
+fn outcome_cell(attempt: &Value) -> Cell {
+    let outcome = words(attempt.get("outcome").unwrap_or(&Value::Null));
+    Cell::toned(outcome_tone(&outcome), &outcome)
+}
+
+/// What went wrong, or what the partner said.
+fn said(attempt: &Value) -> Option<&str> {
     let part = |key: &str| {
         attempt
             .get(key)
             .and_then(Value::as_str)
             .filter(|text| !text.is_empty())
     };
-    part("error")
-        .or_else(|| part("responseExcerpt"))
-        .unwrap_or("-")
+    part("error").or_else(|| part("responseExcerpt"))
 }
 
-/// One attempt on one line: outcome, code, time, and what was said.
-pub(crate) fn attempt_line(attempt: &Value, colour: bool) -> String {
-    let outcome = words(attempt.get("outcome").unwrap_or(&Value::Null));
-    let tone = if outcome == "success" {
-        Tone::Good
-    } else {
-        Tone::Bad
-    };
-    let mut line = paint(colour, tone, &plain(&outcome));
-    if let Some(code) = attempt.get("responseCode").and_then(Value::as_u64) {
+/// One attempt on one line: outcome, code, time, and what was said; and the tone that it deserves.
+pub(crate) fn outcome_in_words(
+    outcome: &str,
+    code: Option<u16>,
+    duration_ms: Option<u64>,
+    said: Option<&str>,
+) -> (Tone, String) {
+    let mut line = outcome.to_owned();
+    if let Some(code) = code {
         line.push_str(&format!(" {code}"));
     }
-    if let Some(duration) = attempt.get("durationMs").filter(|value| value.is_number()) {
-        line.push_str(&format!(" in {duration} ms"));
+    if let Some(duration_ms) = duration_ms {
+        line.push_str(&format!(" in {duration_ms} ms"));
     }
-    let said = said(attempt);
-    if said != "-" {
-        line.push_str(&format!(": {}", plain(said)));
+    if let Some(said) = said.filter(|said| !said.is_empty()) {
+        line.push_str(&format!(": {said}"));
     }
-    line
+    (outcome_tone(outcome), line)
+}
+
+/// The same of the API's JSON.
+pub(crate) fn attempt_in_words(attempt: &Value) -> (Tone, String) {
+    let code = attempt.get("responseCode").and_then(Value::as_u64);
+    outcome_in_words(
+        &words(attempt.get("outcome").unwrap_or(&Value::Null)),
+        code.and_then(|code| u16::try_from(code).ok()),
+        attempt.get("durationMs").and_then(Value::as_u64),
+        said(attempt),
+    )
 }
 
 #[cfg(test)]
@@ -310,10 +321,13 @@ mod tests {
     fn an_attempt_fits_on_one_line() {
         let attempt = json!({"outcome":"connect","responseCode":null,"durationMs":3,"error":"connection refused"});
         assert_eq!(
-            attempt_line(&attempt, false),
-            "connect in 3 ms: connection refused"
+            attempt_in_words(&attempt),
+            (Tone::Bad, "connect in 3 ms: connection refused".to_owned())
         );
         let attempt = json!({"outcome":"success","responseCode":204,"durationMs":3});
-        assert_eq!(attempt_line(&attempt, false), "success 204 in 3 ms");
+        assert_eq!(
+            attempt_in_words(&attempt),
+            (Tone::Good, "success 204 in 3 ms".to_owned())
+        );
     }
 }

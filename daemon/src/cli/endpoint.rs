@@ -16,7 +16,7 @@ use super::daemon_side;
 use super::failure::Failure;
 use super::input;
 use super::pages;
-use super::screen::Tone;
+use super::screen::{Tone, paint, plain};
 use super::table::{Cell, pairs};
 pub(crate) use arguments::EndpointCommand;
 use arguments::{
@@ -267,21 +267,24 @@ async fn test(args: &OneArgs, session: &Session) -> Result<(), Failure> {
         .client
         .post(&format!("/v1/endpoints/{}/test", args.id))
         .await?;
-    let attempt = answer.value()?;
     if session.screen.json {
-        session.screen.answer(&answer.body)?;
-    } else {
-        session.screen.line(&super::delivery::attempt_line(
-            &attempt,
-            session.screen.colour,
-        ))?;
+        return session.screen.answer(&answer.body);
     }
-    let outcome = attempt.get("outcome").and_then(Value::as_str);
-    if outcome == Some("success") {
-        Ok(())
-    } else {
-        Err(Failure::Shown)
-    }
+    session
+        .screen
+        .line(&ping_in_words(&answer.value()?, session.screen.colour))
+}
+
+/// How a ping went, and why it failed if it did.
+fn ping_in_words(attempt: &Value, colour: bool) -> String {
+    let (tone, words) = super::delivery::attempt_in_words(attempt);
+    let arrived = attempt.get("outcome").and_then(Value::as_str) == Some("success");
+    let verdict = if arrived { "arrived" } else { "failed" };
+    format!(
+        "The ping {}: {}",
+        paint(colour, tone, verdict),
+        plain(&words)
+    )
 }
 
 async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
@@ -332,4 +335,39 @@ async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
         return session.screen.answer(&answer.body);
     }
     session.screen.line(&format!("removed {}", args.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pretend;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ping_that_failed_is_still_an_answer() {
+        let daemon = pretend::daemon(|_| {
+            pretend::said(
+                200,
+                r#"{"outcome":"connect","durationMs":1,"error":"refused"}"#,
+            )
+        });
+        let args = OneArgs {
+            id: "ep_1".to_owned(),
+        };
+        test(&args, &daemon.session).await.unwrap();
+    }
+
+    #[test]
+    fn a_ping_that_failed_says_so_and_why() {
+        let attempt = json!({"attempt":1,"round":1,"trigger":"manual","startedAt":"s","durationMs":3,
+            "outcome":"http_status","responseCode":503,"responseExcerpt":"busy\u{7}","error":null});
+        assert_eq!(
+            ping_in_words(&attempt, false),
+            "The ping failed: http_status 503 in 3 ms: busy\\u{7}"
+        );
+        let attempt = json!({"outcome":"success","responseCode":204,"durationMs":3});
+        assert_eq!(
+            ping_in_words(&attempt, false),
+            "The ping arrived: success 204 in 3 ms"
+        );
+    }
 }

@@ -9,7 +9,7 @@ use super::Session;
 use super::client::path_with_query;
 use super::failure::Failure;
 use super::screen::{Tone, paint, plain};
-use super::table::{Cell, Table, words};
+use super::table::{Cell, Table, grouped, words};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Window {
@@ -105,19 +105,6 @@ fn count(stats: &Value, key: &str) -> String {
         .get(key)
         .and_then(Value::as_u64)
         .map_or_else(|| "-".to_owned(), grouped)
-}
-
-/// A count with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Milliseconds as people read them.
@@ -329,17 +316,6 @@ mod tests {
         assert_eq!(
             line(&text, "oldest due since"),
             ["oldest", "due", "since", "-"]
-        );
-    }
-
-    #[test]
-    fn counts_have_their_thousands_apart() {
-        assert_eq!(
-            ["0", "999", "1,000", "1,234,567"],
-            [grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)]
-                .map(|text| text)
-                .each_ref()
-                .map(String::as_str)
         );
     }
 

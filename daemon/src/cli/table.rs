@@ -66,6 +66,25 @@ pub(crate) fn words(value: &Value) -> String {
     }
 }
 
+/// So many of something, in the right number: `1 delivery`, `1,234 deliveries`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    let name = if number == 1 { one } else { many };
+    format!("{} {name}", grouped(number))
+}
+
+/// A count with its thousands apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A table that is printed in one or more parts with the same columns.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
@@ -126,7 +145,12 @@ impl Table {
     fn push_line(&self, out: &mut String, row: &[Cell]) {
         let mut line = String::new();
         for (index, (cell, width)) in row.iter().zip(&self.widths).enumerate() {
-            let text = clip(&cell.text, *width);
+            // The last column pushes nothing aside: it is never cut.
+            let text = if index + 1 == row.len() {
+                cell.text.clone()
+            } else {
+                clip(&cell.text, *width)
+            };
             let padding = " ".repeat(width.saturating_sub(text.chars().count()));
             let painted = paint(self.colour, cell.tone, &text);
             if index > 0 {
@@ -210,6 +234,31 @@ mod tests {
             "{text}"
         );
         assert!(text.contains('…'));
+    }
+
+    #[test]
+    fn the_last_column_is_never_cut() {
+        let long = "x".repeat(500);
+        let mut table = Table::new(&["ID", "URL"], false);
+        let text = table.part(&[vec![Cell::text("ep_1"), Cell::text(&long)]]);
+        assert_eq!(text, format!("ID    URL\nep_1  {long}"));
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(counted(1, "delivery", "deliveries"), "1 delivery");
+        assert_eq!(counted(0, "delivery", "deliveries"), "0 deliveries");
+        assert_eq!(counted(1_234, "delivery", "deliveries"), "1,234 deliveries");
+    }
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"],
+            [grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)]
+                .each_ref()
+                .map(String::as_str)
+        );
     }
 
     #[test]

@@ -42,8 +42,15 @@ pub(crate) enum EndpointCommand {
         after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h"
     )]
     RotateSecret(RotateArgs),
-    /// Send a ping now; status 1 if the endpoint didn't take it
-    #[command(after_help = "Example:\n  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    /// Send a ping now, also to an inactive endpoint, and say how it went
+    #[command(after_help = "\
+Examples:
+  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
+  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --json |
+    jq -e '.outcome == \"success\"'
+
+Status 0 says that the ping was sent, not that it arrived; 1 that the daemon
+could not send it, as to an endpoint that does not exist.")]
     Test(OneArgs),
     /// Send again what failed, or was missed while inactive
     #[command(
