@@ -30,7 +30,7 @@ pub enum Finding {
     WrongSecretOrBody,
     /// What exactly was done to the body.
     BodyRewritten(BodyChange),
-    /// The body has the look of JSON that was parsed and written again.
+    /// The body's outermost members are not as the daemon writes them: it was parsed and written again.
     LooksReserialised,
     /// The body is empty, and wasn't when it was sent.
     BodyConsumed,
@@ -136,7 +136,7 @@ impl Finding {
                 "the body is JSON that was parsed and written again; verify the raw bytes and parse afterwards"
             }
             Self::LooksReserialised => {
-                "the body looks like JSON that was parsed and written again (spaces, or another order of keys); verify the raw bytes and parse afterwards"
+                "the body's outermost members are not written as they are sent (`id`, `type`, `timestamp`, `organizationId`, `sequence`, `data`, nothing between them), so it was parsed and written again; verify the raw bytes and parse afterwards"
             }
             Self::BodyConsumed => {
                 "the body is empty: something read it first; verify where the raw body is still there"

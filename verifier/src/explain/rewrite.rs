@@ -1,13 +1,24 @@
 //! What middleware does to bodies, undone: which bodies may have been the signed one. Decides nothing about which of them was;
-//! makes at most eight, none from a body over 1 MiB.
+//! makes at most fourteen, none from a body over 1 MiB.
 
 use alloc::vec::Vec;
 
 use super::finding::BodyChange;
+use super::json::{self, Member};
 
 /// Largest body that is rewritten in search of the signed one.
 const BODY_MAX_BYTES: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+const DATA: &[u8] = b"data";
+/// What a delivery's body has at its top, in this order.
+const ENVELOPE: [&[u8]; 6] = [
+    b"id",
+    b"type",
+    b"timestamp",
+    b"organizationId",
+    b"sequence",
+    DATA,
+];
 
 /// Bodies that the received one may have been before.
 pub(super) fn originals(body: &[u8]) -> Vec<(BodyChange, Vec<u8>)> {
@@ -35,20 +46,68 @@ pub(super) fn originals(body: &[u8]) -> Vec<(BodyChange, Vec<u8>)> {
         BodyChange::ByteOrderMark,
         unmarked.map_or_else(marked, <[u8]>::to_vec),
     ));
-    for keeps_escapes in [true, false] {
-        let compact = compact_json(body, keeps_escapes);
-        if compact != body {
-            originals.push((BodyChange::JsonSpelling, compact));
+    let compact = [true, false].map(|keeps_escapes| json::compact(body, keeps_escapes));
+    for original in compact.into_iter().chain(envelopes(body)) {
+        let is_new = originals.iter().all(|(_, known)| *known != original);
+        if is_new && original != body {
+            originals.push((BodyChange::JsonSpelling, original));
         }
     }
     originals
 }
 
-/// Spaces between tokens, or another first key than the one deliveries begin with.
+/// Whether the members of the envelope stand at the top, but not as the daemon writes them: complete, in its order, and with
+/// nothing between them. What `data` holds says nothing: its bytes are the producer's own.
 pub(super) fn looks_reserialised(body: &[u8]) -> bool {
-    body.len() <= BODY_MAX_BYTES
-        && body.trim_ascii_start().starts_with(b"{")
-        && (!body.starts_with(b"{\"id\":") || compact_json(body, true) != body)
+    if body.len() > BODY_MAX_BYTES {
+        return false;
+    }
+    let Some(members) = json::members(body) else {
+        return false;
+    };
+    let are_ours = members.iter().all(|(name, _)| ENVELOPE.contains(name));
+    are_ours && envelope(&members, None).as_deref() != Some(body)
+}
+
+/// The envelope as the daemon writes it, with these members, and with `data` in its place where one is given. `None` unless each
+/// member is there once and no other.
+fn envelope(members: &[Member<'_>], data: Option<&[u8]>) -> Option<Vec<u8>> {
+    if members.len() != ENVELOPE.len() {
+        return None;
+    }
+    let mut body = Vec::new();
+    for name in ENVELOPE {
+        let (_, value) = members.iter().find(|(found, _)| *found == name)?;
+        let value = data.filter(|_| name == DATA).unwrap_or(value);
+        body.push(if body.is_empty() { b'{' } else { b',' });
+        body.extend_from_slice(&[b"\"", name, b"\":", value].concat());
+    }
+    body.push(b'}');
+    Some(body)
+}
+
+/// The envelope in the daemon's order, around `data` as it came and as it may have been spelled before: without spaces, or with
+/// those and the escapes that other languages' writers put in.
+fn envelopes(body: &[u8]) -> Vec<Vec<u8>> {
+    let Some(members) = json::members(body) else {
+        return Vec::new();
+    };
+    let Some((_, data)) = members.iter().find(|(name, _)| *name == DATA) else {
+        return Vec::new();
+    };
+    let compact = json::compact(data, true);
+    let spellings = [
+        data.to_vec(),
+        json::compact(data, false),
+        json::escaped(&compact),
+        json::spaced(&compact),
+        json::spaced(&json::escaped(&compact)),
+        compact,
+    ];
+    spellings
+        .iter()
+        .filter_map(|data| envelope(&members, Some(data)))
+        .collect()
 }
 
 fn to_lf(body: &[u8]) -> Vec<u8> {
@@ -69,70 +128,4 @@ fn to_crlf(unix: &[u8]) -> Vec<u8> {
         text.push(*byte);
     }
     text
-}
-
-/// JSON without whitespace between its tokens and, unless kept, with `\/` and the escapes beyond ASCII spelled out, as most
-/// writers do. What is no JSON comes out as something that fits nothing.
-fn compact_json(body: &[u8], keeps_escapes: bool) -> Vec<u8> {
-    let mut compact = Vec::with_capacity(body.len());
-    let mut rest = body;
-    let mut in_string = false;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'"' => in_string = !in_string,
-            b' ' | b'\t' | b'\n' | b'\r' if !in_string => continue,
-            b'\\' if in_string => {
-                rest = copy_escape(after, keeps_escapes, &mut compact);
-                continue;
-            }
-            _ => {}
-        }
-        compact.push(*byte);
-    }
-    compact
-}
-
-/// Copies what follows a backslash and answers what is left.
-fn copy_escape<'b>(after: &'b [u8], keeps_escapes: bool, to: &mut Vec<u8>) -> &'b [u8] {
-    if !keeps_escapes {
-        if let Some(rest) = after.strip_prefix(b"/") {
-            to.push(b'/');
-            return rest;
-        }
-        if let Some((letter, rest)) = unicode_escape(after).filter(|(letter, _)| !letter.is_ascii())
-        {
-            to.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-            return rest;
-        }
-    }
-    to.push(b'\\');
-    match after.split_first() {
-        Some((byte, rest)) => {
-            to.push(*byte);
-            rest
-        }
-        None => after,
-    }
-}
-
-/// `uXXXX`, or two of them for a surrogate pair (RFC 8259, section 7).
-fn unicode_escape(after: &[u8]) -> Option<(char, &[u8])> {
-    let (first, rest) = code_unit(after)?;
-    if let Some(letter) = char::from_u32(u32::from(first)) {
-        return Some((letter, rest));
-    }
-    let (second, rest) = code_unit(rest.strip_prefix(b"\\")?)?;
-    let letter = char::decode_utf16([first, second]).next()?.ok()?;
-    Some((letter, rest))
-}
-
-fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
-    let (digits, rest) = text.strip_prefix(b"u")?.split_at_checked(4)?;
-    let digits = core::str::from_utf8(digits).ok()?;
-    // `from_str_radix` takes a sign.
-    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    Some((u16::from_str_radix(digits, 16).ok()?, rest))
 }

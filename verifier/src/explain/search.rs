@@ -1,5 +1,5 @@
 //! Which key, over which body, in which spelling makes one of the received signatures. Decides by computing them; bounded to 32 received items of 4,096 bytes,
-//! seven keys and nine bodies. A signature computed here is never handed out.
+//! seven keys and fifteen bodies. A signature computed here is never handed out.
 
 use alloc::vec::Vec;
 

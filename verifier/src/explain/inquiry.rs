@@ -1,0 +1,254 @@
+//! The search for what happened: which findings the refusals, the headers and the signatures bear out. Says of a scheme only
+//! what explains the step that failed: a guess is never made of what was not checked.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::finding::{BodyChange, Finding};
+use super::{ContentDigest, Step, rewrite, search, step_of};
+use crate::error::VerifyError;
+use crate::headers::{Field, Headers, VALUE_MAX_BYTES, joined, shown};
+use crate::items::Grammar;
+use crate::mac::sha256_base64;
+use crate::secret::STANDARD_PREFIX;
+use crate::verify::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
+
+const DIGEST_HEADER: &str = "content-digest";
+
+/// The search for what happened.
+pub(super) struct Inquiry<'r, H: ?Sized> {
+    pub(super) headers: &'r H,
+    pub(super) body: &'r [u8],
+    pub(super) content_digest: ContentDigest,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl<H: Headers + ?Sized> Inquiry<'_, H> {
+    fn note(&mut self, finding: Finding) {
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    /// What can be told without a key.
+    pub(super) fn without_a_key(
+        &mut self,
+        standard: Result<(), VerifyError>,
+        stormcom: Result<(), VerifyError>,
+        secret: &str,
+        stormcom_header: &str,
+    ) {
+        let names = [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER];
+        for (name, is_signature) in names
+            .into_iter()
+            .map(|name| (name, name == SIGNATURE_HEADER))
+            .chain([(stormcom_header, true)])
+        {
+            let is_wanted = if name == stormcom_header {
+                stormcom
+            } else {
+                standard
+            }
+            .is_err();
+            if is_wanted && Field::of(self.headers, name).is_missing() {
+                self.renamed(name, is_signature, stormcom_header);
+            }
+        }
+        let is_key_asked = |error| matches!(step_of(error), Step::Secret | Step::Signature);
+        if secret.trim_start().starts_with("whpk_")
+            && (standard.is_err_and(is_key_asked) || stormcom.is_err_and(is_key_asked))
+        {
+            self.note(Finding::SecretIsPublicKey);
+        }
+        match standard {
+            Err(VerifyError::TimestampTooOld { age_s, .. }) => {
+                self.note(Finding::ClockBehindSender { age_s });
+            }
+            Err(VerifyError::TimestampTooNew { ahead_s, .. }) => {
+                self.note(Finding::ClockAheadOfSender { ahead_s });
+            }
+            Err(VerifyError::MalformedId) => self.repeated_or(ID_HEADER, |id| {
+                id.contains(&b'.').then_some(Finding::DotInId)
+            }),
+            Err(VerifyError::MalformedTimestamp) => self.repeated_or(TIMESTAMP_HEADER, |text| {
+                let is_ms = text.len() == 13 && text.iter().all(u8::is_ascii_digit);
+                is_ms.then_some(Finding::TimestampInMilliseconds)
+            }),
+            _ => {}
+        }
+    }
+
+    fn repeated_or(&mut self, name: &'static str, judge: impl Fn(&[u8]) -> Option<Finding>) {
+        match Field::of(self.headers, name) {
+            Field::Repeated => self.note(Finding::HeaderRepeated { name }),
+            Field::Once(value) => {
+                if let Some(finding) = judge(value) {
+                    self.note(finding);
+                }
+            }
+            Field::Absent => {}
+        }
+    }
+
+    /// Looks for a missing header under a name that proxies, CGI or other senders' libraries give it.
+    fn renamed(&mut self, expected: &str, is_signature: bool, stormcom_header: &str) {
+        let mut found = None;
+        self.headers.each(&mut |name, value| {
+            let is_own = [
+                ID_HEADER,
+                TIMESTAMP_HEADER,
+                SIGNATURE_HEADER,
+                stormcom_header,
+            ]
+            .iter()
+            .any(|own| name.eq_ignore_ascii_case(own));
+            if found.is_none() && !is_own && is_alias(name, expected) {
+                found = Some((name, value));
+            }
+        });
+        if let Some((name, value)) = found
+            && (!is_signature || search::holds_code(value))
+        {
+            self.note(Finding::HeaderRenamed {
+                expected: String::from(expected),
+                found: shown(name),
+            });
+        }
+    }
+
+    /// What it takes a key to tell: only of a scheme whose check came to its signatures, or failed by the secret or by the
+    /// signatures' form. What is said of the others is proven by a fit.
+    pub(super) fn signatures(
+        &mut self,
+        standard: Result<(), VerifyError>,
+        stormcom: Result<(), VerifyError>,
+        secret: &str,
+        stormcom_header: &str,
+    ) {
+        let rewritten = rewrite::originals(self.body);
+        let bodies: Vec<(Option<BodyChange>, &[u8])> = core::iter::once((None, self.body))
+            .chain(rewritten.iter().map(|(how, body)| (Some(*how), &**body)))
+            .collect();
+        let id = value_of(self.headers, ID_HEADER).unwrap_or_default();
+        let timestamp = value_of(self.headers, TIMESTAMP_HEADER).unwrap_or_default();
+        let prefix: [&[u8]; 4] = [&id, b".", &timestamp, b"."];
+        let schemes: [(Grammar, _, &str, &[&[u8]]); 2] = [
+            (Grammar::Standard, standard, SIGNATURE_HEADER, &prefix),
+            (Grammar::Stormcom, stormcom, stormcom_header, &[]),
+        ];
+        let mut is_explained = standard.is_ok() || stormcom.is_ok();
+        let mut is_refused = false;
+        for (grammar, result, name, prefix) in schemes {
+            let Some(error) = result.err().filter(|error| is_searched(*error)) else {
+                continue;
+            };
+            let Some(value) = value_of(self.headers, name) else {
+                continue;
+            };
+            let keys = search::keys(grammar, secret);
+            match search::fit(grammar, &keys, &value, prefix, &bodies) {
+                Some(fit) => {
+                    is_explained |= fit.is_body_as_signed;
+                    let is_proven = !fit.findings.is_empty();
+                    for finding in fit.findings {
+                        self.note(finding);
+                    }
+                    is_refused |= is_proven && !fit.is_body_as_signed;
+                }
+                None => is_refused |= error == VerifyError::NoMatch,
+            }
+        }
+        // A `whsec_` secret that holds no key is wrong in itself, whatever its text makes of the other scheme.
+        let is_broken = secret.starts_with(STANDARD_PREFIX)
+            && standard.is_err_and(|error| step_of(error) == Step::Secret);
+        if is_refused && !is_explained && !is_broken {
+            self.body_or_secret(&bodies);
+        }
+    }
+
+    /// Where no key fits the body as it is: which of the two is wrong.
+    fn body_or_secret(&mut self, bodies: &[(Option<BodyChange>, &[u8])]) {
+        let is_known = |finding: &Finding| matches!(finding, Finding::BodyRewritten(_));
+        let is_proven = self.findings.iter().any(is_known);
+        match self.content_digest {
+            ContentDigest::Fits => return self.note(Finding::WrongSecret),
+            ContentDigest::Differs => self.note(Finding::BodyChanged),
+            ContentDigest::Absent if !is_proven => self.note(Finding::WrongSecretOrBody),
+            ContentDigest::Absent => {}
+        }
+        if is_proven {
+            return;
+        }
+        let by_digest = bodies.iter().find_map(|(how, body)| {
+            let is_sent = digest_of(self.headers, body) == ContentDigest::Fits;
+            how.filter(|_| is_sent)
+        });
+        if let Some(how) = by_digest {
+            // The body is told apart by its digest, and still no key fits.
+            self.note(Finding::BodyRewritten(how));
+            return self.note(Finding::WrongSecret);
+        }
+        if self.body.is_empty() {
+            self.note(Finding::BodyConsumed);
+        } else if self.body.windows(3).any(|bytes| bytes == b"\xEF\xBF\xBD") {
+            self.note(Finding::BodyDecodedLossily);
+        } else if rewrite::looks_reserialised(self.body) {
+            self.note(Finding::LooksReserialised);
+        }
+    }
+}
+
+/// `HTTP_WEBHOOK_ID`, `x-original-webhook-id`, `svix-id`, `x-webhook-id`, `webhook_id`; for scheme A's header any that ends in `signature` or `signature-256`.
+fn is_alias(name: &str, expected: &str) -> bool {
+    const NAME_MAX_BYTES: usize = 128;
+    if name.len() > NAME_MAX_BYTES {
+        return false;
+    }
+    let name = name.to_ascii_lowercase().replace('_', "-");
+    let expected = expected.to_ascii_lowercase();
+    if name.ends_with(&expected) {
+        return true;
+    }
+    match expected.strip_prefix("webhook-") {
+        Some(kind) => name.strip_prefix("svix-") == Some(kind),
+        None => {
+            let is_signature = name.ends_with("signature") || name.ends_with("signature-256");
+            is_signature && !name.contains("webhook") && !name.starts_with("svix")
+        }
+    }
+}
+
+/// Whether a search for the key, body and spelling that fit may explain this failure. Before others of the scheme's steps no
+/// signature is looked at, so there it would speak of what was never checked.
+fn is_searched(error: VerifyError) -> bool {
+    match step_of(error) {
+        Step::Secret | Step::Signature => true,
+        Step::SignatureForm => error != VerifyError::TooManySignatures,
+        _ => false,
+    }
+}
+
+/// What `content-digest` says of this body.
+pub(super) fn digest_of<H: Headers + ?Sized>(headers: &H, body: &[u8]) -> ContentDigest {
+    let Some(value) = value_of(headers, DIGEST_HEADER) else {
+        return ContentDigest::Absent;
+    };
+    let expected = sha256_base64(body);
+    // A dictionary of RFC 8941: other algorithms may stand beside.
+    let digest = value
+        .split(|byte| *byte == b',')
+        .find_map(|member| member.trim_ascii().strip_prefix(b"sha-256=:"));
+    match digest.and_then(|digest| digest.strip_suffix(b":")) {
+        Some(digest) if expected.matches(digest) => ContentDigest::Fits,
+        Some(_) => ContentDigest::Differs,
+        None => ContentDigest::Absent,
+    }
+}
+
+/// A header's value, joined where it was repeated; `None` where absent, empty or too long to be looked at.
+fn value_of<H: Headers + ?Sized>(headers: &H, name: &str) -> Option<Vec<u8>> {
+    let mut buffer = [0_u8; VALUE_MAX_BYTES];
+    joined(headers, name, &mut buffer)
+        .filter(|value| !value.is_empty())
+        .map(<[u8]>::to_vec)
+}
