@@ -297,6 +297,29 @@ mod tests {
     }
 
     #[test]
+    fn verify_alone_reads_a_secret_from_the_environment() {
+        fn visit(command: &mut clap::Command, found: &mut Vec<String>) {
+            let name = command.get_name().to_owned();
+            if !command.has_subcommands()
+                && command
+                    .render_long_help()
+                    .to_string()
+                    .contains("STORMHOOK_SECRET")
+            {
+                found.push(name);
+            }
+            command
+                .get_subcommands_mut()
+                .for_each(|sub| visit(sub, found));
+        }
+        let mut command = Cli::command();
+        command.build();
+        let mut found = Vec::new();
+        visit(&mut command, &mut found);
+        assert_eq!(found, ["verify"]);
+    }
+
+    #[test]
     fn an_id_that_could_change_the_path_is_a_usage_error() {
         for line in [
             "stormhook event show evt_1/../x",

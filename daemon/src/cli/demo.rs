@@ -272,7 +272,7 @@ async fn open_shops(client: &Client, books: &Books, screen: &Screen) -> Result<(
             Failure::No("the daemon made an endpoint without a secret".to_owned())
         })?;
         // Set once, here: the cell can't be full.
-        let _ = checker.set(Checker::new(secret, Tolerance::default(), None)?);
+        let _ = checker.set(Checker::of_usable(secret, Tolerance::default(), None)?);
         if !screen.terminal {
             screen.line(&format!("{} is {url}", shop.name))?;
         }

@@ -1,6 +1,6 @@
 //! `stormhook endpoint …`: where deliveries go.
 //!
-//! Secrets and custom headers (which are secrets too) come from files, stdin or the environment. A secret is shown when it is
+//! Secrets and custom headers (which are secrets too) come from files or stdin. A secret is shown when it is
 //! made and when it is asked for by name, never otherwise.
 
 mod arguments;
@@ -110,8 +110,8 @@ fn headers_of(file: &Path) -> Result<Map<String, Value>, Failure> {
 }
 
 fn put_secret(body: &mut Value, args: &SecretArgs) -> Result<(), Failure> {
-    if let Some(secret) = input::secret(args.secret_file.as_deref(), input::secret_variable())? {
-        insert(body, "secret", json!(secret));
+    if let Some(file) = &args.secret_file {
+        insert(body, "secret", json!(input::secret_in(file)?));
     }
     Ok(())
 }

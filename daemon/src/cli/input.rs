@@ -1,6 +1,6 @@
 //! What people type and files they name, turned into what the API takes: ids, times, durations, secrets, bounded files.
 //!
-//! A secret is read from a file, stdin or the environment, never from an argument: arguments are seen by every process.
+//! A secret is read from a file or stdin, never from an argument: arguments are seen by every process.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,8 +12,6 @@ use time::format_description::well_known::Rfc3339;
 
 use super::failure::Failure;
 
-/// The variable that may hold a secret.
-pub(crate) const SECRET_VARIABLE: &str = "STORMHOOK_SECRET";
 /// No secret is longer (SIGNATURE: 256 bytes, or 64 bytes in base64 with a prefix), with room for a newline.
 const SECRET_FILE_BYTES: u64 = 1024;
 
@@ -125,33 +123,27 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
     }
 }
 
-/// The secret from `--secret-file` or `STORMHOOK_SECRET`; one newline at its end is the editor's and not part of it.
-pub(crate) fn secret(
-    file: Option<&Path>,
-    variable: Option<String>,
-) -> Result<Option<String>, Failure> {
-    let text = match (file, variable) {
-        (Some(file), _) => {
-            String::from_utf8(read_bounded(file, SECRET_FILE_BYTES)?).map_err(|_| {
-                Failure::Usage(format!(
-                    "{} is not text: a secret is visible ASCII",
-                    file.display()
-                ))
-            })?
-        }
-        (None, Some(variable)) => variable,
-        (None, None) => return Ok(None),
-    };
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok(Some(text.to_owned()))
+/// The secret in a file, or on stdin for `-`.
+pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
+    let bytes = read_bounded(file, SECRET_FILE_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::Usage(format!(
+            "{} is not text: a secret is visible ASCII",
+            file.display()
+        ))
+    })?;
+    Ok(without_line_end(text))
 }
 
-/// `STORMHOOK_SECRET`, if it is set and not empty.
-pub(crate) fn secret_variable() -> Option<String> {
-    std::env::var(SECRET_VARIABLE)
-        .ok()
-        .filter(|value| !value.is_empty())
+/// One newline at a secret's end is the editor's and not part of it.
+pub(crate) fn without_line_end(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
 }
 
 /// One header as curl writes it: `name: value`.
@@ -213,29 +205,10 @@ mod tests {
     fn a_secret_file_loses_one_newline_and_nothing_else() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b" a secret with spaces \r\n").unwrap();
-        assert_eq!(
-            secret(Some(file.path()), None).unwrap().as_deref(),
-            Some(" a secret with spaces ")
-        );
-    }
-
-    #[test]
-    fn the_file_wins_over_the_variable_and_neither_is_none() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"from-file").unwrap();
-        assert_eq!(
-            secret(Some(file.path()), Some("from-variable".into()))
-                .unwrap()
-                .as_deref(),
-            Some("from-file")
-        );
-        assert_eq!(
-            secret(None, Some("from-variable".into()))
-                .unwrap()
-                .as_deref(),
-            Some("from-variable")
-        );
-        assert_eq!(secret(None, None).unwrap(), None);
+        assert_eq!(secret_in(file.path()).unwrap(), " a secret with spaces ");
+        for (text, secret) in [("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("", "")] {
+            assert_eq!(without_line_end(text.to_owned()), secret, "{text:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,9 @@ use stormhook_verifier::{
 
 use super::failure::Failure;
 
+/// What a secret begins with that both schemes take.
+const STANDARD_PREFIX: &str = "whsec_";
+
 /// A received header: name and raw value.
 pub(crate) type Header = (String, Vec<u8>);
 
@@ -39,34 +42,48 @@ pub(crate) struct Wrong {
     pub(crate) detail: String,
 }
 
-/// Verifies requests under one or more secrets.
+/// Verifies requests under one secret.
 #[derive(Debug)]
 pub(crate) struct Checker {
-    stormcom: StormcomVerifier,
+    stormcom: Result<StormcomVerifier, VerifyError>,
     stormcom_header: String,
     standard: Result<StandardVerifier, VerifyError>,
     prefixed: bool,
 }
 
 impl Checker {
-    /// A checker for this secret.
-    pub(crate) fn new(
+    /// A checker for this secret, whatever it is worth: one that is none makes every verdict say so.
+    pub(crate) fn new(secret: &str, tolerance: Tolerance, stormcom_header: Option<&str>) -> Self {
+        let header = stormcom_header
+            .unwrap_or(STORMCOM_HEADER)
+            .to_ascii_lowercase();
+        let prefixed = secret.starts_with(STANDARD_PREFIX);
+        // A secret without the prefix has no key for this scheme unless it happens to be base64.
+        let standard = StandardVerifier::new(secret).map(|verifier| verifier.tolerance(tolerance));
+        // The other scheme would take any text as a key; one with the prefix and no key behind it was never an endpoint's.
+        let stormcom = match &standard {
+            Err(error) if prefixed => Err(*error),
+            _ => StormcomVerifier::new(secret).map(|verifier| verifier.header(&header)),
+        };
+        Self {
+            stormcom,
+            stormcom_header: header,
+            standard,
+            prefixed,
+        }
+    }
+
+    /// The same, where nothing can be done without a secret that is one.
+    pub(crate) fn of_usable(
         secret: &str,
         tolerance: Tolerance,
         stormcom_header: Option<&str>,
     ) -> Result<Self, Failure> {
-        let header = stormcom_header
-            .unwrap_or(STORMCOM_HEADER)
-            .to_ascii_lowercase();
-        let stormcom = StormcomVerifier::new(secret)
-            .map_err(|error| Failure::Usage(format!("{} ({})", error, error.code())))?;
-        Ok(Self {
-            stormcom: stormcom.header(&header),
-            stormcom_header: header,
-            // A secret without the prefix has no key for this scheme unless it happens to be base64.
-            standard: StandardVerifier::new(secret).map(|verifier| verifier.tolerance(tolerance)),
-            prefixed: secret.starts_with("whsec_"),
-        })
+        let checker = Self::new(secret, tolerance, stormcom_header);
+        match &checker.stormcom {
+            Err(error) => Err(Failure::Usage(format!("{error} ({})", error.code()))),
+            Ok(_) => Ok(checker),
+        }
     }
 
     /// Every scheme's verdict on a request.
@@ -87,42 +104,39 @@ impl Checker {
         let neither = !carries_stormcom && !carries_standard;
         let mut verdicts = Vec::new();
         if carries_stormcom || neither || demand == Demand::Complete {
-            let result = self.stormcom.verify(headers, body);
-            verdicts.push(self.verdict(&self.stormcom_header, result, headers, body));
+            let result = match &self.stormcom {
+                Ok(verifier) => verifier.verify(headers, body),
+                Err(error) => Err(*error),
+            };
+            verdicts.push(verdict(&self.stormcom_header, result, headers, body));
         }
         if carries_standard || neither || (demand == Demand::Complete && self.prefixed) {
             let result = match &self.standard {
                 Ok(verifier) => verifier.verify_at(headers, body, now_s).map(|_| ()),
                 Err(error) => Err(*error),
             };
-            verdicts.push(self.verdict("webhook-signature", result, headers, body));
+            verdicts.push(verdict("webhook-signature", result, headers, body));
         }
         verdicts
     }
+}
 
-    fn verdict(
-        &self,
-        scheme: &str,
-        result: Result<(), VerifyError>,
-        headers: &[Header],
-        body: &[u8],
-    ) -> Verdict {
-        let wrong = result.err().map(|error| {
-            let hint = if error == VerifyError::NoMatch {
-                digest_hint(headers, body)
-            } else {
-                None
-            };
-            let detail = hint.map_or_else(|| error.to_string(), str::to_owned);
-            Wrong {
-                code: error.code(),
-                detail,
-            }
-        });
-        Verdict {
-            scheme: scheme.to_owned(),
-            wrong,
-        }
+fn verdict(
+    scheme: &str,
+    result: Result<(), VerifyError>,
+    headers: &[Header],
+    body: &[u8],
+) -> Verdict {
+    let wrong = result.err().map(|error| Wrong {
+        code: error.code(),
+        detail: match error {
+            VerifyError::NoMatch => no_match(headers, body).to_owned(),
+            other => other.to_string(),
+        },
+    });
+    Verdict {
+        scheme: scheme.to_owned(),
+        wrong,
     }
 }
 
@@ -150,18 +164,20 @@ pub(crate) fn all_good(verdicts: &[Verdict]) -> bool {
 }
 
 /// `content-digest` (RFC 9530) proves nothing about the sender, but tells a changed body from a wrong secret.
-fn digest_hint(headers: &[Header], body: &[u8]) -> Option<&'static str> {
-    let (_, digest) = headers
+fn no_match(headers: &[Header], body: &[u8]) -> &'static str {
+    let digest = headers
         .iter()
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-digest"))?;
-    if digest.as_slice() == content_digest(body).as_bytes() {
-        Some(
-            "no signature matches, and the body is as it was sent: the secret is another endpoint's, or an old one; take the one that `stormhook endpoint show ENDPOINT --reveal-secret` shows",
-        )
-    } else {
-        Some(
-            "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them",
-        )
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-digest"));
+    match digest {
+        Some((_, digest)) if digest.as_slice() == content_digest(body).as_bytes() => {
+            "no signature matches, and the body is as it was sent: the secret is another endpoint's, or an old one; take the one that `stormhook endpoint show ENDPOINT --reveal-secret` shows"
+        }
+        Some(_) => {
+            "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them"
+        }
+        None => {
+            "no signature matches: the secret is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest tells which"
+        }
     }
 }
 
@@ -207,7 +223,7 @@ pub(crate) mod tests {
     }
 
     fn checker(secret: &str) -> Checker {
-        Checker::new(secret, Tolerance::default(), None).unwrap()
+        Checker::new(secret, Tolerance::default(), None)
     }
 
     #[test]
@@ -245,6 +261,34 @@ pub(crate) mod tests {
                 .detail
                 .contains("the secret is another endpoint's")
         );
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_told_as_such_by_every_scheme() {
+        let headers = signed(SECRET, b"{}", NOW_S);
+        for (secret, code) in [
+            ("", "invalid_secret"),
+            ("whsec_", "invalid_secret"),
+            ("whsec_not base64!", "invalid_secret"),
+            ("whsec_c2hvcnQ=", "secret_too_short"),
+        ] {
+            let verdicts = checker(secret).check(&headers, b"{}", NOW_S, Demand::Carried);
+            assert_eq!(codes(&verdicts), [Some(code), Some(code)], "{secret:?}");
+            let usable = Checker::of_usable(secret, Tolerance::default(), None);
+            assert_eq!(usable.unwrap_err().status(), 2, "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn no_verdict_speaks_of_the_library() {
+        let mut headers = signed(SECRET, b"{}", NOW_S);
+        headers.retain(|(name, _)| name != "content-digest");
+        for verdict in checker(SECRET).check(&headers, b"{ }", NOW_S, Demand::Carried) {
+            let wrong = verdict.wrong.unwrap();
+            assert_eq!(wrong.code, "no_match");
+            assert!(!wrong.detail.contains("explain"), "{}", wrong.detail);
+            assert!(wrong.detail.contains("content-digest"), "{}", wrong.detail);
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `stormhook verify`: is a captured delivery signed rightly, or exactly why not.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use clap::Args;
 use serde_json::json;
-use stormhook_verifier::Tolerance;
+use stormhook_verifier::{Tolerance, VerifyError};
 
 use super::daemon_side;
 use super::failure::Failure;
@@ -16,15 +17,22 @@ use super::signature::{Checker, Demand, Header, Verdict, all_good, findings};
 /// Far above what any delivery's body is (`limits.event_bytes` is 256 KiB by default).
 const BODY_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The variable that may hold the secret; no other command reads it.
+const SECRET_VARIABLE: &str = "STORMHOOK_SECRET";
+
 pub(crate) const EXAMPLES: &str = "\
 Examples:
   stormhook verify --secret-file secret.txt \\
-    --header 'webhook-id: evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A' --header 'webhook-timestamp: 1767323045' \\
-    --header 'webhook-signature: v1,…' --header 'x-stormcom-signature: sha256=…' body.json
-  STORMHOOK_SECRET=whsec_… stormhook verify --tolerance none --header 'x-stormcom-signature: sha256=…' < body.json
+    --header 'webhook-id: evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A' \\
+    --header 'webhook-timestamp: 1767323045' \\
+    --header 'webhook-signature: v1,…' \\
+    --header 'content-digest: sha-256=:…:' body.json
+  STORMHOOK_SECRET=whsec_… stormhook verify --tolerance none \\
+    --header 'x-stormcom-signature: sha256=…' < body.json
 
-Give all headers that came: the signatures among them are checked, and content-digest tells a changed body from a wrong
-secret. Status 0 valid, 1 not.";
+Give all headers that came: the signatures among them are checked, and
+content-digest tells a changed body from a wrong secret. Status 0 says valid,
+1 not, a secret that can't be one included.";
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -61,14 +69,11 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
     if args.secret_file.as_deref() == Some(stdin) && body_file == stdin {
         return Err(Failure::Usage("secret and body can't both come from stdin: give the body as a file, or the secret as one".to_owned()));
     }
-    let secret =
-        input::secret(args.secret_file.as_deref(), input::secret_variable())?.ok_or_else(|| {
-            Failure::Usage(
-                "no secret: give --secret-file FILE (- for stdin), or set STORMHOOK_SECRET"
-                    .to_owned(),
-            )
-        })?;
-    let checker = Checker::new(&secret, args.tolerance.0, args.signature_header.as_deref())?;
+    let secret = secret_of(
+        args.secret_file.as_deref(),
+        std::env::var_os(SECRET_VARIABLE),
+    )?;
+    let checker = Checker::new(&secret, args.tolerance.0, args.signature_header.as_deref());
     let body = input::read_bounded(body_file, BODY_BYTES)?;
     let headers: Vec<Header> = args
         .headers
@@ -95,7 +100,7 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
         screen.line(&report.to_string())?;
     } else {
         for verdict in &verdicts {
-            screen.line(&in_words(verdict, screen))?;
+            screen.line(&in_words(&brief(verdict, !likely.is_empty()), screen))?;
         }
         for (code, detail) in &likely {
             screen.line(&format!(
@@ -107,11 +112,44 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
     if valid { Ok(()) } else { Err(Failure::Shown) }
 }
 
+/// The secret, from the file before the variable. One that is set and empty is a secret, though no usable one: that is for the
+/// verdict to say.
+fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, Failure> {
+    match (file, variable) {
+        (Some(file), _) => input::secret_in(file),
+        (None, Some(variable)) => {
+            variable
+                .into_string()
+                .map(input::without_line_end)
+                .map_err(|_| {
+                    Failure::Usage(format!(
+                        "{SECRET_VARIABLE} is not text: a secret is visible ASCII"
+                    ))
+                })
+        }
+        (None, None) => Err(Failure::Usage(format!(
+            "no secret: give --secret-file FILE (- for stdin), or set {SECRET_VARIABLE}"
+        ))),
+    }
+}
+
 /// Now in unix seconds.
 pub(crate) fn now_s() -> u64 {
     daemon_side::wall_clock()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// The verdict without the reasons that the findings below it give better.
+fn brief(verdict: &Verdict, is_explained: bool) -> Verdict {
+    let mut verdict = verdict.clone();
+    if let Some(wrong) = &mut verdict.wrong
+        && is_explained
+        && wrong.code == VerifyError::NoMatch.code()
+    {
+        "no signature matches secret and body".clone_into(&mut wrong.detail);
+    }
+    verdict
 }
 
 /// The verdicts for programs.
@@ -182,6 +220,40 @@ mod tests {
                 .status(),
             1
         );
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_a_no_and_a_missing_one_is_usage() {
+        for secret in ["", "\n", "whsec_c2hvcnQ=", "whsec_not base64!"] {
+            let (secret, body) = (file(secret.as_bytes()), file(b"{}"));
+            for name in [
+                "x-stormcom-signature",
+                "webhook-signature",
+                "content-digest",
+            ] {
+                let args = VerifyArgs {
+                    secret_file: Some(secret.path().into()),
+                    headers: vec![(name.into(), "x".into())],
+                    tolerance: tolerance("5m").unwrap(),
+                    signature_header: None,
+                    body: Some(body.path().into()),
+                };
+                assert_eq!(run(&args, &Screen::piped()).unwrap_err().status(), 1);
+            }
+        }
+        assert_eq!(secret_of(None, None).unwrap_err().status(), 2);
+    }
+
+    #[test]
+    fn the_file_wins_over_the_variable_and_an_empty_variable_is_an_empty_secret() {
+        let file = file(b"from-file\n");
+        let variable = || Some(OsString::from("from-variable"));
+        assert_eq!(
+            secret_of(Some(file.path()), variable()).unwrap(),
+            "from-file"
+        );
+        assert_eq!(secret_of(None, variable()).unwrap(), "from-variable");
+        assert_eq!(secret_of(None, Some(OsString::new())).unwrap(), "");
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) enum Clearable {
 
 #[derive(Debug, Args)]
 pub(crate) struct SecretArgs {
-    /// A secret of your own, from a file or - for stdin (or in STORMHOOK_SECRET) [default: one is made]
+    /// A secret of your own, from a file or - for stdin [default: one is made]
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
 }
