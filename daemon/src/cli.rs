@@ -21,6 +21,7 @@ mod pages;
 mod pretend;
 mod progress;
 mod receiver;
+mod refusal;
 mod respond;
 mod screen;
 mod shell;

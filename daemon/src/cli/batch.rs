@@ -384,7 +384,7 @@ mod tests {
         }
         let failure = run(b"a1\n".to_vec(), refuse).await.unwrap_err();
         assert!(
-            matches!(failure, Failure::Refused { status: 503, .. }),
+            matches!(&failure, Failure::Refused(refusal) if refusal.status == 503),
             "{failure}"
         );
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::failure::Failure;
+use super::refusal::Refusal;
 use super::socket::{self, Surroundings};
 
 /// A page of 250 rows or one event with its data stays far below this.
@@ -165,10 +166,21 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let status = response.status();
+        let request_id = response
+            .headers()
+            .get("x-request-id")
+            .and_then(|id| id.to_str().ok())
+            .map(str::to_owned);
+        let status = response.status().as_u16();
         // The answer counts even when the rest of it doesn't arrive: the daemon has said no.
         let body = self.collect(response.into_body()).await.unwrap_or_default();
-        Err(refused(status, &body))
+        Err(Failure::Refused(Box::new(Refusal {
+            status,
+            body: body.to_vec(),
+            request_id,
+            path: path.to_owned(),
+            endpoint: None,
+        })))
     }
 
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
@@ -188,13 +200,6 @@ impl Client {
             "the connection to {} broke off ({error}): whether the daemon did what was asked is not known. Look with `stormhook event list` or try again",
             self.socket.display()
         ))
-    }
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> Failure {
-    Failure::Refused {
-        status: status.as_u16(),
-        body: body.to_vec(),
     }
 }
 
@@ -246,7 +251,25 @@ pub(crate) fn path_with_query(path: &str, parameters: &[(&str, Option<&str>)]) -
 
 #[cfg(test)]
 mod tests {
-    use super::path_with_query;
+    use super::super::pretend;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_carries_what_was_said_and_its_request_id() {
+        let daemon = pretend::daemon(|_| pretend::said(404, r#"{"code":"not_found"}"#));
+        let failure = daemon.session.client.get("/v1/events/evt_1").await;
+        let Err(Failure::Refused(refusal)) = failure else {
+            panic!("{failure:?}")
+        };
+        let expected = Refusal {
+            status: 404,
+            body: br#"{"code":"not_found"}"#.to_vec(),
+            request_id: Some("req_7".into()),
+            path: "/v1/events/evt_1".into(),
+            endpoint: None,
+        };
+        assert_eq!(*refusal, expected);
+    }
 
     #[test]
     fn a_query_carries_only_what_was_given_and_is_escaped() {

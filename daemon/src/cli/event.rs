@@ -117,7 +117,8 @@ pub(crate) async fn run(command: EventCommand, session: Session) -> Result<(), F
                     &format!("/v1/events/{}/replay", args.one.id),
                     &body,
                 )
-                .await?;
+                .await
+                .map_err(|failure| failure.about(&args.endpoint))?;
             super::delivery::show(&answer, &session)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::refusal::Refusal;
 use super::screen::Screen;
 
 /// The daemon said no, or what was checked is not right.
@@ -14,14 +15,9 @@ pub(crate) const UNREACHABLE: u8 = 3;
 /// The end of a command that didn't go well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The daemon answered with an error; the body is what it said.
-    #[error("the daemon answered {status}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The body as it came, usually `application/problem+json`.
-        body: Vec<u8>,
-    },
+    /// The daemon answered with an error.
+    #[error("the daemon answered {}", .0.status)]
+    Refused(Box<Refusal>),
     /// The answer is no, and the reason is on the screen already.
     #[error("refused")]
     Shown,
@@ -54,10 +50,18 @@ impl Failure {
         }
     }
 
+    /// The same of a command that was about this endpoint.
+    pub(crate) fn about(mut self, endpoint: &str) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.endpoint = Some(endpoint.to_owned());
+        }
+        self
+    }
+
     /// The process's exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Refused { .. } | Self::Shown | Self::No(_) => REFUSED,
+            Self::Refused(_) | Self::Shown | Self::No(_) => REFUSED,
             Self::Usage(_) => USAGE,
             Self::Unreachable(_) => UNREACHABLE,
             Self::OutputClosed => 0,
@@ -68,13 +72,11 @@ impl Failure {
     pub(crate) fn show(&self, screen: &Screen) {
         match self {
             Self::Shown | Self::OutputClosed => {}
-            Self::Refused { body, .. } if screen.json => {
+            Self::Refused(refusal) if screen.json => {
                 // Nothing better can be done when stdout is gone too: the exit status still says it.
-                let _ = screen.answer(body);
+                let _ = screen.answer(&refusal.body);
             }
-            Self::Refused { status, body } => {
-                screen.complain(&super::screen::problem(*status, body));
-            }
+            Self::Refused(refusal) => screen.refuse(&refusal.in_words()),
             Self::No(text) | Self::Usage(text) | Self::Unreachable(text) => screen.complain(text),
         }
     }

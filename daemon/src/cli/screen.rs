@@ -5,9 +5,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use serde_json::Value;
-
 use super::failure::Failure;
+use super::refusal::Words;
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +104,16 @@ impl Screen {
         let _ = writeln!(io::stderr().lock(), "{mark} {text}");
     }
 
+    /// A refusal on stderr: what is wrong, what identifies it, and what to type.
+    pub(crate) fn refuse(&self, words: &Words) {
+        self.complain(&words.what);
+        self.remark(&format!("       {}", words.which));
+        if let Some(hint) = &words.hint {
+            let mark = paint(self.error_colour, Tone::Bold, "hint:");
+            let _ = writeln!(io::stderr().lock(), "{mark}  {hint}");
+        }
+    }
+
     /// A remark on stderr that is no error.
     pub(crate) fn remark(&self, text: &str) {
         let _ = writeln!(
@@ -150,56 +159,9 @@ fn is_invisible(character: char) -> bool {
         '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A problem (RFC 9457) in words: title, detail, field, code; anything else as the status and its first words.
-pub(crate) fn problem(status: u16, body: &[u8]) -> String {
-    const EXCERPT_CHARS: usize = 300;
-    let Ok(Value::Object(problem)) = serde_json::from_slice::<Value>(body) else {
-        let text: String = plain(String::from_utf8_lossy(body).trim())
-            .chars()
-            .take(EXCERPT_CHARS)
-            .collect();
-        return format!(
-            "the daemon answered {status}{}{text}",
-            if text.is_empty() { "" } else { ": " }
-        );
-    };
-    let part = |key: &str| problem.get(key).and_then(Value::as_str).map(plain);
-    let title = part("title").unwrap_or_else(|| format!("the daemon answered {status}"));
-    let mut text = title;
-    if let Some(detail) = part("detail") {
-        text.push_str(&format!("\n  {detail}"));
-    }
-    if let Some(field) = part("field") {
-        text.push_str(&format!("\n  field: {field}"));
-    }
-    if let Some(code) = part("code") {
-        text.push_str(&format!("\n  code:  {code} ({status})"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_problem_is_told_with_title_detail_field_and_code() {
-        let body = br#"{"type":"about:blank","title":"A field is wrong","status":400,"detail":"url must be a URL; give one like https://partner.example/hooks","code":"invalid_field","field":"url"}"#;
-        assert_eq!(
-            problem(400, body),
-            "A field is wrong\n  url must be a URL; give one like https://partner.example/hooks\n  field: url\n  code:  invalid_field (400)"
-        );
-    }
-
-    #[test]
-    fn an_answer_that_is_no_problem_is_shown_by_status_and_first_words() {
-        assert_eq!(
-            problem(502, b"Bad \x1b[2J Gateway\n"),
-            "the daemon answered 502: Bad \\u{1b}[2J Gateway"
-        );
-        assert_eq!(problem(500, b""), "the daemon answered 500");
-        assert!(problem(500, &[b'x'; 100_000]).len() < 400);
-    }
 
     #[test]
     fn text_from_elsewhere_cannot_drive_the_terminal() {

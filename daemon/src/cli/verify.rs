@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use clap::Args;
 use serde_json::json;
-use stormhook_verifier::{Tolerance, VerifyError};
+use stormhook_verifier::Tolerance;
 
 use super::daemon_side;
 use super::failure::Failure;
@@ -140,14 +140,24 @@ pub(crate) fn now_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The verdict without the reasons that the findings below it give better.
+/// The verdict as it is told beside findings and to someone who gives the headers by hand.
 fn brief(verdict: &Verdict, is_explained: bool) -> Verdict {
     let mut verdict = verdict.clone();
-    if let Some(wrong) = &mut verdict.wrong
-        && is_explained
-        && wrong.code == VerifyError::NoMatch.code()
-    {
-        "no signature matches secret and body".clone_into(&mut wrong.detail);
+    let scheme = verdict.scheme.clone();
+    if let Some(wrong) = &mut verdict.wrong {
+        let missing = match wrong.code {
+            "missing_id" => "webhook-id",
+            "missing_timestamp" => "webhook-timestamp",
+            "missing_signature" => &scheme,
+            "no_match" if is_explained => {
+                "no signature matches secret and body".clone_into(&mut wrong.detail);
+                return verdict;
+            }
+            _ => return verdict,
+        };
+        wrong.detail = format!(
+            "the header {missing} is missing: give it with --header; if it did not come, something in front keeps it back"
+        );
     }
     verdict
 }
@@ -254,6 +264,18 @@ mod tests {
         );
         assert_eq!(secret_of(None, variable()).unwrap(), "from-variable");
         assert_eq!(secret_of(None, Some(OsString::new())).unwrap(), "");
+    }
+
+    #[test]
+    fn a_missing_header_is_asked_for_by_its_name() {
+        let told = |name: &str| {
+            let headers = [(name.to_owned(), b"x".to_vec())];
+            let checker = Checker::new(SECRET, Tolerance::default(), Some("x-acme"));
+            let verdicts = checker.check(&headers, b"{}", 0, Demand::Carried);
+            in_words(&brief(&verdicts[0], false), &Screen::piped())
+        };
+        assert!(told("webhook-signature").contains("webhook-id is missing: give it with --header"));
+        assert!(told("other").contains("x-acme is missing: give it with --header"));
     }
 
     #[test]
