@@ -21,8 +21,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  stormhook check                                 the running daemon's store, on a snapshot
-  stormhook check --store /var/lib/stormhook      a stopped daemon's store, read-only
+  stormhook check                              the running daemon's
+  stormhook check --store /var/lib/stormhook   a stopped one's, read-only
 
 Status 1 says that there is damage, and names it.";
 

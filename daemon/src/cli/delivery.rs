@@ -12,12 +12,19 @@ use super::pages::{self, Paging};
 use super::screen::Tone;
 use super::table::{Cell, Table, pairs, words};
 
+pub(crate) const EXAMPLES: &str = "\
+Example, from what waits to another try of it:
+  stormhook delivery list --status retrying
+  stormhook delivery show dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
+  stormhook delivery retry dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
     /// List deliveries, newest first
-    #[command(
-        after_help = "Example:\n  stormhook delivery list --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --status retrying --since 2h"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook delivery list --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
+    --status retrying --since 2h")]
     List(ListArgs),
     /// Show a delivery and its attempts
     #[command(after_help = "Example:\n  stormhook delivery show dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]

@@ -18,11 +18,11 @@ use super::input;
 use super::pages;
 use super::screen::{Tone, paint, plain};
 use super::table::{Cell, pairs};
-pub(crate) use arguments::EndpointCommand;
 use arguments::{
     AddArgs, Clearable, ListArgs, OneArgs, Ordering, RecoverArgs, RotateArgs, SecretArgs, Settings,
     ShowArgs, UpdateArgs,
 };
+pub(crate) use arguments::{EXAMPLES, EndpointCommand};
 use describe::{describe, secrets, state};
 
 /// 50 headers of 4 KiB each (the API's limit), with room for names.

@@ -25,32 +25,43 @@ const LOOK_BYTES: u64 = 64 * 1024;
 /// One event in a file: far above `limits.event_bytes`, so that the daemon is who says 413.
 const EVENT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
+pub(crate) const EXAMPLES: &str = "\
+Example, from an event to where it went:
+  stormhook event send \\
+    '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
+  stormhook event explain evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
+  stormhook delivery list --event evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventCommand {
     /// Send one event, or many as NDJSON
-    #[command(after_help = "Examples:
-  stormhook event send '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
+    #[command(after_help = "\
+Examples:
+  stormhook event send \\
+    '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
   stormhook event send --file event.json
   stormhook event send --file events.ndjson
   producer | stormhook event send -
 
-Answered only after the event and its deliveries are on disk. Of many, status 1 says that at least one line was rejected.")]
+Answered only after the event and its deliveries are on disk. Of many, status 1
+says that at least one line was rejected.")]
     Send(SendArgs),
     /// Show an event with its data
     #[command(after_help = "Example:\n  stormhook event show evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Show(OneArgs),
     /// List events, newest first
-    #[command(
-        after_help = "Example:\n  stormhook event list --organization org_42 --type order.created --since 2h --all"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook event list --organization org_42 --type order.created --since 2h")]
     List(ListArgs),
     /// Say for each endpoint why it was or wasn't sent this event
     #[command(after_help = "Example:\n  stormhook event explain evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Explain(OneArgs),
     /// Send an event again to one endpoint
-    #[command(
-        after_help = "Example:\n  stormhook event replay evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook event replay evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
+    --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Replay(ReplayArgs),
 }
 

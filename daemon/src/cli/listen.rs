@@ -35,9 +35,10 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   stormhook listen --secret-file secret.txt
   stormhook listen --port 9000 --respond 503,503,200
-  stormhook listen --respond 200,hang,reset,drip,redirect,gone,garbage,slow:2s,retry-after:30
+  stormhook listen --respond 200,hang,reset,drip,redirect,slow:2s,retry-after:30
 
-The daemon refuses plain http and private addresses unless its configuration allows them for development:
+The daemon refuses plain http and private addresses unless its configuration
+allows them for development:
   [target]
   allow = [\"127.0.0.0/8\"]
   allow_http = true";

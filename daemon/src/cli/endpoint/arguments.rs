@@ -7,12 +7,20 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::super::input::{self, Moment};
 use super::super::pages::Paging;
 
+pub(crate) const EXAMPLES: &str = "\
+Example, from a new endpoint to what was sent to it:
+  stormhook endpoint add --organization org_42 \\
+    --url https://partner.example/hooks --event-type 'order.*'
+  stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
+  stormhook delivery list --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EndpointCommand {
     /// Create an endpoint; its secret is shown once
-    #[command(
-        after_help = "Example:\n  stormhook endpoint add --organization org_42 --url https://partner.example/hooks --event-type 'order.*' payment.completed"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook endpoint add --organization org_42 \\
+    --url https://partner.example/hooks --event-type 'order.*' payment.completed")]
     Add(AddArgs),
     /// List endpoints
     #[command(
@@ -25,9 +33,10 @@ pub(crate) enum EndpointCommand {
     )]
     Show(ShowArgs),
     /// Change an endpoint
-    #[command(
-        after_help = "Example:\n  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --rate-limit 20 --clear description"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
+    --rate-limit 20 --clear description")]
     Update(UpdateArgs),
     /// Let deliveries go out again; what was held resumes
     #[command(
@@ -38,9 +47,9 @@ pub(crate) enum EndpointCommand {
     #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Disable(OneArgs),
     /// Make a new secret; earlier ones sign on for a while
-    #[command(
-        after_help = "Example:\n  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
     RotateSecret(RotateArgs),
     /// Send a ping now, also to an inactive endpoint, and say how it went
     #[command(after_help = "\
@@ -53,9 +62,10 @@ Status 0 says that the ping was sent, not that it arrived; 1 that the daemon
 could not send it, as to an endpoint that does not exist.")]
     Test(OneArgs),
     /// Send again what failed, or was missed while inactive
-    #[command(
-        after_help = "Example:\n  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --since 24h --missed --dry-run"
-    )]
+    #[command(after_help = "\
+Example:
+  stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
+    --since 24h --missed --dry-run")]
     Recover(RecoverArgs),
     /// Delete an endpoint; its open deliveries end as FAILED
     #[command(after_help = "Example:\n  stormhook endpoint remove ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
@@ -64,9 +74,7 @@ could not send it, as to an endpoint that does not exist.")]
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Ordering {
-    /// As soon as there is room
     Parallel,
-    /// One at a time, in order
     Fifo,
 }
 
@@ -95,7 +103,7 @@ pub(crate) struct Settings {
     /// Requests a second, at most
     #[arg(long, value_name = "NUMBER")]
     pub(super) rate_limit: Option<serde_json::Number>,
-    /// Whether deliveries wait for one another
+    /// As soon as there is room, or one at a time and in order
     #[arg(long, value_enum)]
     pub(super) ordering: Option<Ordering>,
 }
