@@ -115,9 +115,10 @@ enum Command {
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
     /// Show the effective configuration and where each value came from
-    #[command(
-        after_help = "Example:\n  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml"
-    )]
+    #[command(after_help = "\
+Examples:
+  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml
+  stormhook config --json | jq '.settings[\"delivery.timeout\"]'")]
     Config(daemon_side::ConfigFlags),
     /// Print the completion script of a shell
     #[command(after_help = "\
@@ -156,7 +157,7 @@ fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
     let socket = cli.socket;
     match cli.command {
         Command::Serve(flags) => daemon_side::serve(&flags, socket.as_deref()),
-        Command::Config(flags) => daemon_side::config(&flags, socket.as_deref(), &screen),
+        Command::Config(flags) => daemon_side::show(&flags, socket.as_deref(), &screen),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),
         Command::Verify(args) => verify::run(&args, &screen),
@@ -183,7 +184,8 @@ where
     W: Future<Output = Result<(), Failure>>,
 {
     alone(async move {
-        let client = Client::find(&socket::Surroundings::of_process(socket)).await?;
+        let sockets = socket::Surroundings::of_process(socket).candidates();
+        let client = Client::find(&sockets).await?;
         work(Session { client, screen }).await
     })
 }

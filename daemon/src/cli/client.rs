@@ -1,6 +1,7 @@
 //! HTTP/1.1 over the daemon's Unix socket: one connection per call, every answer bounded in size and time.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::failure::Failure;
 use super::refusal::Refusal;
-use super::socket::{self, Surroundings};
+use super::socket;
 
 /// A page of 250 rows or one event with its data stays far below this.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -45,27 +47,51 @@ pub(crate) struct Answer {
 impl Answer {
     /// The answer as JSON.
     pub(crate) fn value(&self) -> Result<Value, Failure> {
+        self.read()
+    }
+
+    /// The answer as what the API says it is.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::No(format!("the daemon's answer is not JSON ({error}): is another program listening on this socket?")))
+            .map_err(|error| Failure::No(format!("the daemon's answer is not what the API says ({error}): is another program, or another version, listening on this socket?")))
     }
 }
 
 impl Client {
-    /// The first socket of the search order that something listens on.
-    pub(crate) async fn find(surroundings: &Surroundings) -> Result<Self, Failure> {
+    /// The first of these sockets that something listens on.
+    pub(crate) async fn find(sockets: &[PathBuf]) -> Result<Self, Failure> {
         let mut tried = Vec::new();
-        for path in surroundings.candidates() {
-            match connect(&path).await {
-                Ok(_) => return Ok(Self { socket: path }),
-                Err(error) => tried.push((path, reason(&error))),
+        for path in sockets {
+            match connect(path).await {
+                Ok(_) => return Ok(Self::at(path.clone())),
+                Err(error) => tried.push((path.clone(), reason(&error))),
             }
         }
         Err(Failure::Unreachable(socket::unreachable(&tried)))
     }
 
+    /// The first of these sockets whose listener has this file open, as far as the system shows it.
+    pub(crate) async fn of_holder(sockets: &[PathBuf], file: &Path) -> Option<Self> {
+        for path in sockets {
+            let Ok(stream) = connect(path).await else {
+                continue;
+            };
+            let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            if peer.is_some_and(|process| holds(process, file)) {
+                return Some(Self::at(path.clone()));
+            }
+        }
+        None
+    }
+
     /// A client of the daemon at this socket, whether it is there yet or not.
     pub(crate) fn at(socket: PathBuf) -> Self {
         Self { socket }
+    }
+
+    /// Where it is asked.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// GET.
@@ -217,6 +243,19 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
                 "nobody accepted within 5 s",
             ))
         })
+}
+
+/// Whether a process has a file open, by `/proc` (proc_pid_fd(5)): false where it may not be looked at.
+fn holds(process: i32, file: &Path) -> bool {
+    let Ok(file) = file.metadata() else {
+        return false;
+    };
+    let Ok(open) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    open.flatten()
+        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
+        .any(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
 }
 
 fn reason(error: &io::Error) -> String {
