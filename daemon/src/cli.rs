@@ -14,6 +14,7 @@ mod endpoint;
 mod event;
 mod failure;
 mod input;
+mod leash;
 mod lines;
 mod listen;
 mod manual;
@@ -84,7 +85,7 @@ enum Command {
     #[command(
         after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be."
     )]
-    Serve(daemon_side::ConfigFlags),
+    Serve(daemon_side::ServeArgs),
     /// See it work: a real daemon in a temporary folder, two receivers, a stream of orders
     #[command(
         after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
@@ -156,7 +157,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
     let socket = cli.socket;
     match cli.command {
-        Command::Serve(flags) => daemon_side::serve(&flags, socket.as_deref()),
+        Command::Serve(args) => daemon_side::serve(args, socket.as_deref()),
         Command::Config(flags) => daemon_side::show(&flags, socket.as_deref(), &screen),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),

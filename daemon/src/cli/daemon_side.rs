@@ -6,11 +6,14 @@ mod configuration;
 mod settings;
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
 
 use super::check::Report;
 use super::failure::Failure;
+use super::leash;
 use crate::clock;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use settings::show;
@@ -24,9 +27,21 @@ pub(crate) fn wall_clock() -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(clock::wall().0)
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// End, and remove this folder, when stdin ends: how the demo leaves nothing behind
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    leash: Option<PathBuf>,
+}
+
 /// Runs the daemon until it is told to stop.
-pub(crate) fn serve(flags: &ConfigFlags, socket: Option<&Path>) -> Result<(), Failure> {
-    let (config, again) = flags.load(socket)?;
+pub(crate) fn serve(args: ServeArgs, socket: Option<&Path>) -> Result<(), Failure> {
+    let (config, again) = args.config.load(socket)?;
+    if let Some(folder) = args.leash {
+        leash::hold(folder)?;
+    }
     crate::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
 }
 

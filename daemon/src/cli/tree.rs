@@ -192,6 +192,7 @@ mod tests {
             );
         }
         assert!(help("serve").contains("to listen on") && !help("serve").contains("--json"));
+        assert!(!help("serve").contains("--leash"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::super::failure::Failure;
 use super::super::screen::plain;
@@ -70,6 +70,8 @@ impl Drop for Folder {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
+    /// While this is open, the daemon knows that the demo is there.
+    _leash: ChildStdin,
     /// Its Unix socket.
     pub(crate) socket: PathBuf,
     /// What it said when it was ready.
@@ -116,6 +118,8 @@ impl Daemon {
             .arg("serve")
             .arg("--config")
             .arg(&config)
+            .arg("--leash")
+            .arg(folder)
             .current_dir(folder);
         // The user's own settings are for the user's own daemon.
         for (name, _) in std::env::vars_os() {
@@ -131,16 +135,22 @@ impl Daemon {
         }
         // A group of its own: Ctrl-C is the demo's to hear, and the daemon is then told in order.
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(log_file))
             .process_group(0)
             .kill_on_drop(true);
-        let child = command
+        let mut child = command
             .spawn()
             .map_err(|error| failed("start the daemon", &error))?;
+        // Taken from the child, since waiting for a child closes its stdin.
+        let leash = child
+            .stdin
+            .take()
+            .ok_or_else(|| Failure::No("the daemon has no stdin".to_owned()))?;
         let mut daemon = Self {
             child,
+            _leash: leash,
             socket: folder.join("s"),
             ready_line: String::new(),
         };
