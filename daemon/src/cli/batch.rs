@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,8 @@ use super::Session;
 use super::client::Body;
 use super::failure::Failure;
 use super::lines::{LineCount, LineTooLong, Lines};
-use super::progress::Progress;
+use super::progress::{self, Progress};
+use super::table::{counted, grouped};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks read ahead of the socket.
@@ -48,7 +49,8 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn answered(&self) -> u64 {
+    /// Lines that have an answer.
+    pub(crate) fn answered(&self) -> u64 {
         self.accepted + self.replayed + self.rejected
     }
 }
@@ -58,7 +60,9 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} accepted, {} replayed, {} rejected",
-            self.accepted, self.replayed, self.rejected
+            grouped(self.accepted),
+            grouped(self.replayed),
+            grouped(self.rejected)
         )
     }
 }
@@ -79,6 +83,19 @@ struct AnswerLine<'a> {
 struct Sent {
     bytes: AtomicU64,
     lines: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Sent {
+    fn so_far(&self) -> progress::Read {
+        // First whether it is all: what is read after that is then all of it.
+        let ended = self.ended.load(Ordering::Acquire);
+        progress::Read {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            lines: self.lines.load(Ordering::Acquire),
+            ended,
+        }
+    }
 }
 
 /// Sends a stream of lines; `bytes` is its size where that is known.
@@ -106,9 +123,10 @@ pub(crate) async fn send(
     let end = read_answers(response.into_body(), session, &sent, &progress, &mut tally).await;
     progress.finish();
     if !session.screen.json || end.is_err() {
-        session
-            .screen
-            .remark(&format!("{tally}, {} deliveries", tally.deliveries));
+        session.screen.remark(&format!(
+            "{tally}: {}",
+            counted(tally.deliveries, "delivery", "deliveries")
+        ));
     }
     end?;
     let unanswered = sent
@@ -116,15 +134,25 @@ pub(crate) async fn send(
         .load(Ordering::Acquire)
         .saturating_sub(tally.answered());
     if unanswered > 0 {
-        return Err(Failure::Unreachable(format!(
-            "{unanswered} lines have no answer: what became of them is not known. Send them again with their idempotency keys"
-        )));
+        return Err(Failure::Unreachable(without_answer(unanswered)));
     }
     if tally.rejected > 0 {
         Err(Failure::Shown)
     } else {
         Ok(())
     }
+}
+
+fn without_answer(lines: u64) -> String {
+    let counted = counted(lines, "line has", "lines have");
+    let (it, its, keys) = if lines == 1 {
+        ("it", "its", "key")
+    } else {
+        ("them", "their", "keys")
+    };
+    format!(
+        "{counted} no answer: what became of {it} is not known. Send {it} again with {its} idempotency {keys}"
+    )
 }
 
 /// A body that a thread of its own fills: reading a file or stdin blocks.
@@ -142,7 +170,10 @@ fn body_of(
         let mut buffer = vec![0_u8; CHUNK_BYTES];
         loop {
             let chunk = match source.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => {
+                    sent.ended.store(true, Ordering::Release);
+                    break;
+                }
                 Ok(read) => Ok(Bytes::copy_from_slice(
                     buffer.get(..read).unwrap_or_default(),
                 )),
@@ -191,7 +222,7 @@ async fn read_answers(
             continue;
         };
         lines.feed(&chunk, |line| note(line, session, progress, tally))?;
-        progress.show(sent.bytes.load(Ordering::Relaxed), tally);
+        progress.show(sent.so_far(), tally);
     }
     let rest = lines.into_rest();
     if rest.is_empty() {
@@ -372,7 +403,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(failure.status(), super::super::failure::UNREACHABLE);
         assert!(
-            failure.to_string().starts_with("1 lines have no answer"),
+            failure.to_string().starts_with("1 line has no answer"),
             "{failure}"
         );
     }

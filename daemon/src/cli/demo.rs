@@ -25,6 +25,7 @@ use super::respond::Respond;
 use super::screen::{Screen, Tone};
 use super::signature::{Checker, Demand, all_good};
 use super::stats;
+use super::table::counted;
 use super::verify;
 use crate::clock::Moment;
 use child::{Daemon, Folder};
@@ -373,8 +374,9 @@ impl Live {
             )
         };
         let text = format!(
-            "{}\n\n{events} events accepted. Ctrl-C ends the demo.",
-            board::live(&rows, &names(), self.screen.colour)
+            "{}\n\n{} accepted. Ctrl-C ends the demo.",
+            board::live(&rows, &names(), self.screen.colour),
+            counted(events, "event", "events")
         );
         // Up over what was drawn and clear to the end of the screen (ECMA-48).
         let up = if self.drawn_lines > 0 {

@@ -9,6 +9,7 @@ mod describe;
 use std::path::Path;
 
 use http::Method;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Session;
@@ -17,7 +18,7 @@ use super::failure::Failure;
 use super::input;
 use super::pages;
 use super::screen::{Tone, paint, plain};
-use super::table::{Cell, pairs};
+use super::table::{Cell, counted, pairs};
 use arguments::{
     AddArgs, Clearable, ListArgs, OneArgs, Ordering, RecoverArgs, RotateArgs, SecretArgs, Settings,
     ShowArgs, UpdateArgs,
@@ -310,15 +311,25 @@ async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    let recovered = super::table::words(answer.value()?.get("recovered").unwrap_or(&Value::Null));
-    let verb = if args.dry_run {
-        "would be sent again"
-    } else {
-        "are sent again"
-    };
+    let Recovered { recovered } = answer.read()?;
     session
         .screen
-        .line(&format!("{recovered} deliveries {verb}"))
+        .line(&recovery_in_words(recovered, args.dry_run))
+}
+
+#[derive(Deserialize)]
+struct Recovered {
+    recovered: u64,
+}
+
+fn recovery_in_words(recovered: u64, dry_run: bool) -> String {
+    let deliveries = counted(recovered, "delivery", "deliveries");
+    let verb = match (dry_run, recovered) {
+        (true, _) => "would be sent again",
+        (false, 1) => "is sent again",
+        (false, _) => "are sent again",
+    };
+    format!("{deliveries} {verb}")
 }
 
 async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
@@ -354,6 +365,16 @@ mod tests {
             id: "ep_1".to_owned(),
         };
         test(&args, &daemon.session).await.unwrap();
+    }
+
+    #[test]
+    fn what_is_recovered_is_counted_in_the_right_number() {
+        assert_eq!(recovery_in_words(1, false), "1 delivery is sent again");
+        assert_eq!(recovery_in_words(0, false), "0 deliveries are sent again");
+        assert_eq!(
+            recovery_in_words(2, true),
+            "2 deliveries would be sent again"
+        );
     }
 
     #[test]

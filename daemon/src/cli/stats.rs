@@ -84,7 +84,7 @@ pub(crate) fn render(stats: &Value, colour: bool) -> String {
         paint(
             colour,
             Tone::Dim,
-            &format!("{} to {}", part("from"), part("to"))
+            &format!("from {} to {}", beginning(&part("from")), part("to"))
         )
     );
     out.push_str(&counts(stats, colour));
@@ -98,6 +98,15 @@ pub(crate) fn render(stats: &Value, colour: bool) -> String {
         out.push_str(&levels);
     }
     out
+}
+
+/// A window without a beginning has the epoch's.
+fn beginning(from: &str) -> &str {
+    if from.starts_with("1970-01-01T00:00:00") {
+        "the beginning"
+    } else {
+        from
+    }
 }
 
 fn count(stats: &Value, key: &str) -> String {
@@ -199,7 +208,11 @@ fn queue(stats: &Value, colour: bool) -> String {
         .iter()
         .map(|(name, key)| vec![Cell::text(name), Cell::number(&count(stats, key))])
         .collect();
-    let overdue = stats.get("queue.overdue.ms").and_then(Value::as_f64);
+    // Nothing due is no age at all.
+    let overdue = stats
+        .get("queue.overdue.ms")
+        .and_then(Value::as_f64)
+        .filter(|ms| *ms > 0.0);
     rows.push(vec![
         Cell::text("oldest due since"),
         Cell::number(&overdue.map_or_else(|| "-".to_owned(), millis)),
@@ -317,6 +330,22 @@ mod tests {
             line(&text, "oldest due since"),
             ["oldest", "due", "since", "-"]
         );
+    }
+
+    #[test]
+    fn what_is_not_due_has_no_age_and_all_begins_at_the_beginning() {
+        let stats = json!({"window": "all", "from": "1970-01-01T00:00:00.000Z", "to": "t", "queue.overdue.ms": 0.0});
+        let text = render(&stats, false);
+        assert_eq!(
+            line(&text, "oldest due since"),
+            ["oldest", "due", "since", "-"]
+        );
+        assert!(
+            text.starts_with("stormhook, window all from the beginning to t\n"),
+            "{text}"
+        );
+        let text = render(&json!({"queue.overdue.ms": 1_500.0}), false);
+        assert!(text.contains("1.50 s"), "{text}");
     }
 
     #[test]

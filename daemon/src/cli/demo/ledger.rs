@@ -180,8 +180,8 @@ impl Ledger {
     }
 
     /// How many events were accepted.
-    pub(crate) fn events(&self) -> usize {
-        self.order.len()
+    pub(crate) fn events(&self) -> u64 {
+        u64::try_from(self.order.len()).unwrap_or(u64::MAX)
     }
 
     /// Whether everything that was accepted has arrived everywhere it should.
