@@ -82,16 +82,16 @@ impl Refusal {
                 format!("stormhook endpoint enable {endpoint}")
             }
             "delivery_in_flight" => format!("stormhook delivery show {id}"),
-            "delivery_ended" => format!("stormhook delivery retry {id} starts a new round"),
+            "delivery_ended" => format!("`stormhook delivery retry {id}` starts a new round"),
             "not_found" if !noun.is_empty() && self.endpoint.is_none() => {
                 format!("stormhook {noun} list")
             }
             "idempotency_conflict" => {
-                "stormhook event list --idempotency-key KEY shows the other event".to_owned()
+                "`stormhook event list --idempotency-key KEY` shows the other event".to_owned()
             }
             "invalid_cursor" => "leave --cursor out to begin with the newest".to_owned(),
-            "storage_full" => "stormhook config shows limits.disk_reserve".to_owned(),
-            "busy" => "stormhook stats shows what waits".to_owned(),
+            "storage_full" => "`stormhook config` shows limits.disk_reserve".to_owned(),
+            "busy" => "`stormhook stats` shows what waits".to_owned(),
             // In an event the field is named in its JSON; elsewhere by a flag.
             "invalid_field" | "target_refused" if self.path != "/v1/events" => {
                 format!("it is given with {}", flag_of(field?)?)
@@ -187,7 +187,7 @@ mod tests {
                 "/v1/deliveries/dlv_1/cancel",
                 "delivery_ended",
                 "",
-                Some("stormhook delivery retry dlv_1 starts a new round"),
+                Some("`stormhook delivery retry dlv_1` starts a new round"),
             ),
             (
                 "/v1/deliveries/dlv_1/retry",
