@@ -70,16 +70,20 @@ pub(crate) async fn run(
     socket: Option<PathBuf>,
     screen: Screen,
 ) -> Result<(), Failure> {
-    // The engine panics on some damaged pages; that is caught, reported as damage, and no backtrace of ours.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     let surroundings = Surroundings::of_process(socket);
-    let result = match (&args.places.data_dir, &surroundings.flag) {
+    match (&args.places.data_dir, &surroundings.flag) {
         (Some(folder), None) => named_folder(folder, &args.places, &surroundings, &screen).await,
         _ => daemon_or_its_store(&args.places, &surroundings, &screen).await,
-    };
+    }
+}
+
+/// Looks at a store at rest. The engine panics on some damaged pages: that is caught, and told as damage instead of a backtrace.
+fn at_rest(folder: &Path) -> Stopped {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = daemon_side::check_stopped(folder);
     std::panic::set_hook(hook);
-    result
+    found
 }
 
 /// The store in this folder, through its daemon where one has it open.
@@ -89,7 +93,7 @@ async fn named_folder(
     surroundings: &Surroundings,
     screen: &Screen,
 ) -> Result<(), Failure> {
-    match daemon_side::check_stopped(folder) {
+    match at_rest(folder) {
         Stopped::Checked(report) => tell(&report, screen),
         Stopped::InUse => through_its_daemon(folder, flags, surroundings, screen).await,
         Stopped::Absent => Err(Failure::Usage(absent(folder))),
@@ -110,7 +114,7 @@ async fn daemon_or_its_store(
         Err(unreachable) => unreachable,
     };
     let folder = places?.data_dir;
-    let why = match daemon_side::check_stopped(&folder) {
+    let why = match at_rest(&folder) {
         Stopped::Checked(report) => {
             screen.remark(&format!(
                 "No daemon answers: this is the stopped store in {}, read-only.",

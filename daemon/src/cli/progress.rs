@@ -40,7 +40,8 @@ impl Progress {
     pub(crate) fn start(size: Option<u64>) -> Self {
         let (bar, template) = match size {
             Some(_) => (
-                ProgressBar::new(0),
+                // Not of length 0, which would be a full bar before the first answer.
+                ProgressBar::no_length(),
                 "{spinner} {bar:32} {percent:>3}%  {msg}  {elapsed}, {eta} to go",
             ),
             None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
@@ -96,6 +97,7 @@ mod tests {
     #[test]
     fn the_bar_follows_the_answers_and_not_what_was_handed_over() {
         let progress = Progress::start(Some(1_000));
+        assert_eq!(progress.bar.length(), None);
         let tally = Tally {
             accepted: 2,
             replayed: 1,

@@ -15,12 +15,23 @@ pub(crate) const GLOBAL: &str = "Global options";
 const WITHOUT_JSON: [&str; 4] = ["serve", "demo", "completions", "man"];
 /// Commands that ask no daemon.
 const WITHOUT_SOCKET: [&str; 5] = ["demo", "listen", "verify", "completions", "man"];
+/// Commands whose JSON is not the API's.
+const OWN_JSON: [(&str, &str); 3] = [
+    ("config", "Print JSON"),
+    ("verify", "Print JSON"),
+    ("listen", "Print one line of JSON for each delivery"),
+];
 /// Commands for which the socket is the daemon's own to listen on.
 const OWN_SOCKET: [&str; 2] = ["serve", "config"];
 
 /// The tree. An argument that a command has itself takes the place of the global one.
 pub(crate) fn command() -> Command {
-    let json = || Arg::new("json").long("json").action(ArgAction::SetTrue);
+    let json = || {
+        Arg::new("json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .help_heading(GLOBAL)
+    };
     let socket = || {
         Arg::new("socket")
             .long("socket")
@@ -33,6 +44,9 @@ pub(crate) fn command() -> Command {
     }
     for name in WITHOUT_SOCKET {
         command = command.mut_subcommand(name, |sub| sub.arg(socket().hide(true)));
+    }
+    for (name, help) in OWN_JSON {
+        command = command.mut_subcommand(name, |sub| sub.arg(json().help(help)));
     }
     for name in OWN_SOCKET {
         command = command.mut_subcommand(name, |sub| {
