@@ -211,7 +211,22 @@ async fn online(client: &Client, screen: &Screen) -> Result<(), Failure> {
     let answer = client
         .call(Method::POST, "/v1/check", None, CHECK_TIMEOUT)
         .await?;
-    tell(&answer.read()?, screen)
+    let report: Report = answer.read()?;
+    if !screen.json {
+        return tell(&report, screen);
+    }
+    // What the API said, with whatever it says beside.
+    screen.answer(&answer.body)?;
+    shown(&report)
+}
+
+/// The status of a report that is on the screen already.
+fn shown(report: &Report) -> Result<(), Failure> {
+    if report.ok {
+        Ok(())
+    } else {
+        Err(Failure::Shown)
+    }
 }
 
 /// Says what was found, damage one line each; damage makes the status 1.
@@ -220,11 +235,7 @@ fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
         // By way of a value, whose keys are in the order in which the API has them.
         let value = serde_json::to_value(report).unwrap_or_default();
         screen.line(&value.to_string())?;
-        return if report.ok {
-            Ok(())
-        } else {
-            Err(Failure::Shown)
-        };
+        return shown(report);
     }
     for item in &report.damage {
         screen.line(&format!(
@@ -412,7 +423,11 @@ mod tests {
             let report = Report::of_damage("due".into());
             pretend::said(200, &serde_json::to_string(&report).unwrap())
         });
-        let found = online(&daemon.session.client, &Screen::piped()).await;
-        assert_eq!(found.unwrap_err().status(), REFUSED);
+        for json in [false, true] {
+            let mut screen = Screen::piped();
+            screen.json = json;
+            let found = online(&daemon.session.client, &screen).await;
+            assert_eq!(found.unwrap_err().status(), REFUSED);
+        }
     }
 }
