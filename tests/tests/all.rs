@@ -29,3 +29,4 @@ mod kill;
 mod order;
 mod stats;
 mod stopping;
+mod tidy;

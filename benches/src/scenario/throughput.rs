@@ -142,15 +142,7 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
     bench
         .report
         .row(row.target(Wanted::AtMost, 2_048.0, "promise ≤ 2 KiB"));
-    let peak = rounds::median(&rounds::kept(&found.rss_bytes, clean));
-    let pss = rounds::median(&rounds::kept(&found.pss_bytes, clean));
-    let text = format!("{} · {}", bytes_text(peak), bytes_text(pss));
-    bench.report.row(Row::new(
-        name,
-        format!("  {name}: peak RSS · PSS after"),
-        text,
-        peak,
-    ));
+    write_memory(bench, lane, found, clean);
     if lane.way != Way::Stream {
         let (p50, p99) = (
             of(|run| run.answer.p50_us as f64),
@@ -169,5 +161,18 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
     let rates = rates.join(", ");
     bench.report.note(format!(
         "{name}: rounds {rates}; {verified} signatures computed again"
+    ));
+}
+
+fn write_memory(bench: &mut Bench, lane: Lane, found: &Found, clean: &[bool]) {
+    let name = lane.name;
+    let peak = rounds::median(&rounds::kept(&found.rss_bytes, clean));
+    let pss = rounds::median(&rounds::kept(&found.pss_bytes, clean));
+    let text = format!("{} · {}", bytes_text(peak), bytes_text(pss));
+    bench.report.row(Row::new(
+        name,
+        format!("  {name}: peak RSS · PSS after"),
+        text,
+        peak,
     ));
 }

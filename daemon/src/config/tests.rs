@@ -1,3 +1,5 @@
+//! Tests of reading the configuration.
+
 use super::*;
 
 const FILE: &str = "stormhook.toml";

@@ -1,3 +1,5 @@
+//! Tests of the target guard: rules, tables, spellings.
+
 use super::*;
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {

@@ -11,7 +11,7 @@ use crate::pack::Pack;
 use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE};
 use crate::reader::keys;
 use crate::record;
-use crate::tables::{self, Views};
+use crate::tables::{self, Reading, Views};
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -176,33 +176,34 @@ pub(super) fn deliveries(
     // What ended badly has an index of its own, which says all while nothing done to many at once is being worked off.
     let of_bad = filter.status.is_some_and(Status::is_bad) && memory.is_worked_off();
     drop(memory);
-    let (mut from, mut until) = id_range(filter.since, filter.until);
-    if let Some(event) = filter.event {
-        from = from.max(event);
-        until = until.min(EventId(event.0.saturating_add(1)));
-    }
-    let least = |event| {
-        tables::delivery_key(DeliveryId {
-            event,
-            slot: Slot(0),
-        })
-    };
-    let end = after.map_or(least(until), |c| {
-        least(until).min(tables::delivery_key(DeliveryId {
-            event: EventId(c.at),
-            slot: c.slot,
-        }))
-    });
-    let mut last = None;
     let rows = if of_bad {
         &views.bad
     } else {
         &views.deliveries
     };
-    for row in rows
-        .range::<&[u8; 20]>(&least(from)..&end.max(least(from)))?
-        .rev()
-    {
+    by_event(reader, views, (slot, rows), filter, after, &mut filling)?;
+    Ok(filling.page)
+}
+
+/// The deliveries that these rows name, newest event first.
+fn by_event(
+    reader: &Reader,
+    views: &Snapshot,
+    (slot, rows): (Option<Slot>, &Reading<20>),
+    filter: &DeliveryFilter,
+    after: Option<Cursor>,
+    filling: &mut Filling<DeliveryView>,
+) -> Result<(), StoreError> {
+    let (mut from, mut until) = id_range(filter.since, filter.until);
+    if let Some(event) = filter.event {
+        from = from.max(event);
+        until = until.min(EventId(event.0.saturating_add(1)));
+    }
+    let key = |event, slot| tables::delivery_key(DeliveryId { event, slot });
+    let (first, end) = (key(from, Slot(0)), key(until, Slot(0)));
+    let end = after.map_or(end, |c| end.min(key(EventId(c.at), c.slot)));
+    let mut last = None;
+    for row in rows.range::<&[u8; 20]>(&first..&end.max(first))?.rev() {
         let (key, _) = row?;
         if filling.go_on(last).is_break() {
             break;
@@ -214,10 +215,10 @@ pub(super) fn deliveries(
             slot: id.slot,
         });
         if slot.is_none_or(|slot| slot == id.slot) {
-            take(reader, views, filter, id, &mut filling)?;
+            take(reader, views, filter, id, filling)?;
         }
     }
-    Ok(filling.page)
+    Ok(())
 }
 
 fn take(

@@ -123,18 +123,7 @@ impl Finding {
             Self::WrongSecretOrBody => {
                 "no signature fits, and without `content-digest` a wrong secret can't be told from a changed body: check both, the secret first"
             }
-            Self::BodyRewritten(BodyChange::FinalLineEnd) => {
-                "a line end was added to or taken from the end of the body; pass the bytes exactly as received"
-            }
-            Self::BodyRewritten(BodyChange::LineEnds) => {
-                "the body's line ends were converted; read it as bytes, not as text"
-            }
-            Self::BodyRewritten(BodyChange::ByteOrderMark) => {
-                "a byte order mark was added to or taken from the body; read it as bytes, not as text"
-            }
-            Self::BodyRewritten(BodyChange::JsonSpelling) => {
-                "the body is JSON that was parsed and written again; verify the raw bytes and parse afterwards"
-            }
+            Self::BodyRewritten(change) => change.advice(),
             Self::LooksReserialised => {
                 "the body's outermost members are not written as they are sent (`id`, `type`, `timestamp`, `organizationId`, `sequence`, `data`, nothing between them), so it was parsed and written again; verify the raw bytes and parse afterwards"
             }
@@ -181,6 +170,23 @@ impl Finding {
             }
             Self::DotInId => {
                 "`webhook-id` holds a dot, with which an old delivery can be shown as a fresh one; it is refused whatever its signature"
+            }
+        }
+    }
+}
+
+impl BodyChange {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::FinalLineEnd => {
+                "a line end was added to or taken from the end of the body; pass the bytes exactly as received"
+            }
+            Self::LineEnds => "the body's line ends were converted; read it as bytes, not as text",
+            Self::ByteOrderMark => {
+                "a byte order mark was added to or taken from the body; read it as bytes, not as text"
+            }
+            Self::JsonSpelling => {
+                "the body is JSON that was parsed and written again; verify the raw bytes and parse afterwards"
             }
         }
     }

@@ -1,0 +1,218 @@
+//! Rules that keep the project readable, held by reading its own files: the length of files and functions, what a file
+//! opens with, names that say nothing, and documents that point at what is there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines of a file of code, and of one function in it. Tests and tables are free of both.
+const FILE_LINES: usize = 600;
+const FUNCTION_LINES: usize = 70;
+const ARCHITECTURE_LINES: usize = 200;
+
+/// Words that tell nobody what a file is for.
+const EMPTY_NAMES: &[&str] = &[
+    "manager", "util", "utils", "helper", "helpers", "common", "misc",
+];
+
+/// Traces of one machine or of a session on it, and hosts that only the build should know. Written apart, so that this file
+/// doesn't hold them.
+const TRACES: &[&[&str]] = &[
+    &["/wo", "rk/"],
+    &["/ro", "ot/"],
+    &["arti", "factory"],
+    &["registry.", "npmjs"],
+    &["index.", "crates.io"],
+];
+
+fn root() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().expect("the workspace").to_owned()
+}
+
+/// The files that git tracks, or would, as paths from the root.
+fn files() -> Vec<PathBuf> {
+    let listed = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .expect("git lists the files");
+    assert!(listed.status.success(), "this is not a checkout");
+    let text = String::from_utf8(listed.stdout).expect("names are UTF-8");
+    let there = |path: &PathBuf| root().join(path).is_file();
+    text.lines().map(PathBuf::from).filter(there).collect()
+}
+
+fn read(path: &Path) -> Option<String> {
+    std::fs::read_to_string(root().join(path)).ok()
+}
+
+fn code() -> Vec<(PathBuf, String)> {
+    let rust = |path: &PathBuf| path.extension().is_some_and(|e| e == "rs");
+    let read = |path: PathBuf| read(&path).map(|text| (path, text));
+    files().into_iter().filter(rust).filter_map(read).collect()
+}
+
+/// Whether a file is all tests.
+fn is_test(path: &Path) -> bool {
+    let part = |name| path.components().any(|c| c.as_os_str() == name);
+    part("tests") || path.file_name().is_some_and(|name| name == "tests.rs")
+}
+
+/// A file's code before its tests.
+fn before_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text)
+}
+
+#[track_caller]
+fn expect_none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn a_file_opens_with_what_it_decides() {
+    let found: Vec<_> = code()
+        .iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    expect_none("files without a `//!` head", &found);
+}
+
+#[test]
+fn a_file_can_be_read_in_one_sitting() {
+    let found: Vec<_> = code()
+        .iter()
+        .filter(|(path, _)| !is_test(path))
+        .map(|(path, text)| (path, before_tests(text).lines().count()))
+        .filter(|(_, lines)| *lines > FILE_LINES)
+        .map(|(path, lines)| format!("{} has {lines} lines", path.display()))
+        .collect();
+    expect_none("files of more than 600 lines of code", &found);
+}
+
+/// The functions of a formatted file with their first line and how many lines they have.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<_> = text.lines().collect();
+    let mut found = Vec::new();
+    for (first, line) in lines.iter().enumerate() {
+        let indented = line.len() - line.trim_start().len();
+        let words: Vec<_> = line.split_whitespace().take(5).collect();
+        let is_function = words.contains(&"fn") && !line.trim_start().starts_with("//");
+        if !is_function || line.trim_end().ends_with(';') {
+            continue;
+        }
+        let end = format!("{}}}", " ".repeat(indented));
+        let length = lines[first..].iter().position(|line| *line == end);
+        found.extend(length.map(|length| (first + 1, length + 1)));
+    }
+    found
+}
+
+#[test]
+fn a_function_fits_on_a_screen() {
+    let mut found = Vec::new();
+    for (path, text) in code().iter().filter(|(path, _)| !is_test(path)) {
+        for (line, lines) in functions(before_tests(text)) {
+            if lines > FUNCTION_LINES {
+                found.push(format!("{}:{line} has {lines} lines", path.display()));
+            }
+        }
+    }
+    expect_none("functions of more than 70 lines", &found);
+}
+
+#[test]
+fn a_name_says_what_it_is_the_name_of() {
+    let empty = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        stem.is_some_and(|stem| EMPTY_NAMES.contains(&stem))
+    };
+    let found: Vec<_> = files()
+        .into_iter()
+        .filter(empty)
+        .map(|path| path.display().to_string())
+        .collect();
+    expect_none("files whose names say nothing", &found);
+}
+
+#[test]
+fn nothing_in_it_speaks_of_one_machine() {
+    let mut found = Vec::new();
+    for path in files() {
+        let locks = ["Cargo.lock", "package-lock.json"];
+        let is_lock = path
+            .file_name()
+            .is_some_and(|n| locks.iter().any(|l| n == *l));
+        let Some(text) = read(&path).filter(|_| !is_lock) else {
+            continue;
+        };
+        for trace in TRACES.iter().map(|parts| parts.concat()) {
+            if let Some(at) = text.lines().position(|line| line.contains(&trace)) {
+                found.push(format!("{}:{} has {trace}", path.display(), at + 1));
+            }
+        }
+    }
+    expect_none("traces", &found);
+}
+
+/// What a document names between backticks that looks like a path of the project.
+fn paths_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|quoted| {
+        let is_path = quoted.contains('/') && !quoted.contains([' ', '<', '{', '*', ':', '…', '$']);
+        let tops = [
+            "daemon/",
+            "store/",
+            "verifier/",
+            "tests/",
+            "benches/",
+            "examples/",
+            "docs/",
+            "scripts/",
+            "packaging/",
+            ".ci/",
+            "tools/",
+        ];
+        is_path && tops.iter().any(|top| quoted.starts_with(top))
+    })
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    let mut found = Vec::new();
+    for path in files() {
+        let is_prose = path.extension().is_some_and(|e| e == "md");
+        let Some(text) = read(&path).filter(|_| is_prose) else {
+            continue;
+        };
+        for named in paths_in(&text) {
+            let named = named.trim_end_matches(['.', ',']);
+            if !root().join(named).exists() {
+                found.push(format!("{} names {named}", path.display()));
+            }
+        }
+    }
+    expect_none("documents that name what is not there", &found);
+}
+
+#[test]
+fn code_refers_to_decisions_that_are_written_down() {
+    let mut found = Vec::new();
+    for (path, text) in code() {
+        for reference in text.split("docs/adr/").skip(1) {
+            let name = reference.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '.'));
+            let name = name.clone().next().unwrap_or("").trim_end_matches('.');
+            if !root().join("docs/adr").join(name).is_file() && !is_test(&path) {
+                found.push(format!("{} refers to docs/adr/{name}", path.display()));
+            }
+        }
+    }
+    expect_none("references to records that are not there", &found);
+}
+
+#[test]
+fn the_map_of_the_project_fits_on_a_few_pages() {
+    let text = read(Path::new("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    assert!(text.lines().count() <= ARCHITECTURE_LINES);
+}
