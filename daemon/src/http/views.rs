@@ -220,20 +220,20 @@ impl SecretsView {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AttemptView {
-    attempt: u32,
-    round: u32,
+    pub(crate) attempt: u32,
+    pub(crate) round: u32,
     /// `schedule`, `manual` or `replay`.
-    trigger: &'static str,
+    pub(crate) trigger: &'static str,
     #[serde(serialize_with = "at")]
     #[schema(value_type = String)]
-    started_at: UnixMs,
-    duration_ms: u64,
+    pub(crate) started_at: UnixMs,
+    pub(crate) duration_ms: u64,
     /// `success`, `http_status`, `timeout`, `connect`, `dns`, `tls`, `target_refused`, `protocol` or `interrupted`.
-    outcome: &'static str,
-    response_code: Option<u16>,
+    pub(crate) outcome: &'static str,
+    pub(crate) response_code: Option<u16>,
     /// The beginning of a failure's body; bytes that are not UTF-8 are shown as `\xNN`.
-    response_excerpt: Option<String>,
-    error: Option<String>,
+    pub(crate) response_excerpt: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl From<&Attempt> for AttemptView {
