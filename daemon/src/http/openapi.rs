@@ -14,7 +14,7 @@ use utoipa::OpenApi;
         endpoints::create, endpoints::list, endpoints::show, endpoints::update, endpoints::delete, endpoints::secret,
         endpoints::rotate, endpoints::test, endpoints::recover,
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, stream::attempts,
-        stats::stats, stats::metrics, stats::healthz, stats::readyz, stats::check, show,
+        stats::stats, stats::prometheus::metrics, stats::healthz, stats::readyz, stats::check, show,
     ),
     components(schemas(super::problem::Details<'static>))
 )]
