@@ -4,6 +4,9 @@ pub(super) mod prometheus;
 
 pub(super) use prometheus::metrics;
 
+use super::openapi::answers::{CheckReport, Health};
+use super::openapi::bodies::NoFields;
+use super::openapi::{figures, params};
 use super::problem::Problem;
 use super::{Answer, Shared, blocking, request};
 use crate::app::App;
@@ -22,9 +25,12 @@ const FIRST_ATTEMPT_AVG_MS: f64 = 2_000.0;
 /// Share of first attempts that must succeed.
 const FIRST_ATTEMPT_RATE: f64 = 0.95;
 
-/// Counts, percentiles, gauges and targets of a span of time.
-#[utoipa::path(get, path = "/v1/stats", tag = "operations", params(("window" = Option<String>, Query), ("endpointId" = Option<String>, Query),
-    ("organizationId" = Option<String>, Query)), responses((status = 200, body = Object)))]
+/// Shows counts, percentiles, gauges and targets of a span of time.
+///
+/// Of everything, or of one endpoint or organization: there, what is counted of events and keys means nothing and is null. Times are
+/// decimal milliseconds.
+#[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(params::StatsFilter),
+    responses((status = 200, description = "The stats.", body = figures::Stats)))]
 pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let [window, endpoint, organization] =
         request::query(&uri, ["window", "endpointId", "organizationId"])?;
@@ -164,8 +170,11 @@ fn slo(sum: &Window) -> Value {
     ])
 }
 
-/// The process serves.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200)))]
+/// Says that the process serves.
+///
+/// Needs no token.
+#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "getHealth", security(()),
+    responses((status = 200, description = "It serves.", body = Health)))]
 pub(super) async fn healthz(uri: Uri) -> Answer {
     request::query(&uri, [])?;
     Ok(health())
@@ -175,8 +184,12 @@ pub(super) fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// Events are taken and delivered; 503 while starting, stopping, or while commits fail.
-#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200), (status = 503)))]
+/// Says whether events are taken and delivered.
+///
+/// Not while starting or stopping, nor when the last commit failed and none has succeeded since: a probe commit is tried each second.
+/// Needs no token.
+#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()),
+    responses((status = 200, description = "They are.", body = Health), (status = 503, description = "Not now.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     Ok(readiness(app.readiness()))
@@ -193,8 +206,11 @@ pub(super) fn readiness(ready: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Verifies a snapshot of the store. 200 with the report, whatever it says.
-#[utoipa::path(post, path = "/v1/check", tag = "operations", responses((status = 200, body = Object)))]
+/// Verifies a snapshot of the store.
+///
+/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time.
+#[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
+    responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
 pub(super) async fn check(
     State(app): State<Shared>,
     uri: Uri,

@@ -1,5 +1,7 @@
 //! Following attempts live: server-sent events, bounded for each client. Who reads too slowly is told how many it missed.
 
+use super::openapi::answers::StreamedEvent;
+use super::openapi::{examples, params, words};
 use super::problem::Problem;
 use super::views::AttemptView;
 use super::{Answer, Shared, request};
@@ -23,6 +25,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A finished attempt, with what names its delivery.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = FinishedAttempt, examples(examples::finished))]
 pub(super) struct FinishedView {
     /// `dlv_…`
     delivery_id: String,
@@ -33,26 +36,35 @@ pub(super) struct FinishedView {
     /// Its event's type.
     event_type: String,
     /// The delivery's place among the endpoint's.
+    #[schema(minimum = 1)]
     sequence: u64,
     /// The delivery's after the attempt.
+    #[schema(value_type = words::DeliveryStatus)]
     status: &'static str,
     /// Its place among all of the delivery's, from 1.
+    #[schema(minimum = 1)]
     attempt: u32,
     /// The round it belongs to, from 1.
+    #[schema(minimum = 1)]
     round: u32,
+    #[schema(value_type = words::AttemptTrigger)]
     trigger: &'static str,
     /// When it began.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     started_at: UnixMs,
     /// How long the request took, in milliseconds.
     duration_ms: u64,
+    #[schema(value_type = words::AttemptOutcome)]
     outcome: &'static str,
     /// The HTTP status that came back; null where none did.
+    #[schema(required)]
     response_code: Option<u16>,
     /// The beginning of a failure's body, as in `Attempt`.
+    #[schema(required)]
     response_excerpt: Option<String>,
     /// What went wrong, where no answer says so.
+    #[schema(required)]
     error: Option<String>,
 }
 
@@ -81,14 +93,19 @@ impl From<&FinishedAttempt> for FinishedView {
 
 /// Said to a client that reads too slowly.
 #[derive(Serialize, ToSchema)]
+#[schema(as = MissedAttempts, examples(examples::missed))]
 pub(super) struct MissedView {
     /// How many attempts finished that it was not told of.
+    #[schema(minimum = 1)]
     missed: u64,
 }
 
-/// One server-sent event for each finished attempt; `event: missed` where the client was too slow.
-#[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", params(("endpointId" = Option<String>, Query)),
-    responses((status = 200, body = FinishedView, content_type = "text/event-stream")))]
+/// Follows attempts live.
+///
+/// Server-sent events, without end: one `attempt` for each attempt that finishes from now on, and `missed` where the client read too
+/// slowly to be told of some. Comments keep the connection open while nothing happens. The schema is that of an event's `data`.
+#[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(params::OfEndpoint),
+    responses((status = 200, description = "The events, as they happen.", body = StreamedEvent, content_type = "text/event-stream")))]
 pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
     let [endpoint] = request::query(&uri, ["endpointId"])?;
     let only = endpoint

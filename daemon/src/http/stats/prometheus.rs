@@ -40,8 +40,12 @@ const BOUNDS_US: [(u64, &str); 22] = [
     (86_400_000_000, "86400"),
 ];
 
-/// The Prometheus text format, base units.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, content_type = "text/plain")))]
+/// Shows metrics for Prometheus.
+///
+/// The text format, version 0.0.4. Counters and histograms are those since the store was made, so a restart does not reset them.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain",
+        example = "# HELP stormhook_ready Whether events are taken and delivered: 1, else 0.\n# TYPE stormhook_ready gauge\nstormhook_ready 1\n")))]
 pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let now = app.now();
