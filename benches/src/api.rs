@@ -148,36 +148,4 @@ impl Api {
             retrying: read("queue.retrying")?,
         })
     }
-
-    /// A gauge's value in `GET /metrics`, summed over its labels; nothing if it isn't there.
-    pub(crate) async fn metric(&mut self, name: &str) -> Result<Option<f64>> {
-        let (code, body) = self.get_raw("/metrics").await?;
-        if code != StatusCode::OK {
-            return Ok(None);
-        }
-        Ok(metric_in(&String::from_utf8_lossy(&body), name))
-    }
-}
-
-/// The value of `name` in the Prometheus text format, summed over its labels.
-fn metric_in(text: &str, name: &str) -> Option<f64> {
-    let values: Vec<f64> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(name))
-        .filter(|rest| rest.starts_with([' ', '{']))
-        .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
-        .collect();
-    (!values.is_empty()).then(|| values.iter().sum())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_summed_over_its_labels_and_not_mixed_with_its_namesakes() {
-        let text = "# HELP a_bytes x\na_bytes{t=\"1\"} 2\na_bytes{t=\"2\"} 3\na_bytes_total 9\n";
-        assert_eq!(metric_in(text, "a_bytes"), Some(5.0));
-        assert_eq!(metric_in(text, "b_bytes"), None);
-    }
 }

@@ -19,6 +19,7 @@ mod support;
 
 mod batch;
 mod deliveries;
+mod description;
 mod doors;
 mod endpoints;
 mod events;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
 use crate::bench::Bench;
 use crate::bodies::Kind;
 use crate::daemon::Daemon;
@@ -10,24 +13,18 @@ use crate::load::Way;
 use crate::process::Order;
 use crate::report::{Row, Wanted, bytes_text};
 
-/// The parts of the file that hold something or can't hold anything else.
-const PARTS: [&str; 3] = [
-    "stormhook_store_stored_bytes",
-    "stormhook_store_metadata_bytes",
-    "stormhook_store_fragmented_bytes",
-];
+/// The parts of the file that hold something or can't hold anything else, as `POST /v1/check` names them.
+const PARTS: [&str; 3] = ["storedBytes", "metadataBytes", "fragmentedBytes"];
 /// What is written lazily is written by then: histograms, endpoint history.
 const LAZY_WRITES: Duration = Duration::from_secs(12);
 
 async fn used_bytes(daemon: &mut Daemon) -> Result<Option<f64>> {
-    let mut total = 0.0;
-    for name in PARTS {
-        match daemon.api.metric(name).await? {
-            Some(value) => total += value,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(total))
+    let report = daemon
+        .api
+        .post("/v1/check", &json!({}), StatusCode::OK)
+        .await?;
+    let parts = PARTS.map(|name| report.get(name).and_then(Value::as_f64));
+    Ok(parts.into_iter().sum())
 }
 
 /// Runs it.
@@ -53,7 +50,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
                 .row(row.target(Wanted::AtMost, 512.0, "≤ 0.5 KiB"));
         }
         None => bench.report.note(format!(
-            "filesize: GET /metrics lacks one of {}; only the file's length is known",
+            "filesize: POST /v1/check lacks one of {}; only the file's length is known",
             PARTS.join(", ")
         )),
     }

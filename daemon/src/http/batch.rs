@@ -4,6 +4,8 @@
 //! yet. Full means that no more is read. A line that is too long is passed over without being kept.
 
 use super::ingest;
+use super::openapi::answers::BatchAnswer;
+use super::openapi::bodies::NewEvent;
 use super::problem::Problem;
 use super::{Answer, Shared, request};
 use crate::clock;
@@ -53,9 +55,14 @@ enum Waiting {
     Rejected(Problem),
 }
 
-/// Takes any number of events, one a line, and answers each in order as it becomes durable.
-#[utoipa::path(post, path = "/v1/events/batch", tag = "events", request_body(content = String, content_type = "application/x-ndjson"),
-    responses((status = 200, description = "One line for each line", content_type = "application/x-ndjson")))]
+/// Sends any number of events.
+///
+/// One event a line, as `POST /v1/events` takes it, for as long as the client likes. Answered at once; the answer's lines come in the
+/// order of the request's as the events become durable, one for each that is not blank. A line that is rejected does not spoil the
+/// others. What a line without an answer became is not known: send it again with its key. The schemas are those of one line.
+#[utoipa::path(post, path = "/v1/events/batch", tag = "events", operation_id = "sendEventBatch",
+    request_body(content = NewEvent, content_type = "application/x-ndjson", description = "Lines of JSON, each at most `limits.event_bytes`."),
+    responses((status = 200, description = "What became of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
 pub(super) async fn accept(
     State(app): State<Shared>,
     uri: Uri,

@@ -1,5 +1,8 @@
 //! Deliveries: looking at them, retrying and cancelling them.
 
+use super::openapi::answers::DeliveryPage;
+use super::openapi::bodies::NoFields;
+use super::openapi::params;
 use super::problem::{Problem, not_done};
 use super::views::{DeliveryJson, ListView};
 use super::{Answer, Shared, blocking, request};
@@ -11,10 +14,12 @@ use axum::response::IntoResponse;
 use http::{HeaderMap, Uri};
 use stormhook_store::{DeliveryFilter, DeliveryId, Done, EndpointId, EventId, Status};
 
-/// Deliveries without their attempts, newest first.
-#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(("endpointId" = Option<String>, Query), ("status" = Option<String>, Query),
-    ("eventType" = Option<String>, Query), ("eventId" = Option<String>, Query), ("since" = Option<String>, Query), ("until" = Option<String>, Query),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, body = ListView<DeliveryJson>)))]
+/// Lists deliveries.
+///
+/// Without their attempts, newest first by their events' acceptance.
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", operation_id = "listDeliveries",
+    params(params::DeliveryFilter, params::Accepted, params::Paging),
+    responses((status = 200, description = "A page.", body = DeliveryPage)))]
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     let names = [
         "endpointId",
@@ -65,16 +70,22 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(Json(ListView::of(page, |view| DeliveryJson::listed(&app, &view))).into_response())
 }
 
-/// One delivery with its attempts.
-#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)), responses((status = 200, body = DeliveryJson)))]
+/// Shows a delivery.
+///
+/// With its attempts, those of all rounds.
+#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", operation_id = "getDelivery", params(params::DeliveryId),
+    responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     answer(&app, delivery_id(&id)?)
 }
 
-/// An extra attempt of an open delivery, or a new round of an ended one.
-#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
-    responses((status = 200, body = DeliveryJson), (status = 409, description = "endpoint_inactive or delivery_in_flight")))]
+/// Retries a delivery.
+///
+/// An open one gets an extra attempt: if that fails, the schedule stays as it was. For an ended one a new round of the whole schedule
+/// begins.
+#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", operation_id = "retryDelivery", params(params::DeliveryId),
+    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn retry(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -90,9 +101,11 @@ pub(super) async fn retry(
     }
 }
 
-/// Ends an open delivery.
-#[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = String, Path)),
-    responses((status = 200, body = DeliveryJson), (status = 409, description = "delivery_ended or delivery_in_flight")))]
+/// Cancels an open delivery.
+///
+/// It ends as `FAILED` (`cancelled`).
+#[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", operation_id = "cancelDelivery", params(params::DeliveryId),
+    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn cancel(
     State(app): State<Shared>,
     Path(id): Path<String>,

@@ -1,5 +1,7 @@
 //! Endpoints: creation, change, secrets, tests and recovery. Fields are read into the store's terms here, once.
 
+use super::openapi::answers::EndpointPage;
+use super::openapi::{bodies, params};
 use super::problem::{Code, Problem, not_done, unexpected};
 use super::views::{AttemptView, EndpointView, ListView, SecretsView};
 use super::{Answer, Shared, blocking, ingest, object, request};
@@ -24,9 +26,11 @@ const MAX_DESCRIPTION_BYTES: usize = 1_024;
 const OVERLAP_DEFAULT_MS: u64 = 24 * 3_600_000;
 const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
 
-/// Makes an endpoint. The answer is the only one but the secret route's that shows its secret.
-#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", request_body = Object,
-    responses((status = 201, body = EndpointView), (status = 422, description = "target_refused")))]
+/// Makes an endpoint.
+///
+/// It receives the events that are accepted from now on. The answer is the only one but the secret route's that shows its secret.
+#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", operation_id = "createEndpoint", request_body = bodies::NewEndpoint,
+    responses((status = 201, description = "The endpoint, with its secret.", body = EndpointView)))]
 pub(super) async fn create(
     State(app): State<Shared>,
     uri: Uri,
@@ -84,9 +88,11 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(view)).into_response())
 }
 
-/// Endpoints without their secrets, newest first.
-#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(("organizationId" = Option<String>, Query), ("active" = Option<bool>, Query),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, body = ListView<EndpointView>)))]
+/// Lists endpoints.
+///
+/// Without their secrets, newest first.
+#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", operation_id = "listEndpoints", params(params::EndpointFilter, params::Paging),
+    responses((status = 200, description = "A page.", body = EndpointPage)))]
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     let [organization, active, limit, cursor] =
         request::query(&uri, ["organizationId", "active", "limit", "cursor"])?;
@@ -107,17 +113,23 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(Json(ListView::of(page, |e| EndpointView::of(&app, &e))).into_response())
 }
 
-/// One endpoint without its secret.
-#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = EndpointView)))]
+/// Shows an endpoint.
+///
+/// Without its secret.
+#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "getEndpoint", params(params::EndpointId),
+    responses((status = 200, description = "The endpoint.", body = EndpointView)))]
 pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let endpoint = found(&app, &id)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
 
-/// Changes what is named; null clears.
-#[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
-    responses((status = 200, body = EndpointView), (status = 422, description = "target_refused")))]
+/// Changes an endpoint.
+///
+/// What is named, and nothing else; null clears. Deactivated, it gets no deliveries for events accepted meanwhile, and those that
+/// wait are held until it is activated.
+#[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "updateEndpoint", params(params::EndpointId),
+    request_body = bodies::EndpointChange, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
 pub(super) async fn update(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -174,8 +186,11 @@ pub(super) async fn update(
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
 
-/// Deletes an endpoint; its open deliveries end as FAILED.
-#[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints", params(("id" = String, Path)), responses((status = 204)))]
+/// Deletes an endpoint.
+///
+/// Its open deliveries end as `FAILED` (`endpoint_deleted`).
+#[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "deleteEndpoint", params(params::EndpointId),
+    responses((status = 204, description = "It is gone.")))]
 pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = endpoint_id(&id)?;
@@ -183,17 +198,23 @@ pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<String>, ur
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The secrets that sign its deliveries.
-#[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = SecretsView)))]
+/// Shows an endpoint's secrets.
+///
+/// The current one, and earlier ones that still sign.
+#[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", operation_id = "getEndpointSecret", params(params::EndpointId),
+    responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
 pub(super) async fn secret(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let endpoint = found(&app, &id)?;
     Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
 }
 
-/// A new secret signs first; earlier ones go on signing for the overlap.
-#[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
-    responses((status = 200, body = SecretsView)))]
+/// Gives an endpoint a new secret.
+///
+/// It signs from now on; earlier ones go on signing beside it for the overlap. At most four are live.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", operation_id = "rotateEndpointSecret",
+    params(params::EndpointId), request_body = Option<bodies::Rotation>,
+    responses((status = 200, description = "The secrets that sign now.", body = SecretsView)))]
 pub(super) async fn rotate(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -221,8 +242,11 @@ pub(super) async fn rotate(
     Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
 }
 
-/// Sends a test delivery now. 200 with the attempt, even when it failed.
-#[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints", params(("id" = String, Path)), responses((status = 200, body = AttemptView)))]
+/// Sends a test to an endpoint.
+///
+/// A `stormhook.ping`, at once, also to an inactive endpoint. It is answered with the attempt and counts nowhere.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints", operation_id = "testEndpoint", params(params::EndpointId),
+    request_body = Option<bodies::NoFields>, responses((status = 200, description = "The attempt, even when it failed.", body = AttemptView)))]
 pub(super) async fn test(
     State(app): State<Shared>,
     Path(id): Path<String>,
@@ -237,15 +261,20 @@ pub(super) async fn test(
     Ok(Json(AttemptView::from(&attempt)).into_response())
 }
 
-/// How many rounds were or would be opened.
+/// How much is recovered.
 #[derive(serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Recovered, examples(json!({"recovered": 17})))]
 pub(super) struct RecoveredView {
+    /// How many rounds were opened or, with `dryRun`, would be.
     recovered: u64,
 }
 
-/// New rounds for what ended badly in a span of time and, with `missed`, for what was missed while inactive.
-#[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "endpoints", params(("id" = String, Path)), request_body = Object,
-    responses((status = 202, body = RecoveredView), (status = 409, description = "endpoint_inactive")))]
+/// Recovers an endpoint's deliveries.
+///
+/// New rounds for those that ended as `FAILED` or `ABANDONED`, of events accepted in the given time, and with `missed` first rounds
+/// for events that it was subscribed to but inactive for. It takes effect at once and is worked off behind.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "endpoints", operation_id = "recoverEndpoint", params(params::EndpointId),
+    request_body = Option<bodies::Recovery>, responses((status = 202, description = "How many.", body = RecoveredView)))]
 pub(super) async fn recover(
     State(app): State<Shared>,
     Path(id): Path<String>,

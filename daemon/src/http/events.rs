@@ -1,5 +1,8 @@
 //! Events: taking them one by one, looking at them, replaying them.
 
+use super::openapi::answers::{EventPage, Explanation};
+use super::openapi::bodies::{NewEvent, Replay};
+use super::openapi::params;
 use super::problem::{Problem, not_done};
 use super::views::{DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
 use super::{Answer, Shared, blocking, deliveries, ingest, object, request};
@@ -14,10 +17,16 @@ use stormhook_store::{Done, EndpointId, EventFilter, EventId, List, Op};
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Takes one event. Answered when it and its deliveries are durable.
-#[utoipa::path(post, path = "/v1/events", tag = "events", request_body = Object, responses(
-    (status = 202, body = ReceiptView<'_>), (status = 200, description = "Was taken before under the same key", body = ReceiptView<'_>),
-    (status = 409, description = "idempotency_conflict"), (status = 413, description = "event_too_large")))]
+/// Sends one event.
+///
+/// Answered when it and its deliveries are durable. The same event again under the same idempotency key (organization, type,
+/// timestamp as given, and `data` byte for byte) is answered as it was the first time and has no other effect.
+#[utoipa::path(post, path = "/v1/events", tag = "events", operation_id = "sendEvent", params(params::IdempotencyKey),
+    request_body = NewEvent, responses(
+    (status = 202, description = "Taken.", body = ReceiptView<'_>),
+    (status = 200, description = "Taken before under the same key.", body = ReceiptView<'_>,
+        headers(("Idempotency-Replayed" = bool, description = "Always `true`."))),
+))]
 pub(super) async fn accept(
     State(app): State<Shared>,
     uri: Uri,
@@ -41,8 +50,11 @@ pub(super) async fn accept(
     })
 }
 
-/// One event with its data.
-#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path)), responses((status = 200, body = EventView)))]
+/// Shows an event.
+///
+/// With its data, which is null once its retention is over.
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", operation_id = "getEvent", params(params::EventId),
+    responses((status = 200, description = "The event.", body = EventView)))]
 pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = event_id(&id)?;
@@ -51,10 +63,11 @@ pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri:
     Ok(Json(EventView::whole(&event)).into_response())
 }
 
-/// Events without their data, newest first.
-#[utoipa::path(get, path = "/v1/events", tag = "events", params(("organizationId" = Option<String>, Query), ("type" = Option<String>, Query),
-    ("idempotencyKey" = Option<String>, Query), ("since" = Option<String>, Query), ("until" = Option<String>, Query),
-    ("limit" = Option<u32>, Query), ("cursor" = Option<String>, Query)), responses((status = 200, body = ListView<EventView>)))]
+/// Lists events.
+///
+/// Without their data, newest first.
+#[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents",
+    params(params::EventFilter, params::Accepted, params::Paging), responses((status = 200, description = "A page.", body = EventPage)))]
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     let names = [
         "organizationId",
@@ -93,8 +106,11 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(Json(ListView::of(page, |event| EventView::listed(&event))).into_response())
 }
 
-/// For each endpoint of the organization, why it was or wasn't sent this event.
-#[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", params(("id" = String, Path)), responses((status = 200, body = ListView<ExplainView>)))]
+/// Explains where an event went.
+///
+/// For each endpoint of its organization, why it was or wasn't sent the event.
+#[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", operation_id = "explainEvent", params(params::EventId),
+    responses((status = 200, description = "The endpoints.", body = Explanation)))]
 pub(super) async fn explain(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = event_id(&id)?;
@@ -111,9 +127,11 @@ pub(super) async fn explain(State(app): State<Shared>, Path(id): Path<String>, u
     Ok(Json(list).into_response())
 }
 
-/// Sends an event again to one endpoint, or for the first time where it had no delivery.
-#[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", params(("id" = String, Path)), request_body = Object,
-    responses((status = 200, body = DeliveryJson), (status = 409, description = "endpoint_inactive or delivery_in_flight")))]
+/// Sends an event to one endpoint again.
+///
+/// As a new round of attempts of its delivery, or for the first time where it had none.
+#[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", operation_id = "replayEvent", params(params::EventId),
+    request_body = Replay, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn replay(
     State(app): State<Shared>,
     Path(id): Path<String>,

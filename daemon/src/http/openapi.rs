@@ -1,30 +1,71 @@
-//! The description of all routes, generated from the handlers themselves.
+//! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the views and the enums behind them.
+//!
+//! What is read by hand, bodies and parameters, is described in [`bodies`] and [`params`]; tests hold the descriptions to what the
+//! daemon takes and answers.
+
+pub(super) mod answers;
+pub(super) mod bodies;
+mod completion;
+pub(super) mod examples;
+mod failures;
+pub(super) mod figures;
+pub(super) mod params;
+mod partner;
+#[cfg(test)]
+mod tests;
+pub(super) mod words;
 
 use super::{Answer, batch, deliveries, endpoints, events, request, stats, stream};
-use axum::Json;
 use axum::response::IntoResponse;
+use bytes::Bytes;
+use completion::Completion;
 use http::Uri;
+use http::header::CONTENT_TYPE;
+use std::sync::LazyLock;
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "stormhook", description = "Webhook delivery: events in, signed requests out."),
+    info(
+        title = "stormhook",
+        description = include_str!("openapi/description.md"),
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "http://127.0.0.1:8650", description = "TCP, `listen` in the configuration (https where `[tls]` is set up): needs the \
+        bearer token. The same routes are served over HTTP/1.1 on the Unix socket `stormhook.sock`, without a token: \
+        `curl --unix-socket /run/stormhook/stormhook.sock http://localhost/v1/stats`.")),
+    tags(
+        (name = "events", description = "Hand over events, one by one or as a stream, and see what became of them."),
+        (name = "endpoints", description = "Where partners receive: their URLs, subscriptions and secrets."),
+        (name = "deliveries", description = "One event on its way to one endpoint, with its attempts: look, retry, cancel, follow live."),
+        (name = "operations", description = "How the daemon is doing: stats, metrics, health, the store."),
+    ),
     paths(
         events::accept, events::list, events::show, events::explain, events::replay, batch::accept,
         endpoints::create, endpoints::list, endpoints::show, endpoints::update, endpoints::delete, endpoints::secret,
         endpoints::rotate, endpoints::test, endpoints::recover,
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, stream::attempts,
-        stats::stats, stats::metrics, stats::healthz, stats::readyz, stats::check, show,
+        stats::stats, stats::prometheus::metrics, stats::healthz, stats::readyz, stats::check, show,
     ),
-    components(schemas(super::problem::Details<'static>))
+    components(schemas(super::problem::Details<'static>)),
+    security(("bearer" = [])),
+    modifiers(&Completion),
 )]
 struct Described;
 
+/// Made once: it is the same for every caller. Names and numbers only, which can always be serialized.
+static DOCUMENT: LazyLock<Bytes> =
+    LazyLock::new(|| Described::openapi().to_json().unwrap_or_default().into());
+
 /// This description.
-#[utoipa::path(get, path = "/v1/openapi.json", tag = "operations", responses((status = 200, body = Object)))]
+///
+/// An OpenAPI 3.1 document, generated from the daemon's code.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "operations", operation_id = "getOpenApi",
+    responses((status = 200, description = "The document.", body = Object)))]
 pub(super) async fn show(uri: Uri) -> Answer {
     request::query(&uri, [])?;
-    Ok(Json(Described::openapi()).into_response())
+    let kind = [(CONTENT_TYPE, "application/json")];
+    Ok((kind, DOCUMENT.clone()).into_response())
 }
 
 /// Every route as method and path: for the test that the router has the same ones.

@@ -193,7 +193,7 @@ impl Serialize for Problem {
 
 /// Problem details (RFC 9457).
 #[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Problem)]
+#[schema(as = Problem, examples(super::openapi::examples::problem))]
 pub(crate) struct Details<'a> {
     /// Always `about:blank`: what matters is `code`.
     #[serde(rename = "type")]
@@ -201,13 +201,15 @@ pub(crate) struct Details<'a> {
     /// The phrase of the status.
     title: &'a str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// What went wrong and what to do.
     detail: &'a str,
-    /// The stable name of the problem.
+    #[schema(value_type = super::openapi::words::ProblemCode)]
     code: &'a str,
     /// The field or query parameter that is wrong, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     field: Option<&'a str>,
 }
 

@@ -1,5 +1,12 @@
 //! Stats and health: the names are the contract's, exactly.
 
+pub(super) mod prometheus;
+
+pub(super) use prometheus::metrics;
+
+use super::openapi::answers::{CheckReport, Health};
+use super::openapi::bodies::NoFields;
+use super::openapi::{figures, params};
 use super::problem::Problem;
 use super::{Answer, Shared, blocking, request};
 use crate::app::App;
@@ -10,7 +17,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
 use stormhook_store::stats::{Span, Times, Window};
 use stormhook_store::{EndpointId, Slot, StatsOf};
 
@@ -19,9 +25,12 @@ const FIRST_ATTEMPT_AVG_MS: f64 = 2_000.0;
 /// Share of first attempts that must succeed.
 const FIRST_ATTEMPT_RATE: f64 = 0.95;
 
-/// Counts, percentiles, gauges and targets of a span of time.
-#[utoipa::path(get, path = "/v1/stats", tag = "operations", params(("window" = Option<String>, Query), ("endpointId" = Option<String>, Query),
-    ("organizationId" = Option<String>, Query)), responses((status = 200, body = Object)))]
+/// Shows counts, percentiles, gauges and targets of a span of time.
+///
+/// Of everything, or of one endpoint or organization: there, what is counted of events and keys means nothing and is null. Times are
+/// decimal milliseconds.
+#[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(params::StatsFilter),
+    responses((status = 200, description = "The stats.", body = figures::Stats)))]
 pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let [window, endpoint, organization] =
         request::query(&uri, ["window", "endpointId", "organizationId"])?;
@@ -161,8 +170,11 @@ fn slo(sum: &Window) -> Value {
     ])
 }
 
-/// The process serves.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200)))]
+/// Says that the process serves.
+///
+/// Needs no token.
+#[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "getHealth", security(()),
+    responses((status = 200, description = "It serves.", body = Health)))]
 pub(super) async fn healthz(uri: Uri) -> Answer {
     request::query(&uri, [])?;
     Ok(health())
@@ -172,8 +184,12 @@ pub(super) fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// Events are taken and delivered; 503 while starting, stopping, or while commits fail.
-#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200), (status = 503)))]
+/// Says whether events are taken and delivered.
+///
+/// Not while starting or stopping, nor when the last commit failed and none has succeeded since: a probe commit is tried each second.
+/// Needs no token.
+#[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()),
+    responses((status = 200, description = "They are.", body = Health), (status = 503, description = "Not now.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     Ok(readiness(app.readiness()))
@@ -190,8 +206,11 @@ pub(super) fn readiness(ready: Result<(), &'static str>) -> Response {
     }
 }
 
-/// Verifies a snapshot of the store. 200 with the report, whatever it says.
-#[utoipa::path(post, path = "/v1/check", tag = "operations", responses((status = 200, body = Object)))]
+/// Verifies a snapshot of the store.
+///
+/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time.
+#[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
+    responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
 pub(super) async fn check(
     State(app): State<Shared>,
     uri: Uri,
@@ -200,172 +219,25 @@ pub(super) async fn check(
 ) -> Answer {
     request::query(&uri, [])?;
     super::no_fields(&app, &headers, body).await?;
-    let report = blocking(&app, |app| app.read(stormhook_store::Reader::check)).await?;
+    let (report, bytes) = blocking(&app, |app| {
+        app.read(|r| {
+            let report = r.check()?;
+            match r.file_bytes() {
+                Ok(bytes) => Ok((report, Some(bytes))),
+                // The report names it.
+                Err(_) if !report.damage.is_empty() => Ok((report, None)),
+                Err(error) => Err(error),
+            }
+        })
+    })
+    .await?;
     Ok(Json(json!({
         "ok": report.damage.is_empty(), "rows": report.rows, "events": report.events,
         "deliveries": report.deliveries, "damage": report.damage,
+        "storedBytes": bytes.map(|b| b.stored), "metadataBytes": bytes.map(|b| b.metadata),
+        "fragmentedBytes": bytes.map(|b| b.fragmented),
     }))
     .into_response())
-}
-
-/// The Prometheus text format, base units.
-#[utoipa::path(get, path = "/metrics", tag = "operations", responses((status = 200, content_type = "text/plain")))]
-pub(super) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
-    request::query(&uri, [])?;
-    let now = app.now();
-    let (sum, bytes) = blocking(&app, move |app| {
-        app.read(|r| Ok((r.stats(Span::All, now, &StatsOf::All)?, r.file_bytes()?)))
-    })
-    .await?;
-    let mut text = String::new();
-    let c = &sum.counters;
-    for (name, help, value) in [
-        (
-            "delivery_success_total",
-            "Attempts that succeeded.",
-            c.success,
-        ),
-        ("delivery_failure_total", "Attempts that failed.", c.failure),
-        (
-            "delivery_abandoned_total",
-            "Deliveries given up.",
-            c.abandoned,
-        ),
-        (
-            "first_attempt_total",
-            "First attempts that finished.",
-            c.first_attempts,
-        ),
-        (
-            "first_attempt_success_total",
-            "First attempts that succeeded.",
-            c.first_successes,
-        ),
-        ("ingest_accepted_total", "Events accepted.", c.accepted),
-        (
-            "idempotency_replay_total",
-            "Events that came again under their key.",
-            c.replays,
-        ),
-        (
-            "idempotency_conflict_total",
-            "Events refused because their key was another's.",
-            c.conflicts,
-        ),
-    ] {
-        metric(&mut text, name, help, "counter", &value.to_string());
-    }
-    let g = app.gauges();
-    for (name, help, value) in [
-        (
-            "queue_pending",
-            "Open deliveries before their first failed attempt.",
-            g.pending,
-        ),
-        ("queue_retrying", "Open deliveries after it.", g.retrying),
-        (
-            "queue_held",
-            "Open deliveries of inactive endpoints.",
-            g.held,
-        ),
-        ("queue_in_flight", "Attempts on the wire.", g.in_flight),
-    ] {
-        metric(&mut text, name, help, "gauge", &value.to_string());
-    }
-    let help = "Age of the oldest delivery that is due.";
-    metric(
-        &mut text,
-        "queue_overdue_seconds",
-        help,
-        "gauge",
-        &seconds(g.overdue_ms.saturating_mul(1_000)),
-    );
-    let help = "Requests with a key that wait for their commit.";
-    metric(
-        &mut text,
-        "idempotency_inflight",
-        help,
-        "gauge",
-        &app.keyed_in_flight().to_string(),
-    );
-    for (name, help, value) in [
-        ("store_file_bytes", "Length of the file.", bytes.file),
-        ("store_stored_bytes", "Keys and values in it.", bytes.stored),
-        (
-            "store_metadata_bytes",
-            "What the trees around them take.",
-            bytes.metadata,
-        ),
-        (
-            "store_fragmented_bytes",
-            "Holes within pages.",
-            bytes.fragmented,
-        ),
-    ] {
-        metric(&mut text, name, help, "gauge", &value.to_string());
-    }
-    summary(
-        &mut text,
-        "delivery_latency_seconds",
-        "From acceptance to success.",
-        &sum.latency,
-    );
-    let help = "The same for deliveries that succeeded at once.";
-    summary(
-        &mut text,
-        "delivery_first_attempt_latency_seconds",
-        help,
-        &sum.first_attempt_latency,
-    );
-    summary(
-        &mut text,
-        "attempt_duration_seconds",
-        "Requests alone.",
-        &sum.attempt_duration,
-    );
-    let kind = [(
-        http::header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    Ok((kind, text).into_response())
-}
-
-fn metric(text: &mut String, name: &str, help: &str, kind: &str, value: &str) {
-    // Writing into a string can't fail.
-    let _infallible = write!(
-        text,
-        "# HELP stormhook_{name} {help}\n# TYPE stormhook_{name} {kind}\nstormhook_{name} {value}\n"
-    );
-}
-
-fn seconds(us: u64) -> String {
-    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
-}
-
-fn summary(text: &mut String, name: &str, help: &str, times: &Times) {
-    let _infallible = write!(
-        text,
-        "# HELP stormhook_{name} {help}\n# TYPE stormhook_{name} summary\n"
-    );
-    if let Some(s) = times.summary() {
-        for (quantile, us) in [
-            ("0.5", s.p50),
-            ("0.9", s.p90),
-            ("0.95", s.p95),
-            ("0.99", s.p99),
-        ] {
-            let _infallible = writeln!(
-                text,
-                "stormhook_{name}{{quantile=\"{quantile}\"}} {}",
-                us / 1e6
-            );
-        }
-    }
-    let (sum, count) = (seconds(times.total_us()), times.count());
-    let _infallible = write!(
-        text,
-        "stormhook_{name}_sum {sum}\nstormhook_{name}_count {count}\n"
-    );
 }
 
 #[cfg(test)]

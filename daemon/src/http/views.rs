@@ -1,5 +1,6 @@
 //! What callers see of events, endpoints and deliveries: field names and their order are the contract's.
 
+use super::openapi::{examples, words};
 use crate::app::App;
 use crate::times::{at, maybe_at, rfc3339};
 use serde::Serialize;
@@ -11,10 +12,9 @@ use stormhook_store::{
 use utoipa::ToSchema;
 
 /// A page of a list.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListView<T> {
-    /// The rows, newest first. May be few, even none, while `nextCursor` is set.
     pub(crate) data: Vec<T>,
     /// What to pass as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
@@ -32,15 +32,16 @@ impl<T> ListView<T> {
 /// What became of an event that was handed over.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Receipt, examples(examples::receipt))]
 pub(crate) struct ReceiptView<'a> {
     /// `evt_…`
     pub(crate) id: String,
     pub(crate) organization_id: &'a str,
     #[serde(rename = "type")]
     pub(crate) event_type: &'a str,
-    /// RFC 3339.
+    /// As it was given, in UTC; else the time of acceptance.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) timestamp: Timestamp,
     /// How many endpoints it goes to.
     pub(crate) deliveries: u32,
@@ -61,23 +62,28 @@ impl<'a> From<&'a Event> for ReceiptView<'a> {
 /// An event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Event, examples(examples::event))]
 pub(crate) struct EventView {
     /// `evt_…`
     id: String,
     organization_id: String,
     #[serde(rename = "type")]
     event_type: String,
+    /// As it was given, in UTC; else the time of acceptance.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    /// When it was acknowledged.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     accepted_at: UnixMs,
+    #[schema(required)]
     idempotency_key: Option<String>,
+    /// How many endpoints it went to when it was accepted.
     deliveries: u32,
-    /// As it was handed over; null once its retention is over. Left out of lists.
+    /// As it was handed over, any JSON value; null too once its retention is over. Left out of lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value, required = false)]
     data: Option<Option<Box<RawValue>>>,
 }
 
@@ -111,41 +117,58 @@ impl EventView {
 /// Why an endpoint was or wasn't sent an event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ExplainedEndpoint, examples(examples::explained))]
 pub(crate) struct ExplainView {
+    /// `ep_…`
     pub(crate) endpoint_id: String,
-    /// `subscribed`, `type_not_subscribed`, `inactive_at_acceptance`, `created_later` or `deleted`.
+    #[schema(value_type = words::ExplainReason)]
     pub(crate) reason: &'static str,
 }
 
 /// An endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Endpoint, examples(examples::endpoint))]
 pub(crate) struct EndpointView {
     /// `ep_…`
     id: String,
     organization_id: String,
+    /// Where it receives, in the normal form of the URL standard.
     url: String,
+    /// What it subscribed to: `a.b`, `a.*` or `*`.
     event_types: Vec<String>,
+    /// Whether it receives.
     active: bool,
+    /// Why the daemon switched it off, where it did; null otherwise.
+    #[schema(required)]
     disabled_reason: Option<String>,
+    /// A note for people.
+    #[schema(required)]
     description: Option<String>,
-    /// Names with `***` for values.
+    /// The headers that are sent along: names, with `***` for values.
     headers: BTreeMap<String, &'static str>,
+    /// Attempts a second, with a burst of one second; null for no limit.
+    #[schema(required)]
     rate_limit_per_second: Option<f64>,
-    /// `parallel` or `fifo`.
+    #[schema(value_type = words::Ordering)]
     ordering: &'static str,
+    /// Consecutive failed attempts.
     failure_count: u32,
+    /// When an attempt last succeeded; null where none did.
     #[serde(serialize_with = "maybe_at")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success_at: Option<UnixMs>,
+    /// When it was created.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: UnixMs,
+    /// When its settings last changed.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: UnixMs,
-    /// Shown once, at creation.
+    /// In the answer to its creation only.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     secret: Option<String>,
 }
 
@@ -185,19 +208,24 @@ impl EndpointView {
     }
 }
 
-/// The secrets that sign.
+/// The secrets that sign an endpoint's deliveries.
 #[derive(Serialize, ToSchema)]
+#[schema(as = Secrets)]
 pub(crate) struct SecretsView {
     /// The current one.
+    #[schema(required, nullable = false)]
     secret: Option<String>,
-    /// Earlier ones that still sign.
+    /// Earlier ones that still sign, newest first.
     previous: Vec<PreviousSecretView>,
 }
 
+/// An earlier secret that still signs.
 #[derive(Serialize, ToSchema)]
+#[schema(as = PreviousSecret)]
 pub(crate) struct PreviousSecretView {
     secret: String,
-    /// RFC 3339: when it stops signing.
+    /// When it stops signing.
+    #[schema(required, nullable = false, format = DateTime)]
     until: Option<String>,
 }
 
@@ -219,21 +247,33 @@ impl SecretsView {
 /// One finished attempt.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Attempt, examples(examples::attempt))]
 pub(crate) struct AttemptView {
-    attempt: u32,
-    round: u32,
-    /// `schedule`, `manual` or `replay`.
-    trigger: &'static str,
+    /// Its place among all of the delivery's, from 1.
+    #[schema(minimum = 1)]
+    pub(crate) attempt: u32,
+    /// The round it belongs to, from 1.
+    #[schema(minimum = 1)]
+    pub(crate) round: u32,
+    #[schema(value_type = words::AttemptTrigger)]
+    pub(crate) trigger: &'static str,
+    /// When it began.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
-    started_at: UnixMs,
-    duration_ms: u64,
-    /// `success`, `http_status`, `timeout`, `connect`, `dns`, `tls`, `target_refused`, `protocol` or `interrupted`.
-    outcome: &'static str,
-    response_code: Option<u16>,
-    /// The beginning of a failure's body; bytes that are not UTF-8 are shown as `\xNN`.
-    response_excerpt: Option<String>,
-    error: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) started_at: UnixMs,
+    /// How long the request took, in milliseconds.
+    pub(crate) duration_ms: u64,
+    #[schema(value_type = words::AttemptOutcome)]
+    pub(crate) outcome: &'static str,
+    /// The HTTP status that came back; null where none did.
+    #[schema(required)]
+    pub(crate) response_code: Option<u16>,
+    /// The beginning of a failure's body, with what could mislead who reads it escaped: `\u{N}`, `\xNN`, a backslash as two.
+    #[schema(required)]
+    pub(crate) response_excerpt: Option<String>,
+    /// What went wrong, where no answer says so.
+    #[schema(required)]
+    pub(crate) error: Option<String>,
 }
 
 impl From<&Attempt> for AttemptView {
@@ -282,33 +322,46 @@ fn shown(bytes: &[u8]) -> String {
 /// A delivery.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Delivery, examples(examples::delivery))]
 pub(crate) struct DeliveryJson {
     /// `dlv_…`
     id: String,
+    /// Where it goes, `ep_…`
     endpoint_id: String,
+    /// What is delivered, `evt_…`
     event_id: String,
     event_type: String,
+    /// Its place among the endpoint's deliveries, 1, 2, 3 … without a gap, in the order in which they were created.
+    #[schema(minimum = 1)]
     sequence: u64,
-    /// `PENDING`, `RETRYING`, `SUCCESS`, `ABANDONED` or `FAILED`.
+    #[schema(value_type = words::DeliveryStatus)]
     status: &'static str,
-    /// Why it ended early: `gone`, `endpoint_deleted`, `cancelled` or `discarded`.
+    /// With `FAILED`; null otherwise.
+    #[schema(value_type = Option<words::FailureReason>, required)]
     reason: Option<&'static str>,
+    /// The scheduled attempts of the current round: the one under way or to come while `PENDING` (1), else those finished.
     attempt: u32,
-    /// Of this round's last attempt.
+    /// The HTTP status of this round's last attempt, where one came back.
+    #[schema(required)]
     response_code: Option<u16>,
+    /// When the next attempt is due; null when ended.
     #[serde(serialize_with = "maybe_at")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     next_attempt_at: Option<UnixMs>,
-    /// `schedule`, `in_flight`, `endpoint_inactive`, `concurrency`, `rate_limit` or `fifo_predecessor`; null when ended.
+    /// Null when ended.
+    #[schema(value_type = Option<words::WaitingFor>, required)]
     waiting_for: Option<&'static str>,
+    /// When it was created.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     created_at: UnixMs,
+    /// When it last changed.
     #[serde(serialize_with = "at")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime)]
     updated_at: UnixMs,
-    /// Oldest first. Left out of lists.
+    /// The attempts of all rounds, oldest first. Left out of lists.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     attempts: Option<Vec<AttemptView>>,
 }
 

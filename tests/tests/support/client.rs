@@ -1,7 +1,7 @@
 //! A client of the daemon: one connection a call, over the Unix socket or TCP, and the checks that
-//! hold for every answer (`x-request-id`, the shape of a problem).
+//! hold for every answer (`x-request-id`, the shape of a problem, the daemon's own description of it).
 
-use super::{until, within};
+use super::{document, until, within};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
@@ -331,6 +331,7 @@ impl Call<'_> {
     /// `Err` where the daemon is gone or cuts the connection.
     pub(crate) async fn try_send(self) -> Result<Answer, String> {
         let what = format!("{} {}", self.method, self.path);
+        let (method, path, sent) = (self.method.clone(), self.path.clone(), self.body.clone());
         let (parts, body) = self.begin().await?.into_parts();
         let body = within("the answer's body", body.collect()).await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
@@ -344,6 +345,7 @@ impl Call<'_> {
             answer.headers.contains_key("x-request-id"),
             "no x-request-id: {answer:?}"
         );
+        document::check(method.as_str(), &path, &sent, &answer);
         Ok(answer)
     }
 }
@@ -534,7 +536,9 @@ impl Lines {
 
     pub(crate) async fn next_json(&mut self) -> Value {
         let line = self.next().await.expect("another line");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+        let value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        document::check_value("BatchAnswer", &value);
+        value
     }
 
     /// The next server-sent event: its name (`message` where it has none) and its data.
@@ -544,6 +548,7 @@ impl Lines {
             let line = self.next().await.expect("the stream goes on");
             if line.is_empty() {
                 if !data.is_empty() {
+                    document::check_value("StreamedEvent", &serde_json::from_str(&data).unwrap());
                     return (name, data);
                 }
             } else if let Some(text) = line.strip_prefix("event:") {

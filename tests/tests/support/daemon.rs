@@ -2,7 +2,7 @@
 //! and started again on the same folder. Its log is printed when the test fails, and the process
 //! is killed by its id when the test ends.
 
-use super::{Client, within};
+use super::{Client, document, within};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -126,11 +126,14 @@ impl Setup {
         self.write_config();
         let log = Arc::new(Mutex::new(String::new()));
         match Running::launch(&self, &log).await {
-            Ok(running) => Ok(Daemon {
-                running: Some(running),
-                log,
-                setup: self,
-            }),
+            Ok(running) => {
+                document::learn(&Client::unix(self.socket())).await;
+                Ok(Daemon {
+                    running: Some(running),
+                    log,
+                    setup: self,
+                })
+            }
             Err(status) => {
                 let log = log.lock().unwrap().clone();
                 Err(Refused {

@@ -3,11 +3,13 @@
 
 mod client;
 mod daemon;
+mod document;
 mod receiver;
 mod signature;
 
 pub(crate) use client::Client;
 pub(crate) use daemon::{Daemon, Setup, binary};
+pub(crate) use document::document;
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
 pub(crate) use signature::verify;
 

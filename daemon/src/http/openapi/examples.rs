@@ -1,0 +1,80 @@
+//! What things look like: an example for each of the views, of one order on its way. That each fits its schema is tested.
+
+use serde_json::{Value, json};
+
+const EVENT: &str = "evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+const ENDPOINT: &str = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+const DELIVERY: &str = "dlv_06H1H290P3SHB4X9J2M7K5T8V1C0D000";
+const HAPPENED: &str = "2026-01-02T03:04:05.678Z";
+const ACCEPTED: &str = "2026-01-02T03:04:05.712Z";
+const ATTEMPTED: &str = "2026-01-02T03:04:05.714Z";
+const ATTEMPTED_AGAIN: &str = "2026-01-02T03:05:05.755Z";
+const NEXT: &str = "2026-01-02T03:10:05.796Z";
+
+pub(in crate::http) fn receipt() -> Value {
+    json!({
+        "id": EVENT, "organizationId": "org_42", "type": "order.created", "timestamp": HAPPENED, "deliveries": 2,
+    })
+}
+
+pub(in crate::http) fn event() -> Value {
+    json!({
+        "id": EVENT, "organizationId": "org_42", "type": "order.created", "timestamp": HAPPENED, "acceptedAt": ACCEPTED,
+        "idempotencyKey": "order-1001-created", "deliveries": 2, "data": {"orderId": 1001},
+    })
+}
+
+pub(in crate::http) fn explained() -> Value {
+    json!({"endpointId": ENDPOINT, "reason": "subscribed"})
+}
+
+pub(in crate::http) fn endpoint() -> Value {
+    json!({
+        "id": ENDPOINT, "organizationId": "org_42", "url": "https://partner.example/hooks", "eventTypes": ["order.*"],
+        "active": true, "disabledReason": null, "description": null, "headers": {"x-api-key": "***"},
+        "rateLimitPerSecond": null, "ordering": "parallel", "failureCount": 0, "lastSuccessAt": null,
+        "createdAt": HAPPENED, "updatedAt": HAPPENED,
+    })
+}
+
+pub(in crate::http) fn attempt() -> Value {
+    json!({
+        "attempt": 1, "round": 1, "trigger": "schedule", "startedAt": ATTEMPTED, "durationMs": 41, "outcome": "http_status",
+        "responseCode": 503, "responseExcerpt": "try later", "error": null,
+    })
+}
+
+pub(in crate::http) fn delivery() -> Value {
+    json!({
+        "id": DELIVERY, "endpointId": ENDPOINT, "eventId": EVENT, "eventType": "order.created", "sequence": 42,
+        "status": "RETRYING", "reason": null, "attempt": 2, "responseCode": 503, "nextAttemptAt": NEXT,
+        "waitingFor": "schedule", "createdAt": ACCEPTED, "updatedAt": ATTEMPTED_AGAIN,
+    })
+}
+
+pub(in crate::http) fn finished() -> Value {
+    json!({
+        "deliveryId": DELIVERY, "endpointId": ENDPOINT, "eventId": EVENT, "eventType": "order.created", "sequence": 42,
+        "status": "RETRYING", "attempt": 1, "round": 1, "trigger": "schedule", "startedAt": ATTEMPTED, "durationMs": 41,
+        "outcome": "http_status", "responseCode": 503, "responseExcerpt": "try later", "error": null,
+    })
+}
+
+pub(in crate::http) fn missed() -> Value {
+    json!({"missed": 12})
+}
+
+pub(in crate::http) fn problem() -> Value {
+    json!({
+        "type": "about:blank", "title": "Bad Request", "status": 400, "detail": "organizationId is missing: add it",
+        "code": "invalid_field", "field": "organizationId",
+    })
+}
+
+pub(in crate::http) fn taken_line() -> Value {
+    json!({"line": 1, "status": "accepted", "id": EVENT, "deliveries": 2})
+}
+
+pub(in crate::http) fn rejected_line() -> Value {
+    json!({"line": 7, "status": "rejected", "problem": problem()})
+}

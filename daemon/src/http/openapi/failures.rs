@@ -1,0 +1,253 @@
+//! What each operation may fail with: one table, from which its error responses are made. All have the same form, a problem; which
+//! codes a response may carry stands in its description.
+
+use super::words::ProblemCode;
+use crate::http::problem::{Code, Details};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{Content, Header, Ref, Response, ResponseBuilder};
+
+use Code::{
+    Busy, DeliveryEnded, DeliveryInFlight, EndpointInactive, EventTooLarge, HeadersTooLarge,
+    HostRefused, IdempotencyConflict, Internal, InvalidCursor, InvalidField, InvalidJson,
+    MethodNotAllowed, NotFound, OriginRefused, ShuttingDown, StorageFull, StoreFailed,
+    TargetRefused, TokenInvalid, TokenMissing, TooManyAttempts, UnknownField, UnsupportedMediaType,
+};
+
+/// Whoever calls the health routes may be refused for this only.
+const OPEN: &[Code] = &[
+    HostRefused,
+    OriginRefused,
+    UnknownField,
+    HeadersTooLarge,
+    Internal,
+];
+/// Every other route needs the token, and a daemon that has started.
+const GUARDED: &[Code] = &[
+    HostRefused,
+    OriginRefused,
+    UnknownField,
+    HeadersTooLarge,
+    Internal,
+    TokenMissing,
+    TokenInvalid,
+    TooManyAttempts,
+    Busy,
+];
+/// A route that names a thing.
+const OF_ONE: &[Code] = &[NotFound];
+/// A list.
+const PAGED: &[Code] = &[InvalidField, InvalidCursor];
+/// A JSON body without fields.
+const EMPTY_BODY: &[Code] = &[InvalidJson, EventTooLarge, UnsupportedMediaType];
+/// A JSON body with fields.
+const BODY: &[Code] = &[
+    InvalidJson,
+    InvalidField,
+    EventTooLarge,
+    UnsupportedMediaType,
+];
+/// What is asked of the file.
+const READS: &[Code] = &[StoreFailed];
+/// What is committed.
+const WRITES: &[Code] = &[Busy, StorageFull, ShuttingDown, StoreFailed];
+
+/// The table: operations by id.
+const OPERATIONS: &[(&str, &[&[Code]])] = &[
+    (
+        "sendEvent",
+        &[GUARDED, BODY, WRITES, &[IdempotencyConflict]],
+    ),
+    ("sendEventBatch", &[GUARDED, &[UnsupportedMediaType]]),
+    ("listEvents", &[GUARDED, PAGED, READS]),
+    ("getEvent", &[GUARDED, OF_ONE, READS]),
+    ("explainEvent", &[GUARDED, OF_ONE, READS]),
+    (
+        "replayEvent",
+        &[
+            GUARDED,
+            OF_ONE,
+            BODY,
+            WRITES,
+            &[EndpointInactive, DeliveryInFlight],
+        ],
+    ),
+    ("createEndpoint", &[GUARDED, BODY, WRITES, &[TargetRefused]]),
+    ("listEndpoints", &[GUARDED, PAGED]),
+    ("getEndpoint", &[GUARDED, OF_ONE]),
+    (
+        "updateEndpoint",
+        &[GUARDED, OF_ONE, BODY, WRITES, &[TargetRefused]],
+    ),
+    ("deleteEndpoint", &[GUARDED, OF_ONE, WRITES]),
+    ("getEndpointSecret", &[GUARDED, OF_ONE]),
+    ("rotateEndpointSecret", &[GUARDED, OF_ONE, BODY, WRITES]),
+    (
+        "testEndpoint",
+        &[GUARDED, OF_ONE, EMPTY_BODY, &[ShuttingDown]],
+    ),
+    (
+        "recoverEndpoint",
+        &[GUARDED, OF_ONE, BODY, WRITES, &[EndpointInactive]],
+    ),
+    ("listDeliveries", &[GUARDED, PAGED, READS]),
+    ("getDelivery", &[GUARDED, OF_ONE, READS]),
+    (
+        "retryDelivery",
+        &[
+            GUARDED,
+            OF_ONE,
+            EMPTY_BODY,
+            WRITES,
+            &[EndpointInactive, DeliveryInFlight],
+        ],
+    ),
+    (
+        "cancelDelivery",
+        &[
+            GUARDED,
+            OF_ONE,
+            EMPTY_BODY,
+            WRITES,
+            &[DeliveryEnded, DeliveryInFlight],
+        ],
+    ),
+    ("streamAttempts", &[GUARDED, &[InvalidField]]),
+    ("getStats", &[GUARDED, OF_ONE, READS, &[InvalidField]]),
+    ("checkStore", &[GUARDED, EMPTY_BODY, READS]),
+    ("getOpenApi", &[GUARDED]),
+    ("getMetrics", &[GUARDED, READS]),
+    ("getHealth", &[OPEN]),
+    ("getReadiness", &[OPEN]),
+];
+
+/// The name of the response that stands for what no operation is answered with: a route or method that isn't there.
+const NO_OPERATION: &str = "NoSuchRoute";
+
+/// The error responses of an operation by status; `None` where the table doesn't have it.
+pub(super) fn of(operation: &str) -> Option<BTreeMap<String, Ref>> {
+    let (_, groups) = OPERATIONS.iter().find(|(id, _)| *id == operation)?;
+    let codes = groups.concat();
+    let mut responses = BTreeMap::new();
+    for code in &codes {
+        responses.entry(code.status().as_u16()).or_insert_with(|| {
+            let mut response = Ref::from_response_name(name_of(*code));
+            response.description = described(&codes, *code);
+            response
+        });
+    }
+    let mut responses: BTreeMap<_, _> = responses
+        .into_iter()
+        .map(|(status, response)| (status.to_string(), response))
+        .collect();
+    responses.insert("default".to_owned(), Ref::from_response_name(NO_OPERATION));
+    Some(responses)
+}
+
+/// The ids in the table: for the test that operations and table go together.
+#[cfg(test)]
+pub(super) fn operations() -> impl Iterator<Item = &'static str> {
+    OPERATIONS.iter().map(|(id, _)| *id)
+}
+
+/// One response for each status that a code has, to be referred to.
+pub(super) fn components() -> BTreeMap<String, Response> {
+    let codes: Vec<Code> = ProblemCode::all()
+        .into_iter()
+        .map(|(code, _)| code)
+        .collect();
+    let mut components: BTreeMap<String, Response> = codes
+        .iter()
+        .filter(|code| **code != MethodNotAllowed)
+        .map(|code| {
+            (
+                name_of(*code).to_owned(),
+                problem(&described(&codes, *code), *code),
+            )
+        })
+        .collect();
+    let neither = format!(
+        "There is no such route (404), or it doesn't have this method (405).\n\n{}\n{}",
+        line(NotFound),
+        line(MethodNotAllowed)
+    );
+    components.insert(NO_OPERATION.to_owned(), problem(&neither, MethodNotAllowed));
+    components
+}
+
+/// What the codes of one status mean, those among `codes` that have the status of `like`.
+fn described(codes: &[Code], like: Code) -> String {
+    let alike: Vec<String> = ProblemCode::all()
+        .into_iter()
+        .map(|(code, _)| code)
+        .filter(|code| code.status() == like.status() && codes.contains(code))
+        .map(line)
+        .collect();
+    let phrase = like.status().canonical_reason().unwrap_or("Error");
+    format!("{phrase}.\n\n{}", alike.join("\n"))
+}
+
+fn line(code: Code) -> String {
+    let means = ProblemCode::all()
+        .into_iter()
+        .find(|(known, _)| *known == code);
+    format!(
+        "- `{}`: {}",
+        code.as_str(),
+        means.map_or("", |(_, means)| means)
+    )
+}
+
+fn problem(description: &str, code: Code) -> Response {
+    let body = Content::new(Some(Ref::from_schema_name(Details::name())));
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", body);
+    for (name, header) in headers(code) {
+        response = response.header(name, header);
+    }
+    response.build()
+}
+
+/// The headers that a problem of this code's status may bring.
+fn headers(code: Code) -> Vec<(&'static str, Header)> {
+    let text = |what: &str| header(Type::String, what);
+    match code.status().as_u16() {
+        401 => vec![("WWW-Authenticate", text("`Bearer`."))],
+        405 => vec![("Allow", text("With 405: the methods that the route has."))],
+        429 | 503 => {
+            let seconds = header(Type::Integer, "In how many seconds trying again may help.");
+            vec![("Retry-After", seconds)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn header(kind: Type, what: &str) -> Header {
+    let schema = ObjectBuilder::new().schema_type(SchemaType::Type(kind));
+    HeaderBuilder::new()
+        .schema(Some(schema))
+        .description(Some(what))
+        .build()
+}
+
+/// The names of the responses are those of their statuses, in one word.
+fn name_of(code: Code) -> &'static str {
+    match code.status().as_u16() {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => NO_OPERATION,
+        409 => "Conflict",
+        413 => "TooLarge",
+        415 => "UnsupportedMediaType",
+        422 => "TargetRefused",
+        429 => "TooManyAttempts",
+        431 => "HeadersTooLarge",
+        503 => "Unavailable",
+        _ => "InternalError",
+    }
+}

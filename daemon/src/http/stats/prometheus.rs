@@ -1,0 +1,332 @@
+//! `GET /metrics`: the stats since the store was made, in the Prometheus text format (version 0.0.4), with base units.
+//!
+//! Reads one row of the store and what is in memory, so that it may be asked often; what walks the file is in `POST /v1/check`.
+
+use crate::app::App;
+use crate::http::{Answer, Shared, blocking, request};
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::Uri;
+use http::header::CONTENT_TYPE;
+use std::fmt::{Display, Write as _};
+use std::sync::LazyLock;
+use stormhook_store::StatsOf;
+use stormhook_store::stats::{Span, Times, Window};
+
+/// The upper bounds of all histograms, in microseconds with their names in seconds: fine where targets are, coarse over the
+/// schedule's delays.
+const BOUNDS_US: [(u64, &str); 22] = [
+    (1_000, "0.001"),
+    (2_500, "0.0025"),
+    (5_000, "0.005"),
+    (10_000, "0.01"),
+    (25_000, "0.025"),
+    (50_000, "0.05"),
+    (100_000, "0.1"),
+    (250_000, "0.25"),
+    (500_000, "0.5"),
+    (1_000_000, "1"),
+    (2_000_000, "2"),
+    (5_000_000, "5"),
+    (10_000_000, "10"),
+    (15_000_000, "15"),
+    (30_000_000, "30"),
+    (60_000_000, "60"),
+    (300_000_000, "300"),
+    (900_000_000, "900"),
+    (3_600_000_000, "3600"),
+    (14_400_000_000, "14400"),
+    (43_200_000_000, "43200"),
+    (86_400_000_000, "86400"),
+];
+
+/// Shows metrics for Prometheus.
+///
+/// The text format, version 0.0.4. Counters and histograms are those since the store was made, so a restart does not reset them.
+#[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain",
+        example = "# HELP stormhook_ready Whether events are taken and delivered: 1, else 0.\n# TYPE stormhook_ready gauge\nstormhook_ready 1\n")))]
+pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
+    request::query(&uri, [])?;
+    let now = app.now();
+    let (sum, file_bytes) = blocking(&app, move |app| {
+        app.read(|r| Ok((r.stats(Span::All, now, &StatsOf::All)?, r.file_len()?)))
+    })
+    .await?;
+    let mut page = Page::default();
+    page.process(&app);
+    page.counters(&sum);
+    page.queue(&app);
+    page.gauge(
+        "store_file_bytes",
+        "Length of the store's file, room for growth included.",
+        file_bytes,
+    );
+    page.histograms(&sum);
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, page.text).into_response())
+}
+
+/// A page of metrics in the making.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing into a string can't fail, here and below.
+        let _infallible = write!(
+            self.text,
+            "# HELP stormhook_{name} {help}\n# TYPE stormhook_{name} {kind}\n"
+        );
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _infallible = writeln!(self.text, "stormhook_{name}{labels} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn process(&mut self, app: &App) {
+        let version = concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}");
+        self.family(
+            "build_info",
+            "gauge",
+            "Version of the daemon, as a label; the value is always 1.",
+        );
+        self.sample("build_info", version, 1);
+        if let Some(started) = &*STARTED {
+            let help = "When the daemon's process started, in seconds since 1970 (UTC).";
+            self.gauge("process_start_time_seconds", help, started);
+        }
+        let help = "Whether events are taken and delivered, as GET /readyz says: 1, else 0.";
+        self.gauge("ready", help, u8::from(app.readiness().is_ok()));
+        let all = app.reader().all_endpoints();
+        let there = || all.iter().filter(|e| e.deleted_at.is_none());
+        let active = there().filter(|e| e.active).count();
+        self.family(
+            "endpoints",
+            "gauge",
+            "Endpoints of all organizations, by whether they are active.",
+        );
+        self.sample("endpoints", "{active=\"true\"}", active);
+        self.sample("endpoints", "{active=\"false\"}", there().count() - active);
+    }
+
+    fn counters(&mut self, sum: &Window) {
+        let c = &sum.counters;
+        for (name, help, value) in [
+            (
+                "delivery_success_total",
+                "Delivery attempts that succeeded.",
+                c.success,
+            ),
+            (
+                "delivery_failure_total",
+                "Delivery attempts that failed.",
+                c.failure,
+            ),
+            (
+                "delivery_abandoned_total",
+                "Deliveries given up after the last attempt of their schedule.",
+                c.abandoned,
+            ),
+            (
+                "delivery_first_attempt_total",
+                "First attempts of deliveries that finished, well or not.",
+                c.first_attempts,
+            ),
+            (
+                "delivery_first_attempt_success_total",
+                "First attempts of deliveries that succeeded.",
+                c.first_successes,
+            ),
+            (
+                "ingest_accepted_total",
+                "Events accepted, each counted once however often it was sent under its key.",
+                c.accepted,
+            ),
+            (
+                "idempotency_replay_total",
+                "Events that came again under their idempotency key and were answered as before.",
+                c.replays,
+            ),
+            (
+                "idempotency_conflict_total",
+                "Events refused because their idempotency key was another event's.",
+                c.conflicts,
+            ),
+        ] {
+            self.family(name, "counter", help);
+            self.sample(name, "", value);
+        }
+    }
+
+    fn queue(&mut self, app: &App) {
+        let g = app.gauges();
+        for (name, help, value) in [
+            (
+                "queue_pending",
+                "Open deliveries of active endpoints of whose round no attempt has finished, those in flight included.",
+                g.pending,
+            ),
+            (
+                "queue_retrying",
+                "Open deliveries of active endpoints that have failed in their round, those in flight included.",
+                g.retrying,
+            ),
+            (
+                "queue_held",
+                "Open deliveries of inactive endpoints.",
+                g.held,
+            ),
+            (
+                "queue_in_flight",
+                "Delivery attempts on the wire.",
+                g.in_flight,
+            ),
+        ] {
+            self.gauge(name, help, value);
+        }
+        let help = "How long the oldest due delivery of an active endpoint has been waiting for its attempt, in seconds.";
+        let overdue = seconds(g.overdue_ms.saturating_mul(1_000));
+        self.gauge("queue_overdue_seconds", help, overdue);
+        let help = "Requests with an idempotency key that wait for their commit.";
+        self.gauge("idempotency_inflight", help, app.keyed_in_flight());
+    }
+
+    fn histograms(&mut self, sum: &Window) {
+        for (name, help, times) in [
+            (
+                "delivery_latency_seconds",
+                "Time from an event's acceptance to the success of a delivery in its first round, in seconds.",
+                &sum.latency,
+            ),
+            (
+                "delivery_first_attempt_latency_seconds",
+                "Time from an event's acceptance to the success of a delivery at its first attempt, in seconds.",
+                &sum.first_attempt_latency,
+            ),
+            (
+                "attempt_duration_seconds",
+                "Time that the request of a delivery attempt took, well or not, in seconds.",
+                &sum.attempt_duration,
+            ),
+        ] {
+            self.histogram(name, help, times);
+        }
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, times: &Times) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        for (within, (_, bound)) in within_bounds(times).into_iter().zip(BOUNDS_US) {
+            self.sample(&bucket, &format!("{{le=\"{bound}\"}}"), within);
+        }
+        self.sample(&bucket, "{le=\"+Inf\"}", times.count());
+        self.sample(&format!("{name}_sum"), "", seconds(times.total_us()));
+        self.sample(&format!("{name}_count"), "", times.count());
+    }
+}
+
+/// How many times lie at or below each bound. A time is known to 1 %, so one that near above a bound counts as at it.
+fn within_bounds(times: &Times) -> [u64; BOUNDS_US.len()] {
+    let mut within = [0; BOUNDS_US.len()];
+    let Some(histogram) = times.histogram() else {
+        return within;
+    };
+    for step in histogram.iter_recorded() {
+        let lowest_us = histogram.lowest_equivalent(step.value_iterated_to());
+        for (count, (bound_us, _)) in within.iter_mut().zip(BOUNDS_US) {
+            if lowest_us <= bound_us {
+                *count += step.count_at_value();
+            }
+        }
+    }
+    within
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
+}
+
+/// When the process started, in seconds since 1970; `None` where the system doesn't say.
+static STARTED: LazyLock<Option<String>> = LazyLock::new(|| {
+    let process = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    started(&process, &system)
+});
+
+/// In how many parts a second is counted by `/proc` (USER_HZ), whatever the kernel's own rate.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// From `/proc/self/stat`, whose 22nd field counts ticks since the system started (proc(5)), and `/proc/stat`.
+fn started(process: &str, system: &str) -> Option<String> {
+    // The second field is the command in parentheses, which may hold anything.
+    let (_, fields) = process.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    let boot_s: u64 = boot.trim().parse().ok()?;
+    let seconds = boot_s.checked_add(ticks / TICKS_PER_SECOND)?;
+    Some(format!("{seconds}.{:02}", ticks % TICKS_PER_SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_and_hold_what_lies_at_or_below_their_bound() {
+        let mut times = Times::default();
+        for us in [0, 400, 1_000, 1_200, 999_000, 1_000_000, 90_000_000_000] {
+            times.record(us);
+        }
+        let within = within_bounds(&times);
+        let at = |name: &str| {
+            let place = BOUNDS_US.iter().position(|(_, bound)| *bound == name);
+            within[place.unwrap()]
+        };
+        assert_eq!(
+            (at("0.001"), at("0.0025"), at("0.5"), at("1")),
+            (3, 4, 4, 6)
+        );
+        assert_eq!(at("86400"), 6, "what is longer than a day is in +Inf alone");
+        assert!(within.is_sorted());
+    }
+
+    #[test]
+    fn a_histogram_of_nothing_has_all_its_buckets() {
+        let mut page = Page::default();
+        page.histogram("attempt_duration_seconds", "How long.", &Times::default());
+        assert!(page.text.starts_with(
+            "# HELP stormhook_attempt_duration_seconds How long.\n# TYPE stormhook_attempt_duration_seconds histogram\n\
+             stormhook_attempt_duration_seconds_bucket{le=\"0.001\"} 0\n"
+        ));
+        assert!(page.text.ends_with(
+            "_bucket{le=\"+Inf\"} 0\nstormhook_attempt_duration_seconds_sum 0.000000\nstormhook_attempt_duration_seconds_count 0\n"
+        ));
+    }
+
+    #[test]
+    fn bounds_rise_and_are_named_in_seconds() {
+        assert!(BOUNDS_US.is_sorted_by(|a, b| a.0 < b.0));
+        for (us, name) in BOUNDS_US {
+            let named: f64 = name.parse().unwrap();
+            assert_eq!(format!("{:.0}", named * 1e6), us.to_string());
+        }
+    }
+
+    #[test]
+    fn the_start_is_read_behind_whatever_the_command_is_called() {
+        let process = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 431477 20";
+        let system = "cpu  1 2 3\nbtime 1795702861\nprocesses 9\n";
+        assert_eq!(started(process, system).as_deref(), Some("1795707175.77"));
+        assert_eq!(started("", system), None);
+    }
+}
