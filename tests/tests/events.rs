@@ -551,6 +551,7 @@ async fn an_unknown_or_malformed_event_id_is_not_found() {
         "ep_01ARZ3NDEKTSV4RRFFQ69G5FAV",
         "x",
         "%00",
+        "%ff",
     ] {
         api.get(&format!("/v1/events/{id}"))
             .await

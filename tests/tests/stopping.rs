@@ -61,6 +61,20 @@ async fn while_it_drains_questions_are_answered_and_nothing_is_taken() {
 }
 
 #[tokio::test]
+async fn who_follows_hears_of_the_attempt_that_was_cut() {
+    let (mut daemon, _receiver, event) = with_one_on_the_wire(Setup::new()).await;
+    let mut live = daemon.client().follow("/v1/attempts/stream").await;
+    stop_twice(&daemon).await;
+    let (name, data) = live.next_sse().await;
+    assert_eq!(name, "attempt");
+    assert!(
+        data.contains("interrupted") && data.contains(&event),
+        "{data}"
+    );
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test]
 async fn asked_twice_it_waits_for_nobody() {
     let setup = Setup::new().set("delivery.timeout", r#""60s""#);
     let (mut daemon, receiver, event) = with_one_on_the_wire(setup).await;

@@ -4,12 +4,13 @@ use super::openapi::answers::DeliveryPage;
 use super::openapi::bodies::NoFields;
 use super::openapi::params;
 use super::problem::{Problem, not_done};
+use super::request::Id;
 use super::views::{DeliveryJson, ListView};
 use super::{Answer, Shared, blocking, request};
 use crate::app::App;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, Uri};
 use stormhook_store::{DeliveryFilter, DeliveryId, Done, EndpointId, EventId, Status};
@@ -75,7 +76,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 /// With its attempts, those of all rounds.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", operation_id = "getDelivery", params(params::DeliveryId),
     responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
-pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn show(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     answer(&app, delivery_id(&id)?)
 }
@@ -88,13 +89,13 @@ pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri:
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn retry(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    super::no_fields(&app, &headers, body).await?;
+    super::no_fields(&headers, body).await?;
     match app.retry(delivery_id(&id)?).await? {
         Done::Delivery(delivery) => answer(&app, delivery.id),
         other => Err(not_done(other, "delivery")),
@@ -108,13 +109,13 @@ pub(super) async fn retry(
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn cancel(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    super::no_fields(&app, &headers, body).await?;
+    super::no_fields(&headers, body).await?;
     match app.cancel(delivery_id(&id)?).await? {
         Done::Delivery(delivery) => answer(&app, delivery.id),
         other => Err(not_done(other, "delivery")),

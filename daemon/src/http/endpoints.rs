@@ -3,6 +3,7 @@
 use super::openapi::answers::EndpointPage;
 use super::openapi::{bodies, params};
 use super::problem::{Code, Problem, not_done, unexpected};
+use super::request::Id;
 use super::views::{AttemptView, EndpointView, ListView, SecretsView};
 use super::{Answer, Shared, blocking, ingest, object, request};
 use crate::app::App;
@@ -11,7 +12,7 @@ use crate::target::TargetError;
 use crate::times::parse_duration_ms;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::de::{MapAccess, Visitor};
@@ -38,7 +39,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    let body = super::small_json(&app, &headers, body).await?;
+    let body = request::json(&headers, body).await?;
     let names = [
         "organizationId",
         "url",
@@ -118,7 +119,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 /// Without its secret.
 #[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "getEndpoint", params(params::EndpointId),
     responses((status = 200, description = "The endpoint.", body = EndpointView)))]
-pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn show(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let endpoint = found(&app, &id)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
@@ -132,13 +133,13 @@ pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri:
     request_body = bodies::EndpointChange, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
 pub(super) async fn update(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    let body = super::small_json(&app, &headers, body).await?;
+    let body = request::json(&headers, body).await?;
     let names = [
         "url",
         "eventTypes",
@@ -191,7 +192,7 @@ pub(super) async fn update(
 /// Its open deliveries end as `FAILED` (`endpoint_deleted`).
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "deleteEndpoint", params(params::EndpointId),
     responses((status = 204, description = "It is gone.")))]
-pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn delete(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = endpoint_id(&id)?;
     done(app.submit(Op::DeleteEndpoint { id }).await?)?;
@@ -203,7 +204,7 @@ pub(super) async fn delete(State(app): State<Shared>, Path(id): Path<String>, ur
 /// The current one, and earlier ones that still sign.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", operation_id = "getEndpointSecret", params(params::EndpointId),
     responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
-pub(super) async fn secret(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn secret(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let endpoint = found(&app, &id)?;
     Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
@@ -217,13 +218,13 @@ pub(super) async fn secret(State(app): State<Shared>, Path(id): Path<String>, ur
     responses((status = 200, description = "The secrets that sign now.", body = SecretsView)))]
 pub(super) async fn rotate(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    let body = super::small_json_or_none(&app, &headers, body).await?;
+    let body = request::optional_json(&headers, body).await?;
     let [overlap, secret] = object::members(&body, &["overlap", "secret"])?;
     let overlap_ms = match overlap {
         None => OVERLAP_DEFAULT_MS,
@@ -249,13 +250,13 @@ pub(super) async fn rotate(
     request_body = Option<bodies::NoFields>, responses((status = 200, description = "The attempt, even when it failed.", body = AttemptView)))]
 pub(super) async fn test(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    super::no_fields(&app, &headers, body).await?;
+    super::no_fields(&headers, body).await?;
     let attempt = app.ping(endpoint_id(&id)?).await?;
     let attempt = attempt.ok_or_else(|| Problem::not_found("endpoint"))?;
     Ok(Json(AttemptView::from(&attempt)).into_response())
@@ -277,13 +278,13 @@ pub(super) struct RecoveredView {
     request_body = Option<bodies::Recovery>, responses((status = 202, description = "How many.", body = RecoveredView)))]
 pub(super) async fn recover(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    let body = super::small_json_or_none(&app, &headers, body).await?;
+    let body = request::optional_json(&headers, body).await?;
     let [since, until, missed, dry] =
         object::members(&body, &["since", "until", "missed", "dryRun"])?;
     let time = |value: Option<&RawValue>, field| {

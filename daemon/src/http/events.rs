@@ -4,11 +4,12 @@ use super::openapi::answers::{EventPage, Explanation};
 use super::openapi::bodies::{NewEvent, Replay};
 use super::openapi::params;
 use super::problem::{Problem, not_done};
+use super::request::Id;
 use super::views::{DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
 use super::{Answer, Shared, blocking, deliveries, ingest, object, request};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use stormhook_store::{Done, EndpointId, EventFilter, EventId, List, Op};
@@ -55,7 +56,7 @@ pub(super) async fn accept(
 /// With its data, which is null once its retention is over.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events", operation_id = "getEvent", params(params::EventId),
     responses((status = 200, description = "The event.", body = EventView)))]
-pub(super) async fn show(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn show(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = event_id(&id)?;
     let event = app.read(|r| r.event(id)).map_err(Problem::unreadable)?;
@@ -111,7 +112,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 /// For each endpoint of its organization, why it was or wasn't sent the event.
 #[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", operation_id = "explainEvent", params(params::EventId),
     responses((status = 200, description = "The endpoints.", body = Explanation)))]
-pub(super) async fn explain(State(app): State<Shared>, Path(id): Path<String>, uri: Uri) -> Answer {
+pub(super) async fn explain(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let id = event_id(&id)?;
     let found = blocking(&app, move |app| app.read(|r| r.explain(id))).await?;
@@ -134,13 +135,13 @@ pub(super) async fn explain(State(app): State<Shared>, Path(id): Path<String>, u
     request_body = Replay, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn replay(
     State(app): State<Shared>,
-    Path(id): Path<String>,
+    Id(id): Id,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    let body = super::small_json(&app, &headers, body).await?;
+    let body = request::json(&headers, body).await?;
     let [endpoint] = object::members(&body, &["endpointId"])?;
     let endpoint = object::text(object::required(endpoint, "endpointId")?, "endpointId")?;
     let id = event_id(&id)?;

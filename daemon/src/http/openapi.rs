@@ -67,19 +67,3 @@ pub(super) async fn show(uri: Uri) -> Answer {
     let kind = [(CONTENT_TYPE, "application/json")];
     Ok((kind, DOCUMENT.clone()).into_response())
 }
-
-/// Every route as method and path: for the test that the router has the same ones.
-#[cfg(test)]
-pub(super) fn routes() -> std::collections::BTreeSet<(String, String)> {
-    let json = serde_json::to_value(Described::openapi()).unwrap();
-    let paths = json["paths"].as_object().unwrap().clone();
-    paths
-        .into_iter()
-        .flat_map(|(path, methods)| {
-            let methods = methods.as_object().unwrap().clone();
-            methods
-                .into_iter()
-                .map(move |(method, _)| (method.to_uppercase(), path.clone()))
-        })
-        .collect()
-}

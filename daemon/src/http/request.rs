@@ -2,8 +2,10 @@
 
 use super::problem::{Code, Problem};
 use axum::body::Body;
+use axum::extract::{FromRequestParts, Path};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body as HttpBody, Incoming};
@@ -205,4 +207,18 @@ pub(crate) fn instant(text: Option<&str>, field: &'static str) -> Result<Option<
         })
     })
     .transpose()
+}
+
+/// The id in a path. One that is no text is malformed like any other: it names nothing.
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(_) => Err(Problem::not_found("thing")),
+        }
+    }
 }

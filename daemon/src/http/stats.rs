@@ -218,7 +218,7 @@ pub(super) async fn check(
     body: axum::body::Body,
 ) -> Answer {
     request::query(&uri, [])?;
-    super::no_fields(&app, &headers, body).await?;
+    super::no_fields(&headers, body).await?;
     let (report, bytes) = blocking(&app, |app| {
         app.read(|r| {
             let report = r.check()?;

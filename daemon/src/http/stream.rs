@@ -10,7 +10,6 @@ use crate::times::at;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::StreamExt;
 use http::Uri;
 use serde::Serialize;
 use std::convert::Infallible;
@@ -114,26 +113,32 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
                 .ok_or_else(|| Problem::field("endpointId", "endpointId is no endpoint's id"))
         })
         .transpose()?;
-    let closing = app.closing();
-    let stream = futures_util::stream::unfold(app.attempts(), move |mut following| async move {
-        loop {
-            let (name, json) = match following.recv().await {
-                Ok(finished) if only.is_none_or(|id| id == finished.endpoint) => (
-                    "attempt",
-                    serde_json::to_string(&FinishedView::from(&*finished)),
-                ),
-                Ok(_) => continue,
-                Err(RecvError::Lagged(missed)) => {
-                    ("missed", serde_json::to_string(&MissedView { missed }))
-                }
-                Err(RecvError::Closed) => return None,
-            };
-            // Strings and numbers only: serialising can't fail.
-            let event = Event::default().event(name).data(json.unwrap_or_default());
-            return Some((Ok::<_, Infallible>(event), following));
-        }
-    });
-    let stream = stream.take_until(Box::pin(closing));
+    let begin = (app.attempts(), Box::pin(app.closing()));
+    let stream =
+        futures_util::stream::unfold(begin, move |(mut following, mut closing)| async move {
+            loop {
+                // What finished before the end is still told.
+                let next = tokio::select! {
+                    biased;
+                    next = following.recv() => next,
+                    () = &mut closing => return None,
+                };
+                let (name, json) = match next {
+                    Ok(finished) if only.is_none_or(|id| id == finished.endpoint) => (
+                        "attempt",
+                        serde_json::to_string(&FinishedView::from(&*finished)),
+                    ),
+                    Ok(_) => continue,
+                    Err(RecvError::Lagged(missed)) => {
+                        ("missed", serde_json::to_string(&MissedView { missed }))
+                    }
+                    Err(RecvError::Closed) => return None,
+                };
+                // Strings and numbers only: serialising can't fail.
+                let event = Event::default().event(name).data(json.unwrap_or_default());
+                return Some((Ok::<_, Infallible>(event), (following, closing)));
+            }
+        });
     Ok(Sse::new(stream)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())
