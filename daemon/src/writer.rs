@@ -22,10 +22,11 @@ const QUEUE_OPS: usize = 8_192;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Operations of one commit.
 const COMMIT_OPS: usize = 1_024;
-/// From this many operations in a commit on, the next one waits for more,
-const BUSY_OPS: usize = 64;
-/// so that commits start no closer than this.
-const BUSY_APART: Duration = Duration::from_millis(2);
+/// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
+/// following each other,
+const APART_PER_OP: Duration = Duration::from_micros(25);
+/// but no later than this.
+const APART_MOST: Duration = Duration::from_millis(3);
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How often free space is looked at.
@@ -369,11 +370,8 @@ impl Committer {
         let repair_bytes = (self.space().file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
         let repair =
             Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
-        let gather = if ops >= BUSY_OPS {
-            BUSY_APART
-        } else {
-            Duration::ZERO
-        };
+        let ops = u32::try_from(ops).unwrap_or(u32::MAX);
+        let gather = APART_PER_OP.saturating_mul(ops).min(APART_MOST);
         if let Some(rest) = repair.max(gather).checked_sub(started.elapsed()) {
             std::thread::sleep(rest);
         }

@@ -73,7 +73,8 @@ impl Dispatch {
                 () = self.chores.notified() => {}
                 () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweep_at)).await }, if stats_at.is_some() => {
                     stats_at = None;
-                    self.writer.post(Op::FlushStats);
+                    // Waited for, or what is being written would be written again ten seconds later.
+                    let _later = self.writer.submit(Op::FlushStats).await;
                 }
                 () = tokio::time::sleep_until(sweep_at) => {
                     self.sweep(swept.elapsed()).await;
