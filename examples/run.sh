@@ -5,15 +5,15 @@
 # - each consumer accepts what the daemon signed, drops a repeat, and refuses the same delivery
 #   with its body, its id, its time or its signature changed.
 #
-# Needs cargo, curl, node and python3. The daemon is $STORMHOOK_BIN, else it is built here.
+# Needs cargo, curl, node and python3. The daemon is $TESTED_BINARY, else it is built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}/debug
 examples=(-p stormhook-example-consumer-axum -p stormhook-example-producer-rust)
-if [[ -z ${STORMHOOK_BIN:-} ]]; then
+if [[ -z ${TESTED_BINARY:-} ]]; then
     examples+=(-p stormhook)
-    STORMHOOK_BIN=$target/stormhook
+    TESTED_BINARY=$target/stormhook
 fi
 cargo build --locked --quiet "${examples[@]}"
 
@@ -63,7 +63,7 @@ allow_http = true
 [limits]
 disk_reserve = "1MiB"
 END
-start daemon "$STORMHOOK_BIN" serve --config "$folder/stormhook.toml"
+start daemon "$TESTED_BINARY" serve --config "$folder/stormhook.toml"
 await_line "$folder/daemon.log" . || { cat "$folder/daemon.err" >&2; exit 1; }
 
 # --- the consumers, and a recorder that keeps one signed delivery to tamper with

@@ -3,7 +3,7 @@
 // what went in, byte for byte. Signatures are verified by node:crypto (x-stormcom-signature) and
 // by npm's standardwebhooks (webhook-signature), neither of which is the project's code.
 //
-// Exits non-zero on any difference. The daemon is STORMHOOK_BIN, else the workspace's debug build.
+// Exits non-zero on any difference. The daemon is TESTED_BINARY, else the workspace's debug build.
 
 import { spawn } from "node:child_process";
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
@@ -17,7 +17,7 @@ import { fileURLToPath } from "node:url";
 import { Webhook } from "standardwebhooks";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const binary = process.env.STORMHOOK_BIN ?? join(here, "../../target/debug/stormhook");
+const binary = process.env.TESTED_BINARY ?? join(here, "../../target/debug/stormhook");
 const timeLimitMs = 120_000;
 const organizationId = "github";
 

@@ -1,7 +1,7 @@
 //! One integration binary that drives the real `stormhook` process over its socket and its TCP
 //! port, with receivers that answer by script. It links nothing of the daemon.
 //!
-//! The binary is found through `STORMHOOK_BIN`, else in the workspace's target folder, where
+//! The binary is found through `TESTED_BINARY`, else in the workspace's target folder, where
 //! `cargo build -p stormhook` puts it; the tests never build it themselves.
 
 // Helpers outside of `#[test]` functions fail a test by panicking as the tests do, and a black-box

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 /// Where the binary under test is.
 pub(crate) fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("STORMHOOK_BIN") {
+    if let Some(path) = std::env::var_os("TESTED_BINARY") {
         return PathBuf::from(path);
     }
     // The test binary is `<target>/<profile>/deps/all-…`.
@@ -24,7 +24,7 @@ pub(crate) fn binary() -> PathBuf {
     let path = profile.join("stormhook");
     assert!(
         path.exists(),
-        "no {}: run `cargo build -p stormhook` first, or set STORMHOOK_BIN",
+        "no {}: run `cargo build -p stormhook` first, or set TESTED_BINARY",
         path.display()
     );
     path
