@@ -25,8 +25,8 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-stormcom-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-stormcom-attempt");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-stormcom-sequence");
 
-/// Headers of every attempt, with room for some of the endpoint's own.
-const HEADERS: usize = 16;
+/// Headers of an attempt that are not the same each time, and the host.
+const HEADERS: usize = 11;
 /// The body beside `data`, the organization and the type.
 const FRAME_BYTES: usize = 160;
 
@@ -78,7 +78,7 @@ pub struct Partner {
     target: Result<Target, TargetError>,
     keys: SigningKeys,
     /// Values of the endpoint's own headers are marked sensitive, so that they are never printed.
-    constant: HeaderMap,
+    constant: Box<[(HeaderName, HeaderValue)]>,
     signature_header: HeaderName,
     until: Option<UnixMs>,
 }
@@ -104,7 +104,7 @@ impl Partner {
         signature_header: HeaderName,
         now: UnixMs,
     ) -> Self {
-        let mut constant = HeaderMap::with_capacity(HEADERS + endpoint.headers.0.len());
+        let mut constant = HeaderMap::new();
         for (name, value) in &endpoint.headers.0 {
             // Checked when they were set; what can't be sent after all is left out rather than failing every attempt.
             let name = HeaderName::from_bytes(name.as_bytes());
@@ -121,7 +121,10 @@ impl Partner {
             endpoint: Arc::clone(endpoint),
             target: Target::new(&endpoint.url, policy),
             keys: SigningKeys::new(live().map(|live| &live.secret)),
-            constant,
+            constant: constant
+                .into_iter()
+                .filter_map(|(name, value)| Some((name?, value)))
+                .collect(),
             signature_header,
             until: live().filter_map(|live| live.until).min(),
         }
@@ -149,7 +152,8 @@ impl Partner {
     pub fn headers(&self, head: AttemptHead<'_>, body: &[u8], wall: UnixMs) -> HeaderMap {
         let id = head.event.id.to_string();
         let timestamp_s = wall.0 / 1_000;
-        let mut headers = self.constant.clone();
+        let mut headers = HeaderMap::with_capacity(HEADERS + self.constant.len());
+        headers.extend(self.constant.iter().cloned());
         let signature = self.keys.stormcom_signature(body);
         if !signature.is_empty() {
             put(&mut headers, self.signature_header.clone(), signature);

@@ -76,7 +76,8 @@ impl Staged {
             memory.set_endpoint(endpoint);
         }
         if self.windows_flushed {
-            memory.windows.clear();
+            // Anew: a window for each of many endpoints takes room that few need.
+            memory.windows = HashMap::new();
         }
         for (key, window) in self.windows {
             memory.windows.entry(key).or_default().merge(&window);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{Endpoint, Slot, UnixMs};
 
 /// Endpoints that stay prepared for sending.
-const KEPT: usize = 4_096;
+const KEPT: usize = 1_024;
 
 #[derive(Default)]
 pub(super) struct Partners(Mutex<HashMap<Slot, Arc<Partner>>>);

@@ -198,13 +198,19 @@ impl<const BY_SEQUENCE: bool> Line<BY_SEQUENCE> {
             self.run.retain(|entry| !entry.dead());
             self.dead = 0;
         }
-        if self.run.capacity() > SMALL && self.run.len() < self.run.capacity() / 4 {
+        if self.run.is_empty() {
+            // Ten thousand endpoints may have had their turn and wait for their retries.
+            self.run.shrink_to_fit();
+        } else if self.run.capacity() > SMALL && self.run.len() < self.run.capacity() / 4 {
             self.run.shrink_to(self.run.capacity() / 2);
         }
     }
 
     fn shrink_heap(&mut self) {
-        if self.heap.capacity() > SMALL && self.heap.len() < self.heap.capacity() / 4 {
+        if self.heap.is_empty() {
+            self.heap.shrink_to_fit();
+            self.filter = Filter::default();
+        } else if self.heap.capacity() > SMALL && self.heap.len() < self.heap.capacity() / 4 {
             let half = self.heap.capacity() / 2;
             self.heap.shrink_to(half);
             self.filter.prints.shrink_to(half);
