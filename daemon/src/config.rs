@@ -297,7 +297,7 @@ impl Config {
                 excerpt_bytes: 1 << 10,
                 disk_reserve: 256 << 20,
             },
-            store: Store { cache: 64 << 20 },
+            store: Store { cache: 8 << 20 },
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),
             },
