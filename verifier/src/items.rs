@@ -6,19 +6,36 @@ use base64ct::{Base64, Encoding};
 use crate::error::VerifyError;
 use crate::headers::VALUE_MAX_BYTES;
 use crate::mac::{BASE64_BYTES, HEX_BYTES};
-use crate::sign::{BASE64_PREFIX, HEX_PREFIX};
+use crate::sign::{BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX};
 
 /// More items than any sender has live secrets.
 const ITEMS_MAX: usize = 32;
+/// Bytes of an ed25519 signature (RFC 8032, section 5.1.6).
+pub(crate) const POINT_BYTES: usize = 64;
+/// The same in padded base64.
+pub(crate) const POINT_BASE64_BYTES: usize = 88;
+/// Most `v1a` items that are tried: each costs as much as hashing 64 KiB.
+const POINTS_MAX: usize = 4;
+
+/// Which versions of signature can be checked: those of scheme B that there is a key for. Scheme A has one, `sha256`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// `v1`, and scheme A.
+    pub hmac: bool,
+    /// `v1a`.
+    pub ed25519: bool,
+}
 
 /// One item, as far as its form tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Item<'v> {
-    /// The encoded code, of the right length and alphabet.
-    Wellformed(&'v [u8]),
-    /// Of this version, but not its form.
+    /// An encoded HMAC, of the right length and alphabet.
+    Code(&'v [u8]),
+    /// An encoded ed25519 signature, of the right length and alphabet.
+    Point(&'v [u8]),
+    /// Of a version that can be checked, but not its form.
     Malformed,
-    /// Of another version or algorithm.
+    /// Of another version or algorithm, or one that there is no key for.
     Unknown,
 }
 
@@ -33,7 +50,7 @@ pub(crate) enum Grammar {
 
 impl Grammar {
     /// The items that are not empty.
-    pub(crate) fn items(self, value: &[u8]) -> impl Iterator<Item = Item<'_>> {
+    pub(crate) fn items(self, value: &[u8], versions: Versions) -> impl Iterator<Item = Item<'_>> {
         let separator = match self {
             Self::Stormcom => b',',
             Self::Standard => b' ',
@@ -42,27 +59,46 @@ impl Grammar {
             .split(move |byte| *byte == separator)
             .filter_map(move |text| match self {
                 Self::Stormcom => stormcom_item(text),
-                Self::Standard => standard_item(text),
+                Self::Standard => standard_item(text, versions),
             })
     }
 
     /// Whether there is nothing to look at. What is too long to be looked at is something.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        value.len() <= VALUE_MAX_BYTES && self.items(value).next().is_none()
+        let versions = Versions {
+            hmac: true,
+            ed25519: false,
+        };
+        value.len() <= VALUE_MAX_BYTES && self.items(value, versions).next().is_none()
+    }
+
+    /// The signatures to be tried with an ed25519 key.
+    pub(crate) fn points(self, value: &[u8]) -> impl Iterator<Item = [u8; POINT_BYTES]> {
+        let versions = Versions {
+            hmac: false,
+            ed25519: true,
+        };
+        self.items(value, versions)
+            .take(ITEMS_MAX)
+            .filter_map(|item| match item {
+                Item::Point(point) => decoded(point),
+                _ => None,
+            })
+            .take(POINTS_MAX)
     }
 
     /// Everything about the header that can be told before a byte of the body is hashed.
-    pub(crate) fn survey(self, value: &[u8]) -> Result<Survey, VerifyError> {
+    pub(crate) fn survey(self, value: &[u8], versions: Versions) -> Result<Survey, VerifyError> {
         if value.len() > VALUE_MAX_BYTES {
             return Err(VerifyError::TooManySignatures);
         }
         let mut survey = Survey::default();
-        for (count, item) in self.items(value).enumerate() {
+        for (count, item) in self.items(value, versions).enumerate() {
             if count >= ITEMS_MAX {
                 return Err(VerifyError::TooManySignatures);
             }
             match item {
-                Item::Wellformed(_) => survey.has_wellformed = true,
+                Item::Code(_) | Item::Point(_) => survey.has_wellformed = true,
                 Item::Malformed => survey.has_malformed = true,
                 Item::Unknown => {}
             }
@@ -99,6 +135,11 @@ impl Survey {
     }
 }
 
+fn decoded(point: &[u8]) -> Option<[u8; POINT_BYTES]> {
+    let mut bytes = [0_u8; POINT_BYTES];
+    Base64::decode(point, &mut bytes).ok()?.try_into().ok()
+}
+
 fn stormcom_item(text: &[u8]) -> Option<Item<'_>> {
     let text = trim_blanks(text);
     if text.is_empty() {
@@ -106,25 +147,37 @@ fn stormcom_item(text: &[u8]) -> Option<Item<'_>> {
     }
     Some(match text.strip_prefix(HEX_PREFIX.as_bytes()) {
         None => Item::Unknown,
-        Some(code) if is_hex_code(code) => Item::Wellformed(code),
+        Some(code) if is_hex_code(code) => Item::Code(code),
         Some(_) => Item::Malformed,
     })
 }
 
-fn standard_item(text: &[u8]) -> Option<Item<'_>> {
+fn standard_item(text: &[u8], versions: Versions) -> Option<Item<'_>> {
     if matches!(text, b"" | b",") {
         return None;
     }
-    let Some(rest) = text.strip_prefix(BASE64_PREFIX.as_bytes()) else {
-        return Some(Item::Unknown);
-    };
     // Only after the version: `v1,` alone is a signature cut short, not a version without comma.
-    let code = rest.strip_suffix(b",").unwrap_or(rest);
-    Some(if is_base64_code(code) {
-        Item::Wellformed(code)
-    } else {
-        Item::Malformed
-    })
+    if versions.hmac
+        && let Some(rest) = text.strip_prefix(BASE64_PREFIX.as_bytes())
+    {
+        let code = rest.strip_suffix(b",").unwrap_or(rest);
+        return Some(if is_base64_code(code) {
+            Item::Code(code)
+        } else {
+            Item::Malformed
+        });
+    }
+    if versions.ed25519
+        && let Some(rest) = text.strip_prefix(ED25519_PREFIX.as_bytes())
+    {
+        let point = rest.strip_suffix(b",").unwrap_or(rest);
+        return Some(if is_base64_point(point) {
+            Item::Point(point)
+        } else {
+            Item::Malformed
+        });
+    }
+    Some(Item::Unknown)
 }
 
 /// Optional whitespace of RFC 9110, section 5.6.3.
@@ -145,9 +198,21 @@ fn is_hex_code(code: &[u8]) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Decoding refuses other alphabets, missing padding, and bits that no byte of the code stands for.
+/// Padded standard base64, of which no byte stands for a bit too many: that is told by the last character before the padding.
+fn is_base64(text: &[u8], bytes: usize, last: &[u8], padding: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let Some((end, digits)) = text.strip_suffix(padding).and_then(<[u8]>::split_last) else {
+        return false;
+    };
+    text.len() == bytes && digits.iter().all(is_digit) && last.contains(end)
+}
+
+/// 32 bytes.
 fn is_base64_code(code: &[u8]) -> bool {
-    let mut bytes = [0_u8; 33];
-    code.len() == BASE64_BYTES
-        && Base64::decode(code, &mut bytes).is_ok_and(|decoded| decoded.len() == 32)
+    is_base64(code, BASE64_BYTES, b"AEIMQUYcgkosw048", b"=")
+}
+
+/// 64 bytes.
+fn is_base64_point(point: &[u8]) -> bool {
+    is_base64(point, POINT_BASE64_BYTES, b"AQgw", b"==")
 }

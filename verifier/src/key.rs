@@ -1,13 +1,16 @@
 //! From a secret's text to a key that verifies. Decides what a receiver may pass as a secret, more freely than what the
-//! API takes; never keeps the text, and never lets an empty key through, under which anyone could sign.
+//! API takes; never keeps the text, never allocates for it, and never lets an empty key through, under which anyone could sign.
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 
-use base64ct::{Base64, Base64Unpadded, Encoding};
+use base64ct::{Base64Unpadded, Encoding};
 use zeroize::Zeroizing;
 
 use crate::error::VerifyError;
+use crate::items::Versions;
 use crate::mac::PreparedKey;
+use crate::public_key::PublicKey;
 use crate::secret::STANDARD_PREFIX;
 
 /// Most secrets a verifier takes: four are live at most, so this is room to spare and a bound on hashing.
@@ -19,8 +22,49 @@ const STANDARD_MIN_BYTES: usize = 24;
 /// Base64 of the longest key, padded.
 const ENCODED_MAX_BYTES: usize = KEY_MAX_BYTES.div_ceil(3) * 4;
 
-const fn invalid(reason: &'static str) -> VerifyError {
+pub(crate) const fn invalid(reason: &'static str) -> VerifyError {
     VerifyError::InvalidSecret { reason }
+}
+
+/// What a signature of scheme B is checked with.
+#[derive(Clone)]
+pub(crate) enum Key {
+    /// From a `whsec_` secret: checks `v1`.
+    Hmac(PreparedKey),
+    /// From a `whpk_` public key: checks `v1a`.
+    Ed25519(PublicKey),
+}
+
+impl Key {
+    /// From the text of either.
+    pub(crate) fn parse(text: &str) -> Result<Self, VerifyError> {
+        if PublicKey::is_meant_by(text) {
+            return PublicKey::parse(text).map(Self::Ed25519);
+        }
+        standard_key(text).map(Self::Hmac)
+    }
+
+    /// The versions of signature that these keys can check.
+    pub(crate) fn versions(keys: &[Self]) -> Versions {
+        Versions {
+            hmac: keys.iter().any(|key| matches!(key, Self::Hmac(_))),
+            ed25519: keys.iter().any(|key| matches!(key, Self::Ed25519(_))),
+        }
+    }
+}
+
+/// The bytes of a key, wiped on drop.
+pub(crate) struct KeyBytes {
+    buffer: Zeroizing<[u8; ENCODED_MAX_BYTES]>,
+    used: usize,
+}
+
+impl Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(..self.used).unwrap_or_default()
+    }
 }
 
 /// The key of scheme A: the text itself.
@@ -38,22 +82,17 @@ pub(crate) fn standard_key(secret: &str) -> Result<PreparedKey, VerifyError> {
 }
 
 /// The same, as bytes.
-pub(crate) fn standard_key_bytes(secret: &str) -> Result<Zeroizing<Vec<u8>>, VerifyError> {
+pub(crate) fn standard_key_bytes(secret: &str) -> Result<KeyBytes, VerifyError> {
     let encoded = secret.strip_prefix(STANDARD_PREFIX).unwrap_or(secret);
-    if encoded.is_empty() {
-        return Err(invalid("it is empty"));
-    }
-    if encoded.len() > ENCODED_MAX_BYTES {
-        return Err(invalid("it decodes to over 256 bytes"));
-    }
-    let decoded = if encoded.ends_with('=') {
-        Base64::decode_vec(encoded)
-    } else {
-        Base64Unpadded::decode_vec(encoded)
-    };
-    let bytes = Zeroizing::new(decoded.map_err(|_invalid| {
-        invalid("this scheme takes `whsec_` followed by standard base64 (A-Z a-z 0-9 + /)")
-    })?);
+    let bytes = decode(encoded).map_err(|reason| {
+        invalid(match reason {
+            Undecodable::Empty => "it is empty",
+            Undecodable::TooLong => "it decodes to over 256 bytes",
+            Undecodable::NotBase64 => {
+                "this scheme takes `whsec_` followed by standard base64 (A-Z a-z 0-9 + /)"
+            }
+        })
+    })?;
     match bytes.len() {
         found_bytes @ 0..STANDARD_MIN_BYTES => Err(VerifyError::SecretTooShort { found_bytes }),
         STANDARD_MIN_BYTES..=KEY_MAX_BYTES => Ok(bytes),
@@ -61,11 +100,38 @@ pub(crate) fn standard_key_bytes(secret: &str) -> Result<Zeroizing<Vec<u8>>, Ver
     }
 }
 
+/// Why a text is not the base64 of a key.
+pub(crate) enum Undecodable {
+    Empty,
+    TooLong,
+    NotBase64,
+}
+
+/// Standard base64, padded or not.
+pub(crate) fn decode(encoded: &str) -> Result<KeyBytes, Undecodable> {
+    if encoded.is_empty() {
+        return Err(Undecodable::Empty);
+    }
+    if encoded.len() > ENCODED_MAX_BYTES {
+        return Err(Undecodable::TooLong);
+    }
+    let bare = encoded.strip_suffix('=').unwrap_or(encoded);
+    let bare = bare.strip_suffix('=').unwrap_or(bare);
+    let padding = encoded.len() - bare.len();
+    if padding > 0 && !encoded.len().is_multiple_of(4) {
+        return Err(Undecodable::NotBase64);
+    }
+    let mut buffer = Zeroizing::new([0; ENCODED_MAX_BYTES]);
+    let decoded = Base64Unpadded::decode(bare, &mut *buffer);
+    let used = decoded.map_err(|_invalid| Undecodable::NotBase64)?.len();
+    Ok(KeyBytes { buffer, used })
+}
+
 /// Every secret made a key, or the first one's error.
-pub(crate) fn prepare_all<S: AsRef<str>>(
+pub(crate) fn prepare_all<S: AsRef<str>, K>(
     secrets: impl IntoIterator<Item = S>,
-    prepare: fn(&str) -> Result<PreparedKey, VerifyError>,
-) -> Result<Vec<PreparedKey>, VerifyError> {
+    prepare: fn(&str) -> Result<K, VerifyError>,
+) -> Result<Vec<K>, VerifyError> {
     let mut keys = Vec::new();
     for secret in secrets {
         if keys.len() == SECRETS_MAX {

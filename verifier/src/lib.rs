@@ -83,9 +83,13 @@ mod headers;
 mod items;
 mod key;
 mod mac;
+#[cfg(feature = "ed25519")]
+mod private_key;
+mod public_key;
 mod secret;
 mod sequence;
 mod sign;
+pub mod steps;
 mod verify;
 
 pub use error::VerifyError;
@@ -94,6 +98,8 @@ pub use explain::{
     explain_with,
 };
 pub use headers::Headers;
+#[cfg(feature = "ed25519")]
+pub use private_key::PrivateKey;
 pub use secret::{Secret, SecretError};
 pub use sequence::{Observed, RANGES_MAX, RangesError, SequenceTracker};
 pub use sign::{SigningKeys, content_digest};

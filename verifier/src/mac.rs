@@ -1,11 +1,15 @@
 //! HMAC-SHA256 with the key worked in beforehand, and the two spellings of its result. Decides what a
 //! code looks like on the wire; never allocates, and never compares anything but in constant time.
 
-use base64ct::{Base64, Encoding};
+use core::fmt;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
+
+use crate::error::VerifyError;
+use crate::key;
 
 /// Bytes of an HMAC-SHA256.
 const TAG_BYTES: usize = 32;
@@ -17,9 +21,9 @@ pub(crate) const HEX_BYTES: usize = 2 * TAG_BYTES;
 pub(crate) const BASE64_BYTES: usize = 44;
 
 /// A key whose two block compressions are done, so that a message costs only its own.
-/// Wiped on drop by the hash's own `zeroize` feature.
+/// Wiped on drop by the hash's own `zeroize` feature, and never printed.
 #[derive(Clone)]
-pub(crate) struct PreparedKey(Hmac<Sha256>);
+pub struct PreparedKey(Hmac<Sha256>);
 
 impl PreparedKey {
     /// Takes a key of any length.
@@ -41,18 +45,81 @@ impl PreparedKey {
         prepared
     }
 
+    /// The key of scheme A: the secret's text.
+    ///
+    /// # Errors
+    /// [`VerifyError::InvalidSecret`].
+    pub fn stormcom(secret: &str) -> Result<Self, VerifyError> {
+        key::stormcom_key(secret)
+    }
+
+    /// The key of scheme B's `v1`: the bytes under the base64 of a secret.
+    ///
+    /// # Errors
+    /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
+    pub fn standard(secret: &str) -> Result<Self, VerifyError> {
+        key::standard_key(secret)
+    }
+
     /// The code of the parts, one after the other.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> Tag {
-        let mut mac = self.0.clone();
+        let mut mac = self.start();
         for part in parts {
             mac.update(part);
         }
-        Tag(mac.finalize().into_bytes().into())
+        mac.finish()
+    }
+
+    /// Begins a message that comes in pieces.
+    #[must_use]
+    pub fn start(&self) -> RunningMac {
+        RunningMac(self.0.clone())
     }
 }
 
-/// The code of one message under one key.
-pub(crate) struct Tag([u8; TAG_BYTES]);
+impl fmt::Debug for PreparedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PreparedKey(…)")
+    }
+}
+
+/// An HMAC-SHA256 that is being computed.
+pub struct RunningMac(Hmac<Sha256>);
+
+impl RunningMac {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The code of all pieces, one after the other.
+    #[must_use]
+    pub fn finish(self) -> Tag {
+        Tag(self.0.finalize().into_bytes().into())
+    }
+}
+
+impl fmt::Debug for RunningMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RunningMac(…)")
+    }
+}
+
+/// The code of one message under one key: as good as the signature, so never printed.
+pub struct Tag([u8; TAG_BYTES]);
+
+impl From<[u8; TAG_BYTES]> for Tag {
+    /// A code that was computed elsewhere.
+    fn from(bytes: [u8; TAG_BYTES]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tag(…)")
+    }
+}
 
 impl Tag {
     /// Lowercase hex, by arithmetic alone: a table's index would be a secret.
@@ -97,10 +164,27 @@ impl<const N: usize> Text<N> {
 /// 32 bytes as 44 characters.
 pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
     let mut text = [b'='; BASE64_BYTES];
-    // The only error is a buffer that is too small, and 32 bytes always take 44 characters.
-    let encoded = Base64::encode(bytes, &mut text).map(str::len);
-    debug_assert_eq!(encoded, Ok(BASE64_BYTES));
+    for (group, digits) in bytes.chunks(3).zip(text.chunks_exact_mut(4)) {
+        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        // As many characters as there are bytes, and one more; the rest is padding.
+        for (at, digit) in digits.iter_mut().enumerate().take(group.len() + 1) {
+            *digit = base64_digit((bits >> (18 - 6 * at)) & 0x3f);
+        }
+    }
     text
+}
+
+/// The character of a value below 64, by arithmetic alone: a table's index would be a secret.
+fn base64_digit(value: u32) -> u8 {
+    // From each range's first value on, what the difference between value and character grows by.
+    let step = |first: u32, by: u32| (first.wrapping_sub(value + 1) >> 31) * by;
+    let ascii = (value + u32::from(b'A'))
+        .wrapping_add(step(26, 6))
+        .wrapping_sub(step(52, 75))
+        .wrapping_sub(step(62, 15))
+        .wrapping_add(step(63, 3));
+    ascii.to_le_bytes()[0]
 }
 
 /// The SHA-256 of a body, as RFC 9530 writes it.

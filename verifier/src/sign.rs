@@ -1,18 +1,23 @@
 //! The signing half: what a delivery's headers say. Decides the form of both signature headers and of the digest;
 //! never signs what this crate's own verifier would refuse by its form.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 
 use crate::form::{self, TIMESTAMP_MAX_S};
 use crate::mac::{BASE64_BYTES, HEX_BYTES, PreparedKey, sha256_base64};
+#[cfg(feature = "ed25519")]
+use crate::private_key::PrivateKey;
 use crate::secret::Secret;
 
 /// What each value of scheme A begins with.
 pub(crate) const HEX_PREFIX: &str = "sha256=";
 /// What each HMAC token of scheme B begins with.
 pub(crate) const BASE64_PREFIX: &str = "v1,";
+/// What each ed25519 token of scheme B begins with.
+pub(crate) const ED25519_PREFIX: &str = "v1a,";
 
 /// An endpoint's live secrets, worked into keys once, so that signing costs no more than hashing the message.
 ///
@@ -30,7 +35,13 @@ pub(crate) const BASE64_PREFIX: &str = "v1,";
 /// # Ok::<(), stormhook_verifier::SecretError>(())
 /// ```
 #[derive(Clone)]
-pub struct SigningKeys(Arc<[KeyPair]>);
+pub struct SigningKeys(Arc<Keys>);
+
+struct Keys {
+    secrets: Box<[KeyPair]>,
+    #[cfg(feature = "ed25519")]
+    private: Box<[PrivateKey]>,
+}
 
 struct KeyPair {
     /// The secret's text as shown, for scheme A.
@@ -42,19 +53,40 @@ struct KeyPair {
 impl SigningKeys {
     /// Takes the secrets newest first: their signatures stand in this order. No secret, no signature.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
+        Self(Arc::new(Self::prepare(secrets)))
+    }
+
+    fn prepare<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Keys {
         let prepare = |secret: &Secret| KeyPair {
             text: PreparedKey::new(secret.expose().as_bytes()),
             decoded: secret.standard_key().map(|key| PreparedKey::new(&key)),
         };
-        Self(secrets.into_iter().map(prepare).collect())
+        Keys {
+            secrets: secrets.into_iter().map(prepare).collect(),
+            #[cfg(feature = "ed25519")]
+            private: Box::default(),
+        }
+    }
+
+    /// Takes private keys too, newest first: `webhook-signature` then holds a `v1a` item for each, after those of the secrets.
+    #[cfg(feature = "ed25519")]
+    pub fn with_ed25519<'s>(
+        secrets: impl IntoIterator<Item = &'s Secret>,
+        keys: impl IntoIterator<Item = &'s PrivateKey>,
+    ) -> Self {
+        let Keys { secrets, .. } = Self::prepare(secrets);
+        Self(Arc::new(Keys {
+            secrets,
+            private: keys.into_iter().cloned().collect(),
+        }))
     }
 
     /// The value of `x-stormcom-signature`: `sha256=<hex>` for each secret, joined by `,`.
     #[must_use]
     pub fn stormcom_signature(&self, body: &[u8]) -> String {
         let each_bytes = HEX_PREFIX.len() + HEX_BYTES + 1;
-        let mut value = String::with_capacity(self.0.len() * each_bytes);
-        for key in self.0.iter() {
+        let mut value = String::with_capacity(self.0.secrets.len() * each_bytes);
+        for key in self.0.secrets.iter() {
             if !value.is_empty() {
                 value.push(',');
             }
@@ -76,13 +108,21 @@ impl SigningKeys {
         let timestamp = timestamp_s.to_string();
         let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
         let each_bytes = BASE64_PREFIX.len() + BASE64_BYTES + 1;
-        let mut value = String::with_capacity(self.0.len() * each_bytes);
-        for key in self.0.iter().filter_map(|key| key.decoded.as_ref()) {
+        let mut value = String::with_capacity(self.0.secrets.len() * each_bytes);
+        for key in self.0.secrets.iter().filter_map(|key| key.decoded.as_ref()) {
             if !value.is_empty() {
                 value.push(' ');
             }
             value.push_str(BASE64_PREFIX);
             value.push_str(key.tag(&message).base64().as_str());
+        }
+        #[cfg(feature = "ed25519")]
+        for signed in self.0.private.iter().filter_map(|key| key.sign(&message)) {
+            if !value.is_empty() {
+                value.push(' ');
+            }
+            value.push_str(ED25519_PREFIX);
+            signed.push_to(&mut value);
         }
         (!value.is_empty()).then_some(value)
     }

@@ -7,11 +7,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::error::VerifyError;
-use crate::form;
 use crate::headers::{Field, Headers, JoinBuffer, VALUE_MAX_BYTES, joined};
-use crate::items::{Grammar, Item};
-use crate::key;
+use crate::key::{self, Key};
 use crate::mac::PreparedKey;
+use crate::steps::{Signatures, StandardHead};
 
 /// The name that scheme A's header has unless the sender was configured otherwise.
 pub const STORMCOM_HEADER: &str = "x-stormcom-signature";
@@ -19,6 +18,8 @@ pub const STORMCOM_HEADER: &str = "x-stormcom-signature";
 pub(crate) const ID_HEADER: &str = "webhook-id";
 /// Unix seconds of this attempt.
 pub(crate) const TIMESTAMP_HEADER: &str = "webhook-timestamp";
+/// Stands for a header whose lines are too long together.
+static TOO_LONG: [u8; VALUE_MAX_BYTES + 1] = [b'.'; VALUE_MAX_BYTES + 1];
 /// The list of signatures of scheme B.
 pub(crate) const SIGNATURE_HEADER: &str = "webhook-signature";
 
@@ -72,12 +73,13 @@ pub struct Verified<'h> {
 /// ```
 #[derive(Clone)]
 pub struct StandardVerifier {
-    keys: Vec<PreparedKey>,
+    keys: Vec<Key>,
     tolerance: Tolerance,
 }
 
 impl StandardVerifier {
-    /// Takes one secret: base64 of 24 to 256 bytes, with or without `whsec_`, padded or not.
+    /// Takes one secret: base64 of 24 to 256 bytes, with or without `whsec_`, padded or not. With the feature `ed25519` it may be a
+    /// public key instead, `whpk_` and base64 of 32 bytes, which checks `v1a` signatures and lets the receiver hold nothing secret.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
@@ -85,15 +87,15 @@ impl StandardVerifier {
         Self::with_secrets([secret])
     }
 
-    /// Takes 1 to 16 secrets, for the time of a rotation.
+    /// Takes 1 to 16 secrets or public keys, for the time of a rotation.
     ///
     /// # Errors
-    /// The first unusable secret's [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
+    /// The first unusable one's [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
     pub fn with_secrets<S: AsRef<str>>(
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, VerifyError> {
         Ok(Self {
-            keys: key::prepare_all(secrets, key::standard_key)?,
+            keys: key::prepare_all(secrets, Key::parse)?,
             tolerance: Tolerance::default(),
         })
     }
@@ -128,21 +130,25 @@ impl StandardVerifier {
         body: &[u8],
         now_s: u64,
     ) -> Result<Verified<'h>, VerifyError> {
-        let id_field = Field::of(headers, ID_HEADER);
-        let timestamp_field = Field::of(headers, TIMESTAMP_HEADER);
-        if id_field.is_missing() {
-            return Err(VerifyError::MissingId);
+        let mut buffer: JoinBuffer = [0; VALUE_MAX_BYTES];
+        let head = StandardHead {
+            id: single(headers, ID_HEADER),
+            timestamp: single(headers, TIMESTAMP_HEADER),
+            signatures: line(headers, SIGNATURE_HEADER, &mut buffer),
+        };
+        let versions = Key::versions(&self.keys);
+        let (verified, signatures) = head.check(versions, now_s, self.tolerance)?;
+        let [id, dot, timestamp, last_dot] = head.prefix();
+        let message = [id, dot, timestamp, last_dot, body];
+        let fits = |key: &Key| match key {
+            Key::Hmac(key) => signatures.hold(&key.tag(&message)),
+            Key::Ed25519(key) => signatures.points().any(|it| key.verifies(&message, &it)),
+        };
+        if self.keys.iter().any(fits) {
+            Ok(verified)
+        } else {
+            Err(signatures.refusal())
         }
-        if timestamp_field.is_missing() {
-            return Err(VerifyError::MissingTimestamp);
-        }
-        with_signatures(headers, SIGNATURE_HEADER, Grammar::Standard, |signatures| {
-            let (id, timestamp, timestamp_s) = check_fields(id_field, timestamp_field)?;
-            check_window(timestamp_s, now_s, self.tolerance)?;
-            let message = [id.as_bytes(), b".", timestamp, b".", body];
-            check_signatures(&self.keys, Grammar::Standard, signatures?, &message)?;
-            Ok(Verified { id, timestamp_s })
-        })
     }
 }
 
@@ -202,9 +208,17 @@ impl StormcomVerifier {
     /// # Errors
     /// [`VerifyError`] says what is wrong; answer the request with 400 or 401.
     pub fn verify<H: Headers + ?Sized>(&self, headers: &H, body: &[u8]) -> Result<(), VerifyError> {
-        with_signatures(headers, &self.header, Grammar::Stormcom, |signatures| {
-            check_signatures(&self.keys, Grammar::Stormcom, signatures?, &[body])
-        })
+        let mut buffer: JoinBuffer = [0; VALUE_MAX_BYTES];
+        let signatures = Signatures::stormcom(line(headers, &self.header, &mut buffer))?;
+        if self
+            .keys
+            .iter()
+            .any(|key| signatures.hold(&key.tag(&[body])))
+        {
+            Ok(())
+        } else {
+            Err(signatures.refusal())
+        }
     }
 }
 
@@ -252,95 +266,25 @@ impl fmt::Debug for StormcomVerifier {
     }
 }
 
-/// Finds the signature header, on the stack where it came in several lines. A header that is too long is handed on
-/// as an error, since the checks before that of its form come first.
-fn with_signatures<T, H: Headers + ?Sized>(
-    headers: &H,
+/// What stands under a name, joined where it came in several lines; empty where it is absent, over the bound where it is too long.
+fn line<'h, H: Headers + ?Sized>(
+    headers: &'h H,
     name: &str,
-    grammar: Grammar,
-    check: impl FnOnce(Result<&[u8], VerifyError>) -> Result<T, VerifyError>,
-) -> Result<T, VerifyError> {
-    let mut buffer: JoinBuffer;
-    let signatures = match Field::of(headers, name) {
-        Field::Absent => return Err(VerifyError::MissingSignature),
-        Field::Once(value) => Some(value),
-        Field::Repeated => {
-            buffer = [0; VALUE_MAX_BYTES];
-            joined(headers, name, &mut buffer)
-        }
-    };
-    match signatures {
-        Some(value) if grammar.is_blank(value) => Err(VerifyError::MissingSignature),
-        Some(value) => check(Ok(value)),
-        None => check(Err(VerifyError::TooManySignatures)),
+    buffer: &'h mut JoinBuffer,
+) -> &'h [u8] {
+    match Field::of(headers, name) {
+        Field::Absent => b"",
+        Field::Once(value) => value,
+        Field::Repeated => joined(headers, name, buffer).unwrap_or(&TOO_LONG),
     }
 }
 
-/// The forms of id and timestamp, in this order. Both fields are present.
-pub(crate) fn check_fields<'h>(
-    id: Field<'h>,
-    timestamp: Field<'h>,
-) -> Result<(&'h str, &'h [u8], u64), VerifyError> {
-    let id = match id {
-        Field::Once(id) if form::is_id(id) => id,
-        _ => return Err(VerifyError::MalformedId),
-    };
-    let id = core::str::from_utf8(id).map_err(|_not_ascii| VerifyError::MalformedId)?;
-    let Field::Once(text) = timestamp else {
-        return Err(VerifyError::MalformedTimestamp);
-    };
-    let timestamp_s = form::timestamp_s(text).ok_or(VerifyError::MalformedTimestamp)?;
-    Ok((id, text, timestamp_s))
-}
-
-pub(crate) fn check_window(
-    timestamp_s: u64,
-    now_s: u64,
-    tolerance: Tolerance,
-) -> Result<(), VerifyError> {
-    let Tolerance::Seconds(tolerance_s) = tolerance else {
-        return Ok(());
-    };
-    let age_s = now_s.saturating_sub(timestamp_s);
-    let ahead_s = timestamp_s.saturating_sub(now_s);
-    if age_s > tolerance_s {
-        return Err(VerifyError::TimestampTooOld { age_s, tolerance_s });
-    }
-    if ahead_s > tolerance_s {
-        return Err(VerifyError::TimestampTooNew {
-            ahead_s,
-            tolerance_s,
-        });
-    }
-    Ok(())
-}
-
-/// Form first, then one code for each key, compared with every item that has the form.
-pub(crate) fn check_signatures(
-    keys: &[PreparedKey],
-    grammar: Grammar,
-    signatures: &[u8],
-    message: &[&[u8]],
-) -> Result<(), VerifyError> {
-    let survey = grammar.survey(signatures)?;
-    let is_signed = keys.iter().any(|key| {
-        let tag = key.tag(message);
-        let (hex, base64) = match grammar {
-            Grammar::Stormcom => (Some(tag.hex()), None),
-            Grammar::Standard => (None, Some(tag.base64())),
-        };
-        grammar.items(signatures).any(|item| match item {
-            Item::Wellformed(code) => {
-                hex.as_ref().is_some_and(|text| text.matches(code))
-                    || base64.as_ref().is_some_and(|text| text.matches(code))
-            }
-            Item::Malformed | Item::Unknown => false,
-        })
-    });
-    if is_signed {
-        Ok(())
-    } else {
-        Err(survey.no_match())
+/// The value of a header that may stand once. Said twice it is what no id and no timestamp can be.
+fn single<'h, H: Headers + ?Sized>(headers: &'h H, name: &str) -> &'h [u8] {
+    match Field::of(headers, name) {
+        Field::Absent => b"",
+        Field::Once(value) => value,
+        Field::Repeated => b",",
     }
 }
 

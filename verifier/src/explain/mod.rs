@@ -36,6 +36,22 @@ pub enum Step {
     Signature,
 }
 
+impl Step {
+    /// Its name, the same in every version.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::HeadersPresent => "headers_present",
+            Self::IdForm => "id_form",
+            Self::TimestampForm => "timestamp_form",
+            Self::TimestampWindow => "timestamp_window",
+            Self::SignatureForm => "signature_form",
+            Self::Signature => "signature",
+        }
+    }
+}
+
 /// How a step went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepOutcome {
@@ -101,6 +117,18 @@ pub enum ContentDigest {
     Differs,
     /// There is no `sha-256` digest.
     Absent,
+}
+
+impl ContentDigest {
+    /// Its name, the same in every version.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fits => "fits",
+            Self::Differs => "differs",
+            Self::Absent => "absent",
+        }
+    }
 }
 
 /// Why a delivery is or isn't accepted, step by step. Holds nothing secret and no signature.

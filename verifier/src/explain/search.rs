@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::finding::{BodyChange, Finding};
 use crate::headers::VALUE_MAX_BYTES;
-use crate::items::{Grammar, Item};
+use crate::items::{Grammar, Item, Versions};
 use crate::key::standard_key_bytes;
 use crate::mac::PreparedKey;
 use crate::secret::STANDARD_PREFIX;
@@ -118,10 +118,14 @@ fn misspelling(grammar: Grammar, spelling: Spelling, value: &[u8]) -> Option<Fin
         (Grammar::Standard, Spelling::Hex) => Some(Finding::HexForBase64),
         (Grammar::Stormcom, Spelling::Base64) => Some(Finding::Base64ForHex),
         _ => {
+            let versions = Versions {
+                hmac: true,
+                ed25519: false,
+            };
             let has_exact = grammar
-                .items(value)
+                .items(value, versions)
                 .take(ITEMS_MAX)
-                .any(|item| matches!(item, Item::Wellformed(_)));
+                .any(|item| matches!(item, Item::Code(_)));
             (!has_exact).then_some(Finding::Respelled)
         }
     }

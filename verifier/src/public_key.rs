@@ -1,0 +1,109 @@
+//! The key that verifies `v1a`: an ed25519 public key, as text. Decides its form and how a signature is checked: strictly, as in RFC 8032
+//! with what it leaves open closed, so that all verifiers agree. Without the feature `ed25519` there is no such key, and asking for one says so.
+
+use crate::error::VerifyError;
+use crate::key::invalid;
+
+/// What a public key of the Standard Webhooks specification begins with.
+pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
+
+/// An ed25519 public key: nothing secret.
+#[derive(Clone, Debug)]
+pub struct PublicKey(
+    #[cfg(feature = "ed25519")] ed25519_dalek::VerifyingKey,
+    #[cfg(not(feature = "ed25519"))] core::convert::Infallible,
+);
+
+impl PublicKey {
+    /// Whether the text is to be one.
+    pub(crate) fn is_meant_by(text: &str) -> bool {
+        text.starts_with(PUBLIC_PREFIX)
+    }
+}
+
+#[cfg(not(feature = "ed25519"))]
+impl PublicKey {
+    pub(crate) fn parse(_text: &str) -> Result<Self, VerifyError> {
+        Err(invalid(
+            "a public key (`whpk_`) needs this library's ed25519 build: the crate's feature `ed25519`, the package's `/ed25519`",
+        ))
+    }
+
+    pub(crate) fn verifies(&self, _message: &[&[u8]], _signature: &[u8; 64]) -> bool {
+        match self.0 {}
+    }
+}
+
+#[cfg(feature = "ed25519")]
+impl PublicKey {
+    /// From `whpk_` and padded or unpadded standard base64 of 32 bytes.
+    ///
+    /// # Errors
+    /// [`VerifyError::InvalidSecret`].
+    pub fn parse(text: &str) -> Result<Self, VerifyError> {
+        let encoded = text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text);
+        let bytes: Option<[u8; 32]> = crate::key::decode(encoded)
+            .ok()
+            .and_then(|bytes| (*bytes).try_into().ok());
+        let Some(bytes) = bytes else {
+            return Err(invalid(
+                "a public key is `whpk_` and standard base64 of 32 bytes",
+            ));
+        };
+        match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
+            // Under a key of small order one signature fits every message.
+            Ok(key) if !key.is_weak() => Ok(Self(key)),
+            _ => Err(invalid("these 32 bytes are no ed25519 public key")),
+        }
+    }
+
+    /// Whether this key made the signature over the parts, one after the other.
+    pub(crate) fn verifies(&self, message: &[&[u8]], signature: &[u8; 64]) -> bool {
+        let Some(mut check) = self.start(signature) else {
+            return false;
+        };
+        for part in message {
+            check.update(part);
+        }
+        check.finish()
+    }
+
+    /// Begins a message that comes in pieces; `None` for a signature that can't be one.
+    ///
+    /// The stream checks that `s` is reduced and that `R` is spelled canonically; that it is not of small order is left, and done here.
+    #[must_use]
+    pub fn start(&self, signature: &[u8; 64]) -> Option<RunningCheck> {
+        let r: &[u8; 32] = signature.first_chunk()?;
+        let r = ed25519_dalek::VerifyingKey::from_bytes(r).ok()?;
+        if r.is_weak() {
+            return None;
+        }
+        let signature = ed25519_dalek::Signature::from_bytes(signature);
+        self.0.verify_stream(&signature).ok().map(RunningCheck)
+    }
+}
+
+/// A signature that is being checked.
+#[cfg(feature = "ed25519")]
+pub struct RunningCheck(ed25519_dalek::StreamVerifier);
+
+#[cfg(feature = "ed25519")]
+impl core::fmt::Debug for RunningCheck {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("RunningCheck(…)")
+    }
+}
+
+#[cfg(feature = "ed25519")]
+impl RunningCheck {
+    /// Takes the next piece of the message.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Whether it is the key's signature over all pieces, one after the other.
+    #[must_use]
+    pub fn finish(self) -> bool {
+        self.0.finalize_and_verify().is_ok()
+    }
+}

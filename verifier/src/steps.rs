@@ -1,0 +1,176 @@
+//! Verification in its steps, for a caller that receives a body in pieces or has it hashed elsewhere: the WebAssembly build is one.
+//! Decides the order of the checks of a header: presence, id, timestamp's form, its window, signatures' form. [`StandardVerifier`] and
+//! [`StormcomVerifier`] are these steps in a row; use them where the whole body is at hand.
+//!
+//! [`StandardVerifier`]: crate::StandardVerifier
+//! [`StormcomVerifier`]: crate::StormcomVerifier
+//!
+//! ```
+//! use stormhook_verifier::steps::{PreparedKey, Signatures};
+//!
+//! let key = PreparedKey::stormcom("It's a Secret to Everybody")?;
+//! let header = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+//! let signatures = Signatures::stormcom(header)?; // before a byte of the body is read
+//! let mut mac = key.start();
+//! for piece in ["Hello, ", "World!"] {
+//!     mac.update(piece.as_bytes());
+//! }
+//! assert!(signatures.hold(&mac.finish()));
+//! # Ok::<(), stormhook_verifier::VerifyError>(())
+//! ```
+
+use crate::error::VerifyError;
+use crate::form;
+use crate::items::{Grammar, Item, Survey};
+use crate::verify::{Tolerance, Verified};
+
+pub use crate::items::Versions;
+pub use crate::mac::{PreparedKey, RunningMac, Tag};
+pub use crate::public_key::PublicKey;
+#[cfg(feature = "ed25519")]
+pub use crate::public_key::RunningCheck;
+
+/// A delivery's signatures, well formed, of which none was looked at yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Signatures<'v> {
+    grammar: Grammar,
+    versions: Versions,
+    value: &'v [u8],
+    survey: Survey,
+}
+
+/// The three headers of scheme B; one that came in several lines is joined by `, `, one that is absent is empty.
+#[derive(Debug, Clone, Copy)]
+pub struct StandardHead<'h, 'v> {
+    /// `webhook-id`.
+    pub id: &'h [u8],
+    /// `webhook-timestamp`.
+    pub timestamp: &'h [u8],
+    /// `webhook-signature`; over 4,096 bytes of it are refused.
+    pub signatures: &'v [u8],
+}
+
+impl<'h, 'v> StandardHead<'h, 'v> {
+    /// Everything that can be told without the body: the id, the timestamp against `now_s`, the form of the signatures.
+    ///
+    /// # Errors
+    /// [`VerifyError`], in the order in which the checks come.
+    pub fn check(
+        self,
+        versions: Versions,
+        now_s: u64,
+        tolerance: Tolerance,
+    ) -> Result<(Verified<'h>, Signatures<'v>), VerifyError> {
+        if self.id.is_empty() {
+            return Err(VerifyError::MissingId);
+        }
+        if self.timestamp.is_empty() {
+            return Err(VerifyError::MissingTimestamp);
+        }
+        let grammar = Grammar::Standard;
+        if grammar.is_blank(self.signatures) {
+            return Err(VerifyError::MissingSignature);
+        }
+        if !form::is_id(self.id) {
+            return Err(VerifyError::MalformedId);
+        }
+        let id = core::str::from_utf8(self.id).map_err(|_not_ascii| VerifyError::MalformedId)?;
+        let timestamp_s =
+            form::timestamp_s(self.timestamp).ok_or(VerifyError::MalformedTimestamp)?;
+        check_window(timestamp_s, now_s, tolerance)?;
+        let signatures = Signatures::of(grammar, self.signatures, versions)?;
+        Ok((Verified { id, timestamp_s }, signatures))
+    }
+
+    /// What is signed before the body: `{id}.{timestamp}.`.
+    #[must_use]
+    pub fn prefix(&self) -> [&'h [u8]; 4] {
+        [self.id, b".", self.timestamp, b"."]
+    }
+}
+
+impl<'v> Signatures<'v> {
+    /// Those of scheme A. A header that came in several lines is joined by `, `, an absent one is empty.
+    ///
+    /// # Errors
+    /// [`VerifyError`] about the header.
+    pub fn stormcom(value: &'v [u8]) -> Result<Self, VerifyError> {
+        let grammar = Grammar::Stormcom;
+        if grammar.is_blank(value) {
+            return Err(VerifyError::MissingSignature);
+        }
+        let versions = Versions {
+            hmac: true,
+            ed25519: false,
+        };
+        Self::of(grammar, value, versions)
+    }
+
+    /// Those of scheme B alone, where the other headers were checked before.
+    ///
+    /// # Errors
+    /// [`VerifyError`] about this header.
+    pub fn standard(value: &'v [u8], versions: Versions) -> Result<Self, VerifyError> {
+        if Grammar::Standard.is_blank(value) {
+            return Err(VerifyError::MissingSignature);
+        }
+        Self::of(Grammar::Standard, value, versions)
+    }
+
+    fn of(grammar: Grammar, value: &'v [u8], versions: Versions) -> Result<Self, VerifyError> {
+        Ok(Self {
+            grammar,
+            versions,
+            value,
+            survey: grammar.survey(value, versions)?,
+        })
+    }
+
+    /// Whether one of them is this code, in its exact spelling. Compared in constant time.
+    #[must_use]
+    pub fn hold(&self, tag: &Tag) -> bool {
+        let (hex, base64) = match self.grammar {
+            Grammar::Stormcom => (Some(tag.hex()), None),
+            Grammar::Standard => (None, Some(tag.base64())),
+        };
+        let mut items = self.grammar.items(self.value, self.versions);
+        items.any(|item| match item {
+            Item::Code(code) => {
+                hex.as_ref().is_some_and(|text| text.matches(code))
+                    || base64.as_ref().is_some_and(|text| text.matches(code))
+            }
+            Item::Point(_) | Item::Malformed | Item::Unknown => false,
+        })
+    }
+
+    /// The ed25519 signatures to be tried, the first four at most.
+    pub fn points(&self) -> impl Iterator<Item = [u8; 64]> + use<'v> {
+        let (grammar, value) = (self.grammar, self.value);
+        let is_asked = self.versions.ed25519;
+        grammar.points(value).filter(move |_| is_asked)
+    }
+
+    /// What to answer when no key fits.
+    #[must_use]
+    pub fn refusal(&self) -> VerifyError {
+        self.survey.no_match()
+    }
+}
+
+fn check_window(timestamp_s: u64, now_s: u64, tolerance: Tolerance) -> Result<(), VerifyError> {
+    let Tolerance::Seconds(tolerance_s) = tolerance else {
+        return Ok(());
+    };
+    let age_s = now_s.saturating_sub(timestamp_s);
+    let ahead_s = timestamp_s.saturating_sub(now_s);
+    if age_s > tolerance_s {
+        return Err(VerifyError::TimestampTooOld { age_s, tolerance_s });
+    }
+    if ahead_s > tolerance_s {
+        return Err(VerifyError::TimestampTooNew {
+            ahead_s,
+            tolerance_s,
+        });
+    }
+    Ok(())
+}
