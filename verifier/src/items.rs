@@ -9,7 +9,7 @@ use crate::mac::{BASE64_BYTES, HEX_BYTES};
 use crate::sign::{BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX};
 
 /// More items than any sender has live secrets.
-const ITEMS_MAX: usize = 32;
+pub(crate) const ITEMS_MAX: usize = 32;
 /// Bytes of an ed25519 signature (RFC 8032, section 5.1.6).
 pub(crate) const POINT_BYTES: usize = 64;
 /// The same in padded base64.
@@ -65,11 +65,13 @@ impl Grammar {
 
     /// Whether there is nothing to look at. What is too long to be looked at is something.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        let versions = Versions {
-            hmac: true,
-            ed25519: false,
-        };
-        value.len() <= VALUE_MAX_BYTES && self.items(value, versions).next().is_none()
+        value.len() <= VALUE_MAX_BYTES
+            && match self {
+                Self::Stormcom => value.iter().all(|byte| matches!(byte, b',' | b' ' | b'\t')),
+                Self::Standard => value
+                    .split(|byte| *byte == b' ')
+                    .all(|text| matches!(text, b"" | b",")),
+            }
     }
 
     /// The signatures to be tried with an ed25519 key.

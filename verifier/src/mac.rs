@@ -157,7 +157,16 @@ impl<const N: usize> Text<N> {
 
     /// Whether a received item is this very spelling. Only the lengths, which are public, can be told from the time.
     pub(crate) fn matches(&self, received: &[u8]) -> bool {
-        self.0[..].ct_eq(received).into()
+        let difference = |found, (one, other): (&u8, &u8)| found | (one ^ other);
+        // One look at the sum of all differences: no byte's own comparison shows, and there is one only.
+        received.len() == N
+            && self
+                .0
+                .iter()
+                .zip(received)
+                .fold(0, difference)
+                .ct_eq(&0)
+                .into()
     }
 }
 

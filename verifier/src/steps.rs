@@ -21,7 +21,7 @@
 
 use crate::error::VerifyError;
 use crate::form;
-use crate::items::{Grammar, Item, Survey};
+use crate::items::{Grammar, ITEMS_MAX, Item};
 use crate::verify::{Tolerance, Verified};
 
 pub use crate::items::Versions;
@@ -36,8 +36,12 @@ pub struct Signatures<'v> {
     grammar: Grammar,
     versions: Versions,
     value: &'v [u8],
-    survey: Survey,
 }
+
+const HMAC_ALONE: Versions = Versions {
+    hmac: true,
+    ed25519: false,
+};
 
 /// The three headers of scheme B; one that came in several lines is joined by `, `, one that is absent is empty.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +71,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         if self.timestamp.is_empty() {
             return Err(VerifyError::MissingTimestamp);
         }
-        let grammar = Grammar::Standard;
-        if grammar.is_blank(self.signatures) {
+        if Grammar::Standard.is_blank(self.signatures) {
             return Err(VerifyError::MissingSignature);
         }
         if !form::is_id(self.id) {
@@ -78,7 +81,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         let timestamp_s =
             form::timestamp_s(self.timestamp).ok_or(VerifyError::MalformedTimestamp)?;
         check_window(timestamp_s, now_s, tolerance)?;
-        let signatures = Signatures::of(grammar, self.signatures, versions)?;
+        let signatures = Signatures::checked_standard(self.signatures, versions).check()?;
         Ok((Verified { id, timestamp_s }, signatures))
     }
 
@@ -95,35 +98,35 @@ impl<'v> Signatures<'v> {
     /// # Errors
     /// [`VerifyError`] about the header.
     pub fn stormcom(value: &'v [u8]) -> Result<Self, VerifyError> {
-        let grammar = Grammar::Stormcom;
-        if grammar.is_blank(value) {
+        if Grammar::Stormcom.is_blank(value) {
             return Err(VerifyError::MissingSignature);
         }
-        let versions = Versions {
-            hmac: true,
-            ed25519: false,
-        };
-        Self::of(grammar, value, versions)
+        Self::checked_stormcom(value).check()
     }
 
-    /// Those of scheme B alone, where the other headers were checked before.
-    ///
-    /// # Errors
-    /// [`VerifyError`] about this header.
-    pub fn standard(value: &'v [u8], versions: Versions) -> Result<Self, VerifyError> {
-        if Grammar::Standard.is_blank(value) {
-            return Err(VerifyError::MissingSignature);
-        }
-        Self::of(Grammar::Standard, value, versions)
-    }
-
-    fn of(grammar: Grammar, value: &'v [u8], versions: Versions) -> Result<Self, VerifyError> {
-        Ok(Self {
-            grammar,
+    /// Those of scheme B that [`StandardHead::check`] found well formed, again.
+    #[must_use]
+    pub fn checked_standard(value: &'v [u8], versions: Versions) -> Self {
+        Self {
+            grammar: Grammar::Standard,
             versions,
             value,
-            survey: grammar.survey(value, versions)?,
-        })
+        }
+    }
+
+    /// Those of scheme A that [`Signatures::stormcom`] found well formed, again.
+    #[must_use]
+    pub fn checked_stormcom(value: &'v [u8]) -> Self {
+        Self {
+            grammar: Grammar::Stormcom,
+            versions: HMAC_ALONE,
+            value,
+        }
+    }
+
+    fn check(self) -> Result<Self, VerifyError> {
+        self.grammar.survey(self.value, self.versions)?;
+        Ok(self)
     }
 
     /// Whether one of them is this code, in its exact spelling. Compared in constant time.
@@ -133,8 +136,8 @@ impl<'v> Signatures<'v> {
             Grammar::Stormcom => (Some(tag.hex()), None),
             Grammar::Standard => (None, Some(tag.base64())),
         };
-        let mut items = self.grammar.items(self.value, self.versions);
-        items.any(|item| match item {
+        let items = self.grammar.items(self.value, self.versions);
+        items.take(ITEMS_MAX).any(|item| match item {
             Item::Code(code) => {
                 hex.as_ref().is_some_and(|text| text.matches(code))
                     || base64.as_ref().is_some_and(|text| text.matches(code))
@@ -153,7 +156,10 @@ impl<'v> Signatures<'v> {
     /// What to answer when no key fits.
     #[must_use]
     pub fn refusal(&self) -> VerifyError {
-        self.survey.no_match()
+        match self.grammar.survey(self.value, self.versions) {
+            Ok(survey) => survey.no_match(),
+            Err(error) => error,
+        }
     }
 }
 

@@ -40,3 +40,42 @@ unsafe impl core::alloc::GlobalAlloc for NoMemory {
 
     unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
 }
+
+/// An allocator that only grows: JavaScript makes an instance for each explanation and drops it with all of its memory.
+#[cfg(feature = "explain")]
+pub(crate) struct Growing;
+
+#[cfg(feature = "explain")]
+static FREE: Shared<(usize, usize)> = Shared::new((0, 0));
+
+#[cfg(feature = "explain")]
+const PAGE_BYTES: usize = 64 << 10;
+
+#[cfg(feature = "explain")]
+#[allow(unsafe_code, reason = "the trait asks for it")]
+// SAFETY: each piece is aligned, lies in pages that were asked for here, and overlaps none that was given before.
+unsafe impl core::alloc::GlobalAlloc for Growing {
+    unsafe fn alloc(&self, layout: core::alloc::Layout) -> *mut u8 {
+        FREE.with(|(at, end)| {
+            let start = at.next_multiple_of(layout.align());
+            let needed = (start + layout.size()).saturating_sub(*end);
+            if needed > 0 {
+                let pages = needed.div_ceil(PAGE_BYTES) + 1;
+                let grown = core::arch::wasm32::memory_grow::<0>(pages);
+                if grown == usize::MAX {
+                    return core::ptr::null_mut();
+                }
+                // The first pages begin behind everything that the module came with; later ones follow each other.
+                if *end == 0 {
+                    *at = grown * PAGE_BYTES;
+                }
+                *end = (grown + pages) * PAGE_BYTES;
+            }
+            let start = at.next_multiple_of(layout.align());
+            *at = start + layout.size();
+            start as *mut u8
+        })
+    }
+
+    unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
+}

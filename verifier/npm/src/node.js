@@ -1,0 +1,22 @@
+// Node, Deno and Bun: large bodies are hashed by the platform.
+import { createHmac } from "node:crypto";
+import { create, instantiate } from "./api.js";
+import base64 from "./core.inline.js";
+
+/** From this size on the platform's HMAC is faster than the core's, calls into it counted. */
+const LARGE_BYTES = 900;
+
+const hmac = {
+  from: LARGE_BYTES,
+  code(key, prefix, body) {
+    const hmac = createHmac("sha256", key);
+    // As text: a third faster than as a Buffer.
+    return (prefix === "" ? hmac : hmac.update(prefix)).update(body).digest("latin1");
+  },
+};
+const core = instantiate(Buffer.from(base64, "base64"));
+
+/** For the other entrances of this package. */
+export const withPoints = (points) => create(core, { hmac, points });
+export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(core, { hmac });
+export { SequenceTracker, WebhookVerificationError } from "./api.js";

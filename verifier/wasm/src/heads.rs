@@ -1,0 +1,55 @@
+//! What the builds that verify have in common: the shape of the shared memory, and outcomes as numbers.
+
+use stormhook_verifier::VerifyError;
+use stormhook_verifier::steps::{StandardHead, Versions};
+
+/// Keys that stay prepared; JavaScript keeps the book of whose they are.
+pub(crate) const KEYS: usize = 16;
+/// Room for headers: JavaScript cuts an id, a timestamp and the signatures at one byte over their bounds.
+pub(crate) const HEAD_BYTES: usize = 8 << 10;
+/// Room for a piece of the body.
+pub(crate) const BODY_BYTES: usize = 64 << 10;
+/// The number of an outcome: 0 for success.
+pub(crate) fn number<T>(result: Result<T, VerifyError>) -> u32 {
+    match result {
+        Ok(_) => 0,
+        Err(VerifyError::InvalidSecret { .. }) => 1,
+        Err(VerifyError::SecretTooShort { .. }) => 2,
+        Err(VerifyError::MissingId) => 3,
+        Err(VerifyError::MissingTimestamp) => 4,
+        Err(VerifyError::MissingSignature) => 5,
+        Err(VerifyError::MalformedId) => 6,
+        Err(VerifyError::MalformedTimestamp) => 7,
+        Err(VerifyError::TimestampTooOld { .. }) => 8,
+        Err(VerifyError::TimestampTooNew { .. }) => 9,
+        Err(VerifyError::MalformedSignature) => 10,
+        Err(VerifyError::UnsupportedSignature) => 11,
+        Err(VerifyError::TooManySignatures) => 12,
+        Err(_) => 13,
+    }
+}
+
+/// The versions of signature that there are keys for: 1 for `v1`, 2 for `v1a`.
+pub(crate) fn versions(bits: u32) -> Versions {
+    Versions {
+        hmac: bits & 1 != 0,
+        ed25519: bits & 2 != 0,
+    }
+}
+
+/// The headers of scheme B, which stand one after the other.
+pub(crate) fn split(
+    head: &[u8],
+    id_bytes: usize,
+    timestamp_bytes: usize,
+    signature_bytes: usize,
+) -> StandardHead<'_, '_> {
+    let (id, rest) = head.split_at_checked(id_bytes).unwrap_or_default();
+    let (timestamp, rest) = rest.split_at_checked(timestamp_bytes).unwrap_or_default();
+    let signatures = rest.get(..signature_bytes).unwrap_or_default();
+    StandardHead {
+        id,
+        timestamp,
+        signatures,
+    }
+}
