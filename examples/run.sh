@@ -5,7 +5,7 @@
 # - each consumer accepts what the daemon signed, drops a repeat, and refuses the same delivery
 #   with its body, its id, its time or its signature changed.
 #
-# Needs cargo, curl, node and python3. The daemon is $TESTED_BINARY, else it is built here.
+# Needs cargo, curl, node and python3, the npm package built (verifier/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, else it is built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -100,7 +100,8 @@ server.serve_forever()
 END
 start recorder python3 "$folder/recorder.py" "$folder"
 
-consumers=(consumer-axum consumer-node consumer-python)
+. examples/npm.sh
+consumers=(consumer-axum consumer-node consumer-python "${npm_consumers[@]}")
 declare -A url
 for name in "${consumers[@]}" recorder; do
     await_line "$folder/$name.log" '^listening on ' || { cat "$folder/$name.err" >&2; exit 1; }

@@ -1,5 +1,5 @@
 // Builds the npm package into the folder named, by default target/npm/stormhook-verifier: three WebAssembly modules from ../wasm, the
-// JavaScript of src/ without comments and spaces, the types and the README. Prints every file's size, and fails above a budget.
+// JavaScript of src/ without comments and spaces, the types and the README; and the debugger's page beside it. Prints every file's size, and fails above a budget.
 //
 //   node build.js [FOLDER]
 //
@@ -70,6 +70,13 @@ for (const name of readdirSync(join(here, "src"))) {
 copyFileSync(join(here, "published.json"), join(out, "package.json"));
 copyFileSync(join(here, "README.md"), join(out, "README.md"));
 copyFileSync(join(root, "LICENSE-MIT"), join(out, "LICENSE-MIT"));
+
+// The debugger's page: files to be put behind any web server.
+const page = join(target, "npm/debugger");
+rmSync(page, { recursive: true, force: true });
+mkdirSync(page, { recursive: true });
+for (const name of ["index.html", "page.css", "page.js"]) copyFileSync(join(here, "../page", name), join(page, name));
+for (const name of ["api.js", "explain.js", "explain.web.js", "explain.wasm.gz"]) copyFileSync(join(out, name), join(page, name));
 
 const brotli = brotliCompressSync(core, { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: core.length } });
 const sizes = Object.fromEntries(readdirSync(out).map((name) => [name, statSync(join(out, name)).size]));

@@ -1,0 +1,20 @@
+// Receives stormhook deliveries in a Next.js route handler: save as app/hooks/route.js.
+//
+//   npm install stormhook-verifier, and STORMHOOK_SECRET=whsec_… in .env.local
+//
+// Answer 2xx only when the event is safe with you: anything else is sent again, as is what takes longer than 15 seconds.
+import { fetchWebhook } from "stormhook-verifier";
+
+// In a service: a table with a unique key, written in the transaction that does the work.
+const seen = new Set();
+
+export const POST = fetchWebhook(process.env.STORMHOOK_SECRET, async (webhook) => {
+  if (seen.has(webhook.id)) {
+    console.log(`repeat ${webhook.id}`);
+    return new Response("seen before\n");
+  }
+  const event = webhook.json();
+  seen.add(webhook.id);
+  console.log(`accepted ${webhook.id} ${event.type}`);
+  return new Response("thank you\n");
+});
