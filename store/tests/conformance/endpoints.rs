@@ -206,6 +206,12 @@ fn ed25519_is_switched_on_with_one_seed_and_off_with_none_left() {
     bed.pass_ms(5);
     assert_eq!(bed.change(id, switch(Some(seed(8)))).updated_at, before);
     assert_eq!(seeds(&bed, id), [Some(7), None]);
+    let with_a_note = EndpointChange {
+        description: Some(Some("a note".to_owned())),
+        ..switch(Some(seed(8)))
+    };
+    bed.change(id, with_a_note);
+    assert_eq!(seeds(&bed, id), [Some(7), None]);
     bed.endpoint_done(rotate(3));
     assert_eq!(seeds(&bed, id), [Some(3), Some(7), None]);
     let off = bed.change(id, switch(None));
