@@ -11,11 +11,13 @@ use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use crate::writer::{NotQueued, Pending, SubmitError, Writer, random_u128};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use stormhook_store::endpoint::Seed;
 use stormhook_store::{
     Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
 };
 use stormhook_verifier::Secret;
 use tokio::sync::broadcast;
+use zeroize::Zeroizing;
 
 /// See the module.
 pub struct App {
@@ -226,9 +228,15 @@ impl App {
     /// # Errors
     /// [`NoRandomness`].
     pub fn new_secret(&self) -> Result<Secret, NoRandomness> {
-        let mut bytes = zeroize::Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut()).map_err(|_| NoRandomness)?;
-        Ok(Secret::from_random(&bytes))
+        Ok(Secret::from_random(&*random_32()?))
+    }
+
+    /// A fresh seed of an ed25519 key.
+    ///
+    /// # Errors
+    /// [`NoRandomness`].
+    pub fn new_seed(&self) -> Result<Seed, NoRandomness> {
+        Ok(Seed::from_random(&*random_32()?))
     }
 
     /// A fresh endpoint id.
@@ -258,4 +266,11 @@ impl App {
     pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.life.reached(Phase::Closing)
     }
+}
+
+/// 32 bytes from the operating system's generator.
+fn random_32() -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut()).map_err(|_| NoRandomness)?;
+    Ok(bytes)
 }

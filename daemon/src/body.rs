@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use std::fmt::Write;
 use std::sync::Arc;
+use stormhook_store::endpoint::Seed;
 use stormhook_store::{DeliveryId, Endpoint, Event, UnixMs};
-use stormhook_verifier::{SigningKeys, content_digest};
+use stormhook_verifier::{PrivateKey, SigningKeys, content_digest};
 
 /// The value of `user-agent`.
 pub const USER_AGENT_VALUE: &str = concat!("stormhook/", env!("CARGO_PKG_VERSION"));
@@ -117,10 +118,12 @@ impl Partner {
         constant.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         put(&mut constant, ENDPOINT, endpoint.id.to_string());
         let live = || endpoint.live_secrets(now);
+        let seeds = live().filter_map(|live| live.seed.as_ref());
+        let private: Vec<PrivateKey> = seeds.map(private_key).collect();
         Self {
             endpoint: Arc::clone(endpoint),
             target: Target::new(&endpoint.url, policy),
-            keys: SigningKeys::new(live().map(|live| &live.secret)),
+            keys: SigningKeys::with_ed25519(live().map(|live| &live.secret), &private),
             constant: constant
                 .into_iter()
                 .filter_map(|(name, value)| Some((name?, value)))
@@ -174,6 +177,11 @@ impl Partner {
     }
 }
 
+/// The key pair that a seed makes.
+pub(crate) fn private_key(seed: &Seed) -> PrivateKey {
+    PrivateKey::from_seed(*seed.expose())
+}
+
 /// Sets a header to a text made here, which is visible ASCII.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
@@ -186,7 +194,7 @@ pub(crate) mod tests {
     use super::*;
     use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
     use stormhook_store::{EndpointId, EventId, Slot, Timestamp};
-    use stormhook_verifier::Secret;
+    use stormhook_verifier::{Secret, StandardVerifier, Tolerance};
 
     const WHSEC: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
 
@@ -229,6 +237,7 @@ pub(crate) mod tests {
     fn live(secret: &str, until: Option<UnixMs>) -> LiveSecret {
         LiveSecret {
             secret: Secret::parse(secret).unwrap(),
+            seed: None,
             until,
         }
     }
@@ -343,6 +352,57 @@ pub(crate) mod tests {
         assert_eq!((count(&during), partner.until()), (2, Some(UnixMs(9_000))));
         let (partner, after) = headers(&both, 9_000);
         assert_eq!((count(&after), partner.until()), (1, None));
+    }
+
+    fn with_seed(byte: u8, live: LiveSecret) -> LiveSecret {
+        LiveSecret {
+            seed: Some(Seed::from_random(&[byte; 32])),
+            ..live
+        }
+    }
+
+    /// The items of `webhook-signature`, each as its version.
+    fn versions(headers: &HeaderMap) -> Vec<&str> {
+        let value = headers["webhook-signature"].to_str().unwrap();
+        value
+            .split(' ')
+            .map(|item| item.split_once(',').unwrap().0)
+            .collect()
+    }
+
+    #[test]
+    fn each_live_key_signs_after_the_secrets_and_none_whose_overlap_is_over() {
+        let endpoint = endpoint(vec![
+            with_seed(2, live(WHSEC, None)),
+            with_seed(1, live("an-older-secret-of-theirs", Some(UnixMs(9_000)))),
+            live("one-from-before-ed25519-was-on", Some(UnixMs(9_500))),
+        ]);
+        let fits = |headers: &HeaderMap, byte: u8| {
+            let key = PrivateKey::from_seed([byte; 32]).public_key();
+            let verifier = StandardVerifier::new(&key).unwrap();
+            let pairs: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect();
+            let verifier = verifier.tolerance(Tolerance::Unchecked);
+            verifier.verify_at(&pairs, b"body", 0).is_ok()
+        };
+        let (_, during) = headers(&endpoint, 8_999);
+        assert_eq!(versions(&during), ["v1", "v1a", "v1a"]);
+        assert!(fits(&during, 2) && fits(&during, 1) && !fits(&during, 3));
+        let (_, after) = headers(&endpoint, 9_000);
+        assert_eq!(versions(&after), ["v1", "v1a"]);
+        assert!(fits(&after, 2) && !fits(&after, 1));
+    }
+
+    #[test]
+    fn a_secret_of_the_partners_own_making_with_a_key_has_the_keys_signature_alone() {
+        let own = with_seed(1, live("a-secret-of-their-own", None));
+        let (partner, headers) = headers(&endpoint(vec![own]), 5_000);
+        assert_eq!(versions(&headers), ["v1a"]);
+        assert!(headers.contains_key("x-stormcom-signature"));
+        let shown = format!("{partner:?}");
+        assert!(!shown.contains("1, 1, 1"), "{shown}");
     }
 
     #[test]

@@ -158,8 +158,9 @@ impl<'a, 't> Batch<'a, 't> {
             Op::RotateSecret {
                 id,
                 secret,
+                seed,
                 overlap_ms,
-            } => self.rotate_secret(id, secret, overlap_ms),
+            } => self.rotate_secret(id, secret, seed, overlap_ms),
             Op::Retry(id) => self.retry(id),
             Op::Cancel(id) => self.cancel(id),
             Op::Replay { event, endpoint } => self.replay(event, endpoint),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use stormhook_verifier::Secret;
+use zeroize::Zeroizing;
 
 /// How many secrets of one endpoint may be live at once.
 pub const LIVE_SECRETS: usize = 4;
@@ -114,11 +115,40 @@ pub struct EndedUpTo {
     pub at: UnixMs,
 }
 
+/// What an ed25519 key pair is made of: 32 random bytes (RFC 8032, section 5.1.5). Wiped when dropped, and never printed.
+///
+/// On the heap, so that moving it leaves no copy behind.
+#[derive(Clone)]
+pub struct Seed(Box<Zeroizing<[u8; 32]>>);
+
+impl Seed {
+    /// Takes 32 bytes from the operating system's generator. Never derived from a secret: a caller may bring a weak one, and the
+    /// public key is public.
+    pub fn from_random(bytes: &[u8; 32]) -> Self {
+        let mut seed = Box::new(Zeroizing::new([0; 32]));
+        seed.copy_from_slice(bytes);
+        Self(seed)
+    }
+
+    /// The bytes, to sign with.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed(…)")
+    }
+}
+
 /// A secret that signs, and until when.
 #[derive(Clone, Debug)]
 pub struct LiveSecret {
     /// The secret.
     pub secret: Secret,
+    /// The seed of the ed25519 key that signs beside it, where the endpoint asked for one.
+    pub seed: Option<Seed>,
     /// When it stops signing; `None` for the current one.
     pub until: Option<UnixMs>,
 }
@@ -183,6 +213,11 @@ impl Endpoint {
             .filter(move |live| live.until.is_none_or(|until| now < until))
     }
 
+    /// Whether it signs with ed25519 too. The current secret says so: an earlier one may be from before that was switched on.
+    pub fn signs_with_ed25519(&self) -> bool {
+        self.secrets.first().is_some_and(|live| live.seed.is_some())
+    }
+
     /// The mark that ended a round with this stamp, if any.
     pub fn mark_over(&self, opened: u64) -> Option<&EndedUpTo> {
         self.ended.iter().find(|mark| opened <= mark.stamp)
@@ -197,6 +232,7 @@ impl Endpoint {
             && self.headers == other.headers
             && self.rate_limit_per_second == other.rate_limit_per_second
             && self.ordering == other.ordering
+            && self.signs_with_ed25519() == other.signs_with_ed25519()
     }
 
     /// Whether it takes new deliveries and attempts.
@@ -228,6 +264,8 @@ pub struct NewEndpoint {
     pub ordering: Ordering,
     /// Its first secret.
     pub secret: Secret,
+    /// With ed25519 signatures: the seed of its first key.
+    pub seed: Option<Seed>,
 }
 
 /// A change of settings: what is `None` stays.
@@ -249,6 +287,9 @@ pub struct EndpointChange {
     pub rate_limit_per_second: Option<Option<f64>>,
     /// In which order it receives.
     pub ordering: Option<Ordering>,
+    /// Ed25519 signatures: `Some(Some(…))` switches them on, with this seed unless there is one already; `Some(None)` switches them
+    /// off and drops all seeds.
+    pub seed: Option<Option<Seed>>,
 }
 
 /// How an endpoint is doing: changes with every attempt.
@@ -325,6 +366,14 @@ pub fn holds_from(last: EventId) -> EventId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seed_is_kept_as_it_is_and_not_printed() {
+        let seed = Seed::from_random(&[0xA7; 32]);
+        assert_eq!(seed.clone().expose(), &[0xA7; 32]);
+        let shown = format!("{seed:?}");
+        assert!(!shown.contains("167") && !shown.contains("a7"), "{shown}");
+    }
 
     #[test]
     fn patterns_match_as_the_contract_says() {

@@ -3,7 +3,7 @@
 //! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused leaves the others be.
 
 use crate::delivery::{Attempt, Delivery, Trigger};
-use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint};
+use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint, Seed};
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub enum Op {
         id: EndpointId,
         /// The secret that signs first from now on.
         secret: Secret,
+        /// The seed of the key beside it; left aside where the endpoint signs without ed25519.
+        seed: Seed,
         /// How long the others go on signing, in milliseconds; 0 ends them.
         overlap_ms: u64,
     },

@@ -3,7 +3,9 @@
 //! Times in a delivery's row are counted from its event's acceptance, so that most take two or three bytes.
 
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
-use crate::endpoint::{CustomHeaders, EndedUpTo, Endpoint, LiveSecret, Ordering, TypePattern};
+use crate::endpoint::{
+    CustomHeaders, EndedUpTo, Endpoint, LiveSecret, Ordering, Seed, TypePattern,
+};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::op::Waiting;
@@ -12,6 +14,7 @@ use crate::tables;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use stormhook_verifier::Secret;
+use zeroize::Zeroize;
 
 /// What the last commit left: the one row of `meta`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -42,11 +45,46 @@ struct EndpointRow {
     headers: CustomHeaders,
     rate_limit_per_second: Option<f64>,
     ordering: Ordering,
-    secrets: Vec<(String, Option<UnixMs>)>,
+    secrets: Vec<SecretRow>,
     created_at: UnixMs,
     updated_at: UnixMs,
     deleted_at: Option<UnixMs>,
     ended: Vec<EndedUpTo>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SecretRow {
+    text: String,
+    until: Option<UnixMs>,
+    seed: Option<[u8; 32]>,
+}
+
+impl SecretRow {
+    fn of(live: &LiveSecret) -> Self {
+        Self {
+            text: live.secret.expose().to_owned(),
+            until: live.until,
+            seed: live.seed.as_ref().map(|seed| *seed.expose()),
+        }
+    }
+
+    fn read(&self, endpoint: EndpointId) -> Result<LiveSecret, StoreError> {
+        let secret = Secret::parse(&self.text)
+            .map_err(|e| StoreError::damaged(format!("a secret of {endpoint}"), e.to_string()))?;
+        Ok(LiveSecret {
+            secret,
+            until: self.until,
+            seed: self.seed.as_ref().map(Seed::from_random),
+        })
+    }
+}
+
+/// What a row is made of or read into lives but for a moment, and leaves nothing behind.
+impl Drop for SecretRow {
+    fn drop(&mut self) {
+        self.text.zeroize();
+        self.seed.zeroize();
+    }
 }
 
 pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
@@ -61,11 +99,7 @@ pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
         headers: e.headers.clone(),
         rate_limit_per_second: e.rate_limit_per_second,
         ordering: e.ordering,
-        secrets: e
-            .secrets
-            .iter()
-            .map(|s| (s.secret.expose().to_owned(), s.until))
-            .collect(),
+        secrets: e.secrets.iter().map(SecretRow::of).collect(),
         created_at: e.created_at,
         updated_at: e.updated_at,
         deleted_at: e.deleted_at,
@@ -78,12 +112,8 @@ pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, Sto
     let row: EndpointRow = record::read("endpoints", key, bytes)?;
     let secrets = row
         .secrets
-        .into_iter()
-        .map(|(text, until)| {
-            Secret::parse(&text)
-                .map(|secret| LiveSecret { secret, until })
-                .map_err(|e| StoreError::damaged(format!("a secret of {}", row.id), e.to_string()))
-        })
+        .iter()
+        .map(|secret| secret.read(row.id))
         .collect::<Result<_, _>>()?;
     Ok(Endpoint {
         id: row.id,

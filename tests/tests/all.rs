@@ -21,6 +21,7 @@ mod batch;
 mod deliveries;
 mod description;
 mod doors;
+mod ed25519;
 mod endpoints;
 mod events;
 mod faults;

@@ -17,14 +17,14 @@ use super::daemon_side;
 use super::failure::Failure;
 use super::input;
 use super::pages;
-use super::screen::{Tone, paint, plain};
-use super::table::{Cell, counted, pairs};
+use super::screen::{paint, plain};
+use super::table::{Cell, counted};
 use arguments::{
     AddArgs, Clearable, ListArgs, OneArgs, Ordering, RecoverArgs, RotateArgs, SecretArgs, Settings,
     ShowArgs, UpdateArgs,
 };
 pub(crate) use arguments::{EXAMPLES, EndpointCommand};
-use describe::{describe, secrets, state};
+use describe::{describe, public_keys, secrets, state};
 
 /// 50 headers of 4 KiB each (the API's limit), with room for names.
 const HEADERS_FILE_BYTES: u64 = 256 * 1024;
@@ -122,6 +122,9 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
     if args.inactive {
         insert(&mut body, "active", json!(false));
     }
+    if args.ed25519 {
+        insert(&mut body, "ed25519", json!(true));
+    }
     put_settings(&mut body, &args.settings)?;
     put_secret(&mut body, &args.secret)?;
     let answer = session
@@ -135,14 +138,13 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
     session
         .screen
         .line(&describe(&endpoint, session.screen.colour))?;
-    let secret = Cell::of(&endpoint, "secret").tone(Tone::Bold);
     session.screen.line("")?;
     session
         .screen
-        .line(&pairs(&[("secret", secret)], session.screen.colour))?;
+        .line(&secrets(&endpoint, session.screen.colour))?;
     session
         .screen
-        .line("Keep it now: it is not shown again by `endpoint show` (only with --reveal-secret).")
+        .line("Keep the secret now: it is not shown again by `endpoint show` (only with --reveal-secret).")
 }
 
 fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
@@ -167,6 +169,9 @@ fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
         insert(&mut body, "eventTypes", json!(args.event_types));
     }
     put_settings(&mut body, &args.settings)?;
+    if let Some(on) = args.ed25519 {
+        insert(&mut body, "ed25519", json!(on));
+    }
     if body.as_object().is_some_and(Map::is_empty) {
         return Err(Failure::Usage(
             "nothing to change: name a setting, see `stormhook endpoint update --help`".to_owned(),
@@ -234,11 +239,24 @@ async fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
         return session.screen.answer(&answer.body);
     }
     let value = answer.value()?;
-    session.screen.line(&if args.reveal_secret {
-        secrets(&value, session.screen.colour)
-    } else {
-        describe(&value, session.screen.colour)
-    })
+    if args.reveal_secret {
+        return session.screen.line(&secrets(&value, session.screen.colour));
+    }
+    session
+        .screen
+        .line(&describe(&value, session.screen.colour))?;
+    if value.get("ed25519").and_then(Value::as_bool) != Some(true) {
+        return Ok(());
+    }
+    // Public keys are no secret, but what they belong to is: the API shows both in one place.
+    let answer = session
+        .client
+        .get(&format!("/v1/endpoints/{id}/secret"))
+        .await?;
+    session.screen.line("")?;
+    session
+        .screen
+        .line(&public_keys(&answer.value()?, session.screen.colour))
 }
 
 async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {

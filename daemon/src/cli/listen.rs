@@ -48,7 +48,7 @@ pub(crate) struct ListenArgs {
     /// The port on 127.0.0.1; 0 picks one
     #[arg(long, default_value_t = 8651)]
     port: u16,
-    /// The endpoint's secret, from a file or - for stdin; without one nothing is verified
+    /// The endpoint's secret or public key, from a file or - for stdin; without one nothing is verified
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// What to answer, one after the other and round again: a status (200, 503), gone (410), redirect, slow:2s, retry-after:30, hang, reset, drip, garbage

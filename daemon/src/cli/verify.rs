@@ -12,7 +12,7 @@ use super::daemon_side;
 use super::failure::Failure;
 use super::input;
 use super::screen::{Screen, Tone};
-use super::signature::{Checker, Demand, Header, Verdict, all_good, findings};
+use super::signature::{Checker, Demand, Header, Judged, Verdict, all_good, findings};
 
 /// Far above what any delivery's body is (`limits.event_bytes` is 256 KiB by default).
 const BODY_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,12 +31,13 @@ Examples:
     --header 'x-stormcom-signature: sha256=…' < body.json
 
 Give all headers that came: the signatures among them are checked, and
-content-digest tells a changed body from a wrong secret. Status 0 says valid,
-1 not, a secret that can't be one included.";
+content-digest tells a changed body from a wrong secret. With a public key
+(whpk_…) only the v1a signatures in webhook-signature are checked. Status 0
+says valid, 1 not, a secret that can't be one included.";
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The endpoint's secret, from a file or - for stdin (or in STORMHOOK_SECRET)
+    /// The endpoint's secret or public key, from a file or - for stdin (or in STORMHOOK_SECRET)
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// A header as it came; give it once for each
@@ -100,7 +101,8 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
         screen.line(&report.to_string())?;
     } else {
         for verdict in &verdicts {
-            screen.line(&in_words(&brief(verdict, !likely.is_empty()), screen))?;
+            let explained = (!likely.is_empty()).then(|| checker.noun());
+            screen.line(&in_words(&brief(verdict, explained), screen))?;
         }
         for (code, detail) in &likely {
             screen.line(&format!(
@@ -140,17 +142,19 @@ pub(crate) fn now_s() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The verdict as it is told beside findings and to someone who gives the headers by hand.
-fn brief(verdict: &Verdict, is_explained: bool) -> Verdict {
+/// The verdict as it is told beside findings about a secret or public key, and to someone who gives the headers by hand.
+fn brief(verdict: &Verdict, explained: Option<&str>) -> Verdict {
     let mut verdict = verdict.clone();
     let scheme = verdict.scheme.clone();
-    if let Some(wrong) = &mut verdict.wrong {
+    if let Judged::Wrong(wrong) = &mut verdict.judged {
         let missing = match wrong.code {
             "missing_id" => "webhook-id",
             "missing_timestamp" => "webhook-timestamp",
             "missing_signature" => &scheme,
-            "no_match" if is_explained => {
-                "no signature matches secret and body".clone_into(&mut wrong.detail);
+            "no_match" => {
+                if let Some(noun) = explained {
+                    wrong.detail = format!("no signature matches {noun} and body");
+                }
                 return verdict;
             }
             _ => return verdict,
@@ -166,9 +170,12 @@ fn brief(verdict: &Verdict, is_explained: bool) -> Verdict {
 pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
     let signatures: Vec<_> = verdicts
         .iter()
-        .map(|verdict| match &verdict.wrong {
-            None => json!({"header": verdict.scheme, "valid": true}),
-            Some(wrong) => json!({"header": verdict.scheme, "valid": false, "code": wrong.code, "detail": wrong.detail}),
+        .map(|verdict| match &verdict.judged {
+            Judged::Valid => json!({"header": verdict.scheme, "valid": true}),
+            Judged::NotCheckable(why) => {
+                json!({"header": verdict.scheme, "valid": null, "detail": why})
+            }
+            Judged::Wrong(wrong) => json!({"header": verdict.scheme, "valid": false, "code": wrong.code, "detail": wrong.detail}),
         })
         .collect();
     json!({"valid": all_good(verdicts), "signatures": signatures})
@@ -177,9 +184,12 @@ pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
 /// One verdict for people.
 pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
     let scheme = super::screen::plain(&verdict.scheme);
-    match &verdict.wrong {
-        None => format!("{} {scheme}", screen.paint(Tone::Good, "valid  ")),
-        Some(wrong) => format!(
+    match &verdict.judged {
+        Judged::Valid => format!("{} {scheme}", screen.paint(Tone::Good, "valid  ")),
+        Judged::NotCheckable(why) => {
+            format!("{} {scheme}: {why}", screen.paint(Tone::Dim, "skipped"))
+        }
+        Judged::Wrong(wrong) => format!(
             "{} {scheme}: {}: {}",
             screen.paint(Tone::Bad, "invalid"),
             wrong.code,
@@ -192,7 +202,7 @@ pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
 mod tests {
     use std::io::Write;
 
-    use super::super::signature::tests::{SECRET, signed};
+    use super::super::signature::tests::{SECRET, signed, signed_with_ed25519};
     use super::*;
 
     fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
@@ -229,6 +239,36 @@ mod tests {
                 .unwrap_err()
                 .status(),
             1
+        );
+    }
+
+    #[test]
+    fn a_public_key_says_valid_and_why_the_other_header_was_left_out() {
+        let (headers, key) = signed_with_ed25519(SECRET, b"{}", now_s());
+        let (key_file, body) = (file(key.as_bytes()), file(b"{}"));
+        let args = |body: &tempfile::NamedTempFile| VerifyArgs {
+            secret_file: Some(key_file.path().into()),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.clone(), String::from_utf8(value.clone()).unwrap()))
+                .collect(),
+            tolerance: tolerance("5m").unwrap(),
+            signature_header: None,
+            body: Some(body.path().into()),
+        };
+        run(&args(&body), &Screen::piped()).unwrap();
+        let changed = run(&args(&file(b"{ }")), &Screen::piped());
+        assert_eq!(changed.unwrap_err().status(), 1);
+        let checker = Checker::new(&key, Tolerance::default(), None);
+        let verdicts = checker.check(&headers, b"{}", now_s(), Demand::Carried);
+        let report = as_json(&verdicts);
+        assert_eq!(report["valid"], true, "{report}");
+        assert_eq!(report["signatures"][0]["valid"], serde_json::Value::Null);
+        assert_eq!(report["signatures"][1]["valid"], true);
+        let words = in_words(&verdicts[0], &Screen::piped());
+        assert!(
+            words.starts_with("skipped x-stormcom-signature: not checkable with a public key"),
+            "{words}"
         );
     }
 
@@ -272,7 +312,7 @@ mod tests {
             let headers = [(name.to_owned(), b"x".to_vec())];
             let checker = Checker::new(SECRET, Tolerance::default(), Some("x-acme"));
             let verdicts = checker.check(&headers, b"{}", 0, Demand::Carried);
-            in_words(&brief(&verdicts[0], false), &Screen::piped())
+            in_words(&brief(&verdicts[0], None), &Screen::piped())
         };
         assert!(told("webhook-signature").contains("webhook-id is missing: give it with --header"));
         assert!(told("other").contains("x-acme is missing: give it with --header"));

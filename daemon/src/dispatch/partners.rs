@@ -62,7 +62,11 @@ mod tests {
 
     fn settings(secret: &str, until: Option<UnixMs>) -> Arc<Endpoint> {
         let secret = Secret::parse(secret).unwrap();
-        Arc::new(endpoint(vec![LiveSecret { secret, until }]))
+        Arc::new(endpoint(vec![LiveSecret {
+            secret,
+            seed: None,
+            until,
+        }]))
     }
 
     fn of(partners: &Partners, endpoint: &Arc<Endpoint>, now: UnixMs) -> Arc<Partner> {

@@ -6,7 +6,7 @@ use super::problem::{Code, Problem, not_done, unexpected};
 use super::request::Id;
 use super::views::{AttemptView, EndpointView, ListView, SecretsView};
 use super::{Answer, Shared, blocking, ingest, object, request};
-use crate::app::App;
+use crate::app::{App, NoRandomness};
 use crate::headers::CustomHeaders;
 use crate::target::TargetError;
 use crate::times::parse_duration_ms;
@@ -18,7 +18,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use stormhook_store::endpoint::{EndpointChange, Ordering, TypePattern};
+use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, TypePattern};
 use stormhook_store::{Done, Endpoint, EndpointId, List, NewEndpoint, Op, Recover, UnixMs};
 use stormhook_verifier::Secret;
 
@@ -50,6 +50,7 @@ pub(super) async fn create(
         "headers",
         "rateLimitPerSecond",
         "ordering",
+        "ed25519",
     ];
     let [
         organization,
@@ -61,6 +62,7 @@ pub(super) async fn create(
         headers,
         rate,
         ordering,
+        ed25519,
     ] = object::members(&body, &names)?;
     let organization = object::text(
         object::required(organization, "organizationId")?,
@@ -72,6 +74,7 @@ pub(super) async fn create(
         url: read_url(&app, object::required(url, "url")?)?,
         event_types: read_types(object::required(types, "eventTypes")?)?,
         secret: secret_or_new(&app, secret)?,
+        seed: seed_where_asked(&app, ed25519)?.flatten(),
         active: active
             .map(|v| object::typed(v, "active", "true or false"))
             .transpose()?
@@ -149,6 +152,7 @@ pub(super) async fn update(
         "headers",
         "rateLimitPerSecond",
         "ordering",
+        "ed25519",
     ];
     let [
         url,
@@ -159,6 +163,7 @@ pub(super) async fn update(
         headers,
         rate,
         ordering,
+        ed25519,
     ] = object::members(&body, &names)?;
     let change = EndpointChange {
         url: url.map(|v| read_url(&app, v)).transpose()?,
@@ -174,6 +179,7 @@ pub(super) async fn update(
         headers: nullable(headers, |v| read_headers(&app, v))?.map(Option::unwrap_or_default),
         rate_limit_per_second: nullable(rate, read_rate)?,
         ordering: ordering.map(read_ordering).transpose()?,
+        seed: seed_where_asked(&app, ed25519)?,
     };
     if change.discard_held && change.active != Some(true) {
         return Err(Problem::field(
@@ -201,7 +207,7 @@ pub(super) async fn delete(State(app): State<Shared>, Id(id): Id, uri: Uri) -> A
 
 /// Shows an endpoint's secrets.
 ///
-/// The current one, and earlier ones that still sign.
+/// The current one, and earlier ones that still sign; with ed25519 the public key of each. A private key is never shown.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", operation_id = "getEndpointSecret", params(params::EndpointId),
     responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
 pub(super) async fn secret(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
@@ -212,7 +218,8 @@ pub(super) async fn secret(State(app): State<Shared>, Id(id): Id, uri: Uri) -> A
 
 /// Gives an endpoint a new secret.
 ///
-/// It signs from now on; earlier ones go on signing beside it for the overlap. At most four are live.
+/// It signs from now on; earlier ones go on signing beside it for the overlap. At most four are live. With ed25519 it brings a new key
+/// pair, and the earlier ones' sign for as long as they do.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", operation_id = "rotateEndpointSecret",
     params(params::EndpointId), request_body = Option<bodies::Rotation>,
     responses((status = 200, description = "The secrets that sign now.", body = SecretsView)))]
@@ -237,6 +244,8 @@ pub(super) async fn rotate(
     let op = Op::RotateSecret {
         id,
         secret,
+        // Whether the endpoint signs with ed25519 is known for sure in the commit alone.
+        seed: new_seed(&app)?,
         overlap_ms,
     };
     let endpoint = done(app.submit(op).await?)?;
@@ -402,11 +411,25 @@ fn secret_or_new(app: &App, value: Option<&RawValue>) -> Result<Secret, Problem>
             let text = zeroize::Zeroizing::new(object::text(value, "secret")?.into_owned());
             Secret::parse(&text).map_err(|e| Problem::field("secret", e.to_string()))
         }
-        None => app.new_secret().map_err(|error| {
-            tracing::error!(%error, "no secret could be made");
-            unexpected()
-        }),
+        None => app.new_secret().map_err(no_randomness),
     }
+}
+
+/// A seed to switch ed25519 on with, `Some(None)` to switch it off, or nothing to leave it as it is; null is the default, off.
+fn seed_where_asked(app: &App, value: Option<&RawValue>) -> Result<Option<Option<Seed>>, Problem> {
+    let asked = nullable(value, |v| object::typed(v, "ed25519", "true or false"))?;
+    asked
+        .map(|on| on.unwrap_or(false).then(|| new_seed(app)).transpose())
+        .transpose()
+}
+
+fn new_seed(app: &App) -> Result<Seed, Problem> {
+    app.new_seed().map_err(no_randomness)
+}
+
+fn no_randomness(error: NoRandomness) -> Problem {
+    tracing::error!(%error, "no secret could be made");
+    unexpected()
 }
 
 fn read_description(value: &RawValue) -> Result<String, Problem> {

@@ -2,10 +2,12 @@
 
 use super::openapi::{examples, words};
 use crate::app::App;
+use crate::body::private_key;
 use crate::times::{at, maybe_at, rfc3339};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+use stormhook_store::endpoint::LiveSecret;
 use stormhook_store::{
     Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, Event, Page, Timestamp, UnixMs,
 };
@@ -152,6 +154,10 @@ pub(crate) struct EndpointView {
     rate_limit_per_second: Option<f64>,
     #[schema(value_type = words::Ordering)]
     ordering: &'static str,
+    /// True where `webhook-signature` holds ed25519 signatures (`v1a`) too; left out where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    ed25519: bool,
     /// Consecutive failed attempts.
     failure_count: u32,
     /// When an attempt last succeeded; null where none did.
@@ -170,6 +176,10 @@ pub(crate) struct EndpointView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret: Option<String>,
+    /// Beside `secret`, where `ed25519` is on: what a partner verifies `v1a` with, `whpk_…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
 }
 
 impl EndpointView {
@@ -191,39 +201,50 @@ impl EndpointView {
                 .collect(),
             rate_limit_per_second: e.rate_limit_per_second,
             ordering: e.ordering.as_str(),
+            ed25519: e.signs_with_ed25519(),
             failure_count: state.failure_count,
             last_success_at: state.last_success_at,
             created_at: e.created_at,
             updated_at: e.updated_at,
             secret: None,
+            public_key: None,
         }
     }
 
     pub(crate) fn with_secret(mut self, e: &Endpoint) -> Self {
-        self.secret = e
-            .secrets
-            .first()
-            .map(|live| live.secret.expose().to_owned());
+        let current = e.secrets.first();
+        self.secret = current.map(|live| live.secret.expose().to_owned());
+        self.public_key = current.and_then(public_key);
         self
     }
 }
 
 /// The secrets that sign an endpoint's deliveries.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Secrets)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Secrets, examples(examples::secrets))]
 pub(crate) struct SecretsView {
     /// The current one.
     #[schema(required, nullable = false)]
     secret: Option<String>,
+    /// What a partner verifies the current one's `v1a` signatures with, `whpk_…`; left out where `ed25519` is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
     /// Earlier ones that still sign, newest first.
     previous: Vec<PreviousSecretView>,
 }
 
 /// An earlier secret that still signs.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = PreviousSecret)]
 pub(crate) struct PreviousSecretView {
     secret: String,
+    /// The public key beside it, `whpk_…`; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
     /// When it stops signing.
     #[schema(required, nullable = false, format = DateTime)]
     until: Option<String>,
@@ -232,16 +253,24 @@ pub(crate) struct PreviousSecretView {
 impl SecretsView {
     pub(crate) fn of(e: &Endpoint, now: UnixMs) -> Self {
         let mut live = e.live_secrets(now);
+        let current = live.next();
         Self {
-            secret: live.next().map(|l| l.secret.expose().to_owned()),
+            secret: current.map(|l| l.secret.expose().to_owned()),
+            public_key: current.and_then(public_key),
             previous: live
                 .map(|l| PreviousSecretView {
                     secret: l.secret.expose().to_owned(),
+                    public_key: public_key(l),
                     until: l.until.map(rfc3339),
                 })
                 .collect(),
         }
     }
+}
+
+/// The public half of a secret's key pair; the private one is never shown.
+fn public_key(live: &LiveSecret) -> Option<String> {
+    Some(private_key(live.seed.as_ref()?).public_key())
 }
 
 /// One finished attempt.

@@ -6,7 +6,7 @@ use super::{Batch, refused};
 use crate::delivery::Reason;
 use crate::endpoint::{
     ENDED_MARKS, EndedUpTo, Endpoint, EndpointChange, LIVE_SECRETS, LiveSecret, NewEndpoint,
-    Revision, holds_from,
+    Revision, Seed, holds_from,
 };
 use crate::error::StoreError;
 use crate::ids::{EndpointId, Slot};
@@ -51,6 +51,7 @@ impl Batch<'_, '_> {
             ordering: new.ordering,
             secrets: vec![LiveSecret {
                 secret: new.secret,
+                seed: new.seed,
                 until: None,
             }],
             created_at: self.now,
@@ -87,6 +88,9 @@ impl Batch<'_, '_> {
         }
         if let Some(ordering) = change.ordering {
             e.ordering = ordering;
+        }
+        if let Some(seed) = change.seed {
+            switch_ed25519(&mut e, seed);
         }
         if let Some(active) = change.active {
             e.active = active;
@@ -136,6 +140,7 @@ impl Batch<'_, '_> {
         &mut self,
         id: EndpointId,
         secret: Secret,
+        seed: Seed,
         overlap_ms: u64,
     ) -> Result<Done, StoreError> {
         let Some(endpoint) = self.live_endpoint(id) else {
@@ -151,11 +156,13 @@ impl Batch<'_, '_> {
         }
         let mut secrets = vec![LiveSecret {
             secret,
+            seed: e.signs_with_ed25519().then_some(seed),
             until: None,
         }];
         if overlap_ms > 0 {
             secrets.extend(e.live_secrets(now).map(|live| LiveSecret {
                 secret: live.secret.clone(),
+                seed: live.seed.clone(),
                 until: Some(live.until.unwrap_or(until)),
             }));
         }
@@ -205,5 +212,17 @@ impl Batch<'_, '_> {
             e.ended.pop();
         }
         e.ended.push(mark);
+    }
+}
+
+/// The current secret gets the seed, unless it has one already: a public key that partners hold stays. Off, all lose theirs.
+fn switch_ed25519(e: &mut Endpoint, seed: Option<Seed>) {
+    match seed {
+        Some(seed) => {
+            if let Some(current) = e.secrets.first_mut() {
+                current.seed.get_or_insert(seed);
+            }
+        }
+        None => e.secrets.iter_mut().for_each(|live| live.seed = None),
     }
 }

@@ -1,7 +1,7 @@
 //! Endpoints: their settings, secrets, bounds, and what is known of their past.
 
 use crate::support::*;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Why};
+use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Seed, Why};
 use stormhook_store::{EndpointId, EventId, Op, Reader, Refusal, StoreError};
 
 #[test]
@@ -86,6 +86,7 @@ fn an_unknown_or_deleted_endpoint_is_not_found() {
             Op::RotateSecret {
                 id,
                 secret: secret(9),
+                seed: seed(9),
                 overlap_ms: 0,
             },
         ] {
@@ -101,6 +102,7 @@ fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
     let rotate = |n: u8, overlap_ms| Op::RotateSecret {
         id: e.id,
         secret: secret(n),
+        seed: seed(n),
         overlap_ms,
     };
     let live = |bed: &Bed| -> Vec<String> {
@@ -135,6 +137,102 @@ fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
     assert_eq!(live(&bed)[0], text(11));
     bed.endpoint_done(rotate(12, 0));
     assert_eq!(live(&bed), [text(12)]);
+}
+
+/// The seeds of the secrets that sign now, newest first, each by the number it was made of.
+fn seeds(bed: &Bed, id: EndpointId) -> Vec<Option<u8>> {
+    let e = bed.reader().endpoint(id).expect("it is there");
+    assert_eq!(
+        e.signs_with_ed25519(),
+        e.secrets.first().is_some_and(|live| live.seed.is_some())
+    );
+    e.live_secrets(bed.now)
+        .map(|live| live.seed.as_ref().map(|seed| seed.expose()[0]))
+        .collect()
+}
+
+fn switch(seed: Option<Seed>) -> EndpointChange {
+    EndpointChange {
+        seed: Some(seed),
+        ..EndpointChange::default()
+    }
+}
+
+#[test]
+fn each_secret_of_an_ed25519_endpoint_has_a_seed_of_its_own_for_as_long_as_it_signs() {
+    let mut bed = Bed::new();
+    let id = bed.endpoint_id();
+    let mut new = new_endpoint(id, "org", &["*"]);
+    new.seed = Some(seed(0xA1));
+    let made = bed.endpoint_done(Op::CreateEndpoint(Box::new(new)));
+    assert!(made.signs_with_ed25519());
+    let shown = format!("{made:?}");
+    assert!(!shown.contains("161"), "{shown}");
+    bed.reopen();
+    assert_eq!(seeds(&bed, id), [Some(0xA1)]);
+    let rotate = |n: u8, overlap_ms| Op::RotateSecret {
+        id,
+        secret: secret(n),
+        seed: seed(n),
+        overlap_ms,
+    };
+    bed.endpoint_done(rotate(2, 1_000));
+    bed.endpoint_done(rotate(3, 5_000));
+    bed.reopen();
+    assert_eq!(seeds(&bed, id), [Some(3), Some(2), Some(0xA1)]);
+    bed.pass_ms(1_000);
+    assert_eq!(seeds(&bed, id), [Some(3), Some(2)]);
+    bed.endpoint_done(rotate(4, 0));
+    assert_eq!(seeds(&bed, id), [Some(4)]);
+}
+
+#[test]
+fn ed25519_is_switched_on_with_one_seed_and_off_with_none_left() {
+    let mut bed = Bed::new();
+    let id = bed.endpoint("org", &["*"]).id;
+    let rotate = |n: u8| Op::RotateSecret {
+        id,
+        secret: secret(n),
+        seed: seed(n),
+        overlap_ms: DAY_MS,
+    };
+    bed.endpoint_done(rotate(2));
+    assert_eq!(seeds(&bed, id), [None, None]);
+    bed.change(id, switch(Some(seed(7))));
+    bed.reopen();
+    assert_eq!(seeds(&bed, id), [Some(7), None]);
+    // On already: the key that partners hold stays, and nothing has changed.
+    let before = bed.reader().endpoint(id).expect("it is there").updated_at;
+    bed.pass_ms(5);
+    assert_eq!(bed.change(id, switch(Some(seed(8)))).updated_at, before);
+    assert_eq!(seeds(&bed, id), [Some(7), None]);
+    let with_a_note = EndpointChange {
+        description: Some(Some("a note".to_owned())),
+        ..switch(Some(seed(8)))
+    };
+    bed.change(id, with_a_note);
+    assert_eq!(seeds(&bed, id), [Some(7), None]);
+    bed.endpoint_done(rotate(3));
+    assert_eq!(seeds(&bed, id), [Some(3), Some(7), None]);
+    let off = bed.change(id, switch(None));
+    assert_eq!(off.updated_at, bed.now);
+    bed.reopen();
+    assert_eq!(seeds(&bed, id), [None, None, None]);
+    bed.endpoint_done(rotate(4));
+    assert_eq!(seeds(&bed, id), [None; 4]);
+    bed.change(id, switch(Some(seed(9))));
+    assert_eq!(seeds(&bed, id), [Some(9), None, None, None]);
+}
+
+#[test]
+fn a_deleted_endpoint_has_no_secret_and_no_seed() {
+    let mut bed = Bed::new();
+    let id = bed.endpoint("org", &["*"]).id;
+    bed.change(id, switch(Some(seed(7))));
+    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id });
+    assert!(deleted.secrets.is_empty() && !deleted.signs_with_ed25519());
+    bed.reopen();
+    assert_eq!(bed.refusal(Op::DeleteEndpoint { id }), Refusal::NotFound);
 }
 
 fn why(reader: &Reader, event: EventId, endpoint: EndpointId) -> Why {

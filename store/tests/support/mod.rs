@@ -6,7 +6,7 @@ pub(crate) mod disk;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, TypePattern};
+use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, Seed, TypePattern};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Applied, Attempt, AttemptOutcome, Cursor, Delivery, DeliveryId, Done, Endpoint, EndpointId,
@@ -58,6 +58,10 @@ pub(crate) fn secret(n: u8) -> Secret {
     Secret::from_random(&[n; 32])
 }
 
+pub(crate) fn seed(n: u8) -> Seed {
+    Seed::from_random(&[n; 32])
+}
+
 pub(crate) fn event(organization: &str, event_type: &str) -> NewEvent {
     NewEvent {
         organization: organization.to_owned(),
@@ -90,6 +94,7 @@ pub(crate) fn new_endpoint(id: EndpointId, organization: &str, types: &[&str]) -
         rate_limit_per_second: None,
         ordering: Ordering::Parallel,
         secret: secret(1),
+        seed: None,
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) use client::Client;
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
-pub(crate) use signature::verify;
+pub(crate) use signature::{verify, verify_with_keys};
 
 use std::future::Future;
 use std::time::Duration;

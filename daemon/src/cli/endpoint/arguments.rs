@@ -122,6 +122,9 @@ pub(crate) struct AddArgs {
     /// Create it switched off
     #[arg(long)]
     pub(super) inactive: bool,
+    /// Sign with ed25519 too: the partner verifies with a public key
+    #[arg(long)]
+    pub(super) ed25519: bool,
     #[command(flatten)]
     pub(super) settings: Settings,
     #[command(flatten)]
@@ -168,6 +171,9 @@ pub(crate) struct UpdateArgs {
     pub(super) event_types: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
+    /// Sign with ed25519 too, or no longer: then its keys are gone for good
+    #[arg(long, value_name = "true|false")]
+    pub(super) ed25519: Option<bool>,
     /// Take a setting away
     #[arg(long, value_enum, value_name = "SETTING")]
     pub(super) clear: Vec<Clearable>,

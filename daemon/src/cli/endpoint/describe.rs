@@ -28,6 +28,7 @@ pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
         ("headers", Cell::text(headers.as_deref().unwrap_or("-"))),
         ("rate limit /s", Cell::of(endpoint, "rateLimitPerSecond")),
         ("ordering", Cell::of(endpoint, "ordering")),
+        ("ed25519", Cell::text("on")),
         ("failures in a row", Cell::of(endpoint, "failureCount")),
         ("last success", Cell::of(endpoint, "lastSuccessAt")),
         ("created", Cell::of(endpoint, "createdAt")),
@@ -35,6 +36,7 @@ pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
     ];
     let says_something = |name: &str| match name {
         "disabled because" => endpoint.get("disabledReason").is_some_and(Value::is_string),
+        "ed25519" => endpoint.get("ed25519").and_then(Value::as_bool) == Some(true),
         "description" => endpoint.get("description").is_some_and(Value::is_string),
         _ => true,
     };
@@ -54,19 +56,38 @@ pub(super) fn state(endpoint: &Value) -> Cell {
     }
 }
 
-/// The secret, and the earlier ones that still sign.
+/// The secret, and the earlier ones that still sign, each with its public key if it has one.
 pub(super) fn secrets(value: &Value, colour: bool) -> String {
     let mut rows = vec![("secret", Cell::of(value, "secret").tone(Tone::Bold))];
-    for earlier in value
-        .get("previous")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    rows.extend(public_key(value).map(|key| ("public key", key.tone(Tone::Bold))));
+    for earlier in earlier(value) {
         rows.push(("signs too", Cell::of(earlier, "secret")));
+        rows.extend(public_key(earlier).map(|key| ("  public key", key)));
         rows.push(("  until", Cell::of(earlier, "until")));
     }
     pairs(&rows, colour)
+}
+
+/// The public keys of the secrets, and nothing of these.
+pub(super) fn public_keys(value: &Value, colour: bool) -> String {
+    let mut rows = Vec::new();
+    rows.extend(public_key(value).map(|key| ("public key", key.tone(Tone::Bold))));
+    for earlier in earlier(value) {
+        if let Some(key) = public_key(earlier) {
+            rows.push(("verifies too", key));
+            rows.push(("  until", Cell::of(earlier, "until")));
+        }
+    }
+    pairs(&rows, colour)
+}
+
+fn earlier(value: &Value) -> impl Iterator<Item = &Value> {
+    let previous = value.get("previous").and_then(Value::as_array);
+    previous.into_iter().flatten()
+}
+
+fn public_key(value: &Value) -> Option<Cell> {
+    value.get("publicKey").map(|_| Cell::of(value, "publicKey"))
 }
 
 #[cfg(test)]
@@ -89,6 +110,27 @@ mod tests {
             !text.contains("disabled because") && !text.contains("description"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn public_keys_are_shown_with_the_secrets_and_without() {
+        let value = json!({"secret": "s-1", "publicKey": "whpk_1", "previous": [
+            {"secret": "s-2", "publicKey": "whpk_2", "until": "u-2"}, {"secret": "s-3", "until": "u-3"}]});
+        let words = |text: String| {
+            let words = text.split_whitespace().map(str::to_owned);
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            words(secrets(&value, false)),
+            "secret s-1 public key whpk_1 signs too s-2 public key whpk_2 until u-2 signs too s-3 until u-3"
+        );
+        assert_eq!(
+            words(public_keys(&value, false)),
+            "public key whpk_1 verifies too whpk_2 until u-2"
+        );
+        let on = json!({"id": "ep_1", "active": true, "ed25519": true});
+        assert!(words(describe(&on, false)).contains("ed25519 on"));
+        assert!(!describe(&json!({"id": "ep_1"}), false).contains("ed25519"));
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub(in crate::http) struct NewEndpoint {
     rate_limit_per_second: Option<f64>,
     #[schema(required = false, default = "parallel")]
     ordering: Ordering,
+    /// Whether `webhook-signature` holds ed25519 signatures (`v1a`) too, which a partner verifies with a public key; null is false.
+    #[schema(default = false)]
+    ed25519: Option<bool>,
 }
 
 /// What to change of an endpoint: what is left out stays as it is, null clears.
@@ -108,6 +111,8 @@ pub(in crate::http) struct EndpointChange {
     rate_limit_per_second: Option<f64>,
     #[schema(required = false)]
     ordering: Ordering,
+    /// True gives the current secret a key pair, unless it has one; false drops those of all secrets, for good. Null is false.
+    ed25519: Option<bool>,
 }
 
 /// A secret to sign with from now on.

@@ -37,6 +37,14 @@ pub(in crate::http) fn endpoint() -> Value {
     })
 }
 
+pub(in crate::http) fn secrets() -> Value {
+    json!({
+        "secret": "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=",
+        "publicKey": "whpk_6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=",
+        "previous": [{"secret": "an-earlier-secret-of-theirs", "until": NEXT}],
+    })
+}
+
 pub(in crate::http) fn attempt() -> Value {
     json!({
         "attempt": 1, "round": 1, "trigger": "schedule", "startedAt": ATTEMPTED, "durationMs": 41, "outcome": "http_status",

@@ -41,8 +41,9 @@ struct DeliveryHeaders {
     /// When this attempt was made, in seconds since 1970 (Standard Webhooks).
     #[param(rename = "webhook-timestamp", pattern = "^[1-9][0-9]*$")]
     timestamp: String,
-    /// `v1,` and an HMAC-SHA256 of id, timestamp and body in base64; during a rotation several, separated by spaces. Not there where the
-    /// endpoint's secret is none of `whsec_…` (Standard Webhooks).
+    /// `v1,` and an HMAC-SHA256 of id, timestamp and body in base64, for each secret that begins with `whsec_`; then `v1a,` and an ed25519
+    /// signature of the same, for each key pair. Separated by spaces; during a rotation several of each. Not there where there is
+    /// neither (Standard Webhooks).
     #[param(rename = "webhook-signature", required = false)]
     signature: String,
     /// `sha256=` and an HMAC-SHA256 of the body in hex; during a rotation several, separated by commas. The name is

@@ -225,7 +225,7 @@ fn a_body_is_closed_and_null_is_taken_only_where_it_clears() {
             }
         }
     }
-    let clears = ["description", "headers", "rateLimitPerSecond"];
+    let clears = ["description", "ed25519", "headers", "rateLimitPerSecond"];
     assert_eq!(nullable, BTreeSet::from(clears));
 }
 
