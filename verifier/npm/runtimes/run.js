@@ -20,6 +20,11 @@ const work = mkdtempSync(join(tmpdir(), "stormhook-runtimes-"));
 const tables = ["vectors.json", "vectors-v1a.json"];
 const bin = (name) => join(here, "node_modules/.bin", name);
 const started = [];
+const chromium = ["chromium", "chromium-browser", "google-chrome"].find((name) => spawnSync(name, ["--version"]).status === 0);
+const CHROMIUM_FLAGS = [
+  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
 
 /** Installs what `npm pack` makes, as a partner would have it. */
 function install() {
@@ -104,7 +109,6 @@ async function serve(files, headers) {
 }
 
 async function browser() {
-  const chromium = ["chromium", "chromium-browser", "google-chrome"].find((name) => spawnSync(name, ["--version"]).status === 0);
   if (!chromium) return console.log("chromium: not installed, passed over");
   const map = { imports: { "stormhook-verifier": "/package/index.js", "stormhook-verifier/ed25519": "/package/ed25519.js" } };
   const tail = 'await fetch("/told", { method: "POST", body: JSON.stringify({ wrong, cases: 2 * table.vectors.length + asymmetric.vectors.length }) });';
@@ -112,11 +116,27 @@ async function browser() {
   writeFileSync(join(work, "page.html"), `<!doctype html><script type="importmap">${JSON.stringify(map)}</script><script type="module" src="/page.js"></script>`);
   const policy = "default-src 'self'; script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'";
   const server = await serve(work, { "content-security-policy": policy });
-  const flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync";
-  const child = spawn(chromium, [...flags.split(" "), `--user-data-dir=${join(work, "chromium")}`, `http://127.0.0.1:${server.port}/page.html`], { stdio: "ignore" });
+  const child = spawn(chromium, [...CHROMIUM_FLAGS, `--user-data-dir=${join(work, "chromium")}`, `http://127.0.0.1:${server.port}/page.html`], { stdio: "ignore" });
   started.push(child);
   passes("chromium, under a content security policy", await within(60_000, "chromium", server.answer));
   child.kill();
+  server.close();
+}
+
+/** The debugger's page explains its own example: JSON that was written anew. */
+async function debuggerPage() {
+  if (!chromium) return;
+  const server = await serve(join(target, "npm/debugger"), {});
+  const url = `http://127.0.0.1:${server.port}/index.html#example`;
+  const args = [...CHROMIUM_FLAGS, `--user-data-dir=${join(work, "chromium-page")}`, "--virtual-time-budget=10000", "--dump-dom", url];
+  const child = spawn(chromium, args, { stdio: ["ignore", "pipe", "ignore"] });
+  started.push(child);
+  let dom = "";
+  child.stdout.on("data", (piece) => (dom += piece));
+  await within(60_000, "chromium with the debugger", new Promise((done) => child.on("exit", done)));
+  for (const said of ["This delivery is refused.", "json reserialised", "no_match"]) assert.ok(dom.includes(said), `the debugger does not say ${said}`);
+  assert.ok(!/class="ok"/.test(dom), "the debugger accepts a body that was written anew");
+  console.log("the debugger's page explains a body that was written anew");
   server.close();
 }
 
@@ -184,6 +204,7 @@ ${PRINT}`);
   await bundlers();
   await workers();
   await browser();
+  await debuggerPage();
 } finally {
   for (const child of started) {
     child.kill();

@@ -13,7 +13,7 @@ export function over(load) {
     // A new instance each time: its memory only grows.
     const core = load();
     const parts = [encoder.encode(secret), encoder.encode(header)];
-    for (const [name, value] of typeof headers.entries === "function" ? headers.entries() : pairsOf(headers)) {
+    for (const [name, value] of pairsOf(headers)) {
       for (const line of Array.isArray(value) ? value : [value]) {
         if (typeof line === "string") parts.push(encoder.encode(name), latin1(line));
       }
