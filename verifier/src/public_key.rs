@@ -52,7 +52,7 @@ impl PublicKey {
         };
         match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
             // Under a key of small order one signature fits every message.
-            Ok(key) if !key.is_weak() => Ok(Self(key)),
+            Ok(key) if is_canonical(&bytes) && !key.is_weak() => Ok(Self(key)),
             _ => Err(invalid("these 32 bytes are no ed25519 public key")),
         }
     }
@@ -81,6 +81,14 @@ impl PublicKey {
         let signature = ed25519_dalek::Signature::from_bytes(signature);
         self.0.verify_stream(&signature).ok().map(RunningCheck)
     }
+}
+
+/// Whether the point's y is below p, the 255 bits of 2^255 - 19, as RFC 8032, section 5.1.3 asks: the library takes it modulo p.
+#[cfg(feature = "ed25519")]
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [lowest, between @ .., highest] = bytes;
+    let has_all_bits = highest & 0x7f == 0x7f && between.iter().all(|byte| *byte == 0xff);
+    !has_all_bits || *lowest < 0xed
 }
 
 /// A signature that is being checked.
