@@ -196,6 +196,17 @@ pub(crate) fn sha256_base64(body: &[u8]) -> Text<BASE64_BYTES> {
 mod tests {
     use super::PreparedKey;
 
+    /// No test can look at memory that was given back; the types say that they wipe it.
+    #[test]
+    fn whatever_holds_a_key_is_wiped_when_dropped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+        // An `Hmac` is two of these.
+        is_wiped::<sha2::Sha256>();
+        is_wiped::<zeroize::Zeroizing<alloc::string::String>>();
+        #[cfg(feature = "ed25519")]
+        is_wiped::<ed25519_dalek::SigningKey>();
+    }
+
     #[test]
     fn hmac_gives_the_codes_of_rfc_4231() {
         let cases: [(&[u8], &[u8], &str); 5] = [
