@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::finding::{BodyChange, Finding};
 use super::{ContentDigest, Step, rewrite, search, step_of};
 use crate::error::VerifyError;
-use crate::headers::{Field, Headers, VALUE_MAX_BYTES, joined, shown};
+use crate::headers::{Field, Headers, JoinBuffer, joined, shown};
 use crate::items::Grammar;
 use crate::mac::sha256_base64;
 use crate::public_key::PublicKey;
@@ -267,7 +267,7 @@ pub(super) fn digest_of<H: Headers + ?Sized>(headers: &H, body: &[u8]) -> Conten
 
 /// A header's value, joined where it was repeated; `None` where absent, empty or too long to be looked at.
 fn value_of<H: Headers + ?Sized>(headers: &H, name: &str) -> Option<Vec<u8>> {
-    let mut buffer = [0_u8; VALUE_MAX_BYTES];
+    let mut buffer = JoinBuffer::default();
     joined(headers, name, &mut buffer)
         .filter(|value| !value.is_empty())
         .map(<[u8]>::to_vec)
