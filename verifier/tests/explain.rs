@@ -419,6 +419,41 @@ fn a_header_under_another_name_is_found() {
 }
 
 #[test]
+fn a_header_that_is_there_has_no_other_name() {
+    let mut headers = delivery(SECRET, BODY);
+    headers.push((
+        "x-original-webhook-signature".to_owned(),
+        "v1,".to_owned() + &"A".repeat(43) + "=",
+    ));
+    headers.push((
+        "x-hub-signature-256".to_owned(),
+        format!("sha256={}", "0".repeat(64)),
+    ));
+    assert_eq!(codes_of(&headers, BODY, OTHER), ["wrong_secret"]);
+}
+
+#[test]
+fn headers_may_be_borrowed_twice_or_be_a_header_map() {
+    let mut headers = delivery(SECRET, BODY);
+    for (name, _) in &mut headers {
+        *name = name.replace("webhook-id", "svix-id");
+    }
+    let expected = explain(&headers, BODY, SECRET, NOW_S);
+    assert_eq!(codes(&expected), ["header_renamed"]);
+    let twice = &&headers;
+    assert_eq!(explain(twice, BODY, SECRET, NOW_S), expected);
+    #[cfg(feature = "http")]
+    {
+        let pairs = headers.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            (name, value.parse().expect("a value"))
+        });
+        let map: http::HeaderMap = pairs.collect();
+        assert_eq!(explain(&map, BODY, SECRET, NOW_S), expected);
+    }
+}
+
+#[test]
 fn a_configured_header_and_tolerance_are_used() {
     let mut headers = delivery(SECRET, BODY);
     for (name, _) in &mut headers {

@@ -150,6 +150,7 @@ fn nothing_that_holds_a_private_key_prints_it() {
     let bytes = format!("{:?}", [7_u8; 32]);
     assert!(!shown.contains(seed.trim_end_matches('=')), "{shown}");
     assert!(!shown.contains(&bytes), "{shown}");
+    assert_eq!(shown, "PrivateKey(…) SigningKeys(…)");
     let error = PrivateKey::parse("whsk_c3Rvcm1ob29rLWV4YW1wbGU!").expect_err("refused");
     assert!(!format!("{error:?} {error}").contains("c3Rv"));
 }
