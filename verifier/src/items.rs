@@ -51,27 +51,38 @@ pub(crate) enum Grammar {
 impl Grammar {
     /// The items that are not empty.
     pub(crate) fn items(self, value: &[u8], versions: Versions) -> impl Iterator<Item = Item<'_>> {
+        self.texts(value).map(move |text| match self {
+            Self::Stormcom => stormcom_item(text),
+            Self::Standard => standard_item(text, versions),
+        })
+    }
+
+    /// The same, as they are written.
+    fn texts(self, value: &[u8]) -> impl Iterator<Item = &[u8]> {
         let separator = match self {
             Self::Stormcom => b',',
             Self::Standard => b' ',
         };
-        value
-            .split(move |byte| *byte == separator)
-            .filter_map(move |text| match self {
-                Self::Stormcom => stormcom_item(text),
-                Self::Standard => standard_item(text, versions),
-            })
+        let texts = value.split(move |byte| *byte == separator);
+        texts.filter_map(move |text| match self {
+            Self::Stormcom => Some(trim_blanks(text)).filter(|text| !text.is_empty()),
+            Self::Standard => Some(text).filter(|text| !matches!(*text, b"" | b",")),
+        })
     }
 
     /// Whether there is nothing to look at. What is too long to be looked at is something.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        value.len() <= VALUE_MAX_BYTES
-            && match self {
-                Self::Stormcom => value.iter().all(|byte| matches!(byte, b',' | b' ' | b'\t')),
-                Self::Standard => value
-                    .split(|byte| *byte == b' ')
-                    .all(|text| matches!(text, b"" | b",")),
-            }
+        value.len() <= VALUE_MAX_BYTES && self.texts(value).next().is_none()
+    }
+
+    /// What follows `v1,` or `sha256=`, of whatever form: to be compared with what is right, which decides the form too.
+    pub(crate) fn codes(self, value: &[u8]) -> impl Iterator<Item = &[u8]> {
+        self.texts(value).filter_map(move |text| match self {
+            Self::Stormcom => text.strip_prefix(HEX_PREFIX.as_bytes()),
+            Self::Standard => text
+                .strip_prefix(BASE64_PREFIX.as_bytes())
+                .map(without_comma),
+        })
     }
 
     /// The signatures to be tried with an ed25519 key.
@@ -142,44 +153,41 @@ fn decoded(point: &[u8]) -> Option<[u8; POINT_BYTES]> {
     Base64::decode(point, &mut bytes).ok()?.try_into().ok()
 }
 
-fn stormcom_item(text: &[u8]) -> Option<Item<'_>> {
-    let text = trim_blanks(text);
-    if text.is_empty() {
-        return None;
-    }
-    Some(match text.strip_prefix(HEX_PREFIX.as_bytes()) {
+fn stormcom_item(text: &[u8]) -> Item<'_> {
+    match text.strip_prefix(HEX_PREFIX.as_bytes()) {
         None => Item::Unknown,
         Some(code) if is_hex_code(code) => Item::Code(code),
         Some(_) => Item::Malformed,
-    })
+    }
 }
 
-fn standard_item(text: &[u8], versions: Versions) -> Option<Item<'_>> {
-    if matches!(text, b"" | b",") {
-        return None;
-    }
-    // Only after the version: `v1,` alone is a signature cut short, not a version without comma.
+fn standard_item(text: &[u8], versions: Versions) -> Item<'_> {
     if versions.hmac
         && let Some(rest) = text.strip_prefix(BASE64_PREFIX.as_bytes())
     {
-        let code = rest.strip_suffix(b",").unwrap_or(rest);
-        return Some(if is_base64_code(code) {
+        let code = without_comma(rest);
+        return if is_base64_code(code) {
             Item::Code(code)
         } else {
             Item::Malformed
-        });
+        };
     }
     if versions.ed25519
         && let Some(rest) = text.strip_prefix(ED25519_PREFIX.as_bytes())
     {
-        let point = rest.strip_suffix(b",").unwrap_or(rest);
-        return Some(if is_base64_point(point) {
+        let point = without_comma(rest);
+        return if is_base64_point(point) {
             Item::Point(point)
         } else {
             Item::Malformed
-        });
+        };
     }
-    Some(Item::Unknown)
+    Item::Unknown
+}
+
+/// Only after the version: `v1,` alone is a signature cut short, not a version without comma.
+fn without_comma(rest: &[u8]) -> &[u8] {
+    rest.strip_suffix(b",").unwrap_or(rest)
 }
 
 /// Optional whitespace of RFC 9110, section 5.6.3.
@@ -206,7 +214,9 @@ fn is_base64(text: &[u8], bytes: usize, last: &[u8], padding: &[u8]) -> bool {
     let Some((end, digits)) = text.strip_suffix(padding).and_then(<[u8]>::split_last) else {
         return false;
     };
-    text.len() == bytes && digits.iter().all(is_digit) && last.contains(end)
+    // All of them at once: a branch for each would cost more than the answer.
+    let are_digits = |digits: &[u8]| digits.iter().fold(true, |all, it| all & is_digit(it));
+    text.len() == bytes && are_digits(digits) && last.contains(end)
 }
 
 /// 32 bytes.

@@ -30,7 +30,8 @@
 //!
 //! # With a web framework
 //!
-//! With the feature `http`, an `http::HeaderMap` is [`Headers`], which is what axum and hyper hold:
+//! With the feature `http`, an `http::HeaderMap` is [`Headers`], which is what axum and hyper hold. Whole receivers, run against the daemon by
+//! its tests, are in the repository: `examples/consumer-axum`, `examples/consumer-actix`, `examples/consumer-hyper`.
 //!
 //! ```text
 //! // axum: `Bytes` is the raw body; extractors such as `Json` would consume it.

@@ -131,3 +131,6 @@ impl Signed {
         text.push_str(Base64::encode(&self.0, &mut encoded).unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ impl PublicKey {
         };
         match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
             // Under a key of small order one signature fits every message.
-            Ok(key) if !key.is_weak() => Ok(Self(key)),
+            Ok(key) if is_canonical(&bytes) && !key.is_weak() => Ok(Self(key)),
             _ => Err(invalid("these 32 bytes are no ed25519 public key")),
         }
     }
@@ -83,6 +83,14 @@ impl PublicKey {
     }
 }
 
+/// Whether the point's y is below p, the 255 bits of 2^255 - 19, as RFC 8032, section 5.1.3 asks: the library takes it modulo p.
+#[cfg(feature = "ed25519")]
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let [lowest, between @ .., highest] = bytes;
+    let has_all_bits = highest & 0x7f == 0x7f && between.iter().all(|byte| *byte == 0xff);
+    !has_all_bits || *lowest < 0xed
+}
+
 /// A signature that is being checked.
 #[cfg(feature = "ed25519")]
 pub struct RunningCheck(ed25519_dalek::StreamVerifier);
@@ -105,5 +113,43 @@ impl RunningCheck {
     #[must_use]
     pub fn finish(self) -> bool {
         self.0.finalize_and_verify().is_ok()
+    }
+}
+
+#[cfg(all(test, feature = "ed25519"))]
+mod tests {
+    use super::{PublicKey, is_canonical};
+
+    #[test]
+    fn a_y_is_canonical_below_p_whatever_its_sign() {
+        let with_ends = |lowest, between, highest| {
+            let mut bytes = [between; 32];
+            bytes[0] = lowest;
+            bytes[31] = highest;
+            bytes
+        };
+        for highest in [0x7f, 0xff] {
+            for lowest in 0xed..=0xff {
+                assert!(!is_canonical(&with_ends(lowest, 0xff, highest)));
+                assert!(is_canonical(&with_ends(lowest, 0xfe, highest)));
+                assert!(is_canonical(&with_ends(lowest, 0xff, highest - 1)));
+            }
+            assert!(is_canonical(&with_ends(0xec, 0xff, highest)));
+            assert!(is_canonical(&with_ends(0x00, 0xff, highest)));
+        }
+        assert!(is_canonical(&[0; 32]));
+    }
+
+    #[test]
+    fn a_check_in_progress_prints_nothing_of_it() {
+        // The base point (RFC 8032, section 5.1), as key and as R.
+        let mut point = [0x66; 32];
+        point[0] = 0x58;
+        let key = <base64ct::Base64 as base64ct::Encoding>::encode_string(&point);
+        let key = PublicKey::parse(&key).unwrap();
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&point);
+        let check = key.start(&signature).unwrap();
+        assert_eq!(alloc::format!("{check:?}"), "RunningCheck(…)");
     }
 }

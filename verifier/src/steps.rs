@@ -21,7 +21,7 @@
 
 use crate::error::VerifyError;
 use crate::form;
-use crate::items::{Grammar, ITEMS_MAX, Item};
+use crate::items::{Grammar, ITEMS_MAX};
 use crate::verify::{Tolerance, Verified};
 
 pub use crate::items::Versions;
@@ -132,18 +132,17 @@ impl<'v> Signatures<'v> {
     /// Whether one of them is this code, in its exact spelling. Compared in constant time.
     #[must_use]
     pub fn hold(&self, tag: &Tag) -> bool {
-        let (hex, base64) = match self.grammar {
-            Grammar::Stormcom => (Some(tag.hex()), None),
-            Grammar::Standard => (None, Some(tag.base64())),
-        };
-        let items = self.grammar.items(self.value, self.versions);
-        items.take(ITEMS_MAX).any(|item| match item {
-            Item::Code(code) => {
-                hex.as_ref().is_some_and(|text| text.matches(code))
-                    || base64.as_ref().is_some_and(|text| text.matches(code))
+        let mut codes = self.grammar.codes(self.value).take(ITEMS_MAX);
+        match self.grammar {
+            Grammar::Stormcom => {
+                let right = tag.hex();
+                codes.any(|code| right.matches(code))
             }
-            Item::Point(_) | Item::Malformed | Item::Unknown => false,
-        })
+            Grammar::Standard => {
+                let right = tag.base64();
+                self.versions.hmac && codes.any(|code| right.matches(code))
+            }
+        }
     }
 
     /// The ed25519 signatures to be tried, the first four at most.

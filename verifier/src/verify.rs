@@ -130,7 +130,7 @@ impl StandardVerifier {
         body: &[u8],
         now_s: u64,
     ) -> Result<Verified<'h>, VerifyError> {
-        let mut buffer: JoinBuffer = [0; VALUE_MAX_BYTES];
+        let mut buffer = JoinBuffer::default();
         let head = StandardHead {
             id: single(headers, ID_HEADER),
             timestamp: single(headers, TIMESTAMP_HEADER),
@@ -208,7 +208,7 @@ impl StormcomVerifier {
     /// # Errors
     /// [`VerifyError`] says what is wrong; answer the request with 400 or 401.
     pub fn verify<H: Headers + ?Sized>(&self, headers: &H, body: &[u8]) -> Result<(), VerifyError> {
-        let mut buffer: JoinBuffer = [0; VALUE_MAX_BYTES];
+        let mut buffer = JoinBuffer::default();
         let signatures = Signatures::stormcom(line(headers, &self.header, &mut buffer))?;
         if self
             .keys

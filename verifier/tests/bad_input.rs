@@ -5,6 +5,7 @@
     reason = "a fixture that can't be made must stop the test"
 )]
 
+use stormhook_verifier::steps::PreparedKey;
 use stormhook_verifier::{
     Secret, SecretError, SigningKeys, StandardVerifier, StormcomVerifier, Tolerance, VerifyError,
     explain, verify_standard, verify_stormcom,
@@ -157,6 +158,26 @@ fn unusable_secrets_are_refused_when_the_verifier_is_made() {
 }
 
 #[test]
+fn the_reason_for_refusing_a_secret_is_the_true_one() {
+    let reason = |error: Option<VerifyError>| match error {
+        Some(VerifyError::InvalidSecret { reason }) => reason,
+        _ => "",
+    };
+    let standard = |secret: &str| reason(StandardVerifier::new(secret).err());
+    assert_eq!(standard(""), "it is empty");
+    assert_eq!(standard(&whsec(256)), "");
+    for bytes in [257, 258, 259, 300] {
+        assert_eq!(standard(&whsec(bytes)), "it decodes to over 256 bytes");
+    }
+    // Too long to be read at all, so that nothing else is said of it.
+    assert_eq!(standard(&"!".repeat(345)), "it decodes to over 256 bytes");
+    assert!(standard(&"!".repeat(344)).contains("standard base64"));
+    let stormcom = |secret: &str| reason(StormcomVerifier::new(secret).err());
+    assert_eq!(stormcom(""), "it is empty");
+    assert_eq!(stormcom(&"k".repeat(257)), "it is over 256 bytes long");
+}
+
+#[test]
 fn the_api_takes_exactly_the_secrets_it_promises() {
     let code = |text: &str| Secret::parse(text).err().map(|error| error.code());
     for bytes in [24, 25, 32, 64] {
@@ -189,6 +210,23 @@ fn the_api_takes_exactly_the_secrets_it_promises() {
     assert_eq!(code(&format!("{SECRET}\n")), Some("secret_not_base64"));
 }
 
+#[test]
+fn a_secret_that_is_too_long_to_decode_is_said_to_be_about_so_long() {
+    let error = Secret::parse(&whsec(3_000)).err();
+    assert_eq!(
+        error,
+        Some(SecretError::StandardLength { found_bytes: 3_000 })
+    );
+}
+
+#[test]
+fn secrets_are_the_same_by_their_text_alone() {
+    let secret = |text: &str| Secret::parse(text).expect("a secret");
+    assert!(secret(SECRET).is_same_as(&secret(SECRET)));
+    assert!(!secret(SECRET).is_same_as(&secret(&SECRET.replace("c3R", "c3S"))));
+    assert!(!secret(SECRET).is_same_as(&secret(&format!("whsec_{}", "A".repeat(32)))));
+}
+
 /// Base64 of so many zero bytes.
 fn whsec(bytes: usize) -> String {
     let full = "AAAA".repeat(bytes / 3);
@@ -206,6 +244,13 @@ fn nothing_that_holds_a_key_prints_it() {
     let verifiers = (StandardVerifier::new(SECRET), StormcomVerifier::new(SECRET));
     let shown = format!("{secret:?} {keys:?} {verifiers:?}");
     assert!(!shown.contains("c3Rvcm1"), "{shown}");
+    assert!(
+        shown.starts_with("Secret(…) SigningKeys(…) (Ok("),
+        "{shown}"
+    );
+    let key = PreparedKey::stormcom(SECRET).expect("a key");
+    let shown = format!("{key:?} {:?} {:?}", key.start(), key.start().finish());
+    assert_eq!(shown, "PreparedKey(…) RunningMac(…) Tag(…)");
     let error = Secret::parse("whsec_c3Rvcm1ob29rLWV4YW1wbGU!").err();
     assert!(!format!("{error:?} {}", error.expect("refused")).contains("c3Rv"));
 }

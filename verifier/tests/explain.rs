@@ -419,6 +419,41 @@ fn a_header_under_another_name_is_found() {
 }
 
 #[test]
+fn a_header_that_is_there_has_no_other_name() {
+    let mut headers = delivery(SECRET, BODY);
+    headers.push((
+        "x-original-webhook-signature".to_owned(),
+        "v1,".to_owned() + &"A".repeat(43) + "=",
+    ));
+    headers.push((
+        "x-hub-signature-256".to_owned(),
+        format!("sha256={}", "0".repeat(64)),
+    ));
+    assert_eq!(codes_of(&headers, BODY, OTHER), ["wrong_secret"]);
+}
+
+#[test]
+fn headers_may_be_borrowed_twice_or_be_a_header_map() {
+    let mut headers = delivery(SECRET, BODY);
+    for (name, _) in &mut headers {
+        *name = name.replace("webhook-id", "svix-id");
+    }
+    let expected = explain(&headers, BODY, SECRET, NOW_S);
+    assert_eq!(codes(&expected), ["header_renamed"]);
+    let twice = &&headers;
+    assert_eq!(explain(twice, BODY, SECRET, NOW_S), expected);
+    #[cfg(feature = "http")]
+    {
+        let pairs = headers.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            (name, value.parse().expect("a value"))
+        });
+        let map: http::HeaderMap = pairs.collect();
+        assert_eq!(explain(&map, BODY, SECRET, NOW_S), expected);
+    }
+}
+
+#[test]
 fn a_configured_header_and_tolerance_are_used() {
     let mut headers = delivery(SECRET, BODY);
     for (name, _) in &mut headers {
@@ -462,4 +497,117 @@ fn an_explanation_shows_neither_the_secret_nor_a_signature() {
     for (_, value) in right.iter().filter(|(name, _)| name.ends_with("signature")) {
         assert!(!shown.contains(value.split_at(8).1), "{shown}");
     }
+}
+
+#[cfg(feature = "ed25519")]
+mod public_keys {
+    use super::{BODY, NOW_S, Pairs, SECRET, body_with, codes, codes_of, delivery, with, without};
+    use stormhook_verifier::{PrivateKey, Secret, SigningKeys, StepOutcome, explain};
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::from_seed([seed; 32])
+    }
+
+    /// A delivery with `v1a` alone and no scheme A.
+    fn signed(body: &[u8]) -> Pairs {
+        let keys = SigningKeys::with_ed25519([], [&key(1)]);
+        let signature = keys.standard_signature("evt_1", NOW_S, body);
+        let signature = signature.expect("a private key");
+        let headers = with(delivery(SECRET, body), "webhook-signature", |_| {
+            signature.clone()
+        });
+        without(headers, "x-stormcom-signature")
+    }
+
+    #[test]
+    fn a_good_delivery_leaves_nothing_to_say() {
+        let explanation = explain(&signed(BODY), BODY, &key(1).public_key(), NOW_S);
+        assert_eq!(explanation.findings, []);
+        let mut outcomes = explanation.standard.steps().map(|(_, outcome)| outcome);
+        assert!(outcomes.all(|outcome| outcome == StepOutcome::Passed));
+    }
+
+    #[test]
+    fn the_digest_tells_a_wrong_key_from_a_changed_body() {
+        let (headers, right, wrong) = (signed(BODY), key(1).public_key(), key(2).public_key());
+        assert_eq!(codes_of(&headers, BODY, &wrong), ["wrong_secret"]);
+        let changed = body_with("{}");
+        assert_eq!(codes_of(&headers, &changed, &right), ["body_changed"]);
+        let undigested = without(headers, "content-digest");
+        assert_eq!(
+            codes_of(&undigested, BODY, &wrong),
+            ["wrong_secret_or_body"]
+        );
+    }
+
+    #[test]
+    fn what_was_done_to_body_key_or_signature_is_proven() {
+        let (headers, right) = (signed(BODY), key(1).public_key());
+        let ended = [BODY, b"\n"].concat();
+        assert_eq!(
+            codes_of(&headers, &ended, &right),
+            ["body_final_line_end", "body_changed"]
+        );
+        assert_eq!(
+            codes_of(&headers, BODY, &format!("'{right}'\n")),
+            ["secret_has_blanks"]
+        );
+        for change in [
+            |it: &str| it.replace('=', ""),
+            |it: &str| it.replace("==", "="),
+            |it: &str| it.replace('+', "-").replace('/', "_").replace('=', ""),
+            |it: &str| it.replace("v1a,", "v1a="),
+            |it: &str| it.replace("v1a,", ""),
+            |it: &str| format!("\"{it}\""),
+        ] {
+            let respelled = with(headers.clone(), "webhook-signature", change);
+            assert_eq!(
+                codes_of(&respelled, BODY, &right),
+                ["signature_respelled"],
+                "{respelled:?}"
+            );
+        }
+        let mut renamed = headers;
+        for (name, _) in &mut renamed {
+            *name = name.replace("webhook-signature", "x-original-webhook-signature");
+        }
+        assert_eq!(codes_of(&renamed, BODY, &right), ["header_renamed"]);
+    }
+
+    #[test]
+    fn a_public_key_is_named_only_where_it_cannot_be_used() {
+        let right = key(1).public_key();
+        // As the daemon sends it: both schemes, both versions.
+        let secret = Secret::parse(SECRET).expect("a secret");
+        let keys = SigningKeys::with_ed25519([&secret], [&key(1)]);
+        let both = keys
+            .standard_signature("evt_1", NOW_S, BODY)
+            .expect("signed");
+        let headers = with(delivery(SECRET, BODY), "webhook-signature", |_| {
+            both.clone()
+        });
+        let explanation = explain(&headers, BODY, &right, NOW_S);
+        assert_eq!(explanation.standard.result, Ok(()));
+        assert_eq!(codes(&explanation), ["secret_is_public_key"]);
+        let one_scheme = without(headers, "x-stormcom-signature");
+        assert_eq!(codes_of(&one_scheme, BODY, &right), Vec::<&str>::new());
+
+        // Of `v1` alone it can say nothing, whatever became of the body.
+        let hmac = without(delivery(SECRET, BODY), "x-stormcom-signature");
+        for body in [BODY, b"{}"] {
+            assert_eq!(codes_of(&hmac, body, &right), ["secret_is_public_key"]);
+        }
+        // One that is no point is wrong in itself, which its own error says.
+        assert_eq!(codes_of(&hmac, BODY, "whpk_AAAA"), Vec::<&str>::new());
+    }
+}
+
+#[cfg(not(feature = "ed25519"))]
+#[test]
+fn a_public_key_is_named_where_this_build_cannot_use_it() {
+    let key = "whpk_iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+    let headers = delivery(SECRET, BODY);
+    assert_eq!(codes_of(&headers, BODY, key), ["secret_is_public_key"]);
+    let one_scheme = without(headers, "x-stormcom-signature");
+    assert_eq!(codes_of(&one_scheme, BODY, key), ["secret_is_public_key"]);
 }

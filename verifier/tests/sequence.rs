@@ -71,6 +71,19 @@ fn the_lowest_gap_is_forgotten_when_one_more_range_would_pass_the_bound() {
 }
 
 #[test]
+fn nothing_is_missing_before_a_first_number_that_is_one() {
+    let mut tracker = SequenceTracker::new();
+    assert_eq!(tracker.missing().count(), 0);
+    let _ = tracker.observe(1);
+    assert_eq!(tracker.missing().count(), 0);
+    let _ = tracker.observe(3);
+    assert_eq!(tracker.missing().collect::<Vec<_>>(), [(2, 2)]);
+    assert_eq!(SequenceTracker::starting_at(9).missing().count(), 0);
+    let late: SequenceTracker = "4-9".parse().unwrap();
+    assert_eq!(late.missing().collect::<Vec<_>>(), [(1, 3)]);
+}
+
+#[test]
 fn the_ends_of_the_number_line_are_no_panic() {
     let mut tracker = SequenceTracker::new();
     assert_eq!(tracker.observe(0), Observed::Earlier);

@@ -1,4 +1,4 @@
-//! Every case of `vectors.json`, which is shared with every other build of the verifier. An unknown field, scheme or code fails:
+//! Every case of `vectors.json` and, with the feature `ed25519`, of `vectors-v1a.json`, which are shared with every other build of the verifier. An unknown field, scheme or code fails:
 //! a case must not pass because it was not understood.
 
 #![allow(clippy::expect_used, reason = "a broken table must stop the test")]
@@ -47,8 +47,19 @@ enum Scheme {
     Standard,
 }
 
-fn table() -> Table {
-    serde_json::from_str(include_str!("../vectors.json")).expect("vectors.json has its known form")
+const HMAC: (&str, usize) = (include_str!("../vectors.json"), 147);
+#[cfg(feature = "ed25519")]
+const ED25519: (&str, usize) = (include_str!("../vectors-v1a.json"), 146);
+
+/// Each table, and how many cases it has.
+const TABLES: &[(&str, usize)] = &[
+    HMAC,
+    #[cfg(feature = "ed25519")]
+    ED25519,
+];
+
+fn table(text: &str) -> Table {
+    serde_json::from_str(text).expect("the table has its known form")
 }
 
 impl Case {
@@ -69,28 +80,54 @@ impl Case {
 
 #[test]
 fn every_vector_has_its_expected_outcome() {
-    let table = table();
-    assert_eq!(table.version, 1);
-    assert_eq!(table.vectors.len(), 147, "a case is missing or was added");
-    let names: BTreeSet<&str> = table.vectors.iter().map(|case| &*case.name).collect();
-    assert_eq!(names.len(), table.vectors.len(), "a name stands twice");
-    let wrong: Vec<String> = table
-        .vectors
-        .iter()
-        .filter(|case| case.outcome(&case.headers) != case.expect)
-        .map(|case| {
-            let found = case.outcome(&case.headers);
-            format!("{}: expected {}, got {found}", case.name, case.expect)
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    for (text, count) in TABLES {
+        let table = table(text);
+        assert_eq!(table.version, 1);
+        assert_eq!(
+            table.vectors.len(),
+            *count,
+            "a case is missing or was added"
+        );
+        let names: BTreeSet<&str> = table.vectors.iter().map(|case| &*case.name).collect();
+        assert_eq!(names.len(), table.vectors.len(), "a name stands twice");
+        let wrong: Vec<String> = table
+            .vectors
+            .iter()
+            .filter(|case| case.outcome(&case.headers) != case.expect)
+            .map(|case| {
+                let found = case.outcome(&case.headers);
+                format!("{}: expected {}, got {found}", case.name, case.expect)
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }
 
 #[test]
 fn the_vectors_reach_every_code_they_list() {
-    let table = table();
-    let reached: BTreeSet<String> = table.vectors.into_iter().map(|case| case.expect).collect();
-    assert_eq!(reached, table.error_codes);
+    for (text, _) in TABLES {
+        let table = table(text);
+        let reached: BTreeSet<String> = table.vectors.into_iter().map(|case| case.expect).collect();
+        assert_eq!(reached, table.error_codes);
+    }
+}
+
+/// Without the feature a public key is refused by name, not taken for anything else.
+#[cfg(not(feature = "ed25519"))]
+#[test]
+fn a_public_key_is_no_secret_of_this_build() {
+    for case in table(include_str!("../vectors-v1a.json")).vectors {
+        if case.secret.starts_with("whpk_") {
+            assert_eq!(
+                case.outcome(&case.headers),
+                "invalid_secret",
+                "{}",
+                case.name
+            );
+        } else {
+            assert_eq!(case.outcome(&case.headers), case.expect, "{}", case.name);
+        }
+    }
 }
 
 /// What the `http` crate would refuse (control characters) never reaches a verifier behind it.
@@ -98,7 +135,8 @@ fn the_vectors_reach_every_code_they_list() {
 #[test]
 fn a_header_map_gives_the_same_outcome_as_pairs() {
     let mut compared = 0;
-    for case in table().vectors {
+    let tables = TABLES.iter().flat_map(|(text, _)| table(text).vectors);
+    for case in tables {
         let mut map = http::HeaderMap::new();
         let fits = case.headers.iter().all(|(name, value)| {
             let name = http::HeaderName::from_bytes(name.as_bytes());
@@ -113,5 +151,8 @@ fn a_header_map_gives_the_same_outcome_as_pairs() {
             assert_eq!(case.outcome(&map), case.expect, "{}", case.name);
         }
     }
-    assert!(compared > 130, "only {compared} cases fit a header map");
+    assert!(
+        compared > 130 * TABLES.len(),
+        "only {compared} cases fit a header map"
+    );
 }

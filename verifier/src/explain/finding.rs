@@ -44,7 +44,7 @@ pub enum Finding {
     SecretHasBlanks,
     /// The secret fits once `whsec_` stands before it, or no longer does.
     SecretPrefix,
-    /// The secret is a public key (`whpk_`), which the HMAC schemes can't use.
+    /// The secret is a public key (`whpk_`), which neither scheme A nor `v1` can use, nor a build without the feature `ed25519`.
     SecretIsPublicKey,
     /// The right signature, in hex where base64 is due.
     HexForBase64,
@@ -146,7 +146,7 @@ impl Finding {
                 "the secret's `whsec_` was lost or added; configure the text exactly as it is shown"
             }
             Self::SecretIsPublicKey => {
-                "this is a public key (`whpk_`); the schemes checked here need the endpoint's secret (`whsec_`)"
+                "this is a public key (`whpk_`), which checks `v1a` signatures alone, in a build with ed25519; `x-stormcom-signature` and `v1` need the endpoint's secret (`whsec_`)"
             }
             Self::HexForBase64 => "the right signature, but in hex; send padded standard base64",
             Self::Base64ForHex => "the right signature, but in base64; send lowercase hex",

@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use super::finding::{BodyChange, Finding};
 use super::{ContentDigest, Step, rewrite, search, step_of};
 use crate::error::VerifyError;
-use crate::headers::{Field, Headers, VALUE_MAX_BYTES, joined, shown};
+use crate::headers::{Field, Headers, JoinBuffer, joined, shown};
 use crate::items::Grammar;
 use crate::mac::sha256_base64;
+use crate::public_key::PublicKey;
 use crate::secret::STANDARD_PREFIX;
 use crate::verify::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
@@ -35,7 +36,6 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
         &mut self,
         standard: Result<(), VerifyError>,
         stormcom: Result<(), VerifyError>,
-        secret: &str,
         stormcom_header: &str,
     ) {
         let names = [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER];
@@ -54,12 +54,6 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
                 self.renamed(name, is_signature, stormcom_header);
             }
         }
-        let is_key_asked = |error| matches!(step_of(error), Step::Secret | Step::Signature);
-        if secret.trim_start().starts_with("whpk_")
-            && (standard.is_err_and(is_key_asked) || stormcom.is_err_and(is_key_asked))
-        {
-            self.note(Finding::SecretIsPublicKey);
-        }
         match standard {
             Err(VerifyError::TimestampTooOld { age_s, .. }) => {
                 self.note(Finding::ClockBehindSender { age_s });
@@ -75,6 +69,29 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
                 is_ms.then_some(Finding::TimestampInMilliseconds)
             }),
             _ => {}
+        }
+    }
+
+    /// Whether a public key was given where it can't be used: for scheme A, for `v1`, or to a build without the feature.
+    pub(super) fn public_key(
+        &mut self,
+        standard: Result<(), VerifyError>,
+        stormcom: Result<(), VerifyError>,
+        secret: &str,
+    ) {
+        if !PublicKey::is_meant_by(secret.trim_start()) {
+            return;
+        }
+        let is_unusable = match standard {
+            Err(VerifyError::InvalidSecret { .. }) => !cfg!(feature = "ed25519"),
+            Err(VerifyError::UnsupportedSignature) => {
+                let value = value_of(self.headers, SIGNATURE_HEADER);
+                value.is_some_and(|value| search::holds_hmac_item(&value))
+            }
+            _ => false,
+        };
+        if is_unusable || stormcom.is_err_and(|error| error == VerifyError::NoMatch) {
+            self.note(Finding::SecretIsPublicKey);
         }
     }
 
@@ -107,7 +124,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
             }
         });
         if let Some((name, value)) = found
-            && (!is_signature || search::holds_code(value))
+            && (!is_signature || search::holds_signature(value))
         {
             self.note(Finding::HeaderRenamed {
                 expected: String::from(expected),
@@ -146,6 +163,9 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
                 continue;
             };
             let keys = search::keys(grammar, secret);
+            if keys.is_empty() {
+                continue;
+            }
             match search::fit(grammar, &keys, &value, prefix, &bodies) {
                 Some(fit) => {
                     is_explained |= fit.is_body_as_signed;
@@ -247,7 +267,7 @@ pub(super) fn digest_of<H: Headers + ?Sized>(headers: &H, body: &[u8]) -> Conten
 
 /// A header's value, joined where it was repeated; `None` where absent, empty or too long to be looked at.
 fn value_of<H: Headers + ?Sized>(headers: &H, name: &str) -> Option<Vec<u8>> {
-    let mut buffer = [0_u8; VALUE_MAX_BYTES];
+    let mut buffer = JoinBuffer::default();
     joined(headers, name, &mut buffer)
         .filter(|value| !value.is_empty())
         .map(<[u8]>::to_vec)

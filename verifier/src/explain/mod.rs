@@ -144,7 +144,8 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
 }
 
-/// Says which step refuses a delivery and why, with the default tolerance and header names.
+/// Says which step refuses a delivery and why, with the default tolerance and header names. Takes a public key (`whpk_`) for the secret
+/// too, with the feature `ed25519`.
 ///
 /// The explanation holds nothing secret; show it to whoever configures the receiver.
 ///
@@ -197,8 +198,9 @@ pub fn explain_with<H: Headers + ?Sized>(
         content_digest,
         findings: Vec::new(),
     };
-    inquiry.without_a_key(standard, stormcom, secret, stormcom_header);
+    inquiry.without_a_key(standard, stormcom, stormcom_header);
     inquiry.signatures(standard, stormcom, secret, stormcom_header);
+    inquiry.public_key(standard, stormcom, secret);
     Explanation {
         standard: SchemeReport {
             result: standard,

@@ -1,5 +1,5 @@
 //! Which key, over which body, in which spelling makes one of the received signatures. Decides by computing them; bounded to 32 received items of 4,096 bytes,
-//! seven keys and fifteen bodies. A signature computed here is never handed out.
+//! of `v1a` to four, to seven keys and fifteen bodies. A signature computed here is never handed out.
 
 use alloc::vec::Vec;
 
@@ -8,12 +8,15 @@ use zeroize::Zeroizing;
 
 use super::finding::{BodyChange, Finding};
 use crate::headers::VALUE_MAX_BYTES;
-use crate::items::{Grammar, Item, Versions};
-use crate::key::standard_key_bytes;
+use crate::items::{Grammar, Item, POINT_BYTES, Versions};
+use crate::key::{Key, standard_key_bytes};
 use crate::mac::PreparedKey;
+use crate::public_key::PublicKey;
 use crate::secret::STANDARD_PREFIX;
 
 const ITEMS_MAX: usize = 32;
+/// As many as a verifier tries.
+const POINTS_MAX: usize = 4;
 
 /// How a received item is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,7 @@ struct Guess {
 
 /// A key that may have been used, and what its use would mean.
 pub(super) struct KeyGuess {
-    key: PreparedKey,
+    key: Key,
     finding: Option<Finding>,
 }
 
@@ -39,13 +42,22 @@ pub(super) fn keys(grammar: Grammar, secret: &str) -> Vec<KeyGuess> {
     let trimmed = secret.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
     let is_trimmed = trimmed != secret;
     let blanks = is_trimmed.then_some(Finding::SecretHasBlanks);
+    if PublicKey::is_meant_by(trimmed) {
+        // No secret by mistake: as the key of an HMAC it would be one that everybody knows.
+        let usable = PublicKey::parse(trimmed).ok();
+        let checks = usable.filter(|_| grammar == Grammar::Standard);
+        return Vec::from_iter(checks.map(|key| KeyGuess {
+            key: Key::Ed25519(key),
+            finding: blanks,
+        }));
+    }
     let of_text = |text: &str, finding| KeyGuess {
-        key: PreparedKey::new(text.as_bytes()),
+        key: Key::Hmac(PreparedKey::new(text.as_bytes())),
         finding,
     };
     let of_base64 = |finding| {
         standard_key_bytes(trimmed).ok().map(|bytes| KeyGuess {
-            key: PreparedKey::new(&bytes),
+            key: Key::Hmac(PreparedKey::new(&bytes)),
             finding,
         })
     };
@@ -88,19 +100,18 @@ pub(super) fn fit(
     prefix: &[&[u8]],
     bodies: &[(Option<BodyChange>, &[u8])],
 ) -> Option<Fit> {
-    let guesses = guesses(value);
-    if guesses.is_empty() {
-        return None;
-    }
+    let received = Received {
+        codes: codes(value),
+        points: points(value),
+    };
     for (change, body) in bodies {
         for key in keys {
             let mut message = prefix.to_vec();
             message.push(body);
-            let tag = key.key.tag(&message);
-            let Some(guess) = guesses.iter().find(|guess| tag.is(&guess.code)) else {
+            let Some(spelling) = received.made_by(&key.key, &message) else {
                 continue;
             };
-            let spelled = misspelling(grammar, guess.spelling, value);
+            let spelled = misspelling(grammar, &key.key, spelling, value);
             let rewritten = change.map(Finding::BodyRewritten);
             let findings = [rewritten, key.finding.clone(), spelled];
             return Some(Fit {
@@ -112,39 +123,93 @@ pub(super) fn fit(
     None
 }
 
+/// A header's signatures, however they are spelled.
+struct Received {
+    codes: Vec<Guess>,
+    points: Vec<[u8; POINT_BYTES]>,
+}
+
+impl Received {
+    /// How one is spelled that this key made over this message.
+    fn made_by(&self, key: &Key, message: &[&[u8]]) -> Option<Spelling> {
+        match key {
+            Key::Hmac(_) if self.codes.is_empty() => None,
+            Key::Hmac(key) => {
+                let tag = key.tag(message);
+                let fits = |guess: &&Guess| tag.is(&guess.code);
+                self.codes.iter().find(fits).map(|guess| guess.spelling)
+            }
+            Key::Ed25519(key) => {
+                let fits = |point: &[u8; POINT_BYTES]| key.verifies(message, point);
+                self.points.iter().any(fits).then_some(Spelling::Base64)
+            }
+        }
+    }
+}
+
 /// What is wrong with the spelling of a header that holds the right code.
-fn misspelling(grammar: Grammar, spelling: Spelling, value: &[u8]) -> Option<Finding> {
+fn misspelling(grammar: Grammar, key: &Key, spelling: Spelling, value: &[u8]) -> Option<Finding> {
     match (grammar, spelling) {
         (Grammar::Standard, Spelling::Hex) => Some(Finding::HexForBase64),
         (Grammar::Stormcom, Spelling::Base64) => Some(Finding::Base64ForHex),
         _ => {
-            let versions = Versions {
-                hmac: true,
-                ed25519: false,
-            };
+            let versions = Key::versions(core::slice::from_ref(key));
             let has_exact = grammar
                 .items(value, versions)
                 .take(ITEMS_MAX)
-                .any(|item| matches!(item, Item::Code(_)));
+                .any(|item| matches!(item, Item::Code(_) | Item::Point(_)));
             (!has_exact).then_some(Finding::Respelled)
         }
     }
 }
 
 /// Whether a value can hold a signature at all, under whatever name it came.
-pub(super) fn holds_code(value: &[u8]) -> bool {
-    !guesses(value).is_empty()
+pub(super) fn holds_signature(value: &[u8]) -> bool {
+    !codes(value).is_empty() || !points(value).is_empty()
 }
 
-fn guesses(value: &[u8]) -> Vec<Guess> {
+/// Whether it holds an item of `v1`, for which it takes a secret.
+pub(super) fn holds_hmac_item(value: &[u8]) -> bool {
+    let versions = Versions {
+        hmac: true,
+        ed25519: false,
+    };
+    let mut items = Grammar::Standard.items(value, versions).take(ITEMS_MAX);
+    items.any(|item| matches!(item, Item::Code(_) | Item::Malformed))
+}
+
+fn codes(value: &[u8]) -> Vec<Guess> {
+    pieces(value).filter_map(guess).collect()
+}
+
+/// What may be signatures of ed25519, as many as a verifier tries.
+fn points(value: &[u8]) -> Vec<[u8; POINT_BYTES]> {
+    pieces(value).filter_map(point).take(POINTS_MAX).collect()
+}
+
+/// What stands between all that separates anything.
+fn pieces(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .get(..VALUE_MAX_BYTES.min(value.len()))
         .unwrap_or_default()
         .split(|byte| matches!(byte, b' ' | b'\t' | b',' | b';' | b'"' | b'\''))
         .filter(|item| !item.is_empty())
         .take(2 * ITEMS_MAX)
-        .filter_map(guess)
-        .collect()
+}
+
+fn point(item: &[u8]) -> Option<[u8; POINT_BYTES]> {
+    let text = item.strip_prefix(b"v1a=").unwrap_or(item);
+    decoded(text)
+}
+
+/// So many bytes in base64, of either alphabet, padded or not.
+fn decoded<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    let text = text.strip_suffix(b"=").unwrap_or(text);
+    let mut bytes = [0_u8; N];
+    let has_all = Base64Unpadded::decode(text, &mut bytes).is_ok_and(|it| it.len() == N)
+        || Base64UrlUnpadded::decode(text, &mut bytes).is_ok_and(|it| it.len() == N);
+    has_all.then_some(bytes)
 }
 
 fn guess(item: &[u8]) -> Option<Guess> {
@@ -160,11 +225,7 @@ fn guess(item: &[u8]) -> Option<Guess> {
             spelling: Spelling::Hex,
         });
     }
-    let unpadded = text.strip_suffix(b"=").unwrap_or(text);
-    let mut code = [0_u8; 32];
-    let is_base64 = Base64Unpadded::decode(unpadded, &mut code).is_ok_and(|it| it.len() == 32)
-        || Base64UrlUnpadded::decode(unpadded, &mut code).is_ok_and(|it| it.len() == 32);
-    is_base64.then_some(Guess {
+    decoded(text).map(|code| Guess {
         code,
         spelling: Spelling::Base64,
     })

@@ -1,0 +1,135 @@
+//! Receives stormhook deliveries with actix-web, verifies them, drops repeats and says where deliveries are missing.
+//!
+//! ```sh
+//! STORMHOOK_SECRET=whsec_… PORT=9001 cargo run -p stormhook-example-consumer-actix
+//! ```
+//!
+//! Three things matter, whatever the framework:
+//!
+//! - verify the **bytes as received**: take `web::Bytes`, never `web::Json<T>`,
+//!   since parsing and writing again changes them;
+//! - answer within 15 seconds, and 2xx only when the event is safe with you: anything else is
+//!   sent again;
+//! - drop repeats by `webhook-id`. A delivery may come more than once; the id stays the same. Here
+//!   the ids are in memory. In a service, insert the id into a table with a unique key in the
+//!   same transaction that does the work.
+//!
+//! An endpoint's events are numbered from 1. A gap may be a delivery that is still being tried; one that
+//! stays is a delivery that was given up. Keep the tracker's text where you keep the ids.
+
+use std::collections::{HashSet, VecDeque};
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use stormhook_verifier::{Observed, SequenceTracker, StandardVerifier};
+
+/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+const BODY_BYTES_MAX: usize = 512 * 1024;
+const IDS_KEPT: usize = 100_000;
+
+struct Consumer {
+    verifier: StandardVerifier,
+    seen: Mutex<Seen>,
+}
+
+/// What came: the latest ids, oldest first, so that memory stays bounded, and the numbers.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<String>,
+    order: VecDeque<String>,
+    numbers: SequenceTracker,
+}
+
+impl Seen {
+    /// False if the id was there already.
+    fn insert(&mut self, id: &str) -> bool {
+        if !self.ids.insert(id.to_owned()) {
+            return false;
+        }
+        self.order.push_back(id.to_owned());
+        if self.order.len() > IDS_KEPT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Consumer {
+    /// What to do with an event that is genuine: false if it is not even JSON.
+    fn take(&self, id: &str, body: &[u8]) -> bool {
+        // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+        let Ok(event) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return false;
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.insert(id) {
+            say(&format!("repeat {id}"));
+            return true;
+        }
+        let number = event["sequence"].as_u64().unwrap_or_default();
+        if let Observed::Gap { from, to } = seen.numbers.observe(number) {
+            say(&format!("missing {from}-{to}"));
+        }
+        let kind = event["type"].as_str().unwrap_or_default();
+        say(&format!("accepted {id} {kind}"));
+        true
+    }
+}
+
+async fn receive(
+    consumer: web::Data<Consumer>,
+    request: HttpRequest,
+    body: web::Bytes,
+) -> HttpResponse {
+    // actix-web has a header map of its own: hand over the pairs.
+    let pairs = request.headers().iter();
+    let headers: Vec<(&str, &[u8])> = pairs
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    match consumer.verifier.verify(&headers, &body) {
+        Ok(verified) if consumer.take(verified.id, &body) => HttpResponse::NoContent().finish(),
+        Ok(_) => HttpResponse::BadRequest().body("not JSON\n"),
+        Err(error) => {
+            say(&format!("refused {}", error.code()));
+            HttpResponse::Unauthorized().body("signature not accepted\n")
+        }
+    }
+}
+
+/// One line on stdout; a closed stdout is no reason to refuse a delivery.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    actix_web::rt::System::new().block_on(serve())
+}
+
+async fn serve() -> Result<(), Box<dyn Error>> {
+    let secret = std::env::var("STORMHOOK_SECRET")
+        .map_err(|_| "set STORMHOOK_SECRET to the endpoint's secret (whsec_…)")?;
+    let port: u16 = std::env::var("PORT")
+        .unwrap_or_else(|_| "9001".to_owned())
+        .parse()?;
+    let consumer = web::Data::new(Consumer {
+        verifier: StandardVerifier::new(&secret)?,
+        seen: Mutex::default(),
+    });
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(consumer.clone())
+            .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
+            .route("/hooks", web::post().to(receive))
+    })
+    .workers(1)
+    .bind(("127.0.0.1", port))?;
+    for address in server.addrs() {
+        say(&format!("listening on http://{address}/hooks"));
+    }
+    server.run().await?;
+    Ok(())
+}
