@@ -72,7 +72,13 @@ impl Grammar {
 
     /// Whether there is nothing to look at. What is too long to be looked at is something.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        value.len() <= VALUE_MAX_BYTES && self.texts(value).next().is_none()
+        value.len() <= VALUE_MAX_BYTES
+            && match self {
+                Self::Stormcom => value.iter().all(|byte| matches!(byte, b',' | b' ' | b'\t')),
+                Self::Standard => value
+                    .split(|byte| *byte == b' ')
+                    .all(|text| matches!(text, b"" | b",")),
+            }
     }
 
     /// What follows `v1,` or `sha256=`, of whatever form: to be compared with what is right, which decides the form too.

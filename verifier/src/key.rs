@@ -41,7 +41,7 @@ impl Key {
         if PublicKey::is_meant_by(text) {
             return PublicKey::parse(text).map(Self::Ed25519);
         }
-        standard_key(text).map(Self::Hmac)
+        standard_key(text.as_bytes()).map(Self::Hmac)
     }
 
     /// The versions of signature that these keys can check.
@@ -68,22 +68,24 @@ impl Deref for KeyBytes {
 }
 
 /// The key of scheme A: the text itself.
-pub(crate) fn stormcom_key(secret: &str) -> Result<PreparedKey, VerifyError> {
+pub(crate) fn stormcom_key(secret: &[u8]) -> Result<PreparedKey, VerifyError> {
     match secret.len() {
         0 => Err(invalid("it is empty")),
-        1..=KEY_MAX_BYTES => Ok(PreparedKey::new(secret.as_bytes())),
+        1..=KEY_MAX_BYTES => Ok(PreparedKey::new(secret)),
         _ => Err(invalid("it is over 256 bytes long")),
     }
 }
 
 /// The key of scheme B: the bytes under the base64, prefix and padding optional.
-pub(crate) fn standard_key(secret: &str) -> Result<PreparedKey, VerifyError> {
+pub(crate) fn standard_key(secret: &[u8]) -> Result<PreparedKey, VerifyError> {
     standard_key_bytes(secret).map(|bytes| PreparedKey::new(&bytes))
 }
 
 /// The same, as bytes.
-pub(crate) fn standard_key_bytes(secret: &str) -> Result<KeyBytes, VerifyError> {
-    let encoded = secret.strip_prefix(STANDARD_PREFIX).unwrap_or(secret);
+pub(crate) fn standard_key_bytes(secret: &[u8]) -> Result<KeyBytes, VerifyError> {
+    let encoded = secret
+        .strip_prefix(STANDARD_PREFIX.as_bytes())
+        .unwrap_or(secret);
     let bytes = decode(encoded).map_err(|reason| {
         invalid(match reason {
             Undecodable::Empty => "it is empty",
@@ -108,15 +110,15 @@ pub(crate) enum Undecodable {
 }
 
 /// Standard base64, padded or not.
-pub(crate) fn decode(encoded: &str) -> Result<KeyBytes, Undecodable> {
+pub(crate) fn decode(encoded: &[u8]) -> Result<KeyBytes, Undecodable> {
     if encoded.is_empty() {
         return Err(Undecodable::Empty);
     }
     if encoded.len() > ENCODED_MAX_BYTES {
         return Err(Undecodable::TooLong);
     }
-    let bare = encoded.strip_suffix('=').unwrap_or(encoded);
-    let bare = bare.strip_suffix('=').unwrap_or(bare);
+    let bare = encoded.strip_suffix(b"=").unwrap_or(encoded);
+    let bare = bare.strip_suffix(b"=").unwrap_or(bare);
     let padding = encoded.len() - bare.len();
     if padding > 0 && !encoded.len().is_multiple_of(4) {
         return Err(Undecodable::NotBase64);

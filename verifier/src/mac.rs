@@ -49,7 +49,7 @@ impl PreparedKey {
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`].
-    pub fn stormcom(secret: &str) -> Result<Self, VerifyError> {
+    pub fn stormcom(secret: &[u8]) -> Result<Self, VerifyError> {
         key::stormcom_key(secret)
     }
 
@@ -57,7 +57,7 @@ impl PreparedKey {
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
-    pub fn standard(secret: &str) -> Result<Self, VerifyError> {
+    pub fn standard(secret: &[u8]) -> Result<Self, VerifyError> {
         key::standard_key(secret)
     }
 

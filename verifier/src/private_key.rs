@@ -55,7 +55,7 @@ impl PrivateKey {
         let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(invalid(
             "a private key begins with `whsk_`, this one does not",
         ))?;
-        let bytes = decode(encoded).map_err(|_undecodable| {
+        let bytes = decode(encoded.as_bytes()).map_err(|_undecodable| {
             invalid("a private key is `whsk_` and standard base64 of 32 or 64 bytes")
         })?;
         if let Ok(seed) = <[u8; SEED_BYTES]>::try_from(&*bytes) {

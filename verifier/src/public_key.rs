@@ -42,7 +42,7 @@ impl PublicKey {
     /// [`VerifyError::InvalidSecret`].
     pub fn parse(text: &str) -> Result<Self, VerifyError> {
         let encoded = text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text);
-        let bytes: Option<[u8; 32]> = crate::key::decode(encoded)
+        let bytes: Option<[u8; 32]> = crate::key::decode(encoded.as_bytes())
             .ok()
             .and_then(|bytes| (*bytes).try_into().ok());
         let Some(bytes) = bytes else {

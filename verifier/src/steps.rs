@@ -8,7 +8,7 @@
 //! ```
 //! use stormhook_verifier::steps::{PreparedKey, Signatures};
 //!
-//! let key = PreparedKey::stormcom("It's a Secret to Everybody")?;
+//! let key = PreparedKey::stormcom(b"It's a Secret to Everybody")?;
 //! let header = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 //! let signatures = Signatures::stormcom(header)?; // before a byte of the body is read
 //! let mut mac = key.start();
@@ -64,7 +64,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         versions: Versions,
         now_s: u64,
         tolerance: Tolerance,
-    ) -> Result<(Verified<'h>, Signatures<'v>), VerifyError> {
+    ) -> Result<Signatures<'v>, VerifyError> {
         if self.id.is_empty() {
             return Err(VerifyError::MissingId);
         }
@@ -77,12 +77,18 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         if !form::is_id(self.id) {
             return Err(VerifyError::MalformedId);
         }
-        let id = core::str::from_utf8(self.id).map_err(|_not_ascii| VerifyError::MalformedId)?;
         let timestamp_s =
             form::timestamp_s(self.timestamp).ok_or(VerifyError::MalformedTimestamp)?;
         check_window(timestamp_s, now_s, tolerance)?;
-        let signatures = Signatures::checked_standard(self.signatures, versions).check()?;
-        Ok((Verified { id, timestamp_s }, signatures))
+        Signatures::checked_standard(self.signatures, versions).check()
+    }
+
+    /// What the signatures vouch for, once one of them fits. Empty and 0 where the headers were not checked before.
+    pub fn verified(&self) -> Verified<'h> {
+        Verified {
+            id: core::str::from_utf8(self.id).unwrap_or_default(),
+            timestamp_s: form::timestamp_s(self.timestamp).unwrap_or_default(),
+        }
     }
 
     /// What is signed before the body: `{id}.{timestamp}.`.

@@ -137,7 +137,7 @@ impl StandardVerifier {
             signatures: line(headers, SIGNATURE_HEADER, &mut buffer),
         };
         let versions = Key::versions(&self.keys);
-        let (verified, signatures) = head.check(versions, now_s, self.tolerance)?;
+        let signatures = head.check(versions, now_s, self.tolerance)?;
         let [id, dot, timestamp, last_dot] = head.prefix();
         let message = [id, dot, timestamp, last_dot, body];
         let fits = |key: &Key| match key {
@@ -145,7 +145,7 @@ impl StandardVerifier {
             Key::Ed25519(key) => signatures.points().any(|it| key.verifies(&message, &it)),
         };
         if self.keys.iter().any(fits) {
-            Ok(verified)
+            Ok(head.verified())
         } else {
             Err(signatures.refusal())
         }
@@ -191,7 +191,7 @@ impl StormcomVerifier {
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, VerifyError> {
         Ok(Self {
-            keys: key::prepare_all(secrets, key::stormcom_key)?,
+            keys: key::prepare_all(secrets, |secret| key::stormcom_key(secret.as_bytes()))?,
             header: String::from(STORMCOM_HEADER),
         })
     }

@@ -248,7 +248,7 @@ fn nothing_that_holds_a_key_prints_it() {
         shown.starts_with("Secret(…) SigningKeys(…) (Ok("),
         "{shown}"
     );
-    let key = PreparedKey::stormcom(SECRET).expect("a key");
+    let key = PreparedKey::stormcom(SECRET.as_bytes()).expect("a key");
     let shown = format!("{key:?} {:?} {:?}", key.start(), key.start().finish());
     assert_eq!(shown, "PreparedKey(…) RunningMac(…) Tag(…)");
     let error = Secret::parse("whsec_c3Rvcm1ob29rLWV4YW1wbGU!").err();

@@ -56,10 +56,12 @@ pub(super) fn keys(grammar: Grammar, secret: &str) -> Vec<KeyGuess> {
         finding,
     };
     let of_base64 = |finding| {
-        standard_key_bytes(trimmed).ok().map(|bytes| KeyGuess {
-            key: Key::Hmac(PreparedKey::new(&bytes)),
-            finding,
-        })
+        standard_key_bytes(trimmed.as_bytes())
+            .ok()
+            .map(|bytes| KeyGuess {
+                key: Key::Hmac(PreparedKey::new(&bytes)),
+                finding,
+            })
     };
     let mut keys = Vec::new();
     match grammar {

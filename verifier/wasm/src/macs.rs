@@ -39,11 +39,10 @@ pub fn body_at() -> *mut u8 {
 pub fn prepare(slot: usize, is_standard: bool, text_bytes: usize) -> u32 {
     STATE.with(|state| {
         let text = state.head.get_mut(..text_bytes).unwrap_or_default();
-        let secret = core::str::from_utf8(text).unwrap_or_default();
         let key = if is_standard {
-            PreparedKey::standard(secret)
+            PreparedKey::standard(text)
         } else {
-            PreparedKey::stormcom(secret)
+            PreparedKey::stormcom(text)
         };
         text.fill(0);
         let place = state.keys.get_mut(slot);
