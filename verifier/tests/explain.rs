@@ -175,6 +175,13 @@ fn a_body_that_a_framework_wrote_anew_is_proven_where_its_data_can_be_restored()
     for (data, received) in [
         (r#"{"a":1}"#, sorted(r#"{"a":1}"#)),
         (r#"{"a":1}"#, sorted(r#"{ "a": 1 }"#)),
+        (r#""a,b}:]{[""#, sorted(r#""a,b}:]{[""#)),
+        (
+            r#"{"a": "\":,\\", "b": 1}"#,
+            body_with(r#"{"a":"\":,\\","b":1}"#),
+        ),
+        (r#"{"a": "\/"}"#, body_with(r#"{"a":"\/"}"#)),
+        (r#"{"a\\":"\"b\\"}"#, sorted(r#"{"a\\": "\"b\\"}"#)),
         (r#"{"a": [1, "b,c:d"]}"#, body_with(r#"{"a":[1,"b,c:d"]}"#)),
         (
             r#"{"a": "caf\u00e9 \ud83d\ude00"}"#,
