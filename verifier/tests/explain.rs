@@ -158,6 +158,11 @@ fn a_body_that_was_rewritten_is_recognised() {
         ["json_reserialised"]
     );
 
+    let lines = delivery(SECRET, b"a\nb");
+    assert_eq!(
+        codes_of(&lines, b"a\r\nb", SECRET),
+        ["body_line_ends", "body_changed"]
+    );
     let lines = delivery(SECRET, b"a\r\nb");
     assert_eq!(
         codes_of(&lines, b"a\nb", SECRET),
