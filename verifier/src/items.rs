@@ -72,7 +72,10 @@ impl Grammar {
 
     /// Whether there is nothing to look at. What is too long to be looked at is something.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        value.len() <= VALUE_MAX_BYTES
+        // What begins with a letter begins with an item, whose end needn't be looked for.
+        let begins_with_one = value.first().is_some_and(u8::is_ascii_alphabetic);
+        !begins_with_one
+            && value.len() <= VALUE_MAX_BYTES
             && match self {
                 Self::Stormcom => value.iter().all(|byte| matches!(byte, b',' | b' ' | b'\t')),
                 Self::Standard => value

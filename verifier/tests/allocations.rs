@@ -82,6 +82,16 @@ fn checking_scheme_a_allocates_nothing() {
     }
 }
 
+#[test]
+fn a_signature_header_is_made_in_memory_that_is_sized_once() {
+    let secrets = [SECRET, OTHER].map(|text| Secret::parse(text).expect("a secret"));
+    let keys = SigningKeys::new(&secrets);
+    let counted = measure(|| drop(keys.stormcom_signature(b"{}")));
+    assert_eq!(counted.count_total, 1, "{counted:?}");
+    let counted = measure(|| drop(keys.standard_signature("evt_1", NOW_S, b"{}")));
+    assert_eq!(counted.count_total, 2, "it and the timestamp: {counted:?}");
+}
+
 #[cfg(feature = "http")]
 #[test]
 fn checking_a_header_map_allocates_nothing() {

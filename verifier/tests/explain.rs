@@ -5,9 +5,11 @@
     reason = "a fixture that can't be made must stop the test"
 )]
 
+use std::collections::BTreeSet;
+
 use stormhook_verifier::{
-    ContentDigest, Explanation, Finding, Secret, SigningKeys, Step, StepOutcome, Tolerance,
-    VerifyError, content_digest, explain, explain_with,
+    BodyChange, ContentDigest, Explanation, Finding, Secret, SigningKeys, Step, StepOutcome,
+    Tolerance, VerifyError, content_digest, explain, explain_with,
 };
 
 const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
@@ -156,6 +158,11 @@ fn a_body_that_was_rewritten_is_recognised() {
         ["json_reserialised"]
     );
 
+    let lines = delivery(SECRET, b"a\nb");
+    assert_eq!(
+        codes_of(&lines, b"a\r\nb", SECRET),
+        ["body_line_ends", "body_changed"]
+    );
     let lines = delivery(SECRET, b"a\r\nb");
     assert_eq!(
         codes_of(&lines, b"a\nb", SECRET),
@@ -173,6 +180,13 @@ fn a_body_that_a_framework_wrote_anew_is_proven_where_its_data_can_be_restored()
     for (data, received) in [
         (r#"{"a":1}"#, sorted(r#"{"a":1}"#)),
         (r#"{"a":1}"#, sorted(r#"{ "a": 1 }"#)),
+        (r#""a,b}:]{[""#, sorted(r#""a,b}:]{[""#)),
+        (
+            r#"{"a": "\":,\\", "b": 1}"#,
+            body_with(r#"{"a":"\":,\\","b":1}"#),
+        ),
+        (r#"{"a": "\/"}"#, body_with(r#"{"a":"\/"}"#)),
+        (r#"{"a\\":"\"b\\"}"#, sorted(r#"{"a\\": "\"b\\"}"#)),
         (r#"{"a": [1, "b,c:d"]}"#, body_with(r#"{"a":[1,"b,c:d"]}"#)),
         (
             r#"{"a": "caf\u00e9 \ud83d\ude00"}"#,
@@ -485,6 +499,147 @@ fn forms_that_tell_their_own_story_are_named() {
     let mut repeated = headers;
     repeated.push(("Webhook-Id".to_owned(), "evt_1".to_owned()));
     assert!(codes_of(&repeated, BODY, SECRET).contains(&"header_repeated"));
+}
+
+#[test]
+fn what_fits_one_scheme_explains_the_other() {
+    let headers = delivery(SECRET, BODY);
+    // The secret is right, as scheme B shows, so that nothing is said of it.
+    let zeros = format!("sha256={}", "0".repeat(64));
+    let other_code = with(headers.clone(), "x-stormcom-signature", |_| zeros.clone());
+    assert_eq!(codes_of(&other_code, BODY, SECRET), Vec::<&str>::new());
+    // Here the misspelled one shows it.
+    let zeros = format!("v1,{}=", "A".repeat(43));
+    let both = with(headers, "webhook-signature", |_| zeros.clone());
+    let both = with(both, "x-stormcom-signature", str::to_uppercase);
+    assert_eq!(codes_of(&both, BODY, SECRET), ["signature_respelled"]);
+}
+
+#[test]
+fn of_a_delivery_that_is_too_old_only_its_age_is_said() {
+    let standard = without(delivery(SECRET, BODY), "x-stormcom-signature");
+    let ended = [BODY, b"\n"].concat();
+    let explanation = explain(&standard, &ended, SECRET, NOW_S + 301);
+    assert_eq!(codes(&explanation), ["delivery_too_old"]);
+}
+
+#[test]
+fn a_name_is_looked_at_up_to_128_bytes() {
+    for (bytes, expected) in [(128, &["header_renamed"][..]), (129, &[])] {
+        let mut headers = delivery(SECRET, BODY);
+        for (name, _) in &mut headers {
+            if name == "webhook-id" {
+                *name = format!("{}-webhook-id", "x".repeat(bytes - 11));
+            }
+        }
+        assert_eq!(codes_of(&headers, BODY, SECRET), expected, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn a_timestamp_of_another_form_is_called_milliseconds_only_with_13_digits() {
+    let headers = delivery(SECRET, BODY);
+    for text in [
+        "17500000000000",
+        "0175000000",
+        "1750000000.12",
+        "175000000000x",
+    ] {
+        let changed = with(headers.clone(), "webhook-timestamp", |_| text.to_owned());
+        assert_eq!(
+            codes_of(&changed, BODY, SECRET),
+            Vec::<&str>::new(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_explanation_says_what_failed_and_what_to_do() {
+    let explanation = explain(&delivery(SECRET, BODY), BODY, SECRET, NOW_S + 301);
+    let shown = explanation.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    let [standard, stormcom, finding] = lines[..] else {
+        panic!("{shown}");
+    };
+    assert!(
+        standard
+            .starts_with("webhook-signature: timestamp_too_old: the delivery was signed 301 s ago")
+    );
+    assert_eq!(stormcom, "x-stormcom-signature: ok");
+    assert!(finding.starts_with("delivery_too_old: the time lies further back than allowed"));
+    assert!(finding.ends_with(" (301 s old)"));
+    assert_eq!(explanation.content_digest.as_str(), "fits");
+    let differs = explain(&delivery(SECRET, BODY), b"{}", SECRET, NOW_S);
+    assert_eq!(differs.content_digest.as_str(), "differs");
+    let absent = without(delivery(SECRET, BODY), "content-digest");
+    let absent = explain(&absent, BODY, SECRET, NOW_S);
+    assert_eq!(absent.content_digest.as_str(), "absent");
+    let steps: Vec<&str> = explanation
+        .standard
+        .steps()
+        .map(|(step, _)| step.as_str())
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "secret",
+            "headers_present",
+            "id_form",
+            "timestamp_form",
+            "timestamp_window",
+            "signature_form",
+            "signature"
+        ]
+    );
+}
+
+#[test]
+fn every_finding_says_something_of_its_own() {
+    let changes = [
+        BodyChange::FinalLineEnd,
+        BodyChange::LineEnds,
+        BodyChange::ByteOrderMark,
+        BodyChange::JsonSpelling,
+    ];
+    let (expected, found) = ("webhook-id".to_owned(), "svix-id".to_owned());
+    let others = [
+        Finding::BodyChanged,
+        Finding::WrongSecret,
+        Finding::WrongSecretOrBody,
+        Finding::LooksReserialised,
+        Finding::BodyConsumed,
+        Finding::BodyDecodedLossily,
+        Finding::KeyNotDecoded,
+        Finding::KeyDecoded,
+        Finding::SecretHasBlanks,
+        Finding::SecretPrefix,
+        Finding::SecretIsPublicKey,
+        Finding::HexForBase64,
+        Finding::Base64ForHex,
+        Finding::Respelled,
+        Finding::ClockBehindSender { age_s: 301 },
+        Finding::ClockAheadOfSender { ahead_s: 302 },
+        Finding::TimestampInMilliseconds,
+        Finding::HeaderRenamed { expected, found },
+        Finding::HeaderRepeated { name: "webhook-id" },
+        Finding::DotInId,
+    ];
+    let findings = changes.map(Finding::BodyRewritten);
+    let findings: Vec<Finding> = findings.into_iter().chain(others).collect();
+    let texts: BTreeSet<String> = findings.iter().map(Finding::to_string).collect();
+    let codes: BTreeSet<&str> = findings.iter().map(Finding::code).collect();
+    assert_eq!((texts.len(), codes.len()), (findings.len(), findings.len()));
+    assert!(texts.iter().all(|text| text.len() > 40), "{texts:#?}");
+    let ends = [
+        "(301 s old)",
+        "(302 s ahead)",
+        "(expected `webhook-id`, found `svix-id`)",
+        "(`webhook-id`)",
+    ];
+    for end in ends {
+        assert!(texts.iter().any(|text| text.ends_with(end)), "{end}");
+    }
 }
 
 #[test]

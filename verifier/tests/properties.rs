@@ -101,6 +101,32 @@ fn what_is_signed_verifies_under_each_of_the_live_secrets() {
     }
 }
 
+#[cfg(feature = "std")]
+#[test]
+fn verify_asks_the_systems_clock() {
+    #[expect(clippy::disallowed_methods, reason = "it is what is tested")]
+    let now = std::time::SystemTime::now();
+    let now = now
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let secret = Draw::new(1).secret();
+    let keys = SigningKeys::new([&secret]);
+    let verifier = StandardVerifier::new(secret.expose()).expect("a secret");
+    let code = |timestamp_s: u64| {
+        let signature = keys.standard_signature("evt_1", timestamp_s, b"{}");
+        let headers = [
+            ("webhook-id", "evt_1".to_owned()),
+            ("webhook-timestamp", timestamp_s.to_string()),
+            ("webhook-signature", signature.expect("whsec_")),
+        ];
+        let outcome = verifier.verify(&headers, b"{}").map(drop);
+        outcome.map_or_else(|error| error.code(), |()| "ok")
+    };
+    assert_eq!(code(now.as_secs()), "ok");
+    assert_eq!(code(now.as_secs() - 1_000), "timestamp_too_old");
+    assert_eq!(code(now.as_secs() + 1_000), "timestamp_too_new");
+}
+
 #[test]
 fn any_single_bit_of_body_id_time_or_signature_counts() {
     for seed in 0..20 {
