@@ -52,6 +52,6 @@ END
 start consumer-worker bash -c 'echo "listening on $1/hooks"; exec "$2" serve "$3"' _ "http://127.0.0.1:$worker_port" \
     "$runtimes/@cloudflare/workerd-linux-64/bin/workerd" "$place/worker.capnp"
 for _ in $(seq 200); do
-    if curl --silent --output /dev/null "http://127.0.0.1:$worker_port/"; then break; fi
+    if (exec 3<>"/dev/tcp/127.0.0.1/$worker_port") 2>/dev/null; then break; fi
     sleep 0.05
 done
