@@ -228,7 +228,13 @@ function machine() {
 }
 
 async function main() {
-  const chosen = options();
+  let chosen;
+  try {
+    chosen = options();
+  } catch (error) {
+    console.error(error.message);
+    process.exit(2);
+  }
   const { version, ...about } = machine();
   for (const name of ["redis", "postgres"]) about.versions[name] = version(chosen.programs[name]);
   const report = { machine: about, options: { ...chosen, programs: undefined, folder: undefined }, lanes: [], notes: [], wrong: [] };
