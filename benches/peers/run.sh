@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Measures job queues on the work that stormhook does, beside stormhook in the same run. Finds or installs what it needs,
+# builds the release binaries, and ends every process that it started whatever happens. See README.md for the options.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+root="$(cd "$here/../.." && pwd)"
+called_in="$PWD"
+
+# On a disk (/tmp may be memory), and where PostgreSQL's user may pass.
+dir=/var/tmp daemon= benches= json= peers= rest=()
+usage() {
+    sed -n '/^```text/,/^```/p' "$here/README.md" | grep -v '^```'
+}
+while [ $# -gt 0 ]; do
+    case $1 in
+    --dir | --daemon | --benches | --json | --peers)
+        [ $# -gt 1 ] || { echo "$1 wants a value" >&2; exit 2; }
+        declare "${1#--}=$2"
+        shift 2
+        ;;
+    --quick) rest+=(--events 1000 --tune-events 400 --rounds 1 --steady-seconds 3 --waiting 5000); shift ;;
+    --help | -h) usage; exit 0 ;;
+    *) rest+=("$1"); shift ;;
+    esac
+done
+
+# A package's version from the lock, never another.
+install_packages() {
+    local lock=$here/package-lock.json installed=$here/node_modules/.package-lock.json
+    [ "$installed" -nt "$lock" ] || (cd "$here" && npm ci)
+}
+
+find_postgres() {
+    local program
+    for program in "$(command -v "$1" || true)" $(printf '%s\n' /usr/lib/postgresql/*/bin/"$1" | sort -rV); do
+        [ -x "$program" ] && { echo "$program"; return; }
+    done
+    return 0
+}
+
+# Installs Debian packages as root; says what is missing otherwise. The run level tells their scripts to start nothing.
+install_debian() {
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
+    else
+        echo "missing: $*. Install it (as root: apt-get install --no-install-recommends $*), or leave its peers out by --peers" >&2
+        exit 1
+    fi
+}
+
+command -v node >/dev/null || { echo "missing: node, 20.18.1 or later" >&2; exit 1; }
+install_packages
+programs=()
+case ",${peers:-bullmq}," in
+*bullmq*)
+    command -v redis-server >/dev/null || install_debian redis-server
+    programs+=(--redis "$(command -v redis-server)")
+    ;;
+esac
+case ",${peers:-pg-boss}," in
+*pg-boss* | *graphile*)
+    [ -n "$(find_postgres postgres)" ] && [ -n "$(find_postgres initdb)" ] || install_debian postgresql
+    programs+=(--postgres "$(find_postgres postgres)" --initdb "$(find_postgres initdb)")
+    ;;
+esac
+
+if [ -z "$daemon" ] || [ -z "$benches" ]; then
+    (cd "$root" && cargo build --release --locked -p stormhook -p stormhook-benches)
+    built="${CARGO_TARGET_DIR:-$root/target}/release"
+    daemon="${daemon:-$built/stormhook}" benches="${benches:-$built/stormhook-benches}"
+fi
+for program in "$daemon" "$benches"; do
+    [ -x "$program" ] || { echo "$program is no program" >&2; exit 1; }
+done
+case $json in "" | /*) ;; *) json="$called_in/$json" ;; esac
+
+folder="$(mktemp -d "$dir/stormhook-peers.XXXXXX")"
+node_pid=
+
+# The start time beside a pid says that it is still the process that was started, not a later one of the same number.
+finish() {
+    trap - EXIT
+    trap '' INT TERM
+    if [ -n "$node_pid" ] && kill -TERM "$node_pid" 2>/dev/null; then wait "$node_pid" || true; fi
+    local pid started
+    while read -r pid started; do
+        if [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20)" = "$started" ]; then
+            kill -INT "$pid" 2>/dev/null || true
+            for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+            kill -KILL "$pid" 2>/dev/null || true
+        fi
+    done < <(cat "$folder/pids" 2>/dev/null)
+    rm -rf "$folder"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# In the background and waited for, so that a signal is handled at once.
+node "$here/bench.js" --folder "$folder" --daemon "$daemon" --benches "$benches" "${programs[@]}" \
+    ${peers:+--peers "$peers"} ${json:+--json "$json"} "${rest[@]}" &
+node_pid=$!
+status=0
+wait "$node_pid" || status=$?
+node_pid=
+exit "$status"

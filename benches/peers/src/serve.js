@@ -1,0 +1,19 @@
+// The other end of `Talker`: one JSON command a line on stdin, one JSON answer a line on stdout. Ends the process when
+// stdin does, so that it can't outlive the run.
+
+import { createInterface } from "node:readline";
+
+export async function serve(commands) {
+  process.stdout.write('{"ready":true}\n');
+  for await (const line of createInterface({ input: process.stdin })) {
+    let answer;
+    try {
+      const { do: name, ...options } = JSON.parse(line);
+      answer = await commands[name](options);
+    } catch (error) {
+      answer = { error: error.stack };
+    }
+    process.stdout.write(`${JSON.stringify(answer)}\n`);
+  }
+  process.exit(0);
+}
