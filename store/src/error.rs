@@ -71,11 +71,27 @@ macro_rules! from_engine {
 
 from_engine!(
     redb::StorageError,
-    redb::TableError,
     redb::TransactionError,
     redb::CommitError,
     redb::DatabaseError
 );
+
+impl From<redb::TableError> for StoreError {
+    /// A table's name and types are the same in every version: where the file says otherwise, its bytes can't be right.
+    fn from(error: redb::TableError) -> Self {
+        use redb::TableError as Found;
+        match error {
+            Found::TableTypeMismatch { .. }
+            | Found::TableIsMultimap(_)
+            | Found::TableIsNotMultimap(_)
+            | Found::TypeDefinitionChanged { .. }
+            | Found::TableDoesNotExist(_) => {
+                Self::damaged("the file's list of tables", error.to_string())
+            }
+            _ => Self::Engine(error.into()),
+        }
+    }
+}
 
 impl StoreError {
     /// Whether the disk is full.

@@ -272,10 +272,16 @@ fn read_meta(db: &Database) -> Result<Meta, StoreError> {
 
 /// Makes the tables of a new file.
 fn prepare(db: &Database) -> Result<(), StoreError> {
-    let known = guarded(|| match db.begin_read()?.open_table(META) {
-        Ok(_) => Ok(true),
-        Err(TableError::TableDoesNotExist(_)) => Ok(false),
-        Err(e) => Err(e.into()),
+    let known = guarded(|| {
+        let txn = db.begin_read()?;
+        match txn.open_table(META) {
+            Ok(_) => Ok(true),
+            // Only a file without any table is a new one.
+            Err(TableError::TableDoesNotExist(_)) if txn.list_tables()?.next().is_none() => {
+                Ok(false)
+            }
+            Err(e) => Err(e.into()),
+        }
     })?;
     if known {
         // Refuses a newer file before anything else of it is read.

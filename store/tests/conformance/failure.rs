@@ -206,3 +206,41 @@ fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
         Ok(found) => panic!("{found:?}"),
     }
 }
+
+/// Every bit of the pages that say which tables there are and of which types, a byte at a time.
+#[test]
+fn a_flipped_bit_in_the_list_of_tables_is_damage_and_never_a_new_store() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    bed.orders(3);
+    let path = bed.options.path.clone();
+    bed.close();
+    let sound = std::fs::read(&path).unwrap();
+    let lists = ["meta", "generations", "deliveries"].map(str::as_bytes);
+    let places: std::collections::BTreeSet<usize> = lists
+        .iter()
+        .flat_map(|name| {
+            let found = sound.windows(name.len()).enumerate();
+            found.filter(move |it| it.1 == *name).map(|(at, _)| at)
+        })
+        .flat_map(|at| at..at + 48)
+        .collect();
+    assert!(places.len() > 100, "{}", places.len());
+    let mut told = 0;
+    for at in places {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&path, &bytes).unwrap();
+        let checked = Store::open(options(path.clone()))
+            .and_then(|store| Ok((open_of(&store).len(), store.reader().check()?.damage)));
+        match checked {
+            Err(error) => {
+                assert!(error.is_damage(), "byte {at}: {error}");
+                told += 1;
+            }
+            Ok((_, damage)) if !damage.is_empty() => told += 1,
+            Ok((open, _)) => assert_eq!(open, 3, "byte {at}"),
+        }
+    }
+    assert!(told > 10, "only {told} were told");
+}
