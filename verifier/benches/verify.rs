@@ -4,6 +4,9 @@
 //! cargo bench -p stormhook-verifier --features ed25519
 //! ```
 //!
+//! Without link-time optimization, as receivers are built unless they ask for it. `CARGO_PROFILE_BENCH_LTO=fat` before it tells what that
+//! is worth: a tenth of the time at 256 bytes, nothing from 16 KiB on.
+//!
 //! Both sides of a ratio take turns in short rounds and the fastest round of each counts, so that what else the machine does falls out.
 
 #![allow(

@@ -1,0 +1,110 @@
+//! A store in a folder of its own, driven as the daemon's writer drives it: a batch, a time and a random number a commit.
+
+use super::fixture::{self, Draw, NOW};
+use bytes::Bytes;
+use std::path::Path;
+use stormhook_store::endpoint::{CustomHeaders, Ordering, TypePattern};
+use stormhook_store::{
+    Applied, Change, DeliveryId, EndpointId, NewEndpoint, Op, Options, Store, UnixMs,
+};
+use stormhook_verifier::Secret;
+use tempfile::TempDir;
+
+pub(crate) struct Bed {
+    store: Store,
+    requests: Vec<Bytes>,
+    next: usize,
+    now: UnixMs,
+    draw: Draw,
+    // Dropped last: the store still writes when it is closed.
+    _folder: TempDir,
+}
+
+impl Bed {
+    /// A new store under `parent` with one endpoint for each of so many organizations.
+    pub(crate) fn new(parent: &Path, endpoints: usize) -> Self {
+        let folder = tempfile::tempdir_in(parent).expect("a folder");
+        let options = Options {
+            path: folder.path().join("store.redb"),
+            cache_bytes: 64 << 20,
+            pending_limit: u64::MAX,
+            endpoints_per_organization: 1_000,
+            idempotency_ttl_ms: 86_400_000,
+        };
+        let mut bed = Self {
+            store: Store::open(options).expect("a new store"),
+            requests: fixture::requests(endpoints),
+            next: 0,
+            now: NOW,
+            draw: Draw(7),
+            _folder: folder,
+        };
+        let organizations = fixture::organizations(endpoints);
+        let create = organizations.into_iter().map(|organization| {
+            let id = EndpointId::new(NOW, bed.draw.wide());
+            Op::CreateEndpoint(Box::new(new_endpoint(id, organization)))
+        });
+        let create = create.collect();
+        bed.apply(create);
+        bed
+    }
+
+    pub(crate) fn apply(&mut self, ops: Vec<Op>) -> Applied {
+        self.now = self.now.plus_ms(1);
+        let random = self.draw.wide();
+        self.store.apply(ops, self.now, random).expect("a commit")
+    }
+
+    /// The next so many events, to be accepted.
+    pub(crate) fn accepts(&mut self, count: usize) -> Vec<Op> {
+        let from = self.next;
+        self.next += count;
+        let requests = self
+            .requests
+            .iter()
+            .cycle()
+            .skip(from % self.requests.len());
+        requests
+            .take(count)
+            .map(|request| Op::Accept(fixture::read(request)))
+            .collect()
+    }
+
+    /// Accepts so many events and hands out their deliveries.
+    pub(crate) fn deliveries(&mut self, count: usize) -> Vec<DeliveryId> {
+        let ops = self.accepts(count);
+        let changes = self.apply(ops).changes.into_iter();
+        let opened: Vec<_> = changes
+            .filter_map(|change| match change {
+                Change::Waiting(waiting) => Some(waiting.id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(opened.len(), count, "each event goes to one endpoint");
+        opened
+    }
+
+    /// That these were delivered, to be recorded.
+    pub(crate) fn settles(&self, deliveries: &[DeliveryId]) -> Vec<Op> {
+        deliveries
+            .iter()
+            .map(|id| Op::Settle(Box::new(fixture::settle(*id, self.now))))
+            .collect()
+    }
+}
+
+fn new_endpoint(id: EndpointId, organization: String) -> NewEndpoint {
+    NewEndpoint {
+        id,
+        organization,
+        url: "https://partner.example/hooks".to_owned(),
+        event_types: vec![TypePattern::All],
+        active: true,
+        description: None,
+        headers: CustomHeaders::default(),
+        rate_limit_per_second: None,
+        ordering: Ordering::Parallel,
+        secret: Secret::parse(fixture::SECRET).expect("a secret"),
+        seed: None,
+    }
+}

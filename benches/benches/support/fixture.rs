@@ -1,0 +1,143 @@
+//! Fixed inputs: the same events, endpoint and secret in every run, so that figures of two runs are of the same work.
+
+use super::bodies::{self, Kind};
+use bytes::Bytes;
+use http::HeaderName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stormhook::body::Partner;
+use stormhook::target::TargetPolicy;
+use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering, Seed, TypePattern};
+use stormhook_store::{
+    Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,
+    Slot, Timestamp, Trigger, UnixMs, Verdict, Waiting,
+};
+use stormhook_verifier::Secret;
+
+pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
+/// What is under the secret's base64.
+pub(crate) const KEY: &[u8] = b"stormhook-example-secret-32bytes";
+pub(crate) const SEED: [u8; 32] = [7; 32];
+pub(crate) const ID: &str = "evt_01JXS7V2F3Q8Z5N4M6K7P9R0TA";
+pub(crate) const NOW_S: u64 = 1_750_000_000;
+pub(crate) const NOW: UnixMs = UnixMs(NOW_S * 1_000);
+
+/// A small generator (SplitMix64): ids must look random, and the same ones come in every run.
+pub(crate) struct Draw(pub(crate) u64);
+
+impl Draw {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn wide(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+}
+
+/// Requests of 1,024 bytes, for as many organizations in turns.
+pub(crate) fn requests(organizations: usize) -> Vec<Bytes> {
+    bodies::pool(Kind::Kib, "org_bench", organizations)
+}
+
+/// The organizations of [`requests`].
+pub(crate) fn organizations(count: usize) -> Vec<String> {
+    match count {
+        1 => vec!["org_bench".to_owned()],
+        _ => (0..count).map(|at| format!("org_bench{at}")).collect(),
+    }
+}
+
+/// An event as the daemon reads it.
+pub(crate) fn read(request: &[u8]) -> NewEvent {
+    stormhook::http::read_event(request).expect("a request that is taken")
+}
+
+/// What the store makes of it.
+pub(crate) fn stored(new: NewEvent, id: EventId) -> Event {
+    Event {
+        id,
+        organization: new.organization,
+        event_type: new.event_type,
+        timestamp: Timestamp::from(NOW),
+        timestamp_text: None,
+        idempotency_key: None,
+        deliveries: 1,
+        data: Some(new.data),
+    }
+}
+
+pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
+    let secret = Secret::parse(SECRET).expect("a secret");
+    Endpoint {
+        id: EndpointId(u128::from(slot.0)),
+        slot,
+        organization: "org_bench".to_owned(),
+        url: "https://partner.example/hooks".to_owned(),
+        event_types: vec![TypePattern::All],
+        active: true,
+        disabled_reason: None,
+        description: None,
+        headers: CustomHeaders(BTreeMap::new()),
+        rate_limit_per_second: None,
+        ordering: Ordering::Parallel,
+        secrets: vec![LiveSecret {
+            secret,
+            seed,
+            until: None,
+        }],
+        created_at: NOW,
+        updated_at: NOW,
+        deleted_at: None,
+        ended: Vec::new(),
+    }
+}
+
+/// An endpoint made ready to send to.
+pub(crate) fn partner(seed: Option<Seed>) -> Partner {
+    let name = HeaderName::from_static("x-stormcom-signature");
+    let endpoint = Arc::new(endpoint(Slot(0), seed));
+    Partner::new(&endpoint, &TargetPolicy::default(), name, NOW)
+}
+
+/// A delivery that waits: every second one for its retry, the rest for their first attempt.
+pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -> Waiting {
+    let event = EventId(u128::from(due.0) << 80 | draw.wide() >> 48);
+    let retrying = sequence % 2 == 1;
+    Waiting {
+        id: DeliveryId { event, slot },
+        due,
+        sequence,
+        opened: sequence,
+        retrying,
+        fresh: !retrying,
+        later_round: false,
+        trigger: Trigger::Schedule,
+    }
+}
+
+/// A first attempt that was answered with 204 after 5 ms.
+pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
+    Settle {
+        delivery,
+        attempt: Attempt {
+            number: 0,
+            round: 0,
+            trigger: Trigger::Schedule,
+            started_at: now,
+            duration_ms: 5,
+            outcome: AttemptOutcome::Success,
+            response_code: Some(204),
+            response_excerpt: None,
+            error: None,
+        },
+        duration_us: 5_000,
+        ended_at: now,
+        verdict: Verdict::Success,
+        disable: None,
+    }
+}
