@@ -108,8 +108,8 @@ const STANDARD = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 /**
  * The package's functions over a core.
  *
- * `hmac`, where the platform has a fast synchronous one, computes the code of large bodies: `{from, code(key, prefix, body)}`, `from` in
- * bytes, the code as Latin-1 text. `points` is the module for ed25519.
+ * `hmac`, where the platform has a fast synchronous one, computes the code of large bodies: `takes(bytes)` says whether of one of this size,
+ * `code(key, prefix, body)` gives it as Latin-1 text. `points` is the module for ed25519.
  */
 export function create(core, { hmac, points } = {}) {
   const macs = new Memory(core);
@@ -180,7 +180,7 @@ export function create(core, { hmac, points } = {}) {
 
     #standard(headers, body, now) {
       const [id, timestamp, signatures] = valuesOf(headers, STANDARD);
-      const isLarge = hmac !== undefined && body.length >= hmac.from;
+      const isLarge = hmac !== undefined && hmac.takes(body.length);
       let code = 0;
       for (const key of this.#keys) {
         // Preparing writes where the headers go: it comes first.
@@ -209,7 +209,7 @@ export function create(core, { hmac, points } = {}) {
 
     #stormcom(headers, body) {
       const [signatures] = valuesOf(headers, this.#header);
-      const isLarge = hmac !== undefined && body.length >= hmac.from;
+      const isLarge = hmac !== undefined && hmac.takes(body.length);
       let code = 0;
       for (const key of this.#keys) {
         const slot = slotOf(key);
