@@ -11,6 +11,7 @@ type Event = { type: string; sequence: number };
 
 // In a service: a table with a unique key, written in the transaction that does the work.
 const seen = new Set<string>();
+const IDS_KEPT = 100_000;
 const sequence = new SequenceTracker();
 
 const receive = fetchWebhook(Deno.env.get("STORMHOOK_SECRET")!, (webhook) => {
@@ -23,6 +24,7 @@ const receive = fetchWebhook(Deno.env.get("STORMHOOK_SECRET")!, (webhook) => {
   const observed = sequence.observe(event.sequence);
   if (observed.kind === "gap") console.log(`not here yet: ${observed.from} to ${observed.to}`);
   seen.add(id);
+  if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value!);
   console.log(`accepted ${id} ${event.type}`);
   return new Response("thank you\n");
 });

@@ -11,6 +11,7 @@ import { SequenceTracker, expressWebhook } from "stormhook-verifier";
 const app = express();
 // In a service: a table with a unique key, written in the transaction that does the work.
 const seen = new Set();
+const IDS_KEPT = 100_000;
 const sequence = new SequenceTracker();
 
 const report = (request, response, next) => {
@@ -28,6 +29,7 @@ app.post("/hooks", report, expressWebhook(process.env.STORMHOOK_SECRET), (reques
   const observed = sequence.observe(event.sequence);
   if (observed.kind === "gap") console.log(`not here yet: ${observed.from} to ${observed.to}`);
   seen.add(webhook.id);
+  if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value);
   console.log(`accepted ${webhook.id} ${event.type}`);
   return response.send("thank you\n");
 });

@@ -11,6 +11,7 @@ import { SequenceTracker, fastifyWebhook } from "stormhook-verifier";
 const app = Fastify();
 // In a service: a table with a unique key, written in the transaction that does the work.
 const seen = new Set();
+const IDS_KEPT = 100_000;
 const sequence = new SequenceTracker();
 
 app.addHook("onResponse", async (request, reply) => {
@@ -30,6 +31,7 @@ app.register(async (hooks) => {
     const observed = sequence.observe(event.sequence);
     if (observed.kind === "gap") console.log(`not here yet: ${observed.from} to ${observed.to}`);
     seen.add(webhook.id);
+    if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value);
     console.log(`accepted ${webhook.id} ${event.type}`);
     return "thank you\n";
   });

@@ -7,6 +7,7 @@ import { fetchWebhook } from "stormhook-verifier";
 
 // In a service: a table with a unique key, written in the transaction that does the work.
 const seen = new Set();
+const IDS_KEPT = 100_000;
 
 export const POST = fetchWebhook(process.env.STORMHOOK_SECRET, async (webhook) => {
   if (seen.has(webhook.id)) {
@@ -15,6 +16,7 @@ export const POST = fetchWebhook(process.env.STORMHOOK_SECRET, async (webhook) =
   }
   const event = webhook.json();
   seen.add(webhook.id);
+  if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value);
   console.log(`accepted ${webhook.id} ${event.type}`);
   return new Response("thank you\n");
 });

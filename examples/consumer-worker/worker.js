@@ -7,6 +7,7 @@ import { fetchWebhook } from "stormhook-verifier";
 
 // In a service: a Durable Object or a D1 table with a unique key. One isolate's memory is not enough.
 const seen = new Set();
+const IDS_KEPT = 100_000;
 
 let receive;
 
@@ -19,6 +20,7 @@ export default {
       }
       const event = webhook.json();
       seen.add(webhook.id);
+      if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value);
       console.log(`accepted ${webhook.id} ${event.type}`);
       return new Response("thank you\n");
     });
