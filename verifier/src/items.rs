@@ -26,6 +26,19 @@ pub struct Versions {
     pub ed25519: bool,
 }
 
+impl Versions {
+    /// `v1` and scheme A, without `v1a`.
+    pub const HMAC: Self = Self {
+        hmac: true,
+        ed25519: false,
+    };
+    /// `v1a` alone.
+    pub const ED25519: Self = Self {
+        hmac: false,
+        ed25519: true,
+    };
+}
+
 /// One item, as far as its form tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Item<'v> {
@@ -96,11 +109,7 @@ impl Grammar {
 
     /// The signatures to be tried with an ed25519 key.
     pub(crate) fn points(self, value: &[u8]) -> impl Iterator<Item = [u8; POINT_BYTES]> {
-        let versions = Versions {
-            hmac: false,
-            ed25519: true,
-        };
-        self.items(value, versions)
+        self.items(value, Versions::ED25519)
             .take(ITEMS_MAX)
             .filter_map(|item| match item {
                 Item::Point(point) => decoded(point),
@@ -217,7 +226,8 @@ fn is_hex_code(code: &[u8]) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Padded standard base64, of which no byte stands for a bit too many: that is told by the last character before the padding.
+/// Padded standard base64, of which no byte stands for a bit too many: that is told by the last character before the padding. Not decoded, since
+/// it is compared as text, and a second decoder would be a tenth of the WebAssembly.
 fn is_base64(text: &[u8], bytes: usize, last: &[u8], padding: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let Some((end, digits)) = text.strip_suffix(padding).and_then(<[u8]>::split_last) else {

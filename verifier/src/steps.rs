@@ -38,11 +38,6 @@ pub struct Signatures<'v> {
     value: &'v [u8],
 }
 
-const HMAC_ALONE: Versions = Versions {
-    hmac: true,
-    ed25519: false,
-};
-
 /// The three headers of scheme B; one that came in several lines is joined by `, `, one that is absent is empty.
 #[derive(Debug, Clone, Copy)]
 pub struct StandardHead<'h, 'v> {
@@ -125,7 +120,7 @@ impl<'v> Signatures<'v> {
     pub fn checked_stormcom(value: &'v [u8]) -> Self {
         Self {
             grammar: Grammar::Stormcom,
-            versions: HMAC_ALONE,
+            versions: Versions::HMAC,
             value,
         }
     }

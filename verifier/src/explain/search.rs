@@ -172,10 +172,7 @@ pub(super) fn holds_signature(value: &[u8]) -> bool {
 
 /// Whether it holds an item of `v1`, for which it takes a secret.
 pub(super) fn holds_hmac_item(value: &[u8]) -> bool {
-    let versions = Versions {
-        hmac: true,
-        ed25519: false,
-    };
+    let versions = Versions::HMAC;
     let mut items = Grammar::Standard.items(value, versions).take(ITEMS_MAX);
     items.any(|item| matches!(item, Item::Code(_) | Item::Malformed))
 }
