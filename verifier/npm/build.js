@@ -59,7 +59,7 @@ writeFileSync(join(out, "ed25519.inline.js"), base64Module(deflateRawSync(buildM
 writeFileSync(join(out, "explain.wasm.gz"), gzipSync(buildModule("explain"), { level: 9 }));
 
 // What every entrance needs is one file: each file more is time at the start.
-const shared = ["api.js", "body.js", "error.js", "frameworks.js", "headers.js", "inline.js", "sequence.js"];
+const shared = ["api.js", "body.js", "error.js", "frameworks.js", "headers.js", "inline.js", "memory.js", "sequence.js"];
 const text = { minifyWhitespace: true, charset: "utf8", format: "esm" };
 buildSync({ ...text, minify: true, entryPoints: [join(here, "src/api.js")], bundle: true, outfile: join(out, "api.js"), logLevel: "error" });
 for (const name of readdirSync(join(here, "src"))) {

@@ -6,69 +6,21 @@ import { WebhookVerificationError, refuse } from "./error.js";
 import { receivers } from "./frameworks.js";
 import { valuesOf } from "./headers.js";
 import { bytesOfBase64 } from "./inline.js";
+import { CODES } from "./memory.js";
 
-/** The core's outcomes by number. */
-const CODES = [
-  "ok", "invalid_secret", "secret_too_short", "missing_id", "missing_timestamp", "missing_signature", "malformed_id",
-  "malformed_timestamp", "timestamp_too_old", "timestamp_too_new", "malformed_signature", "unsupported_signature",
-  "too_many_signatures", "no_match",
-];
-
-/** Keys that the core keeps prepared, at once. */
-const SLOTS = 16;
 /** No slot: the core checks the headers and begins no code. */
 const NONE = 0xffff;
 /** Secrets of one verifier. */
 const SECRETS_MAX = 16;
-const PIECE_BYTES = 64 << 10;
 /** Of HMAC-SHA256. */
 const CODE_BYTES = 32;
 /** What is read of each header: one byte more than the core takes, so that it sees what is too long. */
-const [ID_MAX, TIMESTAMP_MAX, SIGNATURE_MAX, SECRET_MAX] = [257, 13, 4097, 400];
+const [ID_MAX, TIMESTAMP_MAX, SIGNATURE_MAX] = [257, 13, 4097];
 /** `v1` and `v1a`, as bits. */
 const [HMAC, ED25519] = [1, 2];
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
-
-/** A module's memory: where headers and body go. */
-class Memory {
-  constructor(exports) {
-    this.core = exports;
-    this.bytes = new Uint8Array(exports.memory.buffer);
-    this.headAt = exports.head_at();
-    this.bodyAt = exports.body_at();
-    this.owners = new Array(SLOTS).fill(null);
-    this.turn = 0;
-  }
-
-  /** Text as Latin-1, which headers are; what isn't becomes a byte that no header may hold. */
-  write(text, at, max) {
-    const length = Math.min(text.length, max);
-    const bytes = this.bytes;
-    for (let i = 0, to = this.headAt + at; i < length; i += 1) {
-      const unit = text.charCodeAt(i);
-      bytes[to + i] = unit < 0x100 ? unit : 0xff;
-    }
-    return length;
-  }
-
-  /** A secret's text, as UTF-8. */
-  writeSecret(text) {
-    const bytes = encoder.encode(text.slice(0, SECRET_MAX));
-    this.bytes.set(bytes, this.headAt);
-    return bytes.length;
-  }
-
-  feed(body) {
-    const update = this.core.update;
-    for (let at = 0; at < body.length; at += PIECE_BYTES) {
-      const piece = body.length <= PIECE_BYTES ? body : body.subarray(at, at + PIECE_BYTES);
-      this.bytes.set(piece, this.bodyAt);
-      update(piece.length);
-    }
-  }
-}
 
 /** What a genuine delivery says of itself. */
 class Verified {
@@ -90,13 +42,13 @@ class Verified {
 }
 
 /** Seconds, or -1 for no check, which must be asked for by name. */
-function toleranceOf(tolerance = 300) {
+export function toleranceOf(tolerance = 300) {
   if (tolerance === "unchecked") return -1;
   if (typeof tolerance === "number" && tolerance >= 0 && tolerance <= Number.MAX_SAFE_INTEGER) return tolerance;
   throw new TypeError('tolerance must be seconds from 0, or "unchecked"');
 }
 
-function nowOf(now) {
+export function nowOf(now) {
   if (now === undefined) return Math.floor(Date.now() / 1000);
   if (now instanceof Date) return Math.floor(now.getTime() / 1000);
   throw new TypeError("now must be a Date");
@@ -106,15 +58,15 @@ const SCHEMES = ["standard", "stormcom"];
 const STANDARD = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 
 /**
- * The package's functions over a core.
+ * The package's functions over a module's memory.
  *
  * `hmac`, where the platform has a fast synchronous one, computes the code of large bodies: `takes(bytes)` says whether of one of this size,
- * `code(key, prefix, body)` gives it as Latin-1 text. `points` is the module for ed25519.
+ * `code(key, prefix, body)` gives it as Latin-1 text. `curve` is the memory of the module for ed25519.
  */
-export function create(core, { hmac, points } = {}) {
-  const macs = new Memory(core);
-  const curve = points && new Memory(points);
+export function create(macs, { hmac, curve } = {}) {
+  const { core } = macs;
   const known = new Map();
+  const memoryOf = (key) => (key.isPublic ? curve : macs);
 
   /** A secret made a key, or the error that it is. */
   function keyOf(text, scheme) {
@@ -128,24 +80,10 @@ export function create(core, { hmac, points } = {}) {
       throw new WebhookVerificationError("invalid_secret", message);
     }
     key = { slot: 0, text, scheme, isPublic, external: undefined };
-    slotOf(key);
+    memoryOf(key).slot(key);
     if (known.size >= 64) known.clear();
     known.set(name, key);
     return key;
-  }
-
-  /** The slot of a key, prepared anew where another took its place. */
-  function slotOf(key) {
-    const memory = key.isPublic ? curve : macs;
-    if (memory.owners[key.slot] === key) return key.slot;
-    const slot = memory.turn;
-    const bytes = memory.writeSecret(key.text);
-    const code = key.isPublic ? points.prepare(slot, bytes) : core.prepare(slot, key.scheme === "standard", bytes);
-    if (code !== 0) refuse(CODES[code]);
-    memory.turn = (slot + 1) % SLOTS;
-    memory.owners[slot] = key;
-    key.slot = slot;
-    return slot;
   }
 
   /** The code of a large body, computed by the platform, to where the core looks for it. */
@@ -184,7 +122,7 @@ export function create(core, { hmac, points } = {}) {
       let code = 0;
       for (const key of this.#keys) {
         // Preparing writes where the headers go: it comes first.
-        const slot = slotOf(key);
+        const slot = memoryOf(key).slot(key);
         const idBytes = macs.write(id, 0, ID_MAX);
         const timeBytes = macs.write(timestamp, idBytes, TIMESTAMP_MAX);
         const at = idBytes + timeBytes;
@@ -194,13 +132,11 @@ export function create(core, { hmac, points } = {}) {
         if (code !== 0) refuse(CODES[code]);
         if (key.isPublic) {
           // No code was begun: the core says what it is when nothing fits.
-          code = isSignedBy(slot, id, timestamp, signatures, body) ? 0 : core.finish(at, bytes, true, this.#bits);
-        } else if (isLarge) {
-          codeElsewhere(key, `${id}.${timestamp}.`, body);
-          code = core.finish_with(at, bytes, true, this.#bits);
+          code = isSignedBy(slot, id, timestamp, signatures, body) ? 0 : core.finish(at, bytes, true, this.#bits, false);
         } else {
-          macs.feed(body);
-          code = core.finish(at, bytes, true, this.#bits);
+          if (isLarge) codeElsewhere(key, `${id}.${timestamp}.`, body);
+          else macs.feed(body);
+          code = core.finish(at, bytes, true, this.#bits, isLarge);
         }
         if (code === 0) return new Verified(id, new Date(Number(timestamp) * 1000), body);
       }
@@ -212,17 +148,13 @@ export function create(core, { hmac, points } = {}) {
       const isLarge = hmac !== undefined && hmac.takes(body.length);
       let code = 0;
       for (const key of this.#keys) {
-        const slot = slotOf(key);
+        const slot = macs.slot(key);
         const bytes = macs.write(signatures, 0, SIGNATURE_MAX);
         code = core.begin_stormcom(isLarge ? NONE : slot, bytes);
         if (code !== 0) refuse(CODES[code]);
-        if (isLarge) {
-          codeElsewhere(key, "", body);
-          code = core.finish_with(0, bytes, false, HMAC);
-        } else {
-          macs.feed(body);
-          code = core.finish(0, bytes, false, HMAC);
-        }
+        if (isLarge) codeElsewhere(key, "", body);
+        else macs.feed(body);
+        code = core.finish(0, bytes, false, HMAC, isLarge);
         if (code === 0) return new Verified(undefined, undefined, body);
       }
       return refuse(CODES[code]);
@@ -234,9 +166,9 @@ export function create(core, { hmac, points } = {}) {
     const idBytes = curve.write(id, 0, ID_MAX);
     const timeBytes = curve.write(timestamp, idBytes, TIMESTAMP_MAX);
     const bytes = curve.write(signatures, idBytes + timeBytes, SIGNATURE_MAX);
-    for (let number = 0; points.begin(slot, number, idBytes, timeBytes, bytes); number += 1) {
+    for (let number = 0; curve.core.begin(slot, number, idBytes, timeBytes, bytes); number += 1) {
       curve.feed(body);
-      if (points.finish()) return true;
+      if (curve.core.finish()) return true;
     }
     return false;
   }
@@ -256,5 +188,6 @@ export function create(core, { hmac, points } = {}) {
 export { bytesOf } from "./body.js";
 export { WebhookVerificationError } from "./error.js";
 export { pairsOf } from "./headers.js";
-export { bytesOfBase64, instantiate, unpack } from "./inline.js";
+export { bytesOfBase64, unpack } from "./inline.js";
+export { Memory } from "./memory.js";
 export { SequenceTracker } from "./sequence.js";

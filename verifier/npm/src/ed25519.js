@@ -1,9 +1,9 @@
 // The same functions with ed25519: `whpk_` public keys beside `whsec_` secrets.
 import base64 from "./ed25519.inline.js";
-import { withPoints } from "./index.js";
-import { bytesOfBase64, instantiate, unpack } from "./api.js";
+import { withCurve } from "./index.js";
+import { Memory, bytesOfBase64, unpack } from "./api.js";
 
-const points = instantiate(await unpack(bytesOfBase64(base64), "deflate-raw"));
+const module = new WebAssembly.Module(await unpack(bytesOfBase64(base64), "deflate-raw"));
 
-export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = withPoints(points);
+export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = withCurve(new Memory(module));
 export { SequenceTracker, WebhookVerificationError } from "./index.js";

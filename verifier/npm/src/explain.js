@@ -1,5 +1,5 @@
 // The signature debugger: why a delivery is refused. For a person at a desk, never for each request.
-import { bytesOf, pairsOf } from "./api.js";
+import { bytesOf, nowOf, pairsOf, toleranceOf } from "./api.js";
 
 const encoder = new TextEncoder();
 const MAX = 1 << 20;
@@ -9,7 +9,7 @@ const latin1 = (text) => Uint8Array.from(text, (unit) => Math.min(unit.charCodeA
 
 /** `explain` over the module that `load` gives. */
 export function over(load) {
-  return function explain({ headers, body }, secret, { tolerance = 300, now = new Date(), header = "x-stormcom-signature" } = {}) {
+  return function explain({ headers, body }, secret, { tolerance, now, header = "x-stormcom-signature" } = {}) {
     // A new instance each time: its memory only grows.
     const core = load();
     const parts = [encoder.encode(secret), encoder.encode(header)];
@@ -30,8 +30,7 @@ export function over(load) {
       bytes.set(part, to + 4);
       to += 4 + part.length;
     }
-    const seconds = tolerance === "unchecked" ? -1 : tolerance;
-    const answer = core.explain(Math.floor(now.getTime() / 1000), seconds);
+    const answer = core.explain(nowOf(now), toleranceOf(tolerance));
     return JSON.parse(new TextDecoder().decode(new Uint8Array(core.memory.buffer, core.output_at(), answer)));
   };
 }

@@ -1,7 +1,5 @@
 // Modules that stand in text.
 
-export const instantiate = (bytes) => new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports;
-
 export const bytesOfBase64 = (text) => Uint8Array.from(atob(text), (unit) => unit.charCodeAt(0));
 
 /** Bytes that are compressed. */

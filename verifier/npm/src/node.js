@@ -1,5 +1,5 @@
 // Node, Deno and Bun: large bodies are hashed by the platform.
-import { create, instantiate } from "./api.js";
+import { Memory, create } from "./api.js";
 import base64 from "./core.inline.js";
 
 /** From this size on the platform's HMAC is faster than the core's, calls into it counted. */
@@ -26,9 +26,9 @@ const hmac = {
     return (prefix === "" ? hmac : hmac.update(prefix)).update(body).digest("latin1");
   },
 };
-const core = instantiate(Buffer.from(base64, "base64"));
+const macs = new Memory(new WebAssembly.Module(Buffer.from(base64, "base64")));
 
 /** For the other entrances of this package. */
-export const withPoints = (points) => create(core, { hmac, points });
-export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(core, { hmac });
+export const withCurve = (curve) => create(macs, { hmac, curve });
+export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(macs, { hmac });
 export { SequenceTracker, WebhookVerificationError } from "./api.js";

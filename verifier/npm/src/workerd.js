@@ -1,6 +1,6 @@
 // Cloudflare Workers and runtimes like it, which compile modules that were uploaded with the code and no others.
 import module from "./core.wasm";
-import { create } from "./api.js";
+import { Memory, create } from "./api.js";
 
-export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(new WebAssembly.Instance(module).exports);
+export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(new Memory(module));
 export { SequenceTracker, WebhookVerificationError } from "./api.js";

@@ -1,14 +1,41 @@
 //! What the builds that verify have in common: the shape of the shared memory, and outcomes as numbers.
 
 use stormhook_verifier::VerifyError;
-use stormhook_verifier::steps::{StandardHead, Versions};
+use stormhook_verifier::steps::StandardHead;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::shared::Shared;
 
 /// Keys that stay prepared; JavaScript keeps the book of whose they are.
 pub(crate) const KEYS: usize = 16;
 /// Room for headers: JavaScript cuts an id, a timestamp and the signatures at one byte over their bounds.
-pub(crate) const HEAD_BYTES: usize = 8 << 10;
+const HEAD_BYTES: usize = 8 << 10;
 /// Room for a piece of the body.
-pub(crate) const BODY_BYTES: usize = 64 << 10;
+const BODY_BYTES: usize = 64 << 10;
+
+/// Where JavaScript writes.
+pub(crate) struct Memory {
+    pub(crate) head: [u8; HEAD_BYTES],
+    pub(crate) body: [u8; BODY_BYTES],
+}
+
+pub(crate) static MEMORY: Shared<Memory> = Shared::new(Memory {
+    head: [0; HEAD_BYTES],
+    body: [0; BODY_BYTES],
+});
+
+/// Where headers and keys are written.
+#[wasm_bindgen]
+pub fn head_at() -> *mut u8 {
+    MEMORY.with(|memory| memory.head.as_mut_ptr())
+}
+
+/// Where the body is written.
+#[wasm_bindgen]
+pub fn body_at() -> *mut u8 {
+    MEMORY.with(|memory| memory.body.as_mut_ptr())
+}
+
 /// The number of an outcome: 0 for success.
 pub(crate) fn number<T>(result: Result<T, VerifyError>) -> u32 {
     match result {
@@ -26,14 +53,6 @@ pub(crate) fn number<T>(result: Result<T, VerifyError>) -> u32 {
         Err(VerifyError::UnsupportedSignature) => 11,
         Err(VerifyError::TooManySignatures) => 12,
         Err(_) => 13,
-    }
-}
-
-/// The versions of signature that there are keys for: 1 for `v1`, 2 for `v1a`.
-pub(crate) fn versions(bits: u32) -> Versions {
-    Versions {
-        hmac: bits & 1 != 0,
-        ed25519: bits & 2 != 0,
     }
 }
 

@@ -12,7 +12,7 @@ extern crate alloc;
 #[cfg(feature = "explain")]
 pub mod explanation;
 #[cfg(any(feature = "hmac", feature = "ed25519"))]
-mod heads;
+pub mod heads;
 #[cfg(feature = "hmac")]
 pub mod macs;
 #[cfg(feature = "ed25519")]

@@ -1,52 +1,38 @@
-//! Everything that takes a header and an HMAC: both schemes' heads, `sha256=` and `v1`. JavaScript writes headers to [`head_at`] and the
-//! body, piece by piece, to [`body_at`], then calls.
+//! Everything that takes a header and an HMAC: both schemes' heads, `sha256=` and `v1`. JavaScript writes headers and secrets to the
+//! head and the body, piece by piece, to the body, then calls.
 
-use stormhook_verifier::Tolerance;
-use stormhook_verifier::steps::{PreparedKey, RunningMac, Signatures, Tag};
+use stormhook_verifier::steps::{PreparedKey, RunningMac, Signatures, Tag, Versions};
+use stormhook_verifier::{Tolerance, VerifyError};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::heads::{BODY_BYTES, HEAD_BYTES, KEYS, number, split, versions};
+use crate::heads::{KEYS, MEMORY, Memory, number, split};
 use crate::shared::Shared;
 
 struct State {
-    head: [u8; HEAD_BYTES],
-    body: [u8; BODY_BYTES],
     keys: [Option<PreparedKey>; KEYS],
     mac: Option<RunningMac>,
 }
 
 static STATE: Shared<State> = Shared::new(State {
-    head: [0; HEAD_BYTES],
-    body: [0; BODY_BYTES],
     keys: [const { None }; KEYS],
     mac: None,
 });
 
-/// Where headers and secrets are written.
-#[wasm_bindgen]
-pub fn head_at() -> *mut u8 {
-    STATE.with(|state| state.head.as_mut_ptr())
-}
-
-/// Where the body is written.
-#[wasm_bindgen]
-pub fn body_at() -> *mut u8 {
-    STATE.with(|state| state.body.as_mut_ptr())
-}
-
 /// Prepares the key of a secret whose text stands at the head, and wipes the text.
 #[wasm_bindgen]
 pub fn prepare(slot: usize, is_standard: bool, text_bytes: usize) -> u32 {
-    STATE.with(|state| {
-        let text = state.head.get_mut(..text_bytes).unwrap_or_default();
+    MEMORY.with(|Memory { head, .. }| {
+        let text = head.get_mut(..text_bytes).unwrap_or_default();
         let key = if is_standard {
             PreparedKey::standard(text)
         } else {
             PreparedKey::stormcom(text)
         };
         text.fill(0);
-        let place = state.keys.get_mut(slot);
-        number(key.map(|key| place.map(|place| *place = Some(key))))
+        STATE.with(|state| {
+            let place = state.keys.get_mut(slot);
+            number(key.map(|key| place.map(|place| *place = Some(key))))
+        })
     })
 }
 
@@ -62,99 +48,89 @@ pub fn begin_standard(
     now_s: f64,
     tolerance_s: f64,
 ) -> u32 {
-    STATE.with(|state| {
-        let head = split(&state.head, id_bytes, timestamp_bytes, signature_bytes);
+    MEMORY.with(|Memory { head, .. }| {
+        let head = split(head, id_bytes, timestamp_bytes, signature_bytes);
         let tolerance = if tolerance_s < 0.0 {
             Tolerance::Unchecked
         } else {
             Tolerance::Seconds(tolerance_s as u64)
         };
         let checked = head.check(versions(version_bits), now_s as u64, tolerance);
-        state.mac = state.keys.get(slot).and_then(Option::as_ref).map(|key| {
-            let mut mac = key.start();
-            for part in head.prefix() {
-                mac.update(part);
-            }
-            mac
-        });
-        number(checked)
+        begin(slot, &head.prefix(), checked)
     })
 }
 
 /// Checks the header of scheme A, which stands at the head, and begins a code with the key, where there is one in this slot.
 #[wasm_bindgen]
 pub fn begin_stormcom(slot: usize, signature_bytes: usize) -> u32 {
+    MEMORY.with(|Memory { head, .. }| {
+        let value = head.get(..signature_bytes).unwrap_or_default();
+        begin(slot, &[], Signatures::stormcom(value))
+    })
+}
+
+/// Nothing is hashed under headers that are refused.
+fn begin(slot: usize, prefix: &[&[u8]], checked: Result<Signatures<'_>, VerifyError>) -> u32 {
     STATE.with(|state| {
-        let value = state.head.get(..signature_bytes).unwrap_or_default();
         let key = state.keys.get(slot).and_then(Option::as_ref);
-        state.mac = key.map(PreparedKey::start);
-        number(Signatures::stormcom(value))
+        state.mac = key.filter(|_| checked.is_ok()).map(PreparedKey::start);
+        if let Some(mac) = &mut state.mac {
+            prefix.iter().for_each(|part| mac.update(part));
+        }
+        number(checked)
     })
 }
 
 /// Takes a piece of the body.
 #[wasm_bindgen]
 pub fn update(piece_bytes: usize) {
-    STATE.with(|state| {
-        if let Some(mac) = &mut state.mac {
-            mac.update(state.body.get(..piece_bytes).unwrap_or_default());
-        }
+    MEMORY.with(|Memory { body, .. }| {
+        STATE.with(|state| {
+            if let Some(mac) = &mut state.mac {
+                mac.update(body.get(..piece_bytes).unwrap_or_default());
+            }
+        });
     });
 }
 
-/// Compares the code with the signatures, which stand at the head from this byte on.
+/// Compares the code with the signatures, which stand at the head from this byte on. Without a code nothing fits. One that was computed
+/// elsewhere stands at the body, and is wiped.
 #[wasm_bindgen]
-pub fn finish(at: usize, signature_bytes: usize, is_standard: bool, version_bits: u32) -> u32 {
-    STATE.with(|state| {
-        let tag = state.mac.take().map(RunningMac::finish);
-        compare(
-            &state.head,
-            at,
-            signature_bytes,
-            is_standard,
-            version_bits,
-            tag,
-        )
-    })
-}
-
-/// The same for a code that was computed elsewhere and stands at the body, which is wiped.
-#[wasm_bindgen]
-pub fn finish_with(at: usize, signature_bytes: usize, is_standard: bool, version_bits: u32) -> u32 {
-    STATE.with(|state| {
-        let tag = state
-            .body
-            .first_chunk_mut::<32>()
-            .map(|code| Tag::from(core::mem::take(code)));
-        compare(
-            &state.head,
-            at,
-            signature_bytes,
-            is_standard,
-            version_bits,
-            tag,
-        )
-    })
-}
-
-/// Without a code nothing fits.
-fn compare(
-    head: &[u8],
+pub fn finish(
     at: usize,
     signature_bytes: usize,
     is_standard: bool,
     version_bits: u32,
-    tag: Option<Tag>,
+    is_elsewhere: bool,
 ) -> u32 {
-    let value = head.get(at..).and_then(|rest| rest.get(..signature_bytes));
-    let value = value.unwrap_or_default();
-    let signatures = if is_standard {
-        Signatures::checked_standard(value, versions(version_bits))
-    } else {
-        Signatures::checked_stormcom(value)
-    };
-    match tag {
-        Some(tag) if signatures.hold(&tag) => 0,
-        _ => number::<()>(Err(signatures.refusal())),
+    MEMORY.with(|Memory { head, body }| {
+        let tag = if is_elsewhere {
+            let code = body.first_chunk_mut::<32>().map(core::mem::take);
+            code.map(Tag::from)
+        } else {
+            let mac = STATE.with(|state| state.mac.take());
+            mac.map(RunningMac::finish)
+        };
+        let value = head
+            .get(at..)
+            .and_then(|rest| rest.get(..signature_bytes))
+            .unwrap_or_default();
+        let signatures = if is_standard {
+            Signatures::checked_standard(value, versions(version_bits))
+        } else {
+            Signatures::checked_stormcom(value)
+        };
+        match tag {
+            Some(tag) if signatures.hold(&tag) => 0,
+            _ => number::<()>(Err(signatures.refusal())),
+        }
+    })
+}
+
+/// The versions of signature that there are keys for: 1 for `v1`, 2 for `v1a`.
+fn versions(bits: u32) -> Versions {
+    Versions {
+        hmac: bits & 1 != 0,
+        ed25519: bits & 2 != 0,
     }
 }

@@ -17,10 +17,10 @@ impl<T> Shared<T> {
         Self(UnsafeCell::new(value))
     }
 
-    /// Works on the value. No function given here may call back into JavaScript or into this one.
+    /// Works on the value. No function given here may call back into JavaScript, or into this one for the same value.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
         #[allow(unsafe_code, reason = "the only reference there is")]
-        // SAFETY: one thread, and `work` neither calls out nor nests, so no other reference lives.
+        // SAFETY: one thread, and `work` neither calls out nor comes back for the same value, so no other reference lives.
         let value = unsafe { &mut *self.0.get() };
         work(value)
     }
