@@ -7,6 +7,7 @@
 mod connect;
 mod destination;
 mod exchange;
+mod line;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -185,7 +186,8 @@ impl Inner {
                 Err(unsent) => draft = unsent,
             }
         }
-        let opened = self.connector.open(target).await?;
+        // Apart, since it is several times larger than the rest of an attempt, and most attempts find a connection.
+        let opened = Box::pin(self.connector.open(target)).await?;
         let connection = self.pool.adopt(opened, target.origin());
         let closed = || {
             let why = format!(

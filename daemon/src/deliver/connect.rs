@@ -1,6 +1,7 @@
 //! A new connection: the name is looked up once, all its addresses are judged, and one of those very addresses is connected to.
 
 use super::destination::Target;
+use super::line::Line;
 use super::{Failed, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS, Settings};
 use crate::outcome::Failure;
 use crate::target::{Judgement, TargetPolicy};
@@ -35,7 +36,7 @@ pub(super) type Body = Full<Bytes>;
 /// A connection nothing was sent over yet.
 pub(super) enum Opened {
     /// One request at a time.
-    Http1(http1::SendRequest<Body>),
+    Http1(Line),
     /// Many at a time, as many as the partner takes.
     Http2(http2::SendRequest<Body>, Arc<dyn Streams>),
 }
@@ -213,9 +214,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| unusable(&error))?;
-    // Its errors reach whoever waits for an answer.
-    tokio::spawn(connection);
-    Ok(Opened::Http1(sender))
+    Ok(Opened::Http1(Line::new(sender, connection)))
 }
 
 async fn http2<S>(stream: S) -> Result<Opened, Failed>

@@ -3,6 +3,7 @@
 
 use super::connect::Body;
 use super::destination::Target;
+use super::line::Line;
 use super::pool::{Connection, Home, Share};
 use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered};
 use crate::clock;
@@ -12,16 +13,16 @@ use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::TrySendError;
 use std::error::Error;
 use std::time::Duration;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// How long the rest of a success's body is waited for: longer costs more than a new connection.
 const SUCCESS_BODY: Duration = Duration::from_millis(500);
 /// The same for a failure's, whose beginning is shown to people.
 const FAILURE_BODY: Duration = Duration::from_secs(2);
-/// How long a connection may take to be ready again after its answer was read: its own task has to see it.
+/// How long a connection may take to be ready again after its answer was read.
 const READY: Duration = Duration::from_millis(100);
 /// By how much earlier a connection is dropped than the partner says it will: both would else meet in the middle.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(250);
@@ -82,8 +83,18 @@ impl Unsent {
 
 /// What becomes of the connection when the answer is read.
 enum After {
-    Http1(http1::SendRequest<Body>, Home),
+    Http1(Line, Home),
     Http2(Share),
+}
+
+impl After {
+    /// Reads of the answer while the connection goes on.
+    async fn driving<T>(&mut self, reading: impl Future<Output = T>) -> T {
+        match self {
+            Self::Http1(line, _) => line.read(reading).await,
+            Self::Http2(_) => reading.await,
+        }
+    }
 }
 
 /// A request whose status line came.
@@ -100,17 +111,17 @@ pub(super) async fn send(
     still_wanted: &(dyn Fn() -> bool + Send + Sync),
 ) -> Result<Result<Sent, Draft>, Unanswered> {
     let (result, body, after) = match connection {
-        Connection::Http1 { mut sender, home } => {
-            if !matches!(timeout(READY, sender.ready()).await, Ok(Ok(()))) {
+        Connection::Http1 { mut line, home } => {
+            if !line.is_ready(READY).await {
                 return Ok(Err(draft));
             }
             if !still_wanted() {
-                home.take_back(sender, None);
+                home.take_back(line, None);
                 return Err(Unanswered::NotWanted);
             }
             let Unsent { request, body } = draft.http1(target);
-            let result = sender.try_send_request(request).await;
-            (result, body, After::Http1(sender, home))
+            let result = line.send(request).await;
+            (result, body, After::Http1(line, home))
         }
         Connection::Http2 { mut sender, share } => {
             if sender.ready().await.is_err() {
@@ -180,7 +191,10 @@ impl Sent {
         response_bytes: usize,
         excerpt_bytes: usize,
     ) -> Reply {
-        let Self { response, after } = self;
+        let Self {
+            response,
+            mut after,
+        } = self;
         let (head, mut body) = response.into_parts();
         if are_too_large(&head.headers) {
             return Reply::Failed(Failure::Protocol, TOO_LARGE.to_owned());
@@ -194,14 +208,16 @@ impl Sent {
             let patience = if success { SUCCESS_BODY } else { FAILURE_BODY };
             let until = deadline.min(clock::deadline(patience));
             let reading = read_body(&mut body, &mut excerpt, response_bytes, excerpt_bytes);
-            timeout_at(until, reading).await.unwrap_or(Read::Enough)
+            timeout_at(until, after.driving(reading))
+                .await
+                .unwrap_or(Read::Enough)
         };
         drop(body);
         match after {
-            After::Http1(sender, home) if read == Read::ToItsEnd => {
-                home.take_back(sender, kept_by_partner(&head.headers));
+            After::Http1(line, home) if read == Read::ToItsEnd => {
+                home.take_back(line, kept_by_partner(&head.headers));
             }
-            // Its rest is still to come: dropping the sender closes it.
+            // Its rest is still to come: dropped, it is closed.
             After::Http1(..) => {}
             After::Http2(share) => share.finish(),
         }

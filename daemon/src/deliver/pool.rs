@@ -2,8 +2,9 @@
 //! is here from the start. Idle ones are dropped when their time is over; one task sees to that, and only while there are any.
 
 use super::connect::{Body, Opened, Streams};
+use super::line::Line;
 use crate::clock;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -17,10 +18,7 @@ type Origin = Arc<str>;
 /// A connection for one request.
 pub(super) enum Connection {
     /// Alone for this request.
-    Http1 {
-        sender: http1::SendRequest<Body>,
-        home: Home,
-    },
+    Http1 { line: Line, home: Home },
     /// Shared.
     Http2 {
         sender: http2::SendRequest<Body>,
@@ -36,10 +34,12 @@ pub(super) struct Home {
 
 impl Home {
     /// Keeps a connection whose answer was read to its end, at most for as long as the partner says it will.
-    pub(super) fn take_back(self, sender: http1::SendRequest<Body>, partner: Option<Duration>) {
+    pub(super) fn take_back(self, line: Line, partner: Option<Duration>) {
         let kept = partner.map_or(self.pool.idle, |partner| partner.min(self.pool.idle));
-        if !kept.is_zero() && !sender.is_closed() {
-            self.pool.park(self.origin, sender, clock::deadline(kept));
+        if kept.is_zero() {
+            line.hang_up();
+        } else if !line.is_closed() {
+            self.pool.park(self.origin, line, clock::deadline(kept));
         }
     }
 }
@@ -67,7 +67,7 @@ impl Drop for Share {
 }
 
 enum Kept {
-    Http1(http1::SendRequest<Body>),
+    Http1(Line),
     Http2 {
         sender: http2::SendRequest<Body>,
         /// How many the partner takes at once.
@@ -152,12 +152,13 @@ impl Pool {
             if let Some(until) = entry.until {
                 idle.remove(&(until, entry.id));
             }
-            if let Kept::Http1(sender) = entry.kept
-                && entry.until.is_some_and(|until| until > now)
-                && !sender.is_closed()
-            {
-                let home = self.home(origin);
-                found = Some(Connection::Http1 { sender, home });
+            if let Kept::Http1(line) = entry.kept {
+                if entry.until.is_none_or(|until| until <= now) {
+                    line.hang_up();
+                } else if !line.is_closed() {
+                    let home = self.home(origin);
+                    found = Some(Connection::Http1 { line, home });
+                }
             }
         }
         if list.is_empty() {
@@ -169,8 +170,8 @@ impl Pool {
     /// Takes a new connection in, for a first request.
     pub(super) fn adopt(self: &Arc<Self>, opened: Opened, origin: &Origin) -> Connection {
         match opened {
-            Opened::Http1(sender) => Connection::Http1 {
-                sender,
+            Opened::Http1(line) => Connection::Http1 {
+                line,
                 home: self.home(origin),
             },
             Opened::Http2(sender, streams) => {
@@ -204,10 +205,10 @@ impl Pool {
         }
     }
 
-    fn park(self: &Arc<Self>, origin: Origin, sender: http1::SendRequest<Body>, until: Instant) {
+    fn park(self: &Arc<Self>, origin: Origin, line: Line, until: Instant) {
         let mut entries = self.lock();
         entries.make_room(self.max);
-        entries.add(origin, Some(until), Kept::Http1(sender));
+        entries.add(origin, Some(until), Kept::Http1(line));
         self.see_to_reaper(&mut entries);
     }
 
@@ -265,10 +266,14 @@ impl Entries {
         let Some(list) = self.by_origin.get_mut(origin) else {
             return;
         };
-        if let Some(at) = list.iter().position(|entry| entry.id == id)
-            && let Some(until) = list.swap_remove(at).until
-        {
-            self.idle.remove(&(until, id));
+        if let Some(at) = list.iter().position(|entry| entry.id == id) {
+            let entry = list.swap_remove(at);
+            if let Some(until) = entry.until {
+                self.idle.remove(&(until, id));
+            }
+            if let Kept::Http1(line) = entry.kept {
+                line.hang_up();
+            }
         }
         if list.is_empty() {
             self.by_origin.remove(origin);
