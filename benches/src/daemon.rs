@@ -29,6 +29,11 @@ pub(crate) struct Home {
 impl Home {
     /// An empty one on the disk of `root`.
     pub(crate) fn new(root: &Path) -> Result<Self> {
+        Self::with(root, "")
+    }
+
+    /// The same with more in its configuration.
+    pub(crate) fn with(root: &Path, more: &str) -> Result<Self> {
         std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
         let data = tempfile::Builder::new()
             .prefix("stormhook-bench-")
@@ -38,7 +43,8 @@ impl Home {
             data: data.doing("making a data folder")?,
             sockets: sockets.doing("making a socket's folder")?,
         };
-        std::fs::write(home.config(), home.config_text()).doing("writing the configuration")?;
+        let text = home.config_text() + more;
+        std::fs::write(home.config(), text).doing("writing the configuration")?;
         Ok(home)
     }
 

@@ -24,6 +24,7 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Value {
         "p50_us": histogram.value_at_quantile(0.5),
         "p95_us": histogram.value_at_quantile(0.95),
         "p99_us": histogram.value_at_quantile(0.99),
+        "p999_us": histogram.value_at_quantile(0.999),
         "max_us": histogram.max(),
     })
 }

@@ -2,6 +2,7 @@
 //! It prints `ready` once its connections are open, starts at `go` on stdin, and ends with one line
 //! of JSON. Everything it sends is bounded by `--events`.
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ use crate::wire::{self, Target};
 
 /// Lines of a batch that leave in one piece: about 64 KiB.
 const CHUNK_LINES: usize = 64;
+
+/// A slice of time, of which the slowest answer is told.
+const SLICE_NS: u64 = 100_000_000;
 
 /// How often an event is sent again after `503` before the run is given up.
 const BUSY_RETRIES: u32 = 200;
@@ -84,6 +88,8 @@ struct Tally {
     busy: u64,
     answer_us: Histogram<u64>,
     late_us: Histogram<u64>,
+    /// The slowest answer by the slice of the monotonic clock in which it came.
+    worst_us: BTreeMap<u64, u64>,
 }
 
 impl Tally {
@@ -94,6 +100,7 @@ impl Tally {
             busy: 0,
             answer_us: histogram_us()?,
             late_us: histogram_us()?,
+            worst_us: BTreeMap::new(),
         })
     }
 
@@ -104,6 +111,18 @@ impl Tally {
         // All histograms here have the same bounds, so adding can't fail.
         let _ = self.answer_us.add(&other.answer_us);
         let _ = self.late_us.add(&other.late_us);
+        for (slice, worst_us) in &other.worst_us {
+            let worst = self.worst_us.entry(*slice).or_default();
+            *worst = (*worst).max(*worst_us);
+        }
+    }
+
+    /// Enters the time that an answer took.
+    fn answered(&mut self, started_ns: u64, now_ns: u64) {
+        let took_us = now_ns.saturating_sub(started_ns) / 1_000;
+        self.answer_us.saturating_record(took_us);
+        let worst = self.worst_us.entry(now_ns / SLICE_NS).or_default();
+        *worst = (*worst).max(took_us);
     }
 
     /// Enters one accepted event by the id in its answer.
@@ -203,8 +222,7 @@ async fn send(plan: &Plan, sender: &mut Sender, index: usize, tally: &mut Tally)
                 )));
             }
         }
-        let took_us = clock::monotonic_ns().saturating_sub(started_ns) / 1_000;
-        tally.answer_us.saturating_record(took_us);
+        tally.answered(started_ns, clock::monotonic_ns());
         return Ok(());
     }
     Err(BenchError::wrong(
@@ -422,6 +440,8 @@ async fn run_load(args: &LoadArgs) -> Result<()> {
             "busy": tally.busy,
             "answer": percentiles(&tally.answer_us),
             "late": percentiles(&tally.late_us),
+            "slice_ms": SLICE_NS / 1_000_000,
+            "worst_us": tally.worst_us.values().collect::<Vec<_>>(),
         })
     );
     Ok(())

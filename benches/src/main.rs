@@ -16,6 +16,7 @@ mod bench;
 mod bodies;
 mod clock;
 mod daemon;
+mod draw;
 mod error;
 mod ledger;
 mod load;
@@ -39,16 +40,32 @@ use crate::error::{BenchError, Doing, Result};
 use crate::process::Sink;
 use crate::report::Report;
 use crate::scenario::throughput::LANES;
-use crate::scenario::{backlog, fairness, filesize, idle, start, steady, throughput};
+use crate::scenario::{
+    backlog, concurrency, fairness, filesize, idle, latency, scale, start, steady, throughput,
+};
 
 /// Longest time for one scenario.
-const SCENARIO_TIMEOUT: Duration = Duration::from_secs(1_200);
+const SCENARIO_TIMEOUT: Duration = Duration::from_secs(2_700);
 
 /// Names on the command line, in the order in which they run.
 const SCENARIOS: &[&str] = &[
-    "ceiling", "single", "keyed", "stream", "steady", "filesize", "start", "idle", "fairness",
+    "ceiling",
+    "single",
+    "keyed",
+    "stream",
+    "steady",
+    "filesize",
+    "start",
+    "idle",
+    "fairness",
     "backlog",
+    "concurrency",
+    "latency",
+    "scale",
 ];
+
+/// Run only when they are named: it takes too long for a look at everything.
+const NAMED_ONLY: &[&str] = &["scale"];
 
 /// Measures stormhook against the limits of this machine in the same run.
 #[derive(Parser)]
@@ -63,6 +80,12 @@ struct Cli {
     /// Writes the results there as JSON too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draws what has more than one point, as SVG, into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
+    /// How many deliveries wait at the end of `scale`.
+    #[arg(long, default_value_t = 10_000_000)]
+    waiting: u64,
     /// The daemon's program; built in release mode by default.
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
@@ -175,7 +198,7 @@ fn measure(cli: &Cli) -> Result<bool> {
             report,
         };
         tokio::select! {
-            () = all(&mut bench, &cli.scenarios) => {}
+            () = all(&mut bench, &cli.scenarios, cli.waiting) => {}
             _ = tokio::signal::ctrl_c() => bench.report.wrong("interrupted"),
         }
         Ok::<_, BenchError>(bench.report)
@@ -184,6 +207,9 @@ fn measure(cli: &Cli) -> Result<bool> {
     if let Some(path) = &cli.json {
         let text = format!("{:#}\n", report.json(&machine(), cli.quick));
         std::fs::write(path, text).doing(format!("writing {}", path.display()))?;
+    }
+    if let Some(folder) = &cli.plots {
+        draw::all(report.plots(), folder)?;
     }
     Ok(report.is_right())
 }
@@ -200,8 +226,11 @@ fn machine() -> String {
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
 
-async fn all(bench: &mut Bench, wanted: &[String]) {
-    let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|other| other == name);
+async fn all(bench: &mut Bench, wanted: &[String], waiting: u64) {
+    let chosen = |name: &str| {
+        let named = wanted.iter().any(|other| other == name);
+        named || wanted.is_empty() && !NAMED_ONLY.contains(&name)
+    };
     let lanes: Vec<_> = LANES
         .iter()
         .copied()
@@ -221,6 +250,11 @@ async fn all(bench: &mut Bench, wanted: &[String]) {
             "idle" => one(bench, name, idle::run).await,
             "fairness" => one(bench, name, fairness::run).await,
             "backlog" => one(bench, name, backlog::run).await,
+            "concurrency" => one(bench, name, concurrency::run).await,
+            "latency" => one(bench, name, latency::run).await,
+            "scale" => {
+                one(bench, name, async |bench| scale::run(bench, waiting).await).await;
+            }
             _ => {}
         }
     }

@@ -122,6 +122,8 @@ pub(crate) struct Latency {
     pub(crate) p95_us: u64,
     /// 99 of 100 were faster.
     pub(crate) p99_us: u64,
+    /// 999 of 1,000 were faster.
+    pub(crate) p999_us: u64,
 }
 
 fn number(value: &Value, name: &str) -> Result<u64> {
@@ -143,6 +145,7 @@ impl Latency {
             p50_us: number(value, "p50_us")?,
             p95_us: number(value, "p95_us")?,
             p99_us: number(value, "p99_us")?,
+            p999_us: number(value, "p999_us")?,
         })
     }
 }
@@ -284,6 +287,10 @@ pub(crate) struct Sent {
     pub(crate) answer: Latency,
     /// How late a steady load started its requests.
     pub(crate) late: Latency,
+    /// The slowest answer of each slice of time that had any, in microseconds.
+    pub(crate) worst_us: Vec<u64>,
+    /// How long a slice is.
+    pub(crate) slice_ms: u64,
 }
 
 /// A load that has its connections open and waits.
@@ -325,6 +332,8 @@ impl Load {
     /// Lets it run to its end.
     pub(crate) async fn go(mut self) -> Result<Sent> {
         let value = self.talker.ask("go", LOAD_TIMEOUT).await?;
+        let worst = value.get("worst_us").and_then(Value::as_array);
+        let worst = worst.map(Vec::as_slice).unwrap_or_default();
         self.talker
             .child
             .wait()
@@ -338,6 +347,8 @@ impl Load {
             busy: number(&value, "busy")?,
             answer: Latency::read(value.get("answer"))?,
             late: Latency::read(value.get("late"))?,
+            worst_us: worst.iter().filter_map(Value::as_u64).collect(),
+            slice_ms: number(&value, "slice_ms")?,
         })
     }
 }

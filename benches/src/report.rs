@@ -101,10 +101,51 @@ impl Row {
     }
 }
 
+/// One curve: points of `x` and `y`, in the order in which they are joined.
+#[derive(Clone, Debug)]
+pub(crate) struct Curve {
+    /// What the legend calls it.
+    pub(crate) name: String,
+    /// The points.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+/// Curves that belong in one picture.
+#[derive(Clone, Debug)]
+pub(crate) struct Plot {
+    /// The picture's file, without its extension.
+    pub(crate) name: &'static str,
+    /// The picture's heading.
+    pub(crate) title: String,
+    /// What is along the axes, with the unit.
+    pub(crate) axes: (&'static str, &'static str),
+    /// Whether an axis goes by powers of ten.
+    pub(crate) powers: (bool, bool),
+    /// What is shown.
+    pub(crate) curves: Vec<Curve>,
+}
+
+impl Plot {
+    fn json(&self) -> Value {
+        let curves = self
+            .curves
+            .iter()
+            .map(|curve| json!({"name": curve.name, "points": curve.points}));
+        json!({
+            "name": self.name,
+            "title": self.title,
+            "x": self.axes.0,
+            "y": self.axes.1,
+            "curves": curves.collect::<Vec<_>>(),
+        })
+    }
+}
+
 /// Everything that a run found.
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    plots: Vec<Plot>,
     notes: Vec<String>,
     wrong: Vec<String>,
 }
@@ -113,6 +154,16 @@ impl Report {
     /// Adds a line.
     pub(crate) fn row(&mut self, row: Row) {
         self.rows.push(row);
+    }
+
+    /// Adds a picture.
+    pub(crate) fn plot(&mut self, plot: Plot) {
+        self.plots.push(plot);
+    }
+
+    /// The pictures.
+    pub(crate) fn plots(&self) -> &[Plot] {
+        &self.plots
     }
 
     /// Adds a remark that belongs under the table.
@@ -168,6 +219,7 @@ impl Report {
             "machine": machine,
             "quick": quick,
             "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "plots": self.plots.iter().map(Plot::json).collect::<Vec<_>>(),
             "notes": self.notes,
             "wrong": self.wrong,
         })

@@ -18,7 +18,7 @@ use crate::rounds;
 use crate::wire::Target;
 
 /// Organizations, each with as many endpoints.
-const ORGANIZATIONS: usize = 100;
+pub(super) const ORGANIZATIONS: usize = 100;
 const ENDPOINTS_EACH: usize = 100;
 /// Callers that make the endpoints.
 const CALLERS: usize = 64;
@@ -80,7 +80,12 @@ async fn build(bench: &mut Bench, home: &Home, daemon: &mut Daemon, each: usize)
     Ok(wanted)
 }
 
-async fn add_endpoints(bench: &Bench, home: &Home, ledger: u32, each: usize) -> Result<()> {
+pub(super) async fn add_endpoints(
+    bench: &Bench,
+    home: &Home,
+    ledger: u32,
+    each: usize,
+) -> Result<()> {
     let mut callers = JoinSet::new();
     let total = ORGANIZATIONS * each;
     let base = bench.url("503", ledger, 0);
@@ -103,7 +108,7 @@ async fn add_endpoints(bench: &Bench, home: &Home, ledger: u32, each: usize) -> 
     Ok(())
 }
 
-async fn waiting(daemon: &mut Daemon, wanted: u64) -> Result<()> {
+pub(super) async fn waiting(daemon: &mut Daemon, wanted: u64) -> Result<()> {
     let mut last = (0, clock::monotonic_ns());
     loop {
         let now = daemon.api.stats().await?;

@@ -2,9 +2,12 @@
 //! lines; none of them judges a figure but through a line's target.
 
 pub(crate) mod backlog;
+pub(crate) mod concurrency;
 pub(crate) mod fairness;
 pub(crate) mod filesize;
 pub(crate) mod idle;
+pub(crate) mod latency;
+pub(crate) mod scale;
 pub(crate) mod start;
 pub(crate) mod steady;
 pub(crate) mod throughput;
