@@ -16,7 +16,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stormhook_store::Op;
+use stormhook_store::{Done, Op};
 use support::bed::Bed;
 use support::run::{ON_DISK, Run};
 
@@ -26,6 +26,10 @@ const BATCHES: [usize; 3] = [1, 64, 512];
 const ENDPOINTS: [usize; 2] = [1, 100];
 /// Events that are accepted at a time where that is not what is measured.
 const ASIDE: usize = 512;
+/// Events that are swept at a time.
+const SWEPT: usize = 4_096;
+const SWEEPS: &str = "disk, sweep of 4,096 events";
+const LIVES: &str = "disk, accept and settle of 4,096 events, 512 a commit";
 const SYNC: &str = "disk, fdatasync of 4 KiB";
 
 fn timed(bed: &mut Bed, batches: Vec<Vec<Op>>) -> Duration {
@@ -61,6 +65,56 @@ fn settles(bed: &mut Bed, batch: usize, commits: u64) -> Duration {
         left -= now;
     }
     spent
+}
+
+/// Time to sweep so many times what was accepted and settled just before, all of it past its retention.
+fn sweeps(bed: &mut Bed, times: u64) -> Duration {
+    let mut spent = Duration::ZERO;
+    for _ in 0..times {
+        for _ in 0..SWEPT / ASIDE {
+            let opened = bed.deliveries(ASIDE);
+            let settles = bed.settles(&opened);
+            bed.apply(settles);
+        }
+        loop {
+            let sweep = bed.sweep();
+            let start = Instant::now();
+            let applied = bed.apply(vec![sweep]);
+            spent += start.elapsed();
+            if !matches!(applied.done.first(), Some(Done::Swept { more: true })) {
+                break;
+            }
+        }
+    }
+    spent
+}
+
+/// Accepting and settling as many, for comparison.
+fn lives(bed: &mut Bed, times: u64) -> Duration {
+    let mut spent = Duration::ZERO;
+    for _ in 0..times * (SWEPT / ASIDE) as u64 {
+        let ops = bed.accepts(ASIDE);
+        let start = Instant::now();
+        let applied = bed.apply(ops);
+        spent += start.elapsed();
+        let settles = bed.settles(&Bed::opened(applied));
+        spent += timed(bed, vec![settles]);
+    }
+    spent
+}
+
+fn retention(criterion: &mut Criterion, folder: &Path) {
+    let mut group = criterion.benchmark_group(GROUP);
+    group.throughput(Throughput::Elements(SWEPT as u64));
+    group.bench_function(LIVES, |b| {
+        let mut bed = Bed::new(folder, 100);
+        b.iter_custom(|times| lives(&mut bed, times));
+    });
+    group.bench_function(SWEEPS, |b| {
+        let mut bed = Bed::new(folder, 100);
+        b.iter_custom(|times| sweeps(&mut bed, times));
+    });
+    group.finish();
 }
 
 fn line(place: &str, what: &str, batch: usize, endpoints: usize) -> String {
@@ -112,6 +166,7 @@ fn main() {
         commits(&mut criterion, "memory", memory);
     }
     commits(&mut criterion, "disk", disk);
+    retention(&mut criterion, disk);
     sync(&mut criterion, disk);
     criterion.final_summary();
     for endpoints in ENDPOINTS {
@@ -120,4 +175,5 @@ fn main() {
             run.ratios(GROUP, &lines, SYNC);
         }
     }
+    run.ratios(GROUP, &[SWEEPS], LIVES);
 }

@@ -59,6 +59,11 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
+/// Threads of a process now.
+pub(crate) fn threads(pid: u32) -> Result<u64> {
+    field_of(&format!("/proc/{pid}/status"), "Threads")
+}
+
 /// Bytes that the process has caused to be written to the disk.
 pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
     field_of(&format!("/proc/{pid}/io"), "write_bytes")

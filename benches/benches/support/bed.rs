@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::path::Path;
 use stormhook_store::endpoint::{CustomHeaders, Ordering, TypePattern};
 use stormhook_store::{
-    Applied, Change, DeliveryId, EndpointId, NewEndpoint, Op, Options, Store, UnixMs,
+    Applied, Change, DeliveryId, EndpointId, Horizon, NewEndpoint, Op, Options, Store, UnixMs,
 };
 use stormhook_verifier::Secret;
 use tempfile::TempDir;
@@ -73,15 +73,29 @@ impl Bed {
     /// Accepts so many events and hands out their deliveries.
     pub(crate) fn deliveries(&mut self, count: usize) -> Vec<DeliveryId> {
         let ops = self.accepts(count);
-        let changes = self.apply(ops).changes.into_iter();
-        let opened: Vec<_> = changes
+        let opened = Self::opened(self.apply(ops));
+        assert_eq!(opened.len(), count, "each event goes to one endpoint");
+        opened
+    }
+
+    /// The deliveries that a commit opened.
+    pub(crate) fn opened(applied: Applied) -> Vec<DeliveryId> {
+        let changes = applied.changes.into_iter();
+        changes
             .filter_map(|change| match change {
                 Change::Waiting(waiting) => Some(waiting.id),
                 _ => None,
             })
-            .collect();
-        assert_eq!(opened.len(), count, "each event goes to one endpoint");
-        opened
+            .collect()
+    }
+
+    /// To sweep everything that was accepted until now.
+    pub(crate) fn sweep(&self) -> Op {
+        let before = self.now.plus_ms(1);
+        Op::Sweep(Horizon {
+            events_before: before,
+            attempts_before: before,
+        })
     }
 
     /// That these were delivered, to be recorded.

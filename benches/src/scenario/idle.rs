@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bench::Bench;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::load::Way;
 use crate::proc;
 use crate::report::{Row, Wanted, bytes_text};
@@ -55,5 +55,17 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     bench
         .report
         .row(Row::new("idle", "  idle: PSS", bytes_text(pss), pss));
+    let threads = proc::threads(daemon.pid)?;
+    let row = Row::new(
+        "idle",
+        "  idle: threads",
+        threads.to_string(),
+        threads as f64,
+    );
+    bench.report.row(row);
+    let program = std::fs::metadata(&bench.program).doing("looking at the daemon's program")?;
+    let bytes = program.len() as f64;
+    let row = Row::new("idle", "the program", bytes_text(bytes), bytes);
+    bench.report.row(row);
     daemon.kill().await
 }
