@@ -290,8 +290,8 @@ async fn oldest(waiting: &mut VecDeque<(u64, Waiting)>) {
 
 /// Lines out of a stream of bytes.
 #[derive(Default)]
-struct Lines {
-    buffer: BytesMut,
+pub(super) struct Lines {
+    pub(super) buffer: BytesMut,
     /// How much of the buffer is known to hold no line end.
     searched: usize,
     count: u64,
@@ -301,7 +301,11 @@ struct Lines {
 
 impl Lines {
     /// The next line that is not blank, with its number; `Err` where it is too long. With `last`, what is left is a line.
-    fn next(&mut self, most: usize, last: bool) -> Option<(u64, Result<Bytes, Problem>)> {
+    pub(super) fn next(
+        &mut self,
+        most: usize,
+        last: bool,
+    ) -> Option<(u64, Result<Bytes, Problem>)> {
         loop {
             let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
             let found = unsearched.iter().position(|b| *b == b'\n');
@@ -316,7 +320,8 @@ impl Lines {
                 }
                 None => {
                     self.searched = self.buffer.len();
-                    if self.skipping || self.searched > most {
+                    // One byte more than fits may be the first of the line's end.
+                    if self.skipping || self.searched > most + 1 {
                         self.skipping = true;
                         self.buffer.clear();
                         self.searched = 0;
@@ -367,6 +372,14 @@ mod tests {
             [line(1, "a"), line(4, "bb"), line(5, "c")]
         );
         assert_eq!(all(&["a\n"], 10), [line(1, "a")]);
+    }
+
+    #[test]
+    fn a_line_of_the_most_bytes_is_taken_however_its_end_is_torn() {
+        for parts in [["0123456789", "\r\n"], ["0123456789\r", "\n"]] {
+            assert_eq!(all(&parts, 10), [(1, Some("0123456789".to_owned()))]);
+        }
+        assert_eq!(all(&["0123456789x", "\n"], 10), [(1, None)]);
     }
 
     #[test]
