@@ -38,16 +38,20 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds what `other` counted.
+    /// Adds what `other` counted. Nothing counts as far as the end of the numbers but a row that was made up.
     pub fn add(&mut self, other: &Self) {
-        self.success += other.success;
-        self.failure += other.failure;
-        self.abandoned += other.abandoned;
-        self.first_attempts += other.first_attempts;
-        self.first_successes += other.first_successes;
-        self.accepted += other.accepted;
-        self.replays += other.replays;
-        self.conflicts += other.conflicts;
+        for (count, more) in [
+            (&mut self.success, other.success),
+            (&mut self.failure, other.failure),
+            (&mut self.abandoned, other.abandoned),
+            (&mut self.first_attempts, other.first_attempts),
+            (&mut self.first_successes, other.first_successes),
+            (&mut self.accepted, other.accepted),
+            (&mut self.replays, other.replays),
+            (&mut self.conflicts, other.conflicts),
+        ] {
+            *count = count.saturating_add(more);
+        }
     }
 }
 
@@ -96,7 +100,8 @@ impl Times {
     /// Adds what `other` counted.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in &other.buckets {
-            *self.buckets.entry(*bucket).or_insert(0) += count;
+            let counted = self.buckets.entry(*bucket).or_insert(0);
+            *counted = counted.saturating_add(*count);
         }
         self.total_us = self.total_us.saturating_add(other.total_us);
         self.max_us = self.max_us.max(other.max_us);
@@ -104,7 +109,9 @@ impl Times {
 
     /// How many values were counted.
     pub fn count(&self) -> u64 {
-        self.buckets.values().sum()
+        self.buckets
+            .values()
+            .fold(0, |sum, n| sum.saturating_add(*n))
     }
 
     /// Their sum, in microseconds.
