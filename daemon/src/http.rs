@@ -7,6 +7,8 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod front;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ingest;
 mod listen;
 mod object;

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod config;
 pub mod deliver;
 pub mod dispatch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod headers;
 pub mod http;
 pub mod life;

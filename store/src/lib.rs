@@ -10,6 +10,8 @@ pub mod endpoint;
 pub mod error;
 pub mod event;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod ids;
 mod journal;
 mod memory;

@@ -1,0 +1,142 @@
+//! Fuzz targets of what callers send: bodies, lines of a batch, queries.
+
+use super::batch::Lines;
+use super::{ingest, object, request};
+use crate::body;
+use http::Uri;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use stormhook_store::{Event, EventId, List, Timestamp};
+
+/// A body of `POST /v1/events`; what is taken reaches a partner as JSON that holds the same bytes.
+pub(crate) fn event(bytes: &[u8]) {
+    let Ok(new) = ingest::parse(bytes, None) else {
+        return;
+    };
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let data = String::from_utf8(new.data.clone()).unwrap_or_default();
+    assert!(text.contains(&data), "data was rewritten");
+    let stored = Event {
+        id: EventId(7),
+        organization: new.organization,
+        event_type: new.event_type,
+        timestamp: new.timestamp.map_or(Timestamp(0), |given| given.at),
+        timestamp_text: None,
+        idempotency_key: new.idempotency_key,
+        deliveries: 1,
+        data: Some(new.data),
+    };
+    let body = body::render(&stored, 42).unwrap_or_default();
+    let members: BTreeMap<&str, &RawValue> = match serde_json::from_slice(&body) {
+        Ok(members) => members,
+        Err(e) => return assert!(e.to_string().is_empty(), "the body is no JSON: {e}"),
+    };
+    assert_eq!(members.len(), 6);
+    assert_eq!(
+        members.get("data").map(|data| data.get()),
+        Some(data.as_str())
+    );
+}
+
+/// An object with some members, read in every way that a field is.
+pub(crate) fn object(bytes: &[u8]) {
+    let Ok([a, b, data]) = object::members(bytes, &["a", "b", "data"]) else {
+        return;
+    };
+    for value in [a, b, data].into_iter().flatten() {
+        let as_text = object::text(value, "a");
+        assert_eq!(
+            as_text.ok().map(|text| text.into_owned()),
+            serde_json::from_str::<String>(value.get()).ok()
+        );
+        let _ = object::typed::<f64>(value, "a", "a number");
+        let _ = object::is_null(value);
+        let depth = deepest(value.get());
+        let is_deeper = |most| object::nested_deeper_than(value.get(), most);
+        assert!(
+            depth == 0 || is_deeper(depth - 1),
+            "{depth} levels are not seen"
+        );
+        assert!(!is_deeper(depth), "there are but {depth} levels");
+    }
+}
+
+/// Counted in another way than `nested_deeper_than` does it: what is within quotation marks is taken out first.
+fn deepest(json: &str) -> usize {
+    let plain = json.replace("\\\\", "").replace("\\\"", "");
+    let outside: String = plain.split('"').step_by(2).collect();
+    let mut depth = 0_usize;
+    let levels = outside.chars().map(|c| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth
+    });
+    levels.max().unwrap_or(0)
+}
+
+/// An NDJSON stream. The first byte bounds a line, the second says in what pieces it comes: that must not matter.
+pub(crate) fn lines(bytes: &[u8]) {
+    let [most, piece, stream @ ..] = bytes else {
+        return;
+    };
+    let most = usize::from(*most);
+    let mut lines = Lines::default();
+    let mut found = Vec::new();
+    for piece in stream.chunks(usize::from(*piece).max(1)) {
+        lines.buffer.extend_from_slice(piece);
+        while let Some((number, line)) = lines.next(most, false) {
+            found.push((number, line.ok()));
+        }
+        assert!(
+            lines.buffer.len() <= most + 1 + piece.len(),
+            "a line is kept without bound"
+        );
+    }
+    while let Some((number, line)) = lines.next(most, true) {
+        found.push((number, line.ok()));
+    }
+    let whole = stream.strip_suffix(b"\n").unwrap_or(stream);
+    let mut expected = Vec::new();
+    for (line, number) in whole.split(|byte| *byte == b'\n').zip(1_u64..) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > most {
+            expected.push((number, None));
+        } else if !line.iter().all(u8::is_ascii_whitespace) {
+            expected.push((number, Some(line)));
+        }
+    }
+    let found: Vec<_> = found
+        .iter()
+        .map(|(n, line)| (*n, line.as_deref()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+/// The query of a list.
+pub(crate) fn query(bytes: &[u8]) {
+    let Ok(uri) = Uri::try_from([b"/?", bytes].concat()) else {
+        return;
+    };
+    let names = ["limit", "cursor", "since", "organizationId"];
+    let Ok([limit, cursor, since, organization]) = request::query(&uri, names) else {
+        return;
+    };
+    if let Ok(limit) = request::limit(limit.as_deref()) {
+        assert!((1..=250).contains(&limit));
+    }
+    for list in [
+        List::Events,
+        List::Deliveries,
+        List::OfEndpoint,
+        List::Endpoints,
+    ] {
+        if let Ok(Some(cursor)) = request::cursor(cursor.as_deref(), list) {
+            assert_eq!(cursor.list, list);
+        }
+    }
+    let _ = request::instant(since.as_deref(), "since");
+    let _ = organization.map(|text| ingest::check_organization(&text));
+}

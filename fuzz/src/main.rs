@@ -1,0 +1,15 @@
+//! One program a target: its name says which function of the crates is handed the fuzzer's bytes.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
+
+static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let all = stormhook_store::fuzzing::TARGETS.into_iter();
+    let mut all = all.chain(stormhook::fuzzing::TARGETS);
+    let named = all.find(|(name, _)| *name == env!("CARGO_BIN_NAME"));
+    named.expect("a target of this name").1
+});
+
+fuzz_target!(|bytes: &[u8]| TARGET(bytes));
