@@ -301,9 +301,18 @@ async fn the_number_of_connections_is_bounded_and_room_comes_back() {
     )
     .await
     .unwrap();
+    // The place of the one that was answered is taken again: whoever comes now hears that there is none.
+    let refused = api.get("/v1/stats").await;
+    refused.problem(503, "busy");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    daemon.tcp().get("/v1/stats").await.problem(503, "busy");
+    api.post("/v1/events", "{}").await.problem(503, "busy");
+    // Full is not unwell.
+    api.get("/healthz").await.expect_ok();
+    api.get("/readyz").await.expect_ok();
     held.clear();
     until("there is room again", async || {
-        api.call("GET", "/healthz")
+        api.call("GET", "/v1/stats")
             .try_send()
             .await
             .ok()

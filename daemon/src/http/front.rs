@@ -87,6 +87,11 @@ impl Front {
         self.life.reached(Phase::Closing)
     }
 
+    /// What stands before a connection that there is no place for: it says so, and is well itself.
+    pub(super) fn of_full(self) -> OfFull {
+        OfFull(self)
+    }
+
     /// The configuration as it is now.
     fn config(&self) -> Arc<Config> {
         match self.behind.0.get() {
@@ -154,6 +159,36 @@ impl hyper::service::Service<http::Request<Incoming>> for Front {
         let front = self.clone();
         Box::pin(async move {
             let mut response = front.answer(request).await;
+            response.headers_mut().insert(REQUEST_ID, front.ids.next());
+            Ok(response)
+        })
+    }
+}
+
+/// See [`Front::of_full`].
+pub(super) struct OfFull(Front);
+
+impl hyper::service::Service<http::Request<Incoming>> for OfFull {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = <Front as hyper::service::Service<http::Request<Incoming>>>::Future;
+
+    fn call(&self, request: http::Request<Incoming>) -> Self::Future {
+        // Whoever restarts what isn't well must not take many callers for that.
+        if matches!(request.uri().path(), "/healthz" | "/readyz") {
+            return self.0.call(request);
+        }
+        let front = self.0.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            if !head.headers.contains_key(EXPECT) {
+                drain(body, front.config.limits.idle).await;
+            }
+            let mut response = Problem::new(
+                Code::Busy,
+                "limits.connections are open already, nothing was done: use fewer connections or close idle ones, and send it again",
+            )
+            .into_response();
             response.headers_mut().insert(REQUEST_ID, front.ids.next());
             Ok(response)
         })

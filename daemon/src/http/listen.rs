@@ -24,6 +24,12 @@ use tokio_util::task::TaskTracker;
 /// one above those is told so; what is beyond these too is cut off with a bare answer.
 const READ_AHEAD_BYTES: usize = 64 << 10;
 const HEADERS_READ: usize = 256;
+/// How long a connection above `limits.connections` waits for a place before it is told that there is none. While there is none,
+/// whoever comes next is told so at once.
+const PLACE_WAIT: Duration = Duration::from_secs(1);
+/// Connections that are being told so: they are beyond the bound, so they are few, and have little time.
+const REFUSALS: usize = 64;
+const REFUSAL: Duration = Duration::from_secs(2);
 /// How long accepting pauses after the system refused, as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to finish once the daemon stops.
@@ -185,9 +191,11 @@ impl Listeners {
         let room = Arc::new(Semaphore::new(config.limits.connections));
         let mut tasks = JoinSet::new();
         let behind = Behind::default();
+        let refusals = Arc::new(Semaphore::new(REFUSALS));
         let serving = |callers| Serving {
             front: Front::new(&behind, config, life, callers),
             room: Arc::clone(&room),
+            refusals: Arc::clone(&refusals),
             idle: config.limits.idle,
         };
         if let Some((listener, address)) = bound.tcp {
@@ -230,10 +238,22 @@ impl Listeners {
 struct Serving {
     front: Front,
     room: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
     idle: Duration,
 }
 
 impl Serving {
+    /// Answers one request of a connection that there is no place for, and ends it.
+    async fn refuse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(REFUSAL)
+            .max_headers(HEADERS_READ)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), self.front.of_full());
+        let _told = tokio::time::timeout(REFUSAL, connection).await;
+    }
+
     /// Serves one connection to its end, or until connections are to finish and its request is answered.
     async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let closing = self.front.closing();
@@ -288,7 +308,8 @@ async fn accept_tcp(listener: TcpListener, serving: Serving) {
     .await;
 }
 
-/// Accepts connections until they are to finish, and serves as many at once as there is room for; the next one waits.
+/// Accepts connections until they are to finish, and serves as many at once as there is room for. The next one waits for a moment
+/// and is then told that there is none.
 async fn accept_all<S, F>(
     serving: Serving,
     mut accept: impl FnMut() -> F,
@@ -300,23 +321,37 @@ async fn accept_all<S, F>(
     let connections = TaskTracker::new();
     let closing = serving.front.closing();
     tokio::pin!(closing);
+    let mut wait = PLACE_WAIT;
     loop {
         let next = async {
             let stream = accept().await?;
             // Accepted first: with the last place taken, whoever comes next waits here and not in a place of its own.
-            let permit = Arc::clone(&serving.room).acquire_owned().await;
-            Ok((stream, permit))
+            let place = Arc::clone(&serving.room).acquire_owned();
+            let place = tokio::time::timeout(wait, place).await.ok();
+            let refusal = match place {
+                Some(_) => None,
+                None => Some(Arc::clone(&serving.refusals).acquire_owned().await),
+            };
+            Ok((stream, place, refusal))
         };
         let accepted: io::Result<_> = tokio::select! {
             () = &mut closing => break,
             accepted = next => accepted,
         };
         match accepted {
-            Ok((stream, permit)) if admit(&stream) => {
+            Ok((stream, place, refusal)) if admit(&stream) => {
+                wait = if place.is_some() {
+                    PLACE_WAIT
+                } else {
+                    Duration::ZERO
+                };
                 let serving = serving.clone();
                 connections.spawn(async move {
-                    serving.connection(stream).await;
-                    drop(permit);
+                    match place {
+                        Some(_) => serving.connection(stream).await,
+                        None => serving.refuse(stream).await,
+                    }
+                    drop((place, refusal));
                 });
             }
             Ok(_) => {}
