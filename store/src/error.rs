@@ -28,6 +28,14 @@ pub enum StoreError {
         /// The newest that is known.
         known: u32,
     },
+    /// The file was written before version 1 of the format was settled.
+    #[error(
+        "{what} is of a stormhook from before version 1 of the format, which no other one reads: let the one that wrote it deliver what waits, then give this one another data_dir"
+    )]
+    Draft {
+        /// What was read.
+        what: String,
+    },
     /// Bytes that can't be right.
     #[error(
         "{what} is damaged ({detail}): run `stormhook check`, and restore a backup if it names what you need"

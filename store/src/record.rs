@@ -123,6 +123,20 @@ pub(crate) fn read<T: DeserializeOwned>(
     read_content(table, content_of(table, key, bytes)?)
 }
 
+/// Whether a row of `meta` that can't be read is whole all the same, as it was written before version 1 was settled: with a
+/// checksum that left the version out, or with other content.
+pub(crate) fn is_draft(row: &[u8]) -> bool {
+    const META: (&str, &[u8]) = ("meta", &[0]);
+    let Some(([VERSION, sum @ ..], content)) = row.split_first_chunk::<5>() else {
+        return false;
+    };
+    let mut first = crc32fast::Hasher::new();
+    first.update(META.0.as_bytes());
+    first.update(META.1);
+    first.update(content);
+    *sum == first.finalize().to_be_bytes() || *sum == checksum(META.0, META.1, VERSION, content)
+}
+
 fn hex(key: &[u8]) -> String {
     key.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -264,7 +264,17 @@ fn read_meta(db: &Database) -> Result<Meta, StoreError> {
     guarded(|| {
         let table = db.begin_read()?.open_table(META)?;
         match table.get(&[0])? {
-            Some(row) => record::read("meta", &[0], row.value()),
+            Some(row) => {
+                let read = record::read("meta", &[0], row.value());
+                match read {
+                    Err(StoreError::Damaged { .. }) if record::is_draft(row.value()) => {
+                        Err(StoreError::Draft {
+                            what: "the file".to_owned(),
+                        })
+                    }
+                    read => read,
+                }
+            }
             None => Err(StoreError::damaged("the row of meta", "it is missing")),
         }
     })
