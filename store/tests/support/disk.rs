@@ -9,9 +9,27 @@ use std::sync::{Arc, Mutex, MutexGuard};
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Debug)]
-enum Change {
+pub(crate) enum Change {
     Write(u64, Vec<u8>),
     Length(u64),
+}
+
+/// What was done to a disk that keeps a record, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) enum Done {
+    Changed(Change),
+    Synced,
+}
+
+/// What a crash leaves of what was not synced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kept {
+    All,
+    Nothing,
+    /// Each write with so many chances in eight.
+    Some(u64),
+    /// The same, and every fourth of those by its sectors.
+    Torn(u64),
 }
 
 #[derive(Debug, Default)]
@@ -27,7 +45,8 @@ struct State {
     syncs_fail: bool,
     /// Writes fail for want of room.
     full: bool,
-    changes: u64,
+    /// Everything that was done since recording began.
+    record: Option<Vec<Done>>,
 }
 
 /// A disk. Clones are the same disk.
@@ -76,9 +95,24 @@ impl Disk {
         state.crashes += 1;
     }
 
-    /// Writes and syncs so far.
-    pub(crate) fn changes(&self) -> u64 {
-        self.state().changes
+    /// Begins to keep a record, and says what it begins with.
+    pub(crate) fn start_recording(&self) -> Vec<u8> {
+        let mut state = self.state();
+        assert!(
+            state.unsynced.is_empty(),
+            "what is not synced would be lost"
+        );
+        state.record = Some(Vec::new());
+        state.durable.clone()
+    }
+
+    /// How much was recorded.
+    pub(crate) fn recorded(&self) -> usize {
+        self.state().record.as_ref().map_or(0, Vec::len)
+    }
+
+    pub(crate) fn take_record(&self) -> Vec<Done> {
+        self.state().record.take().unwrap_or_default()
     }
 
     /// Lets the power go after this many more writes and syncs.
@@ -105,28 +139,39 @@ impl Disk {
         state.power_for = None;
         let unsynced = std::mem::take(&mut state.unsynced);
         // Now and then all of it is kept, or nothing.
-        let kept_of_8 = random.below(9);
-        for change in unsynced {
-            if random.below(8) >= kept_of_8 {
-                continue;
-            }
-            match change {
-                Change::Write(at, bytes) if random.one_in(4) => {
-                    for (n, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                        if random.one_in(2) {
-                            let at = at + u64::try_from(n * SECTOR_BYTES).unwrap();
-                            change_bytes(&mut state.durable, &Change::Write(at, sector.to_vec()));
-                        }
-                    }
-                }
-                whole => change_bytes(&mut state.durable, &whole),
-            }
-        }
+        let kept = Kept::Torn(random.below(9));
+        survive(&mut state.durable, &unsynced, kept, random);
         state.visible = state.durable.clone();
     }
 }
 
-fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
+/// Makes of what was durable what a crash leaves.
+pub(crate) fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, random: &mut Random) {
+    for change in unsynced {
+        let (of_8, torn) = match kept {
+            Kept::All => (8, false),
+            Kept::Nothing => (0, false),
+            Kept::Some(of_8) => (of_8, false),
+            Kept::Torn(of_8) => (of_8, true),
+        };
+        if random.below(8) >= of_8 {
+            continue;
+        }
+        match change {
+            Change::Write(at, bytes) if torn && random.one_in(4) => {
+                for (n, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                    if random.one_in(2) {
+                        let at = at + u64::try_from(n * SECTOR_BYTES).unwrap();
+                        change_bytes(durable, &Change::Write(at, sector.to_vec()));
+                    }
+                }
+            }
+            whole => change_bytes(durable, whole),
+        }
+    }
+}
+
+pub(crate) fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
     match change {
         Change::Write(at, data) => {
             let at = usize::try_from(*at).unwrap();
@@ -159,8 +204,10 @@ impl Opened {
         if let Some(left) = state.power_for.as_mut() {
             *left -= 1;
         }
-        state.changes += 1;
         change_bytes(&mut state.visible, &change);
+        if let Some(record) = &mut state.record {
+            record.push(Done::Changed(change.clone()));
+        }
         state.unsynced.push(change);
         Ok(())
     }
@@ -197,7 +244,9 @@ impl StorageBackend for Opened {
         if state.syncs_fail {
             return Err(Error::other("the disk did not sync"));
         }
-        state.changes += 1;
+        if let Some(record) = &mut state.record {
+            record.push(Done::Synced);
+        }
         for change in std::mem::take(&mut state.unsynced) {
             change_bytes(&mut state.durable, &change);
         }
