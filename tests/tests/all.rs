@@ -18,6 +18,7 @@
 mod support;
 
 mod batch;
+mod damage;
 mod deliveries;
 mod description;
 mod doors;

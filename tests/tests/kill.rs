@@ -1,230 +1,23 @@
 //! The promise, under kill -9: every acknowledged event reaches every subscribed endpoint, no pair
 //! is sent more often than once plus the kills, and each endpoint's sequence has no gap.
 
-use crate::support::{Client, Draw, Receiver, Recorded, Reply, Setup};
-use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use crate::support::{Draw, load};
+use std::time::Duration;
 
-const KILLS: u64 = 22;
-const SENDERS: u64 = 4;
-const TYPES: [&str; 3] = ["order.created", "order.paid", "invoice.sent"];
-const ENDPOINTS: [(&str, &[&str]); 3] = [
-    ("/all", &["*"]),
-    ("/orders", &["order.*"]),
-    ("/paid", &["order.paid"]),
-];
-
-/// What was acknowledged: the event's id by its key, with its type.
-type Ledger = Arc<Mutex<BTreeMap<String, (String, &'static str)>>>;
-
-/// Sends events until told to stop, each until it is acknowledged, always with its key.
-async fn send(api: Client, sender: u64, ledger: Ledger, stop: watch::Receiver<bool>) {
-    for n in 0_u64.. {
-        let key = format!("{sender}-{n}");
-        let kind = TYPES[usize::try_from((sender + n) % 3).unwrap()];
-        let body =
-            json!({"organizationId": "org_1", "type": kind, "data": key, "idempotencyKey": key});
-        loop {
-            if *stop.borrow() {
-                return;
-            }
-            let answer = api
-                .call("POST", "/v1/events")
-                .json(body.clone())
-                .try_send()
-                .await;
-            match answer {
-                Ok(answer) if [200, 202].contains(&answer.status.as_u16()) => {
-                    let id = answer.json()["id"].as_str().unwrap().to_owned();
-                    ledger.lock().unwrap().insert(key, (id, kind));
-                    break;
-                }
-                Ok(answer) if answer.status == 503 => {}
-                Ok(answer) => panic!("{answer:?}"),
-                // Killed: the same again with the same key, once it is back.
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    }
-}
-
-fn subscribed(path: &str, kind: &str) -> bool {
-    match path {
-        "/all" => true,
-        "/orders" => kind.starts_with("order."),
-        _ => kind == "order.paid",
-    }
-}
+const KILLS: usize = 22;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_no_pair_is_sent_more_than_once_plus_the_kills() {
-    let seed = std::env::var("STORMHOOK_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_nanos() as u64
-    });
-    eprintln!("seed: STORMHOOK_SEED={seed}");
+    let seed = load::seed();
     let mut draw = Draw::seeded(seed);
-    let schedule = format!("[{}]", vec![r#""200ms""#; 20].join(","));
-    let setup = Setup::new()
-        .set("retry.schedule", &schedule)
-        .set("log.level", r#""warn""#);
-    let mut daemon = setup.start().await;
-    let receiver = Receiver::start().await;
-    // One in eight first attempts fails, so that retries are under way at each kill as well.
-    let mut failing = Draw::seeded(seed ^ 1);
-    receiver.answer_by(move |request| {
-        let first = request.header("x-stormcom-attempt") == "1";
-        Reply::Status(if first && failing.below(8) == 0 {
-            503
-        } else {
-            200
-        })
-    });
-    for (path, types) in ENDPOINTS {
-        daemon.client().endpoint(&receiver.url(path), types).await;
-    }
-    let ledger = Ledger::default();
-    let (stop, stopped) = watch::channel(false);
-    let senders: Vec<_> = (0..SENDERS)
-        .map(|n| {
-            tokio::spawn(send(
-                daemon.client(),
-                n,
-                Arc::clone(&ledger),
-                stopped.clone(),
-            ))
-        })
-        .collect();
+    let mut daemon = load::setup().start().await;
+    let load = load::Load::start(&daemon, seed).await;
     for _ in 0..KILLS {
         // The moment is the point here; nothing is waited for.
         tokio::time::sleep(Duration::from_micros(draw.below(400_000))).await;
         daemon.kill().await;
         daemon.start_again().await;
     }
-    stop.send(true).unwrap();
-    for sender in senders {
-        sender.await.unwrap();
-    }
-    let ledger = ledger.lock().unwrap().clone();
-    eprintln!("{} events acknowledged over {KILLS} kills", ledger.len());
-    assert!(ledger.len() > 20, "there was load");
-    let reached = reached_all(&receiver, &ledger).await;
-    check_pairs(&reached, &ledger);
-    check_store(&daemon.client(), &ledger).await;
+    load.finish(&daemon, KILLS).await;
     assert!(daemon.stop().await.success());
-}
-
-/// Waits until each acknowledged event was answered 2xx at each subscribed endpoint at least once.
-async fn reached_all(
-    receiver: &Receiver,
-    ledger: &BTreeMap<String, (String, &str)>,
-) -> Vec<Recorded> {
-    let mut missing: BTreeSet<(String, String)> = BTreeSet::new();
-    for (id, kind) in ledger.values() {
-        for (path, _) in ENDPOINTS.iter().filter(|(path, _)| subscribed(path, kind)) {
-            missing.insert((id.clone(), (*path).to_owned()));
-        }
-    }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
-    let mut from = 0;
-    loop {
-        let requests = receiver.requests();
-        for request in &requests[from..] {
-            missing.remove(&(request.event(), request.path.clone()));
-        }
-        from = requests.len();
-        if missing.is_empty() {
-            return requests;
-        }
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        assert!(
-            !left.is_zero(),
-            "{} pairs never came: {missing:?}",
-            missing.len()
-        );
-        let _ = tokio::time::timeout(left, receiver.wait_for_within(from + 1, left)).await;
-    }
-}
-
-/// Bodies are the same on every attempt, and attempts are no more than one each plus the kills.
-fn check_pairs(requests: &[Recorded], ledger: &BTreeMap<String, (String, &str)>) {
-    let mut pairs: BTreeMap<(String, String), Vec<&Recorded>> = BTreeMap::new();
-    for request in requests {
-        pairs
-            .entry((request.event(), request.path.clone()))
-            .or_default()
-            .push(request);
-    }
-    let known: BTreeMap<_, _> = ledger
-        .iter()
-        .map(|(key, (id, kind))| (id, (key, *kind)))
-        .collect();
-    for ((event, path), sent) in &pairs {
-        assert!(
-            sent.iter().all(|r| r.body == sent[0].body),
-            "{event} {path}: other bytes"
-        );
-        // The same attempt is repeated only where a kill came between sending and recording.
-        let attempts: BTreeSet<_> = sent
-            .iter()
-            .map(|r| r.header("x-stormcom-attempt"))
-            .collect();
-        let repeats = sent.len() - attempts.len();
-        assert!(
-            repeats <= KILLS as usize,
-            "{event} {path}: {repeats} repeats"
-        );
-        // A second attempt exists only after the scripted failure of the first.
-        assert!(attempts.len() <= 2, "{event} {path}: attempts {attempts:?}");
-        if let Some((key, kind)) = known.get(event) {
-            assert!(subscribed(path, kind), "{event} {kind} went to {path}");
-            assert_eq!(sent[0].data(), format!("{key:?}"));
-        }
-    }
-    let doubled = pairs.values().map(|sent| sent.len() - 1).sum::<usize>();
-    eprintln!(
-        "{} pairs, {doubled} sent again after a failure or a kill",
-        pairs.len()
-    );
-}
-
-/// One event a key, one delivery a pair, sequences 1, 2, 3 … without a gap.
-async fn check_store(api: &Client, ledger: &BTreeMap<String, (String, &str)>) {
-    let events = api.all("/v1/events?limit=250").await;
-    let mut by_key: BTreeMap<String, String> = BTreeMap::new();
-    for event in &events {
-        let key = event["idempotencyKey"].as_str().unwrap().to_owned();
-        let id = event["id"].as_str().unwrap().to_owned();
-        assert_eq!(by_key.insert(key, id), None, "two events of one key");
-    }
-    for (key, (id, _)) in ledger {
-        assert_eq!(
-            by_key.get(key),
-            Some(id),
-            "acknowledged but not stored: {key}"
-        );
-    }
-    for endpoint in api.all("/v1/endpoints").await {
-        let path = format!(
-            "/v1/deliveries?limit=250&endpointId={}",
-            endpoint["id"].as_str().unwrap()
-        );
-        let mut sequences: Vec<_> = api
-            .all(&path)
-            .await
-            .iter()
-            .map(|delivery| delivery["sequence"].as_u64().unwrap())
-            .collect();
-        sequences.sort_unstable();
-        let expected: Vec<_> = (1..=sequences.len() as u64).collect();
-        assert_eq!(sequences, expected, "{}", endpoint["url"]);
-    }
 }

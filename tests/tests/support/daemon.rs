@@ -339,6 +339,12 @@ impl Daemon {
         }
     }
 
+    /// Changes a value in the configuration file; the daemon hears of it when it is told to.
+    pub(crate) fn change(&mut self, key: &str, toml: &str) {
+        self.setup.values.insert(key.to_owned(), toml.to_owned());
+        self.setup.write_config();
+    }
+
     /// The setup, for another start with other values; the daemon must have ended.
     pub(crate) fn into_setup(mut self) -> Setup {
         assert!(self.running.is_none(), "the daemon still runs");

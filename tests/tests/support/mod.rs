@@ -4,10 +4,11 @@
 mod client;
 mod daemon;
 mod document;
+pub(crate) mod load;
 mod receiver;
 mod signature;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Answer, Client};
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
