@@ -1,0 +1,201 @@
+//! Ends and changes of configuration under load, with a ledger at both ends: nothing acknowledged is lost, and unlike after a
+//! kill nothing that was sent is sent again.
+
+use crate::support::{Client, Daemon, Draw, Receiver, Reply, load, until};
+use rustix::process::Signal;
+use serde_json::json;
+use std::time::Duration;
+
+const RESTARTS: usize = 20;
+const RELOADS: u32 = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarted_again_and_again_under_load_it_ends_well_and_repeats_nothing() {
+    let seed = load::seed();
+    let mut draw = Draw::seeded(seed);
+    let mut daemon = load::setup().start().await;
+    let load = load::Load::start(&daemon, seed).await;
+    for n in 0..RESTARTS {
+        // The moment is the point here; nothing is waited for.
+        tokio::time::sleep(Duration::from_micros(draw.below(300_000))).await;
+        let status = daemon.stop().await;
+        assert!(status.success(), "restart {n}: {status}");
+        assert!(!daemon.setup.socket().exists(), "restart {n}");
+        daemon.start_again().await;
+    }
+    // What was on the wire was waited for and recorded.
+    load.finish(&daemon, 0).await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_again_and_again_of_a_changed_configuration_it_takes_it_and_loses_nothing() {
+    let seed = load::seed();
+    let mut daemon = load::setup().set("log.level", r#""info""#).start().await;
+    let load = load::Load::start(&daemon, seed).await;
+    let api = daemon.client();
+    let body = json!({"organizationId": "org_2", "type": "a", "data": "x".repeat(1_500)});
+    for n in 0..RELOADS {
+        // Every second time an event of this size is too large.
+        let (bytes, status) = if n % 2 == 0 {
+            ("1KiB", 413)
+        } else {
+            ("256KiB", 202)
+        };
+        let before = load.acknowledged();
+        daemon.change("limits.event_bytes", &format!("{bytes:?}"));
+        daemon.signal(Signal::HUP);
+        until(&format!("reload {n} is in effect"), async || {
+            let answer = api.post("/v1/events", body.clone()).await;
+            (answer.status == status).then_some(())
+        })
+        .await;
+        until(&format!("events go on after reload {n}"), async || {
+            (load.acknowledged() > before).then_some(())
+        })
+        .await;
+    }
+    load.finish(&daemon, 0).await;
+    assert!(daemon.stop().await.success());
+}
+
+/// Ten partners that are slow to answer, with many deliveries to each, and the end in the midst of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_that_are_cut_by_the_end_are_recorded_and_made_again_after_it() {
+    let mut daemon = load::setup()
+        .set("delivery.timeout", r#""60s""#)
+        .start()
+        .await;
+    let receiver = Receiver::answering(Reply::Hang).await;
+    let api = daemon.client();
+    for n in 0..10 {
+        api.endpoint(&receiver.url(&format!("/{n}")), &["*"]).await;
+    }
+    let lines: String = (0..5)
+        .map(|n| json!({"organizationId": "org_1", "type": "a.b", "data": n}).to_string() + "\n")
+        .collect();
+    let events = api.batch(&lines).await;
+    receiver.wait_for(10).await;
+    stop_twice(&mut daemon).await;
+    let on_the_wire = receiver.count();
+    receiver.answer(Reply::Status(200));
+    daemon.start_again().await;
+    let mut interrupted = 0;
+    for event in events {
+        let id = event["id"].as_str().unwrap();
+        until(&format!("{id} is delivered"), async || {
+            let deliveries = api.deliveries(id).await;
+            let done = deliveries.iter().all(|it| it["status"] == "SUCCESS");
+            (done && deliveries.len() == 10).then_some(())
+        })
+        .await;
+        for delivery in api.deliveries(id).await {
+            let delivery = api.delivery(delivery["id"].as_str().unwrap()).await;
+            let attempts = delivery["attempts"].as_array().unwrap().clone();
+            let cut = attempts.iter().filter(|it| it["outcome"] == "interrupted");
+            interrupted += cut.count();
+            assert_eq!(delivery["attempt"], 1, "it used up a place: {delivery}");
+            assert_eq!(attempts.last().unwrap()["outcome"], "success");
+        }
+    }
+    assert_eq!(interrupted, on_the_wire, "each that was sent is recorded");
+    assert!(daemon.stop().await.success());
+}
+
+/// Asks it to stop, and again when it has begun to, so that it waits for nobody.
+async fn stop_twice(daemon: &mut Daemon) {
+    daemon.terminate();
+    let api = daemon.client();
+    until("it drains", async || {
+        (api.get("/readyz").await.status == 503).then_some(())
+    })
+    .await;
+    daemon.terminate();
+    assert!(daemon.ended().await.success());
+}
+
+/// How long events are kept at least.
+const RETENTION: Duration = Duration::from_secs(300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "ten minutes: events are kept for five at least, and each sweep begins a minute after a start"]
+async fn killed_in_the_midst_of_the_sweep_it_keeps_what_is_young_and_goes_on_sweeping() {
+    const OLD: usize = 60_000;
+    let mut draw = Draw::seeded(load::seed());
+    let setup = load::setup()
+        .set("retention.events", r#""5m""#)
+        .set("retention.attempts", r#""5m""#)
+        .set("idempotency.ttl", r#""5m""#);
+    let mut daemon = setup.start().await;
+    let receiver = Receiver::answering(Reply::Status(200)).await;
+    let api = daemon.client();
+    api.endpoint(&receiver.url("/"), &["*"]).await;
+    let mut old = Vec::new();
+    for chunk in 0..OLD / 5_000 {
+        let lines: String = (0..5_000)
+            .map(|n| {
+                json!({"organizationId": "org_1", "type": "old", "data": chunk * 5_000 + n})
+                    .to_string()
+                    + "\n"
+            })
+            .collect();
+        let answers = api.batch(&lines).await;
+        old.extend(answers.iter().map(|a| a["id"].as_str().unwrap().to_owned()));
+    }
+    receiver.wait_for_within(OLD, RETENTION).await;
+    tokio::time::sleep(RETENTION).await;
+    let mut young = Vec::new();
+    for n in 0..50 {
+        young.push(api.event("young", json!(n)).await);
+    }
+    let config = daemon.setup.config_path();
+    let mut kills = 0;
+    loop {
+        daemon.kill().await;
+        let checked = daemon
+            .setup
+            .run(&["check", "--config", config.to_str().unwrap()])
+            .await;
+        assert!(checked.status.success(), "after {kills} kills: {checked:?}");
+        daemon.start_again().await;
+        let Some(first) = first_left(&api, &old).await else {
+            break;
+        };
+        eprintln!("after {kills} kills {first} of {OLD} are gone");
+        // The sweep begins a minute after the start; it is under way when the next one is gone.
+        while !is_gone(&api, &old[first]).await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::time::sleep(Duration::from_micros(draw.below(20_000))).await;
+        kills += 1;
+    }
+    eprintln!("{kills} kills within the sweep");
+    assert!(kills > 0, "no kill fell into the sweep");
+    for (n, id) in young.iter().enumerate() {
+        assert_eq!(
+            api.get(&format!("/v1/events/{id}")).await.expect(200)["data"],
+            n
+        );
+    }
+    assert!(daemon.stop().await.success());
+}
+
+/// Whether an event is past its retention: without its data, or not there any more.
+async fn is_gone(api: &Client, id: &str) -> bool {
+    let answer = api.get(&format!("/v1/events/{id}")).await;
+    answer.status == 404 || answer.expect(200)["data"].is_null()
+}
+
+/// The place of the first event that the sweep has not come to; it goes from the oldest on.
+async fn first_left(api: &Client, ids: &[String]) -> Option<usize> {
+    let (mut low, mut high) = (0, ids.len());
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        if is_gone(api, &ids[middle]).await {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    (low < ids.len()).then_some(low)
+}
