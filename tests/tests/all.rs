@@ -30,6 +30,7 @@ mod harness;
 mod idempotency;
 mod kill;
 mod order;
+mod overload;
 mod restarts;
 mod stats;
 mod stopping;
