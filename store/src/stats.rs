@@ -119,8 +119,11 @@ impl Times {
         self.total_us
     }
 
-    /// The values as an HDR histogram.
+    /// The values as an HDR histogram; `None` where they are more than it can add up, which only a row that was made up says.
     pub fn histogram(&self) -> Option<Histogram<u64>> {
+        if self.count() == u64::MAX {
+            return None;
+        }
         let mut histogram = Histogram::new_with_bounds(1, LONGEST_US * 2, DIGITS).ok()?;
         for (bucket, count) in &self.buckets {
             histogram.record_n(*bucket, *count).ok()?;
@@ -268,6 +271,25 @@ impl Span {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn counts_beyond_all_counting_neither_wrap_nor_panic() {
+        let mut times = Times {
+            buckets: [(5, u64::MAX - 1), (6, 1)].into(),
+            total_us: u64::MAX,
+            max_us: 6,
+        };
+        times.merge(&times.clone());
+        assert_eq!(times.count(), u64::MAX);
+        assert_eq!(times.summary(), None);
+        let mut counters = Counters {
+            accepted: u64::MAX,
+            ..Counters::default()
+        };
+        let more = counters;
+        counters.add(&more);
+        assert_eq!(counters.accepted, u64::MAX);
+    }
 
     proptest! {
         #[test]
