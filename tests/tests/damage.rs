@@ -19,6 +19,8 @@ struct Prepared {
     /// The bytes of `data` by event.
     accepted: BTreeMap<String, String>,
     sound: Vec<u8>,
+    /// How many damaged copies were refused, started on though `check` names damage, and found sound.
+    outcomes: [usize; 3],
 }
 
 impl Prepared {
@@ -68,7 +70,15 @@ impl Prepared {
             secrets,
             accepted,
             sound,
+            outcomes: [0; 3],
         }
+    }
+
+    /// Says what came of the damage. A run that hit nothing shows nothing.
+    fn conclude(self) {
+        let [refused, named, sound] = self.outcomes;
+        eprintln!("{refused} refused, {named} named and served around, {sound} harmless");
+        assert!(refused + named > 0, "nothing was hit");
     }
 
     /// Whether `check` finds nothing; what it says otherwise must name something.
@@ -109,6 +119,7 @@ impl Prepared {
                 );
                 assert!(!refused.log.contains("panicked"), "{what}: {}", refused.log);
                 assert!(!refused.log.is_empty(), "{what}: it says nothing");
+                self.outcomes[0] += 1;
                 self.setup = refused.setup;
                 return self;
             }
@@ -154,6 +165,7 @@ impl Prepared {
                 "{what}: another body was delivered"
             );
         }
+        self.outcomes[if sound { 2 } else { 1 }] += 1;
         daemon.kill().await;
         assert!(
             !daemon.log().contains("panicked"),
@@ -201,6 +213,7 @@ async fn a_flipped_bit_anywhere_is_harmless_or_named_and_no_other_body_is_delive
             )
             .await;
     }
+    prepared.conclude();
 }
 
 #[tokio::test]
@@ -235,6 +248,7 @@ async fn a_page_lost_or_a_file_cut_short_is_harmless_or_named() {
         };
         prepared = prepared.start_on(&bytes, &what).await;
     }
+    prepared.conclude();
 }
 
 /// A daemon on a disk of its own of 24 MiB, in a mount namespace.
@@ -265,12 +279,12 @@ impl SmallDisk {
         let script =
             r#"mount -t tmpfs -o size=24m,mode=700 tmpfs "$1" && exec "$2" serve --config "$3""#;
         let log = std::fs::File::create(setup.folder().join("log")).unwrap();
-        let daemon = tokio::process::Command::new("unshare")
+        let daemon = setup
+            .program("unshare")
             .args(["-rm", "sh", "-c", script, "sh"])
             .args([&disk, &binary(), &setup.write_config()])
             .stdout(log.try_clone().unwrap())
             .stderr(log)
-            .kill_on_drop(true)
             .spawn()
             .unwrap();
         let api = Client::unix(setup.socket());

@@ -310,12 +310,12 @@ async fn a_full_disk_refuses_events_and_loses_none_that_were_accepted() {
     let script =
         r#"mount -t tmpfs -o size=24m,mode=700 tmpfs "$1" && exec "$2" serve --config "$3""#;
     let log = std::fs::File::create(setup.folder().join("log")).unwrap();
-    let mut child = tokio::process::Command::new("unshare")
+    let mut child = setup
+        .program("unshare")
         .args(["-m", "sh", "-c", script, "sh"])
         .args([disk.as_os_str(), binary().as_os_str(), config.as_os_str()])
         .stdout(log.try_clone().unwrap())
         .stderr(log)
-        .kill_on_drop(true)
         .spawn()
         .unwrap();
     let api = crate::support::Client::unix(setup.socket());

@@ -120,7 +120,7 @@ const RETENTION: Duration = Duration::from_secs(300);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: events are kept for five at least, and each sweep begins a minute after a start"]
 async fn killed_in_the_midst_of_the_sweep_it_keeps_what_is_young_and_goes_on_sweeping() {
-    const OLD: usize = 60_000;
+    const OLD: usize = 30_000;
     let mut draw = Draw::seeded(load::seed());
     let setup = load::setup()
         .set("retention.events", r#""5m""#)

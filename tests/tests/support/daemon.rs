@@ -4,6 +4,7 @@
 
 use super::{Client, document, within};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -154,9 +155,13 @@ impl Setup {
             .expect("the binary runs")
     }
 
-    /// The binary without the caller's own `STORMHOOK_…` settings and run-time folders.
     fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        self.program(binary())
+    }
+
+    /// A program without the caller's own `STORMHOOK_…` settings and run-time folders.
+    pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("STORMHOOK_") {
                 command.env_remove(name);
