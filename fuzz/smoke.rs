@@ -1,5 +1,5 @@
-//! Runs a fuzz target without a fuzzer: every seed, and some thousand mutations of the seeds, the same ones each time. Taken in by
-//! the tests of the crates that have targets.
+//! Runs a fuzz target without a fuzzer: every seed, and some thousand mutations of the seeds, the same ones each time, and
+//! `STORMHOOK_FUZZ_TIMES` as many. Taken in by the tests of the crates that have targets.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -83,7 +83,9 @@ pub(crate) fn run(name: &str, targets: &[super::Named], mutations: usize) {
         call(name, target, seed);
     }
     let mut random = Random(1);
-    for _ in 0..mutations {
+    let given = std::env::var("STORMHOOK_FUZZ_TIMES").ok();
+    let times: usize = given.and_then(|times| times.parse().ok()).unwrap_or(1);
+    for _ in 0..mutations * times {
         let mut bytes = seeds[random.below(seeds.len())].clone();
         for _ in 0..=random.below(4) {
             let other = &seeds[random.below(seeds.len())];
