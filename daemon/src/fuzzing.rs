@@ -40,6 +40,10 @@ pub fn config(bytes: &[u8]) {
         return;
     };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));
+    // The system's own end of a variable: none holds it.
+    if variables.contains('\0') {
+        return;
+    }
     let variables = variables.lines().filter_map(|line| line.split_once('='));
     let variables = variables.map(|(name, value)| (name.into(), value.into()));
     let home = ("HOME".into(), "/home".into());
@@ -252,7 +256,9 @@ async fn partner(listener: &TcpListener, bytes: &[u8]) -> Option<()> {
 fn judge_reply(reply: Reply) {
     match &reply {
         Reply::Status { code, excerpt, .. } => {
-            assert!((200..1_000).contains(code), "{code} is no final status");
+            // 101 ends what HTTP has to say (RFC 9110, section 15.2.2): nobody asked for it, so it is a failure.
+            let last = *code == 101 || (200..1_000).contains(code);
+            assert!(last, "{code} is no final status");
             assert!(excerpt.len() <= EXCERPT_BYTES);
         }
         Reply::Failed(_, why) => {
