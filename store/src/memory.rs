@@ -198,6 +198,23 @@ pub(crate) struct Shared {
     packs: Mutex<PackCache>,
 }
 
+/// Closes the file. Where the engine gave up on a damaged page before, it may do so again while it closes: that must not end the
+/// thread that goes on with the file opened anew.
+pub(crate) fn let_go(db: &mut Option<Database>) {
+    let old = db.take();
+    let _gave_up = guarded(|| {
+        drop(old);
+        Ok(())
+    });
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let db = self.db.get_mut();
+        let_go(db.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 impl Shared {
     pub(crate) fn new(options: Options, db: Database, memory: Memory) -> Self {
         let mut packs = PackCache::default();

@@ -7,7 +7,7 @@ use crate::batch::{Batch, Staged};
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::ids::UnixMs;
-use crate::memory::{Memory, Options, Shared};
+use crate::memory::{self, Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Waiting};
 use crate::pack;
 use crate::reader::Reader;
@@ -81,10 +81,17 @@ impl Store {
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
         let db = (reopen.0)()?;
-        prepare(&db)?;
-        let memory = guarded(|| Memory::load(&Views::open(&db.begin_read()?)?))?;
+        let loaded =
+            prepare(&db).and_then(|()| guarded(|| Memory::load(&Views::open(&db.begin_read()?)?)));
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(e) => {
+                memory::let_go(&mut Some(db));
+                return Err(e);
+            }
+        };
         Ok(Self {
-            shared: Arc::new(Shared::new(options, db, memory)),
+            shared: Arc::new(Shared::new(options, db, loaded)),
             zstd: Compressor(pack::compressor()?),
             limbo: None,
             reopen,
@@ -175,12 +182,20 @@ impl Store {
         let found = {
             let mut db = self.shared.db_mut();
             // The old handle holds the file's lock.
-            *db = None;
+            memory::let_go(&mut db);
             let opened = (self.reopen.0)()?;
-            let found = read_meta(&opened)?;
-            self.expect_commit(found.commit)?;
-            *db = Some(opened);
-            found
+            let read = read_meta(&opened)
+                .and_then(|found| self.expect_commit(found.commit).map(|()| found));
+            match read {
+                Ok(found) => {
+                    *db = Some(opened);
+                    found
+                }
+                Err(e) => {
+                    memory::let_go(&mut Some(opened));
+                    return Err(e);
+                }
+            }
         };
         self.shared.packs().clear();
         let limbo = self.limbo.take();

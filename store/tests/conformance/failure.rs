@@ -244,3 +244,41 @@ fn a_flipped_bit_in_the_list_of_tables_is_damage_and_never_a_new_store() {
     }
     assert!(told > 10, "only {told} were told");
 }
+
+/// A page that the engine takes at its word may make it give up in the midst of a commit, with its own locks held.
+#[test]
+fn a_page_that_the_engine_gives_up_on_fails_the_commit_and_not_the_writer() {
+    let mut f = Faulty::new();
+    f.endpoint();
+    for _ in 0..20 {
+        f.apply(some_events("k")).unwrap();
+    }
+    let open = open_of(&f.store);
+    let sound = f.disk.bytes();
+    drop(f);
+    let used: Vec<usize> = (4_096..sound.len()).filter(|at| sound[*at] != 0).collect();
+    let mut random = Random(9);
+    let (mut done, mut failed) = (0, 0);
+    for _ in 0..1_500 {
+        let mut bytes = sound.clone();
+        let at = used[usize::try_from(random.below(used.len() as u64)).unwrap()];
+        bytes[at] ^= 1 << random.below(8);
+        let disk = Disk::of(bytes);
+        let opened = Store::open_on(options("simulated".into()), move || disk.open());
+        let Ok(mut store) = opened else {
+            continue;
+        };
+        for (n, waiting) in open.iter().take(8).enumerate() {
+            let settled = Op::Settle(Box::new(settle(waiting.id, Verdict::Success, START)));
+            let ops = vec![Op::Accept(event("org", "a.b")), settled];
+            match store.apply(ops, START, 77 + n as u128) {
+                Ok(_) => done += 1,
+                Err(_) => failed += 1,
+            }
+        }
+    }
+    assert!(
+        done > 0 && failed > 0,
+        "{done} commits, {failed} that failed"
+    );
+}
