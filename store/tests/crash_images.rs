@@ -358,7 +358,8 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
 fn expected_at(commits: &[Commit], at: usize) -> Vec<&Vec<String>> {
     let acknowledged = commits.partition_point(|commit| commit.acknowledged <= at);
     let begun = commits.get(acknowledged).filter(|commit| commit.began < at);
-    let last = acknowledged.checked_sub(1).map(|n| &commits[n]);
+    // The first commit changes nothing that is seen: before it all is as after it.
+    let last = commits.get(acknowledged.saturating_sub(1));
     last.into_iter()
         .chain(begun)
         .map(|commit| &commit.seen)
