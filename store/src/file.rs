@@ -5,17 +5,33 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The newest file format of the engine that is known.
 const ENGINE_FORMAT: u32 = 3;
 
+/// What a file being compacted into is called, after the name of the store.
+pub(crate) const COMPACTING: &str = ".compacting";
+
 /// Opens the file, or makes it, mode 0600.
 pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    if !path.try_exists().map_err(io("looking for", path))? {
-        make(path)?;
+    loop {
+        if !path.try_exists().map_err(io("looking for", path))? {
+            make(path)?;
+        }
+        let (file, db) = open_what_is_there(path, cache_bytes)?;
+        // Until it was locked, a compaction may have put another one in its place: this one has no name any more then, and what
+        // is written to it is lost.
+        if is_at(path, &file)? {
+            // Of a compaction that was killed: none is under way, the lock is ours.
+            let _none = std::fs::remove_file(beside(path, COMPACTING));
+            return Ok(db);
+        }
     }
+}
+
+fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Database), StoreError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -28,8 +44,9 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreErr
             "it is empty",
         ));
     }
+    let ours = file.try_clone().map_err(io("opening", path))?;
     let backend = FileBackend::new(file).map_err(|e| explain(e, path))?;
-    open_on(backend, path, cache_bytes)
+    Ok((ours, open_on(backend, path, cache_bytes)?))
 }
 
 /// Opens or makes the database. A damaged page can make the engine panic: that too is damage, not the end of the process.
@@ -68,6 +85,29 @@ fn make(path: &Path) -> Result<(), StoreError> {
         _ => std::fs::remove_file(&fresh),
     };
     linked.map_err(io("making", path))?;
+    sync_folder(path)
+}
+
+/// The path of a file whose name goes on after that of `path`.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Whether this open file is the one that `path` leads to.
+pub(crate) fn is_at(path: &Path, file: &File) -> Result<bool, StoreError> {
+    let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+    let open = file.metadata().map_err(io("looking at", path))?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok(id(there) == id(open)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(io("looking at", path)(e)),
+    }
+}
+
+/// Has the folder of `path` know its names after a crash too.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -77,7 +117,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
         .map_err(io("syncing", folder))
 }
 
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     let path: PathBuf = path.to_owned();
     move |source| StoreError::Io {
         doing,
@@ -126,4 +166,22 @@ fn newer_format(detail: &str) -> Option<u32> {
         .strip_prefix("Expected file format version <= ")?
         .split_once(", found ")?;
     found.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_one_took_the_place_of_is_not_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a"), folder.path().join("b"));
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&path, &file).unwrap());
+        File::create(&other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(!is_at(&path, &file).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!is_at(&path, &file).unwrap());
+    }
 }

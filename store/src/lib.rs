@@ -5,6 +5,7 @@
 
 mod batch;
 mod check;
+mod copy;
 pub mod delivery;
 pub mod endpoint;
 pub mod error;
@@ -27,6 +28,7 @@ mod store;
 mod tables;
 
 pub use batch::ROWS_PER_STEP;
+pub use copy::{Compacted, Copied, compact_file, copy_file};
 pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
@@ -36,7 +38,7 @@ pub use memory::Options;
 pub use op::{
     Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,
 };
-pub use overlay::check_file;
+pub use overlay::{check_file, is_open, read_file};
 pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page};
 pub use reader::{FileBytes, Reader, StatsOf};
 pub use store::{Applied, Store};

@@ -269,12 +269,33 @@ impl Shared {
         &self,
         f: impl FnOnce(&Snapshot, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let db = self.db();
+        let (snapshot, memory) = self.snapshot(&db)?;
+        guarded(|| f(&snapshot, memory))
+    }
+
+    /// Runs `f` on one snapshot for as long as that takes, in nobody's way: the file can be opened anew meanwhile, as after a
+    /// commit that failed, and then reading on is an error. The snapshot pins pages all the same.
+    pub(crate) fn long_view<T>(
+        &self,
+        f: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let snapshot = {
+            let db = self.db();
+            self.snapshot(&db)?.0
+        };
+        guarded(|| f(&snapshot))
+    }
+
+    fn snapshot(
+        &self,
+        db: &Option<Database>,
+    ) -> Result<(Snapshot, RwLockReadGuard<'_, Memory>), StoreError> {
+        let db = db
+            .as_ref()
+            .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
         let mut tries = 0;
         loop {
-            let db = self.db();
-            let db = db
-                .as_ref()
-                .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
             let memory = self.memory();
             let views = guarded(|| Views::open(&db.begin_read()?))?;
             // A commit is in the file a moment before it is in memory.
@@ -285,7 +306,7 @@ impl Shared {
                     endpoints: Arc::clone(&memory.endpoints),
                     jobs: Arc::clone(&memory.jobs),
                 };
-                return guarded(|| f(&snapshot, memory));
+                return Ok((snapshot, memory));
             }
             drop(memory);
             std::thread::yield_now();

@@ -3,8 +3,10 @@
 //! A file whose process was killed needs a small repair when it is opened. Here that happens beside the file, not in it.
 
 use crate::error::{StoreError, guarded};
+use crate::file::{io, is_at};
 use crate::memory::Options;
 use crate::query::CheckReport;
+use crate::reader::Reader;
 use crate::store::Store;
 use redb::StorageBackend;
 use std::collections::BTreeMap;
@@ -138,45 +140,102 @@ impl StorageBackend for Overlay {
     }
 }
 
-/// Verifies a file that no daemon has open, without writing to it.
-///
-/// # Errors
-/// It can't be read or opened. Damage that stops it from being opened at all is [`StoreError::Damaged`]; other damage is in the
-/// report.
-pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
-    let io = |doing| {
-        move |source| StoreError::Io {
-            doing,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let file = Arc::new(File::open(path).map_err(io("opening"))?);
-    match file.try_lock_shared() {
-        Ok(()) => {}
-        Err(std::fs::TryLockError::WouldBlock) => {
-            return Err(StoreError::AlreadyOpen {
-                path: path.to_owned(),
-            });
-        }
-        Err(std::fs::TryLockError::Error(source)) => return Err(io("locking")(source)),
+/// How others are kept away from a file that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Others may look at it too.
+    Shared,
+    /// Nobody else may.
+    Exclusive,
+}
+
+/// A file that no daemon has open, nor can open while this lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) file: Arc<File>,
+    bytes: u64,
+}
+
+impl Source {
+    /// The file for the engine, which changes nothing in it.
+    pub(crate) fn backend(&self) -> impl StorageBackend + use<> {
+        Overlay::new(Arc::clone(&self.file), self.bytes)
     }
-    let bytes = file.metadata().map_err(io("reading the length of"))?.len();
+}
+
+/// Opens a file that no daemon has open, to be read.
+pub(crate) fn open(path: &Path, lock: Lock) -> Result<Source, StoreError> {
+    let file = File::open(path).map_err(io("opening", path))?;
+    let locked = match lock {
+        Lock::Shared => file.try_lock_shared(),
+        Lock::Exclusive => file.try_lock(),
+    };
+    let in_use = || StoreError::AlreadyOpen {
+        path: path.to_owned(),
+    };
+    match locked {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Err(in_use()),
+        Err(std::fs::TryLockError::Error(source)) => return Err(io("locking", path)(source)),
+    }
+    // Replaced between opening and locking: whoever did that is at work on what is there now.
+    if !is_at(path, &file)? {
+        return Err(in_use());
+    }
+    let bytes = file
+        .metadata()
+        .map_err(io("reading the length of", path))?
+        .len();
     if bytes == 0 {
         return Err(StoreError::damaged(
             path.display().to_string(),
             "it is empty",
         ));
     }
-    let options = Options {
+    Ok(Source {
+        file: Arc::new(file),
+        bytes,
+    })
+}
+
+/// Whether another process has the file open.
+///
+/// # Errors
+/// It is not there, or can't be looked at. Whether it is a store, and sound, is not asked.
+pub fn is_open(path: &Path) -> Result<bool, StoreError> {
+    match open(path, Lock::Shared) {
+        Err(StoreError::AlreadyOpen { .. }) => Ok(true),
+        Ok(_) | Err(StoreError::Damaged { .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Verifies a file that no daemon has open, without writing to it.
+///
+/// # Errors
+/// It can't be read or opened. Damage that stops it from being opened at all is [`StoreError::Damaged`]; other damage is in the
+/// report.
+pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
+    read_file(path)?.check()
+}
+
+/// A reader of a file that no daemon has open, nor can open while this lives. Nothing is written to it.
+///
+/// # Errors
+/// As [`check_file`].
+pub fn read_file(path: &Path) -> Result<Reader, StoreError> {
+    let source = open(path, Lock::Shared)?;
+    let options = at_rest(path);
+    guarded(|| Ok(Store::open_on(options, move || source.backend())?.reader()))
+}
+
+/// How a store at rest is opened to be read.
+pub(crate) fn at_rest(path: &Path) -> Options {
+    Options {
         path: path.to_owned(),
         cache_bytes: CACHE_BYTES,
         pending_limit: u64::MAX,
         endpoints_per_organization: usize::MAX,
         idempotency_ttl_ms: u64::MAX,
-    };
-    guarded(|| {
-        let store = Store::open_on(options, move || Overlay::new(Arc::clone(&file), bytes))?;
-        store.reader().check()
-    })
+    }
 }

@@ -275,7 +275,7 @@ impl Reader {
     /// As [`Reader::event`].
     pub fn file_bytes(&self) -> Result<FileBytes, StoreError> {
         let file = self.file_len()?;
-        let (stored, metadata, fragmented) = self.shared.view(|views| views.bytes())?;
+        let (stored, metadata, fragmented) = self.shared.long_view(|views| views.bytes())?;
         Ok(FileBytes {
             file,
             stored,
@@ -289,7 +289,10 @@ impl Reader {
     /// # Errors
     /// The file can't be read. Damage is not an error but part of the report.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
-        match self.shared.view(|snapshot| crate::check::check(snapshot)) {
+        match self
+            .shared
+            .long_view(|snapshot| crate::check::check(snapshot))
+        {
             // Where even the way to the rows is damaged, this is all that can be said.
             Err(e) if e.is_damage() => Ok(CheckReport {
                 damage: vec![e.to_string()],

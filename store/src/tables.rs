@@ -1,6 +1,7 @@
 //! The tables and their keys: fixed width, big-endian, time first, so that byte order is time order and what is committed
 //! together lies together. `store/FORMAT.md` describes the bytes.
 
+use crate::copy::{Copying, Ended};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::record;
@@ -46,6 +47,12 @@ macro_rules! tables {
                     Some(row) => record::read::<Meta>("meta", &[0], row.value()).map(|m| m.commit),
                     None => Err(StoreError::damaged("the row of meta", "it is missing")),
                 }
+            }
+
+            /// Writes every row into the tables of a file that has none yet.
+            pub(crate) fn copy_to(&self, txn: &WriteTransaction, copying: &mut Copying<'_>) -> Result<(), Ended> {
+                $(copying.table(stringify!($field), &self.$field, &mut txn.open_table($name)?)?;)*
+                Ok(())
             }
 
             /// Bytes of keys and values, of the trees around them, and of holes, over all tables.

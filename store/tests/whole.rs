@@ -1,0 +1,318 @@
+//! The file as a whole: what is in a copy of it, that making one stands in nobody's way, and that a compaction replaces the store whole
+//! or not at all.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on fails"
+)]
+
+mod support;
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+use stormhook_store::query::{DeliveryFilter, EventFilter};
+use stormhook_store::{
+    Op, Options, Store, StoreError, UnixMs, Verdict, check_file, compact_file, copy_file,
+};
+use support::disk::Disk;
+use support::*;
+
+fn make(path: &Path) -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .unwrap()
+}
+
+/// A store with open, settled and failed deliveries, keys, and a generation of the journal.
+fn some_store() -> Bed {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    for n in 0..20 {
+        let event = bed.accept(keyed("org", &format!("k{n}")));
+        if n % 2 == 0 {
+            let verdict = if n % 4 == 0 {
+                Verdict::Success
+            } else {
+                Verdict::GiveUp
+            };
+            bed.settle(pair(&event, &endpoint), verdict);
+        }
+    }
+    bed
+}
+
+/// The same in another file.
+fn bed_on(path: PathBuf) -> (Options, Store) {
+    let options = options(path);
+    (options.clone(), Store::open(options).unwrap())
+}
+
+fn contents(store: &Store) -> (Vec<String>, Vec<String>, usize) {
+    let reader = store.reader();
+    let events = pages(|after| reader.events(&EventFilter::default(), after, 50));
+    let deliveries = pages(|after| reader.deliveries(&DeliveryFilter::default(), after, 50));
+    (
+        events.iter().map(|e| format!("{e:?}")).collect(),
+        deliveries
+            .iter()
+            .map(|d| format!("{:?}", d.delivery))
+            .collect(),
+        open_of(store).len(),
+    )
+}
+
+#[test]
+fn a_copy_holds_what_was_there_when_it_began_and_nothing_later() {
+    let mut bed = some_store();
+    let before = contents(bed.store());
+    let path = bed.dir.path().join("copy.redb");
+    let reader = bed.reader();
+    let commit = bed.apply(vec![Op::Probe]).commit;
+    // Committed while the copy is under way: asked the first time, it has begun.
+    let mut later = Some(());
+    let copied = reader
+        .copy_into(make(&path), || {
+            if later.take().is_some() {
+                bed.orders(5);
+            }
+            true
+        })
+        .unwrap()
+        .unwrap();
+    bed.orders(5);
+    assert_eq!(copied.commit, commit);
+    assert_eq!(copied.file_bytes, path.metadata().unwrap().len());
+    let report = check_file(&path).unwrap();
+    assert_eq!(report.damage, [""; 0]);
+    assert_eq!(report.rows, copied.rows);
+    let (_, copy) = bed_on(path);
+    assert_eq!(contents(&copy), before);
+    assert!(before.2 > 0 && before.0.len() == 20);
+}
+
+#[test]
+fn a_copy_goes_on_as_a_store_of_its_own() {
+    let mut bed = some_store();
+    let path = bed.dir.path().join("copy.redb");
+    bed.reader().copy_into(make(&path), || true).unwrap();
+    let (_, mut copy) = bed_on(path.clone());
+    let last = bed.orders(1)[0].id;
+    let applied = copy.apply(
+        vec![
+            Op::Accept(keyed("org", "k3")),
+            Op::Accept(event("org", "a.b")),
+        ],
+        UnixMs(bed.now.0),
+        9,
+    );
+    let done = applied.unwrap().done;
+    assert!(
+        matches!(done[0], stormhook_store::Done::Replayed(_)),
+        "it knows the keys: {done:?}"
+    );
+    assert_eq!(
+        copy.reader().check().unwrap().damage,
+        [""; 0],
+        "beside {last}"
+    );
+    drop(copy);
+    assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
+}
+
+#[test]
+fn a_copy_that_is_told_to_stop_stops() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    for _ in 0..20 {
+        bed.orders(500);
+    }
+    let mut asked = 0;
+    let path = bed.dir.path().join("copy.redb");
+    let stopped = bed.reader().copy_into(make(&path), || {
+        asked += 1;
+        false
+    });
+    assert_eq!(stopped.unwrap(), None);
+    assert_eq!(asked, 1);
+    bed.orders(1);
+    bed.expect_whole();
+}
+
+/// A commit fails and the writer opens the file anew, while a copy reads it.
+#[test]
+fn a_copy_stands_in_the_way_of_no_recovery() {
+    let disk = Disk::default();
+    let opened = disk.clone();
+    let mut store = Store::open_on(options("simulated".into()), move || opened.open()).unwrap();
+    let new = new_endpoint(stormhook_store::EndpointId(1), "org", &["*"]);
+    let mut random = 1 << 20;
+    let mut apply = move |store: &mut Store, ops| {
+        random += 1 << 20;
+        store.apply(ops, START, random)
+    };
+    apply(&mut store, vec![Op::CreateEndpoint(Box::new(new))]).unwrap();
+    for _ in 0..20 {
+        let ops = (0..500).map(|_| Op::Accept(event("org", "a.b")));
+        apply(&mut store, ops.collect()).unwrap();
+    }
+    let reader = store.reader();
+    let folder = tempfile::tempdir().unwrap();
+    let file = make(&folder.path().join("copy"));
+    let (tell, told) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let copying = std::thread::spawn(move || {
+        reader.copy_into(file, || {
+            tell.send(()).unwrap();
+            // Until the writer is through; a closed channel is a yes too.
+            let _ = wait.recv();
+            true
+        })
+    });
+    told.recv().unwrap();
+    let (ended, end) = mpsc::channel();
+    let failing = disk.clone();
+    let writing = std::thread::spawn(move || {
+        failing.fail_syncs(true);
+        let _failed = apply(&mut store, vec![Op::Probe]);
+        failing.fail_syncs(false);
+        // Whether or not the probe counted, the file has been opened anew and goes on.
+        let _known = store.recover();
+        let after = apply(&mut store, vec![Op::Probe]);
+        ended.send(after.is_ok()).unwrap();
+    });
+    let went_on = end.recv_timeout(Duration::from_secs(20));
+    drop(go);
+    assert_eq!(went_on, Ok(true), "the writer waits for the copy");
+    writing.join().unwrap();
+    // What was read from the handle that is gone is no copy.
+    assert!(copying.join().unwrap().is_err());
+}
+
+#[test]
+fn a_store_at_rest_is_copied_without_being_written_to() {
+    let mut bed = some_store();
+    let path = bed.options.path.clone();
+    let to = bed.dir.path().join("copy.redb");
+    let refused = copy_file(&path, make(&to), || true);
+    assert!(matches!(refused, Err(StoreError::AlreadyOpen { .. })));
+    let before = contents(bed.store());
+    bed.close();
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::remove_file(&to).unwrap();
+    copy_file(&path, make(&to), || true).unwrap().unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+    assert_eq!(contents(&bed_on(to).1), before);
+}
+
+/// A store whose file has holes: a sweep took most of it away.
+fn swept() -> Bed {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    for _ in 0..10 {
+        let now = bed.now;
+        let settled = bed.orders(300).into_iter().map(|event| {
+            let id = pair(&event, &endpoint);
+            Op::Settle(Box::new(settle(id, Verdict::Success, now)))
+        });
+        let settled: Vec<Op> = settled.collect();
+        bed.apply(settled);
+    }
+    bed.pass_ms(40 * DAY_MS);
+    bed.orders(7);
+    let now = bed.now;
+    bed.sweep(now, now);
+    bed
+}
+
+#[test]
+fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
+    let mut bed = swept();
+    let path = bed.options.path.clone();
+    let before = contents(bed.store());
+    assert!(matches!(
+        compact_file(&path),
+        Err(StoreError::AlreadyOpen { .. })
+    ));
+    bed.close();
+    let length = path.metadata().unwrap().len();
+    let compacted = compact_file(&path).unwrap();
+    assert_eq!(compacted.before_bytes, length);
+    assert_eq!(compacted.after_bytes, path.metadata().unwrap().len());
+    assert!(compacted.after_bytes * 5 < length * 4, "{compacted:?}");
+    let mode = path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let names: Vec<_> = std::fs::read_dir(bed.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, [path.file_name().unwrap()]);
+    bed.reopen();
+    assert_eq!(contents(bed.store()), before);
+    bed.expect_whole();
+    bed.orders(3);
+    bed.expect_whole();
+}
+
+#[test]
+fn what_a_killed_compaction_left_is_not_the_store_and_goes_when_it_opens() {
+    let mut bed = some_store();
+    let path = bed.options.path.clone();
+    let before = contents(bed.store());
+    bed.close();
+    let mut left = path.clone().into_os_string();
+    left.push(".compacting");
+    let left = PathBuf::from(left);
+    std::fs::write(&left, b"half a file").unwrap();
+    bed.reopen();
+    assert!(!left.exists());
+    assert_eq!(contents(bed.store()), before);
+    bed.close();
+    std::fs::write(&left, b"half a file").unwrap();
+    compact_file(&path).unwrap();
+    assert!(!left.exists());
+    bed.reopen();
+    assert_eq!(contents(bed.store()), before);
+}
+
+#[test]
+fn a_damaged_store_is_not_compacted() {
+    let mut bed = some_store();
+    let path = bed.options.path.clone();
+    bed.close();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The key of an event lies in its row, twice: in a pack, whose checksum tells.
+    let at = bytes
+        .windows(4)
+        .position(|w| w == [0x28, 0xb5, 0x2f, 0xfd])
+        .expect("a zstd frame");
+    bytes[at + 12] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = compact_file(&path).unwrap_err();
+    assert!(refused.is_damage(), "{refused}");
+    assert!(refused.to_string().contains("nothing was changed"));
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    assert_eq!(std::fs::read_dir(bed.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_link_is_followed_and_the_file_behind_it_compacted() {
+    let mut bed = swept();
+    let path = bed.options.path.clone();
+    bed.close();
+    let real = bed.dir.path().join("elsewhere.redb");
+    std::fs::rename(&path, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &path).unwrap();
+    compact_file(&path).unwrap();
+    assert!(path.is_symlink() && !real.is_symlink());
+    bed.reopen();
+    bed.expect_whole();
+}
