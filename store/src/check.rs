@@ -1,36 +1,44 @@
-//! Verifying a snapshot of the file: every row's bytes, and that what belongs together is there. Damage is named, never skipped.
+//! Verifying the file: every row's bytes, and that what belongs together is there. Damage is named, never skipped.
+//!
+//! A snapshot pins pages, and the file of a busy store grows for as long as one is held. So a table is looked through a part at a
+//! time, each part in a snapshot of its own, in which all that is compared with it is looked up too. Only what is counted over a
+//! whole table needs one snapshot of all of it, and does nothing else in it.
 
 use crate::endpoint::{EndpointState, Revision};
-use crate::error::{StoreError, guarded};
+use crate::error::StoreError;
 use crate::ids::{EventId, Slot};
 use crate::journal::{Fingerprint, Generation, JournalRow, Run};
+use crate::memory::Shared;
 use crate::pack::{self, Pack};
 use crate::query::CheckReport;
 use crate::record;
 use crate::rows::{self, Job, Meta};
 use crate::stats::{Counters, Window};
-use crate::tables::{self, Views};
+use crate::tables::{self, Reading, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// How much damage is named; more is counted only.
 const NAMED: usize = 1_000;
+/// Rows of one part, and bytes of them.
+const PART_ROWS: usize = 2_048;
+const PART_BYTES: usize = 1 << 20;
 
-#[derive(Default)]
-struct Checking {
+struct Checking<'s> {
+    shared: &'s Shared,
     report: CheckReport,
     unnamed: u64,
-    meta: Option<Meta>,
+    /// Endpoints that are known to be there: none ever goes.
     slots: HashSet<Slot>,
-    /// How many deliveries of each endpoint there are, and the greatest sequence number among them.
-    present: HashMap<Slot, (u64, u64)>,
-    /// The last sequence number given, as the states and the journal say.
-    last_sequence: HashMap<Slot, u64>,
 }
 
-impl Checking {
+/// Picks a table.
+type Of<const N: usize> = fn(&Views) -> &Reading<N>;
+
+impl Checking<'_> {
     fn damage(&mut self, what: String) {
         if self.report.damage.len() < NAMED {
             self.report.damage.push(what);
@@ -43,65 +51,113 @@ impl Checking {
     fn rows<const N: usize>(
         &mut self,
         name: &str,
-        table: &tables::Reading<N>,
-        mut each: impl FnMut(&mut Self, &[u8; N], &[u8]) -> Result<(), StoreError>,
+        of: Of<N>,
+        mut each: impl FnMut(&mut Self, &Views, &[u8; N], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let walked = guarded(|| {
-            let mut seen = 0u64;
-            for row in table.iter()? {
-                let (key, value) = row?;
-                seen += 1;
-                self.report.rows += 1;
-                match each(self, key.value(), value.value()) {
-                    Err(e @ StoreError::Damaged { .. }) => self.damage(e.to_string()),
-                    other => other?,
-                }
+        let shared = self.shared;
+        let mut after = None;
+        loop {
+            let part = shared.long_view(|views| self.part(views, of, after, &mut each));
+            match part {
+                Ok(None) => break,
+                Ok(last) => after = last,
+                Err(e) => return self.unreadable(name, e),
             }
-            Ok((seen, table.len()?))
+        }
+        // A page that counts for less than it holds, or is passed over, shows in the whole only.
+        let counted = shared.long_view(|views| {
+            let mut seen = 0u64;
+            for row in of(views).iter()? {
+                row?;
+                seen += 1;
+            }
+            Ok((seen, of(views).len()?))
         });
-        match walked {
-            Ok((seen, expected)) if seen == expected => Ok(()),
+        match counted {
+            Ok((seen, expected)) if seen == expected => {}
             Ok((seen, expected)) => {
                 self.damage(format!("{name} holds {seen} rows, but counts {expected}"));
-                Ok(())
             }
-            Err(e) if e.is_damage() => {
-                self.damage(format!("{name}: {e}"));
-                Ok(())
-            }
-            Err(e) => Err(e),
+            Err(e) => self.unreadable(name, e)?,
         }
+        Ok(())
+    }
+
+    /// Looks through the rows after this one, as many as make a part; the last of them, where there are more.
+    fn part<const N: usize>(
+        &mut self,
+        views: &Views,
+        of: Of<N>,
+        after: Option<[u8; N]>,
+        each: &mut impl FnMut(&mut Self, &Views, &[u8; N], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<Option<[u8; N]>, StoreError> {
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut seen, mut bytes) = (0, 0);
+        for row in of(views).range::<&[u8; N]>((from, Bound::Unbounded))? {
+            let (key, value) = row?;
+            self.report.rows += 1;
+            match each(self, views, key.value(), value.value()) {
+                Err(e @ StoreError::Damaged { .. }) => self.damage(e.to_string()),
+                other => other?,
+            }
+            seen += 1;
+            bytes += value.value().len();
+            if seen >= PART_ROWS || bytes >= PART_BYTES {
+                return Ok(Some(*key.value()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn unreadable(&mut self, name: &str, error: StoreError) -> Result<(), StoreError> {
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.damage(format!("{name}: {error}"));
+        Ok(())
     }
 
     /// Looks through a table whose rows stand for themselves.
     fn plain<const N: usize, T: DeserializeOwned>(
         &mut self,
         name: &str,
-        table: &tables::Reading<N>,
+        of: Of<N>,
         mut each: impl FnMut(&mut Self, &[u8; N], T),
     ) -> Result<(), StoreError> {
-        self.rows(name, table, |c, key, value| {
+        self.rows(name, of, |c, _, key, value| {
             each(c, key, record::read(name, key, value)?);
             Ok(())
         })
     }
 }
 
-pub(crate) fn check(views: &Views) -> Result<CheckReport, StoreError> {
-    let mut c = Checking::default();
-    c.plain::<1, Meta>("meta", &views.meta, |c, _, meta| c.meta = Some(meta))?;
-    if c.meta.is_none() {
+pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
+    let mut c = Checking {
+        shared,
+        report: CheckReport::default(),
+        unnamed: 0,
+        slots: HashSet::new(),
+    };
+    // Where not even the tables are found, that is all there is to say.
+    shared.long_view(|_| Ok(()))?;
+    let mut has_meta = false;
+    c.plain::<1, Meta>("meta", |v| &v.meta, |_, _, _| has_meta = true)?;
+    if !has_meta {
         c.damage("the row of meta is missing".to_owned());
     }
-    c.rows("endpoints", &views.endpoints, |c, key, value| {
-        c.slots.insert(tables::slot_of(key));
-        rows::read_endpoint(key, value).map(drop)
-    })?;
-    packs(&mut c, views)?;
-    deliveries(&mut c, views)?;
-    indexes(&mut c, views)?;
-    lazily_written(&mut c, views)?;
-    sequences(&mut c);
+    c.rows(
+        "endpoints",
+        |v| &v.endpoints,
+        |c, _, key, value| {
+            c.slots.insert(tables::slot_of(key));
+            rows::read_endpoint(key, value).map(drop)
+        },
+    )?;
+    packs(&mut c)?;
+    deliveries(&mut c)?;
+    indexes(&mut c)?;
+    lazily_written(&mut c)?;
+    sequences(&mut c)?;
     if c.unnamed > 0 {
         let more = c.unnamed;
         c.report.damage.push(format!("and {more} more"));
@@ -109,51 +165,60 @@ pub(crate) fn check(views: &Views) -> Result<CheckReport, StoreError> {
     Ok(c.report)
 }
 
-fn packs(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
+fn packs(c: &mut Checking<'_>) -> Result<(), StoreError> {
     let mut last = EventId(0);
-    c.rows("packs", &views.packs, |c, key, value| {
-        for event in &Pack::decode(key, value)?.events {
-            c.report.events += 1;
-            if event.id <= last {
-                c.damage(format!("{} lies after {last}, out of order", event.id));
+    c.rows(
+        "packs",
+        |v| &v.packs,
+        |c, _, key, value| {
+            for event in &Pack::decode(key, value)?.events {
+                c.report.events += 1;
+                if event.id <= last {
+                    c.damage(format!("{} lies after {last}, out of order", event.id));
+                }
+                last = event.id;
             }
-            last = event.id;
-        }
-        Ok(())
-    })
+            Ok(())
+        },
+    )
 }
 
-fn deliveries(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
+fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
     let mut around = Around::default();
-    c.rows("deliveries", &views.deliveries, |c, key, value| {
-        let id = tables::delivery_of(key);
-        let (count, greatest) = c.present.entry(id.slot).or_default();
-        *count += 1;
-        let d = rows::read_delivery(key, value)?;
-        *greatest = d.sequence.max(*greatest);
-        c.report.deliveries += 1;
-        if !around.has(views, id.event)? {
-            c.damage(format!("{id} is of {}, which is in no pack", id.event));
-        }
-        if !c.slots.contains(&id.slot) {
-            c.damage(format!("{id} is to an endpoint that is not there"));
-        }
-        if let Some(due) = d.due
-            && views.due.get(&tables::timed_key(due, id))?.is_none()
-        {
-            c.damage(format!("{id} is open but missing from the due index"));
-        }
-        if d.status.is_bad() && views.bad.get(key)?.is_none() {
-            c.damage(format!(
-                "{id} ended badly but is missing from the list of those"
-            ));
-        }
-        if d.status.is_open() != d.due.is_some() {
-            let due = if d.due.is_some() { "due" } else { "never due" };
-            c.damage(format!("{id} is {} but {due}", d.status.as_str()));
-        }
-        Ok(())
-    })
+    c.rows(
+        "deliveries",
+        |v| &v.deliveries,
+        |c, views, key, value| {
+            let id = tables::delivery_of(key);
+            let d = rows::read_delivery(key, value)?;
+            c.report.deliveries += 1;
+            if !around.has(views, id.event)? {
+                c.damage(format!("{id} is of {}, which is in no pack", id.event));
+            }
+            if !c.slots.contains(&id.slot) {
+                if views.endpoints.get(&tables::slot_key(id.slot))?.is_some() {
+                    c.slots.insert(id.slot);
+                } else {
+                    c.damage(format!("{id} is to an endpoint that is not there"));
+                }
+            }
+            if let Some(due) = d.due
+                && views.due.get(&tables::timed_key(due, id))?.is_none()
+            {
+                c.damage(format!("{id} is open but missing from the due index"));
+            }
+            if d.status.is_bad() && views.bad.get(key)?.is_none() {
+                c.damage(format!(
+                    "{id} ended badly but is missing from the list of those"
+                ));
+            }
+            if d.status.is_open() != d.due.is_some() {
+                let due = if d.due.is_some() { "due" } else { "never due" };
+                c.damage(format!("{id} is {} but {due}", d.status.as_str()));
+            }
+            Ok(())
+        },
+    )
 }
 
 /// The pack last looked into: deliveries lie in the order of their events, so the next one is mostly in it too.
@@ -193,72 +258,130 @@ impl Around {
 }
 
 /// What else says of deliveries that they are open, or ended badly.
-fn indexes(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
-    let delivery = |id| {
+fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
+    let delivery = |views: &Views, id| {
         let key = tables::delivery_key(id);
         let row = views.deliveries.get(&key)?;
         Ok::<_, StoreError>(row.map(|row| rows::read_delivery(&key, row.value())))
     };
-    c.rows("due", &views.due, |c, key, value| {
-        let waiting = rows::read_due(key, value)?;
-        let id = waiting.id;
-        match delivery(id)? {
-            Some(Ok(d)) if rows::waiting(&d) == Some(waiting) => {}
-            // Named where deliveries are looked through.
-            Some(Err(_)) => {}
-            _ => c.damage(format!("the due index has {id}, which does not wait so")),
-        }
-        Ok(())
-    })?;
-    c.rows("bad", &views.bad, |c, key, value| {
-        record::read::<()>("bad", key, value)?;
-        let id = tables::delivery_of(key);
-        match delivery(id)? {
-            Some(Ok(d)) if d.status.is_bad() => {}
-            Some(Err(_)) => {}
-            _ => c.damage(format!(
-                "the list of what ended badly has {id}, which did not"
-            )),
-        }
-        Ok(())
-    })
+    c.rows(
+        "due",
+        |v| &v.due,
+        |c, views, key, value| {
+            let waiting = rows::read_due(key, value)?;
+            let id = waiting.id;
+            match delivery(views, id)? {
+                Some(Ok(d)) if rows::waiting(&d) == Some(waiting) => {}
+                // Named where deliveries are looked through.
+                Some(Err(_)) => {}
+                _ => c.damage(format!("the due index has {id}, which does not wait so")),
+            }
+            Ok(())
+        },
+    )?;
+    c.rows(
+        "bad",
+        |v| &v.bad,
+        |c, views, key, value| {
+            record::read::<()>("bad", key, value)?;
+            let id = tables::delivery_of(key);
+            match delivery(views, id)? {
+                Some(Ok(d)) if d.status.is_bad() => {}
+                Some(Err(_)) => {}
+                _ => c.damage(format!(
+                    "the list of what ended badly has {id}, which did not"
+                )),
+            }
+            Ok(())
+        },
+    )
 }
 
-fn lazily_written(c: &mut Checking, views: &Views) -> Result<(), StoreError> {
-    // States first: the journal is newer.
-    c.plain::<4, EndpointState>("states", &views.states, |c, key, state| {
-        c.last_sequence
-            .insert(tables::slot_of(key), state.last_sequence);
-    })?;
-    c.plain::<8, JournalRow>("journal", &views.journal, |c, _, row| {
-        let given = row.states.iter().map(|(slot, s)| (*slot, s.last_sequence));
-        c.last_sequence.extend(given);
-    })?;
-    c.plain::<8, Generation>("generations", &views.generations, |_, _, _| {})?;
-    c.plain::<12, Run>("history", &views.history, |_, _, _| {})?;
-    c.plain::<24, Vec<(Fingerprint, EventId)>>("keys", &views.keys, |c, key, block| {
-        let sorted = block.is_sorted_by_key(|(fingerprint, _)| *fingerprint);
-        let first = block.first().map(|(f, _)| f.0.to_be_bytes());
-        if !sorted || first.as_ref().map(<[u8; 16]>::as_slice) != key.get(8..) {
-            c.damage("a block of idempotency keys is out of order".to_owned());
+fn lazily_written(c: &mut Checking<'_>) -> Result<(), StoreError> {
+    c.plain::<4, EndpointState>("states", |v| &v.states, |_, _, _| {})?;
+    c.plain::<8, JournalRow>("journal", |v| &v.journal, |_, _, _| {})?;
+    c.plain::<8, Generation>("generations", |v| &v.generations, |_, _, _| {})?;
+    c.plain::<12, Run>("history", |v| &v.history, |_, _, _| {})?;
+    c.plain::<24, Vec<(Fingerprint, EventId)>>(
+        "keys",
+        |v| &v.keys,
+        |c, key, block| {
+            let sorted = block.is_sorted_by_key(|(fingerprint, _)| *fingerprint);
+            let first = block.first().map(|(f, _)| f.0.to_be_bytes());
+            if !sorted || first.as_ref().map(<[u8; 16]>::as_slice) != key.get(8..) {
+                c.damage("a block of idempotency keys is out of order".to_owned());
+            }
+        },
+    )?;
+    c.plain::<20, Revision>("revisions", |v| &v.revisions, |_, _, _| {})?;
+    c.plain::<9, Counters>("counters", |v| &v.counters, |_, _, _| {})?;
+    c.plain::<13, Window>("windows", |v| &v.windows, |_, _, _| {})?;
+    c.plain::<8, Job>("jobs", |v| &v.jobs, |_, _, _| {})
+}
+
+/// What the sequence numbers of one snapshot say.
+#[derive(Default)]
+struct Numbers {
+    /// How many deliveries of each endpoint there are, and the greatest sequence number among them.
+    present: HashMap<Slot, (u64, u64)>,
+    /// The last number given, as the states and the journal say.
+    last: HashMap<Slot, u64>,
+    /// Nothing was swept yet: all are there.
+    complete: bool,
+}
+
+impl Numbers {
+    /// Rows that can't be read are named elsewhere.
+    fn of(views: &Views) -> Result<Self, StoreError> {
+        let mut numbers = Self::default();
+        for row in views.deliveries.iter()? {
+            let (key, value) = row?;
+            let slot = tables::delivery_of(key.value()).slot;
+            let (count, greatest) = numbers.present.entry(slot).or_default();
+            *count += 1;
+            if let Ok(d) = rows::read_delivery(key.value(), value.value()) {
+                *greatest = d.sequence.max(*greatest);
+            }
         }
-    })?;
-    c.plain::<20, Revision>("revisions", &views.revisions, |_, _, _| {})?;
-    c.plain::<9, Counters>("counters", &views.counters, |_, _, _| {})?;
-    c.plain::<13, Window>("windows", &views.windows, |_, _, _| {})?;
-    c.plain::<8, Job>("jobs", &views.jobs, |_, _, _| {})
+        // States first: the journal is newer.
+        for row in views.states.iter()? {
+            let (key, value) = row?;
+            if let Ok(state) = record::read::<EndpointState>("states", key.value(), value.value()) {
+                let slot = tables::slot_of(key.value());
+                numbers.last.insert(slot, state.last_sequence);
+            }
+        }
+        for row in views.journal.iter()? {
+            let (key, value) = row?;
+            if let Ok(row) = record::read::<JournalRow>("journal", key.value(), value.value()) {
+                let given = row.states.iter().map(|(slot, s)| (*slot, s.last_sequence));
+                numbers.last.extend(given);
+            }
+        }
+        if let Some(row) = views.meta.get(&[0])? {
+            numbers.complete = record::read::<Meta>("meta", &[0], row.value())
+                .is_ok_and(|meta| meta.deliveries_swept_before.0 == 0);
+        }
+        Ok(numbers)
+    }
 }
 
 /// Until the sweep has taken some away, an endpoint's numbers are all there.
-fn sequences(c: &mut Checking) {
-    let swept = c.meta.is_none_or(|m| m.deliveries_swept_before.0 > 0);
-    for (slot, (count, greatest)) in std::mem::take(&mut c.present) {
-        let last = c.last_sequence.get(&slot).copied().unwrap_or(0);
-        if count > last || greatest > last || (!swept && count != last) {
+fn sequences(c: &mut Checking<'_>) -> Result<(), StoreError> {
+    let numbers = match c.shared.long_view(|views| Numbers::of(views)) {
+        Ok(numbers) => numbers,
+        // Named where the rows were looked through.
+        Err(e) if e.is_damage() => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for (slot, (count, greatest)) in numbers.present {
+        let last = numbers.last.get(&slot).copied().unwrap_or(0);
+        if count > last || greatest > last || (numbers.complete && count != last) {
             let number = slot.0;
             c.damage(format!(
                 "endpoint number {number} has {count} deliveries up to sequence {greatest}, but {last} were numbered"
             ));
         }
     }
+    Ok(())
 }

@@ -55,17 +55,11 @@ macro_rules! tables {
                 Ok(())
             }
 
-            /// Bytes of keys and values, of the trees around them, and of holes, over all tables.
-            pub(crate) fn bytes(&self) -> Result<(u64, u64, u64), StoreError> {
-                let mut sum = (0, 0, 0);
-                $(
-                    let stats = self.$field.stats()?;
-                    sum.0 += stats.stored_bytes();
-                    sum.1 += stats.metadata_bytes();
-                    sum.2 += stats.fragmented_bytes();
-                )*
-                Ok(sum)
-            }
+            /// Of each table, bytes of keys and values, of the tree around them, and of holes.
+            pub(crate) const BYTES: &[fn(&Self) -> Result<(u64, u64, u64), StoreError>] = &[$(|views| {
+                let stats = views.$field.stats()?;
+                Ok((stats.stored_bytes(), stats.metadata_bytes(), stats.fragmented_bytes()))
+            }),*];
         }
     };
 }

@@ -1,5 +1,5 @@
-//! The file as a whole: what is in a copy of it, that making one stands in nobody's way, and that a compaction replaces the store whole
-//! or not at all.
+//! The file as a whole: what is in a copy of it, that making one stands in nobody's way, that a compaction replaces the store whole
+//! or not at all, and that a check is not misled by what goes on beside it.
 
 #![allow(
     clippy::unwrap_used,
@@ -314,5 +314,61 @@ fn a_link_is_followed_and_the_file_behind_it_compacted() {
     compact_file(&path).unwrap();
     assert!(path.is_symlink() && !real.is_symlink());
     bed.reopen();
+    bed.expect_whole();
+}
+
+/// The check takes many snapshots: what is compared must be of the same one.
+#[test]
+fn a_check_beside_a_busy_writer_finds_nothing() {
+    let mut bed = Bed::new();
+    let mut late = bed.endpoint("org", &["*"]);
+    // Several parts of each table.
+    for _ in 0..10 {
+        bed.orders(600);
+    }
+    let reader = bed.reader();
+    let (ended, end) = mpsc::channel::<()>();
+    let checking = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let report = reader.check().unwrap();
+            assert_eq!(report.damage, [""; 0]);
+            assert!(report.deliveries >= 6_000, "{report:?}");
+        }
+        drop(ended);
+    });
+    let mut commits = 0;
+    while end.try_recv() == Err(mpsc::TryRecvError::Empty) {
+        commits += 1;
+        if commits < 50 {
+            late = bed.endpoint("org", &["a.b"]);
+        }
+        let waiting = bed.open();
+        let step = 1 + usize::try_from(bed.random.below(100)).unwrap();
+        let picked = (0..waiting.len()).step_by(step).take(40);
+        let now = bed.now;
+        let ops = picked.flat_map(|at| {
+            let id = waiting[at].id;
+            let verdict = match at % 3 {
+                0 => Verdict::Success,
+                1 => Verdict::GiveUp,
+                _ => Verdict::RetryAt(now.plus_ms(60_000)),
+            };
+            // A delivery under an old event's id, which the check may have passed.
+            let replay = Op::Replay {
+                event: id.event,
+                endpoint: late.id,
+            };
+            [
+                Op::Settle(Box::new(settle(id, verdict, now))),
+                replay,
+                Op::Accept(event("org", "order.created")),
+            ]
+        });
+        let ops = ops.collect();
+        bed.apply(ops);
+        bed.pass_ms(1);
+    }
+    checking.join().unwrap();
+    assert!(commits > 3, "{commits} commits beside it");
     bed.expect_whole();
 }
