@@ -257,6 +257,11 @@ impl App {
         }
     }
 
+    /// Whether the daemon has begun to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.life.phase() >= Phase::Draining
+    }
+
     /// Resolves when the daemon begins to stop: nothing more is taken.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.life.reached(Phase::Draining)

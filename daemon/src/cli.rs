@@ -1,9 +1,10 @@
 //! The command line: which commands there are, and how each one ends.
 //!
-//! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and an offline
-//! `check` reach into the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
+//! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and what reads or
+//! writes a store at rest reach into the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
 //! 2 usage, 3 daemon not reachable. A closed stdout (`stormhook event list | head`) is a quiet end, not a failure.
 
+mod backup;
 mod batch;
 mod check;
 mod client;
@@ -34,6 +35,7 @@ mod table;
 mod tail;
 mod tree;
 mod verify;
+mod whereabouts;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -115,6 +117,9 @@ enum Command {
     /// Check the store: online on a snapshot, or read-only on a stopped store
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
+    /// Copy the store into a file, online or of a stopped daemon
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::BackupArgs),
     /// Show the effective configuration and where each value came from
     #[command(after_help = "\
 Examples:
@@ -165,6 +170,7 @@ fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Command::Listen(args) => alone(listen::run(args, screen)),
         Command::Demo(args) => alone(demo::run(args, screen)),
         Command::Check(args) => alone(check::run(args, socket, screen)),
+        Command::Backup(args) => alone(backup::run(args, socket, screen)),
         Command::Endpoint(command) => {
             connected(socket, screen, |session| endpoint::run(command, session))
         }
@@ -216,11 +222,7 @@ mod tests {
 
     #[test]
     fn commands_of_a_later_day_are_unknown_and_usage_errors() {
-        for line in [
-            "stormhook backup f",
-            "stormhook compact",
-            "stormhook export",
-        ] {
+        for line in ["stormhook compact", "stormhook export"] {
             let error = parse(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
             assert_eq!(

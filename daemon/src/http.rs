@@ -17,6 +17,7 @@ mod patience;
 mod problem;
 mod request;
 mod stats;
+mod store;
 mod stream;
 mod views;
 
@@ -69,7 +70,8 @@ fn routes() -> Router<Shared> {
         .route("/v1/deliveries/{id}/cancel", post(deliveries::cancel))
         .route("/v1/attempts/stream", get(stream::attempts))
         .route("/v1/stats", get(stats::stats))
-        .route("/v1/check", post(stats::check))
+        .route("/v1/backup", post(store::backup))
+        .route("/v1/check", post(store::check))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/metrics", get(stats::metrics))
         .route("/healthz", get(stats::healthz))

@@ -6,7 +6,7 @@
 
 use crate::clock::{Moment, StoreClock};
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -383,12 +383,8 @@ impl Committer {
         {
             return space;
         }
-        let free = self
-            .path
-            .parent()
-            .and_then(|folder| rustix::fs::statvfs(folder).ok());
         let space = Space {
-            free_bytes: free.map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize)),
+            free_bytes: self.path.parent().map_or(u64::MAX, free_bytes),
             file_bytes: std::fs::metadata(&self.path).map_or(0, |m| m.len()),
         };
         self.space = Some((Moment::now(), space));
@@ -487,6 +483,11 @@ impl Committer {
             self.told.failing(false);
         }
     }
+}
+
+/// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
+pub(crate) fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 /// Whose attempts a batch records.

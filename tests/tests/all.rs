@@ -17,6 +17,7 @@
 
 mod support;
 
+mod backup;
 mod batch;
 mod damage;
 mod deliveries;

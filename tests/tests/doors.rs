@@ -352,6 +352,7 @@ async fn the_openapi_document_lists_every_route() {
         ("/v1/deliveries/{id}/cancel", "post"),
         ("/v1/attempts/stream", "get"),
         ("/v1/stats", "get"),
+        ("/v1/backup", "post"),
         ("/v1/check", "post"),
         ("/v1/openapi.json", "get"),
         ("/metrics", "get"),

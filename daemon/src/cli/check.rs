@@ -1,8 +1,6 @@
 //! `stormhook check`: whether the store is whole. Online the daemon verifies a snapshot; a stopped store is read, never written.
 //!
-//! Damage is named and makes the status 1; it is never skipped, and nothing else makes it 1 but a daemon that says no. A folder
-//! that is named is looked at first, a socket that is named before any folder; without names the daemon is asked where it usually
-//! listens, and where nobody answers, the store that it would open is read.
+//! Damage is named and makes the status 1; it is never skipped, and nothing else makes it 1 but a daemon that says no.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,11 +10,12 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use super::daemon_side::{self, PlaceFlags, Places, STORE_FILE, Stopped};
+use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
 use super::screen::{Screen, Tone, plain};
-use super::socket::{SOCKET_FILE, Surroundings};
+use super::socket::Surroundings;
 use super::table::counted;
+use super::whereabouts::{self, Found};
 
 /// A check reads the whole store; a large one on a slow disk takes its time.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
@@ -71,140 +70,27 @@ pub(crate) async fn run(
     screen: Screen,
 ) -> Result<(), Failure> {
     let surroundings = Surroundings::of_process(socket);
-    match (&args.places.data_dir, &surroundings.flag) {
-        (Some(folder), None) => named_folder(folder, &args.places, &surroundings, &screen).await,
-        _ => daemon_or_its_store(&args.places, &surroundings, &screen).await,
+    check(&args.places, &surroundings, &screen).await
+}
+
+async fn check(
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    match whereabouts::find(flags, surroundings, screen).await? {
+        Found::Daemon(client) => online(&client, screen).await,
+        Found::Stopped(folder) => tell(&at_rest(&folder)?, screen),
     }
 }
 
 /// Looks at a store at rest. The engine panics on some damaged pages: that is caught, and told as damage instead of a backtrace.
-fn at_rest(folder: &Path) -> Stopped {
+fn at_rest(folder: &Path) -> Result<Report, Failure> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let found = daemon_side::check_stopped(folder);
+    let found = daemon_side::check_stopped(&folder.join(STORE_FILE));
     std::panic::set_hook(hook);
-    found
-}
-
-/// The store in this folder, through its daemon where one has it open.
-async fn named_folder(
-    folder: &Path,
-    flags: &PlaceFlags,
-    surroundings: &Surroundings,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    match at_rest(folder) {
-        Stopped::Checked(report) => tell(&report, screen),
-        Stopped::InUse => through_its_daemon(folder, flags, surroundings, screen).await,
-        Stopped::Absent => Err(Failure::Usage(absent(folder))),
-        Stopped::Unreadable(why) => Err(Failure::Usage(why)),
-    }
-}
-
-/// The daemon where one answers, else the store that it would open.
-async fn daemon_or_its_store(
-    flags: &PlaceFlags,
-    surroundings: &Surroundings,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    let places = flags.load(surroundings.flag.as_deref());
-    let sockets = sockets_of(flags, surroundings, &places)?;
-    let unreachable = match Client::find(&sockets).await {
-        Ok(client) => return online(&client, screen).await,
-        Err(unreachable) => unreachable,
-    };
-    let folder = places?.data_dir;
-    let why = match at_rest(&folder) {
-        Stopped::Checked(report) => {
-            screen.remark(&format!(
-                "No daemon answers: this is the stopped store in {}, read-only.",
-                folder.display()
-            ));
-            return tell(&report, screen);
-        }
-        Stopped::InUse => return through_its_daemon(&folder, flags, surroundings, screen).await,
-        // A wrong path is as wrong beside a dead socket.
-        Stopped::Absent if flags.data_dir.is_some() => {
-            return Err(Failure::Usage(absent(&folder)));
-        }
-        Stopped::Absent => absent(&folder),
-        Stopped::Unreadable(why) => why,
-    };
-    Err(Failure::Unreachable(format!("{unreachable}\nAnd {why}.")))
-}
-
-/// The daemon that has this store open: at the folder's own socket, or at another place where the process that listens can be
-/// seen to hold the file. One that merely answers may keep another store, and its word would be taken for this one's.
-async fn through_its_daemon(
-    folder: &Path,
-    flags: &PlaceFlags,
-    surroundings: &Surroundings,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    let in_use = format!(
-        "The store in {} is open in another process",
-        folder.display()
-    );
-    let own = [folder.join(SOCKET_FILE)];
-    let client = match Client::find(&own).await {
-        Ok(client) => Some(client),
-        Err(_) => {
-            let mut others = sockets_of(flags, surroundings, &flags.load(None))?;
-            let unnamed = Surroundings {
-                flag: None,
-                variable: None,
-                ..surroundings.clone()
-            };
-            others.extend(unnamed.candidates());
-            Client::of_holder(&others, &folder.join(STORE_FILE)).await
-        }
-    };
-    let Some(client) = client else {
-        return Err(Failure::Unreachable(format!(
-            "{in_use}, and no daemon is reachable that has it open: name its socket with --socket PATH, or stop that process"
-        )));
-    };
-    screen.remark(&format!(
-        "{in_use}: asking the daemon at {}.",
-        client.socket().display()
-    ));
-    online(&client, screen).await
-}
-
-/// Where the daemon may listen: the socket that was named, on the command line or by the configuration, else the usual places.
-fn sockets_of(
-    flags: &PlaceFlags,
-    surroundings: &Surroundings,
-    places: &Result<Places, Failure>,
-) -> Result<Vec<PathBuf>, Failure> {
-    match places {
-        _ if surroundings.flag.is_some() => Ok(surroundings.candidates()),
-        Ok(Places {
-            sockets: Some(named),
-            ..
-        }) => Ok(named.clone()),
-        Ok(places) => {
-            let surroundings = Surroundings {
-                data_dir: Some(places.data_dir.clone()),
-                ..surroundings.clone()
-            };
-            Ok(surroundings.candidates())
-        }
-        // A file that was named must be right; the rest is only needed once no daemon answers.
-        Err(failure) if flags.names_a_file() => Err(Failure::Usage(failure.to_string())),
-        Err(_) => Ok(surroundings.candidates()),
-    }
-}
-
-fn absent(folder: &Path) -> String {
-    let shown = folder.display();
-    if folder.is_dir() {
-        format!("there is no {STORE_FILE} in {shown}: is this a daemon's data folder?")
-    } else if folder.exists() {
-        format!("{shown} is no folder: name the one that holds {STORE_FILE}")
-    } else {
-        format!("there is no folder {shown}")
-    }
+    found.map_err(Failure::Usage)
 }
 
 async fn online(client: &Client, screen: &Screen) -> Result<(), Failure> {
@@ -269,6 +155,7 @@ fn verdict(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::daemon_side::Stopped;
     use super::super::failure::{REFUSED, UNREACHABLE, USAGE};
     use super::super::pretend;
     use super::*;
@@ -321,9 +208,7 @@ mod tests {
     fn a_stopped_store_and_a_daemon_say_the_same() {
         let folder = tempfile::tempdir().unwrap();
         drop(store_in(folder.path()));
-        let Stopped::Checked(report) = daemon_side::check_stopped(folder.path()) else {
-            panic!("not checked")
-        };
+        let report = at_rest(folder.path()).unwrap();
         assert!(report.ok && report.damage.is_empty());
         let said = serde_json::to_value(&report).unwrap().to_string();
         assert!(
@@ -336,7 +221,7 @@ mod tests {
     fn a_file_that_is_no_store_is_damage_and_a_missing_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(STORE_FILE);
-        assert_eq!(daemon_side::check_stopped(folder.path()), Stopped::Absent);
+        assert_eq!(daemon_side::look(folder.path()), Stopped::Absent);
         for bytes in [
             Vec::new(),
             b"not a store".to_vec(),
@@ -344,23 +229,21 @@ mod tests {
             vec![b'x'; 100_000],
         ] {
             std::fs::write(&file, &bytes).unwrap();
-            let found = daemon_side::check_stopped(folder.path());
-            let Stopped::Checked(report) = found else {
-                panic!("{} bytes: {found:?}", bytes.len())
-            };
+            assert_eq!(daemon_side::look(folder.path()), Stopped::AtRest);
+            let report = at_rest(folder.path()).unwrap();
             assert!(!report.ok, "{} bytes", bytes.len());
         }
-        assert_eq!(daemon_side::check_stopped(&file), Stopped::Absent);
+        assert_eq!(daemon_side::look(&file), Stopped::Absent);
     }
 
     #[tokio::test]
     async fn a_dead_socket_leaves_the_store_to_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let (flags, around) = (flags(folder.path()), nowhere(folder.path()));
-        let missing = daemon_or_its_store(&flags, &around, &Screen::piped()).await;
+        let missing = check(&flags, &around, &Screen::piped()).await;
         assert_eq!(missing.unwrap_err().status(), USAGE);
         let store = store_in(folder.path());
-        let open = daemon_or_its_store(&flags, &around, &Screen::piped()).await;
+        let open = check(&flags, &around, &Screen::piped()).await;
         let open = open.unwrap_err();
         assert_eq!(open.status(), UNREACHABLE);
         assert!(
@@ -368,9 +251,7 @@ mod tests {
             "{open}"
         );
         drop(store);
-        daemon_or_its_store(&flags, &around, &Screen::piped())
-            .await
-            .unwrap();
+        check(&flags, &around, &Screen::piped()).await.unwrap();
     }
 
     #[tokio::test]
@@ -378,7 +259,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path().to_owned(), folder.path().join("none")] {
             let around = Surroundings::default();
-            let failure = named_folder(&path, &flags(&path), &around, &Screen::piped()).await;
+            let failure = check(&flags(&path), &around, &Screen::piped()).await;
             assert_eq!(failure.unwrap_err().status(), USAGE, "{}", path.display());
         }
     }
@@ -395,7 +276,7 @@ mod tests {
         let folder = daemon.folder.path();
         let _store = store_in(folder);
         let around = Surroundings::default();
-        named_folder(folder, &flags(folder), &around, &Screen::piped())
+        check(&flags(folder), &around, &Screen::piped())
             .await
             .unwrap();
     }

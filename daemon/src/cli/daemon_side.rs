@@ -45,33 +45,24 @@ pub(crate) fn serve(args: ServeArgs, socket: Option<&Path>) -> Result<(), Failur
     crate::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
 }
 
-/// What came of looking at a store that should be at rest.
+/// What a folder holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// It was read.
-    Checked(Report),
-    /// Another process has it open.
+    /// A store that nobody has open. It may be damaged.
+    AtRest,
+    /// A store that another process has open.
     InUse,
-    /// There is none.
+    /// None.
     Absent,
-    /// It is there, and why it can't be read: not damage, which is in a report.
+    /// A store that can't be read, and why: not damage, which is in a report.
     Unreadable(String),
 }
 
-/// Verifies the store of a stopped daemon without writing to it.
-pub(crate) fn check_stopped(folder: &Path) -> Stopped {
-    let damaged = |what: String| Stopped::Checked(Report::of_damage(what));
-    match stormhook_store::check_file(&folder.join(STORE_FILE)) {
-        Ok(found) => Stopped::Checked(Report {
-            ok: found.damage.is_empty(),
-            rows: found.rows,
-            events: found.events,
-            deliveries: found.deliveries,
-            damage: found.damage,
-        }),
-        Err(StoreError::AlreadyOpen { .. }) => Stopped::InUse,
-        Err(StoreError::Damaged { what, detail }) => damaged(format!("{what}: {detail}")),
-        Err(error) if error.is_damage() => damaged(error.to_string()),
+/// Whether there is a store in this folder, and nobody has it open.
+pub(crate) fn look(folder: &Path) -> Stopped {
+    match stormhook_store::is_open(&folder.join(STORE_FILE)) {
+        Ok(false) => Stopped::AtRest,
+        Ok(true) => Stopped::InUse,
         Err(StoreError::Io { source, .. })
             if matches!(
                 source.kind(),
@@ -82,4 +73,34 @@ pub(crate) fn check_stopped(folder: &Path) -> Stopped {
         }
         Err(error) => Stopped::Unreadable(error.to_string()),
     }
+}
+
+/// Verifies a store that nobody has open without writing to it. `Err` says why it can't be read, which is not damage.
+pub(crate) fn check_stopped(store: &Path) -> Result<Report, String> {
+    match stormhook_store::check_file(store) {
+        Ok(found) => Ok(Report {
+            ok: found.damage.is_empty(),
+            rows: found.rows,
+            events: found.events,
+            deliveries: found.deliveries,
+            damage: found.damage,
+        }),
+        Err(StoreError::Damaged { what, detail }) => {
+            Ok(Report::of_damage(format!("{what}: {detail}")))
+        }
+        Err(error) if error.is_damage() => Ok(Report::of_damage(error.to_string())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Copies a store that nobody has open into an empty file, without writing to it; until `go_on` says no.
+pub(crate) fn copy_stopped(
+    store: &Path,
+    to: std::fs::File,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<stormhook_store::Copied>, Failure> {
+    stormhook_store::copy_file(store, to, go_on).map_err(|error| match error {
+        damaged if damaged.is_damage() => Failure::No(damaged.to_string()),
+        other => Failure::Usage(other.to_string()),
+    })
 }

@@ -46,9 +46,7 @@ impl Progress {
             ),
             None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
+        style(&bar, template);
         bar.enable_steady_tick(Duration::from_millis(120));
         Self { bar, size }
     }
@@ -70,6 +68,58 @@ impl Progress {
     /// Takes it off the screen.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// How far a copy has come: the daemon makes it, then its bytes come, then it is looked through.
+#[derive(Debug)]
+pub(crate) struct Copied(ProgressBar);
+
+impl Copied {
+    /// The daemon makes the copy.
+    pub(crate) fn start() -> Self {
+        let bar = ProgressBar::new_spinner();
+        style(&bar, "{spinner} {msg}  {elapsed}");
+        bar.set_message("copying the store");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+
+    /// So many bytes are to come.
+    pub(crate) fn of(&self, bytes: u64) {
+        style(
+            &self.0,
+            "{spinner} {bar:32} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {elapsed}, {eta} to go",
+        );
+        self.0.set_length(bytes);
+    }
+
+    /// So many came.
+    pub(crate) fn show(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    /// What came is looked through.
+    pub(crate) fn checking(&self) {
+        style(&self.0, "{spinner} {msg}  {elapsed}");
+        self.0.set_message("checking the copy");
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 

@@ -72,6 +72,15 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {name}", grouped(number))
 }
 
+/// A size for people, in the units that configuration has.
+pub(crate) fn size_words(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// A count with its thousands apart.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -206,6 +215,20 @@ pub(crate) fn pairs(rows: &[(&str, Cell)], colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_told_in_the_largest_unit_that_it_fills() {
+        let told = [0, 1_023, 1_024, 1_600, (1 << 20) - 1, 5 << 29].map(size_words);
+        let expected = [
+            "0 bytes",
+            "1023 bytes",
+            "1.0 KiB",
+            "1.5 KiB",
+            "1023.9 KiB",
+            "2.5 GiB",
+        ];
+        assert_eq!(told, expected);
+    }
 
     #[test]
     fn columns_line_up_and_numbers_stand_to_the_right() {

@@ -16,8 +16,9 @@ const WITHOUT_JSON: [&str; 4] = ["serve", "demo", "completions", "man"];
 /// Commands that ask no daemon.
 const WITHOUT_SOCKET: [&str; 5] = ["demo", "listen", "verify", "completions", "man"];
 /// Commands whose JSON is not the API's.
-const OWN_JSON: [(&str, &str); 3] = [
+const OWN_JSON: [(&str, &str); 4] = [
     ("config", "Print JSON"),
+    ("backup", "Print JSON"),
     ("verify", "Print JSON"),
     ("listen", "Print one line of JSON for each delivery"),
 ];

@@ -15,7 +15,7 @@ mod partner;
 mod tests;
 pub(super) mod words;
 
-use super::{Answer, batch, deliveries, endpoints, events, request, stats, stream};
+use super::{Answer, batch, deliveries, endpoints, events, request, stats, store, stream};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use completion::Completion;
@@ -45,7 +45,8 @@ use utoipa::OpenApi;
         endpoints::create, endpoints::list, endpoints::show, endpoints::update, endpoints::delete, endpoints::secret,
         endpoints::rotate, endpoints::test, endpoints::recover,
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, stream::attempts,
-        stats::stats, stats::prometheus::metrics, stats::healthz, stats::readyz, stats::check, show,
+        stats::stats, stats::prometheus::metrics, stats::healthz, stats::readyz, store::backup,
+        store::check, show,
     ),
     components(schemas(super::problem::Details<'static>)),
     security(("bearer" = [])),

@@ -4,8 +4,7 @@ pub(super) mod prometheus;
 
 pub(super) use prometheus::metrics;
 
-use super::openapi::answers::{CheckReport, Health};
-use super::openapi::bodies::NoFields;
+use super::openapi::answers::Health;
 use super::openapi::{figures, params};
 use super::problem::Problem;
 use super::{Answer, Shared, blocking, request};
@@ -204,40 +203,6 @@ pub(super) fn readiness(ready: Result<(), &'static str>) -> Response {
         )
             .into_response(),
     }
-}
-
-/// Verifies a snapshot of the store.
-///
-/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time.
-#[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
-    responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
-pub(super) async fn check(
-    State(app): State<Shared>,
-    uri: Uri,
-    headers: http::HeaderMap,
-    body: axum::body::Body,
-) -> Answer {
-    request::query(&uri, [])?;
-    super::no_fields(&headers, body).await?;
-    let (report, bytes) = blocking(&app, |app| {
-        app.read(|r| {
-            let report = r.check()?;
-            match r.file_bytes() {
-                Ok(bytes) => Ok((report, Some(bytes))),
-                // The report names it.
-                Err(_) if !report.damage.is_empty() => Ok((report, None)),
-                Err(error) => Err(error),
-            }
-        })
-    })
-    .await?;
-    Ok(Json(json!({
-        "ok": report.damage.is_empty(), "rows": report.rows, "events": report.events,
-        "deliveries": report.deliveries, "damage": report.damage,
-        "storedBytes": bytes.map(|b| b.stored), "metadataBytes": bytes.map(|b| b.metadata),
-        "fragmentedBytes": bytes.map(|b| b.fragmented),
-    }))
-    .into_response())
 }
 
 #[cfg(test)]

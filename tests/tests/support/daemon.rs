@@ -155,7 +155,8 @@ impl Setup {
             .expect("the binary runs")
     }
 
-    fn command(&self) -> Command {
+    /// The binary, in the same way.
+    pub(crate) fn command(&self) -> Command {
         self.program(binary())
     }
 

@@ -116,6 +116,10 @@ const OPERATIONS: &[(&str, &[&[Code]])] = &[
     ),
     ("streamAttempts", &[GUARDED, &[InvalidField]]),
     ("getStats", &[GUARDED, OF_ONE, READS, &[InvalidField]]),
+    (
+        "backupStore",
+        &[GUARDED, EMPTY_BODY, READS, &[StorageFull, ShuttingDown]],
+    ),
     ("checkStore", &[GUARDED, EMPTY_BODY, READS]),
     ("getOpenApi", &[GUARDED]),
     ("getMetrics", &[GUARDED, READS]),

@@ -141,7 +141,7 @@ words! {
         TargetRefused => "a URL, but one that policy forbids; `detail` names the rule",
         TooManyAttempts => "too many wrong tokens this second; a right one always passes",
         Internal => "a defect of the daemon's; its log says more. What became of the request is not known",
-        Busy => "more is coming in, or waiting, than is taken, or the daemon is starting: nothing was stored",
+        Busy => "more is coming in, or waiting, than is taken, another backup or check is under way, or the daemon is starting: nothing was stored",
         StorageFull => "the disk's free space is below `limits.disk_reserve`: nothing was stored",
         ShuttingDown => "the daemon is stopping: nothing was stored",
         StoreFailed => "the store failed: whether something was stored is not known, send it again with the same idempotency key",

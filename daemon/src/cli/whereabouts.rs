@@ -1,0 +1,154 @@
+//! Where a command about the store as a whole finds it: the daemon that has it open, or the folder of one that is stopped.
+//!
+//! A folder that is named is looked at first, a socket that is named before any folder; without names the daemon is asked where it
+//! usually listens, and where nobody answers, the store that it would open is taken.
+
+use std::path::{Path, PathBuf};
+
+use super::client::Client;
+use super::daemon_side::{self, PlaceFlags, Places, STORE_FILE, Stopped};
+use super::failure::Failure;
+use super::screen::Screen;
+use super::socket::{SOCKET_FILE, Surroundings};
+
+/// Where it was found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// This daemon has it open.
+    Daemon(Client),
+    /// Nobody has it open: it is in this folder.
+    Stopped(PathBuf),
+}
+
+/// See the module.
+pub(crate) async fn find(
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<Found, Failure> {
+    match (&flags.data_dir, &surroundings.flag) {
+        (Some(folder), None) => named_folder(folder, flags, surroundings, screen).await,
+        _ => daemon_or_its_store(flags, surroundings, screen).await,
+    }
+}
+
+/// The store in this folder, through its daemon where one has it open.
+async fn named_folder(
+    folder: &Path,
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<Found, Failure> {
+    match daemon_side::look(folder) {
+        Stopped::AtRest => Ok(Found::Stopped(folder.to_owned())),
+        Stopped::InUse => through_its_daemon(folder, flags, surroundings, screen).await,
+        Stopped::Absent => Err(Failure::Usage(absent(folder))),
+        Stopped::Unreadable(why) => Err(Failure::Usage(why)),
+    }
+}
+
+/// The daemon where one answers, else the store that it would open.
+async fn daemon_or_its_store(
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<Found, Failure> {
+    let places = flags.load(surroundings.flag.as_deref());
+    let sockets = sockets_of(flags, surroundings, &places)?;
+    let unreachable = match Client::find(&sockets).await {
+        Ok(client) => return Ok(Found::Daemon(client)),
+        Err(unreachable) => unreachable,
+    };
+    let folder = places?.data_dir;
+    let why = match daemon_side::look(&folder) {
+        Stopped::AtRest => {
+            screen.remark(&format!(
+                "No daemon answers: this is the stopped store in {}, read-only.",
+                folder.display()
+            ));
+            return Ok(Found::Stopped(folder));
+        }
+        Stopped::InUse => return through_its_daemon(&folder, flags, surroundings, screen).await,
+        // A wrong path is as wrong beside a dead socket.
+        Stopped::Absent if flags.data_dir.is_some() => {
+            return Err(Failure::Usage(absent(&folder)));
+        }
+        Stopped::Absent => absent(&folder),
+        Stopped::Unreadable(why) => why,
+    };
+    Err(Failure::Unreachable(format!("{unreachable}\nAnd {why}.")))
+}
+
+/// The daemon that has this store open: at the folder's own socket, or at another place where the process that listens can be
+/// seen to hold the file. One that merely answers may keep another store, and its word would be taken for this one's.
+async fn through_its_daemon(
+    folder: &Path,
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<Found, Failure> {
+    let in_use = format!(
+        "The store in {} is open in another process",
+        folder.display()
+    );
+    let own = [folder.join(SOCKET_FILE)];
+    let client = match Client::find(&own).await {
+        Ok(client) => Some(client),
+        Err(_) => {
+            let mut others = sockets_of(flags, surroundings, &flags.load(None))?;
+            let unnamed = Surroundings {
+                flag: None,
+                variable: None,
+                ..surroundings.clone()
+            };
+            others.extend(unnamed.candidates());
+            Client::of_holder(&others, &folder.join(STORE_FILE)).await
+        }
+    };
+    let Some(client) = client else {
+        return Err(Failure::Unreachable(format!(
+            "{in_use}, and no daemon is reachable that has it open: name its socket with --socket PATH, or stop that process"
+        )));
+    };
+    screen.remark(&format!(
+        "{in_use}: asking the daemon at {}.",
+        client.socket().display()
+    ));
+    Ok(Found::Daemon(client))
+}
+
+/// Where the daemon may listen: the socket that was named, on the command line or by the configuration, else the usual places.
+fn sockets_of(
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    places: &Result<Places, Failure>,
+) -> Result<Vec<PathBuf>, Failure> {
+    match places {
+        _ if surroundings.flag.is_some() => Ok(surroundings.candidates()),
+        Ok(Places {
+            sockets: Some(named),
+            ..
+        }) => Ok(named.clone()),
+        Ok(places) => {
+            let surroundings = Surroundings {
+                data_dir: Some(places.data_dir.clone()),
+                ..surroundings.clone()
+            };
+            Ok(surroundings.candidates())
+        }
+        // A file that was named must be right; the rest is only needed once no daemon answers.
+        Err(failure) if flags.names_a_file() => Err(Failure::Usage(failure.to_string())),
+        Err(_) => Ok(surroundings.candidates()),
+    }
+}
+
+pub(crate) fn absent(folder: &Path) -> String {
+    let shown = folder.display();
+    if folder.is_dir() {
+        format!("there is no {STORE_FILE} in {shown}: is this a daemon's data folder?")
+    } else if folder.exists() {
+        format!("{shown} is no folder: name the one that holds {STORE_FILE}")
+    } else {
+        format!("there is no folder {shown}")
+    }
+}

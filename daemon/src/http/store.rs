@@ -1,0 +1,216 @@
+//! The store as a whole: a copy of it to take away, and whether it is sound. Either reads everything, so it is done for one caller at
+//! a time, beside the threads that serve, and no commit waits for it.
+
+use super::openapi::answers::CheckReport;
+use super::openapi::bodies::NoFields;
+use super::problem::{self, Code, Problem};
+use super::{Answer, Shared, blocking, no_fields, request};
+use crate::app::App;
+use crate::times::rfc3339;
+use crate::writer::{SubmitError, free_bytes};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Uri};
+use serde_json::json;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use stormhook_store::{Copied, StoreError, UnixMs};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::io::ReaderStream;
+
+/// How much of a backup is read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// A backup leaves this much free beyond `limits.disk_reserve`: what commits while it is asked again may be written.
+const ROOM_BYTES: u64 = 16 << 20;
+
+static BACKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
+static CHECKS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
+
+/// The one place, held for as long as the work takes.
+fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(of).try_acquire_owned().map_err(|_| {
+        Problem::new(
+            Code::Busy,
+            format!(
+                "a {what} is under way, and one is done at a time: try again when it has ended"
+            ),
+        )
+    })
+}
+
+/// Takes a backup.
+///
+/// A consistent copy of the store as it was when the request came, as one file that is restored by putting it in place of a stopped
+/// daemon's `stormhook.redb`. It is made beside the store before the answer begins, which takes as much free space as the copy is long;
+/// what is accepted meanwhile goes on, and is not in it. It holds every secret. One is made at a time. An answer that is shorter than
+/// its `content-length` is no backup.
+#[utoipa::path(post, path = "/v1/backup", tag = "operations", operation_id = "backupStore", request_body = Option<NoFields>,
+    responses((status = 200, description = "The file.", body = [u8], content_type = "application/octet-stream", headers(
+        ("Content-Disposition" = String, description = "A name for the file, with the time."),
+        ("Content-Length" = u64, description = "Its length.")))))]
+pub(super) async fn backup(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    no_fields(&headers, body).await?;
+    let place = place(&BACKUPS, "backup")?;
+    let began = app.now();
+    let (file, copied) = copy(&app).await?;
+    let bytes = copied.file_bytes;
+    tracing::info!(bytes, rows = copied.rows, "a backup was made");
+    Ok(sent(file, bytes, began, place))
+}
+
+/// The copy, in a file that has no name: whatever ends this process, nothing of it stays.
+async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
+    let app = Arc::clone(app);
+    let wanted = Wanted::default();
+    let still = Arc::clone(&wanted.0);
+    let making = tokio::task::spawn_blocking(move || {
+        let config = app.config();
+        let (folder, reserve) = (&config.data_dir, config.limits.disk_reserve);
+        let mut file = tempfile::tempfile_in(folder).map_err(|error| unwritable(&error))?;
+        let taken = file.try_clone().map_err(|error| unwritable(&error))?;
+        let mut why = None;
+        let copied = app.reader().copy_into(taken, || {
+            why = stopped_by(&app, &still, folder, reserve);
+            why.is_none()
+        });
+        match copied {
+            Ok(Some(copied)) => {
+                let rewound = file.seek(SeekFrom::Start(0));
+                rewound.map_err(|error| unwritable(&error))?;
+                Ok((file, copied))
+            }
+            Ok(None) => Err(why.unwrap_or_else(problem::unexpected)),
+            Err(error) => Err(not_copied(&error)),
+        }
+    });
+    making.await.unwrap_or_else(|_| Err(problem::unexpected()))
+}
+
+/// Says that nobody waits any more, when it goes.
+struct Wanted(Arc<AtomicBool>);
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Why a copy is not gone on with.
+fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Option<Problem> {
+    if app.is_stopping() || !wanted.load(Ordering::Relaxed) {
+        return Some(Problem::new(
+            Code::ShuttingDown,
+            "the daemon is stopping, no backup was made: ask again once it is back, or copy the file while it is stopped",
+        ));
+    }
+    (free_bytes(folder) < reserve.saturating_add(ROOM_BYTES)).then(no_room)
+}
+
+fn no_room() -> Problem {
+    Problem::new(
+        Code::StorageFull,
+        "there is no room for a backup: the copy is made in the data folder and must leave limits.disk_reserve and 16 MiB free. \
+         Free some space there, then ask again",
+    )
+}
+
+fn unwritable(error: &std::io::Error) -> Problem {
+    tracing::error!(%error, "a backup could not be written");
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return no_room();
+    }
+    Problem::new(
+        Code::StoreFailed,
+        "the copy could not be written into the data folder, no backup was made: the log says why",
+    )
+}
+
+fn not_copied(error: &StoreError) -> Problem {
+    tracing::error!(%error, "a backup could not be made");
+    if error.is_disk_full() {
+        return no_room();
+    }
+    Problem::unreadable(SubmitError::StoreFailed)
+}
+
+/// The answer. Cut off early, it is shorter than it says.
+fn sent(file: File, bytes: u64, began: UnixMs, place: OwnedSemaphorePermit) -> Response {
+    let file = tokio::fs::File::from_std(file).take(bytes);
+    let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| {
+        // Until the last chunk is taken, no other backup is made.
+        let _held = &place;
+        chunk
+    });
+    let digits: String = rfc3339(began)
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .collect();
+    let name = format!("attachment; filename=\"stormhook-{digits}.redb\"");
+    let mut response = Response::new(Body::from_stream(chunks));
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("application/octet-stream");
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CONTENT_LENGTH, bytes.into());
+    if let Ok(name) = HeaderValue::try_from(name) {
+        headers.insert(CONTENT_DISPOSITION, name);
+    }
+    response
+}
+
+/// Verifies a snapshot of the store.
+///
+/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time. One is done at a
+/// time.
+#[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
+    responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
+pub(super) async fn check(
+    State(app): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    request::query(&uri, [])?;
+    no_fields(&headers, body).await?;
+    let place = place(&CHECKS, "check")?;
+    let (report, bytes) = blocking(&app, move |app| {
+        // Held to the end, also where nobody waits for it any more.
+        let _held = place;
+        app.read(|r| {
+            let report = r.check()?;
+            match r.file_bytes() {
+                Ok(bytes) => Ok((report, Some(bytes))),
+                // The report names it.
+                Err(_) if !report.damage.is_empty() => Ok((report, None)),
+                Err(error) => Err(error),
+            }
+        })
+    })
+    .await?;
+    Ok(Json(json!({
+        "ok": report.damage.is_empty(), "rows": report.rows, "events": report.events,
+        "deliveries": report.deliveries, "damage": report.damage,
+        "storedBytes": bytes.map(|b| b.stored), "metadataBytes": bytes.map(|b| b.metadata),
+        "fragmentedBytes": bytes.map(|b| b.fragmented),
+    }))
+    .into_response())
+}
