@@ -8,6 +8,7 @@ mod backup;
 mod batch;
 mod check;
 mod client;
+mod compact;
 mod daemon_side;
 mod delivery;
 mod demo;
@@ -120,6 +121,9 @@ enum Command {
     /// Copy the store into a file, online or of a stopped daemon
     #[command(after_help = backup::EXAMPLES)]
     Backup(backup::BackupArgs),
+    /// Write a stopped daemon's store anew, without holes
+    #[command(after_help = compact::EXAMPLES)]
+    Compact(compact::CompactArgs),
     /// Show the effective configuration and where each value came from
     #[command(after_help = "\
 Examples:
@@ -171,6 +175,7 @@ fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
         Command::Demo(args) => alone(demo::run(args, screen)),
         Command::Check(args) => alone(check::run(args, socket, screen)),
         Command::Backup(args) => alone(backup::run(args, socket, screen)),
+        Command::Compact(args) => compact::run(&args, &screen),
         Command::Endpoint(command) => {
             connected(socket, screen, |session| endpoint::run(command, session))
         }

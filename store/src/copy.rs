@@ -39,7 +39,7 @@ pub struct Copied {
 pub struct Compacted {
     /// The file's length before.
     pub before_bytes: u64,
-    /// Its length now.
+    /// Its length now; the same where there was nothing to gain.
     pub after_bytes: u64,
 }
 
@@ -225,7 +225,8 @@ pub fn copy_file(
 }
 
 /// Writes a store that no daemon has open anew, without the holes in it. The fresh file takes the place of the old one once it is
-/// whole, on disk, and found to be right; until then nothing has changed, and whatever stops this leaves the store as it was.
+/// whole, on disk, and found to be right; until then nothing has changed, and whatever stops this leaves the store as it was. So does
+/// a fresh file that is no shorter.
 ///
 /// # Errors
 /// A daemon has it open, it is damaged, or the system refuses.
@@ -236,7 +237,9 @@ pub fn compact_file(path: &Path) -> Result<Compacted, StoreError> {
     let fresh = file::beside(path, file::COMPACTING);
     let removed = RemovedUnless(Some(&fresh));
     let compacted = guarded(|| compact(path, &fresh, &source))?;
-    removed.keep();
+    if compacted.after_bytes < compacted.before_bytes {
+        removed.keep();
+    }
     Ok(compacted)
 }
 
@@ -285,13 +288,20 @@ fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compac
         .shared
         .long_view(|views| copy(views, writing, fresh, Kept::Synced, &mut || true))?;
     drop(store);
+    let (before_bytes, after_bytes) = (before.len(), copied.map_or(0, |copied| copied.file_bytes));
     refuse_damage(fresh)?;
+    if after_bytes >= before_bytes {
+        return Ok(Compacted {
+            before_bytes,
+            after_bytes: before_bytes,
+        });
+    }
     file.sync_all().map_err(theirs("writing"))?;
     std::fs::rename(fresh, path).map_err(theirs("moving into place"))?;
     file::sync_folder(path)?;
     Ok(Compacted {
-        before_bytes: before.len(),
-        after_bytes: copied.map_or(0, |copied| copied.file_bytes),
+        before_bytes,
+        after_bytes,
     })
 }
 

@@ -12,7 +12,7 @@
 mod support;
 
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -255,6 +255,13 @@ fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(names, [path.file_name().unwrap()]);
+    // There is nothing left to gain: it is the same file.
+    let id = |path: &Path| path.metadata().unwrap().ino();
+    let inode = id(&path);
+    let again = compact_file(&path).unwrap();
+    assert_eq!(again.after_bytes, again.before_bytes);
+    assert_eq!(id(&path), inode);
+    assert_eq!(std::fs::read_dir(bed.dir.path()).unwrap().count(), 1);
     bed.reopen();
     assert_eq!(contents(bed.store()), before);
     bed.expect_whole();

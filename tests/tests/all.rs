@@ -20,6 +20,7 @@ mod support;
 mod backup;
 mod batch;
 mod damage;
+mod compact;
 mod deliveries;
 mod description;
 mod doors;

@@ -258,6 +258,15 @@ fn holds(process: i32, file: &Path) -> bool {
         .any(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
 }
 
+/// A process that has a file open, where the system shows one.
+pub(crate) fn holder_of(file: &Path) -> Option<i32> {
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .find(|process| i32::try_from(std::process::id()) != Ok(*process) && holds(*process, file))
+}
+
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such socket".to_owned(),

@@ -104,3 +104,10 @@ pub(crate) fn copy_stopped(
         other => Failure::Usage(other.to_string()),
     })
 }
+
+/// Writes a store that nobody has open anew, without holes.
+pub(crate) fn compact_stopped(
+    store: &Path,
+) -> Result<stormhook_store::Compacted, stormhook_store::StoreError> {
+    stormhook_store::compact_file(store)
+}

@@ -14,11 +14,12 @@ pub(crate) const GLOBAL: &str = "Global options";
 /// Commands that print nothing that the API says, or that is made for programs.
 const WITHOUT_JSON: [&str; 4] = ["serve", "demo", "completions", "man"];
 /// Commands that ask no daemon.
-const WITHOUT_SOCKET: [&str; 5] = ["demo", "listen", "verify", "completions", "man"];
+const WITHOUT_SOCKET: [&str; 6] = ["demo", "listen", "verify", "compact", "completions", "man"];
 /// Commands whose JSON is not the API's.
-const OWN_JSON: [(&str, &str); 4] = [
+const OWN_JSON: [(&str, &str); 5] = [
     ("config", "Print JSON"),
     ("backup", "Print JSON"),
+    ("compact", "Print JSON"),
     ("verify", "Print JSON"),
     ("listen", "Print one line of JSON for each delivery"),
 ];

@@ -32,6 +32,11 @@ pub(crate) async fn find(
     }
 }
 
+/// The folder of the store, for what only works on one that nobody has open.
+pub(crate) fn folder(flags: &PlaceFlags) -> Result<PathBuf, Failure> {
+    flags.load(None).map(|places| places.data_dir)
+}
+
 /// The store in this folder, through its daemon where one has it open.
 async fn named_folder(
     folder: &Path,

@@ -1,0 +1,75 @@
+//! `stormhook compact`: a stopped store written anew, without the holes that deleted rows left. The fresh file takes the place of the
+//! old one at once, when it is whole; whatever stops this before leaves the store as it was.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::client;
+use super::daemon_side::{self, PlaceFlags, STORE_FILE};
+use super::failure::Failure;
+use super::screen::{Screen, Tone};
+use super::table::size_words;
+use super::whereabouts;
+use stormhook_store::StoreError;
+
+pub(crate) const EXAMPLES: &str = "\
+Example:
+  systemctl stop stormhook && stormhook compact && systemctl start stormhook
+
+The daemon must be stopped. Needs as much free space as the compacted file is
+long. May be stopped or killed at any moment: the store is then as before.";
+
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    places: PlaceFlags,
+}
+
+pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
+    let folder = whereabouts::folder(&args.places)?;
+    let store = folder.join(STORE_FILE);
+    let compacted = daemon_side::compact_stopped(&store).map_err(|error| match error {
+        StoreError::AlreadyOpen { .. } => Failure::No(in_use(&store)),
+        error if error.is_damage() => Failure::No(error.to_string()),
+        StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Failure::Usage(whereabouts::absent(&folder))
+        }
+        error => Failure::Usage(format!("{error}. The store is as it was")),
+    })?;
+    let (before, after) = (compacted.before_bytes, compacted.after_bytes);
+    if screen.json {
+        let said = json!({"file": store, "beforeBytes": before, "afterBytes": after});
+        return screen.line(&said.to_string());
+    }
+    if after == before {
+        return screen.line(&format!(
+            "Nothing to gain: {} holds no more than it must, {}",
+            store.display(),
+            size_words(before)
+        ));
+    }
+    screen.line(&format!(
+        "{} {}: {} before, {} now",
+        screen.paint(Tone::Good, "Compacted"),
+        store.display(),
+        size_words(before),
+        size_words(after)
+    ))
+}
+
+fn in_use(store: &Path) -> String {
+    let holder = client::holder_of(store).map_or_else(String::new, |process| {
+        let name = std::fs::read_to_string(PathBuf::from(format!("/proc/{process}/comm")));
+        let name = name.unwrap_or_default();
+        format!(
+            ", {} (process {process})",
+            super::screen::plain(name.trim())
+        )
+    });
+    format!(
+        "{} is open in another process{holder}: stop it first, compact, and start it again",
+        store.display()
+    )
+}
