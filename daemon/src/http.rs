@@ -19,7 +19,7 @@ mod request;
 mod stats;
 mod store;
 mod stream;
-mod views;
+pub(crate) mod views;
 
 pub use listen::{Bound, ListenError, Listeners, bind};
 

@@ -40,5 +40,5 @@ pub use op::{
 };
 pub use overlay::{check_file, is_open, read_file};
 pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page};
-pub use reader::{FileBytes, Reader, StatsOf};
+pub use reader::{FileBytes, Reader, Record, StatsOf};
 pub use store::{Applied, Store};

@@ -4,6 +4,9 @@ pub(crate) mod keys;
 mod lists;
 pub(crate) mod recoverable;
 mod sums;
+mod walk;
+
+pub use walk::Record;
 
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Why};

@@ -27,6 +27,7 @@ mod doors;
 mod ed25519;
 mod endpoints;
 mod events;
+mod export;
 mod faults;
 mod harness;
 mod idempotency;

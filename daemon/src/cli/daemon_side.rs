@@ -3,6 +3,7 @@
 //! Client commands need none of this but the time; it is kept in one place so that the rest of `cli` knows the API and nothing else.
 
 mod configuration;
+mod records;
 mod settings;
 
 use std::io::ErrorKind;
@@ -16,6 +17,7 @@ use super::failure::Failure;
 use super::leash;
 use crate::clock;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
+pub(crate) use records::{Filter, Written, write_records};
 pub(crate) use settings::show;
 use stormhook_store::StoreError;
 

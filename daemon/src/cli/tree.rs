@@ -12,7 +12,7 @@ use super::Cli;
 pub(crate) const GLOBAL: &str = "Global options";
 
 /// Commands that print nothing that the API says, or that is made for programs.
-const WITHOUT_JSON: [&str; 4] = ["serve", "demo", "completions", "man"];
+const WITHOUT_JSON: [&str; 5] = ["serve", "demo", "export", "completions", "man"];
 /// Commands that ask no daemon.
 const WITHOUT_SOCKET: [&str; 6] = ["demo", "listen", "verify", "compact", "completions", "man"];
 /// Commands whose JSON is not the API's.

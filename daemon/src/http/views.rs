@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use stormhook_store::endpoint::LiveSecret;
 use stormhook_store::{
-    Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, Event, Page, Timestamp, UnixMs,
+    Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, EndpointState, Event, Page,
+    Timestamp, UnixMs,
 };
 use utoipa::ToSchema;
 
@@ -184,7 +185,10 @@ pub(crate) struct EndpointView {
 
 impl EndpointView {
     pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
-        let state = app.reader().state(e.slot);
+        Self::stored(e, app.reader().state(e.slot))
+    }
+
+    pub(crate) fn stored(e: &Endpoint, state: EndpointState) -> Self {
         Self {
             id: e.id.to_string(),
             organization_id: e.organization.clone(),
@@ -378,8 +382,9 @@ pub(crate) struct DeliveryJson {
     #[schema(value_type = Option<String>, format = DateTime, required)]
     next_attempt_at: Option<UnixMs>,
     /// Null when ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<words::WaitingFor>, required)]
-    waiting_for: Option<&'static str>,
+    waiting_for: Option<Option<&'static str>>,
     /// When it was created.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
@@ -397,6 +402,14 @@ pub(crate) struct DeliveryJson {
 impl DeliveryJson {
     pub(crate) fn new(app: &App, d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
         Self {
+            waiting_for: Some(app.waiting_for(d)),
+            ..Self::stored(d, endpoint, event_type)
+        }
+    }
+
+    /// As the file has it: what it waits for is the queues' to say.
+    pub(crate) fn stored(d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
+        Self {
             id: d.id.to_string(),
             endpoint_id: endpoint.to_string(),
             event_id: d.id.event.to_string(),
@@ -411,7 +424,7 @@ impl DeliveryJson {
                 .filter(|a| a.round == d.round)
                 .and_then(|a| a.response_code),
             next_attempt_at: d.next_attempt_at,
-            waiting_for: app.waiting_for(d),
+            waiting_for: None,
             created_at: d.created_at,
             updated_at: d.updated_at,
             attempts: None,

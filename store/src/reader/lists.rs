@@ -49,7 +49,7 @@ impl<T> Filling<T> {
 }
 
 /// The ids that lie in a span of acceptance: from the first to before the second.
-fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
+pub(super) fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
     (
         since.map_or(EventId(0), EventId::first_of),
         until.map_or(EventId(u128::MAX), EventId::first_of),
@@ -136,7 +136,7 @@ fn by_key(
     }
 }
 
-fn matches_event(filter: &EventFilter, event: &Event) -> bool {
+pub(super) fn matches_event(filter: &EventFilter, event: &Event) -> bool {
     filter
         .organization
         .as_ref()

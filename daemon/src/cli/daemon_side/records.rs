@@ -1,0 +1,151 @@
+//! A store at rest, or a copy of one, as lines of JSON: the shapes of the API's answers, each with its `object` in front. Secrets and
+//! the values of endpoints' headers are left out.
+
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use serde::Serialize;
+use stormhook_store::{Endpoint, EventFilter, Record, StoreError};
+
+use super::super::failure::Failure;
+use crate::http::views::{DeliveryJson, EndpointView, EventView};
+use crate::times::{maybe_at, parse_rfc3339};
+
+/// Which records. What is `None` doesn't matter.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Filter {
+    /// Whose.
+    pub(crate) organization: Option<String>,
+    /// Of which type.
+    pub(crate) event_type: Option<String>,
+    /// Accepted at or after this, in RFC 3339.
+    pub(crate) since: Option<String>,
+    /// Accepted before this, in RFC 3339.
+    pub(crate) until: Option<String>,
+}
+
+/// How many lines there are of each kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Written {
+    pub(crate) endpoints: u64,
+    pub(crate) events: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) attempts: u64,
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    object: &'a str,
+    #[serde(flatten)]
+    shape: T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExportedEndpoint {
+    #[serde(flatten)]
+    endpoint: EndpointView,
+    /// When it was deleted; null where it was not.
+    #[serde(serialize_with = "maybe_at")]
+    deleted_at: Option<stormhook_store::UnixMs>,
+}
+
+/// Writes the records of this store: endpoints, then each event with its deliveries after it, oldest first, and last how many there
+/// were. Without that last line, it is not all.
+pub(crate) fn write_records(
+    store: &Path,
+    filter: &Filter,
+    out: &mut dyn Write,
+) -> Result<Written, Failure> {
+    let unread = |error: StoreError| match error {
+        damaged if damaged.is_damage() => Failure::No(damaged.to_string()),
+        other => Failure::Usage(other.to_string()),
+    };
+    let reader = stormhook_store::read_file(store).map_err(unread)?;
+    let mut writing = Writing {
+        out,
+        written: Written::default(),
+    };
+    for endpoint in reader.all_endpoints() {
+        let theirs = filter.organization.as_ref();
+        if theirs.is_none_or(|organization| *organization == endpoint.organization) {
+            let state = reader.state(endpoint.slot);
+            let view = EndpointView::stored(&endpoint, state);
+            let endpoint: &Endpoint = &endpoint;
+            writing.endpoint(view, endpoint.deleted_at).map_err(gone)?;
+        }
+    }
+    let instant = |text: &Option<String>| text.as_deref().and_then(parse_rfc3339);
+    let events = EventFilter {
+        organization: filter.organization.clone(),
+        event_type: filter.event_type.clone(),
+        since: instant(&filter.since),
+        until: instant(&filter.until),
+        ..EventFilter::default()
+    };
+    let mut failed = None;
+    let walked = reader.walk(&events, |record| match writing.record(record) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    walked.map_err(unread)?;
+    if let Some(error) = failed {
+        return Err(gone(error));
+    }
+    let written = writing.written;
+    writing.line("end", written).map_err(gone)?;
+    out.flush().map_err(gone)?;
+    Ok(written)
+}
+
+fn gone(error: io::Error) -> Failure {
+    Failure::output(&error)
+}
+
+struct Writing<'o> {
+    out: &'o mut dyn Write,
+    written: Written,
+}
+
+impl Writing<'_> {
+    fn line(&mut self, object: &str, shape: impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut *self.out, &Line { object, shape })?;
+        self.out.write_all(b"\n")
+    }
+
+    fn endpoint(
+        &mut self,
+        endpoint: EndpointView,
+        deleted_at: Option<stormhook_store::UnixMs>,
+    ) -> io::Result<()> {
+        self.written.endpoints += 1;
+        let shape = ExportedEndpoint {
+            endpoint,
+            deleted_at,
+        };
+        self.line("endpoint", shape)
+    }
+
+    fn record(&mut self, record: Record<'_>) -> io::Result<()> {
+        match record {
+            Record::Event(event) => {
+                self.written.events += 1;
+                self.line("event", EventView::whole(event))
+            }
+            Record::Delivery {
+                delivery,
+                endpoint,
+                event,
+            } => {
+                self.written.deliveries += 1;
+                self.written.attempts += u64::try_from(delivery.attempts.len()).unwrap_or(0);
+                let stored = DeliveryJson::stored(delivery, endpoint, &event.event_type);
+                self.line("delivery", stored.with_attempts(delivery))
+            }
+        }
+    }
+}
