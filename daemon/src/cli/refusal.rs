@@ -91,7 +91,9 @@ impl Refusal {
             }
             "invalid_cursor" => "leave --cursor out to begin with the newest".to_owned(),
             "storage_full" => "`stormhook config` shows limits.disk_reserve".to_owned(),
-            "busy" => "`stormhook stats` shows what waits".to_owned(),
+            "busy" if !matches!(collection, "backup" | "check") => {
+                "`stormhook stats` shows what waits".to_owned()
+            }
             // In an event the field is named in its JSON; elsewhere by a flag.
             "invalid_field" | "target_refused" if self.path != "/v1/events" => {
                 format!("it is given with {}", flag_of(field?)?)

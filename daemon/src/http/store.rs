@@ -177,10 +177,10 @@ fn sent(file: File, bytes: u64, began: UnixMs, place: OwnedSemaphorePermit) -> R
     response
 }
 
-/// Verifies a snapshot of the store.
+/// Verifies the store.
 ///
-/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time. One is done at a
-/// time.
+/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time. What commits
+/// meanwhile goes on, so each table is looked through, and counted, as it is at its turn. One check is done at a time.
 #[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
     responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
 pub(super) async fn check(
