@@ -19,8 +19,8 @@ mod support;
 
 mod backup;
 mod batch;
-mod damage;
 mod compact;
+mod damage;
 mod deliveries;
 mod description;
 mod doors;
