@@ -7,11 +7,16 @@
 )]
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stormhook_store::UnixMs;
+use tokio::time::Instant;
 
 /// The wall clock as it is at this moment: for `webhook-timestamp` and log lines.
 pub fn wall() -> UnixMs {
+    #[cfg(feature = "simulation")]
+    if let Some(wall) = crate::simulation::wall() {
+        return wall;
+    }
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -39,7 +44,7 @@ impl StoreClock {
     }
 }
 
-/// A point on the monotonic clock.
+/// A point on the monotonic clock. Follows a paused tokio clock, as [`deadline`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(Instant);
 
@@ -56,8 +61,8 @@ impl Moment {
 }
 
 /// The point on the monotonic clock that lies `after` from now, to wait for. Follows a paused tokio clock in tests.
-pub fn deadline(after: Duration) -> tokio::time::Instant {
-    let now = tokio::time::Instant::now();
+pub fn deadline(after: Duration) -> Instant {
+    let now = Instant::now();
     // What lies too far ahead to be told is a day away: nothing here waits longer.
     now.checked_add(after)
         .unwrap_or_else(|| now + Duration::from_secs(86_400))

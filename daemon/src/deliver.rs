@@ -147,6 +147,10 @@ impl Client {
     /// Makes one attempt. Dropping the future closes its connection.
     pub async fn attempt(&self, request: AttemptRequest<'_>) -> Attempted {
         let inner = &*self.inner;
+        #[cfg(feature = "simulation")]
+        if let Some(partners) = crate::simulation::partners() {
+            return partners.attempt(request, inner.timeout).await;
+        }
         let deadline = clock::deadline(inner.timeout);
         let target = request.target;
         let draft = Draft::new(request.headers, request.body);

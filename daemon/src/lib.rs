@@ -17,6 +17,8 @@ pub mod outcome;
 pub mod retry;
 pub mod schedule;
 pub mod serve;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod target;
 pub mod times;
 pub mod writer;

@@ -111,7 +111,7 @@ fn prepare_folder(folder: &Path) -> Result<(), ServeError> {
 }
 
 /// The store's bounds as the configuration has them.
-fn options(config: &Config) -> Options {
+pub fn options(config: &Config) -> Options {
     let ttl = config.idempotency.ttl.as_millis();
     Options {
         path: config.data_dir.join(STORE_FILE),
@@ -279,19 +279,31 @@ async fn stop(
     listeners: Listeners,
     mut signals: Signals,
 ) {
+    drain(life, dispatch, signals.until_stopped(|| {})).await;
+    listeners.finish().await;
+    close(writer);
+}
+
+/// Takes nothing more and lets what is on the wire finish; what takes too long, or is still there when `hurry` resolves, is recorded
+/// as cut.
+pub async fn drain(life: &Life, dispatch: &Arc<Dispatch>, hurry: impl Future<Output = ()>) {
     life.go_on_to(Phase::Draining);
     dispatch.drain();
     let silent = tokio::select! {
+        biased;
         () = dispatch.silence() => true,
         () = tokio::time::sleep_until(clock::deadline(DRAIN)) => false,
-        () = signals.until_stopped(|| {}) => false,
+        () = hurry => false,
     };
     if !silent {
         dispatch.cut();
         let _late = tokio::time::timeout(RECORD, dispatch.silence()).await;
     }
     life.go_on_to(Phase::Closing);
-    listeners.finish().await;
+}
+
+/// Has the rest committed; the writer ends then.
+pub fn close(writer: &Writer) {
     writer.post(Op::FlushStats);
     writer.close();
 }

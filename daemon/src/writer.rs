@@ -127,6 +127,8 @@ pub struct Writer {
     failing: AtomicBool,
     keyed: AtomicU64,
     emptied: Notify,
+    #[cfg(feature = "simulation")]
+    arrived: Notify,
     /// `limits.disk_reserve`.
     reserve_bytes: AtomicU64,
 }
@@ -146,6 +148,8 @@ impl Writer {
             failing: AtomicBool::new(false),
             keyed: AtomicU64::new(0),
             emptied: Notify::new(),
+            #[cfg(feature = "simulation")]
+            arrived: Notify::new(),
             reserve_bytes: AtomicU64::new(reserve_bytes),
         })
     }
@@ -161,20 +165,31 @@ impl Writer {
         told: Arc<dyn Committed>,
         path: PathBuf,
     ) -> std::io::Result<JoinHandle<()>> {
-        let committer = Committer {
+        let committer = self.committer(store, clock, told, move || Space::of(&path));
+        std::thread::Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || committer.run())
+    }
+
+    /// What the thread runs, for a caller that decides itself when to commit. `look` says how much room there is.
+    pub fn committer(
+        self: &Arc<Self>,
+        store: Store,
+        clock: Arc<StoreClock>,
+        told: Arc<dyn Committed>,
+        look: impl Fn() -> Space + Send + 'static,
+    ) -> Committer {
+        Committer {
             writer: Arc::clone(self),
             store,
             clock,
             told,
-            path,
+            look: Box::new(look),
             kept: Vec::new(),
             limbo_settled: Vec::new(),
             space: None,
             last_commit: None,
-        };
-        std::thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || committer.run())
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -260,6 +275,8 @@ impl Writer {
         // Whoever queues first wakes the writer; the others ride along.
         if queue.requests.len() == 1 {
             self.ready.notify_one();
+            #[cfg(feature = "simulation")]
+            self.arrived.notify_one();
         }
     }
 
@@ -267,6 +284,8 @@ impl Writer {
     pub fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_one();
+        #[cfg(feature = "simulation")]
+        self.arrived.notify_one();
     }
 
     /// Whether the last commit failed and none has succeeded since.
@@ -306,6 +325,26 @@ impl Writer {
         true
     }
 
+    /// As the thread waits, on a runtime's clock: for work, or for the next probe while commits fail. False when there never
+    /// will be any again.
+    #[cfg(feature = "simulation")]
+    pub async fn work(&self) -> bool {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let queue = self.queue();
+                if !queue.requests.is_empty() || queue.closed {
+                    return !queue.requests.is_empty();
+                }
+            }
+            if !self.is_failing() {
+                arrived.await;
+            } else if tokio::time::timeout(PROBE_EVERY, arrived).await.is_err() {
+                return true;
+            }
+        }
+    }
+
     /// Takes what has queued, as much as goes into one commit.
     fn take(&self) -> Vec<Request> {
         let mut queue = self.queue();
@@ -318,13 +357,13 @@ impl Writer {
     }
 }
 
-/// The thread's side.
-struct Committer {
+/// The thread's side: what makes commits.
+pub struct Committer {
     writer: Arc<Writer>,
     store: Store,
     clock: Arc<StoreClock>,
     told: Arc<dyn Committed>,
-    path: PathBuf,
+    look: Box<dyn Fn() -> Space + Send>,
     /// Outcomes of a commit that failed, to be submitted again.
     kept: Vec<Op>,
     /// Whose outcomes the commit that failed holds.
@@ -334,11 +373,28 @@ struct Committer {
     last_commit: Option<(Moment, usize)>,
 }
 
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Committer")
+    }
+}
+
 /// What the disk and the file are like.
-#[derive(Clone, Copy)]
-struct Space {
-    free_bytes: u64,
-    file_bytes: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Room left on the disk.
+    pub free_bytes: u64,
+    /// The length of the file.
+    pub file_bytes: u64,
+}
+
+impl Space {
+    fn of(path: &Path) -> Self {
+        Self {
+            free_bytes: path.parent().map_or(u64::MAX, free_bytes),
+            file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+        }
+    }
 }
 
 impl Committer {
@@ -351,9 +407,19 @@ impl Committer {
             if !failing {
                 self.pace();
             }
-            let requests = self.writer.take();
-            self.commit(requests);
+            self.commit_queued();
         }
+        self.finish();
+    }
+
+    /// Makes one commit of what has queued. With nothing queued it does nothing, unless commits fail: then it tries one.
+    pub fn commit_queued(&mut self) {
+        let requests = self.writer.take();
+        self.commit(requests);
+    }
+
+    /// Nothing more will queue.
+    pub fn finish(mut self) {
         // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
         if !self.kept.is_empty() {
             self.commit(Vec::new());
@@ -383,10 +449,7 @@ impl Committer {
         {
             return space;
         }
-        let space = Space {
-            free_bytes: self.path.parent().map_or(u64::MAX, free_bytes),
-            file_bytes: std::fs::metadata(&self.path).map_or(0, |m| m.len()),
-        };
+        let space = (self.look)();
         self.space = Some((Moment::now(), space));
         space
     }
@@ -513,6 +576,10 @@ fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitErro
 
 /// Randomness for ids. They need to differ, not to be secret, so a source that fails is no reason to stop.
 pub fn random_u128() -> u128 {
+    #[cfg(feature = "simulation")]
+    if let Some(random) = crate::simulation::random_u128() {
+        return random;
+    }
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {
         Ok(()) => u128::from_ne_bytes(bytes),

@@ -252,6 +252,11 @@ impl Reader {
         self.shared.memory().meta.last_event.accepted_at()
     }
 
+    /// The number of the last commit.
+    pub fn commit(&self) -> u64 {
+        self.shared.memory().meta.commit
+    }
+
     /// Up to when events were swept.
     pub fn swept_before(&self) -> UnixMs {
         self.shared.memory().meta.swept_before

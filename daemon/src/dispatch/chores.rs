@@ -48,6 +48,7 @@ impl Dispatch {
             };
             let rest_ms = wake.since_ms(self.clock.now()).max(1);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(clock::deadline(Duration::from_millis(rest_ms))) => {
                     self.pump(&mut self.inner());
                 }
@@ -69,18 +70,20 @@ impl Dispatch {
             if stats_at.is_none() && self.reader.stats_wait() {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
+            // What has a time of its own comes first: the chores may be called all the time.
             tokio::select! {
-                () = self.chores.notified() => {}
-                () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweep_at)).await }, if stats_at.is_some() => {
-                    stats_at = None;
-                    // Waited for, or what is being written would be written again ten seconds later.
-                    let _later = self.writer.submit(Op::FlushStats).await;
-                }
+                biased;
                 () = tokio::time::sleep_until(sweep_at) => {
                     self.sweep(swept.elapsed()).await;
                     swept = clock::Moment::now();
                     sweep_at = clock::deadline(SWEEP_EVERY);
                 }
+                () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweep_at)).await }, if stats_at.is_some() => {
+                    stats_at = None;
+                    // Waited for, or what is being written would be written again ten seconds later.
+                    let _later = self.writer.submit(Op::FlushStats).await;
+                }
+                () = self.chores.notified() => {}
             }
         }
     }

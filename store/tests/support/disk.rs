@@ -1,6 +1,6 @@
 //! A simulated disk: it remembers what was written since the last sync, can lose any part of it, and can fail.
 
-use super::Random;
+use super::random::Random;
 use redb::StorageBackend;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -47,6 +47,23 @@ struct State {
     full: bool,
     /// Everything that was done since recording began.
     record: Option<Vec<Done>>,
+    /// So does growing beyond this.
+    capacity: Option<u64>,
+    faults: Faults,
+    /// Draws the faults.
+    random: Random,
+}
+
+/// How often calls fail: one in so many, and never where it is 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) reads: u64,
+    pub(crate) writes: u64,
+    pub(crate) lengths: u64,
+    pub(crate) syncs: u64,
+    /// A sync that fails drops part of what it should have made durable: it can be read until the power goes, and no later sync
+    /// writes it. So do the page caches of most systems.
+    pub(crate) forgetful: bool,
 }
 
 /// A disk. Clones are the same disk.
@@ -128,6 +145,26 @@ impl Disk {
         self.state().syncs_fail = fail;
     }
 
+    pub(crate) fn fail(&self, faults: Faults) {
+        self.state().faults = faults;
+    }
+
+    pub(crate) fn faults(&self) -> Faults {
+        self.state().faults
+    }
+
+    pub(crate) fn seed(&self, seed: u64) {
+        self.state().random = Random(seed);
+    }
+
+    pub(crate) fn limit(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        u64::try_from(self.state().visible.len()).unwrap()
+    }
+
     pub(crate) fn fill_up(&self, full: bool) {
         self.state().full = full;
     }
@@ -171,6 +208,15 @@ pub(crate) fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, ra
     }
 }
 
+impl State {
+    fn fault(&mut self, one_in: u64) -> Result<()> {
+        if one_in > 0 && self.random.one_in(one_in) {
+            return Err(Error::other("the disk failed"));
+        }
+        Ok(())
+    }
+}
+
 pub(crate) fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
     match change {
         Change::Write(at, data) => {
@@ -195,7 +241,13 @@ impl Opened {
 
     fn change(&self, change: Change) -> Result<()> {
         let mut state = self.state()?;
-        if state.full {
+        let (one_in, end) = match &change {
+            Change::Write(at, data) => (state.faults.writes, at + data.len() as u64),
+            Change::Length(length) => (state.faults.lengths, *length),
+        };
+        state.fault(one_in)?;
+        let grows = end > u64::try_from(state.visible.len()).unwrap();
+        if state.full || grows && state.capacity.is_some_and(|most| end > most) {
             return Err(Error::new(
                 ErrorKind::StorageFull,
                 "No space left on device",
@@ -219,7 +271,9 @@ impl StorageBackend for Opened {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let state = self.state()?;
+        let mut state = self.state()?;
+        let one_in = state.faults.reads;
+        state.fault(one_in)?;
         let at = usize::try_from(offset).unwrap();
         let read = state
             .visible
@@ -241,7 +295,16 @@ impl StorageBackend for Opened {
                 return Err(Error::other("the power is gone"));
             }
         }
-        if state.syncs_fail {
+        let one_in = state.faults.syncs;
+        if state.syncs_fail || state.fault(one_in).is_err() {
+            if state.faults.forgetful {
+                for change in std::mem::take(&mut state.unsynced) {
+                    // A length is kept by the file system's own journal.
+                    if matches!(change, Change::Length(_)) || state.random.one_in(2) {
+                        change_bytes(&mut state.durable, &change);
+                    }
+                }
+            }
             return Err(Error::other("the disk did not sync"));
         }
         if let Some(record) = &mut state.record {

@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod disk;
+mod random;
 
+pub(crate) use random::Random;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, Seed, TypePattern};
@@ -20,29 +22,6 @@ use tempfile::TempDir;
 pub(crate) const START: UnixMs = UnixMs(1_767_323_045_000);
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
-
-/// A small generator, so that a seed replays a run.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 pub(crate) fn options(path: std::path::PathBuf) -> Options {
     Options {
