@@ -43,6 +43,8 @@ enum Drop {
     Back,
     /// It has ended, or there is no such delivery.
     Over,
+    /// It was ended with all that waited for its endpoint: its row is still to be written out.
+    Covered,
     /// What is stored of it can't be read: that is the attempt's outcome.
     Unreadable(String),
 }
@@ -140,6 +142,9 @@ impl Dispatch {
         if !endpoint.receives() {
             return Err(Drop::Back);
         }
+        if endpoint.mark_over(claim.waiting.opened).is_some() {
+            return Err(Drop::Covered);
+        }
         let unreadable =
             |e: stormhook_store::StoreError| Drop::Unreadable(format!("the stored delivery: {e}"));
         let event = self.reader.event(id.event).map_err(unreadable)?;
@@ -165,11 +170,13 @@ impl Dispatch {
         inner.unsettled = inner.unsettled.saturating_sub(1);
         inner.schedule.not_sent(claim.waiting.id);
         match drop {
-            Drop::Back => inner.schedule.waiting(&claim.waiting),
+            // Among what waits, one that a mark covers goes aside and is written out.
+            Drop::Back | Drop::Covered => inner.schedule.waiting(&claim.waiting),
             Drop::Over | Drop::Unreadable(_) => inner.schedule.ended(claim.waiting.id),
         }
         self.pump(&mut inner);
         std::mem::drop(inner);
+        self.chores.notify_one();
         self.settled.notify_waiters();
     }
 
