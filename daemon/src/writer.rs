@@ -517,8 +517,10 @@ impl Committer {
             return Ok(());
         }
         if let Some(mut applied) = self.store.recover()? {
-            self.kept.clear();
             let settled = std::mem::take(&mut self.limbo_settled);
+            // Behind those that it recorded are kept what came in since.
+            let recorded = settled.iter().flatten().count().min(self.kept.len());
+            self.kept.drain(..recorded);
             self.told.committed(&mut applied, &settled);
         }
         Ok(())
