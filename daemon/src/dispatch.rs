@@ -7,6 +7,8 @@
 mod attempt;
 mod chores;
 mod partners;
+#[cfg(all(test, feature = "simulation"))]
+mod tests;
 
 use crate::clock::StoreClock;
 use crate::config::Config;

@@ -1,0 +1,34 @@
+//! The daemon's whole decision core in one thread, from one seed: virtual time, simulated partners, a simulated disk.
+//!
+//! What runs is the daemon's own code, from the operation that a caller hands over to the commit, the schedule, the attempt and the
+//! commit of its outcome, and what is done after a crash. What is simulated is the world around it. Nothing here decides what the
+//! daemon does; the oracle says whether it kept its promise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a simulation that can't go on fails"
+)]
+
+#[allow(
+    dead_code,
+    reason = "shared with the store's tests, which use other parts of it"
+)]
+#[path = "../../../store/tests/support/disk.rs"]
+mod disk;
+mod faults;
+mod life;
+mod oracle;
+mod partners;
+mod plan;
+mod producers;
+#[path = "../../../store/tests/support/random.rs"]
+mod random;
+mod run;
+
+pub use oracle::Tally;
+pub use plan::{Mix, Plan};
+pub use run::{Report, run};

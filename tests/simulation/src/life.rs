@@ -1,0 +1,313 @@
+//! One life of the daemon's core, put together as `serve` does it but for the listeners: the writer's commits are made inline.
+
+use crate::disk::Disk;
+use crate::faults;
+use crate::oracle::Oracle;
+use crate::plan::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
+use crate::producers;
+use crate::random::Random;
+use crate::run::World;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stormhook::app::App;
+use stormhook::clock::StoreClock;
+use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::life::Phase;
+use stormhook::serve;
+use stormhook::writer::{Committed, Committer, Space, Writer};
+use stormhook_store::{Applied, DeliveryId, Store};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// How long everything may take to end once nothing is wrong any more.
+const MOST_TO_END_MS: u64 = 40 * DAY_MS;
+/// Between two looks at everything, in steps.
+const LOOK_EVERY: u64 = 64;
+
+/// How a life ended.
+pub(crate) enum End {
+    /// The power went.
+    Crashed,
+    /// In good order.
+    Stopped,
+    /// Everything has ended, or something broke the promise.
+    Finished,
+    /// It did not start.
+    Refused(String),
+}
+
+/// Stands between the writer and the dispatch.
+struct Told {
+    disk: Disk,
+    oracle: Arc<Mutex<Oracle>>,
+    dispatch: OnCommit,
+}
+
+impl Told {
+    fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Committed for Told {
+    fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]) {
+        if self.disk.power_is_gone() {
+            self.oracle().dead = true;
+            return;
+        }
+        // The oracle's own reading is not what is tried here.
+        let faults = self.disk.faults();
+        self.disk.fail(Default::default());
+        self.oracle().committed(applied, settled);
+        self.disk.fail(faults);
+        self.dispatch.committed(applied, settled);
+    }
+
+    fn failing(&self, failing: bool) {
+        {
+            let mut oracle = self.oracle();
+            oracle.note(format!("commits fail: {failing}"));
+            oracle.tally.failed_commits += u64::from(failing);
+        }
+        self.dispatch.failing(failing);
+    }
+}
+
+/// See the module.
+pub(crate) struct Life {
+    pub(crate) app: Arc<App>,
+    dispatch: Arc<Dispatch>,
+    writer: Arc<Writer>,
+    life: Arc<stormhook::life::Life>,
+    writing: JoinHandle<()>,
+    dead: Arc<Notify>,
+}
+
+impl Life {
+    /// Starts the daemon on the disk as it is.
+    pub(crate) fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
+        let config = Arc::clone(&world.plan.config);
+        let disk = world.disk.clone();
+        let store = Store::open_on(serve::options(&config), move || disk.open());
+        let store = store.map_err(|e| e.to_string())?;
+        let reader = store.reader();
+        let clock = Arc::new(StoreClock::starting_at(reader.last_accepted_at()));
+        let writer = Writer::new(config.limits.disk_reserve);
+        let dispatch = Dispatch::new(
+            &store,
+            Arc::clone(&writer),
+            Arc::clone(&clock),
+            &config,
+            None,
+        );
+        let dispatch = dispatch.map_err(|e| e.to_string())?;
+        let faults = world.disk.faults();
+        faults::heal_disk(world);
+        world
+            .oracle()
+            .begins(reader.clone(), Arc::clone(&clock), crashed);
+        world.disk.fail(faults);
+        let life = Arc::new(stormhook::life::Life::default());
+        let app = App::new(
+            Arc::clone(&config),
+            Arc::clone(&life),
+            None,
+            Arc::clone(&clock),
+            Arc::clone(&writer),
+            reader,
+            Arc::clone(&dispatch),
+        );
+        let told = Arc::new(Told {
+            disk: world.disk.clone(),
+            oracle: Arc::clone(&world.oracle),
+            dispatch: OnCommit(Arc::clone(&dispatch)),
+        });
+        let (disk, most) = (world.disk.clone(), world.plan.disk_bytes);
+        let look = move || Space {
+            free_bytes: most.saturating_sub(disk.len()),
+            file_bytes: disk.len(),
+        };
+        let committer = writer.committer(store, clock, told, look);
+        let dead = Arc::new(Notify::new());
+        let writing = tokio::spawn(write(
+            Arc::clone(&writer),
+            committer,
+            world.disk.clone(),
+            Arc::clone(&world.oracle),
+            Random(world.random.next()),
+            Arc::clone(&dead),
+        ));
+        dispatch.start();
+        life.go_on_to(Phase::Running);
+        Ok(Self {
+            app,
+            dispatch,
+            writer,
+            life,
+            writing,
+            dead,
+        })
+    }
+
+    /// Things happen, until the power goes, it is told to stop, or the plan is done.
+    pub(crate) async fn live(self, world: &mut World) -> End {
+        while world.steps_left > 0 {
+            world.steps_left -= 1;
+            if world.oracle().violation().is_some() {
+                return End::Finished;
+            }
+            if world.random.one_in(10) {
+                faults::strike(world);
+            } else {
+                producers::act(world, &self.app);
+            }
+            if self.passes(pause(&mut world.random)).await {
+                return self.crashed(world);
+            }
+            if world.random.one_in(LOOK_EVERY) {
+                self.look(world);
+            }
+            if world.plan.mix.crashes && world.random.one_in(100) {
+                return self.crashed(world);
+            }
+            if world.random.one_in(150) {
+                return self.stop(world).await;
+            }
+        }
+        self.stop(world).await
+    }
+
+    /// Nothing is wrong any more: everything ends.
+    pub(crate) async fn finish(self, world: &mut World) -> End {
+        faults::heal_disk(world);
+        world.partners.heal();
+        let behind = self.app.now().since_ms(world.wall());
+        world.jump(i64::try_from(behind).unwrap());
+        stormhook::simulation::set_wall(world.wall());
+        world.oracle().note("nothing is wrong any more".to_owned());
+        let from_ms = world.oracle().now_ms();
+        let mut quiet = false;
+        while !quiet && world.oracle().violation().is_none() {
+            let passed = world.oracle().now_ms() - from_ms;
+            if passed > MOST_TO_END_MS {
+                let waits = self.gauges();
+                world
+                    .oracle()
+                    .violated(format!("what waits does not end: {waits:?}"));
+                return End::Finished;
+            }
+            sleep(Duration::from_millis(if passed < HOUR_MS {
+                10 * SECOND_MS
+            } else {
+                HOUR_MS
+            }))
+            .await;
+            quiet = world.oracle().is_quiet() && passed > MINUTE_MS;
+        }
+        self.look(world);
+        if self.writer.is_failing() {
+            world.oracle().violated("commits still fail".to_owned());
+        }
+        self.stop(world).await;
+        // What it left is what was announced.
+        if let Ok(again) = Self::begin(world, false) {
+            again.look(world);
+        }
+        End::Finished
+    }
+
+    fn gauges(&self) -> stormhook::schedule::Gauges {
+        self.dispatch.gauges()
+    }
+
+    fn look(&self, world: &World) {
+        // While commits fail, the file may not be open.
+        if self.writer.is_failing() || world.disk.power_is_gone() {
+            return;
+        }
+        let faults = world.disk.faults();
+        world.disk.fail(Default::default());
+        world.oracle().look_through(Some(self.gauges()));
+        world.disk.fail(faults);
+    }
+
+    /// Lets time pass; true when the power went meanwhile.
+    async fn passes(&self, time: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.dead.notified() => true,
+            () = sleep(time) => false,
+        }
+    }
+
+    fn crashed(self, world: &World) -> End {
+        let mut oracle = world.oracle();
+        oracle.dead = true;
+        oracle.tally.crashes += 1;
+        oracle.note("crash".to_owned());
+        End::Crashed
+    }
+
+    async fn stop(self, world: &World) -> End {
+        world.oracle().note("stop".to_owned());
+        let stopping = async {
+            serve::drain(&self.life, &self.dispatch, std::future::pending()).await;
+            serve::close(&self.writer);
+            self.writing.await.expect("the writer does not panic");
+        };
+        let dead = tokio::select! {
+            biased;
+            () = self.dead.notified() => true,
+            () = stopping => false,
+        };
+        let mut oracle = world.oracle();
+        if dead || self.writer.is_failing() {
+            oracle.dead = true;
+            oracle.tally.crashes += 1;
+            return End::Crashed;
+        }
+        oracle.tally.stops += 1;
+        End::Stopped
+    }
+}
+
+/// The writer's thread, as a task: commits what has queued, and takes its time.
+async fn write(
+    writer: Arc<Writer>,
+    mut committer: Committer,
+    disk: Disk,
+    oracle: Arc<Mutex<Oracle>>,
+    mut random: Random,
+    dead: Arc<Notify>,
+) {
+    let power_went = async || {
+        if disk.power_is_gone() {
+            oracle.lock().unwrap_or_else(PoisonError::into_inner).dead = true;
+            dead.notify_one();
+            std::future::pending::<()>().await;
+        }
+    };
+    while writer.work().await {
+        let takes_us = match random.below(200) {
+            0 => 2_000_000,
+            1..20 => random.below(50_000),
+            _ => random.below(3_000),
+        };
+        sleep(Duration::from_micros(takes_us)).await;
+        committer.commit_queued();
+        power_went().await;
+    }
+    committer.finish();
+    power_went().await;
+}
+
+fn pause(random: &mut Random) -> Duration {
+    let ms = match random.below(100) {
+        0..50 => random.below(20),
+        50..80 => random.below(2 * SECOND_MS),
+        80..95 => random.below(10 * MINUTE_MS),
+        _ => random.below(12 * HOUR_MS),
+    };
+    Duration::from_millis(ms)
+}

@@ -1,0 +1,124 @@
+//! Runs seeds of the simulation: one, a range, or fresh ones for some time. A seed that fails is printed with how to run it again.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is a program for a terminal"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "how long seeds take is real time"
+)]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use stormhook_simulation::{Report, Tally, run};
+
+const USAGE: &str =
+    "usage: stormhook-simulation --seed N [--verbose] | --seeds A..B | --seconds S | --hours H";
+
+enum What {
+    Seed(u64, bool),
+    Seeds(u64, u64),
+    For(Duration),
+}
+
+fn read(args: &[String]) -> Option<What> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["--seed", seed] => Some(What::Seed(seed.parse().ok()?, false)),
+        ["--seed", seed, "--verbose"] => Some(What::Seed(seed.parse().ok()?, true)),
+        ["--seeds", range] => {
+            let (from, to) = range.split_once("..")?;
+            Some(What::Seeds(from.parse().ok()?, to.parse().ok()?))
+        }
+        ["--seconds", n] => Some(What::For(Duration::from_secs(n.parse().ok()?))),
+        ["--hours", n] => Some(What::For(Duration::from_secs(
+            n.parse::<u64>().ok()? * 3_600,
+        ))),
+        _ => None,
+    }
+}
+
+/// Runs a seed, and says what broke.
+fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
+    let Report {
+        tally,
+        violation,
+        mix,
+        trace,
+    } = run(seed, verbose);
+    add(sum, &tally);
+    if verbose {
+        println!("seed {seed}: trace {trace:016x}, {mix:?}\n{tally:#?}");
+    }
+    let Some(violation) = violation else {
+        return true;
+    };
+    println!(
+        "seed {seed} FAILED: {violation}\n\nrun it again:\n  cargo run --profile simulation -p stormhook-simulation -- --seed {seed} --verbose\n"
+    );
+    false
+}
+
+fn add(sum: &mut Tally, one: &Tally) {
+    sum.commits += one.commits;
+    sum.requests += one.requests;
+    sum.repeated += one.repeated;
+    sum.acknowledged += one.acknowledged;
+    sum.deliveries += one.deliveries;
+    sum.crashes += one.crashes;
+    sum.stops += one.stops;
+    sum.failed_commits += one.failed_commits;
+    sum.jumps += one.jumps;
+    sum.checks += one.checks;
+    sum.simulated_ms += one.simulated_ms;
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some(what) = read(&args) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let started = Instant::now();
+    let mut sum = Tally::default();
+    let mut seeds = 0u64;
+    let mut failed = None;
+    // The first that fails is enough to begin with.
+    let mut one = |seed: u64, verbose: bool| {
+        seeds += 1;
+        let held = holds(seed, verbose, &mut sum);
+        failed = failed.or((!held).then_some(seed));
+        held
+    };
+    match what {
+        What::Seed(seed, verbose) => drop(one(seed, verbose)),
+        What::Seeds(from, to) => drop((from..to).all(|seed| one(seed, false))),
+        What::For(time) => {
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            let mut seed = u64::from(now.subsec_nanos()) << 20 ^ now.as_secs();
+            while started.elapsed() < time && one(seed, false) {
+                seed += 1;
+            }
+        }
+    }
+    let took = started.elapsed().as_secs_f64();
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    let (count, years) = (seeds as f64, sum.simulated_ms as f64 / 31_557_600_000.0);
+    println!(
+        "{seeds} seeds in {took:.1} s: {:.1} seeds/s, {years:.2} simulated years, {:.0} years per hour",
+        count / took,
+        years / took * 3_600.0
+    );
+    println!("{sum:?}");
+    match failed {
+        None => ExitCode::SUCCESS,
+        Some(seed) => {
+            println!("seed {seed} FAILED");
+            ExitCode::FAILURE
+        }
+    }
+}

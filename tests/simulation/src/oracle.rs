@@ -1,0 +1,257 @@
+//! The oracle: it sees every announced commit, every request that reached a partner and every answer to a caller, and says when one
+//! of them breaks the promise.
+//!
+//! It keeps what was announced as a mirror of its own, and compares: each commit with what may follow, each request with what was
+//! announced before it, and after a restart the file with everything that was ever announced.
+
+mod commits;
+mod deep;
+mod rules;
+mod wire;
+
+use crate::plan::Plan;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use stormhook::clock::StoreClock;
+use stormhook_store::stats::Counters;
+use stormhook_store::{
+    AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot,
+};
+use tokio::time::Instant;
+pub(crate) use wire::Saw;
+
+/// Lines of the log that a violation shows.
+const LOG_LINES: usize = 60;
+
+/// What was counted over a whole run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Commits that were announced.
+    pub commits: u64,
+    /// Requests that reached partners.
+    pub requests: u64,
+    /// Of them, the same attempt again after a crash.
+    pub repeated: u64,
+    /// Events that were acknowledged.
+    pub acknowledged: u64,
+    /// Deliveries made.
+    pub deliveries: u64,
+    /// Times that the daemon was killed.
+    pub crashes: u64,
+    /// Times that it stopped in good order.
+    pub stops: u64,
+    /// Commits that failed.
+    pub failed_commits: u64,
+    /// Jumps of the wall clock.
+    pub jumps: u64,
+    /// Deep checks.
+    pub checks: u64,
+    /// Simulated time, in milliseconds.
+    pub simulated_ms: u64,
+}
+
+/// What a client was told of an attempt.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    outcome: AttemptOutcome,
+    code: Option<u16>,
+    life: u64,
+    at_ms: u64,
+    /// The store's time then.
+    store_ms: u64,
+    /// Seconds that the partner asked for, where they count.
+    retry_after_s: Option<u64>,
+}
+
+/// One request that reached a partner.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    number: u32,
+    life: u64,
+}
+
+/// When a delivery's last counted attempt was recorded, to see that the next is not early.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    since_ms: u64,
+    jumped_ms: u64,
+    delay_ms: u64,
+}
+
+/// The running daemon, as the oracle looks into it.
+struct Life {
+    reader: Reader,
+    clock: Arc<StoreClock>,
+    started: Instant,
+}
+
+/// See the module.
+pub(crate) struct Oracle {
+    plan: Plan,
+    life: Option<Life>,
+    /// Lives so far.
+    lives: u64,
+    /// The power is gone: what the process still does, nobody sees.
+    pub(crate) dead: bool,
+    before_ms: u64,
+    /// The latest that the store's time ever was.
+    latest_ms: u64,
+    /// How far the wall clock jumped ahead, in all.
+    jumped_ms: u64,
+
+    commit: u64,
+    pub(crate) deliveries: BTreeMap<DeliveryId, Delivery>,
+    pub(crate) endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    pub(crate) events: BTreeMap<EventId, Arc<Event>>,
+    last_sequence: BTreeMap<Slot, u64>,
+    states: BTreeMap<Slot, EndpointState>,
+    counters: Counters,
+    keys: BTreeMap<(String, String), EventId>,
+    /// By the number that each event carries in its data: how often it was handed over, and that nothing of it is stored.
+    handed_over: BTreeMap<u64, u32>,
+    /// Lives that ended otherwise than in good order.
+    killed: BTreeSet<u64>,
+
+    requests: BTreeMap<DeliveryId, Vec<Request>>,
+    bodies: BTreeMap<DeliveryId, u64>,
+    told: BTreeMap<(DeliveryId, u32), Told>,
+    waits: BTreeMap<DeliveryId, Waits>,
+    under_way: BTreeMap<DeliveryId, u32>,
+    on_wire: BTreeMap<String, usize>,
+    /// Claimed, as far as partners see it: from the start of an attempt to the commit that records it.
+    flying: BTreeSet<DeliveryId>,
+    fifo_from: BTreeMap<Slot, u64>,
+    /// Requests to endpoints with a rate limit, by when they arrived, and from when on they are counted.
+    paced: BTreeMap<Slot, (u64, VecDeque<u64>)>,
+
+    pub(crate) tally: Tally,
+    trace: DefaultHasher,
+    log: VecDeque<String>,
+    violation: Option<String>,
+    pub(crate) verbose: bool,
+}
+
+impl Oracle {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            life: None,
+            lives: 0,
+            dead: false,
+            before_ms: 0,
+            latest_ms: 0,
+            jumped_ms: 0,
+            commit: 0,
+            deliveries: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            events: BTreeMap::new(),
+            last_sequence: BTreeMap::new(),
+            states: BTreeMap::new(),
+            counters: Counters::default(),
+            keys: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
+            killed: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            told: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            on_wire: BTreeMap::new(),
+            flying: BTreeSet::new(),
+            fifo_from: BTreeMap::new(),
+            paced: BTreeMap::new(),
+            tally: Tally::default(),
+            trace: DefaultHasher::new(),
+            log: VecDeque::new(),
+            violation: None,
+            verbose: false,
+        }
+    }
+
+    /// The process starts. Its memory is new, and it is compared with everything that was announced.
+    pub(crate) fn begins(&mut self, reader: Reader, clock: Arc<StoreClock>, crashed: bool) {
+        self.lives += 1;
+        self.dead = false;
+        self.life = Some(Life {
+            reader,
+            clock,
+            started: instant(),
+        });
+        self.on_wire.clear();
+        self.under_way.clear();
+        self.flying.clear();
+        self.paced.clear();
+        self.restarted(crashed);
+    }
+
+    /// The process is gone.
+    pub(crate) fn ends(&mut self, away: Duration, in_good_order: bool) {
+        if !in_good_order {
+            self.killed.insert(self.lives);
+        }
+        self.before_ms = self.now_ms() + millis(away);
+        self.life = None;
+    }
+
+    /// Milliseconds since the run began, by a clock that never jumps.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let passed = self.life.as_ref().map_or(Duration::ZERO, |life| {
+            instant().saturating_duration_since(life.started)
+        });
+        self.before_ms + millis(passed)
+    }
+
+    fn store_ms(&self) -> u64 {
+        self.life.as_ref().map_or(0, |life| life.clock.now().0)
+    }
+
+    pub(crate) fn jumps_ahead(&mut self, ms: u64) {
+        self.jumped_ms += ms;
+        self.paced.clear();
+    }
+
+    /// Notes what happens, for the trace and for whoever looks at a violation.
+    pub(crate) fn note(&mut self, what: String) {
+        what.hash(&mut self.trace);
+        let line = format!("{:>12} ms  {what}", self.now_ms());
+        line.hash(&mut self.trace);
+        if self.verbose {
+            eprintln!("{line}");
+        }
+        if self.log.len() == LOG_LINES {
+            self.log.pop_front();
+        }
+        self.log.push_back(line);
+    }
+
+    /// Something broke the promise. The first counts.
+    pub(crate) fn violated(&mut self, what: String) {
+        if self.violation.is_none() {
+            self.note(format!("VIOLATION: {what}"));
+            let log: Vec<_> = self.log.iter().map(String::as_str).collect();
+            self.violation = Some(format!("{what}\n\n{}", log.join("\n")));
+        }
+    }
+
+    pub(crate) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the runtime's clock is the simulated one"
+)]
+fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,472 @@
+//! Announced commits: what each changed is read back from the store and compared with what may follow.
+
+use super::rules::{self, Recorded};
+use super::{Oracle, Waits};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use stormhook_store::endpoint::{EndpointState, Ordering};
+use stormhook_store::{
+    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventId, NewEvent, Reader,
+    Refusal, Slot, UnixMs,
+};
+
+/// What one commit did.
+#[derive(Default)]
+struct Seen {
+    touched: BTreeSet<DeliveryId>,
+    /// Attempts recorded for each pair.
+    recorded: BTreeMap<DeliveryId, u32>,
+    marked: BTreeSet<Slot>,
+    configured: BTreeSet<Slot>,
+    activated: BTreeSet<Slot>,
+    accepted: BTreeSet<EventId>,
+    bulk: bool,
+    swept: bool,
+}
+
+impl Oracle {
+    /// A commit is announced: the store's memory is at it, and nobody else knows yet.
+    pub(crate) fn committed(&mut self, applied: &Applied, settled: &[Option<DeliveryId>]) {
+        let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
+            return;
+        };
+        self.tally.commits += 1;
+        self.note(format!(
+            "commit {} of {}",
+            applied.commit,
+            applied.done.len()
+        ));
+        if let Err(why) = self.follow(&reader, applied, settled) {
+            self.violated(format!("commit {}: {why}", applied.commit));
+        }
+    }
+
+    fn follow(
+        &mut self,
+        reader: &Reader,
+        applied: &Applied,
+        settled: &[Option<DeliveryId>],
+    ) -> Result<(), String> {
+        if applied.commit != self.commit + 1 {
+            return Err(format!("the one before it was {}", self.commit));
+        }
+        self.commit = applied.commit;
+        self.latest_ms = self.latest_ms.max(self.store_ms());
+        let mut seen = Seen::default();
+        let before = self.endpoints.clone();
+        self.note_changes(applied, &mut seen);
+        for (done, of) in applied.done.iter().zip(settled) {
+            self.note_done(done, *of, &mut seen)?;
+        }
+        if seen.bulk {
+            seen.touched.extend(self.deliveries.keys().copied());
+        }
+        for slot in &seen.marked {
+            let of_slot = self.deliveries.keys().filter(|id| id.slot == *slot);
+            seen.touched.extend(of_slot.copied());
+        }
+        self.learn_events(reader, &mut seen)?;
+        self.check_fan_out(&seen, &before)?;
+        self.check_deliveries(reader, &seen)?;
+        self.note_outcomes(applied, settled, &seen);
+        self.check_disabled(&before, &seen)?;
+        if seen.swept {
+            self.forget_swept(reader)?;
+        }
+        for slot in seen.configured {
+            self.states.insert(slot, reader.state(slot));
+        }
+        Ok(())
+    }
+
+    fn note_changes(&mut self, applied: &Applied, seen: &mut Seen) {
+        for change in &applied.changes {
+            match change {
+                Change::Waiting(waiting) => drop(seen.touched.insert(waiting.id)),
+                Change::Ended(id) => drop(seen.touched.insert(*id)),
+                Change::EndedUpTo(slot, _) => drop(seen.marked.insert(*slot)),
+                Change::Endpoint(endpoint) => {
+                    let slot = endpoint.slot;
+                    let before = self.endpoints.insert(slot, endpoint.clone());
+                    seen.configured.insert(slot);
+                    let from_ms = self.now_ms() + super::wire::SETTLES_MS;
+                    self.paced.insert(slot, (from_ms, VecDeque::new()));
+                    if before.as_ref().is_none_or(|b| !b.active) && endpoint.active {
+                        seen.activated.insert(slot);
+                    }
+                    let is_fifo = endpoint.ordering == Ordering::Fifo;
+                    if is_fifo && before.is_none_or(|b| b.ordering != Ordering::Fifo) {
+                        self.fifo_from.insert(slot, self.now_ms());
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_done(
+        &mut self,
+        done: &Done,
+        of: Option<DeliveryId>,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        match done {
+            Done::Accepted(event) => {
+                self.counters.accepted += 1;
+                seen.accepted.insert(event.id);
+                self.learn_event(event)?;
+            }
+            Done::Replayed(event) => {
+                self.counters.replays += 1;
+                if self
+                    .events
+                    .get(&event.id)
+                    .is_none_or(|known| known.data != event.data)
+                {
+                    return Err(format!("{} was replayed but is not as accepted", event.id));
+                }
+            }
+            Done::Settled { delivery } => {
+                seen.touched.insert(delivery.id);
+                *seen.recorded.entry(delivery.id).or_default() += 1;
+                self.flying.remove(&delivery.id);
+            }
+            Done::Delivery(delivery) => drop(seen.touched.insert(delivery.id)),
+            Done::Recovering { .. } | Done::WorkedOff { .. } => seen.bulk = true,
+            Done::Swept { .. } => seen.swept = true,
+            Done::Damaged(what) => return Err(format!("damage: {what}")),
+            Done::Refused(Refusal::IdempotencyConflict) => self.counters.conflicts += 1,
+            Done::Refused(why)
+                if let Some(id) = of
+                    && self.deliveries.contains_key(&id) =>
+            {
+                return Err(format!("the outcome of {id} was refused: {why}"));
+            }
+            Done::Refused(_) | Done::Endpoint(_) | Done::Nothing => {}
+        }
+        Ok(())
+    }
+
+    /// An event is stored: handed over, wanted, and once.
+    pub(super) fn learn_event(&mut self, event: &Event) -> Result<(), String> {
+        let id = event.id;
+        let key = event.idempotency_key.as_deref().unwrap_or("no key");
+        self.note(format!("stored {id} of {} with {key}", event.organization));
+        if let Some(number) = rules::number_of(event) {
+            match self.handed_over.get_mut(&number) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => return Err(format!("{id} is stored more often than it was handed over")),
+            }
+        }
+        if let Some(last) = self
+            .events
+            .last_key_value()
+            .filter(|(last, _)| **last >= id)
+        {
+            return Err(format!("{id} follows {}", last.0));
+        }
+        if let Some(key) = &event.idempotency_key {
+            let key = (event.organization.clone(), key.clone());
+            let ttl_ms = u64::try_from(self.plan.config.idempotency.ttl.as_millis()).unwrap();
+            if let Some(known) = self.keys.insert(key, id)
+                && known.accepted_at().plus_ms(ttl_ms) > UnixMs(self.latest_ms)
+            {
+                return Err(format!(
+                    "{id} has the key of {known}, which has not expired"
+                ));
+            }
+        }
+        self.events.insert(id, event.clone().into());
+        Ok(())
+    }
+
+    /// Events that the daemon itself stored in this commit.
+    fn learn_events(&mut self, reader: &Reader, seen: &mut Seen) -> Result<(), String> {
+        for id in &seen.touched {
+            if self.events.contains_key(&id.event) {
+                continue;
+            }
+            let event = reader.event(id.event).map_err(|e| e.to_string())?;
+            let event = event.ok_or_else(|| format!("{id} is of no event"))?;
+            if event.event_type != "stormhook.endpoint.disabled" {
+                return Err(format!("{} is stored, and nobody handed it over", event.id));
+            }
+            self.events.insert(event.id, event);
+        }
+        Ok(())
+    }
+
+    /// Each accepted event opened a delivery to each endpoint that subscribed, and to no other.
+    fn check_fan_out(
+        &self,
+        seen: &Seen,
+        before: &BTreeMap<Slot, std::sync::Arc<stormhook_store::Endpoint>>,
+    ) -> Result<(), String> {
+        if !seen.configured.is_empty() {
+            return Ok(());
+        }
+        for id in &seen.accepted {
+            let event = &self.events[id];
+            let expected: Vec<Slot> = before
+                .values()
+                .filter(|e| {
+                    e.organization == event.organization
+                        && e.receives()
+                        && e.subscribes_to(&event.event_type)
+                })
+                .map(|e| e.slot)
+                .collect();
+            let found: Vec<Slot> = seen
+                .touched
+                .iter()
+                .filter(|d| d.event == *id)
+                .map(|d| d.slot)
+                .collect();
+            if expected != found || expected.len() != event.deliveries as usize {
+                return Err(format!("{id} goes to {found:?}, {expected:?} subscribed"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_deliveries(&mut self, reader: &Reader, seen: &Seen) -> Result<(), String> {
+        let mut made = Vec::new();
+        for id in &seen.touched {
+            let after = reader.bare_delivery(*id).map_err(|e| e.to_string())?;
+            let Some(after) = after else {
+                if seen.swept && self.may_be_swept(*id) {
+                    self.forget(*id);
+                    continue;
+                }
+                return Err(format!("{id} is gone"));
+            };
+            let Some(before) = self.deliveries.get(id).cloned() else {
+                made.push(after);
+                continue;
+            };
+            let recorded = Recorded {
+                attempts: seen.recorded.get(id).copied(),
+                marked: seen.marked.contains(&id.slot),
+            };
+            self.moved(&before, &after, &recorded)
+                .map_err(|why| format!("{id}: {why}"))?;
+            self.deliveries.insert(*id, after);
+        }
+        made.sort_by_key(|d| (d.id.slot, d.sequence));
+        for d in made {
+            self.made(d)?;
+        }
+        Ok(())
+    }
+
+    /// A delivery is new.
+    pub(super) fn made(&mut self, d: Delivery) -> Result<(), String> {
+        let last = self.last_sequence.entry(d.id.slot).or_default();
+        if d.sequence != *last + 1 {
+            return Err(format!("{} has sequence {} after {last}", d.id, d.sequence));
+        }
+        *last = d.sequence;
+        if d.attempts_total != 0 {
+            return Err(format!("{} is new and has attempts", d.id));
+        }
+        self.tally.deliveries += 1;
+        self.deliveries.insert(d.id, d);
+        Ok(())
+    }
+
+    /// A delivery was one thing and is another.
+    pub(super) fn moved(
+        &mut self,
+        before: &Delivery,
+        after: &Delivery,
+        recorded: &Recorded,
+    ) -> Result<(), String> {
+        rules::may_follow(before, after, recorded)?;
+        let new = after.attempts_total - before.attempts_total;
+        for attempt in after.attempts.iter().rev().take(new as usize) {
+            let told = self.told.get(&(after.id, attempt.number));
+            // What is stored could not be read: nothing went out.
+            let unread = attempt
+                .error
+                .as_ref()
+                .is_some_and(|e| e.starts_with("the stored "));
+            match (attempt.outcome, told) {
+                (AttemptOutcome::Interrupted, None) => {}
+                (outcome, Some(told))
+                    if told.outcome == outcome
+                        && told.code == attempt.response_code
+                        && (told.life == self.lives || recorded.attempts.is_none()) => {}
+                (AttemptOutcome::Protocol, None) if unread => {}
+                (outcome, told) => {
+                    let number = attempt.number;
+                    return Err(format!(
+                        "attempt {number} is recorded as {}, the partner's answer was {told:?}",
+                        outcome.as_str()
+                    ));
+                }
+            }
+        }
+        if new != 1 || after.round != before.round {
+            self.waits.remove(&after.id);
+            return Ok(());
+        }
+        let told = self.told.get(&(after.id, after.attempts_total)).copied();
+        let config = &self.plan.config;
+        if let Some(told) = told {
+            let wait = rules::settled(before, after, &told, &config.retry, recorded)?;
+            let wait = wait.map(|delay_ms| Waits {
+                since_ms: told.at_ms,
+                jumped_ms: self.jumped_ms,
+                delay_ms,
+            });
+            match wait {
+                Some(wait) => drop(self.waits.insert(after.id, wait)),
+                None if before.extra => {}
+                None => drop(self.waits.remove(&after.id)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what was recorded, in order.
+    fn note_outcomes(&mut self, applied: &Applied, settled: &[Option<DeliveryId>], seen: &Seen) {
+        for (done, of) in applied.done.iter().zip(settled) {
+            let (Done::Settled { delivery }, Some(id)) = (done, of) else {
+                continue;
+            };
+            let Some(attempt) = delivery.attempts.last() else {
+                continue;
+            };
+            if attempt.outcome == AttemptOutcome::Interrupted {
+                continue;
+            }
+            let success = attempt.outcome == AttemptOutcome::Success;
+            self.count_attempt(delivery, success);
+            if !seen.configured.contains(&id.slot) {
+                let ended_at = self
+                    .told
+                    .get(&(*id, attempt.number))
+                    .map_or(0, |t| t.store_ms);
+                let state = self.states.entry(id.slot).or_default();
+                *state = rules::run_after(*state, success, ended_at.max(id.event.accepted_at().0));
+            }
+        }
+    }
+
+    pub(super) fn count_attempt(&mut self, d: &Delivery, success: bool) {
+        let counted = |outcome| outcome != AttemptOutcome::Interrupted;
+        let earlier = d.attempts.iter().rev().skip(1);
+        let first = !earlier.clone().any(|a| counted(a.outcome));
+        self.counters.success += u64::from(success);
+        self.counters.failure += u64::from(!success);
+        self.counters.first_attempts += u64::from(first);
+        self.counters.first_successes += u64::from(first && success);
+    }
+
+    /// Endpoints that the daemon switched off were to be switched off.
+    fn check_disabled(
+        &mut self,
+        before: &BTreeMap<Slot, std::sync::Arc<stormhook_store::Endpoint>>,
+        seen: &Seen,
+    ) -> Result<(), String> {
+        for slot in &seen.configured {
+            let now = &self.endpoints[slot];
+            let was_active =
+                before.get(slot).is_some_and(|b| b.active) || seen.activated.contains(slot);
+            let reason = now
+                .disabled_reason
+                .as_deref()
+                .filter(|_| !now.active && was_active);
+            let Some(reason) = reason else { continue };
+            if before
+                .get(slot)
+                .is_some_and(|b| b.disabled_reason.as_deref() == Some(reason))
+            {
+                continue;
+            }
+            self.counters.accepted += 1;
+            let told = seen
+                .recorded
+                .keys()
+                .filter(|id| id.slot == *slot)
+                .any(|id| {
+                    let number = self.deliveries.get(id).map_or(0, |d| d.attempts_total);
+                    self.told
+                        .get(&(*id, number))
+                        .is_some_and(|told| match reason {
+                            "gone" => told.code == Some(410),
+                            _ => told.outcome != AttemptOutcome::Success,
+                        })
+                });
+            if !told {
+                return Err(format!(
+                    "{} was switched off as {reason} without cause",
+                    now.id
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a delivery is past its retention and over.
+    pub(super) fn may_be_swept(&self, id: DeliveryId) -> bool {
+        let keep = self.plan.config.retention.attempts;
+        let keep_ms = u64::try_from(keep.as_millis()).unwrap();
+        let latest_ms = self.latest_ms.max(self.store_ms());
+        let old = id.event.accepted_at().0 + keep_ms <= latest_ms;
+        old && self
+            .deliveries
+            .get(&id)
+            .is_some_and(|d| !d.status.is_open())
+    }
+
+    pub(super) fn forget(&mut self, id: DeliveryId) {
+        self.deliveries.remove(&id);
+        self.requests.remove(&id);
+        self.bodies.remove(&id);
+        self.waits.remove(&id);
+        self.told.retain(|(of, _), _| *of != id);
+    }
+
+    fn forget_swept(&mut self, reader: &Reader) -> Result<(), String> {
+        let old: Vec<_> = self
+            .deliveries
+            .keys()
+            .copied()
+            .filter(|id| self.may_be_swept(*id))
+            .collect();
+        for id in old {
+            if reader
+                .bare_delivery(id)
+                .map_err(|e| e.to_string())?
+                .is_none()
+            {
+                self.forget(id);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn state_of(&self, slot: Slot) -> EndpointState {
+        self.states.get(&slot).copied().unwrap_or_default()
+    }
+}
+
+impl Oracle {
+    /// A caller hands an event over.
+    pub(crate) fn hands_over(&mut self, event: &NewEvent) {
+        if let Some(number) = rules::number_in(&event.data) {
+            *self.handed_over.entry(number).or_default() += 1;
+        }
+    }
+
+    /// The caller was told that this time nothing was stored of it.
+    pub(crate) fn not_stored(&mut self, event: &NewEvent) {
+        if let Some(number) = rules::number_in(&event.data) {
+            match self.handed_over.get_mut(&number) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => self.violated(format!(
+                    "event {number} is stored, and its caller was told that it is not"
+                )),
+            }
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What may follow what: written down anew here, from the contract and not from the daemon's code.
+
+use super::Told;
+use stormhook::config::Retry;
+use stormhook_store::{
+    Attempt, AttemptOutcome, Delivery, EndpointState, Event, Reason, Status, UnixMs,
+};
+
+/// The most that a partner's `Retry-After` counts for.
+const MOST_RETRY_AFTER_S: u64 = 86_400;
+
+/// What a commit recorded of a delivery.
+pub(super) struct Recorded {
+    /// Attempts; `None` where that is not known, because the process died with the commit.
+    pub(super) attempts: Option<u32>,
+    /// Its endpoint's deliveries were ended at once.
+    pub(super) marked: bool,
+}
+
+/// The number that a simulated event carries in its data.
+pub(super) fn number_of(event: &Event) -> Option<u64> {
+    number_in(event.data.as_deref()?)
+}
+
+/// The same of the data itself.
+pub(super) fn number_in(data: &[u8]) -> Option<u64> {
+    let data = std::str::from_utf8(data).ok()?;
+    let rest = data.strip_prefix("{\"n\":")?;
+    rest.split([',', '}']).next()?.parse().ok()
+}
+
+fn is_same_attempt(a: &Attempt, b: &Attempt) -> bool {
+    let of = |a: &Attempt| {
+        (
+            a.number,
+            a.round,
+            a.started_at,
+            a.duration_ms,
+            a.outcome,
+            a.response_code,
+        )
+    };
+    of(a) == of(b)
+}
+
+/// Whether a delivery may have become this in one commit.
+pub(super) fn may_follow(
+    before: &Delivery,
+    after: &Delivery,
+    recorded: &Recorded,
+) -> Result<(), String> {
+    let fixed = |d: &Delivery| (d.id, d.sequence, d.created_at);
+    if fixed(before) != fixed(after) {
+        return Err("its sequence or the time of its creation changed".into());
+    }
+    let new = after.attempts_total.checked_sub(before.attempts_total);
+    let Some(new) = new else {
+        return Err("it has lost attempts".into());
+    };
+    let expected = recorded.attempts.unwrap_or(new.min(1));
+    if new != expected {
+        return Err(format!("{new} attempts are new, {expected} were recorded"));
+    }
+    let kept = before.attempts.iter().zip(&after.attempts);
+    if after.attempts.len() < 1_000 && !kept.clone().all(|(a, b)| is_same_attempt(a, b)) {
+        return Err("an attempt of it changed".into());
+    }
+    if after.status.is_open() != after.due.is_some() {
+        return Err(format!(
+            "it is {} and due at {:?}",
+            after.status.as_str(),
+            after.due
+        ));
+    }
+    if after.round < before.round {
+        return Err("it went back to an earlier round".into());
+    }
+    if after.round == before.round {
+        let ended = !before.status.is_open();
+        if ended && (before.status, before.reason) != (after.status, after.reason) {
+            let (from, to) = (before.status.as_str(), after.status.as_str());
+            return Err(format!("it ended as {from} and became {to}"));
+        }
+        if !before.status.may_become(after.status) && before.status != after.status {
+            return Err(format!(
+                "{} became {}",
+                before.status.as_str(),
+                after.status.as_str()
+            ));
+        }
+        if new == 0 && before.status.is_open() && after.status == Status::Abandoned {
+            return Err("it was given up without an attempt".into());
+        }
+        if new == 0 && after.status == Status::Success && before.status != after.status {
+            return Err("it succeeded without an attempt".into());
+        }
+        if new == 0 && after.attempts_finished != before.attempts_finished {
+            return Err("a place in the schedule was used up without an attempt".into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether an attempt that was answered so may have moved the delivery so; for how long it waits now, by the schedule.
+pub(super) fn settled(
+    before: &Delivery,
+    after: &Delivery,
+    told: &Told,
+    retry: &Retry,
+    recorded: &Recorded,
+) -> Result<Option<u64>, String> {
+    if !before.status.is_open() {
+        return Ok(None);
+    }
+    let ended_at_once = recorded.marked
+        && after.status == Status::Failed
+        && matches!(
+            after.reason,
+            Some(Reason::Discarded | Reason::EndpointDeleted)
+        );
+    if ended_at_once {
+        return Ok(None);
+    }
+    let expect = |status: Status, reason: Option<Reason>| {
+        if (after.status, after.reason) == (status, reason) {
+            return Ok(None);
+        }
+        let (is, due) = (after.status.as_str(), status.as_str());
+        Err(format!(
+            "after {told:?} it is {is} {:?} and not {due} {reason:?}",
+            after.reason
+        ))
+    };
+    if told.outcome == AttemptOutcome::Success {
+        return expect(Status::Success, None);
+    }
+    if told.code == Some(410) {
+        return expect(Status::Failed, Some(Reason::Gone));
+    }
+    if before.extra {
+        expect(Status::Retrying, None)?;
+        if after.next_attempt_at != before.next_attempt_at || after.due != before.next_attempt_at {
+            return Err("an extra attempt that failed changed the schedule".into());
+        }
+        return Ok(None);
+    }
+    let finished = before.attempts_finished + 1;
+    if after.attempts_finished != finished {
+        return Err(format!(
+            "{} attempts of the round are finished, not {finished}",
+            after.attempts_finished
+        ));
+    }
+    let Some(delay) = retry.schedule.get(finished as usize - 1) else {
+        return expect(Status::Abandoned, None);
+    };
+    expect(Status::Retrying, None)?;
+    let delay_ms = u64::try_from(delay.as_millis()).unwrap();
+    let ended = UnixMs(told.store_ms).max(after.id.event.accepted_at());
+    let due = after.due.unwrap_or_default();
+    let asked = told
+        .retry_after_s
+        .filter(|_| matches!(told.code, Some(429 | 503)));
+    let asked_ms = asked.map_or(0, |s| s.min(MOST_RETRY_AFTER_S) * 1_000);
+    let least = UnixMs(told.store_ms).plus_ms(delay_ms.max(asked_ms));
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a day of milliseconds"
+    )]
+    let jitter_ms = (delay_ms as f64 * retry.jitter).ceil() as u64;
+    let most = ended.plus_ms((delay_ms + jitter_ms).max(asked_ms));
+    if due < least || due > most {
+        return Err(format!(
+            "attempt {finished} ended at {ended:?}, the next is due at {due:?} and not from {least:?} to {most:?}"
+        ));
+    }
+    if after.next_attempt_at != after.due {
+        return Err("the next attempt is not when it is due".into());
+    }
+    Ok(Some(delay_ms.max(asked_ms)))
+}
+
+/// How an endpoint does after an attempt.
+pub(super) fn run_after(mut state: EndpointState, success: bool, at_ms: u64) -> EndpointState {
+    if success {
+        state.failure_count = 0;
+        state.failing_since = None;
+        state.last_success_at = Some(UnixMs(at_ms));
+    } else {
+        state.failure_count += 1;
+        state.failing_since = state.failing_since.or(Some(UnixMs(at_ms)));
+    }
+    state
+}

@@ -1,0 +1,220 @@
+//! Simulated partners: what each does with a request, and when. What they saw is handed to the oracle.
+
+use crate::oracle::{Oracle, Saw};
+use crate::random::Random;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stormhook::deliver::{AttemptRequest, Attempted};
+use stormhook::outcome::{Failure, Reply};
+use stormhook::simulation::{self, Attempting};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How a partner behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Takes everything within 100 ms.
+    Fast,
+    /// Takes everything, after 1 to 14 s.
+    Slow,
+    /// Reads requests and answers nothing.
+    Hanging,
+    /// Refuses connections.
+    Dead,
+    /// Answers 500.
+    Failing,
+    /// Fast and failing by turns of so many ms.
+    Flapping(u64),
+    /// 410.
+    Gone,
+    /// 429 or 503 with `Retry-After`.
+    Busy,
+    /// Reads the request and resets the connection, every other time.
+    Resetting,
+    /// Any of them, anew for each request.
+    Erratic,
+}
+
+const MANNERS: [Manner; 14] = [
+    Manner::Fast,
+    Manner::Fast,
+    Manner::Fast,
+    Manner::Fast,
+    Manner::Slow,
+    Manner::Hanging,
+    Manner::Dead,
+    Manner::Failing,
+    Manner::Flapping(90_000),
+    Manner::Flapping(5_400_000),
+    Manner::Gone,
+    Manner::Busy,
+    Manner::Resetting,
+    Manner::Erratic,
+];
+
+/// What is to happen to one request.
+struct Script {
+    connects_after: Duration,
+    connects: bool,
+    answers_after: Duration,
+    answer: Option<Reply>,
+}
+
+struct State {
+    random: Random,
+    manners: Vec<Manner>,
+}
+
+/// See the module.
+pub(crate) struct Partners {
+    state: Mutex<State>,
+    oracle: Arc<Mutex<Oracle>>,
+}
+
+impl Partners {
+    pub(crate) fn new(count: u64, mut random: Random, oracle: Arc<Mutex<Oracle>>) -> Self {
+        let manners = (0..count).map(|_| draw(&mut random)).collect();
+        let state = Mutex::new(State { random, manners });
+        Self { state, oracle }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of them behaves otherwise from now on.
+    pub(crate) fn change(&self, random: &mut Random) {
+        let state = &mut *self.state();
+        let at = random.below(state.manners.len() as u64);
+        state.manners[usize::try_from(at).unwrap()] = draw(random);
+    }
+
+    /// All of them are well.
+    pub(crate) fn heal(&self) {
+        self.state().manners.fill(Manner::Fast);
+    }
+
+    fn script(&self, host: &str, now_ms: u64, first: bool) -> Script {
+        let state = &mut *self.state();
+        let at: usize = host
+            .strip_prefix('p')
+            .and_then(|rest| rest.split('.').next()?.parse().ok())
+            .unwrap_or(0);
+        let manner = state.manners.get(at).copied().unwrap_or(Manner::Fast);
+        script(&mut state.random, manner, now_ms, first)
+    }
+}
+
+fn draw(random: &mut Random) -> Manner {
+    MANNERS[usize::try_from(random.below(MANNERS.len() as u64)).unwrap()]
+}
+
+fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Script {
+    let ms = |random: &mut Random, from: u64, to: u64| {
+        Duration::from_millis(from + random.below(to - from))
+    };
+    let status = |code: u16, retry_after: Option<String>| {
+        Some(Reply::Status {
+            code,
+            retry_after: retry_after.map(String::into_bytes),
+            excerpt: if code < 300 {
+                Vec::new()
+            } else {
+                b"no".to_vec()
+            },
+        })
+    };
+    let connects_after = if random.one_in(20) {
+        ms(random, 0, 4_000)
+    } else {
+        ms(random, 0, 30)
+    };
+    let mut script = Script {
+        connects_after,
+        connects: true,
+        answers_after: ms(random, 0, 70),
+        answer: status(204, None),
+    };
+    match manner {
+        Manner::Fast => {}
+        Manner::Slow => script.answers_after = ms(random, 1_000, 14_000),
+        Manner::Hanging => script.answer = None,
+        Manner::Dead => script.connects = false,
+        Manner::Failing => script.answer = status(500, None),
+        Manner::Flapping(period_ms) => {
+            if (now_ms / period_ms).is_multiple_of(2) {
+                script.answer = status(502, None);
+            }
+        }
+        Manner::Gone => script.answer = status(410, None),
+        Manner::Busy => {
+            let code = if random.one_in(2) { 429 } else { 503 };
+            let seconds = [1, 90, 3_600, 200_000][usize::try_from(random.below(4)).unwrap()];
+            script.answer = if random.one_in(3) {
+                status(204, None)
+            } else {
+                status(code, Some(format!("{seconds}")))
+            };
+        }
+        Manner::Resetting => {
+            if random.one_in(2) {
+                let why = "connection reset by peer".to_owned();
+                script.answer = Some(Reply::Failed(Failure::Protocol, why));
+            }
+        }
+        Manner::Erratic if first => {
+            let other = draw(random);
+            return self::script(random, other, now_ms, false);
+        }
+        Manner::Erratic => {}
+    }
+    script
+}
+
+impl simulation::Partners for Partners {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>, timeout: Duration) -> Attempting<'a> {
+        Box::pin(async move {
+            let deadline = deadline(timeout);
+            let saw = Saw::of(&request.headers);
+            let mut flight = Oracle::started(&self.oracle, saw);
+            let now_ms = flight.now_ms();
+            let script = self.script(request.target.url().host(), now_ms, true);
+            if timeout_at(deadline, sleep(script.connects_after))
+                .await
+                .is_err()
+            {
+                return flight.answered(timed_out());
+            }
+            if !script.connects {
+                let why = "connection refused".to_owned();
+                return flight.answered(Reply::Failed(Failure::Connect, why));
+            }
+            if !(request.still_wanted)() {
+                return Attempted::NotSent;
+            }
+            flight.arrived(&request.body).await;
+            let answer = async {
+                match script.answer {
+                    Some(answer) => {
+                        sleep(script.answers_after).await;
+                        answer
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            let reply = timeout_at(deadline, answer).await;
+            flight.answered(reply.unwrap_or_else(|_| timed_out()))
+        })
+    }
+}
+
+fn timed_out() -> Reply {
+    Reply::Failed(Failure::Timeout, "no answer in time".to_owned())
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the runtime's clock is the simulated one"
+)]
+fn deadline(after: Duration) -> Instant {
+    Instant::now() + after
+}

@@ -1,0 +1,191 @@
+//! One run: lives of the daemon one after another on the same disk, until its plan is done and everything has ended.
+
+use crate::disk::Disk;
+use crate::faults;
+use crate::life::{End, Life};
+use crate::oracle::{Oracle, Tally};
+use crate::partners::Partners;
+use crate::plan::{HOUR_MS, MINUTE_MS, Mix, Plan, SECOND_MS};
+use crate::producers::Memory;
+use crate::random::Random;
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+use stormhook::simulation;
+use stormhook_store::UnixMs;
+
+/// 2026-01-02T03:04:05Z.
+const START_MS: u64 = 1_767_323_045_000;
+/// The most lives of one run.
+const LIVES: u64 = 12;
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// A hash of everything that happened, in order.
+    pub trace: u64,
+    /// What was counted.
+    pub tally: Tally,
+    /// Which faults it held.
+    pub mix: Mix,
+    /// What broke the promise, with what happened before it.
+    pub violation: Option<String>,
+}
+
+/// Everything that outlives the process.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) random: Random,
+    pub(crate) disk: Disk,
+    pub(crate) oracle: Arc<Mutex<Oracle>>,
+    pub(crate) partners: Arc<Partners>,
+    /// How far the wall clock is from where it would be without jumps.
+    pub(crate) wall_offset_ms: i64,
+    pub(crate) steps_left: u64,
+    /// What callers remember.
+    pub(crate) memory: Memory,
+}
+
+impl World {
+    fn new(seed: u64, verbose: bool) -> Self {
+        let mut random = Random(seed);
+        let plan = Plan::of(&mut random);
+        let mut oracle = Oracle::new(plan.clone());
+        oracle.verbose = verbose;
+        oracle.note(format!("{plan:?}"));
+        let oracle = Arc::new(Mutex::new(oracle));
+        let theirs = Random(random.next());
+        let partners = Partners::new(plan.partners, theirs, Arc::clone(&oracle));
+        let disk = Disk::default();
+        disk.seed(random.next());
+        disk.limit(Some(plan.disk_bytes));
+        Self {
+            steps_left: plan.steps,
+            plan,
+            random,
+            disk,
+            oracle,
+            partners: Arc::new(partners),
+            wall_offset_ms: 0,
+            memory: Memory::default(),
+        }
+    }
+
+    pub(crate) fn oracle(&self) -> MutexGuard<'_, Oracle> {
+        self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wall(&self) -> UnixMs {
+        let now_ms = START_MS + self.oracle().now_ms();
+        UnixMs(now_ms.saturating_add_signed(self.wall_offset_ms))
+    }
+
+    /// Lets the wall clock jump.
+    pub(crate) fn jump(&mut self, by_ms: i64) {
+        self.wall_offset_ms += by_ms;
+        let mut oracle = self.oracle();
+        oracle.tally.jumps += 1;
+        oracle.note(format!("the clock jumps by {by_ms} ms"));
+        if let Ok(ahead) = u64::try_from(by_ms) {
+            oracle.jumps_ahead(ahead);
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.oracle().violation().is_some()
+    }
+
+    /// One life, in a runtime of its own. What was in memory goes with it.
+    fn live(&mut self, crashed: bool, last: bool) -> End {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let wall = self.wall();
+            simulation::enter(wall, self.random.next(), self.partners.clone());
+            let end = match Life::begin(self, crashed) {
+                Ok(life) if last => life.finish(self).await,
+                Ok(life) => life.live(self).await,
+                Err(why) => End::Refused(why),
+            };
+            let away = match self.random.below(4) {
+                0 => 1 + self.random.below(12 * HOUR_MS),
+                1 => MINUTE_MS,
+                _ => 1 + self.random.below(5 * SECOND_MS),
+            };
+            self.oracle()
+                .ends(Duration::from_millis(away), matches!(end, End::Stopped));
+            simulation::leave();
+            end
+        })
+    }
+}
+
+thread_local! {
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A task that panics ends alone: it must not go unnoticed.
+fn watch_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            others(info);
+        }));
+    });
+    PANICS.set(0);
+}
+
+/// Runs a seed. `verbose` prints everything that happens.
+#[must_use]
+pub fn run(seed: u64, verbose: bool) -> Report {
+    watch_panics();
+    let mut world = World::new(seed, verbose);
+    let mut crashed = false;
+    for life in 1..=LIVES {
+        let last = life == LIVES || world.steps_left == 0;
+        if last {
+            world.disk.limit(None);
+            faults::heal_disk(&world);
+        }
+        let end = world.live(crashed, last);
+        if PANICS.get() > 0 {
+            world.oracle().violated("a task panicked".to_owned());
+        }
+        if world.is_broken() {
+            break;
+        }
+        crashed = match end {
+            End::Finished => break,
+            End::Stopped => false,
+            End::Crashed => {
+                world.disk.crash(&mut world.random);
+                true
+            }
+            End::Refused(why) => {
+                let healthy = world.disk.faults().reads == 0 && !world.plan.mix.full;
+                if healthy || last {
+                    world.oracle().violated(format!("it does not start: {why}"));
+                    break;
+                }
+                world.oracle().note(format!("it does not start: {why}"));
+                faults::heal_disk(&world);
+                crashed
+            }
+        };
+        faults::between_lives(&mut world);
+    }
+    let oracle = world.oracle();
+    let mut tally = oracle.tally;
+    tally.simulated_ms = oracle.now_ms();
+    Report {
+        trace: oracle.trace(),
+        tally,
+        mix: world.plan.mix,
+        violation: oracle.violation().map(str::to_owned),
+    }
+}
