@@ -355,6 +355,7 @@ impl Committed for OnCommit {
         let dispatch = &self.0;
         let now = dispatch.clock.now();
         let mut any_settled = false;
+        let changed = !applied.changes.is_empty();
         let mut inner = dispatch.inner();
         for change in applied.changes.drain(..) {
             match change {
@@ -390,7 +391,16 @@ impl Committed for OnCommit {
             }
         }
         dispatch.pump(&mut inner);
-        let chores = !inner.covered.is_empty() || any_settled || dispatch.reader.jobs_wait();
+        // A recover that waits for room goes on when something changed: called by its own commits, it would try without end.
+        let recovers = dispatch.reader.jobs_wait();
+        let marks = !inner.covered.is_empty();
+        let asked = |done: &Done| match done {
+            Done::Recovering { .. } => true,
+            Done::WorkedOff { .. } => !recovers,
+            _ => false,
+        };
+        let chores =
+            any_settled || (marks || recovers) && (changed || applied.done.iter().any(asked));
         drop(inner);
         if chores {
             dispatch.chores.notify_one();
@@ -404,5 +414,8 @@ impl Committed for OnCommit {
         let mut inner = self.0.inner();
         inner.failing = failing;
         self.0.pump(&mut inner);
+        drop(inner);
+        // What a failed commit stopped goes on.
+        self.0.chores.notify_one();
     }
 }
