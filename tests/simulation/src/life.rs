@@ -197,12 +197,14 @@ impl Life {
                     .violated(format!("what waits does not end: {waits:?}"));
                 return End::Finished;
             }
-            sleep(Duration::from_millis(if passed < HOUR_MS {
+            let step_ms = if passed < HOUR_MS {
                 10 * SECOND_MS
             } else {
                 HOUR_MS
-            }))
-            .await;
+            };
+            if self.passes(Duration::from_millis(step_ms)).await {
+                return End::Finished;
+            }
             quiet = world.oracle().is_quiet() && passed > MINUTE_MS;
         }
         self.look(world);
@@ -281,9 +283,13 @@ async fn write(
     mut random: Random,
     dead: Arc<Notify>,
 ) {
-    let power_went = async || {
-        if disk.power_is_gone() {
-            oracle.lock().unwrap_or_else(PoisonError::into_inner).dead = true;
+    let is_over = || {
+        let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
+        oracle.dead |= disk.power_is_gone();
+        oracle.dead || oracle.violation().is_some()
+    };
+    let over = async || {
+        if is_over() {
             dead.notify_one();
             std::future::pending::<()>().await;
         }
@@ -296,10 +302,10 @@ async fn write(
         };
         sleep(Duration::from_micros(takes_us)).await;
         committer.commit_queued();
-        power_went().await;
+        over().await;
     }
     committer.finish();
-    power_went().await;
+    over().await;
 }
 
 fn pause(random: &mut Random) -> Duration {

@@ -22,6 +22,8 @@ use stormhook_store::{
 use tokio::time::Instant;
 pub(crate) use wire::Saw;
 
+/// More commits than any run makes, unless something makes them without end.
+pub(crate) const MOST_COMMITS: u64 = 100_000;
 /// Lines of the log that a violation shows.
 const LOG_LINES: usize = 60;
 

@@ -30,6 +30,12 @@ impl Oracle {
             return;
         };
         self.tally.commits += 1;
+        if self.tally.commits == super::MOST_COMMITS {
+            self.violated(format!(
+                "{} commits: they follow each other without end",
+                self.tally.commits
+            ));
+        }
         self.note(format!(
             "commit {} of {}",
             applied.commit,
