@@ -4,16 +4,21 @@
 //! find room: what bounds them is how many attempts may be out. After a commit that failed, outcomes are kept and submitted
 //! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
 
-use crate::clock::{Moment, StoreClock};
+mod committer;
+
+pub(crate) use committer::free_bytes;
+pub use committer::{Committer, Space};
+
+use crate::clock::StoreClock;
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use stormhook_store::{Applied, DeliveryId, Done, Op, Store, StoreError};
+use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
 use tokio::sync::{Notify, oneshot};
 
 /// Operations that may queue for the next commits.
@@ -22,19 +27,8 @@ const QUEUE_OPS: usize = 8_192;
 const QUEUE_BYTES: usize = 64 << 20;
 /// Operations of one commit.
 const COMMIT_OPS: usize = 1_024;
-/// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
-/// following each other,
-const APART_PER_OP: Duration = Duration::from_micros(25);
-/// but no later than this.
-const APART_MOST: Duration = Duration::from_millis(3);
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// How often free space is looked at.
-const SPACE_EVERY: Duration = Duration::from_millis(200);
-/// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
-const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
-/// And that is held to this much a second, by letting commits of a large file wait for one another.
-const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
 
 /// Why an operation was not done, or may not have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -179,17 +173,7 @@ impl Writer {
         told: Arc<dyn Committed>,
         look: impl Fn() -> Space + Send + 'static,
     ) -> Committer {
-        Committer {
-            writer: Arc::clone(self),
-            store,
-            clock,
-            told,
-            look: Box::new(look),
-            kept: Vec::new(),
-            limbo_settled: Vec::new(),
-            space: None,
-            last_commit: None,
-        }
+        Committer::new(Arc::clone(self), store, clock, told, Box::new(look))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -345,6 +329,11 @@ impl Writer {
         }
     }
 
+    /// How many operations wait.
+    fn queued(&self) -> usize {
+        self.queue().requests.len()
+    }
+
     /// Takes what has queued, as much as goes into one commit.
     fn take(&self) -> Vec<Request> {
         let mut queue = self.queue();
@@ -354,225 +343,6 @@ impl Writer {
         drop(queue);
         self.emptied.notify_waiters();
         taken
-    }
-}
-
-/// The thread's side: what makes commits.
-pub struct Committer {
-    writer: Arc<Writer>,
-    store: Store,
-    clock: Arc<StoreClock>,
-    told: Arc<dyn Committed>,
-    look: Box<dyn Fn() -> Space + Send>,
-    /// Outcomes of a commit that failed, to be submitted again.
-    kept: Vec<Op>,
-    /// Whose outcomes the commit that failed holds.
-    limbo_settled: Vec<Option<DeliveryId>>,
-    space: Option<(Moment, Space)>,
-    /// When the last commit started, and how many operations it held.
-    last_commit: Option<(Moment, usize)>,
-}
-
-impl std::fmt::Debug for Committer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Committer")
-    }
-}
-
-/// What the disk and the file are like.
-#[derive(Clone, Copy, Debug)]
-pub struct Space {
-    /// Room left on the disk.
-    pub free_bytes: u64,
-    /// The length of the file.
-    pub file_bytes: u64,
-}
-
-impl Space {
-    fn of(path: &Path) -> Self {
-        Self {
-            free_bytes: path.parent().map_or(u64::MAX, free_bytes),
-            file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
-        }
-    }
-}
-
-impl Committer {
-    fn run(mut self) {
-        loop {
-            let failing = self.writer.is_failing();
-            if !self.writer.wait(failing.then_some(PROBE_EVERY)) {
-                break;
-            }
-            if !failing {
-                self.pace();
-            }
-            self.commit_queued();
-        }
-        self.finish();
-    }
-
-    /// Makes one commit of what has queued. With nothing queued it does nothing, unless commits fail: then it tries one.
-    pub fn commit_queued(&mut self) {
-        let requests = self.writer.take();
-        self.commit(requests);
-    }
-
-    /// Nothing more will queue.
-    pub fn finish(mut self) {
-        // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
-        if !self.kept.is_empty() {
-            self.commit(Vec::new());
-        }
-    }
-
-    /// Lets commits keep their distance; what queues meanwhile goes into the next one. A large file needs it, so that what
-    /// `quick_repair` writes stays within its rate, and so do many callers at once, whom fewer and larger commits serve with
-    /// less work for each.
-    fn pace(&mut self) {
-        let Some((started, ops)) = self.last_commit else {
-            return;
-        };
-        let repair_bytes = (self.space().file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
-        let repair =
-            Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
-        let ops = u32::try_from(ops).unwrap_or(u32::MAX);
-        let gather = APART_PER_OP.saturating_mul(ops).min(APART_MOST);
-        if let Some(rest) = repair.max(gather).checked_sub(started.elapsed()) {
-            std::thread::sleep(rest);
-        }
-    }
-
-    fn space(&mut self) -> Space {
-        if let Some((looked, space)) = self.space
-            && looked.elapsed() < SPACE_EVERY
-        {
-            return space;
-        }
-        let space = (self.look)();
-        self.space = Some((Moment::now(), space));
-        space
-    }
-
-    fn commit(&mut self, requests: Vec<Request>) {
-        let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
-        let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
-            && self.space().free_bytes < reserve;
-        if let Err(e) = self.settle_limbo() {
-            let (ops, replies) = requests
-                .into_iter()
-                .map(|r| (r.op, r.reply))
-                .unzip::<_, _, Vec<_>, Vec<_>>();
-            let mut outcomes = std::mem::take(&mut self.kept);
-            outcomes.extend(ops.into_iter().filter(|op| matches!(op, Op::Settle(_))));
-            self.failed(&e, outcomes, replies);
-            return;
-        }
-        let mut ops = std::mem::take(&mut self.kept);
-        let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
-        for request in requests {
-            if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
-                answer(&self.writer, request.reply, Err(SubmitError::StorageFull));
-                continue;
-            }
-            ops.push(request.op);
-            replies.push(request.reply);
-        }
-        let outcomes: Vec<Op> = ops
-            .iter()
-            .filter_map(|op| match op {
-                Op::Settle(settle) => Some(Op::Settle(settle.clone())),
-                _ => None,
-            })
-            .collect();
-        if ops.is_empty() {
-            if !self.writer.is_failing() {
-                return;
-            }
-            ops.push(Op::Probe);
-            replies.push(None);
-        }
-        let random = random_u128();
-        let settled = settled(&ops);
-        self.last_commit = Some((Moment::now(), ops.len()));
-        let applied = self.store.apply(ops, self.clock.now(), random);
-        match applied {
-            Ok(mut applied) => {
-                self.succeeded();
-                self.told.committed(&mut applied, &settled);
-                for (reply, done) in replies.into_iter().zip(applied.done) {
-                    answer(&self.writer, reply, Ok(done));
-                }
-            }
-            Err(e) => {
-                self.limbo_settled = settled;
-                self.failed(&e, outcomes, replies);
-            }
-        }
-    }
-
-    /// Finds out what became of a commit that may have happened; what it recorded needs no second time.
-    fn settle_limbo(&mut self) -> Result<(), StoreError> {
-        if !self.writer.is_failing() {
-            return Ok(());
-        }
-        if let Some(mut applied) = self.store.recover()? {
-            let settled = std::mem::take(&mut self.limbo_settled);
-            // Behind those that it recorded are kept what came in since.
-            let recorded = settled.iter().flatten().count().min(self.kept.len());
-            self.kept.drain(..recorded);
-            self.told.committed(&mut applied, &settled);
-        }
-        Ok(())
-    }
-
-    fn failed(&mut self, error: &StoreError, outcomes: Vec<Op>, replies: Vec<Option<Reply>>) {
-        tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
-        self.kept = outcomes;
-        if !self.writer.failing.swap(true, Ordering::Relaxed) {
-            self.told.failing(true);
-        }
-        let why = if error.is_disk_full() {
-            SubmitError::StorageFull
-        } else {
-            SubmitError::StoreFailed
-        };
-        for reply in replies {
-            answer(&self.writer, reply, Err(why));
-        }
-    }
-
-    fn succeeded(&mut self) {
-        if self.writer.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("commits succeed again");
-            self.told.failing(false);
-        }
-    }
-}
-
-/// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
-pub(crate) fn free_bytes(folder: &Path) -> u64 {
-    rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
-}
-
-/// Whose attempts a batch records.
-fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
-    ops.iter()
-        .map(|op| match op {
-            Op::Settle(settle) => Some(settle.delivery),
-            _ => None,
-        })
-        .collect()
-}
-
-fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
-    if let Some(reply) = reply {
-        // Before the answer: whoever has it sees that the request no longer waits.
-        writer
-            .keyed
-            .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);
-        // A caller that went away learns nothing; its event is stored all the same.
-        let _gone = reply.sender.send(result);
     }
 }
 

@@ -1,0 +1,334 @@
+//! The thread's side of the writer: one commit after the other of what has queued, at a pace that serves many callers with few
+//! commits and few callers at once (docs/adr/0002-group-commit.md).
+
+use super::{Committed, PROBE_EVERY, Reply, Request, SubmitError, Writer, random_u128};
+use crate::clock::{Moment, StoreClock};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use stormhook_store::{DeliveryId, Done, Op, Store, StoreError};
+
+/// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
+/// following each other,
+const APART_PER_OP: Duration = Duration::from_micros(25);
+/// but no later than this.
+const APART_MOST: Duration = Duration::from_millis(3);
+/// So many commits in a row that stay below this, though the writer waited for that long, show that callers are few, and that they
+/// wait for it: the next ones start at once.
+const FEW_OPS: usize = 144;
+const FEW_IN_A_ROW: u32 = 4;
+/// After so many of those it waits once more, to see whether callers have become more.
+const COMMITS_AT_ONCE: u32 = 32;
+/// How often free space is looked at.
+const SPACE_EVERY: Duration = Duration::from_millis(200);
+/// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
+const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
+/// And that is held to this much a second, by letting commits of a large file wait for one another.
+const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
+
+/// Whether commits wait for more to go along. Many callers are served with less work for each by fewer and larger commits; few
+/// only wait for their answers the longer.
+#[derive(Debug, Default)]
+struct Pace {
+    /// How many commits are still to start without waiting.
+    at_once: u32,
+    /// How many that waited stayed small, one after the other.
+    few: u32,
+}
+
+impl Pace {
+    /// How long after the start of a commit of so many operations the next one starts.
+    fn apart(&mut self, ops: usize) -> Duration {
+        if let Some(left) = self.at_once.checked_sub(1) {
+            self.at_once = left;
+            return Duration::ZERO;
+        }
+        let ops = u32::try_from(ops).unwrap_or(u32::MAX);
+        APART_PER_OP.saturating_mul(ops).min(APART_MOST)
+    }
+
+    /// What has queued after a commit kept that distance.
+    fn waited(&mut self, apart: Duration, queued: usize) {
+        if apart < APART_MOST {
+            return;
+        }
+        self.few = if queued < FEW_OPS { self.few + 1 } else { 0 };
+        if self.few >= FEW_IN_A_ROW {
+            self.few = FEW_IN_A_ROW - 1;
+            self.at_once = COMMITS_AT_ONCE;
+        }
+    }
+}
+
+/// The thread's side: what makes commits.
+pub struct Committer {
+    writer: Arc<Writer>,
+    store: Store,
+    clock: Arc<StoreClock>,
+    told: Arc<dyn Committed>,
+    look: Box<dyn Fn() -> Space + Send>,
+    /// Outcomes of a commit that failed, to be submitted again.
+    kept: Vec<Op>,
+    /// Whose outcomes the commit that failed holds.
+    limbo_settled: Vec<Option<DeliveryId>>,
+    space: Option<(Moment, Space)>,
+    /// When the last commit started, and how many operations it held.
+    last_commit: Option<(Moment, usize)>,
+    pace: Pace,
+}
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Committer")
+    }
+}
+
+/// What the disk and the file are like.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Room left on the disk.
+    pub free_bytes: u64,
+    /// The length of the file.
+    pub file_bytes: u64,
+}
+
+impl Space {
+    pub(super) fn of(path: &Path) -> Self {
+        Self {
+            free_bytes: path.parent().map_or(u64::MAX, free_bytes),
+            file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
+        }
+    }
+}
+
+impl Committer {
+    pub(super) fn new(
+        writer: Arc<Writer>,
+        store: Store,
+        clock: Arc<StoreClock>,
+        told: Arc<dyn Committed>,
+        look: Box<dyn Fn() -> Space + Send>,
+    ) -> Self {
+        Self {
+            writer,
+            store,
+            clock,
+            told,
+            look,
+            kept: Vec::new(),
+            limbo_settled: Vec::new(),
+            space: None,
+            last_commit: None,
+            pace: Pace::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            let failing = self.writer.is_failing();
+            if !self.writer.wait(failing.then_some(PROBE_EVERY)) {
+                break;
+            }
+            if !failing {
+                self.keep_distance();
+            }
+            self.commit_queued();
+        }
+        self.finish();
+    }
+
+    /// Makes one commit of what has queued. With nothing queued it does nothing, unless commits fail: then it tries one.
+    pub fn commit_queued(&mut self) {
+        let requests = self.writer.take();
+        self.commit(requests);
+    }
+
+    /// Nothing more will queue.
+    pub fn finish(mut self) {
+        // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
+        if !self.kept.is_empty() {
+            self.commit(Vec::new());
+        }
+    }
+
+    /// Lets commits keep their distance; what queues meanwhile goes into the next one. A large file needs it, so that what
+    /// `quick_repair` writes stays within its rate, and so do many callers at once.
+    fn keep_distance(&mut self) {
+        let Some((started, ops)) = self.last_commit else {
+            return;
+        };
+        let repair_bytes = (self.space().file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
+        let repair =
+            Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
+        let gather = self.pace.apart(ops);
+        if let Some(rest) = repair.max(gather).checked_sub(started.elapsed()) {
+            std::thread::sleep(rest);
+            self.pace.waited(gather, self.writer.queued());
+        }
+    }
+
+    fn space(&mut self) -> Space {
+        if let Some((looked, space)) = self.space
+            && looked.elapsed() < SPACE_EVERY
+        {
+            return space;
+        }
+        let space = (self.look)();
+        self.space = Some((Moment::now(), space));
+        space
+    }
+
+    fn commit(&mut self, requests: Vec<Request>) {
+        let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
+        let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
+            && self.space().free_bytes < reserve;
+        if let Err(e) = self.settle_limbo() {
+            let (ops, replies) = requests
+                .into_iter()
+                .map(|r| (r.op, r.reply))
+                .unzip::<_, _, Vec<_>, Vec<_>>();
+            let mut outcomes = std::mem::take(&mut self.kept);
+            outcomes.extend(ops.into_iter().filter(|op| matches!(op, Op::Settle(_))));
+            self.failed(&e, outcomes, replies);
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.kept);
+        let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
+        for request in requests {
+            if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
+                answer(&self.writer, request.reply, Err(SubmitError::StorageFull));
+                continue;
+            }
+            ops.push(request.op);
+            replies.push(request.reply);
+        }
+        let outcomes: Vec<Op> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Settle(settle) => Some(Op::Settle(settle.clone())),
+                _ => None,
+            })
+            .collect();
+        if ops.is_empty() {
+            if !self.writer.is_failing() {
+                return;
+            }
+            ops.push(Op::Probe);
+            replies.push(None);
+        }
+        let random = random_u128();
+        let settled = settled(&ops);
+        self.last_commit = Some((Moment::now(), ops.len()));
+        let applied = self.store.apply(ops, self.clock.now(), random);
+        match applied {
+            Ok(mut applied) => {
+                self.succeeded();
+                self.told.committed(&mut applied, &settled);
+                for (reply, done) in replies.into_iter().zip(applied.done) {
+                    answer(&self.writer, reply, Ok(done));
+                }
+            }
+            Err(e) => {
+                self.limbo_settled = settled;
+                self.failed(&e, outcomes, replies);
+            }
+        }
+    }
+
+    /// Finds out what became of a commit that may have happened; what it recorded needs no second time.
+    fn settle_limbo(&mut self) -> Result<(), StoreError> {
+        if !self.writer.is_failing() {
+            return Ok(());
+        }
+        if let Some(mut applied) = self.store.recover()? {
+            let settled = std::mem::take(&mut self.limbo_settled);
+            // Behind those that it recorded are kept what came in since.
+            let recorded = settled.iter().flatten().count().min(self.kept.len());
+            self.kept.drain(..recorded);
+            self.told.committed(&mut applied, &settled);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &StoreError, outcomes: Vec<Op>, replies: Vec<Option<Reply>>) {
+        tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
+        self.kept = outcomes;
+        if !self.writer.failing.swap(true, Ordering::Relaxed) {
+            self.told.failing(true);
+        }
+        let why = if error.is_disk_full() {
+            SubmitError::StorageFull
+        } else {
+            SubmitError::StoreFailed
+        };
+        for reply in replies {
+            answer(&self.writer, reply, Err(why));
+        }
+    }
+
+    fn succeeded(&mut self) {
+        if self.writer.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("commits succeed again");
+            self.told.failing(false);
+        }
+    }
+}
+
+/// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
+pub(crate) fn free_bytes(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// Whose attempts a batch records.
+fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
+    ops.iter()
+        .map(|op| match op {
+            Op::Settle(settle) => Some(settle.delivery),
+            _ => None,
+        })
+        .collect()
+}
+
+fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
+    if let Some(reply) = reply {
+        // Before the answer: whoever has it sees that the request no longer waits.
+        writer
+            .keyed
+            .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);
+        // A caller that went away learns nothing; its event is stored all the same.
+        let _gone = reply.sender.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commits_wait_for_many_callers_and_not_for_few() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.apart(2), Duration::from_micros(50));
+        // Many, now and then fewer: they go on waiting.
+        for queued in [500, 100, 100, 100, 500, 100, 100] {
+            assert_eq!(pace.apart(500), APART_MOST);
+            pace.waited(APART_MOST, queued);
+        }
+        pace.waited(APART_MOST, 500);
+        for _ in 0..FEW_IN_A_ROW {
+            assert_eq!(pace.apart(128), APART_MOST);
+            pace.waited(APART_MOST, 128);
+        }
+        // Few: at once from now on, and once more to see whether that is still so.
+        for _ in 0..2 {
+            for _ in 0..COMMITS_AT_ONCE {
+                assert_eq!(pace.apart(128), Duration::ZERO);
+            }
+            assert_eq!(pace.apart(128), APART_MOST);
+            // A short wait says nothing of them.
+            pace.waited(Duration::from_millis(1), 20);
+            assert_eq!(pace.apart(128), APART_MOST);
+            pace.waited(APART_MOST, 128);
+        }
+    }
+}
