@@ -66,6 +66,13 @@ pub(crate) struct Faults {
     pub(crate) forgetful: bool,
 }
 
+impl Faults {
+    /// Whether no call fails.
+    pub(crate) fn are_none(self) -> bool {
+        [self.reads, self.writes, self.lengths, self.syncs] == [0; 4]
+    }
+}
+
 /// A disk. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk(Arc<Mutex<State>>);

@@ -167,7 +167,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
                 true
             }
             End::Refused(why) => {
-                let healthy = world.disk.faults().reads == 0 && !world.plan.mix.full;
+                let healthy = world.disk.faults().are_none() && !world.plan.mix.full;
                 if healthy || last {
                     world.oracle().violated(format!("it does not start: {why}"));
                     break;

@@ -51,6 +51,11 @@ pub(crate) struct Load {
 impl Load {
     /// Makes the endpoints and begins to send. One in eight first attempts fails, so that retries are under way too.
     pub(crate) async fn start(daemon: &Daemon, seed: u64) -> Self {
+        Self::paced(daemon, seed, Duration::ZERO).await
+    }
+
+    /// The same where each sender rests between two events.
+    pub(crate) async fn paced(daemon: &Daemon, seed: u64, rest: Duration) -> Self {
         let receiver = Receiver::start().await;
         let mut failing = Draw::seeded(seed ^ 1);
         receiver.answer_by(move |request| {
@@ -66,7 +71,10 @@ impl Load {
         }
         let ledger = Ledger::default();
         let (stop, stopped) = watch::channel(false);
-        let send = |n| send(daemon.client(), n, Arc::clone(&ledger), stopped.clone());
+        let send = |n| {
+            let sending = (Arc::clone(&ledger), stopped.clone());
+            send(daemon.client(), n, rest, sending)
+        };
         let senders = (0..SENDERS).map(|n| tokio::spawn(send(n))).collect();
         Self {
             receiver,
@@ -97,8 +105,14 @@ impl Load {
 }
 
 /// Sends events until told to stop, each until it is acknowledged, always with its key.
-async fn send(api: Client, sender: u64, ledger: Ledger, stop: watch::Receiver<bool>) {
+async fn send(
+    api: Client,
+    sender: u64,
+    rest: Duration,
+    (ledger, stop): (Ledger, watch::Receiver<bool>),
+) {
     for n in 0_u64.. {
+        tokio::time::sleep(rest).await;
         let key = format!("{sender}-{n}");
         let kind = TYPES[usize::try_from((sender + n) % 3).unwrap()];
         let body =
