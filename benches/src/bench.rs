@@ -124,7 +124,10 @@ impl Bench {
         let ledger = self.add_receiver(daemon, &order.organization, "ok").await?;
         let load = Load::prepare(order).await?;
         let stats = daemon.api.stats().await?;
-        let (cpu_us, written) = (proc::cpu_us(daemon.pid)?, proc::written_bytes(daemon.pid)?);
+        let (cpu_us, written) = (
+            proc::cpu_us(daemon.pid)?,
+            proc::written_bytes(daemon.pid, &self.root)?,
+        );
         let sent = load.go().await?;
         self.settled(daemon, ledger, &sent, stats).await?;
         let seconds = clock::seconds_since(sent.started_ns);
@@ -132,7 +135,9 @@ impl Bench {
         let run = Run {
             rate: sent.accepted as f64 / seconds,
             cpu_us: per_event(proc::cpu_us(daemon.pid)?.saturating_sub(cpu_us)),
-            written_bytes: per_event(proc::written_bytes(daemon.pid)?.saturating_sub(written)),
+            written_bytes: per_event(
+                proc::written_bytes(daemon.pid, &self.root)?.saturating_sub(written),
+            ),
             answer: sent.answer,
             verified: self.checked(ledger, &sent, 1).await?.verified,
         };

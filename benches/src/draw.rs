@@ -52,7 +52,8 @@ fn bounds(values: &[f64], powers: bool) -> (f64, f64) {
     if powers {
         (least * 0.8, most * 1.25)
     } else {
-        (0.0, most * 1.1)
+        // With room for the legend.
+        (0.0, most * 1.35)
     }
 }
 
@@ -76,6 +77,8 @@ where
         .build_cartesian_2d(x, y)?;
     chart
         .configure_mesh()
+        .x_labels(8)
+        .y_labels(8)
         .x_desc(plot.axes.0)
         .y_desc(plot.axes.1)
         .x_label_formatter(&number)

@@ -1,6 +1,8 @@
 //! What the kernel knows of a process: CPU time, memory, bytes written, context switches. All from
 //! `/proc/<pid>`, read from outside, so the daemon isn't asked about itself.
 
+use std::path::Path;
+
 use crate::error::{BenchError, Doing, Result};
 
 fn read(path: &str) -> Result<String> {
@@ -64,9 +66,29 @@ pub(crate) fn threads(pid: u32) -> Result<u64> {
     field_of(&format!("/proc/{pid}/status"), "Threads")
 }
 
-/// Bytes that the process has caused to be written to the disk.
-pub(crate) fn written_bytes(pid: u32) -> Result<u64> {
-    field_of(&format!("/proc/{pid}/io"), "write_bytes")
+/// Bytes written so far to the disk that holds `folder`, by anybody. The kernel's count for one process, `write_bytes` of
+/// `/proc/<pid>/io`, says several times too much where its page cache holds a file in large folios; it stands in where the folder is on
+/// no disk.
+pub(crate) fn written_bytes(pid: u32, folder: &Path) -> Result<u64> {
+    const SECTOR_BYTES: u64 = 512;
+    let device = rustix::fs::stat(folder)
+        .doing("looking for the bench's disk")?
+        .st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let sectors = read("/proc/diskstats")?
+        .lines()
+        .find_map(|line| sectors_written(line, major, minor));
+    match sectors {
+        Some(sectors) => Ok(sectors * SECTOR_BYTES),
+        None => field_of(&format!("/proc/{pid}/io"), "write_bytes"),
+    }
+}
+
+/// Sectors written, the tenth field of a disk's line.
+fn sectors_written(line: &str, major: u32, minor: u32) -> Option<u64> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let is_it = fields.first()?.parse() == Ok(major) && fields.get(1)?.parse() == Ok(minor);
+    is_it.then(|| fields.get(9)?.parse().ok())?
 }
 
 /// Times that any thread of the process has slept and been woken, or been taken off a core.
@@ -96,6 +118,13 @@ mod tests {
     fn cpu_time_is_found_behind_a_name_with_spaces_and_brackets() {
         let stat = "77 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
         assert_eq!(ticks(stat), Some(200));
+    }
+
+    #[test]
+    fn a_disk_is_found_by_its_numbers() {
+        let line = " 254       0 vda 10 11 12 13 20 21 22 23 0 24 25 0 0 0 0 26 27";
+        assert_eq!(sectors_written(line, 254, 0), Some(22));
+        assert_eq!(sectors_written(line, 254, 1), None);
     }
 
     #[test]
