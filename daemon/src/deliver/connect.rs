@@ -1,12 +1,10 @@
 //! A new connection: the name is looked up once, all its addresses are judged, and one of those very addresses is connected to.
 
 use super::destination::Target;
-use super::line::Line;
+use super::line::{Body, Line};
 use super::{Failed, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS, Settings};
 use crate::outcome::Failure;
 use crate::target::{Judgement, TargetPolicy};
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
@@ -29,9 +27,6 @@ const MAX_LOOKUPS: usize = 64;
 /// What a partner may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// What travels.
-pub(super) type Body = Full<Bytes>;
 
 /// A connection nothing was sent over yet.
 pub(super) enum Opened {

@@ -1,9 +1,8 @@
 //! One request over one connection, and as much of its answer as is wanted: status, `Retry-After`, and of a failure the
 //! beginning of the body. The status decides; a body is read on for a while only to use the connection again.
 
-use super::connect::Body;
 use super::destination::Target;
-use super::line::Line;
+use super::line::{Body, Line};
 use super::pool::{Connection, Home, Share};
 use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered};
 use crate::clock;

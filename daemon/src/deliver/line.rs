@@ -2,8 +2,9 @@
 //! attempt for every answer; here both are steps of the attempt. While it is idle nobody looks at it: that its partner closed it
 //! is found out when it is to be used again.
 
-use super::connect::Body;
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
@@ -16,6 +17,9 @@ use tokio::time::timeout;
 
 /// How long a connection that is given up may take to say so to its partner.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What travels.
+pub(super) type Body = Full<Bytes>;
 
 /// See the module.
 pub(super) struct Line {

@@ -1,8 +1,8 @@
 //! Connections kept for the next attempt, by origin. An HTTP/1.1 connection is here while it is idle; an HTTP/2 one is shared and
 //! is here from the start. Idle ones are dropped when their time is over; one task sees to that, and only while there are any.
 
-use super::connect::{Body, Opened, Streams};
-use super::line::Line;
+use super::connect::{Opened, Streams};
+use super::line::{Body, Line};
 use crate::clock;
 use hyper::client::conn::http2;
 use std::collections::{BTreeMap, HashMap};
