@@ -165,6 +165,8 @@ impl Oracle {
         let life = self.lives;
         let number = saw.number;
         self.under_way.insert(id, number);
+        // What a process heard that was killed before it could record it counts no more.
+        self.told.remove(&(id, number));
         let requests = self.requests.entry(id).or_default();
         requests.push(Request { number, life });
     }
