@@ -1,6 +1,8 @@
 //! Runs a fuzz target without a fuzzer: every seed, and some thousand mutations of the seeds, the same ones each time, and
 //! `STORMHOOK_FUZZ_TIMES` as many. Taken in by the tests of the crates that have targets.
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -21,16 +23,12 @@ const TOKENS: [&[u8]; 12] = [
     b"18446744073709551615",
 ];
 
-/// SplitMix64, so that a number replays a run.
-struct Random(u64);
+/// A small generator, so that a number replays a run.
+struct Random(SplitMix64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn below(&mut self, end: usize) -> usize {
@@ -82,7 +80,7 @@ pub(crate) fn run(name: &str, targets: &[super::Named], mutations: usize) {
     for seed in &seeds {
         call(name, target, seed);
     }
-    let mut random = Random(1);
+    let mut random = Random(SplitMix64::seed_from_u64(1));
     let given = std::env::var("STORMHOOK_FUZZ_TIMES").ok();
     let times: usize = given.and_then(|times| times.parse().ok()).unwrap_or(1);
     for _ in 0..mutations * times {

@@ -35,7 +35,7 @@ fn turns(criterion: &mut Criterion, size: u64) {
 fn heap(criterion: &mut Criterion, size: u64) {
     let mut group = criterion.benchmark_group(GROUP);
     group.bench_function(BenchmarkId::new("heap", size), |b| {
-        let mut draw = Draw(7);
+        let mut draw = Draw::seeded(7);
         let mut clock = 0;
         let mut entry = || {
             clock += 1;

@@ -2,6 +2,8 @@
 //! names, article numbers, amounts), because what compresses too well makes a store look small.
 
 use bytes::Bytes;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// How many different bodies a generator goes round: a multiple of a stream's chunk and of 100
 /// organizations, and far more than any one pack of events holds.
@@ -23,16 +25,12 @@ pub(crate) enum Kind {
     Order,
 }
 
-/// A small generator (SplitMix64), seeded, so that every run has the same bodies.
-struct Draw(u64);
+/// A small generator, seeded, so that every run has the same bodies.
+struct Draw(SplitMix64);
 
 impl Draw {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -251,7 +249,7 @@ fn kib(draw: &mut Draw, organization: &str) -> String {
 /// The bodies of a run. With several organizations, body `i` belongs to organization
 /// `<name><i mod n>`; with one, to `<name>`.
 pub(crate) fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<Bytes> {
-    let mut draw = Draw(20_260_102);
+    let mut draw = Draw(SplitMix64::seed_from_u64(20_260_102));
     (0..POOL_EVENTS)
         .map(|i| {
             let name = if organizations > 1 {

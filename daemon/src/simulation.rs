@@ -4,6 +4,8 @@
 //! simulated beyond these three is decided by whoever calls: time by a paused runtime, the disk by the store's backend.
 
 use crate::deliver::{AttemptRequest, Attempted};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ pub trait Partners: Send + Sync {
 struct World {
     /// What the wall clock said at a point of the runtime's.
     wall: (Instant, UnixMs),
-    random: u64,
+    random: SplitMix64,
     partners: Arc<dyn Partners>,
 }
 
@@ -36,7 +38,7 @@ thread_local! {
 pub fn enter(wall: UnixMs, seed: u64, partners: Arc<dyn Partners>) {
     let world = World {
         wall: (now(), wall),
-        random: seed,
+        random: SplitMix64::seed_from_u64(seed),
         partners,
     };
     WORLD.set(Some(world));
@@ -66,15 +68,8 @@ pub(crate) fn wall() -> Option<UnixMs> {
 
 pub(crate) fn random_u128() -> Option<u128> {
     WORLD.with_borrow_mut(|world| {
-        let state = &mut world.as_mut()?.random;
-        let mut next = || {
-            // SplitMix64.
-            *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mut z = *state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            u128::from(z ^ (z >> 31))
-        };
+        let random = &mut world.as_mut()?.random;
+        let mut next = || u128::from(random.next_u64());
         Some(next() << 64 | next())
     })
 }

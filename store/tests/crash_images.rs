@@ -59,7 +59,7 @@ impl Run {
         Self {
             disk,
             store,
-            random: Random(seed),
+            random: Random::seeded(seed),
             now: START,
             endpoints: Vec::new(),
             events: Vec::new(),

@@ -93,7 +93,7 @@ fn a_file_of_format_1_is_sound_and_gone_on_with() {
 
     // A key of then, and what waited since.
     let now = reader.last_accepted_at().plus_ms(1_000);
-    let mut random = Random(1);
+    let mut random = Random::seeded(1);
     let mut apply = |store: &mut Store, op| {
         let random = u128::from(random.next()) << 40;
         store.apply(vec![op], now, random).unwrap().done.remove(0)

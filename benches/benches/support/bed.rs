@@ -36,7 +36,7 @@ impl Bed {
             requests: fixture::requests(endpoints),
             next: 0,
             now: NOW,
-            draw: Draw(7),
+            draw: Draw::seeded(7),
             _folder: folder,
         };
         let organizations = fixture::organizations(endpoints);

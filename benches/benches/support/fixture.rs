@@ -3,6 +3,8 @@
 use super::bodies::{self, Kind};
 use bytes::Bytes;
 use http::HeaderName;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormhook::body::Partner;
@@ -22,16 +24,16 @@ pub(crate) const ID: &str = "evt_01JXS7V2F3Q8Z5N4M6K7P9R0TA";
 pub(crate) const NOW_S: u64 = 1_750_000_000;
 pub(crate) const NOW: UnixMs = UnixMs(NOW_S * 1_000);
 
-/// A small generator (SplitMix64): ids must look random, and the same ones come in every run.
-pub(crate) struct Draw(pub(crate) u64);
+/// A small generator: ids must look random, and the same ones come in every run.
+pub(crate) struct Draw(SplitMix64);
 
 impl Draw {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     pub(crate) fn wide(&mut self) -> u128 {

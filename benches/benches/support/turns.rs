@@ -24,7 +24,7 @@ impl Turns {
             under_way: VecDeque::new(),
             endpoints,
             sequence: 0,
-            draw: Draw(7),
+            draw: Draw::seeded(7),
         };
         let healthy = EndpointState {
             last_success_at: Some(NOW),

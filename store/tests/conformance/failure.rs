@@ -59,7 +59,7 @@ fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
     f.disk.fill_up(true);
     let large = vec![0; 4 << 20];
     let mut ops = some_events("second");
-    let mut random = Random(3);
+    let mut random = Random::seeded(3);
     // More than the cache holds back, so that writes fail before the commit.
     for _ in 0..8 {
         let mut new = event("org", "a.b");
@@ -102,7 +102,7 @@ fn while_nobody_knows_whether_a_commit_happened_nothing_else_is_accepted() {
     ));
     assert!(f.store.recover().is_err());
     assert!(f.store.reader().check().is_err(), "readers are told too");
-    f.disk.crash(&mut Random(1));
+    f.disk.crash(&mut Random::seeded(1));
     let happened = f.store.recover().unwrap().is_some();
     let expected = if happened { 6 } else { 3 };
     assert_eq!(open_of(&f.store).len(), expected);
@@ -130,7 +130,7 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
         if result.is_ok() && !f.disk.power_is_gone() {
             break;
         }
-        f.disk.crash(&mut Random(cut));
+        f.disk.crash(&mut Random::seeded(cut));
         if matches!(result, Err(StoreError::Limbo(_))) {
             result = match f.store.recover().expect("the power is back") {
                 Some(applied) => Ok(applied),
@@ -257,7 +257,7 @@ fn a_page_that_the_engine_gives_up_on_fails_the_commit_and_not_the_writer() {
     let sound = f.disk.bytes();
     drop(f);
     let used: Vec<usize> = (4_096..sound.len()).filter(|at| sound[*at] != 0).collect();
-    let mut random = Random(9);
+    let mut random = Random::seeded(9);
     let (mut done, mut failed) = (0, 0);
     for _ in 0..1_500 {
         let mut bytes = sound.clone();

@@ -161,7 +161,7 @@ impl Disk {
     }
 
     pub(crate) fn seed(&self, seed: u64) {
-        self.state().random = Random(seed);
+        self.state().random = Random::seeded(seed);
     }
 
     pub(crate) fn limit(&self, bytes: Option<u64>) {

@@ -135,7 +135,7 @@ impl Bed {
             dir,
             options,
             now: START,
-            random: Random(7),
+            random: Random::seeded(7),
             store: Some(store),
         }
     }

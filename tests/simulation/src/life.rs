@@ -135,7 +135,7 @@ impl Life {
             committer,
             world.disk.clone(),
             Arc::clone(&world.oracle),
-            Random(world.random.next()),
+            Random::seeded(world.random.next()),
             Arc::clone(&dead),
         ));
         dispatch.start();

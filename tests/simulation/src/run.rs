@@ -48,13 +48,13 @@ pub(crate) struct World {
 
 impl World {
     fn new(seed: u64, verbose: bool) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::seeded(seed);
         let plan = Plan::of(&mut random);
         let mut oracle = Oracle::new(plan.clone());
         oracle.verbose = verbose;
         oracle.note(format!("{plan:?}"));
         let oracle = Arc::new(Mutex::new(oracle));
-        let theirs = Random(random.next());
+        let theirs = Random::seeded(random.next());
         let partners = Partners::new(plan.partners, theirs, Arc::clone(&oracle));
         let disk = Disk::default();
         disk.seed(random.next());

@@ -14,6 +14,8 @@ pub(crate) use document::document;
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
 pub(crate) use signature::{verify, verify_with_keys};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::future::Future;
 use std::time::Duration;
 
@@ -44,20 +46,16 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
 }
 
 /// A draw of a small generator whose seed is printed by those who use it.
-pub(crate) struct Draw(u64);
+pub(crate) struct Draw(SplitMix64);
 
 impl Draw {
     pub(crate) fn seeded(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
-    /// SplitMix64 (Steele, Lea, Flood 2014): enough to vary moments and sizes, and replayable.
+    /// Enough to vary moments and sizes, and replayable.
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
