@@ -7,8 +7,6 @@
 mod attempt;
 mod chores;
 mod partners;
-#[cfg(all(test, feature = "simulation"))]
-mod tests;
 
 use crate::clock::StoreClock;
 use crate::config::Config;

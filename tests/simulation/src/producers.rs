@@ -250,29 +250,20 @@ fn change_endpoint(world: &mut World, app: &Arc<App>) {
             change.event_types = Some(patterns(random));
         }
     }
-    submit(
-        world,
-        app,
-        Op::UpdateEndpoint {
-            id,
-            change: Box::new(change),
-        },
-    );
+    update(world, app, id, change);
     if world.random.one_in(3) {
         let change = EndpointChange {
             active: Some(true),
             discard_held: world.random.one_in(3),
             ..EndpointChange::default()
         };
-        submit(
-            world,
-            app,
-            Op::UpdateEndpoint {
-                id,
-                change: Box::new(change),
-            },
-        );
+        update(world, app, id, change);
     }
+}
+
+fn update(world: &mut World, app: &Arc<App>, id: EndpointId, change: EndpointChange) {
+    let change = Box::new(change);
+    submit(world, app, Op::UpdateEndpoint { id, change });
 }
 
 fn delete_endpoint(world: &mut World, app: &Arc<App>) {

@@ -2,17 +2,24 @@
 
 #![allow(clippy::expect_used, reason = "a test that can't go on fails")]
 
-use super::*;
-use crate::deliver::{AttemptRequest, Attempted};
-use crate::outcome::Reply;
-use crate::serve;
-use crate::simulation::{self, Attempting};
+mod support;
+
 use std::path::Path;
-use std::sync::atomic::AtomicUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering as Order, TypePattern};
-use stormhook_store::{EventId, NewEndpoint, NewEvent, Reason, Status, UnixMs};
-use stormhook_verifier::Secret;
+use stormhook::clock::StoreClock;
+use stormhook::config::Config;
+use stormhook::deliver::{AttemptRequest, Attempted};
+use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::outcome::Reply;
+use stormhook::serve;
+use stormhook::simulation::{self, Attempting};
+use stormhook::writer::{Space, Writer};
+use stormhook_store::endpoint::EndpointChange;
+use stormhook_store::{
+    DeliveryId, Done, EndpointId, EventId, Op, Reader, Reason, Status, Store, UnixMs,
+};
 use tokio::sync::Semaphore;
 
 const NOW: UnixMs = UnixMs(1_767_323_045_000);
@@ -40,22 +47,6 @@ impl simulation::Partners for Gate {
                 excerpt: Vec::new(),
             })
         })
-    }
-}
-
-fn endpoint() -> NewEndpoint {
-    NewEndpoint {
-        id: EndpointId::new(NOW, 7),
-        organization: "org".to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: vec![TypePattern::All],
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Order::Parallel,
-        secret: Secret::from_random(&[1; 32]),
-        seed: None,
     }
 }
 
@@ -94,7 +85,7 @@ impl Core {
         let dispatch = Dispatch::new(&store, writer.clone(), clock.clone(), &config, None);
         let dispatch = dispatch.expect("a dispatch");
         let told = Arc::new(OnCommit(dispatch.clone()));
-        let look = || crate::writer::Space {
+        let look = || Space {
             free_bytes: u64::MAX,
             file_bytes: 0,
         };
@@ -118,14 +109,7 @@ impl Core {
     }
 
     async fn accept(&self) -> EventId {
-        let event = NewEvent {
-            organization: "org".to_owned(),
-            event_type: "order.created".to_owned(),
-            timestamp: None,
-            idempotency_key: None,
-            data: b"1".to_vec(),
-        };
-        match self.writer.submit(Op::Accept(event)).await {
+        match self.writer.submit(Op::Accept(support::event())).await {
             Ok(Done::Accepted(event)) => event.id,
             other => unreachable!("not accepted: {other:?}"),
         }
@@ -135,7 +119,7 @@ impl Core {
 #[tokio::test(start_paused = true)]
 async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     let core = Core::start("1");
-    let new = endpoint();
+    let new = support::endpoint(EndpointId::new(NOW, 7));
     let (id, slot) = (new.id, stormhook_store::Slot(0));
     let create = Op::CreateEndpoint(Box::new(new));
     core.writer.submit(create).await.expect("an endpoint");
@@ -174,7 +158,7 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
         dispatch,
         ..
     } = &core;
-    let new = endpoint();
+    let new = support::endpoint(EndpointId::new(NOW, 7));
     let id = new.id;
     let create = Op::CreateEndpoint(Box::new(new));
     writer.submit(create).await.expect("an endpoint");

@@ -16,49 +16,22 @@ mod disk;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../../store/tests/support/random.rs"]
 mod random;
+mod support;
 
 use disk::Disk;
 use std::sync::Arc;
 use stormhook::clock::StoreClock;
 use stormhook::writer::{Committed, Committer, Space, Writer};
-use stormhook_store::endpoint::{CustomHeaders, Ordering, TypePattern};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, DeliveryId, EndpointId, NewEndpoint, NewEvent, Op, Options,
-    Reader, Settle, Status, Store, Trigger, UnixMs, Verdict,
+    Applied, Attempt, AttemptOutcome, DeliveryId, EndpointId, Op, Options, Reader, Settle, Status,
+    Store, Trigger, UnixMs, Verdict,
 };
-use stormhook_verifier::Secret;
 
 struct Nobody;
 
 impl Committed for Nobody {
     fn committed(&self, _: &mut Applied, _: &[Option<DeliveryId>]) {}
     fn failing(&self, _: bool) {}
-}
-
-fn endpoint(n: u128) -> Op {
-    Op::CreateEndpoint(Box::new(NewEndpoint {
-        id: EndpointId(n),
-        organization: "org".to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: vec![TypePattern::All],
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
-        secret: Secret::from_random(&[1; 32]),
-        seed: None,
-    }))
-}
-
-fn event() -> Op {
-    Op::Accept(NewEvent {
-        organization: "org".to_owned(),
-        event_type: "order.created".to_owned(),
-        timestamp: None,
-        idempotency_key: None,
-        data: b"1".to_vec(),
-    })
 }
 
 fn success(delivery: DeliveryId) -> Op {
@@ -110,10 +83,12 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
     for cut in 1..60 {
         let disk = Disk::default();
         let (writer, mut committer, reader) = writer(&disk);
-        writer.post(endpoint(1));
-        writer.post(event());
-        writer.post(event());
-        writer.post(event());
+        writer.post(Op::CreateEndpoint(Box::new(support::endpoint(EndpointId(
+            1,
+        )))));
+        writer.post(Op::Accept(support::event()));
+        writer.post(Op::Accept(support::event()));
+        writer.post(Op::Accept(support::event()));
         committer.commit_queued();
         let deliveries = reader.deliveries(&Default::default(), None, 10);
         let deliveries = deliveries.expect("they can be read").items;
