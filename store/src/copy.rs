@@ -11,10 +11,10 @@ use crate::store::Store;
 use crate::tables::{Reading, Views, Writing};
 use redb::backends::FileBackend;
 use redb::{CursorError, ReadableTable, ReadableTableMetadata, StorageBackend};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Result as IoResult;
 use std::ops::Bound;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 /// Rows after which the caller is asked whether to go on, and bytes of them.
@@ -295,14 +295,7 @@ impl Drop for RemovedUnless<'_> {
 fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compacted, StoreError> {
     let before = source.file.metadata().map_err(io("looking at", path))?;
     // What an earlier one left behind is nobody's: the lock is ours.
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(fresh)
-        .map_err(io("making", fresh))?;
+    let file = file::fresh_file(fresh)?;
     let theirs = |doing| io(doing, fresh);
     // The daemon's user may be another one than ours.
     let made = file.metadata().map_err(theirs("looking at"))?;

@@ -66,17 +66,8 @@ pub(crate) fn open_on(
 /// Makes an empty database beside `path` and puts it there when it is whole, and the folder knows it: a crash meanwhile
 /// would leave a file that can't be opened, or acknowledged events in a file without a name.
 fn make(path: &Path) -> Result<(), StoreError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .map_err(io("making", &fresh))?;
+    let fresh = beside(path, &format!(".{}.new", std::process::id()));
+    let file = fresh_file(&fresh)?;
     let backend = FileBackend::new(file).map_err(|e| explain(e, &fresh))?;
     drop(open_on(backend, &fresh, 0)?);
     // A link does not replace what another process may have made meanwhile.
@@ -86,6 +77,18 @@ fn make(path: &Path) -> Result<(), StoreError> {
     };
     linked.map_err(io("making", path))?;
     sync_folder(path)
+}
+
+/// A file that is empty, and its owner's alone if it is new.
+pub(crate) fn fresh_file(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(io("making", path))
 }
 
 /// The path of a file whose name goes on after that of `path`.

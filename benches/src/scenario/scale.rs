@@ -206,49 +206,43 @@ fn tell(bench: &mut Bench, step: &Step) {
 }
 
 fn draw(bench: &mut Bench, steps: &[Step], memory: Vec<(f64, f64)>) {
-    let curve = |name: &str, read: fn(&Step) -> f64| Curve {
-        name: name.to_owned(),
-        points: steps
-            .iter()
-            .map(|step| (step.waiting, read(step)))
-            .collect(),
+    let mut by_waiting = |name, title: &str, y, read: fn(&Run) -> f64| {
+        let curve = |name: &str, of: fn(&Step) -> &Run| Curve {
+            name: name.to_owned(),
+            points: steps
+                .iter()
+                .map(|step| (step.waiting, read(of(step))))
+                .collect(),
+        };
+        bench.report.plot(Plot {
+            name,
+            title: title.to_owned(),
+            axes: ("deliveries waiting", y),
+            powers: (true, false),
+            curves: vec![
+                curve("one POST an event", |step| &step.single),
+                curve("NDJSON stream", |step| &step.stream),
+            ],
+        });
     };
-    let by_waiting = |name, title: &str, y, curves| Plot {
-        name,
-        title: title.to_owned(),
-        axes: ("deliveries waiting", y),
-        powers: (true, false),
-        curves,
-    };
-    bench.report.plot(by_waiting(
+    by_waiting(
         "cpu-by-backlog",
         "Daemon CPU per event, by how many deliveries wait",
         "µs of CPU per event",
-        vec![
-            curve("one POST an event", |step| step.single.cpu_us),
-            curve("NDJSON stream", |step| step.stream.cpu_us),
-        ],
-    ));
-    bench.report.plot(by_waiting(
+        |run| run.cpu_us,
+    );
+    by_waiting(
         "rate-by-backlog",
         "Events accepted, delivered and settled, by how many deliveries wait",
         "events/s",
-        vec![
-            curve("one POST an event", |step| step.single.rate),
-            curve("NDJSON stream", |step| step.stream.rate),
-        ],
-    ));
-    bench.report.plot(by_waiting(
+        |run| run.rate,
+    );
+    by_waiting(
         "written-by-backlog",
         "Written to disk per event, by how many deliveries wait",
         "KiB per event",
-        vec![
-            curve("one POST an event", |step| {
-                step.single.written_bytes / 1_024.0
-            }),
-            curve("NDJSON stream", |step| step.stream.written_bytes / 1_024.0),
-        ],
-    ));
+        |run| run.written_bytes / 1_024.0,
+    );
     bench.report.plot(Plot {
         name: "memory-over-time",
         title: "Memory while deliveries pile up".to_owned(),

@@ -1,7 +1,7 @@
 //! `stormhook compact`: a stopped store written anew, without the holes that deleted rows left. The fresh file takes the place of the
 //! old one at once, when it is whole; whatever stops this before leaves the store as it was.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::json;
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
 
 fn in_use(store: &Path) -> String {
     let holder = client::holder_of(store).map_or_else(String::new, |process| {
-        let name = std::fs::read_to_string(PathBuf::from(format!("/proc/{process}/comm")));
+        let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
         let name = name.unwrap_or_default();
         format!(
             ", {} (process {process})",

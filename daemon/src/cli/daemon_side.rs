@@ -101,15 +101,19 @@ pub(crate) fn copy_stopped(
     to: std::fs::File,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<stormhook_store::Copied>, Failure> {
-    stormhook_store::copy_file(store, to, go_on).map_err(|error| match error {
-        damaged if damaged.is_damage() => Failure::No(damaged.to_string()),
-        other => Failure::Usage(other.to_string()),
-    })
+    stormhook_store::copy_file(store, to, go_on).map_err(|error| unread(&error))
+}
+
+/// How it ends where a store at rest can't be read: damage is what the store says, anything else is about what was asked for.
+fn unread(error: &StoreError) -> Failure {
+    if error.is_damage() {
+        Failure::No(error.to_string())
+    } else {
+        Failure::Usage(error.to_string())
+    }
 }
 
 /// Writes a store that nobody has open anew, without holes.
-pub(crate) fn compact_stopped(
-    store: &Path,
-) -> Result<stormhook_store::Compacted, stormhook_store::StoreError> {
+pub(crate) fn compact_stopped(store: &Path) -> Result<stormhook_store::Compacted, StoreError> {
     stormhook_store::compact_file(store)
 }

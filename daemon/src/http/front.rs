@@ -109,6 +109,13 @@ impl Front {
         check_codings(head)
     }
 
+    /// Takes a body that nobody wants. Who waits to be told to go on is told no instead.
+    async fn pass_over(&self, head: &Parts, body: Incoming) {
+        if !head.headers.contains_key(EXPECT) {
+            drain(body, self.config.limits.idle).await;
+        }
+    }
+
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
         if has_too_large_headers(&head) {
@@ -116,10 +123,7 @@ impl Front {
         }
         let admitted = self.admits(&head);
         let (Some((app, router)), Ok(())) = (self.behind.0.get(), &admitted) else {
-            // Who waits to be told to go on is told no instead.
-            if !head.headers.contains_key(EXPECT) {
-                drain(body, self.config.limits.idle).await;
-            }
+            self.pass_over(&head, body).await;
             return match admitted {
                 Err(problem) => problem.into_response(),
                 Ok(()) => starting(&head),
@@ -181,9 +185,7 @@ impl hyper::service::Service<http::Request<Incoming>> for OfFull {
         let front = self.0.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            if !head.headers.contains_key(EXPECT) {
-                drain(body, front.config.limits.idle).await;
-            }
+            front.pass_over(&head, body).await;
             let mut response = Problem::new(
                 Code::Busy,
                 "limits.connections are open already, nothing was done: use fewer connections or close idle ones, and send it again",

@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Serialize;
-use stormhook_store::{Endpoint, EventFilter, Record, StoreError};
+use stormhook_store::{Endpoint, EventFilter, Record};
 
 use super::super::failure::Failure;
+use super::unread;
 use crate::http::views::{DeliveryJson, EndpointView, EventView};
 use crate::times::{maybe_at, parse_rfc3339};
 
@@ -58,11 +59,7 @@ pub(crate) fn write_records(
     filter: &Filter,
     out: &mut dyn Write,
 ) -> Result<Written, Failure> {
-    let unread = |error: StoreError| match error {
-        damaged if damaged.is_damage() => Failure::No(damaged.to_string()),
-        other => Failure::Usage(other.to_string()),
-    };
-    let reader = stormhook_store::read_file(store).map_err(unread)?;
+    let reader = stormhook_store::read_file(store).map_err(|error| unread(&error))?;
     let mut writing = Writing {
         out,
         written: Written::default(),
@@ -92,7 +89,7 @@ pub(crate) fn write_records(
             ControlFlow::Break(())
         }
     });
-    walked.map_err(unread)?;
+    walked.map_err(|error| unread(&error))?;
     if let Some(error) = failed {
         return Err(gone(error));
     }
