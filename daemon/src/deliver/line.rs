@@ -70,13 +70,8 @@ impl Line {
         }
     }
 
-    /// Whether a request may be sent, as far as it can be known: what came while it was idle is looked at first.
+    /// Whether a request may be sent, as far as it can be known.
     pub(super) async fn is_ready(&mut self, patience: Duration) -> bool {
-        poll_fn(|context| {
-            self.driver.drive(context);
-            Poll::Ready(())
-        })
-        .await;
         let ready = timeout(patience, self.driver.with(self.sender.ready()));
         matches!(ready.await, Ok(Ok(())))
     }

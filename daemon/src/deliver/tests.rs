@@ -40,6 +40,8 @@ struct Seen {
     requests: Mutex<Vec<String>>,
     /// Told when a partner sees a connection closed.
     closed: Notify,
+    /// Tells a partner to close one.
+    close: Notify,
 }
 
 impl Seen {
@@ -209,6 +211,24 @@ async fn a_connection_that_the_partner_closed_meanwhile_is_replaced_by_a_fresh_o
             assert_eq!((seen.connections(), seen.requests()), (n, n));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_closed_while_it_was_idle_is_not_used() {
+    let (address, seen) = partner(|mut stream, seen| async move {
+        read_request(&mut stream, &seen).await;
+        stream.write_all(OK.as_bytes()).await.unwrap();
+        seen.close.notified().await;
+    })
+    .await;
+    let (client, to) = (client(), target(&format!("http://{address}/")));
+    for n in 1..=4 {
+        assert_eq!(attempt(&client, &to).await, status(200));
+        assert_eq!((seen.connections(), seen.requests()), (n, n));
+        assert_eq!(client.inner.pool.idle_count(), 1);
+        seen.close.notify_one();
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -481,16 +501,8 @@ async fn an_own_listener_is_refused_even_when_its_address_is_allowed() {
     assert_eq!(seen.connections(), 0);
 }
 
-/// A partner over TLS that offers these protocols, and the PEM of its certificate.
-async fn secure_partner(alpn: &[&[u8]]) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
-    secure_partner_taking(100, alpn).await
-}
-
-/// The same, taking so many HTTP/2 requests over one connection at once.
-async fn secure_partner_taking(
-    streams: u32,
-    alpn: &[&[u8]],
-) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
+/// What accepts TLS and offers these protocols, and the PEM of its certificate.
+fn acceptor(alpn: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, tempfile::NamedTempFile) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), made.cert.pem()).unwrap();
@@ -503,7 +515,20 @@ async fn secure_partner_taking(
         .with_single_cert(vec![made.cert.der().clone()], key)
         .unwrap();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    (Arc::new(config).into(), file)
+}
+
+/// A partner over TLS that offers these protocols, and the PEM of its certificate.
+async fn secure_partner(alpn: &[&[u8]]) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
+    secure_partner_taking(100, alpn).await
+}
+
+/// The same, taking so many HTTP/2 requests over one connection at once.
+async fn secure_partner_taking(
+    streams: u32,
+    alpn: &[&[u8]],
+) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
+    let (acceptor, file) = acceptor(alpn);
     let (address, seen) = partner(move |stream, seen| {
         let acceptor = acceptor.clone();
         async move {
@@ -592,6 +617,37 @@ async fn http11_is_spoken_over_tls_where_the_partner_offers_nothing_else() {
         assert_eq!(seen.connections(), 1);
         assert_eq!(seen.requests.lock().unwrap()[0], "HTTP/1.1 None");
     }
+}
+
+#[tokio::test]
+async fn a_connection_over_tls_that_is_not_kept_is_closed_with_a_goodbye() {
+    let (acceptor, root) = acceptor(&[b"http/1.1"]);
+    let (said, hears) = tokio::sync::oneshot::channel();
+    let said = Mutex::new(Some(said));
+    let (address, _) = partner(move |stream, _| {
+        let (acceptor, said) = (acceptor.clone(), said.lock().unwrap().take());
+        async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n{}") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            // An end without `close_notify` is an error (RFC 8446, section 6.1).
+            let end = stream.read(&mut [0; 16]).await;
+            said.unwrap().send(end.ok()).unwrap();
+        }
+    })
+    .await;
+    let settings = Settings {
+        pool_idle: Duration::ZERO,
+        extra_roots: vec![root.path().to_owned()],
+        ..settings()
+    };
+    let client = Client::new(&settings).unwrap();
+    let to = target(&format!("https://{address}/"));
+    assert_eq!(attempt(&client, &to).await, status(200));
+    assert_eq!(hears.await, Ok(Some(0)));
 }
 
 #[tokio::test]
