@@ -5,8 +5,8 @@ use super::{Oracle, Waits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stormhook_store::endpoint::{EndpointState, Ordering};
 use stormhook_store::{
-    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventId, NewEvent, Reader,
-    Refusal, Slot, UnixMs,
+    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, EndpointId, Event, EventId,
+    NewEvent, Reader, Refusal, Slot, UnixMs,
 };
 
 /// What one commit did.
@@ -17,7 +17,8 @@ struct Seen {
     recorded: BTreeMap<DeliveryId, u32>,
     marked: BTreeSet<Slot>,
     configured: BTreeSet<Slot>,
-    activated: BTreeSet<Slot>,
+    /// Endpoints that the daemon itself switched off, and why, in the order in which it did.
+    switched_off: Vec<(EndpointId, Slot, String)>,
     accepted: BTreeSet<EventId>,
     bulk: bool,
     swept: bool,
@@ -74,7 +75,7 @@ impl Oracle {
         self.check_fan_out(&seen, &before)?;
         self.check_deliveries(reader, &seen)?;
         self.note_outcomes(applied, settled, &seen);
-        self.check_disabled(&before, &seen)?;
+        self.check_disabled(&seen)?;
         if seen.swept {
             self.forget_swept(reader)?;
         }
@@ -96,8 +97,11 @@ impl Oracle {
                     seen.configured.insert(slot);
                     let from_ms = self.now_ms() + super::wire::SETTLES_MS;
                     self.paced.insert(slot, (from_ms, VecDeque::new()));
-                    if before.as_ref().is_none_or(|b| !b.active) && endpoint.active {
-                        seen.activated.insert(slot);
+                    if let Some(reason) = &endpoint.disabled_reason
+                        && !endpoint.active
+                        && before.as_ref().is_some_and(|b| b.active)
+                    {
+                        seen.switched_off.push((endpoint.id, slot, reason.clone()));
                     }
                     let is_fifo = endpoint.ordering == Ordering::Fifo;
                     if is_fifo && before.is_none_or(|b| b.ordering != Ordering::Fifo) {
@@ -367,46 +371,25 @@ impl Oracle {
         self.counters.first_successes += u64::from(first && success);
     }
 
-    /// Endpoints that the daemon switched off were to be switched off.
-    fn check_disabled(
-        &mut self,
-        before: &BTreeMap<Slot, std::sync::Arc<stormhook_store::Endpoint>>,
-        seen: &Seen,
-    ) -> Result<(), String> {
-        for slot in &seen.configured {
-            let now = &self.endpoints[slot];
-            let was_active =
-                before.get(slot).is_some_and(|b| b.active) || seen.activated.contains(slot);
-            let reason = now
-                .disabled_reason
-                .as_deref()
-                .filter(|_| !now.active && was_active);
-            let Some(reason) = reason else { continue };
-            if before
-                .get(slot)
-                .is_some_and(|b| b.disabled_reason.as_deref() == Some(reason))
-            {
-                continue;
-            }
+    /// Endpoints that the daemon switched off were to be switched off, also those that someone switched on again in the same commit.
+    fn check_disabled(&mut self, seen: &Seen) -> Result<(), String> {
+        for (id, slot, reason) in &seen.switched_off {
             self.counters.accepted += 1;
             let told = seen
                 .recorded
                 .keys()
-                .filter(|id| id.slot == *slot)
-                .any(|id| {
-                    let number = self.deliveries.get(id).map_or(0, |d| d.attempts_total);
+                .filter(|of| of.slot == *slot)
+                .any(|of| {
+                    let number = self.deliveries.get(of).map_or(0, |d| d.attempts_total);
                     self.told
-                        .get(&(*id, number))
-                        .is_some_and(|told| match reason {
+                        .get(&(*of, number))
+                        .is_some_and(|told| match reason.as_str() {
                             "gone" => told.code == Some(410),
                             _ => told.outcome != AttemptOutcome::Success,
                         })
                 });
             if !told {
-                return Err(format!(
-                    "{} was switched off as {reason} without cause",
-                    now.id
-                ));
+                return Err(format!("{id} was switched off as {reason} without cause"));
             }
         }
         Ok(())
