@@ -3,7 +3,7 @@
 //! A pack with something still open keeps it and loses the rest. The horizon follows the clock at sixty times its pace at
 //! most, so that a jump of the clock can't delete all history at once.
 
-use super::Batch;
+use super::{Batch, as_read};
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::event::Event;
@@ -118,7 +118,7 @@ impl Batch<'_, '_> {
             Err(StoreError::Damaged { .. }) => return Ok(Some(Arc::clone(event))),
             deliveries => deliveries?,
         };
-        if deliveries.iter().any(|d| d.due.is_some()) {
+        if deliveries.iter().any(|d| self.is_open(d)) {
             return Ok(Some(Arc::clone(event)));
         }
         if accepted < horizon.attempts_before {
@@ -143,6 +143,16 @@ impl Batch<'_, '_> {
         let mut kept = (**event).clone();
         kept.data = None;
         Ok(Some(Arc::new(kept)))
+    }
+
+    /// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
+    fn is_open(&self, stored: &Delivery) -> bool {
+        if stored.due.is_some() || self.jobs.is_empty() {
+            return stored.due.is_some();
+        }
+        let endpoint = self.endpoint(stored.id.slot);
+        let read = as_read(stored.clone(), endpoint.as_deref(), &self.jobs);
+        read.status.is_open()
     }
 
     fn deliveries_of(&self, event: EventId) -> Result<Vec<Delivery>, StoreError> {

@@ -227,6 +227,36 @@ fn a_recover_waits_where_no_more_deliveries_may_wait() {
     bed.expect_whole();
 }
 
+/// It reads as open: what a caller was told will be sent isn't past its retention.
+#[test]
+fn what_a_recover_has_no_room_for_is_not_swept() {
+    let mut bed = Bed::with(|options| options.pending_limit = 400);
+    let endpoint = bed.endpoint("org", &["*"]);
+    for _ in 0..2 {
+        abandoned(&mut bed, &endpoint, 400);
+    }
+    let asked = bed.recover_of(endpoint.id, false);
+    recover(&mut bed, asked);
+    bed.pass_ms(90 * DAY_MS);
+    let horizon = bed.now;
+    bed.sweep(horizon, horizon);
+    let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
+    assert_eq!(all.len(), 800);
+    assert!(all.iter().all(|d| d.status == Status::Pending), "{all:?}");
+    for waiting in bed.open() {
+        bed.settle(waiting.id, Verdict::Success);
+    }
+    bed.work_off();
+    assert_eq!(bed.open().len(), 400);
+    for waiting in bed.open() {
+        bed.settle(waiting.id, Verdict::Success);
+    }
+    bed.sweep(horizon, horizon);
+    let left = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
+    assert_eq!(left.len(), 0);
+    bed.expect_whole();
+}
+
 #[test]
 fn what_is_left_of_a_recover_ends_with_its_endpoint() {
     let mut bed = Bed::new();
