@@ -19,6 +19,7 @@ mod support;
 
 mod backup;
 mod batch;
+mod broken_disk;
 mod compact;
 mod damage;
 mod deliveries;

@@ -252,9 +252,12 @@ impl Committer {
     }
 
     fn failed(&mut self, error: &StoreError, outcomes: Vec<Op>, replies: Vec<Option<Reply>>) {
-        tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
         self.kept = outcomes;
-        if !self.writer.failing.swap(true, Ordering::Relaxed) {
+        if self.writer.failing.swap(true, Ordering::Relaxed) {
+            // Callers that try again make thousands of them a second, and the log may be on that disk.
+            tracing::debug!(%error, "a commit failed again");
+        } else {
+            tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
             self.told.failing(true);
         }
         let why = if error.is_disk_full() {
