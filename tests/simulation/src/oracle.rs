@@ -63,6 +63,8 @@ struct Told {
     at_ms: u64,
     /// The store's time then.
     store_ms: u64,
+    /// How far the wall clock had jumped ahead by then, in all.
+    jumped_ms: u64,
     /// Seconds that the partner asked for, where they count.
     retry_after_s: Option<u64>,
 }

@@ -13,6 +13,7 @@ use stormhook_store::{
 #[derive(Default)]
 struct Seen {
     touched: BTreeSet<DeliveryId>,
+    ended: BTreeSet<DeliveryId>,
     /// Attempts recorded for each pair.
     recorded: BTreeMap<DeliveryId, u32>,
     marked: BTreeSet<Slot>,
@@ -89,7 +90,10 @@ impl Oracle {
         for change in &applied.changes {
             match change {
                 Change::Waiting(waiting) => drop(seen.touched.insert(waiting.id)),
-                Change::Ended(id) => drop(seen.touched.insert(*id)),
+                Change::Ended(id) => {
+                    seen.touched.insert(*id);
+                    seen.ended.insert(*id);
+                }
                 Change::EndedUpTo(slot, _) => drop(seen.marked.insert(*slot)),
                 Change::Endpoint(endpoint) => {
                     let slot = endpoint.slot;
@@ -242,7 +246,8 @@ impl Oracle {
         for id in &seen.touched {
             let after = reader.bare_delivery(*id).map_err(|e| e.to_string())?;
             let Some(after) = after else {
-                if seen.swept && self.may_be_swept(*id) {
+                let over = seen.ended.contains(id) || self.is_over(*id);
+                if seen.swept && over && self.is_old(*id) {
                     self.forget(*id);
                     continue;
                 }
@@ -324,7 +329,7 @@ impl Oracle {
             let wait = rules::settled(before, after, &told, &config.retry, recorded)?;
             let wait = wait.map(|delay_ms| Waits {
                 since_ms: told.at_ms,
-                jumped_ms: self.jumped_ms,
+                jumped_ms: told.jumped_ms,
                 delay_ms,
             });
             match wait {
@@ -396,15 +401,20 @@ impl Oracle {
     }
 
     /// Whether a delivery is past its retention and over.
-    pub(super) fn may_be_swept(&self, id: DeliveryId) -> bool {
+    fn may_be_swept(&self, id: DeliveryId) -> bool {
+        self.is_old(id) && self.is_over(id)
+    }
+
+    pub(super) fn is_over(&self, id: DeliveryId) -> bool {
+        let known = self.deliveries.get(&id);
+        known.is_some_and(|d| !d.status.is_open())
+    }
+
+    pub(super) fn is_old(&self, id: DeliveryId) -> bool {
         let keep = self.plan.config.retention.attempts;
         let keep_ms = u64::try_from(keep.as_millis()).unwrap();
         let latest_ms = self.latest_ms.max(self.store_ms());
-        let old = id.event.accepted_at().0 + keep_ms <= latest_ms;
-        old && self
-            .deliveries
-            .get(&id)
-            .is_some_and(|d| !d.status.is_open())
+        id.event.accepted_at().0 + keep_ms <= latest_ms
     }
 
     pub(super) fn forget(&mut self, id: DeliveryId) {

@@ -303,6 +303,7 @@ impl Oracle {
             life: self.lives,
             at_ms: self.now_ms(),
             store_ms: self.store_ms(),
+            jumped_ms: self.jumped_ms,
             retry_after_s,
         };
         self.told.insert((id, number), told);
