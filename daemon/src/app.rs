@@ -84,7 +84,13 @@ impl App {
     /// [`SubmitError`]. That an operation was refused is a value.
     pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
         self.still_takes()?;
-        self.writer.submit(op).await
+        match op {
+            Op::Recover(recover) => self.dispatch.recover(recover).await,
+            Op::UpdateEndpoint { ref change, .. } if change.discard_held => {
+                self.dispatch.discard(op).await
+            }
+            op => self.writer.submit(op).await,
+        }
     }
 
     /// Whether anything is taken from callers.

@@ -5,6 +5,7 @@
 //! is announced. While outcomes can't be recorded, or too many wait to be, no attempt starts.
 
 mod attempt;
+mod changes;
 mod chores;
 mod partners;
 
@@ -20,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use stormhook_store::{
-    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Op, Reader, Slot, Store,
+    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Slot, Store,
     StoreError,
 };
 use tokio::sync::{Notify, broadcast, watch};
@@ -98,6 +99,8 @@ pub struct Dispatch {
     client: RwLock<Client>,
     inner: Mutex<Inner>,
     partners: Partners,
+    /// Discards and recovers go one at a time.
+    in_bulk: tokio::sync::Mutex<()>,
     /// The time the timer is set to, so that only an earlier one wakes it.
     armed_ms: AtomicU64,
     timer: Notify,
@@ -171,6 +174,7 @@ impl Dispatch {
                 covered,
             }),
             partners: Partners::default(),
+            in_bulk: tokio::sync::Mutex::default(),
             armed_ms: AtomicU64::new(u64::MAX),
             timer: Notify::new(),
             chores: Notify::new(),
@@ -261,19 +265,6 @@ impl Dispatch {
         Some(waiting_for.as_str())
     }
 
-    /// Does an operator's change to one delivery while no attempt of it is on the wire.
-    ///
-    /// # Errors
-    /// One is on the wire, or the writer says no.
-    pub async fn change(self: &Arc<Self>, id: DeliveryId, op: Op) -> Result<Done, DispatchError> {
-        self.inner().schedule.hold(id)?;
-        // A caller that goes away must not leave the pair held.
-        let held = Held { dispatch: self, id };
-        let done = self.writer.submit(op).await;
-        drop(held);
-        Ok(done?)
-    }
-
     /// Starts no further attempt; those on the wire may finish.
     pub fn drain(&self) {
         self.inner().stopping = true;
@@ -329,20 +320,6 @@ pub enum StartError {
     /// The file.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A pair that an operator's change owns.
-struct Held<'a> {
-    dispatch: &'a Arc<Dispatch>,
-    id: DeliveryId,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        let mut inner = self.dispatch.inner();
-        inner.schedule.release(self.id);
-        self.dispatch.pump(&mut inner);
-    }
 }
 
 /// The dispatch as the writer's thread sees it.

@@ -281,6 +281,12 @@ impl Schedule {
             || self.held.keys().any(|id| id.slot == slot)
     }
 
+    /// The pairs of this endpoint that are claimed.
+    pub fn claimed(&self, slot: Slot) -> impl Iterator<Item = Waiting> {
+        let of_slot = self.flights.iter().filter(move |(id, _)| id.slot == slot);
+        of_slot.map(move |(_, flight)| flight.entry.waiting(slot))
+    }
+
     /// The operator's change is over, done or not.
     pub fn release(&mut self, id: DeliveryId) {
         if let Some(Some(entry)) = self.held.remove(&id)

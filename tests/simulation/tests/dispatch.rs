@@ -11,7 +11,7 @@ use std::time::Duration;
 use stormhook::clock::StoreClock;
 use stormhook::config::Config;
 use stormhook::deliver::{AttemptRequest, Attempted};
-use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::dispatch::{Dispatch, DispatchError, OnCommit};
 use stormhook::outcome::Reply;
 use stormhook::serve;
 use stormhook::simulation::{self, Attempting};
@@ -24,9 +24,10 @@ use tokio::sync::Semaphore;
 
 const NOW: UnixMs = UnixMs(1_767_323_045_000);
 
-/// Partners that connect only when told to, and take everything.
+/// Partners that connect only when told to, and take everything; a test can have them wait with their answers too.
 struct Gate {
     connecting: Semaphore,
+    answering: Semaphore,
     asked: AtomicUsize,
     sent: AtomicUsize,
 }
@@ -41,6 +42,8 @@ impl simulation::Partners for Gate {
                 return Attempted::NotSent;
             }
             self.sent.fetch_add(1, Ordering::Relaxed);
+            let answered = self.answering.acquire().await;
+            answered.expect("the gate stays").forget();
             Attempted::Reply(Reply::Status {
                 code: 204,
                 retry_after: None,
@@ -66,6 +69,8 @@ struct Core {
     dispatch: Arc<Dispatch>,
 }
 
+/// The most answers that partners give unless told to.
+const ANSWERS: usize = 1_000;
 /// The most commits that a test makes.
 const COMMITS: u32 = 1_000;
 
@@ -75,6 +80,7 @@ impl Core {
         let config = config(folder.path(), pending);
         let gate = Arc::new(Gate {
             connecting: Semaphore::new(0),
+            answering: Semaphore::new(ANSWERS),
             asked: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
         });
@@ -148,6 +154,89 @@ async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     simulation::leave();
 }
 
+/// Switches an endpoint off, and on again without what was held.
+async fn discard(core: &Core, id: EndpointId) {
+    for (active, discard_held) in [(false, false), (true, true)] {
+        let change = Box::new(EndpointChange {
+            active: Some(active),
+            discard_held,
+            ..EndpointChange::default()
+        });
+        let change = Op::UpdateEndpoint { id, change };
+        core.dispatch.discard(change).await.expect("a change");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
+    let core = Core::start("1000");
+    core.gate.answering.forget_permits(ANSWERS);
+    core.gate.connecting.add_permits(2);
+    let new = support::endpoint(EndpointId::new(NOW, 7));
+    let id = new.id;
+    let create = Op::CreateEndpoint(Box::new(new));
+    core.writer.submit(create).await.expect("an endpoint");
+    let event = core.accept().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(core.gate.sent.load(Ordering::Relaxed), 1);
+    discard(&core, id).await;
+    let recover = stormhook_store::Recover {
+        endpoint: id,
+        since: UnixMs(0),
+        until: UnixMs(u64::MAX),
+        missed: false,
+        count: 1,
+    };
+    let recover = tokio::spawn({
+        let dispatch = core.dispatch.clone();
+        async move { dispatch.recover(recover).await }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(core.gate.sent.load(Ordering::Relaxed), 1, "one at a time");
+    assert!(!recover.is_finished());
+    core.gate.answering.add_permits(2);
+    let recovered = recover.await.expect("no panic");
+    assert!(
+        matches!(recovered, Ok(Done::Recovering { .. })),
+        "{recovered:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let slot = core.reader.endpoint(id).expect("it is there").slot;
+    let found = core.reader.bare_delivery(DeliveryId { event, slot });
+    let found = found.expect("it can be read").expect("it is there");
+    assert_eq!((found.status, found.round), (Status::Success, 2));
+    assert_eq!(core.gate.sent.load(Ordering::Relaxed), 2);
+    simulation::leave();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
+    let core = Core::start("1000");
+    core.gate.connecting.add_permits(5);
+    let new = support::endpoint(EndpointId::new(NOW, 7));
+    let (id, slot) = (new.id, stormhook_store::Slot(0));
+    let create = Op::CreateEndpoint(Box::new(new));
+    core.writer.submit(create).await.expect("an endpoint");
+    let event = core.accept().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let pair = DeliveryId { event, slot };
+    let dispatch = core.dispatch.clone();
+    let caller = async move { dispatch.change(pair, Op::Retry(pair)).await };
+    // Polled once: the change is handed over, and nobody waits for it any more.
+    tokio::select! {
+        biased;
+        done = caller => unreachable!("not at once: {done:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let second = core.dispatch.change(pair, Op::Cancel(pair)).await;
+    assert_eq!(second.expect_err("it is held"), DispatchError::InFlight);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let found = core.reader.bare_delivery(pair).expect("it can be read");
+    let found = found.expect("it is there");
+    assert_eq!((found.status, found.round), (Status::Success, 2), "{id}");
+    simulation::leave();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_stays_discarded() {
     let core = Core::start("1000");
@@ -165,15 +254,7 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     let event = core.accept().await;
     tokio::task::yield_now().await;
     assert_eq!(gate.asked.load(Ordering::Relaxed), 1);
-    for (active, discard_held) in [(false, false), (true, true)] {
-        let change = Box::new(EndpointChange {
-            active: Some(active),
-            discard_held,
-            ..EndpointChange::default()
-        });
-        let change = Op::UpdateEndpoint { id, change };
-        writer.submit(change).await.expect("a change");
-    }
+    discard(&core, id).await;
     gate.connecting.add_permits(5);
     dispatch.silence().await;
     // What is done behind has been done by then.
