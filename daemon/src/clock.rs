@@ -6,7 +6,7 @@
     reason = "this is the module that the rule names"
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stormhook_store::UnixMs;
 use tokio::time::Instant;
@@ -23,24 +23,59 @@ pub fn wall() -> UnixMs {
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The store's time: the wall clock, but never back behind what it said before or what the file holds.
-#[derive(Debug, Default)]
+/// The store's time: the wall clock, but never back. Where the wall clock goes back, the store's goes on by the monotonic clock
+/// until the two have met again, so that what waits goes on waiting as long as it should.
+#[derive(Debug)]
 pub struct StoreClock {
-    last_ms: AtomicU64,
+    last: Mutex<Last>,
 }
+
+/// What the store's clock said when it was set last.
+#[derive(Debug)]
+struct Last {
+    at_ms: u64,
+    moment: Moment,
+}
+
+/// By how much the store's clock is slower while it is ahead of the wall clock: by one in so many. They meet again, and nothing is
+/// early.
+const SLOWER: u64 = 16;
 
 impl StoreClock {
     /// A clock that starts no earlier than `floor`.
     pub fn starting_at(floor: UnixMs) -> Self {
+        let last = Last {
+            at_ms: floor.0,
+            moment: Moment::now(),
+        };
         Self {
-            last_ms: AtomicU64::new(floor.0),
+            last: Mutex::new(last),
         }
     }
 
     /// What time it is.
     pub fn now(&self) -> UnixMs {
-        let wall = wall().0;
-        UnixMs(self.last_ms.fetch_max(wall, Ordering::Relaxed).max(wall))
+        let wall_ms = wall().0;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let moment = Moment::now();
+        let passed = moment.0.saturating_duration_since(last.moment.0);
+        let passed_ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        let own_ms = last
+            .at_ms
+            .saturating_add(passed_ms - passed_ms.div_ceil(SLOWER));
+        if wall_ms >= own_ms {
+            *last = Last {
+                at_ms: wall_ms,
+                moment,
+            };
+        }
+        UnixMs(own_ms.max(wall_ms))
+    }
+}
+
+impl Default for StoreClock {
+    fn default() -> Self {
+        Self::starting_at(UnixMs(0))
     }
 }
 
@@ -66,4 +101,27 @@ pub fn deadline(after: Duration) -> Instant {
     // What lies too far ahead to be told is a day away: nothing here waits longer.
     now.checked_add(after)
         .unwrap_or_else(|| now + Duration::from_secs(86_400))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ahead_of_the_wall_clock_it_goes_on_a_sixteenth_slower() {
+        let floor = wall().plus_ms(86_400_000);
+        let clock = StoreClock::starting_at(floor);
+        assert_eq!(clock.now(), floor);
+        for minutes in 1..=32 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            assert_eq!(clock.now(), floor.plus_ms(minutes * 56_250));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_the_wall_clock_it_is_the_wall_clock() {
+        let clock = StoreClock::starting_at(UnixMs(1));
+        let (before, now, after) = (wall(), clock.now(), wall());
+        assert!((before..=after).contains(&now));
+    }
 }

@@ -247,9 +247,16 @@ impl Reader {
         self.shared.memory().open
     }
 
-    /// The time of the last event: the store's time never lies before it.
-    pub fn last_accepted_at(&self) -> UnixMs {
-        self.shared.memory().meta.last_event.accepted_at()
+    /// Up to when the store's time has surely come: the time of the last event, or the minute in which anything was counted last.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn last_at(&self) -> Result<UnixMs, StoreError> {
+        let accepted = self.shared.memory().meta.last_event.accepted_at();
+        let counted = self
+            .shared
+            .view_with(|views, memory| sums::last_counted(views, memory))?;
+        Ok(accepted.max(counted))
     }
 
     /// The number of the last commit.

@@ -92,7 +92,7 @@ fn a_file_of_format_1_is_sound_and_gone_on_with() {
     assert!(!endpoints[2].active, "it answered 410");
 
     // A key of then, and what waited since.
-    let now = reader.last_accepted_at().plus_ms(1_000);
+    let now = reader.last_at().unwrap().plus_ms(1_000);
     let mut random = Random::seeded(1);
     let mut apply = |store: &mut Store, op| {
         let random = u128::from(random.next()) << 40;

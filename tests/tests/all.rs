@@ -20,6 +20,7 @@ mod support;
 mod backup;
 mod batch;
 mod broken_disk;
+mod clock;
 mod compact;
 mod damage;
 mod deliveries;

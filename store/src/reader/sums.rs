@@ -76,6 +76,26 @@ fn in_file(
     Ok(())
 }
 
+/// The start of the last minute in which anything was counted.
+pub(super) fn last_counted(
+    views: &Views,
+    memory: RwLockReadGuard<'_, Memory>,
+) -> Result<UnixMs, StoreError> {
+    let (first, last) = (UnixMs(0), UnixMs(u64::MAX));
+    let within = (Level::Minute, first)..=(Level::Minute, last);
+    let tail = memory.tail.counters.range(within).next_back();
+    let tail = tail.map(|((_, start), _)| *start);
+    drop(memory);
+    let minutes =
+        tables::counters_key(Level::Minute, first)..=tables::counters_key(Level::Minute, last);
+    let mut rows = views
+        .counters
+        .range::<&[u8; 9]>(minutes.start()..=minutes.end())?;
+    let file = rows.next_back().transpose()?;
+    let file = file.map(|(key, _)| tables::counters_start(key.value()));
+    Ok(tail.max(file).unwrap_or_default())
+}
+
 type Tail = BTreeMap<(Level, UnixMs), Counters>;
 
 fn counters_in_memory(memory: &Memory, (level, first, last): Windows) -> Tail {
