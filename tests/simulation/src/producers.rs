@@ -5,6 +5,7 @@ use crate::random::Random;
 use crate::run::World;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use stormhook::app::App;
 use stormhook::dispatch::DispatchError;
 use stormhook::writer::SubmitError;
@@ -13,6 +14,7 @@ use stormhook_store::{
     DeliveryId, Done, EndpointId, EventId, NewEndpoint, NewEvent, Op, Recover, Refusal, UnixMs,
 };
 use stormhook_verifier::Secret;
+use tokio::time::sleep;
 
 const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.low", "ping"];
 const PATTERNS: [&str; 6] = [
@@ -25,6 +27,8 @@ const PATTERNS: [&str; 6] = [
 ];
 /// Keys that callers of one organization use.
 const KEYS: u64 = 24;
+/// One caller in so many does not wait for its answer.
+const GOES_AWAY: u64 = 16;
 
 /// What callers remember.
 #[derive(Default)]
@@ -123,11 +127,24 @@ fn new_event(world: &mut World) -> NewEvent {
     event
 }
 
+/// A caller makes its call, and waits for the answer unless it is one of those that go away.
+fn calls(world: &mut World, call: impl Future<Output = ()> + Send + 'static) {
+    let goes_away = world.random.one_in(GOES_AWAY);
+    let after = Duration::from_millis(world.random.below(5));
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = call => {}
+            () = sleep(after), if goes_away => {}
+        }
+    });
+}
+
 fn send(world: &mut World, app: &Arc<App>) {
     let event = new_event(world);
     world.oracle().hands_over(&event);
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
-    tokio::spawn(async move {
+    calls(world, async move {
         let done = app.submit(Op::Accept(event.clone())).await;
         told(&oracle, |oracle| oracle.acknowledged(&event, &done));
     });
@@ -141,11 +158,11 @@ fn told(oracle: &Mutex<Oracle>, tell: impl FnOnce(&mut Oracle)) {
     }
 }
 
-fn submit(world: &World, app: &Arc<App>, op: Op) {
+fn submit(world: &mut World, app: &Arc<App>, op: Op) {
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
     let named = named(&op);
     world.oracle().note(format!("call {named}"));
-    tokio::spawn(async move {
+    calls(world, async move {
         let done = app.submit(op).await;
         told(&oracle, |oracle| {
             oracle.note(format!("{named}: {}", briefly(&done)));
@@ -302,7 +319,7 @@ fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     };
     let oracle = Arc::clone(&world.oracle);
     let changed = change(Arc::clone(app), id);
-    tokio::spawn(async move {
+    calls(world, async move {
         let changed = changed.await;
         told(&oracle, |oracle| {
             oracle.note(format!("changed {id}: {}", changed_briefly(&changed)));
@@ -324,7 +341,7 @@ fn replay(world: &mut World, app: &Arc<App>) {
         return;
     };
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
-    tokio::spawn(async move {
+    calls(world, async move {
         let changed = app.replay(event, endpoint).await;
         told(&oracle, |oracle| {
             oracle.note(format!("replayed {event}: {}", changed_briefly(&changed)));
@@ -354,7 +371,7 @@ fn ping(world: &mut World, app: &Arc<App>) {
         return;
     };
     let app = Arc::clone(app);
-    tokio::spawn(async move {
+    calls(world, async move {
         // Stored and counted nowhere: that it goes is seen by the partner.
         let _attempt = app.ping(endpoint).await;
     });
