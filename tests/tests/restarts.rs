@@ -4,6 +4,7 @@
 use crate::support::{Client, Daemon, Draw, Receiver, Reply, load, until};
 use rustix::process::Signal;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const RESTARTS: usize = 20;
@@ -112,6 +113,44 @@ async fn stop_twice(daemon: &mut Daemon) {
     .await;
     daemon.terminate();
     assert!(daemon.ended().await.success());
+}
+
+/// Another version of the program and this one serve the same store by turns, under load: `scripts/upgrade`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs another version of the program, in STORMHOOK_OTHER"]
+async fn two_versions_take_turns_on_one_store_and_lose_nothing() {
+    const TURNS: usize = 24;
+    let other = PathBuf::from(std::env::var_os("STORMHOOK_OTHER").expect("STORMHOOK_OTHER"));
+    let seed = load::seed();
+    let mut draw = Draw::seeded(seed);
+    let mut daemon = load::setup().start().await;
+    assert!(daemon.stop().await.success());
+    daemon.serve_by(Some(other.clone()));
+    daemon.start_again().await;
+    let load = load::Load::start(&daemon, seed).await;
+    let mut kills = 0;
+    for turn in 0..TURNS {
+        // The moment is the point here; nothing is waited for.
+        tokio::time::sleep(Duration::from_micros(draw.below(700_000))).await;
+        if draw.below(2) == 0 {
+            daemon.kill().await;
+            kills += 1;
+        } else {
+            assert!(daemon.stop().await.success());
+        }
+        daemon.serve_by((turn % 2 == 1).then(|| other.clone()));
+        daemon.start_again().await;
+    }
+    // Once more to this one, for what the ledgers say of the store.
+    assert!(daemon.stop().await.success());
+    daemon.serve_by(None);
+    daemon.start_again().await;
+    load.finish(&daemon, kills).await;
+    eprintln!("{TURNS} turns, {kills} of them ended by a kill");
+    let api = daemon.client();
+    let checked = api.call("POST", "/v1/check").json(json!({}));
+    assert_eq!(checked.send().await.json()["damage"], json!([]));
+    assert!(daemon.stop().await.success());
 }
 
 /// How long events are kept at least.

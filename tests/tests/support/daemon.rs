@@ -36,6 +36,8 @@ pub(crate) struct Setup {
     folder: TempDir,
     values: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
+    /// The program that is run; the one under test unless another is named.
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -46,6 +48,7 @@ impl Setup {
             folder,
             values: BTreeMap::new(),
             environment: Vec::new(),
+            program: None,
         };
         let data = format!("{:?}", setup.data_dir());
         let socket = format!("{:?}", setup.socket());
@@ -157,7 +160,7 @@ impl Setup {
 
     /// The binary, in the same way.
     pub(crate) fn command(&self) -> Command {
-        self.program(binary())
+        self.program(self.program.clone().unwrap_or_else(binary))
     }
 
     /// A program without the caller's own `STORMHOOK_…` settings and run-time folders.
@@ -349,6 +352,11 @@ impl Daemon {
     pub(crate) fn change(&mut self, key: &str, toml: &str) {
         self.setup.values.insert(key.to_owned(), toml.to_owned());
         self.setup.write_config();
+    }
+
+    /// From the next start on another program serves this store.
+    pub(crate) fn serve_by(&mut self, program: Option<PathBuf>) {
+        self.setup.program = program;
     }
 
     /// The setup, for another start with other values; the daemon must have ended.
