@@ -14,13 +14,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stormhook_simulation::{Report, Tally, run};
 
-const USAGE: &str =
-    "usage: stormhook-simulation --seed N [--verbose] | --seeds A..B | --seconds S | --hours H";
+const USAGE: &str = "usage: stormhook-simulation --seed N [--verbose] | --seeds A..B | --seconds S [--from N] | --hours H";
 
 enum What {
     Seed(u64, bool),
     Seeds(u64, u64),
-    For(Duration),
+    /// For so long, from this seed on.
+    For(Duration, u64),
 }
 
 fn read(args: &[String]) -> Option<What> {
@@ -32,12 +32,25 @@ fn read(args: &[String]) -> Option<What> {
             let (from, to) = range.split_once("..")?;
             Some(What::Seeds(from.parse().ok()?, to.parse().ok()?))
         }
-        ["--seconds", n] => Some(What::For(Duration::from_secs(n.parse().ok()?))),
-        ["--hours", n] => Some(What::For(Duration::from_secs(
-            n.parse::<u64>().ok()? * 3_600,
-        ))),
+        ["--seconds", n] => Some(What::For(Duration::from_secs(n.parse().ok()?), by_time())),
+        ["--seconds", n, "--from", seed] => Some(What::For(
+            Duration::from_secs(n.parse().ok()?),
+            seed.parse().ok()?,
+        )),
+        ["--hours", n] => {
+            let hours: u64 = n.parse().ok()?;
+            Some(What::For(Duration::from_secs(hours * 3_600), by_time()))
+        }
         _ => None,
     }
+}
+
+/// A seed that nobody ran yet.
+fn by_time() -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::from(now.subsec_nanos()) << 20 ^ now.as_secs()
 }
 
 /// Runs a seed, and says what broke.
@@ -95,11 +108,7 @@ fn main() -> ExitCode {
     match what {
         What::Seed(seed, verbose) => drop(one(seed, verbose)),
         What::Seeds(from, to) => drop((from..to).all(|seed| one(seed, false))),
-        What::For(time) => {
-            let now = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
-            let mut seed = u64::from(now.subsec_nanos()) << 20 ^ now.as_secs();
+        What::For(time, mut seed) => {
             while started.elapsed() < time && one(seed, false) {
                 seed += 1;
             }
