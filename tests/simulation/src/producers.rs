@@ -276,6 +276,10 @@ fn change_endpoint(world: &mut World, app: &Arc<App>) {
         };
         update(world, app, id, change);
     }
+    // Somebody who discarded too much takes it back while some of it is on the wire.
+    if world.random.one_in(4) {
+        recover_of(world, app, id);
+    }
 }
 
 fn update(world: &mut World, app: &Arc<App>, id: EndpointId, change: EndpointChange) {
@@ -350,9 +354,12 @@ fn replay(world: &mut World, app: &Arc<App>) {
 }
 
 fn recover(world: &mut World, app: &Arc<App>) {
-    let Some(endpoint) = some_endpoint(world) else {
-        return;
-    };
+    if let Some(endpoint) = some_endpoint(world) {
+        recover_of(world, app, endpoint);
+    }
+}
+
+fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
     let mut recover = Recover {
         endpoint,
         since: UnixMs(0),
