@@ -18,8 +18,8 @@ use crate::report::{Curve, Plot, Row, Wanted, bytes_text};
 const ENDPOINTS_EACH: u64 = 100;
 /// So that the limit of open deliveries, 5 million as shipped, is not what is measured.
 const MORE: &str = "[limits]\npending_deliveries = 20000000\n";
-/// How long the daemon rests before its memory is looked at once more: the allocator gives back what it needs no more after 0.3 s.
-const REST: Duration = Duration::from_secs(2);
+/// How long the daemon rests before its memory is looked at once more: histograms are written out within ten seconds.
+const REST: Duration = Duration::from_secs(15);
 /// How often memory is looked at while the store fills.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -201,7 +201,7 @@ fn tell(bench: &mut Bench, step: &Step) {
     };
     let row = Row::new(
         "scale",
-        "  memory, RSS: as the load ends · 2 s later",
+        "  memory, RSS: as the load ends · 15 s later",
         format!(
             "{} · {}",
             bytes_text(step.busy_rss_bytes),
