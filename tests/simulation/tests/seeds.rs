@@ -4,7 +4,7 @@ use stormhook_simulation::run;
 
 #[test]
 fn the_same_seed_is_the_same_history() {
-    for seed in [3, 7] {
+    for seed in [4, 13] {
         let (once, again) = (run(seed, false), run(seed, false));
         assert_eq!(once.trace, again.trace, "seed {seed}");
         assert_eq!(once.violation, None, "seed {seed}");
