@@ -73,12 +73,6 @@ impl StoreClock {
     }
 }
 
-impl Default for StoreClock {
-    fn default() -> Self {
-        Self::starting_at(UnixMs(0))
-    }
-}
-
 /// A point on the monotonic clock. Follows a paused tokio clock, as [`deadline`] does.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(Instant);

@@ -100,7 +100,7 @@ pub struct Dispatch {
     inner: Mutex<Inner>,
     partners: Partners,
     /// Discards and recovers go one at a time.
-    in_bulk: tokio::sync::Mutex<()>,
+    in_bulk: Arc<tokio::sync::Mutex<()>>,
     /// The time the timer is set to, so that only an earlier one wakes it.
     armed_ms: AtomicU64,
     timer: Notify,
@@ -174,7 +174,7 @@ impl Dispatch {
                 covered,
             }),
             partners: Partners::default(),
-            in_bulk: tokio::sync::Mutex::default(),
+            in_bulk: Arc::default(),
             armed_ms: AtomicU64::new(u64::MAX),
             timer: Notify::new(),
             chores: Notify::new(),

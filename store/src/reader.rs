@@ -255,7 +255,7 @@ impl Reader {
         let accepted = self.shared.memory().meta.last_event.accepted_at();
         let counted = self
             .shared
-            .view_with(|views, memory| sums::last_counted(views, memory))?;
+            .view_with(|views, memory| sums::last_counted(views, &memory))?;
         Ok(accepted.max(counted))
     }
 

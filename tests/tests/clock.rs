@@ -68,7 +68,7 @@ async fn a_clock_that_jumps_makes_no_attempt_early_and_none_wait_for_it() {
             daemon.kill().await;
             daemon.start_again().await;
         }
-        // The first may have been waited for by another clock, and answered before the end.
+        // Whether it began to wait for the first of them before the jump or after it.
         let requests = receiver.wait_for(seen + 2).await;
         let gaps = requests.windows(2).map(|two| two[1].at - two[0].at);
         if !ahead && !restarts {

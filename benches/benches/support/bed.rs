@@ -1,9 +1,9 @@
 //! A store in a folder of its own, driven as the daemon's writer drives it: a batch, a time and a random number a commit.
 
 use super::fixture::{self, Draw, NOW};
+use super::samples;
 use bytes::Bytes;
 use std::path::Path;
-use stormhook_store::endpoint::{CustomHeaders, Ordering, TypePattern};
 use stormhook_store::{
     Applied, Change, DeliveryId, EndpointId, Horizon, NewEndpoint, Op, Options, Store, UnixMs,
 };
@@ -42,7 +42,7 @@ impl Bed {
         let organizations = fixture::organizations(endpoints);
         let create = organizations.into_iter().map(|organization| {
             let id = EndpointId::new(NOW, bed.draw.wide());
-            Op::CreateEndpoint(Box::new(new_endpoint(id, organization)))
+            Op::CreateEndpoint(Box::new(new_endpoint(id, &organization)))
         });
         let create = create.collect();
         bed.apply(create);
@@ -107,18 +107,9 @@ impl Bed {
     }
 }
 
-fn new_endpoint(id: EndpointId, organization: String) -> NewEndpoint {
+fn new_endpoint(id: EndpointId, organization: &str) -> NewEndpoint {
     NewEndpoint {
-        id,
-        organization,
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: vec![TypePattern::All],
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
         secret: Secret::parse(fixture::SECRET).expect("a secret"),
-        seed: None,
+        ..samples::new_endpoint(id, organization, &["*"])
     }
 }

@@ -11,4 +11,6 @@ pub(crate) mod bed;
 mod bodies;
 pub(crate) mod fixture;
 pub(crate) mod run;
+#[path = "../../../store/tests/support/samples.rs"]
+mod samples;
 pub(crate) mod turns;

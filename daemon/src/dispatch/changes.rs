@@ -16,25 +16,16 @@ impl Dispatch {
             dispatch: Arc::clone(self),
             id,
         };
-        let done = self.to_its_end(async move {
-            let done = held.dispatch.writer.submit(op).await;
-            drop(held);
-            done
-        });
-        Ok(done.await?)
+        Ok(self.submit_holding(held, op).await?)
     }
 
     /// Has an activation done that discards what was held.
     ///
     /// # Errors
     /// The writer says no.
-    pub async fn discard(self: &Arc<Self>, op: Op) -> Result<Done, SubmitError> {
-        let this = Arc::clone(self);
-        let done = self.to_its_end(async move {
-            let _turn = this.in_bulk.lock().await;
-            this.writer.submit(op).await
-        });
-        done.await
+    pub async fn discard(&self, op: Op) -> Result<Done, SubmitError> {
+        let turn = Arc::clone(&self.in_bulk).lock_owned().await;
+        self.submit_holding(turn, op).await
     }
 
     /// Has a recover done. What was discarded with an attempt on the wire is waited for: opened again under that, it would be
@@ -42,21 +33,17 @@ impl Dispatch {
     ///
     /// # Errors
     /// The writer says no.
-    pub async fn recover(self: &Arc<Self>, recover: Recover) -> Result<Done, SubmitError> {
-        let this = Arc::clone(self);
-        let done = self.to_its_end(async move {
-            loop {
-                let settled = this.settled.notified();
-                // No discard between the look and the commit.
-                let turn = this.in_bulk.lock().await;
-                if this.may_recover(recover.endpoint)? {
-                    return this.writer.submit(Op::Recover(recover)).await;
-                }
-                drop(turn);
-                settled.await;
+    pub async fn recover(&self, recover: Recover) -> Result<Done, SubmitError> {
+        loop {
+            let settled = self.settled.notified();
+            // No discard between the look and the commit.
+            let turn = Arc::clone(&self.in_bulk).lock_owned().await;
+            if self.may_recover(recover.endpoint)? {
+                return self.submit_holding(turn, Op::Recover(recover)).await;
             }
-        });
-        done.await
+            drop(turn);
+            settled.await;
+        }
     }
 
     fn may_recover(&self, endpoint: EndpointId) -> Result<bool, SubmitError> {
@@ -68,21 +55,25 @@ impl Dispatch {
         if claimed.all(|waiting| endpoint.mark_over(waiting.opened).is_none()) {
             return Ok(true);
         }
-        match (inner.stopping, inner.failing) {
-            (true, _) => Err(SubmitError::ShuttingDown),
-            (false, true) => Err(SubmitError::StoreFailed),
-            (false, false) => Ok(false),
+        if inner.stopping {
+            return Err(SubmitError::ShuttingDown);
         }
+        if inner.failing {
+            return Err(SubmitError::StoreFailed);
+        }
+        Ok(false)
     }
 
-    /// Has a change done to its end though its caller goes away: what it holds back must not go before its commit.
-    async fn to_its_end(
-        &self,
-        change: impl Future<Output = Result<Done, SubmitError>> + Send + 'static,
-    ) -> Result<Done, SubmitError> {
-        let ended = self.runtime.spawn(change).await;
+    /// Hands an operation to the writer, and what it holds back stays held until its commit, also when the caller goes away.
+    async fn submit_holding(&self, held: impl Send + 'static, op: Op) -> Result<Done, SubmitError> {
+        let writer = Arc::clone(&self.writer);
+        let submitted = self.runtime.spawn(async move {
+            let done = writer.submit(op).await;
+            drop(held);
+            done
+        });
         // It is only ever cut off with the runtime.
-        ended.unwrap_or(Err(SubmitError::ShuttingDown))
+        submitted.await.unwrap_or(Err(SubmitError::ShuttingDown))
     }
 }
 

@@ -282,7 +282,8 @@ pub(super) struct RecoveredView {
 /// Recovers an endpoint's deliveries.
 ///
 /// New rounds for those that ended as `FAILED` or `ABANDONED`, of events accepted in the given time, and with `missed` first rounds
-/// for events that it was subscribed to but inactive for. It takes effect at once and is worked off behind.
+/// for events that it was subscribed to but inactive for. It takes effect at once and is worked off behind. What was discarded with
+/// an attempt on the wire is waited for.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "endpoints", operation_id = "recoverEndpoint", params(params::EndpointId),
     request_body = Option<bodies::Recovery>, responses((status = 202, description = "How many.", body = RecoveredView)))]
 pub(super) async fn recover(

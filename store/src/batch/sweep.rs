@@ -147,12 +147,12 @@ impl Batch<'_, '_> {
 
     /// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
     fn is_open(&self, stored: &Delivery) -> bool {
-        if stored.due.is_some() || self.jobs.is_empty() {
-            return stored.due.is_some();
-        }
-        let endpoint = self.endpoint(stored.id.slot);
-        let read = as_read(stored.clone(), endpoint.as_deref(), &self.jobs);
-        read.status.is_open()
+        let reads_as_open = || {
+            let endpoint = self.endpoint(stored.id.slot);
+            let read = as_read(stored.clone(), endpoint.as_deref(), &self.jobs);
+            read.status.is_open()
+        };
+        stored.due.is_some() || (!self.jobs.is_empty() && reads_as_open())
     }
 
     fn deliveries_of(&self, event: EventId) -> Result<Vec<Delivery>, StoreError> {

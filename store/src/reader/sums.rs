@@ -79,19 +79,12 @@ fn in_file(
 /// The start of the last minute in which anything was counted.
 pub(super) fn last_counted(
     views: &Views,
-    memory: RwLockReadGuard<'_, Memory>,
+    memory: &RwLockReadGuard<'_, Memory>,
 ) -> Result<UnixMs, StoreError> {
-    let (first, last) = (UnixMs(0), UnixMs(u64::MAX));
-    let within = (Level::Minute, first)..=(Level::Minute, last);
-    let tail = memory.tail.counters.range(within).next_back();
-    let tail = tail.map(|((_, start), _)| *start);
-    drop(memory);
-    let minutes =
-        tables::counters_key(Level::Minute, first)..=tables::counters_key(Level::Minute, last);
-    let mut rows = views
-        .counters
-        .range::<&[u8; 9]>(minutes.start()..=minutes.end())?;
-    let file = rows.next_back().transpose()?;
+    let minutes = (Level::Minute, UnixMs(0), UnixMs(u64::MAX));
+    let tail = counters_in_memory(memory, minutes);
+    let tail = tail.last_key_value().map(|((_, start), _)| *start);
+    let file = counters_in_file(views, minutes)?.next_back().transpose()?;
     let file = file.map(|(key, _)| tables::counters_start(key.value()));
     Ok(tail.max(file).unwrap_or_default())
 }
@@ -103,20 +96,23 @@ fn counters_in_memory(memory: &Memory, (level, first, last): Windows) -> Tail {
     within.map(|(key, counters)| (*key, *counters)).collect()
 }
 
-/// The counters of all endpoints. Those in memory replace those in the file, since they hold all of their window.
-fn counters(
+fn counters_in_file(
     views: &Views,
     (level, first, last): Windows,
-    tail: &Tail,
-) -> Result<Counters, StoreError> {
+) -> Result<redb::Range<'static, &'static [u8; 9], &'static [u8]>, StoreError> {
+    let (first, last) = (
+        tables::counters_key(level, first),
+        tables::counters_key(level, last),
+    );
+    Ok(views.counters.range::<&[u8; 9]>(&first..=&last)?)
+}
+
+/// The counters of all endpoints. Those in memory replace those in the file, since they hold all of their window.
+fn counters(views: &Views, windows: Windows, tail: &Tail) -> Result<Counters, StoreError> {
     let mut sum = Counters::default();
-    let range = tables::counters_key(level, first)..=tables::counters_key(level, last);
-    for row in views
-        .counters
-        .range::<&[u8; 9]>(range.start()..=range.end())?
-    {
+    for row in counters_in_file(views, windows)? {
         let (key, value) = row?;
-        if !tail.contains_key(&(level, tables::counters_start(key.value()))) {
+        if !tail.contains_key(&(windows.0, tables::counters_start(key.value()))) {
             sum.add(&record::read("counters", key.value(), value.value())?);
         }
     }

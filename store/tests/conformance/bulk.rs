@@ -205,16 +205,22 @@ fn what_is_left_of_a_recover_goes_on_for_an_endpoint_switched_off_since() {
     bed.expect_whole();
 }
 
-#[test]
-fn a_recover_waits_where_no_more_deliveries_may_wait() {
-    let mut bed = Bed::with(|options| options.pending_limit = 1_200);
+/// A recover of twice `each` deliveries where only so many may wait.
+fn recovering(pending_limit: u64, each: usize) -> (Bed, Arc<Endpoint>) {
+    let mut bed = Bed::with(|options| options.pending_limit = pending_limit);
     let endpoint = bed.endpoint("org", &["*"]);
     for _ in 0..2 {
-        abandoned(&mut bed, &endpoint, 1_000);
+        abandoned(&mut bed, &endpoint, each);
     }
     let asked = bed.recover_of(endpoint.id, false);
-    assert_eq!(asked.count, 2_000);
+    assert_eq!(asked.count, 2 * each as u64);
     recover(&mut bed, asked);
+    (bed, endpoint)
+}
+
+#[test]
+fn a_recover_waits_where_no_more_deliveries_may_wait() {
+    let (mut bed, _) = recovering(1_200, 1_000);
     bed.work_off();
     assert_eq!(bed.open().len(), 1_200);
     assert!(bed.reader().jobs_wait());
@@ -230,13 +236,7 @@ fn a_recover_waits_where_no_more_deliveries_may_wait() {
 /// It reads as open: what a caller was told will be sent isn't past its retention.
 #[test]
 fn what_a_recover_has_no_room_for_is_not_swept() {
-    let mut bed = Bed::with(|options| options.pending_limit = 400);
-    let endpoint = bed.endpoint("org", &["*"]);
-    for _ in 0..2 {
-        abandoned(&mut bed, &endpoint, 400);
-    }
-    let asked = bed.recover_of(endpoint.id, false);
-    recover(&mut bed, asked);
+    let (mut bed, endpoint) = recovering(400, 400);
     bed.pass_ms(90 * DAY_MS);
     let horizon = bed.now;
     bed.sweep(horizon, horizon);

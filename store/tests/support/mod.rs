@@ -4,18 +4,19 @@
 
 pub(crate) mod disk;
 mod random;
+mod samples;
 
 pub(crate) use random::Random;
+pub(crate) use samples::*;
 use std::collections::HashMap;
 use std::sync::Arc;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, Seed, TypePattern};
+use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Applied, Attempt, AttemptOutcome, Cursor, Delivery, DeliveryId, Done, Endpoint, EndpointId,
-    Event, EventId, Horizon, NewEndpoint, NewEvent, Op, Options, Page, Reader, Recover, Refusal,
-    Settle, Slot, Status, Store, StoreError, Trigger, UnixMs, Verdict, Waiting,
+    Event, EventId, Horizon, NewEvent, Op, Options, Page, Reader, Recover, Refusal, Settle, Slot,
+    Status, Store, StoreError, Trigger, UnixMs, Verdict, Waiting,
 };
-use stormhook_verifier::Secret;
 use tempfile::TempDir;
 
 /// 2026-01-02T03:04:05Z.
@@ -33,47 +34,14 @@ pub(crate) fn options(path: std::path::PathBuf) -> Options {
     }
 }
 
-pub(crate) fn secret(n: u8) -> Secret {
-    Secret::from_random(&[n; 32])
-}
-
 pub(crate) fn seed(n: u8) -> Seed {
     Seed::from_random(&[n; 32])
-}
-
-pub(crate) fn event(organization: &str, event_type: &str) -> NewEvent {
-    NewEvent {
-        organization: organization.to_owned(),
-        event_type: event_type.to_owned(),
-        timestamp: None,
-        idempotency_key: None,
-        data: br#"{"orderId":1001}"#.to_vec(),
-    }
 }
 
 pub(crate) fn keyed(organization: &str, key: &str) -> NewEvent {
     NewEvent {
         idempotency_key: Some(key.to_owned()),
         ..event(organization, "order.created")
-    }
-}
-
-pub(crate) fn new_endpoint(id: EndpointId, organization: &str, types: &[&str]) -> NewEndpoint {
-    NewEndpoint {
-        id,
-        organization: organization.to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: types
-            .iter()
-            .map(|t| TypePattern::parse(t).expect("a pattern"))
-            .collect(),
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
-        secret: secret(1),
-        seed: None,
     }
 }
 

@@ -2,7 +2,12 @@
 
 #![allow(clippy::expect_used, reason = "a test that can't go on fails")]
 
-mod support;
+#[allow(
+    dead_code,
+    reason = "shared with the store's tests, which use other parts of it"
+)]
+#[path = "../../../store/tests/support/samples.rs"]
+mod samples;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +23,7 @@ use stormhook::simulation::{self, Attempting};
 use stormhook::writer::{Space, Writer};
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
-    DeliveryId, Done, EndpointId, EventId, Op, Reader, Reason, Status, Store, UnixMs,
+    DeliveryId, Done, EndpointId, EventId, Op, Reader, Reason, Recover, Status, Store, UnixMs,
 };
 use tokio::sync::Semaphore;
 
@@ -87,7 +92,7 @@ impl Core {
         simulation::enter(NOW, 7, gate.clone());
         let store = Store::open(serve::options(&config)).expect("a store");
         let reader = store.reader();
-        let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::default()));
+        let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
         let dispatch = Dispatch::new(&store, writer.clone(), clock.clone(), &config, None);
         let dispatch = dispatch.expect("a dispatch");
         let told = Arc::new(OnCommit(dispatch.clone()));
@@ -114,34 +119,47 @@ impl Core {
         }
     }
 
+    /// An endpoint that takes everything.
+    async fn endpoint(&self) -> EndpointId {
+        let new = samples::new_endpoint(EndpointId::new(NOW, 7), "org", &["*"]);
+        let id = new.id;
+        let create = Op::CreateEndpoint(Box::new(new));
+        self.writer.submit(create).await.expect("an endpoint");
+        id
+    }
+
     async fn accept(&self) -> EventId {
-        match self.writer.submit(Op::Accept(support::event())).await {
+        match self
+            .writer
+            .submit(Op::Accept(samples::event("org", "order.created")))
+            .await
+        {
             Ok(Done::Accepted(event)) => event.id,
             other => unreachable!("not accepted: {other:?}"),
         }
     }
 }
 
+fn recover_of(endpoint: EndpointId) -> Recover {
+    Recover {
+        endpoint,
+        since: UnixMs(0),
+        until: UnixMs(u64::MAX),
+        missed: false,
+        count: 1,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     let core = Core::start("1");
-    let new = support::endpoint(EndpointId::new(NOW, 7));
-    let (id, slot) = (new.id, stormhook_store::Slot(0));
-    let create = Op::CreateEndpoint(Box::new(new));
-    core.writer.submit(create).await.expect("an endpoint");
+    let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
     // Cancelled by the store alone: its attempt is at the gate for good.
     let pair = DeliveryId { event, slot };
     core.writer.submit(Op::Cancel(pair)).await.expect("an end");
     core.accept().await;
-    let recover = stormhook_store::Recover {
-        endpoint: id,
-        since: UnixMs(0),
-        until: UnixMs(u64::MAX),
-        missed: false,
-        count: 1,
-    };
-    let recover = core.writer.submit(Op::Recover(recover)).await;
+    let recover = core.writer.submit(Op::Recover(recover_of(id))).await;
     assert!(
         matches!(recover, Ok(Done::Recovering { .. })),
         "{recover:?}"
@@ -172,24 +190,14 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
     let core = Core::start("1000");
     core.gate.answering.forget_permits(ANSWERS);
     core.gate.connecting.add_permits(2);
-    let new = support::endpoint(EndpointId::new(NOW, 7));
-    let id = new.id;
-    let create = Op::CreateEndpoint(Box::new(new));
-    core.writer.submit(create).await.expect("an endpoint");
+    let id = core.endpoint().await;
     let event = core.accept().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(core.gate.sent.load(Ordering::Relaxed), 1);
     discard(&core, id).await;
-    let recover = stormhook_store::Recover {
-        endpoint: id,
-        since: UnixMs(0),
-        until: UnixMs(u64::MAX),
-        missed: false,
-        count: 1,
-    };
     let recover = tokio::spawn({
         let dispatch = core.dispatch.clone();
-        async move { dispatch.recover(recover).await }
+        async move { dispatch.recover(recover_of(id)).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(core.gate.sent.load(Ordering::Relaxed), 1, "one at a time");
@@ -213,10 +221,7 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
 async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
     let core = Core::start("1000");
     core.gate.connecting.add_permits(5);
-    let new = support::endpoint(EndpointId::new(NOW, 7));
-    let (id, slot) = (new.id, stormhook_store::Slot(0));
-    let create = Op::CreateEndpoint(Box::new(new));
-    core.writer.submit(create).await.expect("an endpoint");
+    let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let pair = DeliveryId { event, slot };
@@ -243,14 +248,10 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     let Core {
         gate,
         reader,
-        writer,
         dispatch,
         ..
     } = &core;
-    let new = support::endpoint(EndpointId::new(NOW, 7));
-    let id = new.id;
-    let create = Op::CreateEndpoint(Box::new(new));
-    writer.submit(create).await.expect("an endpoint");
+    let id = core.endpoint().await;
     let event = core.accept().await;
     tokio::task::yield_now().await;
     assert_eq!(gate.asked.load(Ordering::Relaxed), 1);

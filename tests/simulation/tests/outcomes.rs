@@ -16,7 +16,9 @@ mod disk;
 #[allow(dead_code, reason = "as above")]
 #[path = "../../../store/tests/support/random.rs"]
 mod random;
-mod support;
+#[allow(dead_code, reason = "as above")]
+#[path = "../../../store/tests/support/samples.rs"]
+mod samples;
 
 use disk::Disk;
 use std::sync::Arc;
@@ -72,7 +74,7 @@ fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
         free_bytes: u64::MAX,
         file_bytes: 0,
     };
-    let clock = Arc::new(StoreClock::default());
+    let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
     let committer = writer.committer(store, clock, Arc::new(Nobody), space);
     (writer, committer, reader)
 }
@@ -83,12 +85,14 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
     for cut in 1..60 {
         let disk = Disk::default();
         let (writer, mut committer, reader) = writer(&disk);
-        writer.post(Op::CreateEndpoint(Box::new(support::endpoint(EndpointId(
-            1,
-        )))));
-        writer.post(Op::Accept(support::event()));
-        writer.post(Op::Accept(support::event()));
-        writer.post(Op::Accept(support::event()));
+        writer.post(Op::CreateEndpoint(Box::new(samples::new_endpoint(
+            EndpointId(1),
+            "org",
+            &["*"],
+        ))));
+        writer.post(Op::Accept(samples::event("org", "order.created")));
+        writer.post(Op::Accept(samples::event("org", "order.created")));
+        writer.post(Op::Accept(samples::event("org", "order.created")));
         committer.commit_queued();
         let deliveries = reader.deliveries(&Default::default(), None, 10);
         let deliveries = deliveries.expect("they can be read").items;
