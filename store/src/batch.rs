@@ -213,6 +213,7 @@ impl<'a, 't> Batch<'a, 't> {
         let key = tables::count_key(self.meta.commit);
         let row = record::write("journal", &key, &journal)?;
         self.tables.journal.insert(&key, row.as_slice())?;
+        self.meta.sums = self.tables.sums();
         let row = record::write("meta", &[0], &self.meta)?;
         self.tables.meta.insert(&[0], row.as_slice())?;
         Ok(Staged {
@@ -250,10 +251,10 @@ impl<'a, 't> Batch<'a, 't> {
             Ok(at) => Ok(self.events.get(at).cloned()),
             // This batch may have swept it away while it is still in the cache.
             Err(_) if id.accepted_at() < self.meta.swept_before => {
-                let around = pack::around(&self.tables.packs, id)?;
+                let around = pack::around(&*self.tables.packs, id)?;
                 Ok(around.and_then(|(_, pack)| pack.find(id)))
             }
-            Err(_) => self.shared.event(&self.tables.packs, id),
+            Err(_) => self.shared.event(&*self.tables.packs, id),
         }
     }
 
@@ -284,7 +285,7 @@ impl<'a, 't> Batch<'a, 't> {
         }
         let key = tables::delivery_key(d.id);
         match (before.is_some_and(|b| b.status.is_bad()), d.status.is_bad()) {
-            (true, false) => drop(self.tables.bad.remove(&key)?),
+            (true, false) => self.tables.bad.remove(&key)?,
             (false, true) => {
                 let row = record::write("bad", &key, &())?;
                 self.tables.bad.insert(&key, row.as_slice())?;

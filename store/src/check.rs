@@ -12,8 +12,9 @@ use crate::memory::Shared;
 use crate::pack::{self, Pack};
 use crate::query::CheckReport;
 use crate::record;
-use crate::rows::{self, Job, Meta};
+use crate::rows::{self, Job};
 use crate::stats::{Counters, Window};
+use crate::sums::Sum;
 use crate::tables::{self, Reading, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
@@ -64,20 +65,10 @@ impl Checking<'_> {
                 Err(e) => return self.unreadable(name, e),
             }
         }
-        // A page that counts for less than it holds, or is passed over, shows in the whole only.
-        let counted = shared.long_view(|views| {
-            let mut seen = 0u64;
-            for row in of(views).iter()? {
-                row?;
-                seen += 1;
-            }
-            Ok((seen, of(views).len()?))
-        });
-        match counted {
-            Ok((seen, expected)) if seen == expected => {}
-            Ok((seen, expected)) => {
-                self.damage(format!("{name} holds {seen} rows, but counts {expected}"));
-            }
+        // A row that is missing, and a page that counts for less than it holds or is passed over, show in the whole only.
+        match shared.long_view(|views| whole(views, name, of(views))) {
+            Ok(None) => {}
+            Ok(Some(damage)) => self.damage(damage),
             Err(e) => self.unreadable(name, e)?,
         }
         Ok(())
@@ -131,6 +122,43 @@ impl Checking<'_> {
     }
 }
 
+/// What is wrong with a table as a whole.
+fn whole<const N: usize>(
+    views: &Views,
+    name: &str,
+    table: &Reading<N>,
+) -> Result<Option<String>, StoreError> {
+    let mut seen = Sum::default();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        seen.add(key.value(), value.value());
+    }
+    let (rows, counted) = (seen.rows, table.len()?);
+    if rows != counted {
+        return Ok(Some(format!(
+            "{name} holds {rows} rows, but counts {counted}"
+        )));
+    }
+    let written = match views.meta() {
+        Ok(meta) => meta.sums.of(name),
+        // Named where `meta` is looked through.
+        Err(StoreError::Damaged { .. }) => None,
+        Err(e) => return Err(e),
+    };
+    Ok(match written {
+        Some(written) if written.rows != rows => {
+            let written = written.rows;
+            Some(format!(
+                "{name} holds {rows} rows, but {written} were written to it"
+            ))
+        }
+        Some(written) if written != seen => Some(format!(
+            "{name} holds {rows} rows, but not those that were written to it"
+        )),
+        _ => None,
+    })
+}
+
 pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     let mut c = Checking {
         shared,
@@ -141,7 +169,17 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     // Where not even the tables are found, that is all there is to say.
     shared.long_view(|_| Ok(()))?;
     let mut has_meta = false;
-    c.plain::<1, Meta>("meta", |v| &v.meta, |_, _, _| has_meta = true)?;
+    c.rows(
+        "meta",
+        |v| &v.meta,
+        |c, _, key, value| {
+            match key {
+                [0] => has_meta = true,
+                _ => c.damage("meta holds more than its one row".to_owned()),
+            }
+            rows::read_meta(key, value).map(drop)
+        },
+    )?;
     if !has_meta {
         c.damage("the row of meta is missing".to_owned());
     }
@@ -358,10 +396,9 @@ impl Numbers {
                 numbers.last.extend(given);
             }
         }
-        if let Some(row) = views.meta.get(&[0])? {
-            numbers.complete = record::read::<Meta>("meta", &[0], row.value())
-                .is_ok_and(|meta| meta.deliveries_swept_before.0 == 0);
-        }
+        numbers.complete = views
+            .meta()
+            .is_ok_and(|meta| meta.deliveries_swept_before.0 == 0);
         Ok(numbers)
     }
 }

@@ -8,7 +8,7 @@ use crate::file::{self, io};
 use crate::overlay::{self, Lock, at_rest};
 use crate::reader::Reader;
 use crate::store::Store;
-use crate::tables::{Reading, Views, Writing};
+use crate::tables::{Raw, Reading, Views};
 use redb::backends::FileBackend;
 use redb::{CursorError, ReadableTable, ReadableTableMetadata, StorageBackend};
 use std::fs::File;
@@ -116,7 +116,7 @@ impl Copying<'_> {
         &mut self,
         name: &str,
         from: &Reading<N>,
-        to: &mut Writing<'_, N>,
+        to: &mut Raw<'_, N>,
     ) -> Result<(), Ended> {
         self.ask()?;
         let seen = if name == LARGE_VALUES {
@@ -137,7 +137,7 @@ impl Copying<'_> {
         &mut self,
         name: &str,
         from: &Reading<N>,
-        to: &mut Writing<'_, N>,
+        to: &mut Raw<'_, N>,
     ) -> Result<u64, Ended> {
         let mut end = to.upper_bound_mut(Bound::<&[u8; N]>::Unbounded)?;
         let mut seen = 0;
@@ -160,7 +160,7 @@ impl Copying<'_> {
     fn insert<const N: usize>(
         &mut self,
         from: &Reading<N>,
-        to: &mut Writing<'_, N>,
+        to: &mut Raw<'_, N>,
     ) -> Result<u64, Ended> {
         let mut seen = 0;
         for row in from.iter()? {

@@ -8,7 +8,7 @@ use crate::journal::{Fingerprint, Generation, JournalRow, Run, Tail};
 use crate::pack::{self, Pack};
 use crate::query::Cursor;
 use crate::record;
-use crate::rows::{self, Job, Meta};
+use crate::rows::{self, Job};
 use crate::stats::{Counters, Window};
 use std::sync::Arc;
 
@@ -163,7 +163,7 @@ fn row_of(key: &[u8; 16], content: &[u8]) -> Vec<u8> {
 fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreError> {
     let of = row_key(table, key);
     match table {
-        "meta" => record::read::<Meta>(table, of, row).map(drop),
+        "meta" => rows::read_meta(&first(key), row).map(drop),
         "endpoints" => rows::read_endpoint(&first(key), row).map(|endpoint| {
             let _ = (endpoint.subscribes_to("a.b"), endpoint.receives());
             let _ = (

@@ -25,6 +25,7 @@ mod record;
 mod rows;
 pub mod stats;
 mod store;
+mod sums;
 mod tables;
 
 pub use batch::ROWS_PER_STEP;

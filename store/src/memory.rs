@@ -151,10 +151,10 @@ impl Memory {
 
     /// Reads everything that is kept in memory. Costs follow the endpoints and the journal, not the backlog.
     pub(crate) fn load(views: &Views) -> Result<Self, StoreError> {
-        let mut memory = Self::default();
-        if let Some(row) = views.meta.get(&[0])? {
-            memory.meta = record::read("meta", &[0], row.value())?;
-        }
+        let mut memory = Self {
+            meta: views.meta()?,
+            ..Self::default()
+        };
         for row in views.endpoints.iter()? {
             let (key, value) = row?;
             memory.set_endpoint(Arc::new(rows::read_endpoint(key.value(), value.value())?));

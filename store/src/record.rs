@@ -7,10 +7,19 @@ use crate::error::StoreError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version that every record starts with.
-const VERSION: u8 = 1;
+/// Version and checksum.
+pub(crate) const HEAD_BYTES: usize = 5;
 /// Nothing that is decoded asks for more memory than this: the largest record is one event of the largest size allowed.
 const DECODE_LIMIT_BYTES: usize = 64 << 20;
+
+/// The version in which records of a table are written. All before it are read too.
+pub(crate) fn version_of(table: &str) -> u8 {
+    match table {
+        // 2: with the sums of the other tables.
+        "meta" => 2,
+        _ => 1,
+    }
+}
 
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT_BYTES>()
@@ -33,7 +42,10 @@ pub(crate) fn read_next<T: DeserializeOwned>(
 }
 
 /// Reads content alone; every byte must belong to it.
-fn read_content<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T, StoreError> {
+pub(crate) fn read_content<T: DeserializeOwned>(
+    table: &str,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
     let (value, used) = read_next(table, bytes)?;
     if used == bytes.len() {
         Ok(value)
@@ -46,16 +58,17 @@ fn read_content<T: DeserializeOwned>(table: &str, bytes: &[u8]) -> Result<T, Sto
 }
 
 fn check_version(table: &str, found: u8) -> Result<(), StoreError> {
+    let known = version_of(table);
     match found {
-        VERSION => Ok(()),
         0 => Err(StoreError::damaged(
             format!("a row of {table}"),
             "its version is 0",
         )),
+        found if found <= known => Ok(()),
         newer => Err(StoreError::Newer {
             what: format!("a row of {table}"),
             found: u32::from(newer),
-            known: u32::from(VERSION),
+            known: u32::from(known),
         }),
     }
 }
@@ -75,10 +88,12 @@ pub(crate) fn write_with(
     key: &[u8],
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
-    let mut out = vec![VERSION, 0, 0, 0, 0];
+    let version = version_of(table);
+    let mut out = vec![version, 0, 0, 0, 0];
     fill(&mut out)?;
-    let sum = checksum(table, key, VERSION, out.get(5..).unwrap_or_default());
-    if let Some(place) = out.get_mut(1..5) {
+    let content = out.get(HEAD_BYTES..).unwrap_or_default();
+    let sum = checksum(table, key, version, content);
+    if let Some(place) = out.get_mut(1..HEAD_BYTES) {
         place.copy_from_slice(&sum);
     }
     Ok(out)
@@ -99,6 +114,15 @@ pub(crate) fn content_of<'a>(
     key: &[u8],
     bytes: &'a [u8],
 ) -> Result<&'a [u8], StoreError> {
+    versioned(table, key, bytes).map(|(_, content)| content)
+}
+
+/// Version and content of a checked record.
+pub(crate) fn versioned<'a>(
+    table: &str,
+    key: &[u8],
+    bytes: &'a [u8],
+) -> Result<(u8, &'a [u8]), StoreError> {
     let what = || format!("row {} of {table}", hex(key));
     let (version, rest) = bytes
         .split_first()
@@ -111,7 +135,7 @@ pub(crate) fn content_of<'a>(
         return Err(StoreError::damaged(what(), "its checksum is wrong"));
     }
     check_version(table, *version)?;
-    Ok(content)
+    Ok((*version, content))
 }
 
 /// Reads what [`write()`] wrote.
@@ -127,14 +151,14 @@ pub(crate) fn read<T: DeserializeOwned>(
 /// checksum that left the version out, or with other content.
 pub(crate) fn is_draft(row: &[u8]) -> bool {
     const META: (&str, &[u8]) = ("meta", &[0]);
-    let Some(([VERSION, sum @ ..], content)) = row.split_first_chunk::<5>() else {
+    let Some(([1, sum @ ..], content)) = row.split_first_chunk::<HEAD_BYTES>() else {
         return false;
     };
     let mut first = crc32fast::Hasher::new();
     first.update(META.0.as_bytes());
     first.update(META.1);
     first.update(content);
-    *sum == first.finalize().to_be_bytes() || *sum == checksum(META.0, META.1, VERSION, content)
+    *sum == first.finalize().to_be_bytes() || *sum == checksum(META.0, META.1, 1, content)
 }
 
 fn hex(key: &[u8]) -> String {

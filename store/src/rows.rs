@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::op::Waiting;
 use crate::record;
-use crate::tables;
+use crate::tables::{self, Sums};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use stormhook_verifier::Secret;
@@ -31,6 +31,54 @@ pub(crate) struct Meta {
     pub(crate) swept_before: UnixMs,
     /// Up to when deliveries were swept.
     pub(crate) deliveries_swept_before: UnixMs,
+    /// What the rows of the other tables come to.
+    pub(crate) sums: Sums,
+    /// The version of the record that this was read from.
+    #[serde(skip)]
+    pub(crate) version: u8,
+}
+
+/// Version 1, without sums.
+#[derive(Deserialize)]
+struct MetaV1 {
+    commit: u64,
+    last_event: EventId,
+    last_stamp: u64,
+    next_slot: u32,
+    next_generation: u64,
+    next_job: u64,
+    sweep_after: EventId,
+    swept_before: UnixMs,
+    deliveries_swept_before: UnixMs,
+}
+
+impl From<MetaV1> for Meta {
+    fn from(old: MetaV1) -> Self {
+        Self {
+            commit: old.commit,
+            last_event: old.last_event,
+            last_stamp: old.last_stamp,
+            next_slot: old.next_slot,
+            next_generation: old.next_generation,
+            next_job: old.next_job,
+            sweep_after: old.sweep_after,
+            swept_before: old.swept_before,
+            deliveries_swept_before: old.deliveries_swept_before,
+            sums: Sums::default(),
+            version: 1,
+        }
+    }
+}
+
+pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError> {
+    let (version, content) = record::versioned("meta", key, bytes)?;
+    match version {
+        1 => record::read_content::<MetaV1>("meta", content).map(Meta::from),
+        _ => {
+            let meta: Meta = record::read_content("meta", content)?;
+            Ok(Meta { version, ..meta })
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -13,7 +13,8 @@ use crate::pack;
 use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
-use crate::tables::{self, META, Tables, Views};
+use crate::sums;
+use crate::tables::{self, META, Sums, Tables, Views};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use std::sync::Arc;
 
@@ -81,8 +82,9 @@ impl Store {
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
         let db = (reopen.0)()?;
-        let loaded =
-            prepare(&db).and_then(|()| guarded(|| Memory::load(&Views::open(&db.begin_read()?)?)));
+        let loaded = prepare(&db)
+            .and_then(|()| guarded(|| Memory::load(&Views::open(&db.begin_read()?)?)))
+            .and_then(|memory| guarded(|| sums::migrate(&db, memory)));
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(e) => {
@@ -240,7 +242,7 @@ impl Store {
         let staged = {
             let options = self.shared.options();
             let memory = self.shared.memory();
-            let tables = Tables::open(&txn).map_err(Failure::Before)?;
+            let tables = Tables::open(&txn, &memory.meta.sums).map_err(Failure::Before)?;
             let mut batch = Batch::new(
                 &self.shared,
                 &options,
@@ -280,7 +282,7 @@ fn read_meta(db: &Database) -> Result<Meta, StoreError> {
         let table = db.begin_read()?.open_table(META)?;
         match table.get(&[0])? {
             Some(row) => {
-                let read = record::read("meta", &[0], row.value());
+                let read = rows::read_meta(&[0], row.value());
                 match read {
                     Err(StoreError::Damaged { .. }) if record::is_draft(row.value()) => {
                         Err(StoreError::Draft {
@@ -315,7 +317,7 @@ fn prepare(db: &Database) -> Result<(), StoreError> {
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);
     {
-        let mut tables = Tables::open(&txn)?;
+        let mut tables = Tables::open(&txn, &Sums::default())?;
         let row = record::write("meta", &[0], &Meta::default())?;
         tables.meta.insert(&[0], row.as_slice())?;
     }

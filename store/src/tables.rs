@@ -4,69 +4,125 @@
 use crate::copy::{Copying, Ended};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::record;
-use crate::rows::Meta;
+use crate::rows::{self, Meta};
 use crate::stats::Level;
+use crate::sums::{Sum, Writing};
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
 };
+use serde::{Deserialize, Serialize};
 
 type Bytes = &'static [u8];
 pub(crate) type Def<const N: usize> = TableDefinition<'static, &'static [u8; N], Bytes>;
-pub(crate) type Writing<'t, const N: usize> = Table<'t, &'static [u8; N], Bytes>;
+/// A table without its sum: for `meta`, which holds the sums, and for copies, which take over sums and rows as they are.
+pub(crate) type Raw<'t, const N: usize> = Table<'t, &'static [u8; N], Bytes>;
 pub(crate) type Reading<const N: usize> = ReadOnlyTable<&'static [u8; N], Bytes>;
 
 macro_rules! tables {
-    ($($(#[$doc:meta])* $field:ident: $name:ident[$width:literal];)*) => {
+    (
+        $(#[$meta_doc:meta])* $meta:ident: $META:ident[$meta_width:literal], without a sum;
+        $($(#[$doc:meta])* $field:ident: $name:ident[$width:literal];)*
+    ) => {
+        $(#[$meta_doc])* pub(crate) const $META: Def<$meta_width> = TableDefinition::new(stringify!($meta));
         $($(#[$doc])* pub(crate) const $name: Def<$width> = TableDefinition::new(stringify!($field));)*
+
+        /// What the rows of each table come to.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub(crate) struct Sums {
+            $($(#[$doc])* pub(crate) $field: Sum,)*
+        }
+
+        impl Sums {
+            /// Of the table of this name. `meta` has none.
+            pub(crate) fn of(&self, table: &str) -> Option<Sum> {
+                match table {
+                    $(stringify!($field) => Some(self.$field),)*
+                    _ => None,
+                }
+            }
+        }
 
         /// Every table, open in one write transaction.
         pub(crate) struct Tables<'t> {
+            $(#[$meta_doc])* pub(crate) $meta: Raw<'t, $meta_width>,
             $($(#[$doc])* pub(crate) $field: Writing<'t, $width>,)*
         }
 
         impl<'t> Tables<'t> {
-            pub(crate) fn open(txn: &'t WriteTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: txn.open_table($name)?,)* })
+            /// `sums` are those of the last commit.
+            pub(crate) fn open(txn: &'t WriteTransaction, sums: &Sums) -> Result<Self, StoreError> {
+                Ok(Self {
+                    $meta: txn.open_table($META)?,
+                    $($field: Writing::new(txn.open_table($name)?, sums.$field),)*
+                })
+            }
+
+            /// The sums with what this transaction changed.
+            pub(crate) fn sums(&self) -> Sums {
+                Sums { $($field: self.$field.sum(),)* }
             }
         }
 
         /// Every table, open in one read transaction.
         pub(crate) struct Views {
+            $(#[$meta_doc])* pub(crate) $meta: Reading<$meta_width>,
             $($(#[$doc])* pub(crate) $field: Reading<$width>,)*
         }
 
         impl Views {
             pub(crate) fn open(txn: &ReadTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: txn.open_table($name)?,)* })
+                Ok(Self {
+                    $meta: txn.open_table($META)?,
+                    $($field: txn.open_table($name)?,)*
+                })
             }
 
-            /// The number of the commit that the snapshot is of.
-            pub(crate) fn commit(&self) -> Result<u64, StoreError> {
-                match self.meta.get(&[0])? {
-                    Some(row) => record::read::<Meta>("meta", &[0], row.value()).map(|m| m.commit),
+            /// What the last commit left.
+            pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
+                match self.$meta.get(&[0])? {
+                    Some(row) => rows::read_meta(&[0], row.value()),
                     None => Err(StoreError::damaged("the row of meta", "it is missing")),
                 }
             }
 
+            /// The number of the commit that the snapshot is of.
+            pub(crate) fn commit(&self) -> Result<u64, StoreError> {
+                self.meta().map(|meta| meta.commit)
+            }
+
+            /// The sums of what there is, where none were kept.
+            pub(crate) fn sums(&self) -> Result<Sums, StoreError> {
+                Ok(Sums { $($field: Sum::of_readable(&self.$field)?,)* })
+            }
+
             /// Writes every row into the tables of a file that has none yet.
             pub(crate) fn copy_to(&self, txn: &WriteTransaction, copying: &mut Copying<'_>) -> Result<(), Ended> {
+                copying.table(stringify!($meta), &self.$meta, &mut txn.open_table($META)?)?;
                 $(copying.table(stringify!($field), &self.$field, &mut txn.open_table($name)?)?;)*
                 Ok(())
             }
 
             /// Of each table, bytes of keys and values, of the tree around them, and of holes.
-            pub(crate) const BYTES: &[fn(&Self) -> Result<(u64, u64, u64), StoreError>] = &[$(|views| {
-                let stats = views.$field.stats()?;
-                Ok((stats.stored_bytes(), stats.metadata_bytes(), stats.fragmented_bytes()))
-            }),*];
+            pub(crate) const BYTES: &[fn(&Self) -> Result<(u64, u64, u64), StoreError>] = &[
+                |views| bytes_of(&views.$meta),
+                $(|views| bytes_of(&views.$field)),*
+            ];
         }
     };
 }
 
+fn bytes_of<const N: usize>(table: &Reading<N>) -> Result<(u64, u64, u64), StoreError> {
+    let stats = table.stats()?;
+    Ok((
+        stats.stored_bytes(),
+        stats.metadata_bytes(),
+        stats.fragmented_bytes(),
+    ))
+}
+
 tables! {
     /// One row, key 0: the last commit and what it left.
-    meta: META[1];
+    meta: META[1], without a sum;
     /// slot → settings.
     endpoints: ENDPOINTS[4];
     /// slot → running state, as of the last fold.

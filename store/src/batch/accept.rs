@@ -44,7 +44,7 @@ impl Batch<'_, '_> {
         let known = match self.keys.get(&fingerprint) {
             Some(id) => Some(*id),
             None => keys::find(
-                &self.tables.keys,
+                &*self.tables.keys,
                 self.memory,
                 fingerprint,
                 self.now,

@@ -29,28 +29,29 @@ pub(crate) trait Searched {
 }
 
 macro_rules! searched {
-    ($($kind:ty),*) => {$(
+    ($kind:ty, $($deref:tt)?) => {
         impl Searched for $kind {
             fn due(&self) -> &impl ReadableTable<&'static [u8; 28], &'static [u8]> {
-                &self.due
+                &$($deref)?self.due
             }
             fn bad(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]> {
-                &self.bad
+                &$($deref)?self.bad
             }
             fn packs(&self) -> &impl ReadableTable<&'static [u8; 16], &'static [u8]> {
-                &self.packs
+                &$($deref)?self.packs
             }
             fn deliveries(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]> {
-                &self.deliveries
+                &$($deref)?self.deliveries
             }
             fn revisions(&self) -> &impl ReadableTable<&'static [u8; 20], &'static [u8]> {
-                &self.revisions
+                &$($deref)?self.revisions
             }
         }
-    )*};
+    };
 }
 
-searched!(Tables<'_>, Snapshot);
+searched!(Tables<'_>, *);
+searched!(Snapshot,);
 
 /// What one step found.
 #[derive(Debug, Default)]

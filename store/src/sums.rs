@@ -1,0 +1,188 @@
+//! What shows that a row is missing: of each table `meta` holds the number of rows and a sum over them, committed with the rows.
+//!
+//! The sum doesn't depend on the order of the rows, so that an insert adds to it, a remove subtracts from it, and neither reads
+//! anything else. It is over keys and checksums of records: the checksum in a record covers its content.
+
+use crate::error::{StoreError, guarded};
+use crate::memory::Memory;
+use crate::record;
+use crate::tables::{META, Raw, Reading, Views};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+use std::ops::{Deref, RangeBounds};
+
+/// The rows of one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sum {
+    pub(crate) rows: u64,
+    hash: u64,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.rows = self.rows.wrapping_add(1);
+        self.hash = self.hash.wrapping_add(hash(key, value));
+    }
+
+    fn subtract(&mut self, key: &[u8], value: &[u8]) {
+        self.rows = self.rows.wrapping_sub(1);
+        self.hash = self.hash.wrapping_sub(hash(key, value));
+    }
+
+    /// The rows of a table, up to the first page that can't be read. That page is damage, which `check` names.
+    pub(crate) fn of_readable<const N: usize>(table: &Reading<N>) -> Result<Self, StoreError> {
+        let mut sum = Self::default();
+        let read = guarded(|| {
+            for row in table.iter()? {
+                let (key, value) = row?;
+                sum.add(key.value(), value.value());
+            }
+            Ok(())
+        });
+        match read {
+            Err(e) if !e.is_damage() => Err(e),
+            _ => Ok(sum),
+        }
+    }
+}
+
+/// Version and checksum of the record, then the key eight bytes at a time (`store/FORMAT.md`).
+fn hash(key: &[u8], value: &[u8]) -> u64 {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |acc, &b| (acc << 8) | u64::from(b));
+    let head = value.get(..record::HEAD_BYTES).unwrap_or(value);
+    key.chunks(8)
+        .fold(mix(number(head)), |acc, part| mix(acc ^ number(part)))
+}
+
+/// The finalizer of `SplitMix64`: each bit of the input changes half of those of the output.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A table that is written to. Only its own methods change it, and each keeps the sum.
+pub(crate) struct Writing<'t, const N: usize> {
+    table: Raw<'t, N>,
+    sum: Sum,
+}
+
+impl<'t, const N: usize> Deref for Writing<'t, N> {
+    type Target = Raw<'t, N>;
+
+    fn deref(&self) -> &Raw<'t, N> {
+        &self.table
+    }
+}
+
+impl<'t, const N: usize> Writing<'t, N> {
+    pub(crate) fn new(table: Raw<'t, N>, sum: Sum) -> Self {
+        Self { table, sum }
+    }
+
+    /// The rows as of now.
+    pub(crate) fn sum(&self) -> Sum {
+        self.sum
+    }
+
+    pub(crate) fn insert(&mut self, key: &[u8; N], value: &[u8]) -> Result<(), StoreError> {
+        if let Some(before) = self.table.insert(key, value)? {
+            self.sum.subtract(key, before.value());
+        }
+        self.sum.add(key, value);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<(), StoreError> {
+        if let Some(before) = self.table.remove(key)? {
+            self.sum.subtract(key, before.value());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn retain(
+        &mut self,
+        mut keep: impl FnMut(&[u8; N], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        let sum = &mut self.sum;
+        Ok(self
+            .table
+            .retain(|key, value| kept(sum, key, value, &mut keep))?)
+    }
+
+    pub(crate) fn retain_in<'a, KR, F>(
+        &mut self,
+        range: impl RangeBounds<KR> + 'a,
+        mut keep: F,
+    ) -> Result<(), StoreError>
+    where
+        KR: Borrow<&'a [u8; N]> + 'a,
+        F: FnMut(&[u8; N], &[u8]) -> bool,
+    {
+        let sum = &mut self.sum;
+        Ok(self
+            .table
+            .retain_in(range, |key, value| kept(sum, key, value, &mut keep))?)
+    }
+}
+
+fn kept<const N: usize>(
+    sum: &mut Sum,
+    key: &[u8; N],
+    value: &[u8],
+    keep: &mut impl FnMut(&[u8; N], &[u8]) -> bool,
+) -> bool {
+    let keep = keep(key, value);
+    if !keep {
+        sum.subtract(key, value);
+    }
+    keep
+}
+
+/// Sums up the rows of a file of format 1, which has no sums, and makes it one of format 2. Until that is durable it stays what it
+/// was. Nothing else has written to the file since `memory` was read from it.
+pub(crate) fn migrate(db: &Database, mut memory: Memory) -> Result<Memory, StoreError> {
+    if memory.meta.version >= record::version_of("meta") {
+        return Ok(memory);
+    }
+    memory.meta.sums = Views::open(&db.begin_read()?)?.sums()?;
+    memory.meta.version = record::version_of("meta");
+    let mut txn = db.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.set_durability(Durability::Immediate)
+        .map_err(|e| StoreError::Engine(e.into()))?;
+    let row = record::write("meta", &[0], &memory.meta)?;
+    txn.open_table(META)?.insert(&[0], row.as_slice())?;
+    txn.commit()?;
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_the_same_in_any_order_and_another_for_any_other_rows() {
+        let rows: [(&[u8], &[u8]); 3] = [
+            (b"key 1 of some", b"\x01abcdrest"),
+            (b"key 2 of some", b"\x01abcdrest"),
+            (b"key 2 of some", b"\x01abceother"),
+        ];
+        let sum = |of: &[usize]| {
+            let mut sum = Sum::default();
+            for &at in of {
+                sum.add(rows[at].0, rows[at].1);
+            }
+            sum
+        };
+        assert_eq!(sum(&[0, 1, 2]), sum(&[2, 0, 1]));
+        let others: [&[usize]; 4] = [&[0, 1], &[0, 0, 2], &[0, 1, 1], &[0, 1, 2, 2]];
+        for other in others {
+            assert_ne!(sum(&[0, 1, 2]), sum(other), "{other:?}");
+        }
+        let mut less = sum(&[0, 1, 2]);
+        less.subtract(rows[1].0, rows[1].1);
+        assert_eq!(less, sum(&[0, 2]));
+    }
+}
