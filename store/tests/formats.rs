@@ -11,13 +11,15 @@
 
 mod support;
 
-use redb::{ReadableDatabase, ReadableTableMetadata, TableHandle};
+use redb::{ReadableDatabase, ReadableTableMetadata, TableDefinition, TableHandle};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict, check_file,
+    read_file,
 };
+use support::disk::{self, Disk, Kept, survive};
 use support::{Random, accepted, open_of, options, settle};
 use tempfile::TempDir;
 
@@ -59,6 +61,79 @@ fn statuses(store: &Store) -> BTreeMap<&'static str, usize> {
     counts
 }
 
+/// What became of the deliveries in each of the files.
+fn of_format_1() -> BTreeMap<&'static str, usize> {
+    BTreeMap::from([
+        ("ABANDONED", 2),
+        ("FAILED", 2),
+        ("RETRYING", 3),
+        ("SUCCESS", 9),
+    ])
+}
+
+/// The version of the row of `meta`, which is the format of the file.
+fn format_of(path: &Path) -> u8 {
+    let table: TableDefinition<'_, &[u8; 1], &[u8]> = TableDefinition::new("meta");
+    let db = redb::Database::open(path).unwrap();
+    let meta = db.begin_read().unwrap().open_table(table).unwrap();
+    let row = meta.get(&[0]).unwrap().unwrap();
+    row.value()[0]
+}
+
+#[test]
+fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_opened_and_not_when_it_is_read() {
+    let (_dir, path, bytes) = unpacked("format-1");
+    assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
+    drop(read_file(&path).unwrap());
+    assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+    assert_eq!(format_of(&path), 1);
+    drop(Store::open(options(path.clone())).unwrap());
+    assert_eq!(format_of(&path), 2);
+    assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
+    // From now on what is missing is missed.
+    let bad: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("bad");
+    let db = redb::Database::open(&path).unwrap();
+    let txn = db.begin_write().unwrap();
+    drop(txn.open_table(bad).unwrap().pop_first().unwrap().unwrap());
+    txn.commit().unwrap();
+    drop(db);
+    let damage = check_file(&path).unwrap().damage;
+    let named = "bad holds 3 rows, but 4 were written to it".to_owned();
+    assert!(damage.contains(&named), "{damage:?}");
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_file_that_becomes_format_2_is_whole() {
+    let (_dir, _, bytes) = unpacked("format-1");
+    let open = |disk: &Disk| {
+        let disk = disk.clone();
+        Store::open_on(options("simulated".into()), move || disk.open())
+    };
+    let disk = Disk::of(bytes);
+    let mut durable = disk.start_recording();
+    drop(open(&disk).unwrap());
+    let mut random = Random::seeded(1);
+    let (mut unsynced, mut images) = (Vec::new(), 0);
+    for done in disk.take_record() {
+        match done {
+            disk::Done::Changed(change) => unsynced.push(change),
+            disk::Done::Synced => {
+                let all = std::mem::take(&mut unsynced);
+                survive(&mut durable, &all, Kept::All, &mut random);
+            }
+        }
+        for kept in [Kept::All, Kept::Nothing, Kept::Some(4), Kept::Torn(4)] {
+            let mut image = durable.clone();
+            survive(&mut image, &unsynced, kept, &mut random);
+            let store = open(&Disk::of(image)).unwrap();
+            assert_eq!(store.reader().check().unwrap().damage, [""; 0]);
+            assert_eq!(statuses(&store), of_format_1());
+            images += 1;
+        }
+    }
+    assert!(images > 40, "{images} images");
+}
+
 #[test]
 fn a_file_of_format_1_is_sound_and_gone_on_with() {
     let (_dir, path, _) = unpacked("format-1");
@@ -68,13 +143,7 @@ fn a_file_of_format_1_is_sound_and_gone_on_with() {
     let mut options = options(path);
     options.idempotency_ttl_ms = u64::MAX;
     let mut store = Store::open(options.clone()).unwrap();
-    let before = BTreeMap::from([
-        ("ABANDONED", 2),
-        ("FAILED", 2),
-        ("RETRYING", 3),
-        ("SUCCESS", 9),
-    ]);
-    assert_eq!(statuses(&store), before);
+    assert_eq!(statuses(&store), of_format_1());
     let reader = store.reader();
     let events = reader
         .events(&EventFilter::default(), None, 250)
