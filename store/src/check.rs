@@ -4,6 +4,10 @@
 //! time, each part in a snapshot of its own, in which all that is compared with it is looked up too. Only what is counted over a
 //! whole table needs one snapshot of all of it, and does nothing else in it.
 
+mod numbered;
+#[cfg(test)]
+mod tests;
+
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::ids::{EventId, Slot};
@@ -18,7 +22,7 @@ use crate::sums::Sum;
 use crate::tables::{self, Reading, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -195,7 +199,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     deliveries(&mut c)?;
     indexes(&mut c)?;
     lazily_written(&mut c)?;
-    sequences(&mut c)?;
+    numbered::check(&mut c)?;
     if c.unnamed > 0 {
         let more = c.unnamed;
         c.report.damage.push(format!("and {more} more"));
@@ -355,70 +359,4 @@ fn lazily_written(c: &mut Checking<'_>) -> Result<(), StoreError> {
     c.plain::<9, Counters>("counters", |v| &v.counters, |_, _, _| {})?;
     c.plain::<13, Window>("windows", |v| &v.windows, |_, _, _| {})?;
     c.plain::<8, Job>("jobs", |v| &v.jobs, |_, _, _| {})
-}
-
-/// What the sequence numbers of one snapshot say.
-#[derive(Default)]
-struct Numbers {
-    /// How many deliveries of each endpoint there are, and the greatest sequence number among them.
-    present: HashMap<Slot, (u64, u64)>,
-    /// The last number given, as the states and the journal say.
-    last: HashMap<Slot, u64>,
-    /// Nothing was swept yet: all are there.
-    complete: bool,
-}
-
-impl Numbers {
-    /// Rows that can't be read are named elsewhere.
-    fn of(views: &Views) -> Result<Self, StoreError> {
-        let mut numbers = Self::default();
-        for row in views.deliveries.iter()? {
-            let (key, value) = row?;
-            let slot = tables::delivery_of(key.value()).slot;
-            let (count, greatest) = numbers.present.entry(slot).or_default();
-            *count += 1;
-            if let Ok(d) = rows::read_delivery(key.value(), value.value()) {
-                *greatest = d.sequence.max(*greatest);
-            }
-        }
-        // States first: the journal is newer.
-        for row in views.states.iter()? {
-            let (key, value) = row?;
-            if let Ok(state) = record::read::<EndpointState>("states", key.value(), value.value()) {
-                let slot = tables::slot_of(key.value());
-                numbers.last.insert(slot, state.last_sequence);
-            }
-        }
-        for row in views.journal.iter()? {
-            let (key, value) = row?;
-            if let Ok(row) = record::read::<JournalRow>("journal", key.value(), value.value()) {
-                let given = row.states.iter().map(|(slot, s)| (*slot, s.last_sequence));
-                numbers.last.extend(given);
-            }
-        }
-        numbers.complete = views
-            .meta()
-            .is_ok_and(|meta| meta.deliveries_swept_before.0 == 0);
-        Ok(numbers)
-    }
-}
-
-/// Until the sweep has taken some away, an endpoint's numbers are all there.
-fn sequences(c: &mut Checking<'_>) -> Result<(), StoreError> {
-    let numbers = match c.shared.long_view(|views| Numbers::of(views)) {
-        Ok(numbers) => numbers,
-        // Named where the rows were looked through.
-        Err(e) if e.is_damage() => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    for (slot, (count, greatest)) in numbers.present {
-        let last = numbers.last.get(&slot).copied().unwrap_or(0);
-        if count > last || greatest > last || (numbers.complete && count != last) {
-            let number = slot.0;
-            c.damage(format!(
-                "endpoint number {number} has {count} deliveries up to sequence {greatest}, but {last} were numbered"
-            ));
-        }
-    }
-    Ok(())
 }

@@ -156,7 +156,7 @@ tables! {
 /// The slot that stands for all endpoints in `windows`.
 pub(crate) const ALL_ENDPOINTS: Slot = Slot(u32::MAX);
 
-fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut key = [0; N];
     for (to, from) in key
         .iter_mut()
@@ -241,6 +241,14 @@ pub(crate) fn count_of(key: &[u8; 8]) -> u64 {
 
 pub(crate) fn history_key(generation: u64, slot: Slot) -> [u8; 12] {
     join(&[&generation.to_be_bytes(), &slot.0.to_be_bytes()])
+}
+
+pub(crate) fn history_of(key: &[u8; 12]) -> (u64, Slot) {
+    (number_u64(key, 0), Slot(number_u32(key, 8)))
+}
+
+pub(crate) fn generation_of_block(key: &[u8; 24]) -> u64 {
+    number_u64(key, 0)
 }
 
 pub(crate) fn block_key(generation: u64, fingerprint: u128) -> [u8; 24] {
