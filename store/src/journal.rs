@@ -53,6 +53,14 @@ pub(crate) struct Run {
     pub(crate) events: Vec<EventId>,
 }
 
+impl Run {
+    /// The sequence number after its last one.
+    pub(crate) fn end(&self) -> u64 {
+        let count = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+        self.first_sequence.saturating_add(count)
+    }
+}
+
 /// The journal since the last fold, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {

@@ -40,6 +40,8 @@ pub use op::{
     Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,
 };
 pub use overlay::{check_file, is_open, read_file};
-pub use query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page};
-pub use reader::{FileBytes, Reader, Record, StatsOf};
+pub use query::{
+    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, Unreadable,
+};
+pub use reader::{Explained, FileBytes, Reader, Record, StatsOf};
 pub use store::{Applied, Store};

@@ -297,10 +297,14 @@ impl Shared {
         let mut tries = 0;
         loop {
             let memory = self.memory();
-            let views = guarded(|| Views::open(&db.begin_read()?))?;
+            let (views, commit) = guarded(|| {
+                let views = Views::open(&db.begin_read()?)?;
+                let commit = views.commit()?;
+                Ok((views, commit))
+            })?;
             // A commit is in the file a moment before it is in memory.
             tries += 1;
-            if tries > VIEW_TRIES || views.commit()? == memory.meta.commit {
+            if tries > VIEW_TRIES || commit == memory.meta.commit {
                 let snapshot = Snapshot {
                     views,
                     endpoints: Arc::clone(&memory.endpoints),

@@ -4,7 +4,7 @@
 
 use crate::delivery::{Delivery, Status};
 use crate::event::Event;
-use crate::ids::{EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use std::sync::Arc;
 
 /// How many rows one page looks at, at most.
@@ -55,7 +55,7 @@ pub struct Cursor {
 impl Cursor {
     /// Its text form, opaque to callers.
     pub fn to_text(self) -> String {
-        let id = crate::ids::DeliveryId {
+        let id = DeliveryId {
             event: EventId(self.at),
             slot: self.slot,
         };
@@ -68,7 +68,7 @@ impl Cursor {
             .into_iter()
             .find(|list| text.starts_with(list.prefix()))?;
         let digits = text.strip_prefix(list.prefix())?;
-        let id = crate::ids::DeliveryId::parse(&format!("dlv_{digits}"))?;
+        let id = DeliveryId::parse(&format!("dlv_{digits}"))?;
         Some(Self {
             list,
             at: id.event.0,
@@ -82,8 +82,33 @@ impl Cursor {
 pub struct Page<T> {
     /// What was found, newest first.
     pub items: Vec<T>,
+    /// What may belong to the page and can't be read: no more than the page may have items, and for a list of one endpoint's
+    /// deliveries one for each generation.
+    pub damaged: Vec<Damage>,
     /// Where to go on; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// What can't be read of a list, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// What it is.
+    pub what: Unreadable,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// A row, or a span in which rows may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Whatever is of the events from the first up to the second.
+    Events(EventId, EventId),
+    /// One delivery.
+    Delivery(DeliveryId),
+    /// An endpoint's deliveries with sequence numbers from the first up to the second.
+    Sequences(EndpointId, u64, u64),
+    /// What is said of an endpoint.
+    Endpoint(EndpointId),
 }
 
 /// Which events. What is `None` doesn't matter.

@@ -3,6 +3,7 @@
 pub(crate) mod keys;
 mod lists;
 pub(crate) mod recoverable;
+mod scan;
 mod sums;
 mod walk;
 
@@ -10,12 +11,14 @@ pub use walk::Record;
 
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Why};
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::memory::{Shared, Snapshot};
 use crate::op::Recover;
-use crate::query::{CheckReport, Cursor, DeliveryFilter, DeliveryView, EventFilter, Page};
+use crate::query::{
+    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, Page, Unreadable,
+};
 use crate::stats::{Span, Window};
 use crate::tables::Views;
 use std::sync::Arc;
@@ -27,6 +30,15 @@ pub enum StatsOf {
     All,
     /// These, added up.
     Endpoints(Vec<Slot>),
+}
+
+/// Why an event was or wasn't sent to each endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explained {
+    /// For each endpoint, why.
+    pub answers: Vec<(EndpointId, Why)>,
+    /// Endpoints of which that can't be read.
+    pub damaged: Vec<Damage>,
 }
 
 /// What the file takes.
@@ -80,7 +92,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::event`].
-    pub fn explain(&self, id: EventId) -> Result<Option<Vec<(EndpointId, Why)>>, StoreError> {
+    pub fn explain(&self, id: EventId) -> Result<Option<Explained>, StoreError> {
         self.shared.view(|views| {
             let Some(event) = self.shared.event(&views.packs, id)? else {
                 return Ok(None);
@@ -92,13 +104,21 @@ impl Reader {
                 .get(&event.organization)
                 .cloned()
                 .unwrap_or_default();
-            let mut answers = Vec::with_capacity(slots.len());
+            let mut explained = Explained::default();
             for slot in slots {
-                if let Some(endpoint) = self.endpoint_by_slot(slot) {
-                    answers.push((endpoint.id, recoverable::why(views, slot, &event)?));
+                let Some(endpoint) = self.endpoint_by_slot(slot) else {
+                    continue;
+                };
+                match guarded(|| recoverable::why(views, slot, &event)) {
+                    Ok(why) => explained.answers.push((endpoint.id, why)),
+                    Err(e) if e.is_damage() => explained.damaged.push(Damage {
+                        what: Unreadable::Endpoint(endpoint.id),
+                        detail: e.to_string(),
+                    }),
+                    Err(e) => return Err(e),
                 }
             }
-            Ok(Some(answers))
+            Ok(Some(explained))
         })
     }
 
@@ -212,11 +232,24 @@ impl Reader {
         Ok(count)
     }
 
-    /// What was counted in a span of time that ends now.
+    /// What was counted in a span of time that ends now. A damaged row counts nothing, as when it is next written to.
     ///
     /// # Errors
     /// As [`Reader::event`].
     pub fn stats(&self, span: Span, now: UnixMs, of: &StatsOf) -> Result<Window, StoreError> {
+        self.stats_and_damage(span, now, of).map(|(sum, _)| sum)
+    }
+
+    /// The same, and how many rows of it are damaged.
+    ///
+    /// # Errors
+    /// As [`Reader::event`].
+    pub fn stats_and_damage(
+        &self,
+        span: Span,
+        now: UnixMs,
+        of: &StatsOf,
+    ) -> Result<(Window, u64), StoreError> {
         self.shared
             .view_with(|views, memory| sums::stats(views, memory, span.windows(now), of))
     }

@@ -168,7 +168,7 @@ pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
 }
 
 /// `width` bytes of a key from `at` on, as a number.
-fn number(key: &[u8], at: usize, width: usize) -> u128 {
+pub(crate) fn number(key: &[u8], at: usize, width: usize) -> u128 {
     key.iter()
         .skip(at)
         .take(width)

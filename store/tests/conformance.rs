@@ -12,6 +12,8 @@
 mod accept;
 #[path = "conformance/bulk.rs"]
 mod bulk;
+#[path = "conformance/damaged.rs"]
+mod damaged;
 #[path = "conformance/endpoints.rs"]
 mod endpoints;
 #[path = "conformance/failure.rs"]

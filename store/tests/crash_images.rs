@@ -240,6 +240,7 @@ fn everything(store: &Store) -> Vec<String> {
         let items = page.items.into_iter().map(|view| view.delivery).collect();
         Ok(Page {
             items,
+            damaged: page.damaged,
             next: page.next,
         })
     });

@@ -23,6 +23,7 @@ mod broken_disk;
 mod clock;
 mod compact;
 mod damage;
+mod damaged_lists;
 mod deliveries;
 mod description;
 mod doors;

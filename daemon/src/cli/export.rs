@@ -28,7 +28,8 @@ One JSON object a line, of the shapes that the API answers with. Its \"object\"
 is endpoint, event or delivery: first the endpoints, then each event with its
 data, oldest first, and after it its deliveries with their attempts. The last
 line has the object end and says how many there were: without it, it is not
-all. Secrets and the values of headers are left out; waitingFor is too.
+all. What is damaged has a line with the object damage, and makes the status 1.
+Secrets and the values of headers are left out; waitingFor is too.
 Of a running daemon a whole copy is made first, in the folder of --output or
 in $TMPDIR: for a few rows, use event list and delivery list.";
 
@@ -113,6 +114,13 @@ async fn export(
     if let (Some(output), Some(file)) = (output, &args.output) {
         output.put_in_place(file)?;
         screen.remark(&in_words(written));
+    }
+    if written.damaged > 0 {
+        let places = counted(written.damaged, "place", "places");
+        return Err(Failure::No(format!(
+            "the store is damaged: {places} could not be read and are named in lines with the object damage; all else is exported. \
+             Run stormhook check, and restore a backup if you need what is missing"
+        )));
     }
     Ok(())
 }

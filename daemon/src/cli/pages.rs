@@ -1,6 +1,7 @@
 //! Following a list through its pages: `--limit` rows, or `--all`, from a `--cursor` on.
 //!
-//! A page may be short or even empty while `nextCursor` is set, so only a null cursor is the end.
+//! A page may be short or even empty while `nextCursor` is set, so only a null cursor is the end. What it names as damaged is said
+//! on stderr.
 
 use clap::Args;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use super::Session;
 use super::client::path_with_query;
 use super::failure::Failure;
+use super::screen::plain;
 use super::table::{Cell, Table};
 
 /// The most rows the API gives at once.
@@ -74,6 +76,10 @@ pub(crate) async fn list(
                 .screen
                 .line(&table.part(&rows.iter().map(&row).collect::<Vec<_>>()))?;
         }
+        let damaged = page.get("damaged").and_then(Value::as_array);
+        for damaged in damaged.into_iter().flatten() {
+            session.screen.complain(&unreadable(damaged));
+        }
         cursor = page
             .get("nextCursor")
             .and_then(Value::as_str)
@@ -83,7 +89,7 @@ pub(crate) async fn list(
             if !session.screen.json {
                 session.screen.remark(&format!(
                     "There are more: --all, or --cursor {}",
-                    super::screen::plain(next)
+                    plain(next)
                 ));
             }
             return Ok(());
@@ -93,4 +99,21 @@ pub(crate) async fn list(
         session.screen.remark("Nothing found.");
     }
     Ok(())
+}
+
+/// What a page names as damaged, in words.
+fn unreadable(damaged: &Value) -> String {
+    let text = |name| damaged.get(name).and_then(Value::as_str).map(plain);
+    let number = |name| damaged.get(name).and_then(Value::as_u64);
+    let what = match (text("id"), text("fromEvent"), text("beforeEvent")) {
+        (Some(id), ..) => match (number("fromSequence"), number("beforeSequence")) {
+            (Some(from), Some(before)) => {
+                format!("{id}, sequence numbers {from} up to {before}")
+            }
+            _ => id,
+        },
+        (None, Some(from), Some(before)) => format!("what there may be from {from} up to {before}"),
+        _ => "a part of the list".to_owned(),
+    };
+    format!("can't show {what}: {}", text("detail").unwrap_or_default())
 }

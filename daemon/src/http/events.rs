@@ -5,7 +5,7 @@ use super::openapi::bodies::{NewEvent, Replay};
 use super::openapi::params;
 use super::problem::{Problem, not_done};
 use super::request::Id;
-use super::views::{DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
+use super::views::{DamagedView, DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
 use super::{Answer, Shared, blocking, deliveries, ingest, object, request};
 use axum::Json;
 use axum::body::Body;
@@ -117,12 +117,16 @@ pub(super) async fn explain(State(app): State<Shared>, Id(id): Id, uri: Uri) -> 
     let id = event_id(&id)?;
     let found = blocking(&app, move |app| app.read(|r| r.explain(id))).await?;
     let found = found.ok_or_else(|| Problem::not_found("event"))?;
-    let data = found.into_iter().map(|(endpoint, why)| ExplainView {
-        endpoint_id: endpoint.to_string(),
-        reason: why.as_str(),
-    });
+    let data = found
+        .answers
+        .into_iter()
+        .map(|(endpoint, why)| ExplainView {
+            endpoint_id: endpoint.to_string(),
+            reason: why.as_str(),
+        });
     let list = ListView {
         data: data.collect(),
+        damaged: found.damaged.into_iter().map(DamagedView::from).collect(),
         next_cursor: None,
     };
     Ok(Json(list).into_response())

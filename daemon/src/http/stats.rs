@@ -41,7 +41,8 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let of = of_whom(&app, endpoint.as_deref(), organization.as_deref())?;
     let now = app.now();
     let asked = of.clone();
-    let sum = blocking(&app, move |app| app.read(|r| r.stats(span, now, &asked))).await?;
+    let question = move |app: &App| app.read(|r| r.stats_and_damage(span, now, &asked));
+    let (sum, damaged) = blocking(&app, question).await?;
     let gauges = match &of {
         StatsOf::All => app.gauges(),
         StatsOf::Endpoints(slots) => app.gauges_of(slots),
@@ -68,6 +69,9 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     fields.insert("idempotency.inflight.gauge".into(), json!(in_flight));
     queue(&mut fields, gauges);
     fields.insert("slo".into(), slo(&sum));
+    if damaged > 0 {
+        fields.insert("damaged.rows".into(), json!(damaged));
+    }
     Ok(Json(Value::Object(fields)).into_response())
 }
 

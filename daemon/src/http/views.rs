@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use stormhook_store::endpoint::LiveSecret;
 use stormhook_store::{
-    Attempt, Cursor, Delivery, DeliveryView, Endpoint, EndpointId, EndpointState, Event, Page,
-    Timestamp, UnixMs,
+    Attempt, Cursor, Damage, Delivery, DeliveryView, Endpoint, EndpointId, EndpointState, Event,
+    Page, Timestamp, UnixMs, Unreadable,
 };
 use utoipa::ToSchema;
 
@@ -19,6 +19,9 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListView<T> {
     pub(crate) data: Vec<T>,
+    /// What can't be read of it; left out where that is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) damaged: Vec<DamagedView>,
     /// What to pass as `cursor` for the next page; null at the end.
     pub(crate) next_cursor: Option<String>,
 }
@@ -27,8 +30,61 @@ impl<T> ListView<T> {
     pub(crate) fn of<S>(page: Page<S>, view: impl FnMut(S) -> T) -> Self {
         Self {
             data: page.items.into_iter().map(view).collect(),
+            damaged: page.damaged.into_iter().map(DamagedView::from).collect(),
             next_cursor: page.next.map(Cursor::to_text),
         }
+    }
+}
+
+/// What may belong to a list and can't be read, as its place in the store is damaged.
+#[derive(Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Damaged, examples(examples::damaged_events, examples::damaged_delivery))]
+pub(crate) struct DamagedView {
+    /// One delivery, `dlv_…`, or what is said of an endpoint, `ep_…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// Instead of `id`: what there may be of events from this one on, `evt_…`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    from_event: Option<String>,
+    /// Up to, not including, this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    before_event: Option<String>,
+    /// With an endpoint's `id`: its deliveries with sequence numbers from this on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    from_sequence: Option<u64>,
+    /// Up to, not including, this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    before_sequence: Option<u64>,
+    /// What is wrong, and what to do.
+    detail: String,
+}
+
+impl From<Damage> for DamagedView {
+    fn from(damage: Damage) -> Self {
+        let mut view = Self {
+            detail: damage.detail,
+            ..Self::default()
+        };
+        match damage.what {
+            Unreadable::Delivery(id) => view.id = Some(id.to_string()),
+            Unreadable::Endpoint(id) => view.id = Some(id.to_string()),
+            Unreadable::Events(from, before) => {
+                view.from_event = Some(from.to_string());
+                view.before_event = Some(before.to_string());
+            }
+            Unreadable::Sequences(id, from, before) => {
+                view.id = Some(id.to_string());
+                view.from_sequence = Some(from);
+                view.before_sequence = Some(before);
+            }
+        }
+        view
     }
 }
 

@@ -204,7 +204,8 @@ impl Looking {
         Ok(())
     }
 
-    /// A delivery is listed, and should be there unless it was swept.
+    /// A delivery is listed, and should be there unless it was swept. One that was swept may have been made again since, with a later
+    /// number.
     fn expect(
         &mut self,
         views: &Views,
@@ -213,8 +214,10 @@ impl Looking {
         event: EventId,
     ) -> Result<(), StoreError> {
         let key = tables::delivery_key(DeliveryId { event, slot });
-        let is_kept =
-            event.accepted_at() >= self.swept_before || views.deliveries.get(&key)?.is_some();
+        let is_kept = event.accepted_at() >= self.swept_before
+            || views.deliveries.get(&key)?.is_some_and(|row| {
+                rows::read_delivery(&key, row.value()).is_ok_and(|d| d.sequence == sequence)
+            });
         if is_kept {
             add(&mut self.slot(slot).expected, sequence, event);
         }

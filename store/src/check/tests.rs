@@ -134,7 +134,9 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
     drop(store);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     renumber(&path, 3, 2);
-    assert_eq!(check_file(&path).unwrap().damage, [NOT_THOSE]);
+    // The one that is listed with 3 may have been swept, for all that the list tells.
+    let named = NOT_THOSE.replace("of the 4", "of the 3");
+    assert_eq!(check_file(&path).unwrap().damage, [named]);
 }
 
 #[test]

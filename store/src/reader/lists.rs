@@ -2,14 +2,18 @@
 
 use super::Reader;
 use crate::delivery::Status;
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::event::Event;
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, Run};
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
-use crate::query::{Cursor, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE};
+use crate::query::{
+    Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE,
+    Unreadable,
+};
 use crate::reader::keys;
+use crate::reader::scan::{Next, Rows, Way};
 use crate::record;
 use crate::tables::{self, Reading, Views};
 use std::ops::ControlFlow;
@@ -30,6 +34,7 @@ impl<T> Filling<T> {
         Self {
             page: Page {
                 items: Vec::new(),
+                damaged: Vec::new(),
                 next: None,
             },
             limit,
@@ -39,12 +44,19 @@ impl<T> Filling<T> {
 
     /// Whether another row may be looked at; if not, the page goes on after `last`.
     fn go_on(&mut self, last: Option<Cursor>) -> ControlFlow<()> {
-        if self.page.items.len() >= self.limit || self.seen >= ROWS_PER_PAGE {
+        let filled = self.page.items.len() + self.page.damaged.len();
+        if filled >= self.limit || self.seen >= ROWS_PER_PAGE {
             self.page.next = last;
             return ControlFlow::Break(());
         }
         self.seen += 1;
         ControlFlow::Continue(())
+    }
+
+    /// Names what can't be read. It takes up a place in the page, as it might have been in it.
+    fn damaged(&mut self, what: Unreadable, error: &StoreError) {
+        let detail = error.to_string();
+        self.page.damaged.push(Damage { what, detail });
     }
 }
 
@@ -66,11 +78,17 @@ pub(super) fn events(
 ) -> Result<Page<Arc<Event>>, StoreError> {
     let (from, until) = id_range(filter.since, filter.until);
     let mut before = after.map_or(until, |c| until.min(EventId(c.at)));
+    // Up to here a damaged pack may reach.
+    let mut end = before;
     let mut filling = Filling::new(limit);
     let mut last = None;
     // The index knows the newest event under a key at once; what was accepted under it before it last expired is looked for.
     let newest = match after {
-        None => by_key(shared, views, &memory, filter)?,
+        None => match by_key(shared, views, &memory, filter) {
+            // It is come by below, or its pack is.
+            Err(e) if e.is_damage() => None,
+            found => found?,
+        },
         Some(_) => None,
     };
     drop(memory);
@@ -87,33 +105,56 @@ pub(super) fn events(
         });
         filling.page.items.push(event);
     }
-    for row in views
-        .packs
-        .range::<&[u8; 16]>(..&tables::event_key(before))?
-        .rev()
-    {
-        let (key, value) = row?;
-        if Pack::last_of(key.value(), value.value())? < from {
-            break;
-        }
-        let pack = Pack::decode(key.value(), value.value())?;
-        filling.seen += pack.bytes() / BYTES_PER_ROW;
-        for event in pack.events.iter().rev() {
-            if event.id >= before || event.id < from {
+    let mut rows = Rows::new(
+        &views.packs,
+        Way::Down,
+        // The pack that holds the first may begin before it.
+        tables::event_key(EventId(0)),
+        tables::event_key(before),
+    );
+    let cursor = |at: EventId| Cursor {
+        list: List::Events,
+        at: at.0,
+        slot: Slot(0),
+    };
+    loop {
+        let next = rows.next(|key, value| {
+            if Pack::last_of(key, value)? < from {
+                return Ok(None);
+            }
+            Pack::decode(key, value).map(Some)
+        })?;
+        let (first, error) = match next {
+            Next::End | Next::Row(_, Ok(None)) => break,
+            Next::Row(key, Ok(Some(pack))) => {
+                filling.seen += pack.bytes() / BYTES_PER_ROW;
+                for event in pack.events.iter().rev() {
+                    if event.id >= before || event.id < from {
+                        continue;
+                    }
+                    if filling.go_on(last).is_break() {
+                        return Ok(filling.page);
+                    }
+                    last = Some(cursor(event.id));
+                    if matches_event(filter, event) {
+                        filling.page.items.push(Arc::clone(event));
+                    }
+                }
+                end = tables::event_of(&key);
                 continue;
             }
-            if filling.go_on(last).is_break() {
-                return Ok(filling.page);
-            }
-            last = Some(Cursor {
-                list: List::Events,
-                at: event.id.0,
-                slot: Slot(0),
-            });
-            if matches_event(filter, event) {
-                filling.page.items.push(Arc::clone(event));
-            }
+            Next::Row(key, Err(error)) => (tables::event_of(&key), error),
+            Next::Gap(first, _, error) => (first, error),
+        };
+        if end <= from {
+            break;
         }
+        if filling.go_on(last).is_break() {
+            return Ok(filling.page);
+        }
+        last = Some(cursor(first));
+        filling.damaged(Unreadable::Events(first.max(from), end), &error);
+        end = first;
     }
     Ok(filling.page)
 }
@@ -157,22 +198,34 @@ pub(super) fn deliveries(
     limit: usize,
 ) -> Result<Page<DeliveryView>, StoreError> {
     let mut filling = Filling::new(limit);
-    let slot = match filter.endpoint {
+    let endpoint = match filter.endpoint {
         None => None,
         Some(id) => match memory.by_id.get(&id) {
-            Some(slot) => Some(*slot),
+            Some(slot) => Some((id, *slot)),
             None => return Ok(filling.page),
         },
     };
-    if let (Some(slot), List::OfEndpoint) = (slot, filter.list()) {
+    if let (Some((endpoint, slot)), List::OfEndpoint) = (endpoint, filter.list()) {
         let runs = (
             memory.tail.runs.get(&slot).cloned(),
             memory.generations.clone(),
         );
+        let numbered = memory.state(slot).last_sequence.saturating_add(1);
         drop(memory);
-        of_endpoint(reader, views, (slot, runs), filter, after, &mut filling)?;
+        let asked = after.map(|c| u64::try_from(c.at).unwrap_or(u64::MAX));
+        let mut listing = Listing {
+            reader,
+            filter,
+            slot,
+            endpoint,
+            below: asked.map_or(numbered, |asked| asked.min(numbered)),
+            last: after,
+            filling: &mut filling,
+        };
+        of_endpoint(views, &mut listing, runs)?;
         return Ok(filling.page);
     }
+    let slot = endpoint.map(|(_, slot)| slot);
     // What ended badly has an index of its own, which says all while nothing done to many at once is being worked off.
     let of_bad = filter.status.is_some_and(Status::is_bad) && memory.is_worked_off();
     drop(memory);
@@ -203,29 +256,43 @@ fn by_event(
     let (first, end) = (key(from, Slot(0)), key(until, Slot(0)));
     let end = after.map_or(end, |c| end.min(key(EventId(c.at), c.slot)));
     let mut last = None;
-    for row in rows.range::<&[u8; 20]>(&first..&end.max(first))?.rev() {
-        let (key, _) = row?;
-        if filling.go_on(last).is_break() {
-            break;
-        }
-        let id = tables::delivery_of(key.value());
-        last = Some(Cursor {
-            list: List::Deliveries,
-            at: id.event.0,
-            slot: id.slot,
-        });
-        if slot.is_none_or(|slot| slot == id.slot) {
-            take(reader, views, filter, id, filling)?;
+    let cursor = |at: EventId, slot| Cursor {
+        list: List::Deliveries,
+        at: at.0,
+        slot,
+    };
+    let mut rows = Rows::new(rows, Way::Down, first, end.max(first));
+    loop {
+        match rows.next(|_, _| Ok(()))? {
+            Next::End => break,
+            Next::Row(key, _) => {
+                if filling.go_on(last).is_break() {
+                    break;
+                }
+                let id = tables::delivery_of(&key);
+                last = Some(cursor(id.event, id.slot));
+                if slot.is_none_or(|slot| slot == id.slot) {
+                    take(reader, views, filter, (id, None), filling)?;
+                }
+            }
+            Next::Gap(from, before, error) => {
+                if filling.go_on(last).is_break() {
+                    break;
+                }
+                last = Some(cursor(from, Slot(0)));
+                filling.damaged(Unreadable::Events(from, before), &error);
+            }
         }
     }
     Ok(())
 }
 
+/// Adds a delivery to the page if it belongs there. A sequence number names one of several that the pair had, the others swept.
 fn take(
     reader: &Reader,
     views: &Snapshot,
     filter: &DeliveryFilter,
-    id: DeliveryId,
+    (id, sequence): (DeliveryId, Option<u64>),
     filling: &mut Filling<DeliveryView>,
 ) -> Result<(), StoreError> {
     let accepted = id.event.accepted_at();
@@ -234,110 +301,134 @@ fn take(
     if !within {
         return Ok(());
     }
-    // A status is told by the row alone: most rows of a filtered list need no pack.
-    if let Some(status) = filter.status
-        && views.delivery(id)?.is_none_or(|d| d.status != status)
-    {
-        return Ok(());
-    }
-    if let Some(view) = reader.view_of(views, id)?
-        && filter
-            .event_type
-            .as_ref()
-            .is_none_or(|t| *t == view.event.event_type)
-    {
-        filling.page.items.push(view);
+    let found = guarded(|| {
+        // A status is told by the row alone: most rows of a filtered list need no pack.
+        if let Some(status) = filter.status
+            && views.delivery(id)?.is_none_or(|d| d.status != status)
+        {
+            return Ok(None);
+        }
+        reader.view_of(views, id)
+    });
+    let asked = |view: &DeliveryView| {
+        let event_type = filter.event_type.as_ref();
+        sequence.is_none_or(|sequence| sequence == view.delivery.sequence)
+            && event_type.is_none_or(|t| *t == view.event.event_type)
+    };
+    match found {
+        Ok(view) => filling.page.items.extend(view.filter(asked)),
+        Err(e) if e.is_damage() => filling.damaged(Unreadable::Delivery(id), &e),
+        Err(e) => return Err(e),
     }
     Ok(())
 }
 
 /// The deliveries of one endpoint, greatest sequence number first: what the journal holds, then the generations.
 fn of_endpoint(
-    reader: &Reader,
     views: &Snapshot,
-    (slot, (tail, generations)): (Slot, (Option<Run>, Vec<Arc<Generation>>)),
-    filter: &DeliveryFilter,
-    after: Option<Cursor>,
-    filling: &mut Filling<DeliveryView>,
+    listing: &mut Listing<'_>,
+    (tail, generations): (Option<Run>, Vec<Arc<Generation>>),
 ) -> Result<(), StoreError> {
-    let below = after.map_or(u64::MAX, |c| u64::try_from(c.at).unwrap_or(u64::MAX));
-    let mut last = after;
     if let Some(run) = tail
-        && take_run(
-            reader,
-            views,
-            filter,
-            (slot, &run),
-            below,
-            &mut last,
-            filling,
-        )?
-        .is_break()
+        && listing.run(views, &run)?.is_break()
     {
         return Ok(());
     }
+    // What lies between the runs on both sides of it can't be read.
+    let mut hidden = None;
     for generation in generations.iter().rev() {
-        let key = tables::history_key(generation.number, slot);
-        let Some(row) = views.history.get(&key)? else {
-            continue;
-        };
-        let run: Run = record::read("history", &key, row.value())?;
-        if take_run(
-            reader,
-            views,
-            filter,
-            (slot, &run),
-            below,
-            &mut last,
-            filling,
-        )?
-        .is_break()
-        {
-            return Ok(());
+        let key = tables::history_key(generation.number, listing.slot);
+        let run = guarded(|| match views.history.get(&key)? {
+            Some(row) => record::read::<Run>("history", &key, row.value()).map(Some),
+            None => Ok(None),
+        });
+        match run {
+            Ok(None) => {}
+            Ok(Some(run)) => {
+                let end = run.end();
+                if let Some(error) = hidden.take()
+                    && listing.hidden(end, &error).is_break()
+                {
+                    return Ok(());
+                }
+                if listing.run(views, &run)?.is_break() {
+                    return Ok(());
+                }
+            }
+            Err(e) if e.is_damage() => hidden = hidden.or(Some(e)),
+            Err(e) => return Err(e),
         }
+    }
+    if let Some(error) = hidden {
+        let _last = listing.hidden(1, &error);
     }
     Ok(())
 }
 
-fn take_run(
-    reader: &Reader,
-    views: &Snapshot,
-    filter: &DeliveryFilter,
-    (slot, run): (Slot, &Run),
+/// A list of one endpoint's deliveries being made.
+struct Listing<'l> {
+    reader: &'l Reader,
+    filter: &'l DeliveryFilter,
+    slot: Slot,
+    endpoint: EndpointId,
+    /// Sequence numbers from this on were looked at.
     below: u64,
-    last: &mut Option<Cursor>,
-    filling: &mut Filling<DeliveryView>,
-) -> Result<ControlFlow<()>, StoreError> {
-    if run.first_sequence >= below {
-        return Ok(ControlFlow::Continue(()));
-    }
-    for (at, event) in run.events.iter().enumerate().rev() {
-        let sequence = run
-            .first_sequence
-            .saturating_add(u64::try_from(at).unwrap_or(0));
-        if sequence >= below {
-            continue;
+    last: Option<Cursor>,
+    filling: &'l mut Filling<DeliveryView>,
+}
+
+impl Listing<'_> {
+    /// Whether the page has room for what has this number or, where nothing can be read, a greater one.
+    fn go_on(&mut self, sequence: u64) -> ControlFlow<()> {
+        if self.filling.go_on(self.last).is_break() {
+            return ControlFlow::Break(());
         }
-        if filling.go_on(*last).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        *last = Some(Cursor {
+        self.below = sequence;
+        self.last = Some(Cursor {
             list: List::OfEndpoint,
             at: u128::from(sequence),
-            slot,
+            slot: self.slot,
         });
-        take(
-            reader,
-            views,
-            filter,
-            DeliveryId {
-                event: *event,
-                slot,
-            },
-            filling,
-        )?;
+        ControlFlow::Continue(())
     }
-    Ok(ControlFlow::Continue(()))
+
+    /// Names what has numbers from this one on and was not looked at.
+    fn hidden(&mut self, from: u64, error: &StoreError) -> ControlFlow<()> {
+        let before = self.below;
+        if from >= before {
+            return ControlFlow::Continue(());
+        }
+        let flow = self.go_on(from);
+        if flow.is_continue() {
+            let what = Unreadable::Sequences(self.endpoint, from, before);
+            self.filling.damaged(what, error);
+        }
+        flow
+    }
+
+    fn run(&mut self, views: &Snapshot, run: &Run) -> Result<ControlFlow<()>, StoreError> {
+        if run.first_sequence >= self.below {
+            return Ok(ControlFlow::Continue(()));
+        }
+        for (at, event) in run.events.iter().enumerate().rev() {
+            let sequence = run
+                .first_sequence
+                .saturating_add(u64::try_from(at).unwrap_or(0));
+            if sequence >= self.below {
+                continue;
+            }
+            if self.go_on(sequence).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            let id = DeliveryId {
+                event: *event,
+                slot: self.slot,
+            };
+            let one = (id, Some(sequence));
+            take(self.reader, views, self.filter, one, self.filling)?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
 }
 
 pub(super) fn endpoints(

@@ -251,8 +251,8 @@ fn was_missed(
     if event.organization != endpoint.organization || event.data.is_none() {
         return Ok(false);
     }
-    let why = why(tables, endpoint.slot, event)?;
-    Ok(why == Why::InactiveAtAcceptance)
+    let why = whole(why(tables, endpoint.slot, event))?;
+    Ok(why == Some(Why::InactiveAtAcceptance))
 }
 
 /// Why an endpoint was or wasn't sent an event.

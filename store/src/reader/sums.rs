@@ -1,7 +1,7 @@
 //! Adding up stats windows: those in the file, and what is only in memory yet.
 
 use super::StatsOf;
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::ids::{Slot, UnixMs};
 use crate::memory::Memory;
 use crate::record;
@@ -18,7 +18,7 @@ pub(super) fn stats(
     memory: RwLockReadGuard<'_, Memory>,
     windows: Windows,
     of: &StatsOf,
-) -> Result<Window, StoreError> {
+) -> Result<(Window, u64), StoreError> {
     let all = [ALL_ENDPOINTS];
     let (slots, of_all) = match of {
         StatsOf::All => (all.as_slice(), true),
@@ -31,13 +31,26 @@ pub(super) fn stats(
     let tail = counters_in_memory(&memory, windows);
     // What follows may read a great many rows: commits need not wait for it.
     drop(memory);
+    let mut damaged = 0;
     for slot in slots {
-        in_file(views, windows, slot, &mut sum)?;
+        in_file(views, windows, slot, (&mut sum, &mut damaged))?;
     }
     if of_all {
-        sum.counters = counters(views, windows, &tail)?;
+        sum.counters = counters(views, windows, &tail, &mut damaged)?;
     }
-    Ok(sum)
+    Ok((sum, damaged))
+}
+
+/// What was read, or `None` and one more where it is damaged.
+fn whole<T>(read: Result<T, StoreError>, damaged: &mut u64) -> Result<Option<T>, StoreError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.is_damage() => {
+            *damaged += 1;
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 fn in_memory(memory: &Memory, (level, first, last): Windows, slots: &[Slot]) -> Window {
@@ -55,7 +68,7 @@ fn in_file(
     views: &Views,
     (level, first, last): Windows,
     slot: Slot,
-    sum: &mut Window,
+    (sum, damaged): (&mut Window, &mut u64),
 ) -> Result<(), StoreError> {
     let step_ms = match level {
         Level::Minute => MINUTE_MS,
@@ -65,8 +78,12 @@ fn in_file(
     let mut start = first;
     while start <= last {
         let key = tables::window_key(level, start, slot);
-        if let Some(row) = views.windows.get(&key)? {
-            sum.merge(&record::read("windows", &key, row.value())?);
+        let window = guarded(|| match views.windows.get(&key)? {
+            Some(row) => record::read("windows", &key, row.value()),
+            None => Ok(Window::default()),
+        });
+        if let Some(window) = whole(window, damaged)? {
+            sum.merge(&window);
         }
         match start.0.checked_add(step_ms) {
             Some(next) => start = UnixMs(next),
@@ -108,12 +125,20 @@ fn counters_in_file(
 }
 
 /// The counters of all endpoints. Those in memory replace those in the file, since they hold all of their window.
-fn counters(views: &Views, windows: Windows, tail: &Tail) -> Result<Counters, StoreError> {
+fn counters(
+    views: &Views,
+    windows: Windows,
+    tail: &Tail,
+    damaged: &mut u64,
+) -> Result<Counters, StoreError> {
     let mut sum = Counters::default();
     for row in counters_in_file(views, windows)? {
         let (key, value) = row?;
         if !tail.contains_key(&(windows.0, tables::counters_start(key.value()))) {
-            sum.add(&record::read("counters", key.value(), value.value())?);
+            let read = record::read("counters", key.value(), value.value());
+            if let Some(counters) = whole(read, damaged)? {
+                sum.add(&counters);
+            }
         }
     }
     for counters in tail.values() {

@@ -3,6 +3,7 @@
 
 use super::Reader;
 use super::lists::{id_range, matches_event};
+use super::scan::{Next, Rows, Way};
 use crate::batch::as_read;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
@@ -10,7 +11,7 @@ use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot};
 use crate::memory::Snapshot;
 use crate::pack::Pack;
-use crate::query::EventFilter;
+use crate::query::{Damage, EventFilter, Unreadable};
 use crate::rows;
 use crate::tables;
 use std::ops::ControlFlow;
@@ -29,74 +30,133 @@ pub enum Record<'a> {
         /// Its event.
         event: &'a Event,
     },
+    /// What may belong here and can't be read.
+    Damaged(&'a Damage),
 }
 
 impl Reader {
     /// Hands every event that the filter lets through to `each`, oldest first, and after it its deliveries in the order of their
-    /// endpoints' creation, until `each` has enough.
+    /// endpoints' creation, until `each` has enough. What is damaged is handed over by its name, and the walk goes on.
     ///
     /// # Errors
-    /// The file can't be read, or what was read is damaged.
+    /// The file can't be read.
     pub fn walk(
         &self,
         filter: &EventFilter,
-        mut each: impl FnMut(Record<'_>) -> ControlFlow<()>,
+        each: impl FnMut(Record<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.shared.long_view(|views| {
-            let (from, until) = id_range(filter.since, filter.until);
-            // The pack that holds the first may begin before it.
-            let first = match views
-                .packs
-                .range::<&[u8; 16]>(..=&tables::event_key(from))?
-                .next_back()
-            {
-                Some(row) => tables::event_of(row?.0.value()),
-                None => from,
+            let mut walk = Walk {
+                views,
+                filter,
+                each,
             };
-            for row in views
-                .packs
-                .range::<&[u8; 16]>(&tables::event_key(first)..&tables::event_key(until))?
-            {
-                let (key, value) = row?;
-                let pack = Pack::decode(key.value(), value.value())?;
-                let inside = |e: &Event| e.id >= from && e.id < until && matches_event(filter, e);
-                for event in pack.events.iter().filter(|e| inside(e)) {
-                    if one(views, event, &mut each)?.is_break() {
-                        return Ok(());
-                    }
-                }
-            }
-            Ok(())
+            walk.events().map(drop)
         })
     }
 }
 
-fn one(
-    views: &Snapshot,
-    event: &Event,
-    each: &mut impl FnMut(Record<'_>) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, StoreError> {
-    if each(Record::Event(event)).is_break() {
-        return Ok(ControlFlow::Break(()));
-    }
-    let of = |event: EventId, slot| tables::delivery_key(DeliveryId { event, slot });
-    let (first, last) = (of(event.id, Slot(0)), of(event.id, Slot(u32::MAX)));
-    for row in views.deliveries.range::<&[u8; 20]>(&first..=&last)? {
-        let (key, value) = row?;
-        let stored = rows::read_delivery(key.value(), value.value())?;
-        let Some(endpoint) = views.endpoint(stored.id.slot) else {
-            let what = stored.id.to_string();
-            return Err(StoreError::damaged(what, "its endpoint is missing"));
+struct Walk<'w, E> {
+    views: &'w Snapshot,
+    filter: &'w EventFilter,
+    each: E,
+}
+
+impl<E: FnMut(Record<'_>) -> ControlFlow<()>> Walk<'_, E> {
+    fn events(&mut self) -> Result<ControlFlow<()>, StoreError> {
+        let (from, until) = id_range(self.filter.since, self.filter.until);
+        let views = self.views;
+        let key = tables::event_key;
+        // The pack that holds the first may begin before it.
+        let mut before = Rows::new(
+            &views.packs,
+            Way::Down,
+            key(EventId(0)),
+            key(EventId(from.0.saturating_add(1))),
+        );
+        let first = match before.next(|_, _| Ok(()))? {
+            Next::Row(first, _) => first,
+            Next::Gap(..) | Next::End => key(from),
         };
-        let delivery = &as_read(stored, Some(endpoint), views.jobs());
-        let record = Record::Delivery {
+        let mut rows = Rows::new(&views.packs, Way::Up, first, key(until));
+        // A damaged pack reaches up to the next one, and so do those of a damaged page.
+        let mut damaged: Option<(EventId, StoreError)> = None;
+        loop {
+            let next = rows.next(Pack::decode)?;
+            let begins = match &next {
+                Next::Row(key, _) => tables::event_of(key),
+                Next::Gap(from, ..) => *from,
+                Next::End => until,
+            };
+            if let Some((first, error)) = damaged.take()
+                && begins > from
+                && self
+                    .damaged(Unreadable::Events(first.max(from), begins), &error)
+                    .is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            match next {
+                Next::End => return Ok(ControlFlow::Continue(())),
+                Next::Row(_, Err(error)) | Next::Gap(_, _, error) => {
+                    damaged = Some((begins, error))
+                }
+                Next::Row(_, Ok(pack)) => {
+                    for event in pack.events.iter().filter(|e| e.id >= from && e.id < until) {
+                        if matches_event(self.filter, event) && self.event(event)?.is_break() {
+                            return Ok(ControlFlow::Break(()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn damaged(&mut self, what: Unreadable, error: &StoreError) -> ControlFlow<()> {
+        let detail = error.to_string();
+        (self.each)(Record::Damaged(&Damage { what, detail }))
+    }
+
+    fn event(&mut self, event: &Event) -> Result<ControlFlow<()>, StoreError> {
+        if (self.each)(Record::Event(event)).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let views = self.views;
+        let next = EventId(event.id.0.saturating_add(1));
+        let of = |event: EventId| {
+            tables::delivery_key(DeliveryId {
+                event,
+                slot: Slot(0),
+            })
+        };
+        let mut rows = Rows::new(&views.deliveries, Way::Up, of(event.id), of(next));
+        loop {
+            let flow = match rows.next(rows::read_delivery)? {
+                Next::End => return Ok(ControlFlow::Continue(())),
+                Next::Gap(first, before, error) => {
+                    self.damaged(Unreadable::Events(first, before), &error)
+                }
+                Next::Row(key, Err(error)) => {
+                    self.damaged(Unreadable::Delivery(tables::delivery_of(&key)), &error)
+                }
+                Next::Row(_, Ok(stored)) => self.delivery(event, stored),
+            };
+            if flow.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+
+    fn delivery(&mut self, event: &Event, stored: Delivery) -> ControlFlow<()> {
+        let Some(endpoint) = self.views.endpoint(stored.id.slot) else {
+            let error = StoreError::damaged(stored.id.to_string(), "its endpoint is missing");
+            return self.damaged(Unreadable::Delivery(stored.id), &error);
+        };
+        let delivery = &as_read(stored, Some(endpoint), self.views.jobs());
+        (self.each)(Record::Delivery {
             delivery,
             endpoint: endpoint.id,
             event,
-        };
-        if each(record).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
+        })
     }
-    Ok(ControlFlow::Continue(()))
 }

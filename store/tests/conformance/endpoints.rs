@@ -237,7 +237,7 @@ fn a_deleted_endpoint_has_no_secret_and_no_seed() {
 
 fn why(reader: &Reader, event: EventId, endpoint: EndpointId) -> Why {
     let answers = reader.explain(event).unwrap().expect("the event is there");
-    let found = answers.into_iter().find(|(id, _)| *id == endpoint);
+    let found = answers.answers.into_iter().find(|(id, _)| *id == endpoint);
     found.expect("the endpoint is among them").1
 }
 
@@ -277,7 +277,7 @@ fn explain_knows_what_each_endpoint_was_when_the_event_was_accepted() {
         ]
     );
     assert_eq!(of(late.id), ["created_later"; 4]);
-    assert_eq!(reader.explain(first.id).unwrap().unwrap().len(), 3);
+    assert_eq!(reader.explain(first.id).unwrap().unwrap().answers.len(), 3);
     assert_eq!(reader.explain(EventId(7)).unwrap(), None);
 }
 

@@ -119,6 +119,13 @@ impl Disk {
         state.crashes += 1;
     }
 
+    /// Changes a byte where it lies, unseen by who has the disk open.
+    pub(crate) fn flip(&self, at: usize, bits: u8) {
+        let mut state = self.state();
+        state.visible[at] ^= bits;
+        state.durable[at] ^= bits;
+    }
+
     /// Begins to keep a record, and says what it begins with.
     pub(crate) fn start_recording(&self) -> Vec<u8> {
         let mut state = self.state();

@@ -4,6 +4,7 @@
 
 pub(crate) mod disk;
 mod random;
+pub(crate) mod raw;
 mod samples;
 
 pub(crate) use random::Random;
@@ -271,6 +272,7 @@ impl Bed {
             let items = page.items.into_iter().map(|v| v.delivery).collect();
             Ok(Page {
                 items,
+                damaged: page.damaged,
                 next: page.next,
             })
         })
@@ -287,6 +289,7 @@ pub(crate) fn pages<T>(page: impl Fn(Option<Cursor>) -> Result<Page<T>, StoreErr
     let mut after = None;
     for _ in 0..100_000 {
         let page = page(after).expect("a page");
+        assert_eq!(page.damaged, []);
         items.extend(page.items);
         match page.next {
             Some(next) => {

@@ -10,7 +10,7 @@ use stormhook_store::{Endpoint, EventFilter, Record};
 
 use super::super::failure::Failure;
 use super::unread;
-use crate::http::views::{DeliveryJson, EndpointView, EventView};
+use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView};
 use crate::times::{maybe_at, parse_rfc3339};
 
 /// Which records. What is `None` doesn't matter.
@@ -33,6 +33,13 @@ pub(crate) struct Written {
     pub(crate) events: u64,
     pub(crate) deliveries: u64,
     pub(crate) attempts: u64,
+    /// Places that can't be read. Each has a line.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(crate) damaged: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize)]
@@ -53,7 +60,7 @@ struct ExportedEndpoint {
 }
 
 /// Writes the records of this store: endpoints, then each event with its deliveries after it, oldest first, and last how many there
-/// were. Without that last line, it is not all.
+/// were. Without that last line, it is not all. What is damaged has a line that names it, where it would have been.
 pub(crate) fn write_records(
     store: &Path,
     filter: &Filter,
@@ -142,6 +149,10 @@ impl Writing<'_> {
                 self.written.attempts += u64::try_from(delivery.attempts.len()).unwrap_or(0);
                 let stored = DeliveryJson::stored(delivery, endpoint, &event.event_type);
                 self.line("delivery", stored.with_attempts(delivery))
+            }
+            Record::Damaged(damage) => {
+                self.written.damaged += 1;
+                self.line("damage", DamagedView::from(damage.clone()))
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::examples;
 use crate::http::problem::Details;
 use crate::http::stream::{FinishedView, MissedView};
-use crate::http::views::{DeliveryJson, EndpointView, EventView, ExplainView};
+use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView, ExplainView};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -17,6 +17,9 @@ macro_rules! pages {
         pub(in crate::http) struct $name {
             /// The rows, newest first. May be few, even none, while `nextCursor` is set.
             data: Vec<$row>,
+            /// What may belong to the page and can't be read, since the store is damaged there; left out where that is nothing.
+            #[schema(required = false, nullable = false)]
+            damaged: Option<Vec<DamagedView>>,
             /// What to pass as `cursor` for the next page; null at the end.
             #[schema(required)]
             next_cursor: Option<String>,
@@ -39,6 +42,9 @@ pages! {
 pub(in crate::http) struct Explanation {
     /// Every endpoint that is known, deleted ones too.
     data: Vec<ExplainView>,
+    /// Endpoints of which that can't be read, since the store is damaged there; left out where there are none.
+    #[schema(required = false, nullable = false)]
+    damaged: Option<Vec<DamagedView>>,
     /// Always null: there is one page.
     #[schema(schema_with = null, required)]
     next_cursor: (),

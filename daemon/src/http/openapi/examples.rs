@@ -28,6 +28,17 @@ pub(in crate::http) fn explained() -> Value {
     json!({"endpointId": ENDPOINT, "reason": "subscribed"})
 }
 
+const DAMAGED: &str = "row 019a of packs is damaged (its checksum is wrong): run `stormhook check`, and restore a backup if it names \
+    what you need";
+
+pub(in crate::http) fn damaged_events() -> Value {
+    json!({"fromEvent": EVENT, "beforeEvent": "evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0Z", "detail": DAMAGED})
+}
+
+pub(in crate::http) fn damaged_delivery() -> Value {
+    json!({"id": DELIVERY, "detail": DAMAGED})
+}
+
 pub(in crate::http) fn endpoint() -> Value {
     json!({
         "id": ENDPOINT, "organizationId": "org_42", "url": "https://partner.example/hooks", "eventTypes": ["order.*"],

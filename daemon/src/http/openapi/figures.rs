@@ -167,7 +167,12 @@ impl PartialSchema for Stats {
         let slo = ArrayBuilder::new()
             .items(Ref::from_schema_name(Slo::name()))
             .description(Some("The targets, and whether they are met."));
-        stats = stats.property("slo", slo);
+        stats = stats.property("slo", slo).property(
+            "damaged.rows",
+            Kind::Count.schema().description(Some(
+                "Rows of the window that are damaged and count nothing here; left out where there are none.",
+            )),
+        );
         names.push("slo".to_owned());
         names
             .into_iter()
