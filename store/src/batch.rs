@@ -148,28 +148,28 @@ impl<'a, 't> Batch<'a, 't> {
     }
 
     /// Decides one operation. A damaged row refuses this operation, not the batch.
-    pub(crate) fn run(&mut self, op: Op) -> Result<Done, StoreError> {
+    pub(crate) fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
         let done = match op {
             Op::Accept(new) => self.accept(new),
-            Op::Settle(settle) => self.settle(*settle),
-            Op::CreateEndpoint(new) => self.create_endpoint(*new),
-            Op::UpdateEndpoint { id, change } => self.update_endpoint(id, *change),
-            Op::DeleteEndpoint { id } => self.delete_endpoint(id),
+            Op::Settle(settle) => self.settle(settle),
+            Op::CreateEndpoint(new) => self.create_endpoint((**new).clone()),
+            Op::UpdateEndpoint { id, change } => self.update_endpoint(*id, (**change).clone()),
+            Op::DeleteEndpoint { id } => self.delete_endpoint(*id),
             Op::RotateSecret {
                 id,
                 secret,
                 seed,
                 overlap_ms,
-            } => self.rotate_secret(id, secret, seed, overlap_ms),
-            Op::Retry(id) => self.retry(id),
-            Op::Cancel(id) => self.cancel(id),
-            Op::Replay { event, endpoint } => self.replay(event, endpoint),
-            Op::Recover(recover) => self.recover(&recover),
+            } => self.rotate_secret(*id, secret.clone(), seed.clone(), *overlap_ms),
+            Op::Retry(id) => self.retry(*id),
+            Op::Cancel(id) => self.cancel(*id),
+            Op::Replay { event, endpoint } => self.replay(*event, *endpoint),
+            Op::Recover(recover) => self.recover(recover),
             Op::WorkOff => self.work_off(),
-            Op::EndCovered { slot, events } => self.end_covered(slot, &events),
-            Op::DropMarks { slot, upto } => self.drop_marks(slot, upto),
+            Op::EndCovered { slot, events } => self.end_covered(*slot, events),
+            Op::DropMarks { slot, upto } => self.drop_marks(*slot, *upto),
             Op::FlushStats => self.flush_stats(),
-            Op::Sweep(horizon) => self.sweep(horizon),
+            Op::Sweep(horizon) => self.sweep(*horizon),
             Op::Probe => Ok(Done::Nothing),
         };
         match done {

@@ -200,6 +200,11 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     indexes(&mut c)?;
     lazily_written(&mut c)?;
     numbered::check(&mut c)?;
+    if let Some(why) = shared.uncommittable().clone() {
+        c.damage(format!(
+            "pages of the engine's own: no commit can be made ({why})"
+        ));
+    }
     if c.unnamed > 0 {
         let more = c.unnamed;
         c.report.damage.push(format!("and {more} more"));

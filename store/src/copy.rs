@@ -201,7 +201,7 @@ fn copy(
 ) -> Result<Option<Copied>, StoreError> {
     let length = file.try_clone().map_err(io("writing", path))?;
     let file = FileBackend::new(file).map_err(StoreError::from)?;
-    let db = file::open_on(Fresh { file, kept }, path, CACHE_BYTES)?;
+    let db = file::engine_on(Fresh { file, kept }, path, CACHE_BYTES)?;
     // One transaction: nobody sees a part of it, and what it doesn't keep in memory it writes as it goes.
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);

@@ -61,7 +61,7 @@ pub enum StoreError {
     Limbo(String),
     /// A commit failed and nothing of it was stored.
     #[error("the commit failed, nothing of it was stored: {0}")]
-    NotCommitted(String),
+    NotCommitted(Box<StoreError>),
     /// The engine said no.
     #[error("the store's engine: {0}")]
     Engine(#[from] redb::Error),
@@ -104,18 +104,23 @@ impl From<redb::TableError> for StoreError {
 impl StoreError {
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
-        let text = self.to_string();
-        matches!(self, Self::Engine(redb::Error::Io(e)) if e.kind() == std::io::ErrorKind::StorageFull)
-            || matches!(self, Self::NotCommitted(_) | Self::Limbo(_))
-                && text.contains("No space left")
+        match self {
+            Self::Engine(redb::Error::Io(e)) | Self::Io { source: e, .. } => {
+                e.kind() == std::io::ErrorKind::StorageFull
+            }
+            Self::NotCommitted(cause) => cause.is_disk_full(),
+            Self::Limbo(text) => text.contains("No space left"),
+            _ => false,
+        }
     }
 
     /// Whether it is about bytes that can't be right, in a record or in a page of the engine's.
     pub fn is_damage(&self) -> bool {
-        matches!(
-            self,
-            Self::Damaged { .. } | Self::Engine(redb::Error::Corrupted(_))
-        )
+        match self {
+            Self::Damaged { .. } | Self::Engine(redb::Error::Corrupted(_)) => true,
+            Self::NotCommitted(cause) => cause.is_damage(),
+            _ => false,
+        }
     }
 
     pub(crate) fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {

@@ -1,6 +1,7 @@
 //! Getting at the file: making it whole or not at all, opening it, and saying what stood in the way.
 
 use crate::error::{StoreError, guarded};
+use crate::handle::Handle;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 use std::fs::{File, OpenOptions};
@@ -11,11 +12,14 @@ use std::path::{Path, PathBuf};
 /// The newest file format of the engine that is known.
 const ENGINE_FORMAT: u32 = 3;
 
+/// Pages kept in memory while all of them are verified once.
+const VERIFY_CACHE_BYTES: usize = 8 << 20;
+
 /// What a file being compacted into is called, after the name of the store.
 pub(crate) const COMPACTING: &str = ".compacting";
 
 /// Opens the file, or makes it, mode 0600.
-pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Handle, StoreError> {
     loop {
         if !path.try_exists().map_err(io("looking for", path))? {
             make(path)?;
@@ -31,7 +35,7 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Database, StoreErr
     }
 }
 
-fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Database), StoreError> {
+fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle), StoreError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -49,8 +53,18 @@ fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Database
     Ok((ours, open_on(backend, path, cache_bytes)?))
 }
 
-/// Opens or makes the database. A damaged page can make the engine panic: that too is damage, not the end of the process.
+/// Opens the file, or makes it. Nothing is written to it before the handle is accepted.
 pub(crate) fn open_on(
+    backend: impl StorageBackend,
+    path: &Path,
+    cache_bytes: usize,
+) -> Result<Handle, StoreError> {
+    Handle::open(backend, |gated| engine_on(gated, path, cache_bytes))
+}
+
+/// The engine alone, on a file that is nobody's yet, or behind a gate. A damaged page can make it panic: that too is damage, not the
+/// end of the process.
+pub(crate) fn engine_on(
     backend: impl StorageBackend,
     path: &Path,
     cache_bytes: usize,
@@ -63,13 +77,24 @@ pub(crate) fn open_on(
     })
 }
 
+/// Has the engine verify every page that it can reach by the checksum above it.
+pub(crate) fn verify(backend: impl StorageBackend, path: &Path) -> Result<(), StoreError> {
+    let db = Builder::new()
+        .set_cache_size(VERIFY_CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)
+        .map_err(|e| explain(e, path))?;
+    drop(db);
+    Ok(())
+}
+
 /// Makes an empty database beside `path` and puts it there when it is whole, and the folder knows it: a crash meanwhile
 /// would leave a file that can't be opened, or acknowledged events in a file without a name.
 fn make(path: &Path) -> Result<(), StoreError> {
     let fresh = beside(path, &format!(".{}.new", std::process::id()));
     let file = fresh_file(&fresh)?;
     let backend = FileBackend::new(file).map_err(|e| explain(e, &fresh))?;
-    drop(open_on(backend, &fresh, 0)?);
+    drop(engine_on(backend, &fresh, 0)?);
     // A link does not replace what another process may have made meanwhile.
     let linked = match std::fs::hard_link(&fresh, path) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => std::fs::rename(&fresh, path),

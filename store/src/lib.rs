@@ -13,8 +13,10 @@ pub mod event;
 mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod handle;
 pub mod ids;
 mod journal;
+mod layer;
 mod memory;
 pub mod op;
 mod overlay;

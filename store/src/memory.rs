@@ -7,6 +7,7 @@ use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::{StoreError, guarded};
 use crate::event::Event;
+use crate::handle::Handle;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Generation, JournalRow, Tail};
 use crate::pack::{self, PackCache};
@@ -14,7 +15,7 @@ use crate::record;
 use crate::rows::{self, Jobs, Meta};
 use crate::stats::Window;
 use crate::tables::{self, Views};
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadableTable, ReadableTableMetadata};
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -193,37 +194,23 @@ impl Memory {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: RwLock<Options>,
-    db: RwLock<Option<Database>>,
+    handle: RwLock<Option<Handle>>,
     memory: RwLock<Memory>,
     packs: Mutex<PackCache>,
-}
-
-/// Closes the file. Where the engine gave up on a damaged page before, it may do so again while it closes: that must not end the
-/// thread that goes on with the file opened anew.
-pub(crate) fn let_go(db: &mut Option<Database>) {
-    let old = db.take();
-    let _gave_up = guarded(|| {
-        drop(old);
-        Ok(())
-    });
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let db = self.db.get_mut();
-        let_go(db.unwrap_or_else(PoisonError::into_inner));
-    }
+    /// Why not even an empty commit can be made, where the file is damaged so.
+    uncommittable: Mutex<Option<String>>,
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, db: Database, memory: Memory) -> Self {
+    pub(crate) fn new(options: Options, handle: Handle, memory: Memory) -> Self {
         let mut packs = PackCache::default();
         packs.keep_from(EventId::first_of(memory.meta.swept_before));
         Self {
             options: RwLock::new(options),
-            db: RwLock::new(Some(db)),
+            handle: RwLock::new(Some(handle)),
             memory: RwLock::new(memory),
             packs: Mutex::new(packs),
+            uncommittable: Mutex::default(),
         }
     }
 
@@ -240,16 +227,23 @@ impl Shared {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why the damaged file takes no commit.
+    pub(crate) fn uncommittable(&self) -> MutexGuard<'_, Option<String>> {
+        self.uncommittable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn options(&self) -> RwLockReadGuard<'_, Options> {
         self.options.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn db(&self) -> RwLockReadGuard<'_, Option<Database>> {
-        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn handle(&self) -> RwLockReadGuard<'_, Option<Handle>> {
+        self.handle.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn db_mut(&self) -> RwLockWriteGuard<'_, Option<Database>> {
-        self.db.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn handle_mut(&self) -> RwLockWriteGuard<'_, Option<Handle>> {
+        self.handle.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `f` on one snapshot of the file. Keep it short: a snapshot pins pages.
@@ -269,8 +263,8 @@ impl Shared {
         &self,
         f: impl FnOnce(&Snapshot, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let db = self.db();
-        let (snapshot, memory) = self.snapshot(&db)?;
+        let handle = self.handle();
+        let (snapshot, memory) = self.snapshot(&handle)?;
         guarded(|| f(&snapshot, memory))
     }
 
@@ -281,24 +275,24 @@ impl Shared {
         f: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let snapshot = {
-            let db = self.db();
-            self.snapshot(&db)?.0
+            let handle = self.handle();
+            self.snapshot(&handle)?.0
         };
         guarded(|| f(&snapshot))
     }
 
     fn snapshot(
         &self,
-        db: &Option<Database>,
+        handle: &Option<Handle>,
     ) -> Result<(Snapshot, RwLockReadGuard<'_, Memory>), StoreError> {
-        let db = db
+        let handle = handle
             .as_ref()
             .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
         let mut tries = 0;
         loop {
             let memory = self.memory();
             let (views, commit) = guarded(|| {
-                let views = Views::open(&db.begin_read()?)?;
+                let views = Views::open(&handle.begin_read()?)?;
                 let commit = views.commit()?;
                 Ok((views, commit))
             })?;

@@ -3,115 +3,79 @@
 //! A file whose process was killed needs a small repair when it is opened. Here that happens beside the file, not in it.
 
 use crate::error::{StoreError, guarded};
-use crate::file::{io, is_at};
+use crate::file::{self, io, is_at};
+use crate::layer::Layer;
 use crate::memory::Options;
 use crate::query::CheckReport;
 use crate::reader::Reader;
 use crate::store::Store;
 use redb::StorageBackend;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is written is kept in blocks of this size.
-const BLOCK_BYTES: u64 = 4_096;
 /// Pages of the file that are kept in memory meanwhile.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// A file that is read and never written.
+#[derive(Debug)]
+struct ReadOnly(Arc<File>);
+
+impl StorageBackend for ReadOnly {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, _bytes: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
 
 /// The file below, and what was written over it.
 #[derive(Debug)]
 struct Overlay {
-    file: Arc<File>,
-    written: Mutex<Written>,
-}
-
-#[derive(Debug)]
-struct Written {
-    bytes: u64,
-    /// How much of the file below still shows.
-    below: u64,
-    blocks: BTreeMap<u64, Vec<u8>>,
+    file: ReadOnly,
+    written: Mutex<Layer>,
 }
 
 impl Overlay {
     fn new(file: Arc<File>, bytes: u64) -> Self {
         Self {
-            file,
-            written: Mutex::new(Written {
-                bytes,
-                below: bytes,
-                blocks: BTreeMap::new(),
-            }),
+            file: ReadOnly(file),
+            written: Mutex::new(Layer::over(bytes)),
         }
     }
 
-    fn written(&self) -> MutexGuard<'_, Written> {
+    fn written(&self) -> MutexGuard<'_, Layer> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The file's bytes at `offset`, zeros where it ends.
-    fn below(&self, limit: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        out.fill(0);
-        let rest = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let there = out.len().min(rest);
-        match out.get_mut(..there) {
-            Some(out) if !out.is_empty() => self.file.read_exact_at(out, offset),
-            _ => Ok(()),
-        }
-    }
-
-    /// Calls `each` with every block that a range touches: its number, where the range begins in it, and how much lies in it.
-    fn blocks(
-        offset: u64,
-        length: usize,
-        mut each: impl FnMut(u64, usize, usize, usize) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut done = 0;
-        while done < length {
-            let at = offset + u64::try_from(done).unwrap_or(u64::MAX);
-            let within = usize::try_from(at % BLOCK_BYTES).unwrap_or(0);
-            let block = usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX);
-            let part = (block - within).min(length - done);
-            each(at / BLOCK_BYTES, within, part, done)?;
-            done += part;
-        }
-        Ok(())
     }
 }
 
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.written().bytes)
+        Ok(self.written().len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let written = self.written();
-        let end = offset.saturating_add(u64::try_from(out.len()).unwrap_or(u64::MAX));
-        if end > written.bytes {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.below(written.below, offset, out)?;
-        Self::blocks(offset, out.len(), |block, within, part, done| {
-            let over = written
-                .blocks
-                .get(&block)
-                .and_then(|b| b.get(within..within + part));
-            if let (Some(over), Some(place)) = (over, out.get_mut(done..done + part)) {
-                place.copy_from_slice(over);
-            }
-            Ok(())
-        })
+        self.written().read(&self.file, offset, out)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let mut written = self.written();
-        written.bytes = bytes;
-        written.below = written.below.min(bytes);
-        let _cut = written.blocks.split_off(&bytes.div_ceil(BLOCK_BYTES));
+        self.written().set_len(bytes);
         Ok(())
     }
 
@@ -120,23 +84,7 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut written = self.written();
-        let limit = written.below;
-        Self::blocks(offset, data.len(), |block, within, part, done| {
-            if let Entry::Vacant(vacant) = written.blocks.entry(block) {
-                let mut bytes = vec![0; usize::try_from(BLOCK_BYTES).unwrap_or(0)];
-                self.below(limit, block * BLOCK_BYTES, &mut bytes)?;
-                vacant.insert(bytes);
-            }
-            let place = written
-                .blocks
-                .get_mut(&block)
-                .and_then(|b| b.get_mut(within..within + part));
-            if let (Some(place), Some(data)) = (place, data.get(done..done + part)) {
-                place.copy_from_slice(data);
-            }
-            Ok(())
-        })
+        self.written().write(&self.file, offset, data)
     }
 }
 
@@ -216,7 +164,15 @@ pub fn is_open(path: &Path) -> Result<bool, StoreError> {
 /// It can't be read or opened. Damage that stops it from being opened at all is [`StoreError::Damaged`]; other damage is in the
 /// report.
 pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
-    read_file(path)?.check()
+    let mut report = read_file(path)?.check()?;
+    // The engine's own pages, which no row tells of.
+    match guarded(|| file::verify(open(path, Lock::Shared)?.backend(), path)) {
+        Err(e) if e.is_damage() => report.damage.push(format!(
+            "pages of the engine: {e}; where no row is named, `stormhook compact` writes the store again from what is whole"
+        )),
+        verified => verified?,
+    }
+    Ok(report)
 }
 
 /// A reader of a file that no daemon has open, nor can open while this lives. Nothing is written to it.

@@ -6,8 +6,9 @@
 use crate::batch::{Batch, Staged};
 use crate::error::{StoreError, guarded};
 use crate::file;
+use crate::handle::Handle;
 use crate::ids::UnixMs;
-use crate::memory::{self, Memory, Options, Shared};
+use crate::memory::{Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Waiting};
 use crate::pack;
 use crate::reader::Reader;
@@ -15,7 +16,7 @@ use crate::record;
 use crate::rows::{self, Meta};
 use crate::sums;
 use crate::tables::{self, META, Sums, Tables, Views};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableError};
+use redb::{Durability, ReadableTable, StorageBackend, TableError, WriteTransaction};
 use std::sync::Arc;
 
 /// What a batch came to, once durable.
@@ -48,7 +49,7 @@ impl std::fmt::Debug for Compressor {
 }
 
 /// How to get at the file again after a commit failed.
-struct Reopen(Box<dyn Fn() -> Result<Database, StoreError> + Send>);
+struct Reopen(Box<dyn Fn() -> Result<Handle, StoreError> + Send>);
 
 impl std::fmt::Debug for Reopen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -81,19 +82,14 @@ impl Store {
     }
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
-        let db = (reopen.0)()?;
-        let loaded = prepare(&db)
-            .and_then(|()| guarded(|| Memory::load(&Views::open(&db.begin_read()?)?)))
-            .and_then(|memory| guarded(|| sums::migrate(&db, memory)));
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(e) => {
-                memory::let_go(&mut Some(db));
-                return Err(e);
-            }
-        };
+        // On trial: a file that is refused stays as it was.
+        let handle = (reopen.0)()?;
+        prepare(&handle)?;
+        let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
+        let loaded = guarded(|| sums::migrate(&handle, loaded))?;
+        handle.accept()?;
         Ok(Self {
-            shared: Arc::new(Shared::new(options, db, loaded)),
+            shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
             limbo: None,
             reopen,
@@ -145,33 +141,31 @@ impl Store {
     /// [`Store::recover`] until it says. Nothing else is accepted meanwhile.
     pub fn apply(
         &mut self,
-        ops: Vec<Op>,
+        ops: impl AsRef<[Op]>,
         now: UnixMs,
         random: u128,
     ) -> Result<Applied, StoreError> {
-        if self.limbo.is_some() || self.shared.db().is_none() {
+        if self.limbo.is_some() || self.shared.handle().is_none() {
             return Err(StoreError::Limbo(
                 "an earlier commit is not settled".to_owned(),
             ));
         }
-        match guarded_attempt(|| self.attempt(ops, now, random)) {
-            Ok(staged) => Ok(self.merge(staged)),
-            Err(Failure::Before(e)) => {
-                let why = e.to_string();
-                // The engine may refuse everything after a failed write until it is opened again.
-                match self.recover() {
-                    Ok(_) => Err(StoreError::NotCommitted(why)),
-                    Err(_) => Err(StoreError::Limbo(why)),
-                }
-            }
-            Err(Failure::Commit(staged, e)) => {
-                self.limbo = Some(staged);
-                match self.recover() {
-                    Ok(Some(applied)) => Ok(applied),
-                    Ok(None) => Err(StoreError::NotCommitted(e.to_string())),
-                    Err(_) => Err(StoreError::Limbo(e.to_string())),
-                }
-            }
+        let ops = ops.as_ref();
+        let Err(error) = self.try_commit(ops, now, random) else {
+            *self.shared.uncommittable() = None;
+            return self.merged().ok_or_else(|| {
+                StoreError::Limbo("the commit was made, but nothing was staged for it".to_owned())
+            });
+        };
+        // Alone, so that nothing but pages that all events or all commits are written to can be damaged.
+        if error.is_damage() && matches!(ops, [] | [Op::Probe | Op::Accept(_)]) {
+            *self.shared.uncommittable() = Some(error.to_string());
+        }
+        // The engine may refuse everything after a failed write until it is opened again.
+        match self.recover() {
+            Ok(Some(applied)) => Ok(applied),
+            Ok(None) => Err(StoreError::NotCommitted(Box::new(error))),
+            Err(_) => Err(StoreError::Limbo(error.to_string())),
         }
     }
 
@@ -182,28 +176,23 @@ impl Store {
     /// The file can't be opened yet.
     pub fn recover(&mut self) -> Result<Option<Applied>, StoreError> {
         let found = {
-            let mut db = self.shared.db_mut();
-            // The old handle holds the file's lock.
-            memory::let_go(&mut db);
-            let opened = (self.reopen.0)()?;
-            let read = read_meta(&opened)
-                .and_then(|found| self.expect_commit(found.commit).map(|()| found));
-            match read {
-                Ok(found) => {
-                    *db = Some(opened);
-                    found
-                }
-                Err(e) => {
-                    memory::let_go(&mut Some(opened));
-                    return Err(e);
-                }
+            let mut handle = self.shared.handle_mut();
+            // The old handle holds the file's lock, and what a failed transaction left in memory.
+            if let Some(old) = handle.take() {
+                old.give_up();
             }
+            let opened = (self.reopen.0)()?;
+            let found = read_meta(&opened)?;
+            self.expect_commit(found.commit)?;
+            opened.accept()?;
+            *handle = Some(opened);
+            found
         };
         self.shared.packs().clear();
-        let limbo = self.limbo.take();
-        Ok(limbo
-            .filter(|staged| staged.meta.commit == found.commit)
-            .map(|staged| self.merge(staged)))
+        if self.limbo.as_ref().map(|staged| staged.meta.commit) != Some(found.commit) {
+            self.limbo = None;
+        }
+        Ok(self.merged())
     }
 
     /// The file must be at the last commit that was announced, or at the one that failed.
@@ -219,67 +208,71 @@ impl Store {
         ))
     }
 
-    fn merge(&self, staged: Box<Staged>) -> Applied {
-        let (commit, done, changes) = staged.merge(&self.shared);
-        Applied {
+    /// Announces the commit that was staged last, if there is one.
+    fn merged(&mut self) -> Option<Applied> {
+        let (commit, done, changes) = self.limbo.take()?.merge(&self.shared);
+        Some(Applied {
             commit,
             done,
             changes,
-        }
+        })
     }
 
-    fn attempt(&mut self, ops: Vec<Op>, now: UnixMs, random: u128) -> Result<Box<Staged>, Failure> {
-        let db = self.shared.db();
-        let Some(db) = db.as_ref() else {
-            return Err(Failure::Before(StoreError::Limbo(
-                "it is not open".to_owned(),
-            )));
-        };
-        let mut txn = db.begin_write().map_err(|e| Failure::Before(e.into()))?;
+    /// Stages a batch and commits it. What was staged is in `limbo` from before the commit on: one that fails, or in which the engine
+    /// panics, may be durable all the same.
+    fn try_commit(&mut self, ops: &[Op], now: UnixMs, random: u128) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let guard = shared.handle();
+        let handle = guard.as_ref();
+        let handle = handle.ok_or_else(|| StoreError::Limbo("it is not open".to_owned()))?;
+        let mut txn = guarded(|| handle.begin_write())?;
+        match guarded(|| self.stage(&mut txn, ops, now, random)) {
+            Ok(staged) => self.limbo = Some(Box::new(staged)),
+            Err(e) => {
+                // First: a transaction that is dropped undoes what it did, and where the engine panicked it does so from a broken state.
+                handle.give_up();
+                let _gave_up = guarded(|| {
+                    drop(txn);
+                    Ok(())
+                });
+                return Err(e);
+            }
+        }
+        guarded(|| Ok(txn.commit()?)).inspect_err(|_| handle.give_up())
+    }
+
+    fn stage(
+        &mut self,
+        txn: &mut WriteTransaction,
+        ops: &[Op],
+        now: UnixMs,
+        random: u128,
+    ) -> Result<Staged, StoreError> {
         txn.set_quick_repair(true);
         txn.set_durability(Durability::Immediate)
-            .map_err(|e| Failure::Before(StoreError::Engine(e.into())))?;
-        let staged = {
-            let options = self.shared.options();
-            let memory = self.shared.memory();
-            let tables = Tables::open(&txn, &memory.meta.sums).map_err(Failure::Before)?;
-            let mut batch = Batch::new(
-                &self.shared,
-                &options,
-                &memory,
-                tables,
-                &mut self.zstd.0,
-                (now, random),
-            );
-            ops.into_iter()
-                .map(|op| batch.run(op))
-                .collect::<Result<Vec<_>, _>>()
-                .and_then(|done| batch.finish(done))
-                .map_err(Failure::Before)?
-        };
-        match txn.commit() {
-            Ok(()) => Ok(Box::new(staged)),
-            Err(e) => Err(Failure::Commit(Box::new(staged), e.into())),
-        }
+            .map_err(|e| StoreError::Engine(e.into()))?;
+        let options = self.shared.options();
+        let memory = self.shared.memory();
+        let tables = Tables::open(txn, &memory.meta.sums)?;
+        let mut batch = Batch::new(
+            &self.shared,
+            &options,
+            &memory,
+            tables,
+            &mut self.zstd.0,
+            (now, random),
+        );
+        let done = ops
+            .iter()
+            .map(|op| batch.run(op))
+            .collect::<Result<Vec<_>, _>>()?;
+        batch.finish(done)
     }
 }
 
-fn guarded_attempt(
-    attempt: impl FnOnce() -> Result<Box<Staged>, Failure>,
-) -> Result<Box<Staged>, Failure> {
-    // A panic before the commit leaves it undone, one within it leaves it open: the number in the file tells, but what was
-    // staged is lost, so the second reads as `Before` and is caught by the comparison of numbers in `recover`.
-    guarded(|| Ok(attempt())).unwrap_or_else(|e| Err(Failure::Before(e)))
-}
-
-enum Failure {
-    Before(StoreError),
-    Commit(Box<Staged>, StoreError),
-}
-
-fn read_meta(db: &Database) -> Result<Meta, StoreError> {
+fn read_meta(handle: &Handle) -> Result<Meta, StoreError> {
     guarded(|| {
-        let table = db.begin_read()?.open_table(META)?;
+        let table = handle.begin_read()?.open_table(META)?;
         match table.get(&[0])? {
             Some(row) => {
                 let read = rows::read_meta(&[0], row.value());
@@ -298,9 +291,9 @@ fn read_meta(db: &Database) -> Result<Meta, StoreError> {
 }
 
 /// Makes the tables of a new file.
-fn prepare(db: &Database) -> Result<(), StoreError> {
+fn prepare(handle: &Handle) -> Result<(), StoreError> {
     let known = guarded(|| {
-        let txn = db.begin_read()?;
+        let txn = handle.begin_read()?;
         match txn.open_table(META) {
             Ok(_) => Ok(true),
             // Only a file without any table is a new one.
@@ -312,9 +305,9 @@ fn prepare(db: &Database) -> Result<(), StoreError> {
     })?;
     if known {
         // Refuses a newer file before anything else of it is read.
-        return read_meta(db).map(|_| ());
+        return read_meta(handle).map(|_| ());
     }
-    let mut txn = db.begin_write()?;
+    let mut txn = handle.begin_write()?;
     txn.set_quick_repair(true);
     {
         let mut tables = Tables::open(&txn, &Sums::default())?;

@@ -4,10 +4,11 @@
 //! anything else. It is over keys and checksums of records: the checksum in a record covers its content.
 
 use crate::error::{StoreError, guarded};
+use crate::handle::Handle;
 use crate::memory::Memory;
 use crate::record;
 use crate::tables::{META, Raw, Reading, Views};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable};
+use redb::{Durability, ReadableTable};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::ops::{Deref, RangeBounds};
@@ -142,13 +143,13 @@ fn kept<const N: usize>(
 
 /// Sums up the rows of a file of format 1, which has no sums, and makes it one of format 2. Until that is durable it stays what it
 /// was. Nothing else has written to the file since `memory` was read from it.
-pub(crate) fn migrate(db: &Database, mut memory: Memory) -> Result<Memory, StoreError> {
+pub(crate) fn migrate(handle: &Handle, mut memory: Memory) -> Result<Memory, StoreError> {
     if memory.meta.version >= record::version_of("meta") {
         return Ok(memory);
     }
-    memory.meta.sums = Views::open(&db.begin_read()?)?.sums()?;
+    memory.meta.sums = Views::open(&handle.begin_read()?)?.sums()?;
     memory.meta.version = record::version_of("meta");
-    let mut txn = db.begin_write()?;
+    let mut txn = handle.begin_write()?;
     txn.set_quick_repair(true);
     txn.set_durability(Durability::Immediate)
         .map_err(|e| StoreError::Engine(e.into()))?;

@@ -2,7 +2,7 @@
 //! together lies together. `store/FORMAT.md` describes the bytes.
 
 use crate::copy::{Copying, Ended};
-use crate::error::StoreError;
+use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::rows::{self, Meta};
 use crate::stats::Level;
@@ -51,10 +51,21 @@ macro_rules! tables {
         impl<'t> Tables<'t> {
             /// `sums` are those of the last commit.
             pub(crate) fn open(txn: &'t WriteTransaction, sums: &Sums) -> Result<Self, StoreError> {
-                Ok(Self {
-                    $meta: txn.open_table($META)?,
-                    $($field: Writing::new(txn.open_table($name)?, sums.$field),)*
-                })
+                // Where the engine panics it leaves its lock poisoned, and closing a table that is open would panic again. So each
+                // panic ends here, and the open tables are left open: the transaction goes with them.
+                let mut failed = None;
+                let $meta = opened(&mut failed, || txn.open_table($META));
+                $(let $field = opened(&mut failed, || txn.open_table($name));)*
+                match ($meta, $($field,)*) {
+                    (Some($meta), $(Some($field),)*) => Ok(Self {
+                        $meta,
+                        $($field: Writing::new($field, sums.$field),)*
+                    }),
+                    left_open => {
+                        std::mem::forget(left_open);
+                        Err(failed.unwrap_or_else(|| StoreError::damaged("the file's list of tables", "no table opened")))
+                    }
+                }
             }
 
             /// The sums with what this transaction changed.
@@ -109,6 +120,19 @@ macro_rules! tables {
             ];
         }
     };
+}
+
+fn opened<T>(
+    failed: &mut Option<StoreError>,
+    open: impl FnOnce() -> Result<T, redb::TableError>,
+) -> Option<T> {
+    match guarded(|| Ok(open()?)) {
+        Ok(table) => Some(table),
+        Err(e) => {
+            failed.get_or_insert(e);
+            None
+        }
+    }
 }
 
 fn bytes_of<const N: usize>(table: &Reading<N>) -> Result<(u64, u64, u64), StoreError> {

@@ -11,7 +11,7 @@ use crate::reader::keys;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    pub(super) fn accept(&mut self, new: NewEvent) -> Result<Done, StoreError> {
+    pub(super) fn accept(&mut self, new: &NewEvent) -> Result<Done, StoreError> {
         let fingerprint = new
             .idempotency_key
             .as_deref()
@@ -19,7 +19,7 @@ impl Batch<'_, '_> {
         if let Some(fingerprint) = fingerprint
             && let Some(event) = self.known_under(fingerprint)?
         {
-            return if event.is_same_as(&new) {
+            return if event.is_same_as(new) {
                 self.count(|c| c.replays += 1)?;
                 Ok(Done::Replayed(event))
             } else {
@@ -27,7 +27,7 @@ impl Batch<'_, '_> {
                 refused(Refusal::IdempotencyConflict)
             };
         }
-        let targets = self.subscribers(&new);
+        let targets = self.subscribers(new);
         let fan_out = u64::try_from(targets.len()).unwrap_or(u64::MAX);
         if self.open.saturating_add(fan_out) > self.options.pending_limit {
             return refused(Refusal::Full);
@@ -89,7 +89,7 @@ impl Batch<'_, '_> {
 
     pub(super) fn store_event(
         &mut self,
-        new: NewEvent,
+        new: &NewEvent,
         targets: &[Slot],
     ) -> Result<Arc<Event>, StoreError> {
         // Whatever can fail on a damaged row comes before the first change.
@@ -99,13 +99,13 @@ impl Batch<'_, '_> {
         self.meta.last_event = id;
         let event = Arc::new(Event {
             id,
-            organization: new.organization,
-            event_type: new.event_type,
+            organization: new.organization.clone(),
+            event_type: new.event_type.clone(),
             timestamp: new.timestamp.map_or(self.now.into(), |given| given.at),
             timestamp_text: new.timestamp.map(|given| given.text),
-            idempotency_key: new.idempotency_key,
+            idempotency_key: new.idempotency_key.clone(),
             deliveries: u32::try_from(targets.len()).unwrap_or(u32::MAX),
-            data: Some(new.data),
+            data: Some(new.data.clone()),
         });
         self.events.push(Arc::clone(&event));
         for slot in targets {

@@ -27,7 +27,7 @@ struct Tally {
 }
 
 impl Batch<'_, '_> {
-    pub(super) fn settle(&mut self, settle: Settle) -> Result<Done, StoreError> {
+    pub(super) fn settle(&mut self, settle: &Settle) -> Result<Done, StoreError> {
         let id = settle.delivery;
         let Some(mut now) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
@@ -41,7 +41,7 @@ impl Batch<'_, '_> {
             .attempts
             .iter()
             .all(|a| a.outcome == AttemptOutcome::Interrupted);
-        add_attempt(&mut now, settle.attempt, ended.at);
+        add_attempt(&mut now, settle.attempt.clone(), ended.at);
         if ended.verdict == Verdict::Interrupted {
             // It takes up no place in the schedule and counts nowhere: due as it was.
             self.put_delivery(Some(before), &mut now)?;
@@ -71,7 +71,9 @@ impl Batch<'_, '_> {
         self.put_delivery(Some(before), &mut now)?;
         let state = after_attempt(self.state(id.slot), &ended);
         self.states.insert(id.slot, state);
-        if let Some(disable) = settle.disable.filter(|d| d.when.holds(&state, ended.at)) {
+        if let Some(disable) = &settle.disable
+            && disable.when.holds(&state, ended.at)
+        {
             self.disable(id.slot, disable)?;
         }
         Ok(Done::Settled {
@@ -106,17 +108,17 @@ impl Batch<'_, '_> {
     }
 
     /// Switches an endpoint off and says so to whoever named the event type.
-    fn disable(&mut self, slot: Slot, disable: Disable) -> Result<(), StoreError> {
+    fn disable(&mut self, slot: Slot, disable: &Disable) -> Result<(), StoreError> {
         let Some(endpoint) = self.endpoint(slot).filter(|e| e.receives()) else {
             return Ok(());
         };
         let mut changed = (*endpoint).clone();
         changed.active = false;
-        changed.disabled_reason = Some(disable.reason);
+        changed.disabled_reason = Some(disable.reason.clone());
         self.put_endpoint(changed)?;
         // Whatever waits already: there is one for an endpoint that was switched off.
         let targets = self.subscribers(&disable.notice);
-        self.store_event(disable.notice, &targets)?;
+        self.store_event(&disable.notice, &targets)?;
         Ok(())
     }
 }
