@@ -257,6 +257,9 @@ impl App {
     pub fn readiness(&self) -> Result<(), &'static str> {
         match self.life.phase() {
             Phase::Starting => Err("starting"),
+            Phase::Running if self.writer.is_damaged() => Err(
+                "the store is damaged and takes no commit: stop the daemon and run `stormhook compact`, or restore a backup",
+            ),
             Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
             Phase::Running => Ok(()),
             Phase::Draining | Phase::Closing => Err("stopping"),

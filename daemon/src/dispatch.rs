@@ -385,6 +385,16 @@ impl Committed for OnCommit {
         }
     }
 
+    fn set_aside(&self, delivery: DeliveryId, damage: &str) {
+        tracing::error!(%delivery, damage, "an outcome could not be recorded");
+        let mut inner = self.0.inner();
+        inner.unsettled = inner.unsettled.saturating_sub(1);
+        inner.schedule.ended(delivery);
+        self.0.pump(&mut inner);
+        drop(inner);
+        self.0.settled.notify_waiters();
+    }
+
     fn failing(&self, failing: bool) {
         let mut inner = self.0.inner();
         inner.failing = failing;

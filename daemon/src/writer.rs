@@ -52,6 +52,8 @@ pub trait Committed: Send + Sync {
     /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
     /// operation that recorded an attempt, whose it was.
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
+    /// An outcome meets damage and is never recorded.
+    fn set_aside(&self, delivery: DeliveryId, damage: &str);
     /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
 }
@@ -119,6 +121,7 @@ pub struct Writer {
     queue: Mutex<Queue>,
     ready: Condvar,
     failing: AtomicBool,
+    damaged: AtomicBool,
     keyed: AtomicU64,
     emptied: Notify,
     #[cfg(feature = "simulation")]
@@ -140,6 +143,7 @@ impl Writer {
             queue: Mutex::default(),
             ready: Condvar::new(),
             failing: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             keyed: AtomicU64::new(0),
             emptied: Notify::new(),
             #[cfg(feature = "simulation")]
@@ -275,6 +279,15 @@ impl Writer {
     /// Whether the last commit failed and none has succeeded since.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits fail because the file is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
     }
 
     /// Another `limits.disk_reserve`.

@@ -183,56 +183,90 @@ impl Committer {
         let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
         let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
             && self.space().free_bytes < reserve;
-        if let Err(e) = self.settle_limbo() {
-            let (ops, replies) = requests
-                .into_iter()
-                .map(|r| (r.op, r.reply))
-                .unzip::<_, _, Vec<_>, Vec<_>>();
-            let mut outcomes = std::mem::take(&mut self.kept);
-            outcomes.extend(ops.into_iter().filter(|op| matches!(op, Op::Settle(_))));
-            self.failed(&e, outcomes, replies);
-            return;
-        }
-        let mut ops = std::mem::take(&mut self.kept);
-        let mut replies: Vec<Option<Reply>> = ops.iter().map(|_| None).collect();
+        let settled = self.settle_limbo();
+        let mut work = Work::of_outcomes(std::mem::take(&mut self.kept));
         for request in requests {
             if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
                 answer(&self.writer, request.reply, Err(SubmitError::StorageFull));
                 continue;
             }
-            ops.push(request.op);
-            replies.push(request.reply);
+            work.push(request.op, request.reply);
         }
-        let outcomes: Vec<Op> = ops
-            .iter()
-            .filter_map(|op| match op {
-                Op::Settle(settle) => Some(Op::Settle(settle.clone())),
-                _ => None,
-            })
-            .collect();
-        if ops.is_empty() {
+        if let Err(e) = settled {
+            self.failed(&e, work);
+            return;
+        }
+        if work.ops.is_empty() {
             if !self.writer.is_failing() {
                 return;
             }
-            ops.push(Op::Probe);
-            replies.push(None);
+            work.push(Op::Probe, None);
         }
-        let random = random_u128();
-        let settled = settled(&ops);
-        self.last_commit = Some((Moment::now(), ops.len()));
-        let applied = self.store.apply(ops, self.clock.now(), random);
-        match applied {
+        self.last_commit = Some((Moment::now(), work.ops.len()));
+        match self.commit_once(work) {
+            Ok(()) => {}
+            Err((e, work)) if e.is_damage() => self.commit_in_parts(&e, work),
+            Err((e, work)) => self.failed(&e, work),
+        }
+    }
+
+    /// Makes one commit, announces it and answers. What could not be committed comes back.
+    fn commit_once(&mut self, work: Work) -> Result<(), (StoreError, Work)> {
+        let settled = settled(&work.ops);
+        match self.store.apply(&work.ops, self.clock.now(), random_u128()) {
             Ok(mut applied) => {
                 self.succeeded();
                 self.told.committed(&mut applied, &settled);
-                for (reply, done) in replies.into_iter().zip(applied.done) {
+                for (reply, done) in work.replies.into_iter().zip(applied.done) {
                     answer(&self.writer, reply, Ok(done));
                 }
+                Ok(())
             }
             Err(e) => {
                 self.limbo_settled = settled;
-                self.failed(&e, outcomes, replies);
+                Err((e, work))
             }
+        }
+    }
+
+    /// After a commit that met damage: finds the operations that meet it by halves, sets those aside, and commits the others. Where even
+    /// an empty commit meets damage, nothing can be committed.
+    fn commit_in_parts(&mut self, damage: &StoreError, work: Work) {
+        if let Err((e, _probe)) = self.commit_once(Work::of_outcomes(vec![Op::Probe])) {
+            self.failed(&e, work);
+            return;
+        }
+        let mut parts = vec![work];
+        while let Some(mut part) = parts.pop() {
+            if part.ops.len() == 1 {
+                match self.commit_once(part) {
+                    Ok(()) => {}
+                    Err((e, part)) if e.is_damage() => self.set_aside(&e, part),
+                    Err((e, part)) => return self.failed(&e, part.and_all(parts)),
+                }
+                continue;
+            }
+            let rest = part.split_off(part.ops.len() / 2);
+            for half in [rest, part] {
+                parts.push(half);
+            }
+        }
+        tracing::warn!(%damage, "a commit met damage: run `stormhook check`; what it met was set aside");
+    }
+
+    /// Gives up on an operation that meets damage by itself.
+    fn set_aside(&mut self, damage: &StoreError, part: Work) {
+        let what = damage.to_string();
+        for (op, reply) in part.ops.into_iter().zip(part.replies) {
+            if let Op::Settle(settle) = &op {
+                self.told.set_aside(settle.delivery, &what);
+            }
+            let said = match op {
+                // Nothing that this event names is damaged: its producer sends it again.
+                Op::Accept(_) => Err(SubmitError::StoreFailed),
+                _ => Ok(Done::Damaged(what.clone())),
+            };
+            answer(&self.writer, reply, said);
         }
     }
 
@@ -251,27 +285,35 @@ impl Committer {
         Ok(())
     }
 
-    fn failed(&mut self, error: &StoreError, outcomes: Vec<Op>, replies: Vec<Option<Reply>>) {
-        self.kept = outcomes;
-        if self.writer.failing.swap(true, Ordering::Relaxed) {
-            // Callers that try again make thousands of them a second, and the log may be on that disk.
-            tracing::debug!(%error, "a commit failed again");
-        } else {
-            tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
-            self.told.failing(true);
-        }
+    fn failed(&mut self, error: &StoreError, work: Work) {
         let why = if error.is_disk_full() {
             SubmitError::StorageFull
         } else {
             SubmitError::StoreFailed
         };
-        for reply in replies {
+        self.kept.clear();
+        for (op, reply) in work.ops.into_iter().zip(work.replies) {
+            if matches!(op, Op::Settle(_)) {
+                self.kept.push(op);
+            }
             answer(&self.writer, reply, Err(why));
+        }
+        self.writer.set_damaged(error.is_damage());
+        if self.writer.failing.swap(true, Ordering::Relaxed) {
+            // Callers that try again make thousands of them a second, and the log may be on that disk.
+            tracing::debug!(%error, "a commit failed again");
+        } else if error.is_damage() {
+            tracing::error!(%error, "the file is damaged where every commit needs it: nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
+            self.told.failing(true);
+        } else {
+            tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
+            self.told.failing(true);
         }
     }
 
     fn succeeded(&mut self) {
         if self.writer.failing.swap(false, Ordering::Relaxed) {
+            self.writer.set_damaged(false);
             tracing::info!("commits succeed again");
             self.told.failing(false);
         }
@@ -281,6 +323,42 @@ impl Committer {
 /// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
 pub(crate) fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// Operations of a commit, and the way back of each one's answer.
+#[derive(Default)]
+struct Work {
+    ops: Vec<Op>,
+    replies: Vec<Option<Reply>>,
+}
+
+impl Work {
+    /// Operations that nobody waits for.
+    fn of_outcomes(ops: Vec<Op>) -> Self {
+        let replies = ops.iter().map(|_| None).collect();
+        Self { ops, replies }
+    }
+
+    fn push(&mut self, op: Op, reply: Option<Reply>) {
+        self.ops.push(op);
+        self.replies.push(reply);
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        Self {
+            ops: self.ops.split_off(at),
+            replies: self.replies.split_off(at),
+        }
+    }
+
+    /// This and the others, the last of which comes next.
+    fn and_all(mut self, others: Vec<Self>) -> Self {
+        for other in others.into_iter().rev() {
+            self.ops.extend(other.ops);
+            self.replies.extend(other.replies);
+        }
+        self
+    }
 }
 
 /// Whose attempts a batch records.

@@ -64,6 +64,12 @@ impl Committed for Told {
         self.dispatch.committed(applied, settled);
     }
 
+    fn set_aside(&self, delivery: DeliveryId, damage: &str) {
+        self.oracle()
+            .note(format!("{delivery} set aside: {damage}"));
+        self.dispatch.set_aside(delivery, damage);
+    }
+
     fn failing(&self, failing: bool) {
         {
             let mut oracle = self.oracle();

@@ -21,18 +21,40 @@ mod random;
 mod samples;
 
 use disk::Disk;
-use std::sync::Arc;
+use random::Random;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use stormhook::clock::StoreClock;
-use stormhook::writer::{Committed, Committer, Space, Writer};
+use stormhook::writer::{Committed, Committer, Space, SubmitError, Writer};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, DeliveryId, EndpointId, Op, Options, Reader, Settle, Status,
-    Store, Trigger, UnixMs, Verdict,
+    Applied, Attempt, AttemptOutcome, DeliveryId, Done, EndpointId, Op, Options, Reader, Settle,
+    Status, Store, Trigger, UnixMs, Verdict,
 };
 
 struct Nobody;
 
 impl Committed for Nobody {
     fn committed(&self, _: &mut Applied, _: &[Option<DeliveryId>]) {}
+    fn set_aside(&self, _: DeliveryId, _: &str) {}
+    fn failing(&self, _: bool) {}
+}
+
+/// Remembers which outcomes met damage.
+#[derive(Default)]
+struct SetAside(Mutex<BTreeSet<DeliveryId>>);
+
+impl Committed for SetAside {
+    fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]) {
+        let damaged = settled.iter().zip(&applied.done);
+        let damaged = damaged.filter(|(_, done)| !matches!(done, Done::Settled { .. }));
+        self.0
+            .lock()
+            .unwrap()
+            .extend(damaged.filter_map(|(id, _)| *id));
+    }
+    fn set_aside(&self, delivery: DeliveryId, _: &str) {
+        self.0.lock().unwrap().insert(delivery);
+    }
     fn failing(&self, _: bool) {}
 }
 
@@ -59,6 +81,11 @@ fn success(delivery: DeliveryId) -> Op {
 
 /// A writer whose commits are made by hand.
 fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
+    writer_for(disk, Arc::new(Nobody)).expect("a store")
+}
+
+/// The same, telling `told` of its commits. `None` where the store is refused.
+fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Committer, Reader)> {
     let options = Options {
         path: "simulated".into(),
         cache_bytes: 1 << 20,
@@ -67,7 +94,7 @@ fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
         idempotency_ttl_ms: 86_400_000,
     };
     let theirs = disk.clone();
-    let store = Store::open_on(options, move || theirs.open()).expect("a store");
+    let store = Store::open_on(options, move || theirs.open()).ok()?;
     let reader = store.reader();
     let writer = Writer::new(0);
     let space = || Space {
@@ -75,8 +102,8 @@ fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
         file_bytes: 0,
     };
     let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
-    let committer = writer.committer(store, clock, Arc::new(Nobody), space);
-    (writer, committer, reader)
+    let committer = writer.committer(store, clock, told, space);
+    Some((writer, committer, reader))
 }
 
 #[test]
@@ -118,4 +145,75 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
         }
     }
     assert!(happened > 0, "no commit failed that happened all the same");
+}
+
+#[test]
+fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
+    let disk = Disk::default();
+    let (writer, mut committer, reader) = writer(&disk);
+    let new = samples::new_endpoint(EndpointId(1), "org", &["*"]);
+    writer.post(Op::CreateEndpoint(Box::new(new)));
+    for _ in 0..200 {
+        writer.post(Op::Accept(samples::event("org", "order.created")));
+    }
+    committer.commit_queued();
+    let found = reader.deliveries(&Default::default(), None, 250).unwrap();
+    let pairs: Vec<_> = found.items.iter().map(|d| d.delivery.id).collect();
+    assert_eq!(pairs.len(), 200);
+    drop((committer, reader));
+    let sound = disk.bytes();
+
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.build().unwrap();
+    let mut random = Random::seeded(5);
+    let (mut apart, mut refused, mut stuck) = (0, 0, 0);
+    // The heads of pages are where the engine reads what it takes at its word.
+    let heads: Vec<_> = (4_096..sound.len())
+        .filter(|at| at % 4_096 < 256 && sound[*at] != 0)
+        .collect();
+    for _ in 0..150 {
+        let at = heads[usize::try_from(random.below(heads.len() as u64)).unwrap()];
+        let mut bytes = sound.clone();
+        bytes[at] ^= 1 << random.below(8);
+        let told = Arc::new(SetAside::default());
+        let disk = Disk::of(bytes);
+        let Some((writer, mut committer, reader)) = writer_for(&disk, Arc::clone(&told) as _)
+        else {
+            continue;
+        };
+        for id in &pairs {
+            writer.post(success(*id));
+        }
+        let accept = Op::Accept(samples::event("org", "order.created"));
+        let accepted = writer.enqueue(accept).unwrap();
+        committer.commit_queued();
+        if writer.is_failing() {
+            // The pages of the engine's own: nothing can be committed, and that is said.
+            assert!(writer.is_damaged(), "byte {at}");
+            assert_ne!(reader.check().unwrap().damage, [""; 0], "byte {at}");
+            stuck += 1;
+            continue;
+        }
+        match runtime.block_on(accepted) {
+            Ok(Done::Accepted(_)) => {}
+            // A page that every event is written to.
+            Err(SubmitError::StoreFailed) => {
+                assert_ne!(reader.check().unwrap().damage, [""; 0], "byte {at}");
+                refused += 1;
+            }
+            other => panic!("byte {at}: {other:?}"),
+        }
+        let set_aside = told.0.lock().unwrap().clone();
+        apart += u32::from(!set_aside.is_empty());
+        let damage = reader.check().unwrap().damage;
+        for id in &pairs {
+            let status = reader.bare_delivery(*id).map(|d| d.map(|d| d.status));
+            let settled = matches!(status, Ok(Some(Status::Success)));
+            // A damaged key may be found by one search and not by the next.
+            let told = settled != set_aside.contains(id) || !damage.is_empty();
+            assert!(told, "byte {at}: {id} {status:?}");
+        }
+    }
+    let counts = format!("{apart} set aside, {refused} refused events, {stuck} took no commit");
+    assert!(apart > 0, "{counts}");
 }
