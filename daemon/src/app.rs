@@ -183,7 +183,7 @@ impl App {
     /// Sends a test delivery; `None` where there is no such endpoint.
     ///
     /// # Errors
-    /// The daemon is stopping.
+    /// The daemon is stopping, or lacks something for a request.
     pub async fn ping(&self, endpoint: EndpointId) -> Result<Option<Attempt>, DispatchError> {
         self.dispatch.ping(endpoint).await
     }

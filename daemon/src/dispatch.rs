@@ -8,6 +8,7 @@ mod attempt;
 mod changes;
 mod chores;
 mod partners;
+mod trouble;
 
 use crate::clock::StoreClock;
 use crate::config::Config;
@@ -25,6 +26,7 @@ use stormhook_store::{
     StoreError,
 };
 use tokio::sync::{Notify, broadcast, watch};
+use trouble::Trouble;
 
 /// Outcomes that may wait for their commit before no further attempt starts.
 const UNSETTLED: usize = 8_192;
@@ -45,7 +47,7 @@ pub struct FinishedAttempt {
 }
 
 /// Why an operator's change to a delivery was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DispatchError {
     /// An attempt of it, or another change to it, is under way.
     #[error("an attempt of this delivery is under way")]
@@ -53,6 +55,9 @@ pub enum DispatchError {
     /// The writer says no.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// No request could be made, because the daemon lacks something for it.
+    #[error("no request could be made: {0}")]
+    OurTrouble(String),
 }
 
 impl From<InFlight> for DispatchError {
@@ -85,6 +90,8 @@ struct Inner {
     stopping: bool,
     /// Attempts that started and whose outcome is not committed.
     unsettled: usize,
+    /// Whether something was lacking for attempts lately.
+    lacking: Trouble,
     /// Endpoints with rows that a mark covers and that are to be written out, by the last mark's stamp.
     covered: BTreeMap<Slot, u64>,
 }
@@ -171,6 +178,7 @@ impl Dispatch {
                 failing: false,
                 stopping: false,
                 unsettled: 0,
+                lacking: Trouble::default(),
                 covered,
             }),
             partners: Partners::default(),

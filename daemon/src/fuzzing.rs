@@ -261,7 +261,7 @@ fn judge_reply(reply: Reply) {
             assert!(last, "{code} is no final status");
             assert!(excerpt.len() <= EXCERPT_BYTES);
         }
-        Reply::Failed(_, why) => {
+        Reply::Failed(_, why) | Reply::OurTrouble(why) => {
             assert!(
                 !why.is_empty() && why.len() < 1_024,
                 "{} bytes of reason",
@@ -276,7 +276,11 @@ fn judge_reply(reply: Reply) {
             ..
         }
     );
-    let verdict = outcome::judge(reply, EXCERPT_BYTES);
+    let lacked = matches!(reply, Reply::OurTrouble(_));
+    let Ok(verdict) = outcome::judge(reply, EXCERPT_BYTES) else {
+        assert!(lacked, "what came back was not judged");
+        return;
+    };
     assert_eq!(verdict.effect == Effect::Delivered, success);
     assert!(!success || verdict.excerpt.is_empty());
     if let Some(value) = &verdict.retry_after {

@@ -36,7 +36,14 @@ pub enum Reply {
     },
     /// None, and why, in words for people.
     Failed(Failure, String),
+    /// No request was made, because the daemon itself lacked something for it (descriptors, memory, local ports, a route), and
+    /// what. It says nothing about the partner: the delivery waits, and no attempt is recorded.
+    OurTrouble(String),
 }
+
+/// What the daemon itself lacked for an attempt, in words for people: there was no request, so there is nothing to judge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OurTrouble(pub String);
 
 /// What follows for the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,38 +80,43 @@ const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
 
 /// Judges a reply; of a failure's body at most `excerpt_bytes` are kept.
-#[must_use]
-pub fn judge(reply: Reply, excerpt_bytes: usize) -> Verdict {
+///
+/// # Errors
+/// [`OurTrouble`]: there was no attempt to judge.
+pub fn judge(reply: Reply, excerpt_bytes: usize) -> Result<Verdict, OurTrouble> {
     match reply {
         Reply::Status {
             code,
             retry_after,
             excerpt,
-        } => judge_status(code, retry_after, excerpt, excerpt_bytes),
-        Reply::Failed(failure, error) => {
-            let outcome = match failure {
-                Failure::Timeout => AttemptOutcome::Timeout,
-                Failure::Connect => AttemptOutcome::Connect,
-                Failure::Dns => AttemptOutcome::Dns,
-                Failure::Tls => AttemptOutcome::Tls,
-                Failure::TargetRefused => AttemptOutcome::TargetRefused,
-                Failure::Protocol => AttemptOutcome::Protocol,
-                Failure::Interrupted => AttemptOutcome::Interrupted,
-            };
-            let effect = if failure == Failure::Interrupted {
-                Effect::Uncounted
-            } else {
-                Effect::Failed
-            };
-            Verdict {
-                outcome,
-                effect,
-                response_code: None,
-                retry_after: None,
-                excerpt: Vec::new(),
-                error: Some(error),
-            }
-        }
+        } => Ok(judge_status(code, retry_after, excerpt, excerpt_bytes)),
+        Reply::Failed(failure, error) => Ok(judge_failure(failure, error)),
+        Reply::OurTrouble(what) => Err(OurTrouble(what)),
+    }
+}
+
+fn judge_failure(failure: Failure, error: String) -> Verdict {
+    let outcome = match failure {
+        Failure::Timeout => AttemptOutcome::Timeout,
+        Failure::Connect => AttemptOutcome::Connect,
+        Failure::Dns => AttemptOutcome::Dns,
+        Failure::Tls => AttemptOutcome::Tls,
+        Failure::TargetRefused => AttemptOutcome::TargetRefused,
+        Failure::Protocol => AttemptOutcome::Protocol,
+        Failure::Interrupted => AttemptOutcome::Interrupted,
+    };
+    let effect = if failure == Failure::Interrupted {
+        Effect::Uncounted
+    } else {
+        Effect::Failed
+    };
+    Verdict {
+        outcome,
+        effect,
+        response_code: None,
+        retry_after: None,
+        excerpt: Vec::new(),
+        error: Some(error),
     }
 }
 
@@ -145,7 +157,7 @@ mod tests {
             retry_after: Some(b"5".to_vec()),
             excerpt: b"sorry".to_vec(),
         };
-        judge(reply, 3)
+        judge(reply, 3).unwrap()
     }
 
     #[test]
@@ -187,7 +199,7 @@ mod tests {
             (Failure::Protocol, "protocol"),
             (Failure::Interrupted, "interrupted"),
         ] {
-            let verdict = judge(Reply::Failed(failure, "why".to_owned()), 3);
+            let verdict = judge(Reply::Failed(failure, "why".to_owned()), 3).unwrap();
             assert_eq!(verdict.outcome.as_str(), name);
             let counted = verdict.effect == Effect::Failed;
             assert_eq!(counted, failure != Failure::Interrupted, "{name}");
@@ -196,6 +208,13 @@ mod tests {
                 (Some("why"), None)
             );
         }
+    }
+
+    #[test]
+    fn what_the_daemon_itself_lacked_is_no_attempt() {
+        let reply = Reply::OurTrouble("no descriptors".to_owned());
+        let expected = Err(OurTrouble("no descriptors".to_owned()));
+        assert_eq!(judge(reply, 3), expected);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! is tried again is not decided here.
 
 mod admission;
+mod backoff;
 mod bucket;
 mod entry;
 mod line;
@@ -16,6 +17,7 @@ mod view;
 
 pub use admission::Limits;
 use admission::{Admission, YOUNG_MS};
+use backoff::Backoff;
 use entry::Entry;
 use queue::{Class, Queue};
 use std::cmp::Reverse;
@@ -232,6 +234,7 @@ impl Schedule {
             _ => return,
         }
         if let Some(queue) = queue_of(&mut self.queues, id.slot) {
+            queue.backoff = Backoff::default();
             self.admission.finish(queue);
             let class = if took_ms < SLOW_AFTER_MS {
                 Class::Fast
@@ -252,6 +255,16 @@ impl Schedule {
         {
             self.admission.finish(queue);
         }
+    }
+
+    /// There was no attempt of this pair, because we lacked something for it, as it may be for every attempt to its endpoint: all
+    /// that waits for that keeps its place and its order, and is tried again after a while, one attempt first. Ends the claim.
+    pub fn set_back(&mut self, waiting: &Waiting, now: UnixMs) {
+        self.not_sent(waiting.id);
+        if let Some(queue) = self.queue_mut(waiting.id.slot) {
+            queue.backoff.wait(now);
+        }
+        self.waiting(waiting);
     }
 
     /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
@@ -350,8 +363,7 @@ impl Schedule {
         let moves_up = queue.is_eager() && !queue.stands_eager;
         let stands = queue.stamp.is_some() && !moves_up;
         let stands = stands || !queue.receives || queue.backlog.is_empty();
-        let in_line = queue.is_fifo() && queue.claimed.sum() > 0;
-        if stands || in_line || !self.admission.has_room(queue) {
+        if stands || queue.is_taken() || !self.admission.has_room(queue) {
             return;
         }
         self.admission.join(queue);
@@ -365,8 +377,7 @@ impl Schedule {
         let Some(queue) = queue_of(&mut self.queues, slot) else {
             return Look::Nothing;
         };
-        let in_line = queue.is_fifo() && queue.claimed.sum() > 0;
-        if !queue.receives || in_line || !self.admission.has_room(queue) {
+        if !queue.receives || queue.is_taken() || !self.admission.has_room(queue) {
             return Look::Nothing;
         }
         while let Some(first) = queue.backlog.first(now) {
@@ -380,6 +391,9 @@ impl Schedule {
                 }
                 *stash = queue.backlog.pop();
                 continue;
+            }
+            if let Some(until) = queue.backoff.waiting(now) {
+                return Look::At(until);
             }
             let token = queue.bucket.as_mut().and_then(|b| b.ready_at(now));
             return token.map_or(Look::Ready, Look::At);

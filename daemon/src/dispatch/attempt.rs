@@ -5,7 +5,7 @@ use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
 use crate::clock::{self, Moment};
 use crate::deliver::{AttemptRequest, Attempted};
-use crate::outcome::{self, Effect, Failure, Reply};
+use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
 use crate::writer::{SubmitError, random_u128};
@@ -45,6 +45,8 @@ enum Drop {
     Over,
     /// It was ended with all that waited for its endpoint: its row is still to be written out.
     Covered,
+    /// We lacked something for the request: its endpoint's deliveries wait for a while.
+    OurTrouble(String),
     /// What is stored of it can't be read: that is the attempt's outcome.
     Unreadable(String),
 }
@@ -94,7 +96,13 @@ impl Dispatch {
         };
         let id = claim.waiting.id;
         let tuning = self.tuning();
-        let verdict = outcome::judge(reply, tuning.config.limits.excerpt_bytes);
+        let verdict = match outcome::judge(reply, tuning.config.limits.excerpt_bytes) {
+            Ok(verdict) => verdict,
+            Err(OurTrouble(what)) => {
+                self.give_back(&claim, &Drop::OurTrouble(what));
+                return;
+            }
+        };
         let (attempt, took) = started.ended(claim.waiting.trigger, &verdict);
         let ended_at = self.clock.now();
         let finished = prepared.as_ref().map_or(0, |p| p.finished);
@@ -114,6 +122,9 @@ impl Dispatch {
         inner
             .schedule
             .answered(id, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+        if let Some(held_back) = inner.lacking.is_over(ended_at) {
+            tracing::info!(held_back, "nothing is lacking for attempts any more");
+        }
         self.pump(&mut inner);
     }
 
@@ -166,12 +177,22 @@ impl Dispatch {
     }
 
     fn give_back(self: &Arc<Self>, claim: &Claim, drop: &Drop) {
+        let now = self.clock.now();
         let mut inner = self.inner();
         inner.unsettled = inner.unsettled.saturating_sub(1);
         inner.schedule.not_sent(claim.waiting.id);
         match drop {
             // Among what waits, one that a mark covers goes aside and is written out.
             Drop::Back | Drop::Covered => inner.schedule.waiting(&claim.waiting),
+            Drop::OurTrouble(what) => {
+                inner.schedule.set_back(&claim.waiting, now);
+                if inner.lacking.holds_back(now) {
+                    tracing::warn!(
+                        what,
+                        "attempts wait for what the daemon lacks: none of them is recorded"
+                    );
+                }
+            }
             Drop::Over | Drop::Unreadable(_) => inner.schedule.ended(claim.waiting.id),
         }
         self.pump(&mut inner);
@@ -231,7 +252,7 @@ impl Dispatch {
     /// Sends a test delivery now, which is stored and counted nowhere. `None` where there is no such endpoint.
     ///
     /// # Errors
-    /// The daemon is stopping.
+    /// The daemon is stopping, or lacks something for a request.
     pub async fn ping(&self, id: EndpointId) -> Result<Option<Attempt>, DispatchError> {
         if *self.phase.borrow() != Phase::Running {
             return Err(SubmitError::ShuttingDown.into());
@@ -275,6 +296,7 @@ impl Dispatch {
             Attempted::NotSent => return Ok(None),
         };
         let verdict = outcome::judge(reply, self.tuning().config.limits.excerpt_bytes);
+        let verdict = verdict.map_err(|OurTrouble(what)| DispatchError::OurTrouble(what))?;
         let (attempt, _) = started.ended(Trigger::Manual, &verdict);
         Ok(Some(Attempt {
             number: 1,

@@ -266,6 +266,12 @@ impl From<DispatchError> for Problem {
                 "an attempt of this delivery is on the wire: wait until it has ended, then ask again",
             ),
             DispatchError::Submit(error) => error.into(),
+            DispatchError::OurTrouble(what) => Self::new(
+                Code::Busy,
+                format!(
+                    "the daemon lacks something for this request, and nothing was sent: {what}. Send it again when there is enough of it"
+                ),
+            ),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the admission beside it.
 
 use super::admission::EAGER;
+use super::backoff::Backoff;
 use super::bucket::Bucket;
 use super::entry::Entry;
 use super::line::Line;
@@ -198,6 +199,8 @@ pub(super) struct Queue {
     pub(super) stands_eager: bool,
     /// When a timer will look at it again.
     pub(super) wake: Option<UnixMs>,
+    /// How it waits after an attempt for which we lacked something.
+    pub(super) backoff: Backoff,
     /// The last commit of an endpoint's mark, and what it covers and is still to be written out.
     pub(super) covered_to: Option<u64>,
     pub(super) covered: Vec<Backlog>,
@@ -222,6 +225,7 @@ impl Queue {
             stamp: None,
             stands_eager: false,
             wake: None,
+            backoff: Backoff::default(),
             covered_to: None,
             covered: Vec::new(),
             highest_sequence: 0,
@@ -248,6 +252,12 @@ impl Queue {
 
     pub(super) fn is_fifo(&self) -> bool {
         matches!(self.backlog, Backlog::Fifo { .. })
+    }
+
+    /// Whether nothing more may start before what is under way is over: one by one in a FIFO queue, and after trouble of our own
+    /// until one attempt has shown that it is over.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_fifo() && self.claimed.sum() > 0 || self.backoff.in_trouble() && self.on_wire > 0
     }
 
     /// Whether it never answered and has much to send.

@@ -101,6 +101,7 @@ enum Step {
     Cancel(usize),
     Release(usize),
     Cover(u32, usize),
+    SetBack(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -120,6 +121,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Cancel),
         1 => any::<usize>().prop_map(Step::Release),
         1 => (slot, 1usize..5).prop_map(|(s, n)| Step::Cover(s, n)),
+        2 => any::<usize>().prop_map(Step::SetBack),
     ]
 }
 
@@ -143,6 +145,10 @@ struct Model {
     endpoints: Vec<Endpoint>,
     pairs: BTreeMap<DeliveryId, Pair>,
     covered: Vec<Vec<EventId>>,
+    covered_to: [Option<u64>; 4],
+    /// By endpoint: nothing is claimed before, and in trouble one at a time.
+    back_until: [u64; 4],
+    in_trouble: [bool; 4],
     sequences: u64,
     commit: u64,
     now: u64,
@@ -162,6 +168,9 @@ impl Model {
             endpoints,
             pairs: BTreeMap::new(),
             covered: vec![Vec::new(); 4],
+            covered_to: [None; 4],
+            back_until: [0; 4],
+            in_trouble: [false; 4],
             sequences: 0,
             commit: 1,
             now: 1_000,
@@ -208,6 +217,9 @@ impl Model {
         let others: Vec<_> = self.of(waiting.id.slot).collect();
         let on_wire = others.iter().filter(|p| p.at == At::Wire).count();
         assert!(on_wire < self.limits.max_per_endpoint);
+        let slot = waiting.id.slot.index();
+        assert!(self.back_until[slot] <= self.now, "claimed while it waits");
+        assert!(!self.in_trouble[slot] || on_wire == 0, "more than one try");
         let rank = |w: &Waiting| (w.due, w.id.event);
         let waits = others.iter().filter(|p| p.at == At::Waits);
         if endpoint.ordering == Ordering::Fifo {
@@ -234,10 +246,34 @@ impl Model {
     fn answer(&mut self, pair: Pair, took_ms: u64) {
         self.schedule.answered(pair.waiting.id, took_ms);
         self.put(pair.waiting, At::Answered, false);
+        let slot = pair.waiting.id.slot.index();
+        (self.back_until[slot], self.in_trouble[slot]) = (0, false);
+    }
+
+    fn set_back(&mut self, pair: Pair) {
+        let slot = pair.waiting.id.slot.index();
+        self.schedule.set_back(&pair.waiting, UnixMs(self.now));
+        // A row that a mark covers is not announced as waiting.
+        if self.is_covered(&pair.waiting) {
+            self.pairs.remove(&pair.waiting.id);
+            self.covered[slot].push(pair.waiting.id.event);
+        } else {
+            self.put(pair.waiting, At::Waits, false);
+        }
+        let queue = self.schedule.queues[slot].as_ref().expect("it has a queue");
+        let until = queue.backoff.waiting(UnixMs(self.now)).expect("it waits");
+        self.back_until[slot] = until.0;
+        self.in_trouble[slot] = true;
+    }
+
+    fn is_covered(&self, waiting: &Waiting) -> bool {
+        let upto = self.covered_to[waiting.id.slot.index()];
+        upto.is_some_and(|upto| waiting.opened <= upto)
     }
 
     fn cover(&mut self, slot: u32, max: usize) {
         let (slot, commit) = (Slot(slot), self.commit);
+        self.covered_to[slot.index()] = Some(commit);
         let claimed = |p: &Pair| p.at != At::Waits;
         let gone: Vec<_> = self
             .of(slot)
@@ -342,6 +378,11 @@ impl Model {
                 }
             }
             Step::Cover(slot, max) => self.cover(slot, max),
+            Step::SetBack(i) => {
+                if let Some(pair) = self.pick(i, |p| p.at == At::Wire) {
+                    self.set_back(pair);
+                }
+            }
         }
         self.check_gauges();
     }
@@ -699,6 +740,79 @@ fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
     settle(&mut schedule, next[0].id, 1);
     // When its time has come it goes in its old place.
     assert_eq!(claims(&mut schedule, 60_000)[0].sequence, 1);
+}
+
+#[test]
+fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
+    let mut schedule = with_endpoints(2, AMPLE);
+    for sequence in 1..=100 {
+        schedule.waiting(&waiting(0, sequence, 1));
+    }
+    let together = claims(&mut schedule, 10);
+    assert_eq!(together.len(), 32);
+    for waiting in &together {
+        schedule.set_back(waiting, UnixMs(10));
+    }
+    let mut now = 10;
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(claims(&mut schedule, now), [], "it waits");
+        schedule.waiting(&waiting(1, now, now));
+        let other = claims(&mut schedule, now);
+        assert_eq!(other.len(), 1, "the other one goes at once");
+        settle(&mut schedule, other[0].id, 5);
+        let wake = schedule.next_wake().unwrap().0;
+        waits.push(wake - now);
+        now = wake;
+        let tried = claims(&mut schedule, now);
+        let sequences: Vec<_> = tried.iter().map(|w| w.sequence).collect();
+        assert_eq!(sequences, [1], "one try, of the first");
+        schedule.set_back(&tried[0], UnixMs(now));
+    }
+    assert_eq!(
+        waits,
+        [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]
+    );
+    assert_eq!(schedule.open_count(), 100);
+    // One that gets through shows that it is over.
+    assert_eq!(claims(&mut schedule, now), []);
+    now = schedule.next_wake().unwrap().0;
+    let tried = claims(&mut schedule, now);
+    settle(&mut schedule, tried[0].id, 5);
+    assert_eq!(claims(&mut schedule, now).len(), 32);
+}
+
+#[test]
+fn what_was_set_back_can_be_held_cancelled_and_discarded_and_keeps_its_place_in_a_fifo_line() {
+    let mut schedule = Schedule::new(AMPLE);
+    let mut fifo = endpoint(0);
+    fifo.ordering = Ordering::Fifo;
+    schedule.endpoint(&fifo, Some(&healthy()), UnixMs(0));
+    for sequence in 1..=4 {
+        schedule.waiting(&waiting(0, sequence, 1));
+    }
+    let head = claims(&mut schedule, 1);
+    schedule.set_back(&head[0], UnixMs(1));
+    assert_eq!(schedule.claimed_count(), 0);
+    schedule.hold(head[0].id).unwrap();
+    schedule.release(head[0].id);
+    let order: Vec<_> = claims(&mut schedule, 1_001)
+        .iter()
+        .map(|w| w.sequence)
+        .collect();
+    assert_eq!(order, [1]);
+    schedule.set_back(&head[0], UnixMs(1_001));
+    // Cancelled.
+    schedule.hold(head[0].id).unwrap();
+    schedule.ended(head[0].id);
+    schedule.release(head[0].id);
+    let next = claims(&mut schedule, 3_001);
+    assert_eq!(next[0].sequence, 2);
+    schedule.set_back(&next[0], UnixMs(3_001));
+    // Discarded.
+    let covered = schedule.take_covered(Slot(0), 1, 10);
+    assert_eq!((covered.len(), schedule.open_count()), (3, 0));
+    assert_eq!(claims(&mut schedule, 60_000), []);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) enum Manner {
     Hanging,
     /// Refuses connections.
     Dead,
+    /// Takes everything, but the daemon lacks what a connection to it needs, two times in three.
+    OutOfReach,
     /// Answers 500.
     Failing,
     /// Fast and failing by turns of so many ms.
@@ -34,7 +36,7 @@ pub(crate) enum Manner {
     Erratic,
 }
 
-const MANNERS: [Manner; 14] = [
+const MANNERS: [Manner; 15] = [
     Manner::Fast,
     Manner::Fast,
     Manner::Fast,
@@ -42,6 +44,7 @@ const MANNERS: [Manner; 14] = [
     Manner::Slow,
     Manner::Hanging,
     Manner::Dead,
+    Manner::OutOfReach,
     Manner::Failing,
     Manner::Flapping(90_000),
     Manner::Flapping(5_400_000),
@@ -55,6 +58,8 @@ const MANNERS: [Manner; 14] = [
 struct Script {
     connects_after: Duration,
     connects: bool,
+    /// The daemon has what a connection needs.
+    in_reach: bool,
     answers_after: Duration,
     answer: Option<Reply>,
 }
@@ -131,6 +136,7 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
     let mut script = Script {
         connects_after,
         connects: true,
+        in_reach: true,
         answers_after: ms(random, 0, 70),
         answer: status(204, None),
     };
@@ -139,6 +145,7 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
         Manner::Slow => script.answers_after = ms(random, 1_000, 14_000),
         Manner::Hanging => script.answer = None,
         Manner::Dead => script.connects = false,
+        Manner::OutOfReach => script.in_reach = random.one_in(3),
         Manner::Failing => script.answer = status(500, None),
         Manner::Flapping(period_ms) => {
             if (now_ms / period_ms).is_multiple_of(2) {
@@ -183,6 +190,9 @@ impl simulation::Partners for Partners {
                 .is_err()
             {
                 return flight.answered(timed_out());
+            }
+            if !script.in_reach {
+                return flight.lacked("no descriptors");
             }
             if !script.connects {
                 let why = "connection refused".to_owned();

@@ -73,6 +73,13 @@ impl Flight {
         }
     }
 
+    /// The daemon lacked something before the partner could see any of it: nobody is told of an attempt.
+    pub(crate) fn lacked(self, what: &str) -> Attempted {
+        self.oracle()
+            .note(format!("{} waits: {what}", self.saw.delivery));
+        Attempted::Reply(Reply::OurTrouble(what.to_owned()))
+    }
+
     pub(crate) fn answered(mut self, reply: Reply) -> Attempted {
         self.answered = true;
         if !self.saw.ping {
@@ -290,6 +297,7 @@ impl Oracle {
             Reply::Failed(Failure::Timeout, _) => (AttemptOutcome::Timeout, None, None),
             Reply::Failed(Failure::Connect, _) => (AttemptOutcome::Connect, None, None),
             Reply::Failed(_, _) => (AttemptOutcome::Protocol, None, None),
+            Reply::OurTrouble(_) => return,
         };
         let number = saw.number;
         let id = saw.delivery;

@@ -1,0 +1,52 @@
+//! What is said of trouble of our own: one line when it begins and one when it is over, however many attempts wait meanwhile.
+
+use stormhook_store::UnixMs;
+
+/// Trouble is over when an attempt was made and none was held back for so long: twice the longest wait between two tries.
+const OVER_AFTER_MS: u64 = 60_000;
+
+/// One kind of trouble.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    last: Option<UnixMs>,
+    held_back: u64,
+}
+
+impl Trouble {
+    /// An attempt is held back. True if that is news.
+    pub(super) fn holds_back(&mut self, now: UnixMs) -> bool {
+        self.held_back += 1;
+        self.last.replace(now).is_none()
+    }
+
+    /// An attempt was made: how often one was held back, if that is over now.
+    pub(super) fn is_over(&mut self, now: UnixMs) -> Option<u64> {
+        let last = self.last?;
+        if now.0.abs_diff(last.0) < OVER_AFTER_MS {
+            return None;
+        }
+        self.last = None;
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_news_once_and_over_once_it_is_long_past() {
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.is_over(UnixMs(0)), None);
+        // Some attempts are made all the while.
+        for n in 0..10 {
+            let now = UnixMs(n * 30_000);
+            assert_eq!(trouble.holds_back(now), n == 0);
+            assert_eq!(trouble.is_over(now.plus_ms(29_999)), None);
+        }
+        let last = UnixMs(9 * 30_000);
+        assert_eq!(trouble.is_over(last.plus_ms(OVER_AFTER_MS)), Some(10));
+        assert_eq!(trouble.is_over(last.plus_ms(OVER_AFTER_MS)), None);
+        assert!(trouble.holds_back(last.plus_ms(OVER_AFTER_MS)));
+    }
+}
