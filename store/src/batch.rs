@@ -5,6 +5,7 @@
 //! so a commit that fails leaves memory as it was.
 
 mod accept;
+mod damaged;
 mod endpoints;
 mod fold;
 mod rounds;
@@ -166,6 +167,7 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Replay { event, endpoint } => self.replay(*event, *endpoint),
             Op::Recover(recover) => self.recover(recover),
             Op::WorkOff => self.work_off(),
+            Op::EndDamaged { delivery, due } => self.end_damaged(*delivery, *due),
             Op::EndCovered { slot, events } => self.end_covered(*slot, events),
             Op::DropMarks { slot, upto } => self.drop_marks(*slot, *upto),
             Op::FlushStats => self.flush_stats(),

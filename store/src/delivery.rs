@@ -96,6 +96,8 @@ pub enum Reason {
     Cancelled,
     /// It was held for an inactive endpoint and discarded.
     Discarded,
+    /// What is stored of it is damaged, so that it can't be sent.
+    Damaged,
 }
 
 impl Reason {
@@ -106,6 +108,7 @@ impl Reason {
             Self::EndpointDeleted => "endpoint_deleted",
             Self::Cancelled => "cancelled",
             Self::Discarded => "discarded",
+            Self::Damaged => "damaged",
         }
     }
 }

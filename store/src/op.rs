@@ -64,6 +64,15 @@ pub enum Op {
         /// Which, at most 1,000.
         events: Vec<EventId>,
     },
+    /// End an open delivery that can't be attempted, or whose outcome can't be recorded, because what is stored of it is damaged:
+    /// as [`crate::Reason::Damaged`] where its row can be read, and no attempt is recorded. Answers [`Done::Delivery`]. Where the row
+    /// is damaged too it is left as it is and waits no longer, or it ended otherwise: [`Done::Nothing`].
+    EndDamaged {
+        /// Which one. Nothing else may change it meanwhile.
+        delivery: DeliveryId,
+        /// When it is due, as in [`Waiting::due`].
+        due: UnixMs,
+    },
     /// Nothing is left to be ended of what an endpoint's marks up to this stamp cover. Answers [`Done::WorkedOff`], with
     /// `more` where they are still needed.
     DropMarks {

@@ -369,6 +369,8 @@ impl Job {
         let accepted = d.id.event.accepted_at();
         d.id.slot == self.slot
             && d.opened < self.stamp
+            // It could not be sent again.
+            && d.reason != Some(Reason::Damaged)
             && (self.since..self.until).contains(&accepted)
             && self.after_bad.is_some_and(|after| d.id > after)
     }

@@ -4,6 +4,7 @@
 //! commit that failed the file is reopened and asked whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
+use crate::delivery::Trigger;
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::handle::Handle;
@@ -112,22 +113,11 @@ impl Store {
         self.shared.view(|views| {
             for row in views.due.iter()? {
                 let (key, value) = row?;
-                // The index can be derived again: a damaged row of it hides no delivery.
-                let waiting = match rows::read_due(key.value(), value.value()) {
+                match rows::read_due(key.value(), value.value()) {
                     Err(StoreError::Damaged { .. }) => {
-                        let id = tables::timed_of(key.value()).1;
-                        let key = tables::delivery_key(id);
-                        let delivery = views
-                            .deliveries
-                            .get(&key)?
-                            .map(|row| rows::read_delivery(&key, row.value()))
-                            .transpose()?;
-                        delivery.as_ref().and_then(rows::waiting)
+                        waiting_by(views, key.value())?.map(&mut each);
                     }
-                    read => Some(read?),
-                };
-                if let Some(waiting) = waiting {
-                    each(waiting);
+                    read => each(read?),
                 }
             }
             Ok(())
@@ -267,6 +257,31 @@ impl Store {
             .map(|op| batch.run(op))
             .collect::<Result<Vec<_>, _>>()?;
         batch.finish(done)
+    }
+}
+
+/// What waits behind a damaged row of the due index. The index can be derived again: such a row hides no delivery. Where the
+/// delivery's own row is damaged too, all that is known is what the key says, and the first attempt ends it.
+fn waiting_by(views: &Views, key: &[u8; 28]) -> Result<Option<Waiting>, StoreError> {
+    let (due, id) = tables::timed_of(key);
+    let by_key = Some(Waiting {
+        id,
+        due,
+        sequence: 0,
+        opened: 0,
+        retrying: false,
+        fresh: false,
+        later_round: false,
+        trigger: Trigger::Schedule,
+    });
+    let key = tables::delivery_key(id);
+    let Some(row) = views.deliveries.get(&key)? else {
+        return Ok(by_key);
+    };
+    match rows::read_delivery(&key, row.value()) {
+        Err(StoreError::Damaged { .. }) => Ok(by_key),
+        // It has ended, or waits for another time, which has a row of its own.
+        delivery => Ok(rows::waiting(&delivery?).filter(|waiting| waiting.due == due)),
     }
 }
 

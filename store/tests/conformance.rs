@@ -14,6 +14,8 @@ mod accept;
 mod bulk;
 #[path = "conformance/damaged.rs"]
 mod damaged;
+#[path = "conformance/damage.rs"]
+mod damage;
 #[path = "conformance/endpoints.rs"]
 mod endpoints;
 #[path = "conformance/failure.rs"]

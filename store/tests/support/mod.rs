@@ -126,6 +126,43 @@ impl Bed {
         self.store = Some(Store::open(self.options.clone()).expect("it opens again"));
     }
 
+    /// Changes the last bit of a row behind the store's back. Its checksum tells; done twice, all is as it was.
+    pub(crate) fn damage<const N: usize>(&mut self, table: &str, key: &[u8; N]) {
+        self.change_row(table, key, |mut row| {
+            *row.last_mut().expect("a row has bytes") ^= 1;
+            Some(row)
+        });
+    }
+
+    /// Takes a row away behind the store's back.
+    pub(crate) fn remove<const N: usize>(&mut self, table: &str, key: &[u8; N]) {
+        self.change_row(table, key, |_| None);
+    }
+
+    fn change_row<const N: usize>(
+        &mut self,
+        table: &str,
+        key: &[u8; N],
+        change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>,
+    ) {
+        self.close();
+        let db = redb::Database::open(&self.options.path).expect("it opens");
+        let mut txn = db.begin_write().expect("a transaction");
+        txn.set_quick_repair(true);
+        {
+            let table = redb::TableDefinition::<&[u8; N], &[u8]>::new(table);
+            let mut table = txn.open_table(table).expect("the table");
+            let row = table.remove(key).expect("it can be read");
+            let row = row.expect("the row is there").value().to_vec();
+            if let Some(row) = change(row) {
+                table.insert(key, row.as_slice()).expect("it is written");
+            }
+        }
+        txn.commit().expect("a commit");
+        drop(db);
+        self.reopen();
+    }
+
     pub(crate) fn pass_ms(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
     }

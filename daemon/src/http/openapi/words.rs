@@ -64,6 +64,7 @@ words! {
         EndpointDeleted => "its endpoint was deleted",
         Cancelled => "an operator cancelled it",
         Discarded => "it was held for an inactive endpoint and discarded at its activation",
+        Damaged => "what is stored of it is damaged and can't be sent: `stormhook check` names it",
     }
 
     /// What an open delivery waits for.

@@ -1,0 +1,40 @@
+//! Ending deliveries that can't be attempted, or whose outcome can't be recorded, because what is stored of them is damaged.
+
+use super::{Batch, Was, end};
+use crate::delivery::{Reason, Status};
+use crate::error::StoreError;
+use crate::ids::{DeliveryId, UnixMs};
+use crate::op::{Change, Done};
+use crate::tables;
+
+impl Batch<'_, '_> {
+    /// No attempt is recorded and nothing is counted, for none was made. Whatever is found, the pair waits no longer.
+    pub(super) fn end_damaged(&mut self, id: DeliveryId, due: UnixMs) -> Result<Done, StoreError> {
+        let found = match self.delivery(id) {
+            Err(StoreError::Damaged { .. }) => None,
+            found => found?,
+        };
+        match found {
+            Some(mut d) if d.status.is_open() => {
+                let before = Was::of(&d);
+                end(&mut d, Status::Failed, Some(Reason::Damaged), self.now);
+                self.put_delivery(Some(before), &mut d)?;
+                Ok(Done::Delivery(Box::new(d)))
+            }
+            // It ended otherwise meanwhile.
+            Some(_) => {
+                self.changes.push(Change::Ended(id));
+                Ok(Done::Nothing)
+            }
+            // What is left of it stays for `check` to name. In the due index it would come back at every start.
+            None => {
+                let key = tables::timed_key(due, id);
+                if self.tables.due.remove(&key)?.is_some() {
+                    self.open = self.open.saturating_sub(1);
+                }
+                self.changes.push(Change::Ended(id));
+                Ok(Done::Nothing)
+            }
+        }
+    }
+}

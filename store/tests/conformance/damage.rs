@@ -1,0 +1,206 @@
+//! What is damaged is set aside with a reason of its own, and stands in the way of nothing that is whole.
+
+use crate::support::*;
+use std::sync::Arc;
+use stormhook_store::stats::Span;
+use stormhook_store::{
+    Change, DeliveryId, Done, Endpoint, Event, Op, Reason, StatsOf, Status, UnixMs, Verdict,
+};
+
+/// One endpoint and four deliveries, the first of which failed once.
+struct Four {
+    bed: Bed,
+    endpoint: Arc<Endpoint>,
+    events: Vec<Arc<Event>>,
+    ids: Vec<DeliveryId>,
+}
+
+impl Four {
+    fn new() -> Self {
+        let mut bed = Bed::new();
+        let endpoint = bed.endpoint("org", &["*"]);
+        // A commit each, so that each has a pack of its own.
+        let events: Vec<_> = (0..4).map(|_| bed.order()).collect();
+        let ids: Vec<_> = events.iter().map(|event| pair(event, &endpoint)).collect();
+        let later = bed.now.plus_ms(60_000);
+        bed.settle(ids[0], Verdict::RetryAt(later));
+        Self {
+            bed,
+            endpoint,
+            events,
+            ids,
+        }
+    }
+
+    fn damage_pack(&mut self, at: usize) {
+        self.bed
+            .damage("packs", &self.events[at].id.0.to_be_bytes());
+    }
+
+    fn damage_row(&mut self, at: usize) {
+        self.bed.damage("deliveries", &row_key(self.ids[at]));
+    }
+
+    fn damage_due(&mut self, at: usize) {
+        let due = self.due(at);
+        self.bed.damage("due", &due_key(due, self.ids[at]));
+    }
+
+    fn due(&mut self, at: usize) -> UnixMs {
+        let id = self.ids[at];
+        let open = self.bed.open();
+        open.iter().find(|w| w.id == id).expect("it waits").due
+    }
+
+    fn end(&mut self, at: usize, due: UnixMs) -> (Done, Vec<DeliveryId>) {
+        let delivery = self.ids[at];
+        let mut applied = self.bed.apply(vec![Op::EndDamaged { delivery, due }]);
+        let ended = applied.changes.iter().map(|change| match change {
+            Change::Ended(id) => *id,
+            other => panic!("{other:?}"),
+        });
+        let ended = ended.collect();
+        (applied.done.pop().unwrap(), ended)
+    }
+
+    /// What waits, by its place.
+    fn waits(&mut self) -> Vec<usize> {
+        let open = self.bed.open();
+        let place = |id| self.ids.iter().position(|known| *known == id).unwrap();
+        let mut waits: Vec<_> = open.iter().map(|w| place(w.id)).collect();
+        waits.sort_unstable();
+        let count = usize::try_from(self.bed.reader().open_count()).unwrap();
+        assert_eq!(count, waits.len());
+        waits
+    }
+
+    fn expect_one_damage(&self) {
+        let damage = self.bed.reader().check().unwrap().damage;
+        assert_eq!(damage.len(), 1, "{damage:?}");
+    }
+}
+
+fn row_key(id: DeliveryId) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..16].copy_from_slice(&id.event.0.to_be_bytes());
+    key[16..].copy_from_slice(&id.slot.0.to_be_bytes());
+    key
+}
+
+fn due_key(due: UnixMs, id: DeliveryId) -> [u8; 28] {
+    let mut key = [0; 28];
+    key[..8].copy_from_slice(&due.0.to_be_bytes());
+    key[8..].copy_from_slice(&row_key(id));
+    key
+}
+
+#[test]
+fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_or_counted() {
+    let mut four = Four::new();
+    let before = four.bed.delivery(four.ids[0]);
+    let state = four.bed.reader().state(four.endpoint.slot);
+    let now = four.bed.now;
+    let stats = |four: &Four| {
+        let window = four.bed.reader().stats(Span::All, now, &StatsOf::All);
+        window.unwrap().counters
+    };
+    let counted = stats(&four);
+    four.damage_pack(0);
+    let due = four.due(0);
+    let (done, ended) = four.end(0, due);
+    assert_eq!(ended, [four.ids[0]]);
+    let Done::Delivery(d) = done else {
+        panic!("{done:?}");
+    };
+    assert_eq!(
+        (d.status, d.reason),
+        (Status::Failed, Some(Reason::Damaged))
+    );
+    assert_eq!((d.due, d.next_attempt_at), (None, None));
+    assert_eq!(d.sequence, before.sequence);
+    assert_eq!(d.attempts, before.attempts);
+    assert_eq!((d.attempts_total, d.attempts_finished, d.round), (1, 1, 1));
+    assert_eq!(four.bed.reader().state(four.endpoint.slot), state);
+    assert_eq!(stats(&four), counted);
+    assert_eq!(four.waits(), [1, 2, 3]);
+    four.bed.reopen();
+    assert_eq!(four.waits(), [1, 2, 3]);
+    four.expect_one_damage();
+    // It ended: there is nothing more to end.
+    let (done, _) = four.end(0, due);
+    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert_eq!(four.bed.delivery(four.ids[0]), *d);
+    let settled = four.bed.settle(four.ids[1], Verdict::Success);
+    assert_eq!(settled.status, Status::Success);
+}
+
+#[test]
+fn what_ended_as_damaged_is_refused_by_name_while_it_cannot_be_read_and_sent_again_once_it_can() {
+    let mut four = Four::new();
+    let (event, endpoint, id) = (four.events[0].id, four.endpoint.id, four.ids[0]);
+    four.damage_pack(0);
+    let due = four.due(0);
+    four.end(0, due);
+    for op in [Op::Retry(id), Op::Replay { event, endpoint }] {
+        let done = four.bed.one(op);
+        assert!(matches!(done, Done::Damaged(_)), "{done:?}");
+    }
+    // Changed back.
+    four.damage_pack(0);
+    let ended = four.bed.delivery(id);
+    let recover = four.bed.recover_of(endpoint, false);
+    assert_eq!(recover.count, 0, "a recover leaves it out");
+    four.bed.one(Op::Recover(recover));
+    assert_eq!(four.bed.delivery(id), ended);
+    four.bed.work_off();
+    assert_eq!(four.bed.delivery(id), ended);
+    let again = four.bed.delivery_done(Op::Retry(id));
+    assert_eq!((again.status, again.reason), (Status::Pending, None));
+    assert_eq!(four.waits(), [0, 1, 2, 3]);
+    four.bed.expect_whole();
+}
+
+#[test]
+fn a_delivery_whose_own_row_is_damaged_waits_no_longer_and_check_names_that_row_alone() {
+    let mut four = Four::new();
+    four.damage_row(1);
+    let due = four.due(1);
+    let (done, ended) = four.end(1, due);
+    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert_eq!(ended, [four.ids[1]]);
+    assert_eq!(four.waits(), [0, 2, 3]);
+    four.expect_one_damage();
+    four.bed.reopen();
+    assert_eq!(four.waits(), [0, 2, 3]);
+    four.expect_one_damage();
+    let done = four.bed.one(Op::Retry(four.ids[1]));
+    assert!(matches!(done, Done::Damaged(_)), "{done:?}");
+    assert!(four.bed.reader().bare_delivery(four.ids[1]).is_err());
+}
+
+#[test]
+fn a_delivery_without_a_row_waits_no_longer() {
+    let mut four = Four::new();
+    four.bed.remove("deliveries", &row_key(four.ids[1]));
+    let due = four.due(1);
+    let (done, ended) = four.end(1, due);
+    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert_eq!(ended, [four.ids[1]]);
+    assert_eq!(four.waits(), [0, 2, 3]);
+}
+
+#[test]
+fn a_store_starts_though_a_delivery_and_its_row_of_the_due_index_are_both_damaged() {
+    let mut four = Four::new();
+    let due = four.due(2);
+    four.damage_due(2);
+    // The delivery's row says when it is due.
+    assert_eq!((four.due(2), four.waits()), (due, vec![0, 1, 2, 3]));
+    four.damage_row(2);
+    assert_eq!((four.due(2), four.waits()), (due, vec![0, 1, 2, 3]));
+    four.end(2, due);
+    assert_eq!(four.waits(), [0, 1, 3]);
+    four.bed.reopen();
+    assert_eq!(four.waits(), [0, 1, 3]);
+    four.expect_one_damage();
+}
