@@ -9,6 +9,7 @@ mod changes;
 mod chores;
 mod partners;
 mod trouble;
+mod unsent;
 
 use crate::clock::StoreClock;
 use crate::config::Config;
@@ -92,6 +93,8 @@ struct Inner {
     unsettled: usize,
     /// Whether something was lacking for attempts lately.
     lacking: Trouble,
+    /// Whether deliveries could not be read lately.
+    unreadable: Trouble,
     /// Endpoints with rows that a mark covers and that are to be written out, by the last mark's stamp.
     covered: BTreeMap<Slot, u64>,
 }
@@ -179,6 +182,7 @@ impl Dispatch {
                 stopping: false,
                 unsettled: 0,
                 lacking: Trouble::default(),
+                unreadable: Trouble::default(),
                 covered,
             }),
             partners: Partners::default(),
@@ -363,15 +367,17 @@ impl Committed for OnCommit {
         for (done, id) in applied.done.iter().zip(settled) {
             let Some(id) = id else { continue };
             any_settled = true;
-            inner.unsettled = inner.unsettled.saturating_sub(1);
-            match done {
-                Done::Settled { delivery } => dispatch.publish(delivery),
-                // Its row is gone or damaged: it can't go on, and `check` names it.
-                other => {
-                    tracing::error!(delivery = %id, ?other, "an outcome could not be recorded");
-                    inner.schedule.ended(*id);
-                }
+            if let Done::Settled { delivery } = done {
+                dispatch.publish(delivery);
+            } else if let Some(waiting) = inner.schedule.claim_of(*id) {
+                // Its row is gone or damaged. Left as it is, it would be sent again after every start.
+                let what = format!("an attempt's outcome could not be recorded: {done:?}");
+                let ending = Arc::clone(dispatch);
+                let ended = async move { ending.end_damaged(waiting, &what).await };
+                dispatch.runtime.spawn(ended);
+                continue;
             }
+            inner.unsettled = inner.unsettled.saturating_sub(1);
         }
         dispatch.pump(&mut inner);
         // A recover that waits for room goes on when something changed: called by its own commits, it would try without end.

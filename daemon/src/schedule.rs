@@ -10,6 +10,7 @@ mod backoff;
 mod bucket;
 mod entry;
 mod line;
+mod postponed;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use admission::Limits;
 use admission::{Admission, YOUNG_MS};
 use backoff::Backoff;
 use entry::Entry;
+use postponed::Postponed;
 use queue::{Class, Queue};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -64,6 +66,7 @@ pub struct Schedule {
     flights: HashMap<DeliveryId, Flight>,
     /// Pairs that an operator's change owns, with their entries once their turn came.
     held: HashMap<DeliveryId, Option<Entry>>,
+    postponed: Postponed,
     /// When to look at an endpoint again; void where its queue says another time.
     timers: BinaryHeap<Reverse<(UnixMs, Slot)>>,
     /// Attempts by start, to see which pass [`SLOW_AFTER_MS`]; void where the flight says otherwise.
@@ -89,6 +92,7 @@ impl Schedule {
             admission: Admission::new(limits),
             flights: HashMap::new(),
             held: HashMap::new(),
+            postponed: Postponed::default(),
             timers: BinaryHeap::new(),
             started: VecDeque::new(),
             young: VecDeque::new(),
@@ -130,6 +134,11 @@ impl Schedule {
 
     /// A delivery waits, or waits differently: `Change::Waiting`. Ends a claim of it.
     pub fn waiting(&mut self, waiting: &Waiting) {
+        self.postponed.forget(waiting.id);
+        self.wait_as(waiting);
+    }
+
+    fn wait_as(&mut self, waiting: &Waiting) {
         let slot = waiting.id.slot;
         self.counted(slot, |this| {
             if !this.end_claim(waiting.id)
@@ -155,6 +164,7 @@ impl Schedule {
 
     /// A delivery ended: `Change::Ended`. Ends a claim of it.
     pub fn ended(&mut self, id: DeliveryId) {
+        self.postponed.forget(id);
         self.counted(id.slot, |this| {
             if !this.end_claim(id)
                 && !this.drop_stash(id)
@@ -179,6 +189,9 @@ impl Schedule {
             queue.cover(commit);
             queue.take_covered(max)
         });
+        for &event in &events {
+            self.postponed.forget(DeliveryId { event, slot });
+        }
         self.touch(slot);
         self.drop_if_over(slot);
         events
@@ -189,6 +202,9 @@ impl Schedule {
         self.note_grown(now);
         self.note_overdue(now);
         self.fire_timers(now);
+        if self.postponed.pauses(now) {
+            return None;
+        }
         loop {
             let queues = &self.queues;
             let slot = self
@@ -213,6 +229,9 @@ impl Schedule {
         if self.admission.is_full() {
             return None;
         }
+        if let Some(until) = self.postponed.pause() {
+            return Some(until);
+        }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         // Once a newcomer's first attempt is known to be slow, it may start another.
         let oldest = self.started.front().filter(|_| self.admission.probes() > 0);
@@ -233,6 +252,7 @@ impl Schedule {
             Some(flight) if flight.on_wire => flight.on_wire = false,
             _ => return,
         }
+        self.postponed.readable();
         if let Some(queue) = queue_of(&mut self.queues, id.slot) {
             queue.backoff = Backoff::default();
             self.admission.finish(queue);
@@ -261,6 +281,7 @@ impl Schedule {
     /// that waits for that keeps its place and its order, and is tried again after a while, one attempt first. Ends the claim.
     pub fn set_back(&mut self, waiting: &Waiting, now: UnixMs) {
         self.not_sent(waiting.id);
+        self.postponed.readable();
         if let Some(queue) = self.queue_mut(waiting.id.slot) {
             queue.backoff.wait(now);
         }
@@ -298,6 +319,12 @@ impl Schedule {
     pub fn claimed(&self, slot: Slot) -> impl Iterator<Item = Waiting> {
         let of_slot = self.flights.iter().filter(move |(id, _)| id.slot == slot);
         of_slot.map(move |(_, flight)| flight.entry.waiting(slot))
+    }
+
+    /// The pair, where it is claimed.
+    pub fn claim_of(&self, id: DeliveryId) -> Option<Waiting> {
+        let flight = self.flights.get(&id)?;
+        Some(flight.entry.waiting(id.slot))
     }
 
     /// The operator's change is over, done or not.
@@ -412,9 +439,9 @@ impl Schedule {
         self.admission.start(queue);
         let slow = queue.class == Class::Slow;
         let is_young = queue.young;
-        let waiting = entry.waiting(slot);
+        let waiting = self.postponed.as_stored(entry.waiting(slot));
         let flight = Flight {
-            entry,
+            entry: Entry::new(&waiting),
             started: now,
             on_wire: true,
         };

@@ -1,5 +1,6 @@
 //! One attempt from claim to outcome: prepare the body and its signatures, send, judge, hand the outcome to the writer.
 
+use super::unsent::Unsent;
 use super::{Dispatch, DispatchError, Phase, Tuning};
 use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
@@ -9,11 +10,12 @@ use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
 use crate::writer::{SubmitError, random_u128};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::{
-    Attempt, Delivery, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Op,
-    Settle, Trigger, UnixMs, Verdict,
+    Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Op, Settle,
+    Trigger, UnixMs, Verdict,
 };
 
 /// The type of a test delivery.
@@ -24,6 +26,7 @@ const DISABLED: &str = "stormhook.endpoint.disabled";
 /// What is to be sent, and how many attempts there were.
 struct Prepared {
     event: Arc<Event>,
+    body: Bytes,
     endpoint: Arc<Endpoint>,
     finished: u32,
     total: u32,
@@ -35,20 +38,6 @@ struct Head {
     delivery: DeliveryId,
     sequence: u64,
     attempt: u32,
-}
-
-/// Why a claim is not attempted after all.
-enum Drop {
-    /// Its endpoint was switched off since: it waits as it did.
-    Back,
-    /// It has ended, or there is no such delivery.
-    Over,
-    /// It was ended with all that waited for its endpoint: its row is still to be written out.
-    Covered,
-    /// We lacked something for the request: its endpoint's deliveries wait for a while.
-    OurTrouble(String),
-    /// What is stored of it can't be read: that is the attempt's outcome.
-    Unreadable(String),
 }
 
 /// When an attempt started.
@@ -86,26 +75,20 @@ impl Started {
 impl Dispatch {
     pub(super) async fn attempt(self: Arc<Self>, claim: Claim) {
         let started = Started::now();
-        let (reply, prepared) = match self.prepare_and_send(&claim).await {
-            Ok((reply, prepared)) => (reply, Some(prepared)),
-            Err(Drop::Unreadable(why)) => (Reply::Failed(Failure::Protocol, why), None),
-            Err(drop) => {
-                self.give_back(&claim, &drop);
-                return;
-            }
-        };
         let id = claim.waiting.id;
         let tuning = self.tuning();
-        let verdict = match outcome::judge(reply, tuning.config.limits.excerpt_bytes) {
-            Ok(verdict) => verdict,
-            Err(OurTrouble(what)) => {
-                self.give_back(&claim, &Drop::OurTrouble(what));
-                return;
-            }
+        let sent = self.prepare_and_send(&claim).await;
+        let judged = sent.and_then(|(reply, prepared)| {
+            let verdict = outcome::judge(reply, tuning.config.limits.excerpt_bytes);
+            let verdict = verdict.map_err(|OurTrouble(what)| Unsent::Lacking(what))?;
+            Ok((verdict, prepared))
+        });
+        let (verdict, prepared) = match judged {
+            Ok(judged) => judged,
+            Err(unsent) => return self.give_back(&claim, unsent).await,
         };
         let (attempt, took) = started.ended(claim.waiting.trigger, &verdict);
         let ended_at = self.clock.now();
-        let finished = prepared.as_ref().map_or(0, |p| p.finished);
         tracing::debug!(delivery = %id, outcome = attempt.outcome.as_str(), code = attempt.response_code,
             duration_ms = attempt.duration_ms, "attempt");
         let settle = Settle {
@@ -113,8 +96,8 @@ impl Dispatch {
             attempt,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ended_at,
-            verdict: follow(&tuning, &verdict, finished, ended_at),
-            disable: prepared.and_then(|p| disable(&tuning, &p.endpoint, &verdict)),
+            verdict: follow(&tuning, &verdict, prepared.finished, ended_at),
+            disable: disable(&tuning, &prepared.endpoint, &verdict),
         };
         // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
         self.writer.post(Op::Settle(Box::new(settle)));
@@ -125,11 +108,14 @@ impl Dispatch {
         if let Some(held_back) = inner.lacking.is_over(ended_at) {
             tracing::info!(held_back, "nothing is lacking for attempts any more");
         }
+        if let Some(held_back) = inner.unreadable.is_over(ended_at) {
+            tracing::info!(held_back, "deliveries can be read again");
+        }
         self.pump(&mut inner);
     }
 
     /// Sends what is claimed, by the settings that its endpoint has when the request is written.
-    async fn prepare_and_send(&self, claim: &Claim) -> Result<(Reply, Prepared), Drop> {
+    async fn prepare_and_send(&self, claim: &Claim) -> Result<(Reply, Prepared), Unsent> {
         loop {
             let prepared = self.prepare(claim)?;
             let wanted = || {
@@ -147,58 +133,40 @@ impl Dispatch {
         }
     }
 
-    fn prepare(&self, claim: &Claim) -> Result<Prepared, Drop> {
-        let id = claim.waiting.id;
-        let endpoint = self.reader.endpoint_by_slot(id.slot).ok_or(Drop::Over)?;
+    fn prepare(&self, claim: &Claim) -> Result<Prepared, Unsent> {
+        let waiting = &claim.waiting;
+        let id = waiting.id;
+        let endpoint = self.reader.endpoint_by_slot(id.slot);
+        let endpoint = endpoint.ok_or(Unsent::Over)?;
         if !endpoint.receives() {
-            return Err(Drop::Back);
+            return Err(Unsent::Back);
         }
-        if endpoint.mark_over(claim.waiting.opened).is_some() {
-            return Err(Drop::Covered);
+        if endpoint.mark_over(waiting.opened).is_some() {
+            return Err(Unsent::Covered);
         }
-        let unreadable =
-            |e: stormhook_store::StoreError| Drop::Unreadable(format!("the stored delivery: {e}"));
-        let event = self.reader.event(id.event).map_err(unreadable)?;
-        let event =
-            event.ok_or_else(|| Drop::Unreadable("the stored event is missing".to_owned()))?;
-        let (finished, total) = if claim.waiting.fresh {
+        let missing = |what: &str| Unsent::Damaged(format!("{what} is missing"));
+        let (finished, total) = if waiting.fresh {
             (0, 0)
         } else {
-            let delivery: Option<Delivery> = self.reader.bare_delivery(id).map_err(unreadable)?;
-            let delivery = delivery.filter(|d| d.status.is_open()).ok_or(Drop::Over)?;
+            let delivery = self.reader.bare_delivery(id)?;
+            let delivery = delivery.ok_or_else(|| missing("its row"))?;
+            if !delivery.status.is_open() {
+                return Err(Unsent::Over);
+            }
             (delivery.attempts_finished, delivery.attempts_total)
         };
+        let event = self.reader.event(id.event)?;
+        let event = event.ok_or_else(|| missing("its event"))?;
+        // What is open keeps its event's data, also past retention.
+        let body = body::render(&event, waiting.sequence);
+        let body = body.ok_or_else(|| missing("its event's data"))?;
         Ok(Prepared {
             event,
+            body,
             endpoint,
             finished,
             total,
         })
-    }
-
-    fn give_back(self: &Arc<Self>, claim: &Claim, drop: &Drop) {
-        let now = self.clock.now();
-        let mut inner = self.inner();
-        inner.unsettled = inner.unsettled.saturating_sub(1);
-        inner.schedule.not_sent(claim.waiting.id);
-        match drop {
-            // Among what waits, one that a mark covers goes aside and is written out.
-            Drop::Back | Drop::Covered => inner.schedule.waiting(&claim.waiting),
-            Drop::OurTrouble(what) => {
-                inner.schedule.set_back(&claim.waiting, now);
-                if inner.lacking.holds_back(now) {
-                    tracing::warn!(
-                        what,
-                        "attempts wait for what the daemon lacks: none of them is recorded"
-                    );
-                }
-            }
-            Drop::Over | Drop::Unreadable(_) => inner.schedule.ended(claim.waiting.id),
-        }
-        self.pump(&mut inner);
-        std::mem::drop(inner);
-        self.chores.notify_one();
-        self.settled.notify_waiters();
     }
 
     async fn send(
@@ -208,10 +176,6 @@ impl Dispatch {
         still_wanted: &(dyn Fn() -> bool + Send + Sync),
     ) -> Attempted {
         let failed = |failure, why: String| Attempted::Reply(Reply::Failed(failure, why));
-        let Some(body) = body::render(&prepared.event, head.sequence) else {
-            let why = "the event's data is past its retention".to_owned();
-            return failed(Failure::Protocol, why);
-        };
         let partner = self.partner(&prepared.endpoint);
         let target = match partner.target() {
             Ok(target) => target,
@@ -225,8 +189,8 @@ impl Dispatch {
         };
         let request = AttemptRequest {
             target,
-            headers: partner.headers(head, &body, clock::wall()),
-            body,
+            headers: partner.headers(head, &prepared.body, clock::wall()),
+            body: prepared.body.clone(),
             still_wanted,
         };
         let client = self.client();
@@ -279,8 +243,11 @@ impl Dispatch {
             event: event.id,
             slot: endpoint.slot,
         };
+        // It was given data just above.
+        let body = body::render(&event, 0).unwrap_or_default();
         let prepared = Prepared {
             event,
+            body,
             endpoint,
             finished: 0,
             total: 0,

@@ -5,10 +5,14 @@ use stormhook_store::UnixMs;
 /// Trouble is over when an attempt was made and none was held back for so long: twice the longest wait between two tries.
 const OVER_AFTER_MS: u64 = 60_000;
 
+/// While reads fail, a commit is asked for no more often than this.
+const PROBE_EVERY_MS: u64 = 1_000;
+
 /// One kind of trouble.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     last: Option<UnixMs>,
+    probed: Option<UnixMs>,
     held_back: u64,
 }
 
@@ -17,6 +21,16 @@ impl Trouble {
     pub(super) fn holds_back(&mut self, now: UnixMs) -> bool {
         self.held_back += 1;
         self.last.replace(now).is_none()
+    }
+
+    /// Whether to see now if the trouble lasts.
+    pub(super) fn wants_probe(&mut self, now: UnixMs) -> bool {
+        let recent = |at: UnixMs| now.0.abs_diff(at.0) < PROBE_EVERY_MS;
+        let wants = !self.probed.is_some_and(recent);
+        if wants {
+            self.probed = Some(now);
+        }
+        wants
     }
 
     /// An attempt was made: how often one was held back, if that is over now.
@@ -48,5 +62,12 @@ mod tests {
         assert_eq!(trouble.is_over(last.plus_ms(OVER_AFTER_MS)), Some(10));
         assert_eq!(trouble.is_over(last.plus_ms(OVER_AFTER_MS)), None);
         assert!(trouble.holds_back(last.plus_ms(OVER_AFTER_MS)));
+    }
+
+    #[test]
+    fn however_many_attempts_are_held_back_the_trouble_is_probed_once_a_second() {
+        let mut trouble = Trouble::default();
+        let probes = (0..10_000).filter(|ms| trouble.wants_probe(UnixMs(*ms)));
+        assert_eq!(probes.count(), 10);
     }
 }

@@ -38,6 +38,11 @@ impl Backoff {
             .filter(|until| *until > now && until.since_ms(now) <= MOST_MS)
     }
 
+    #[cfg(test)]
+    pub(super) fn until(&self) -> Option<UnixMs> {
+        self.until
+    }
+
     /// Whether there was trouble, and nothing since that showed that it is over.
     pub(super) fn in_trouble(&self) -> bool {
         self.waits > 0

@@ -102,6 +102,7 @@ enum Step {
     Release(usize),
     Cover(u32, usize),
     SetBack(usize),
+    Postpone(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -122,6 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Release),
         1 => (slot, 1usize..5).prop_map(|(s, n)| Step::Cover(s, n)),
         2 => any::<usize>().prop_map(Step::SetBack),
+        2 => any::<usize>().prop_map(Step::Postpone),
     ]
 }
 
@@ -137,6 +139,14 @@ struct Pair {
     waiting: Waiting,
     at: At,
     held: bool,
+    /// When it is tried again, where it could not be read.
+    again: UnixMs,
+}
+
+impl Pair {
+    fn goes_at(&self) -> UnixMs {
+        self.again.max(self.waiting.due)
+    }
 }
 
 struct Model {
@@ -184,7 +194,16 @@ impl Model {
     }
 
     fn put(&mut self, waiting: Waiting, at: At, held: bool) {
-        self.pairs.insert(waiting.id, Pair { waiting, at, held });
+        // Until the store says otherwise.
+        let again = self.pairs.get(&waiting.id).filter(|p| p.waiting == waiting);
+        let again = again.map_or(UnixMs(0), |p| p.again);
+        let pair = Pair {
+            waiting,
+            at,
+            held,
+            again,
+        };
+        self.pairs.insert(waiting.id, pair);
     }
 
     fn add(&mut self, slot: u32, due: u64, later_round: bool) {
@@ -211,7 +230,7 @@ impl Model {
         let pair = self.pairs[&waiting.id];
         assert_eq!((pair.at, pair.held), (At::Waits, false), "{pair:?}");
         assert_eq!(pair.waiting, waiting);
-        assert!(waiting.due <= now);
+        assert!(pair.goes_at() <= now);
         let endpoint = &self.endpoints[waiting.id.slot.index()];
         assert!(endpoint.receives());
         let others: Vec<_> = self.of(waiting.id.slot).collect();
@@ -220,15 +239,15 @@ impl Model {
         let slot = waiting.id.slot.index();
         assert!(self.back_until[slot] <= self.now, "claimed while it waits");
         assert!(!self.in_trouble[slot] || on_wire == 0, "more than one try");
-        let rank = |w: &Waiting| (w.due, w.id.event);
+        let rank = |p: &Pair| (p.goes_at(), p.waiting.id.event);
         let waits = others.iter().filter(|p| p.at == At::Waits);
         if endpoint.ordering == Ordering::Fifo {
             assert!(others.iter().all(|p| p.at == At::Waits));
-            let mut in_line = waits.filter(|p| !p.waiting.later_round || p.waiting.due <= now);
+            let mut in_line = waits.filter(|p| !p.waiting.later_round || p.goes_at() <= now);
             assert!(in_line.all(|p| p.waiting.sequence >= waiting.sequence));
         } else {
             let mut free = waits.filter(|p| !p.held);
-            assert!(free.all(|p| rank(&p.waiting) >= rank(&waiting)));
+            assert!(free.all(|p| rank(p) >= rank(&pair)));
         }
     }
 
@@ -250,15 +269,35 @@ impl Model {
         (self.back_until[slot], self.in_trouble[slot]) = (0, false);
     }
 
-    fn set_back(&mut self, pair: Pair) {
-        let slot = pair.waiting.id.slot.index();
-        self.schedule.set_back(&pair.waiting, UnixMs(self.now));
+    /// Ends a claim without an attempt.
+    fn give_back(&mut self, pair: Pair) {
         // A row that a mark covers is not announced as waiting.
         if self.is_covered(&pair.waiting) {
             self.pairs.remove(&pair.waiting.id);
-            self.covered[slot].push(pair.waiting.id.event);
+            self.covered[pair.waiting.id.slot.index()].push(pair.waiting.id.event);
         } else {
             self.put(pair.waiting, At::Waits, false);
+        }
+    }
+
+    fn postpone(&mut self, pair: Pair) {
+        let id = pair.waiting.id;
+        self.schedule.postpone(&pair.waiting, UnixMs(self.now));
+        self.give_back(pair);
+        let now = UnixMs(self.now);
+        if let Some(pair) = self.pairs.get_mut(&id) {
+            pair.again = self.schedule.postponed.again_at(id).expect("it waits");
+            assert!(pair.again > now && pair.again <= now.plus_ms(30_000));
+        }
+    }
+
+    fn set_back(&mut self, pair: Pair) {
+        let slot = pair.waiting.id.slot.index();
+        self.schedule.set_back(&pair.waiting, UnixMs(self.now));
+        self.give_back(pair);
+        // It could be read.
+        if let Some(pair) = self.pairs.get_mut(&pair.waiting.id) {
+            pair.again = UnixMs(0);
         }
         let queue = self.schedule.queues[slot].as_ref().expect("it has a queue");
         let until = queue.backoff.waiting(UnixMs(self.now)).expect("it waits");
@@ -383,6 +422,11 @@ impl Model {
                     self.set_back(pair);
                 }
             }
+            Step::Postpone(i) => {
+                if let Some(pair) = self.pick(i, |p| p.at == At::Wire) {
+                    self.postpone(pair);
+                }
+            }
         }
         self.check_gauges();
     }
@@ -431,6 +475,7 @@ impl Model {
             }
         }
         assert!(self.pairs.is_empty(), "left behind: {:?}", self.pairs);
+        assert_eq!(self.schedule.postponed.len(), 0, "of what is not there");
         assert_eq!(self.schedule.next_wake(), None);
     }
 }
@@ -780,6 +825,69 @@ fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
     let tried = claims(&mut schedule, now);
     settle(&mut schedule, tried[0].id, 5);
     assert_eq!(claims(&mut schedule, now).len(), 32);
+}
+
+#[test]
+fn what_cannot_be_read_is_tried_less_and_less_often_and_the_others_of_its_endpoint_go_meanwhile() {
+    let mut schedule = with_endpoints(1, AMPLE);
+    let unreadable = waiting(0, 1, 5);
+    schedule.waiting(&unreadable);
+    let mut now = 10;
+    let mut waits = Vec::new();
+    for sequence in 2..10 {
+        // As the store knows it, whenever it is tried.
+        assert_eq!(claims(&mut schedule, now), [unreadable]);
+        assert_eq!(schedule.claim_of(unreadable.id), Some(unreadable));
+        schedule.postpone(&unreadable, UnixMs(now));
+        assert_eq!(schedule.claim_of(unreadable.id), None);
+        schedule.waiting(&waiting(0, sequence, now));
+        let other = claims(&mut schedule, now);
+        assert_eq!(other.len(), 1);
+        settle(&mut schedule, other[0].id, 5);
+        assert_eq!(claims(&mut schedule, now), []);
+        let wake = schedule.next_wake().unwrap().0;
+        waits.push(wake - now);
+        now = wake;
+    }
+    assert_eq!(
+        waits,
+        [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]
+    );
+    // The store says how it waits now.
+    let again = retry(unreadable, now + 7);
+    schedule.waiting(&again);
+    assert_eq!(claims(&mut schedule, now + 7), [again]);
+    assert_eq!(schedule.postponed.len(), 0);
+}
+
+#[test]
+fn where_nothing_can_be_read_few_of_many_are_tried() {
+    let mut schedule = with_endpoints(100, AMPLE);
+    for sequence in 1..=100 {
+        for slot in 0..100 {
+            schedule.waiting(&waiting(slot, sequence, 1));
+        }
+    }
+    let (mut now, mut tries) = (1, 0);
+    while now < 60_000 {
+        while let Some(claim) = schedule.next(UnixMs(now)) {
+            schedule.postpone(&claim.waiting, UnixMs(now));
+            tries += 1;
+        }
+        now = schedule.next_wake().unwrap().0;
+    }
+    assert!((60..=100).contains(&tries), "{tries} in a minute");
+    // Once one is read, everything goes.
+    let mut read = 0;
+    while schedule.open_count() > 0 {
+        while let Some(claim) = schedule.next(UnixMs(now)) {
+            settle(&mut schedule, claim.waiting.id, 1);
+            read += 1;
+        }
+        now = schedule.next_wake().map_or(now, |at| at.0);
+        assert!(now < 100_000, "{} left", schedule.open_count());
+    }
+    assert_eq!((read, schedule.postponed.len()), (10_000, 0));
 }
 
 #[test]

@@ -298,18 +298,12 @@ impl Oracle {
         let new = after.attempts_total - before.attempts_total;
         for attempt in after.attempts.iter().rev().take(new as usize) {
             let told = self.told.get(&(after.id, attempt.number));
-            // What is stored could not be read: nothing went out.
-            let unread = attempt
-                .error
-                .as_ref()
-                .is_some_and(|e| e.starts_with("the stored "));
             match (attempt.outcome, told) {
                 (AttemptOutcome::Interrupted, None) => {}
                 (outcome, Some(told))
                     if told.outcome == outcome
                         && told.code == attempt.response_code
                         && (told.life == self.lives || recorded.attempts.is_none()) => {}
-                (AttemptOutcome::Protocol, None) if unread => {}
                 (outcome, told) => {
                     let number = attempt.number;
                     return Err(format!(

@@ -1,0 +1,147 @@
+//! Claims of which no request comes: they are given back, or what is claimed has ended. None of it is the partner's doing, so
+//! nothing is recorded or counted.
+
+use super::Dispatch;
+use crate::clock;
+use crate::schedule::Claim;
+use crate::writer::SubmitError;
+use std::sync::Arc;
+use std::time::Duration;
+use stormhook_store::{Done, Op, StoreError, Waiting};
+
+/// How long the end of a damaged delivery waits after a commit failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a claim is not attempted after all.
+pub(super) enum Unsent {
+    /// Its endpoint was switched off since: it waits as it did.
+    Back,
+    /// It has ended, or there is no such endpoint.
+    Over,
+    /// It was ended with all that waited for its endpoint: its row is still to be written out.
+    Covered,
+    /// We lacked this for the request: what waits for its endpoint waits for a while.
+    Lacking(String),
+    /// What is stored of it can't be read at the moment: it waits for a while.
+    Unreadable(String),
+    /// What is stored of it is damaged, or not all there: it ends.
+    Damaged(String),
+}
+
+impl From<StoreError> for Unsent {
+    fn from(error: StoreError) -> Self {
+        // A row of a newer version is no damage: the program that wrote it reads it.
+        if error.is_damage() {
+            Self::Damaged(error.to_string())
+        } else {
+            Self::Unreadable(error.to_string())
+        }
+    }
+}
+
+impl Dispatch {
+    pub(super) async fn give_back(self: &Arc<Self>, claim: &Claim, unsent: Unsent) {
+        if let Unsent::Damaged(what) = &unsent {
+            return self.end_damaged(claim.waiting, what).await;
+        }
+        let now = self.clock.now();
+        let mut inner = self.inner();
+        match unsent {
+            // Among what waits, one that a mark covers goes aside and is written out.
+            Unsent::Back | Unsent::Covered => {
+                inner.schedule.not_sent(claim.waiting.id);
+                inner.schedule.waiting(&claim.waiting);
+            }
+            Unsent::Over | Unsent::Damaged(_) => {
+                inner.schedule.not_sent(claim.waiting.id);
+                inner.schedule.ended(claim.waiting.id);
+            }
+            Unsent::Lacking(what) => {
+                inner.schedule.set_back(&claim.waiting, now);
+                if inner.lacking.holds_back(now) {
+                    tracing::warn!(
+                        what,
+                        "attempts wait for what the daemon lacks: none of them is recorded"
+                    );
+                }
+            }
+            Unsent::Unreadable(what) => {
+                inner.schedule.postpone(&claim.waiting, now);
+                if inner.unreadable.holds_back(now) {
+                    tracing::warn!(
+                        what,
+                        "deliveries wait until they can be read: no attempt of them is recorded"
+                    );
+                }
+                // After a read that failed the engine refuses everything until the file is opened anew, as it is when a commit
+                // fails: without one nothing could be read again before somebody sends an event.
+                if !inner.failing && inner.unreadable.wants_probe(now) {
+                    self.writer.post(Op::Probe);
+                }
+            }
+        }
+        inner.unsettled = inner.unsettled.saturating_sub(1);
+        self.pump(&mut inner);
+        drop(inner);
+        self.chores.notify_one();
+        self.settled.notify_waiters();
+    }
+
+    /// Ends a delivery that can't be sent, or whose outcome can't be recorded, for what is stored of it is damaged. It stays claimed
+    /// until that is committed.
+    pub(super) async fn end_damaged(self: &Arc<Self>, waiting: Waiting, what: &str) {
+        let id = waiting.id;
+        {
+            let inner = &mut *self.inner();
+            inner.schedule.not_sent(id);
+            self.pump(inner);
+        }
+        let done = self.submit_end(waiting).await;
+        let is_ended = match &done {
+            Some(Done::Delivery(_)) => {
+                tracing::error!(delivery = %id, what, "a delivery can't be sent and ended as damaged: `stormhook check` names the damage");
+                true
+            }
+            Some(Done::Nothing) => {
+                tracing::error!(delivery = %id, what, "a delivery is damaged and waits no longer: `stormhook check` names it");
+                true
+            }
+            // The place where its end would be written is damaged too, or the daemon stops: it is set aside again at the next start.
+            other => {
+                tracing::error!(delivery = %id, what, ?other, "a delivery is damaged, and its end could not be recorded: it waits no longer");
+                false
+            }
+        };
+        let mut inner = self.inner();
+        inner.unsettled = inner.unsettled.saturating_sub(1);
+        if !is_ended {
+            inner.schedule.ended(id);
+        }
+        self.pump(&mut inner);
+        drop(inner);
+        self.chores.notify_one();
+        self.settled.notify_waiters();
+    }
+
+    /// Has it ended, trying again where a commit failed, but not when the daemon stops: that waits for nothing of the kind.
+    async fn submit_end(&self, waiting: Waiting) -> Option<Done> {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let op = Op::EndDamaged {
+                delivery: waiting.id,
+                due: waiting.due,
+            };
+            match self.writer.submit(op).await {
+                Ok(done) => return Some(done),
+                Err(SubmitError::ShuttingDown) => return None,
+                Err(_) => {}
+            }
+            let again = tokio::time::sleep_until(clock::deadline(AGAIN_AFTER));
+            tokio::select! {
+                biased;
+                _ = phase.wait_for(|phase| *phase > super::Phase::Running) => return None,
+                () = again => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Pairs that could not be read when their attempt was to start: each is tried again after a while, longer and longer, and the
+//! others go meanwhile. Where nothing can be read at all, that is not tried out on everything that waits.
+
+use super::Schedule;
+use super::backoff::Backoff;
+use std::collections::HashMap;
+use stormhook_store::{DeliveryId, UnixMs, Waiting};
+
+/// So many in a row that can't be read mean that nothing can be.
+const IN_A_ROW: u32 = 32;
+/// How long nothing starts then.
+pub(super) const PAUSE_MS: u64 = 1_000;
+
+/// A pair that waits longer than the store says.
+struct Pair {
+    /// When it is due, as the store knows it.
+    due: UnixMs,
+    backoff: Backoff,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Postponed {
+    pairs: HashMap<DeliveryId, Pair>,
+    in_a_row: u32,
+    pause: Option<UnixMs>,
+}
+
+impl Postponed {
+    /// The pair as it waits from now on.
+    fn add(&mut self, waiting: &Waiting, now: UnixMs) -> Waiting {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.in_a_row >= IN_A_ROW {
+            self.pause = Some(now.plus_ms(PAUSE_MS));
+        }
+        let pair = self.pairs.entry(waiting.id).or_insert(Pair {
+            due: waiting.due,
+            backoff: Backoff::default(),
+        });
+        Waiting {
+            due: pair.backoff.wait(now),
+            ..*waiting
+        }
+    }
+
+    /// The pair as the store knows it.
+    pub(super) fn as_stored(&self, waiting: Waiting) -> Waiting {
+        let due = self.pairs.get(&waiting.id).map_or(waiting.due, |p| p.due);
+        Waiting { due, ..waiting }
+    }
+
+    /// The store says how the pair waits now, or that it has ended.
+    pub(super) fn forget(&mut self, id: DeliveryId) {
+        // Mostly there is none, and this is asked for every delivery.
+        if !self.pairs.is_empty() && self.pairs.remove(&id).is_some() && self.pairs.is_empty() {
+            self.pairs.shrink_to_fit();
+        }
+    }
+
+    /// Something could be read.
+    pub(super) fn readable(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Until when nothing starts.
+    pub(super) fn pause(&self) -> Option<UnixMs> {
+        self.pause
+    }
+
+    /// Whether nothing starts now.
+    pub(super) fn pauses(&mut self, now: UnixMs) -> bool {
+        // A clock that was set back makes no pause longer.
+        let goes_on = |until: &UnixMs| *until > now && until.since_ms(now) <= PAUSE_MS;
+        self.pause = self.pause.filter(goes_on);
+        self.pause.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn again_at(&self, id: DeliveryId) -> Option<UnixMs> {
+        self.pairs.get(&id)?.backoff.until()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+impl Schedule {
+    /// There was no attempt of this pair, because what is stored of it could not be read: it is tried again after a while. Ends the
+    /// claim.
+    pub fn postpone(&mut self, waiting: &Waiting, now: UnixMs) {
+        self.not_sent(waiting.id);
+        let later = self.postponed.add(waiting, now);
+        self.wait_as(&later);
+    }
+}

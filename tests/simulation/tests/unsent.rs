@@ -1,0 +1,400 @@
+//! Our own trouble, on a runtime with a paused clock: what can't be read, what is damaged and what the daemon lacks. No attempt of it
+//! is recorded without a request, and nothing is counted against a partner.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on fails"
+)]
+
+#[path = "../../../store/tests/support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use stormhook::clock::StoreClock;
+use stormhook::config::Config;
+use stormhook::deliver::{AttemptRequest, Attempted};
+use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::outcome::Reply;
+use stormhook::serve;
+use stormhook::simulation::{self, Attempting};
+use stormhook::writer::{Space, Writer};
+use stormhook_store::endpoint::Ordering;
+use stormhook_store::{
+    AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader, Reason,
+    Slot, Status, Store, UnixMs, Verdict,
+};
+use support::disk::{Disk, Faults};
+use support::{START, new_endpoint, settle};
+
+/// The most commits that a test makes.
+const COMMITS: u32 = 1_000;
+const SLOT: Slot = Slot(0);
+
+/// Partners that answer everything alike, and are told apart by nothing.
+#[derive(Default)]
+struct Partners {
+    /// Sequence and attempt of each request.
+    requests: Mutex<Vec<(u64, u32)>>,
+    asked: AtomicUsize,
+    fails: AtomicBool,
+    lacking: AtomicBool,
+}
+
+impl Partners {
+    fn requests(&self) -> Vec<(u64, u32)> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+impl simulation::Partners for Partners {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>, _: Duration) -> Attempting<'a> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Relaxed);
+            if self.lacking.load(Relaxed) {
+                return Attempted::Reply(Reply::OurTrouble("no descriptors".to_owned()));
+            }
+            let number = |name| request.headers[name].to_str().unwrap().parse().unwrap();
+            let seen = (number("x-stormcom-sequence"), number("x-stormcom-attempt"));
+            let seen = (seen.0, u32::try_from(seen.1).unwrap());
+            self.requests.lock().unwrap().push(seen);
+            Attempted::Reply(Reply::Status {
+                code: if self.fails.load(Relaxed) { 500 } else { 204 },
+                retry_after: None,
+                excerpt: Vec::new(),
+            })
+        })
+    }
+}
+
+/// A schedule of a second, twice.
+fn config(folder: &Path) -> Arc<Config> {
+    let flags = [("data_dir".to_owned(), folder.to_str().unwrap().to_owned())];
+    let mut config = Config::from_sources(None, [], &flags).unwrap();
+    config.retry.schedule = vec![Duration::from_secs(1); 2];
+    config.retry.jitter = 0.0;
+    Arc::new(config)
+}
+
+/// A store with one endpoint and some events, a commit each, before any daemon runs on it.
+struct Made {
+    disk: Disk,
+    options: Options,
+    config: Arc<Config>,
+    ids: Vec<DeliveryId>,
+    random: u128,
+    partners: Arc<Partners>,
+    _folder: tempfile::TempDir,
+}
+
+impl Made {
+    fn new(events: usize, ordering: Ordering) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let mut options = serve::options(&config);
+        // Every page is read from the disk.
+        options.cache_bytes = 0;
+        let mut made = Self {
+            disk: Disk::default(),
+            options,
+            config,
+            ids: Vec::new(),
+            random: 1,
+            partners: Arc::default(),
+            _folder: folder,
+        };
+        let mut new = new_endpoint(EndpointId::new(START, 7), "org", &["*"]);
+        new.ordering = ordering;
+        made.apply(Op::CreateEndpoint(Box::new(new)));
+        for _ in 0..events {
+            let Done::Accepted(event) = made.apply(Op::Accept(support::event("org", "a.b"))) else {
+                panic!("not accepted");
+            };
+            made.ids.push(pair(&event));
+        }
+        made
+    }
+
+    fn open(&self) -> Store {
+        let disk = self.disk.clone();
+        Store::open_on(self.options.clone(), move || disk.open()).unwrap()
+    }
+
+    fn apply(&mut self, op: Op) -> Done {
+        self.random += 1;
+        let applied = self.open().apply(vec![op], START, self.random << 20);
+        applied.unwrap().done.pop().unwrap()
+    }
+
+    /// The first attempt of each has failed, and the next is due in a second.
+    fn failed_once(mut self) -> Self {
+        for id in self.ids.clone() {
+            let verdict = Verdict::RetryAt(START.plus_ms(1_000));
+            self.apply(Op::Settle(Box::new(settle(id, verdict, START))));
+        }
+        self
+    }
+
+    /// A bit of a row changes.
+    fn damage<const N: usize>(&self, table: &str, key: &[u8; N]) {
+        let disk = self.disk.open();
+        let db = redb::Database::builder().create_with_backend(disk).unwrap();
+        let mut txn = db.begin_write().unwrap();
+        txn.set_quick_repair(true);
+        {
+            let table = redb::TableDefinition::<&[u8; N], &[u8]>::new(table);
+            let mut table = txn.open_table(table).unwrap();
+            let mut row = table.remove(key).unwrap().unwrap().value().to_vec();
+            *row.last_mut().unwrap() ^= 1;
+            table.insert(key, row.as_slice()).unwrap();
+        }
+        txn.commit().unwrap();
+    }
+
+    fn damage_event(&self, at: usize) {
+        self.damage("packs", &self.ids[at].event.0.to_be_bytes());
+    }
+
+    fn damage_row(&self, at: usize) {
+        let mut key = [0; 20];
+        key[..16].copy_from_slice(&self.ids[at].event.0.to_be_bytes());
+        self.damage("deliveries", &key);
+    }
+
+    /// A daemon's core on it.
+    fn start(&self) -> Core {
+        simulation::enter(START, 7, self.partners.clone());
+        let store = self.open();
+        let reader = store.reader();
+        let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
+        let dispatch = Dispatch::new(&store, writer.clone(), clock.clone(), &self.config, None);
+        let dispatch = dispatch.unwrap();
+        let told = Arc::new(OnCommit(dispatch.clone()));
+        let look = || Space {
+            free_bytes: u64::MAX,
+            file_bytes: 0,
+        };
+        let mut committer = writer.committer(store, clock, told, look);
+        let queued = writer.clone();
+        let commits = tokio::spawn(async move {
+            for _ in 0..COMMITS {
+                if !queued.work().await {
+                    return;
+                }
+                committer.commit_queued();
+            }
+            panic!("they follow each other without end");
+        });
+        dispatch.start();
+        Core {
+            reader,
+            writer,
+            dispatch,
+            commits,
+        }
+    }
+}
+
+fn pair(event: &Event) -> DeliveryId {
+    DeliveryId {
+        event: event.id,
+        slot: SLOT,
+    }
+}
+
+struct Core {
+    reader: Reader,
+    writer: Arc<Writer>,
+    dispatch: Arc<Dispatch>,
+    commits: tokio::task::JoinHandle<()>,
+}
+
+impl Core {
+    fn delivery(&self, id: DeliveryId) -> Delivery {
+        self.reader.bare_delivery(id).unwrap().unwrap()
+    }
+
+    /// Open in memory, and in the file.
+    fn waits(&self) -> (usize, u64) {
+        let gauges = self.dispatch.gauges();
+        let waits = gauges.pending + gauges.retrying + gauges.held;
+        (waits, self.reader.open_count())
+    }
+
+    fn failure_count(&self) -> u32 {
+        self.reader.state(SLOT).failure_count
+    }
+
+    /// As a daemon stops.
+    async fn stop(self) {
+        self.dispatch.drain();
+        self.dispatch.silence().await;
+        self.writer.close();
+        self.commits.await.unwrap();
+        simulation::leave();
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn outcomes(d: &Delivery) -> Vec<AttemptOutcome> {
+    d.attempts.iter().map(|a| a.outcome).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_others_are_whole() {
+    let made = Made::new(3, Ordering::Parallel).failed_once();
+    made.partners.fails.store(true, Relaxed);
+    made.damage_event(1);
+    let core = made.start();
+    pass(60).await;
+    let mut requests = made.partners.requests();
+    requests.sort_unstable();
+    assert_eq!(requests, [(1, 2), (1, 3), (3, 2), (3, 3)]);
+    let damaged = core.delivery(made.ids[1]);
+    let ended = (damaged.status, damaged.reason, damaged.sequence);
+    assert_eq!(ended, (Status::Failed, Some(Reason::Damaged), 2));
+    assert_eq!(outcomes(&damaged), [AttemptOutcome::HttpStatus]);
+    assert_eq!((damaged.attempts_total, damaged.attempts_finished), (1, 1));
+    for at in [0, 2] {
+        let d = core.delivery(made.ids[at]);
+        assert_eq!((d.status, d.reason), (Status::Abandoned, None));
+        assert_eq!(outcomes(&d), [AttemptOutcome::HttpStatus; 3]);
+    }
+    assert_eq!((core.failure_count(), core.waits()), (7, (0, 0)));
+    core.stop().await;
+    // Nothing of it comes back.
+    let core = made.start();
+    let commit = core.reader.commit();
+    // Before the first sweep.
+    pass(50).await;
+    assert_eq!((core.reader.commit(), core.waits()), (commit, (0, 0)));
+    assert_eq!(made.partners.requests().len(), 4);
+    core.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fifo_line_goes_on_behind_an_event_that_is_damaged() {
+    let made = Made::new(4, Ordering::Fifo);
+    made.damage_event(1);
+    let core = made.start();
+    pass(60).await;
+    assert_eq!(made.partners.requests(), [(1, 1), (3, 1), (4, 1)]);
+    let damaged = core.delivery(made.ids[1]);
+    assert_eq!(damaged.reason, Some(Reason::Damaged));
+    assert_eq!((damaged.attempts_total, core.failure_count()), (0, 0));
+    assert_eq!(core.waits(), (0, 0));
+    core.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_line_goes_on() {
+    let made = Made::new(3, Ordering::Fifo).failed_once();
+    made.damage_row(0);
+    let core = made.start();
+    pass(60).await;
+    assert_eq!(made.partners.requests(), [(2, 2), (3, 2)]);
+    assert_eq!((core.failure_count(), core.waits()), (0, (0, 0)));
+    core.stop().await;
+    let core = made.start();
+    let commit = core.reader.commit();
+    // Before the first sweep.
+    pass(50).await;
+    assert_eq!((core.reader.commit(), core.waits()), (commit, (0, 0)));
+    let damage = core.reader.check().unwrap().damage;
+    assert_eq!(damage.len(), 1, "{damage:?}");
+    core.stop().await;
+}
+
+/// Its first attempt reads no row, so a request goes out; afterwards there is no row to write its outcome to.
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_cannot_be_recorded_is_not_asked_for_again_also_not_after_a_restart() {
+    let made = Made::new(3, Ordering::Fifo);
+    made.damage_row(0);
+    for _ in 0..3 {
+        let core = made.start();
+        pass(60).await;
+        assert_eq!(made.partners.requests(), [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(core.waits(), (0, 0));
+        core.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_disk_cannot_be_read_no_attempt_is_recorded_and_the_schedule_is_had_in_full() {
+    let made = Made::new(40, Ordering::Parallel).failed_once();
+    made.partners.fails.store(true, Relaxed);
+    let core = made.start();
+    let broken = Faults {
+        reads: 1,
+        ..Faults::default()
+    };
+    made.disk.fail(broken);
+    pass(20).await;
+    assert_eq!(made.partners.requests(), []);
+    made.disk.fail(Faults::default());
+    pass(120).await;
+    let mut requests = made.partners.requests();
+    requests.sort_unstable();
+    let expected: Vec<_> = (1..=40).flat_map(|n| [(n, 2), (n, 3)]).collect();
+    assert_eq!(requests, expected);
+    for id in &made.ids {
+        let d = core.delivery(*id);
+        assert_eq!((d.status, d.reason), (Status::Abandoned, None));
+        assert_eq!(outcomes(&d), [AttemptOutcome::HttpStatus; 3]);
+    }
+    assert_eq!((core.failure_count(), core.waits()), (120, (0, 0)));
+    assert_eq!(core.reader.check().unwrap().damage, [""; 0]);
+    core.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_daemon_lacks_is_no_attempt_and_what_waits_for_it_goes_in_order_afterwards() {
+    for ordering in [Ordering::Fifo, Ordering::Parallel] {
+        let made = Made::new(20, ordering);
+        made.partners.lacking.store(true, Relaxed);
+        let core = made.start();
+        let commit = core.reader.commit();
+        pass(300).await;
+        assert_eq!(made.partners.requests(), []);
+        let asked = made.partners.asked.load(Relaxed);
+        assert!((10..=50).contains(&asked), "{asked} tries in five minutes");
+        assert_eq!(core.waits(), (20, 20));
+        let made_since = core.reader.commit() - commit;
+        assert!(made_since <= 1, "{made_since} commits, the sweep's alone");
+        assert_eq!(core.failure_count(), 0);
+        // An operator finds none of them under way.
+        let id = made.ids[3];
+        let done = core.dispatch.change(id, Op::Cancel(id)).await;
+        assert!(matches!(done, Ok(Done::Delivery(_))), "{done:?}");
+        made.partners.lacking.store(false, Relaxed);
+        pass(31).await;
+        let expected: Vec<_> = (1..=20).filter(|n| *n != 4).map(|n| (n, 1)).collect();
+        assert_eq!(made.partners.requests(), expected);
+        assert_eq!(core.waits(), (0, 0));
+        core.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_stops_waits_for_nothing_that_our_own_trouble_holds_back() {
+    let made = Made::new(5, Ordering::Parallel).failed_once();
+    made.partners.lacking.store(true, Relaxed);
+    let core = made.start();
+    pass(30).await;
+    let began = tokio::time::Instant::now();
+    core.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    made.partners.lacking.store(false, Relaxed);
+    let core = made.start();
+    pass(5).await;
+    assert_eq!((made.partners.requests().len(), core.waits()), (5, (0, 0)));
+    core.stop().await;
+}
