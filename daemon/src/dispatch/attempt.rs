@@ -12,6 +12,7 @@ use crate::schedule::Claim;
 use crate::writer::{SubmitError, random_u128};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stormhook_store::{
     Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Op, Settle,
@@ -130,6 +131,9 @@ impl Dispatch {
             if let Attempted::Reply(reply) = self.send(&prepared, head, &wanted).await {
                 return Ok((reply, prepared));
             }
+            if *self.phase.borrow() == Phase::Cut {
+                return Err(Unsent::Back);
+            }
         }
     }
 
@@ -187,11 +191,17 @@ impl Dispatch {
             sequence: head.sequence,
             attempt: head.attempt,
         };
+        let written = AtomicBool::new(false);
+        let still_wanted = || {
+            let wanted = still_wanted();
+            written.fetch_or(wanted, Ordering::Relaxed);
+            wanted
+        };
         let request = AttemptRequest {
             target,
             headers: partner.headers(head, &prepared.body, clock::wall()),
             body: prepared.body.clone(),
-            still_wanted,
+            still_wanted: &still_wanted,
         };
         let client = self.client();
         let mut phase = self.phase.subscribe();
@@ -199,7 +209,11 @@ impl Dispatch {
             biased;
             attempted = client.attempt(request) => attempted,
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {
-                failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
+                if written.load(Ordering::Relaxed) {
+                    failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
+                } else {
+                    Attempted::NotSent
+                }
             }
         }
     }
@@ -260,7 +274,8 @@ impl Dispatch {
         };
         let reply = match self.send(&prepared, head, &|| true).await {
             Attempted::Reply(reply) => reply,
-            Attempted::NotSent => return Ok(None),
+            // It is wanted to the end, unless the daemon stops.
+            Attempted::NotSent => return Err(SubmitError::ShuttingDown.into()),
         };
         let verdict = outcome::judge(reply, self.tuning().config.limits.excerpt_bytes);
         let verdict = verdict.map_err(|OurTrouble(what)| DispatchError::OurTrouble(what))?;

@@ -14,7 +14,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a claim is not attempted after all.
 pub(super) enum Unsent {
-    /// Its endpoint was switched off since: it waits as it did.
+    /// Its endpoint was switched off since, or the daemon stops before anything was sent: it waits as it did.
     Back,
     /// It has ended, or there is no such endpoint.
     Over,

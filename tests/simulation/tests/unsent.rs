@@ -44,6 +44,10 @@ struct Partners {
     asked: AtomicUsize,
     fails: AtomicBool,
     lacking: AtomicBool,
+    /// No connection comes about.
+    connecting: AtomicBool,
+    /// A request is read, and no answer comes.
+    hangs: AtomicBool,
 }
 
 impl Partners {
@@ -59,10 +63,19 @@ impl simulation::Partners for Partners {
             if self.lacking.load(Relaxed) {
                 return Attempted::Reply(Reply::OurTrouble("no descriptors".to_owned()));
             }
+            if self.connecting.load(Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            if !(request.still_wanted)() {
+                return Attempted::NotSent;
+            }
             let number = |name| request.headers[name].to_str().unwrap().parse().unwrap();
             let seen = (number("x-stormcom-sequence"), number("x-stormcom-attempt"));
             let seen = (seen.0, u32::try_from(seen.1).unwrap());
             self.requests.lock().unwrap().push(seen);
+            if self.hangs.load(Relaxed) {
+                std::future::pending::<()>().await;
+            }
             Attempted::Reply(Reply::Status {
                 code: if self.fails.load(Relaxed) { 500 } else { 204 },
                 retry_after: None,
@@ -397,4 +410,22 @@ async fn a_daemon_that_stops_waits_for_nothing_that_our_own_trouble_holds_back()
     pass(5).await;
     assert_eq!((made.partners.requests().len(), core.waits()), (5, (0, 0)));
     core.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_stop_cuts_is_recorded_if_its_request_was_sent_and_else_not() {
+    for (connects, recorded) in [(false, 0), (true, 1)] {
+        let made = Made::new(1, Ordering::Parallel);
+        made.partners.connecting.store(!connects, Relaxed);
+        made.partners.hangs.store(true, Relaxed);
+        let core = made.start();
+        pass(1).await;
+        core.dispatch.drain();
+        core.dispatch.cut();
+        core.dispatch.silence().await;
+        let d = core.delivery(made.ids[0]);
+        assert_eq!(outcomes(&d), vec![AttemptOutcome::Interrupted; recorded]);
+        assert_eq!(made.partners.requests().len(), recorded);
+        core.stop().await;
+    }
 }

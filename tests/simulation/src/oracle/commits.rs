@@ -299,7 +299,8 @@ impl Oracle {
         for attempt in after.attempts.iter().rev().take(new as usize) {
             let told = self.told.get(&(after.id, attempt.number));
             match (attempt.outcome, told) {
-                (AttemptOutcome::Interrupted, None) => {}
+                (AttemptOutcome::Interrupted, None)
+                    if self.was_requested(after.id, attempt.number) => {}
                 (outcome, Some(told))
                     if told.outcome == outcome
                         && told.code == attempt.response_code
@@ -333,6 +334,12 @@ impl Oracle {
             }
         }
         Ok(())
+    }
+
+    /// Whether a request of this attempt reached its partner.
+    fn was_requested(&self, id: DeliveryId, number: u32) -> bool {
+        let requests = self.requests.get(&id).into_iter().flatten();
+        requests.map(|request| request.number).any(|n| n == number)
     }
 
     /// Counts what was recorded, in order.
