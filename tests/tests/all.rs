@@ -41,3 +41,4 @@ mod restarts;
 mod stats;
 mod stopping;
 mod tidy;
+mod unreadable;

@@ -22,7 +22,7 @@ const FAULTS: [(&str, &[&str]); 5] = [
 ];
 
 /// Whether this machine lets one process trace another: `strace` is there, and permitted.
-fn can_trace() -> bool {
+pub(crate) fn can_trace() -> bool {
     let probe = std::process::Command::new("strace")
         .args(["-qq", "-e", "trace=none", "true"])
         .output();
@@ -30,7 +30,7 @@ fn can_trace() -> bool {
 }
 
 /// Makes calls of the daemon fail from now on. `None` where it may not be attached to, which some kernels keep to root.
-async fn broken(daemon: &Daemon, faults: &[&str]) -> Option<Child> {
+pub(crate) async fn broken(daemon: &Daemon, faults: &[&str]) -> Option<Child> {
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-p", &daemon.pid().to_string()]);
     for fault in faults {
@@ -52,7 +52,7 @@ async fn broken(daemon: &Daemon, faults: &[&str]) -> Option<Child> {
 }
 
 /// The disk is whole again. Told to go, `strace` lets go of every thread first.
-async fn mended(mut tracer: Child) {
+pub(crate) async fn mended(mut tracer: Child) {
     let pid = Pid::from_raw(tracer.id().unwrap().cast_signed()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     within("strace lets go", tracer.wait()).await.unwrap();
