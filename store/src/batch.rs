@@ -287,7 +287,9 @@ impl<'a, 't> Batch<'a, 't> {
         }
         let key = tables::delivery_key(d.id);
         match (before.is_some_and(|b| b.status.is_bad()), d.status.is_bad()) {
-            (true, false) => self.tables.bad.remove(&key)?,
+            (true, false) => {
+                self.tables.bad.remove(&key)?;
+            }
             (false, true) => {
                 let row = record::write("bad", &key, &())?;
                 self.tables.bad.insert(&key, row.as_slice())?;

@@ -95,11 +95,13 @@ impl<'t, const N: usize> Writing<'t, N> {
         Ok(())
     }
 
-    pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<(), StoreError> {
-        if let Some(before) = self.table.remove(key)? {
+    /// Says whether the row was there.
+    pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<bool, StoreError> {
+        let before = self.table.remove(key)?;
+        if let Some(before) = &before {
             self.sum.subtract(key, before.value());
         }
-        Ok(())
+        Ok(before.is_some())
     }
 
     pub(crate) fn retain(

@@ -12,10 +12,10 @@
 mod accept;
 #[path = "conformance/bulk.rs"]
 mod bulk;
-#[path = "conformance/damaged.rs"]
-mod damaged;
 #[path = "conformance/damage.rs"]
 mod damage;
+#[path = "conformance/damaged.rs"]
+mod damaged;
 #[path = "conformance/endpoints.rs"]
 mod endpoints;
 #[path = "conformance/failure.rs"]

@@ -29,7 +29,7 @@ impl Batch<'_, '_> {
             // What is left of it stays for `check` to name. In the due index it would come back at every start.
             None => {
                 let key = tables::timed_key(due, id);
-                if self.tables.due.remove(&key)?.is_some() {
+                if self.tables.due.remove(&key)? {
                     self.open = self.open.saturating_sub(1);
                 }
                 self.changes.push(Change::Ended(id));

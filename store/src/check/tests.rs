@@ -174,14 +174,17 @@ fn a_generation_that_is_not_what_was_folded_into_it_is_named() {
 
     edit(&path, |tables| {
         let key = *tables.keys.first()?.expect("a block").0.value();
-        tables.keys.remove(&key)
+        tables.keys.remove(&key).map(drop)
     });
     let named = "generation 0 holds 32640 idempotency keys, but 32768 were folded into it";
     assert_eq!(check_file(&path).unwrap().damage, [named]);
 
     std::fs::write(&path, &whole).unwrap();
     edit(&path, |tables| {
-        tables.history.remove(&tables::history_key(0, Slot(0)))
+        tables
+            .history
+            .remove(&tables::history_key(0, Slot(0)))
+            .map(drop)
     });
     let named = [
         "generation 0 holds 0 deliveries, but 4 were folded into it",
@@ -191,7 +194,7 @@ fn a_generation_that_is_not_what_was_folded_into_it_is_named() {
 
     std::fs::write(&path, &whole).unwrap();
     edit(&path, |tables| {
-        tables.generations.remove(&tables::count_key(0))
+        tables.generations.remove(&tables::count_key(0)).map(drop)
     });
     let named = "generation 0 has rows in history or keys, but is not there";
     assert_eq!(check_file(&path).unwrap().damage, [named]);

@@ -8,7 +8,7 @@ pub(crate) mod load;
 mod receiver;
 mod signature;
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Answer, Client, encode};
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
 pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
