@@ -16,6 +16,7 @@
 )]
 
 mod support;
+mod written_formats;
 
 mod backup;
 mod batch;

@@ -115,16 +115,20 @@ async fn stop_twice(daemon: &mut Daemon) {
     assert!(daemon.ended().await.success());
 }
 
-/// Another version of the program and this one serve the same store by turns, under load: `scripts/upgrade`.
+/// An earlier version of the program serves a store under load, and then this one does, each ended now and then by a kill: `scripts/upgrade`.
+/// What this one opened has a format that the earlier one refuses by its name, and leaves as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs another version of the program, in STORMHOOK_OTHER"]
-async fn two_versions_take_turns_on_one_store_and_lose_nothing() {
+#[ignore = "needs an earlier version of the program, in STORMHOOK_OTHER"]
+async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_back() {
     const TURNS: usize = 24;
     let other = PathBuf::from(std::env::var_os("STORMHOOK_OTHER").expect("STORMHOOK_OTHER"));
     let seed = load::seed();
     let mut draw = Draw::seeded(seed);
     let mut daemon = load::setup().start().await;
     assert!(daemon.stop().await.success());
+    // The earlier one makes a store of its own.
+    let store = daemon.setup.data_dir().join("stormhook.redb");
+    std::fs::remove_file(&store).unwrap();
     daemon.serve_by(Some(other.clone()));
     daemon.start_again().await;
     let load = load::Load::start(&daemon, seed).await;
@@ -138,19 +142,25 @@ async fn two_versions_take_turns_on_one_store_and_lose_nothing() {
         } else {
             assert!(daemon.stop().await.success());
         }
-        daemon.serve_by((turn % 2 == 1).then(|| other.clone()));
+        if turn >= TURNS / 2 {
+            daemon.serve_by(None);
+        }
         daemon.start_again().await;
     }
-    // Once more to this one, for what the ledgers say of the store.
-    assert!(daemon.stop().await.success());
-    daemon.serve_by(None);
-    daemon.start_again().await;
     load.finish(&daemon, kills).await;
     eprintln!("{TURNS} turns, {kills} of them ended by a kill");
     let api = daemon.client();
     let checked = api.call("POST", "/v1/check").json(json!({}));
     assert_eq!(checked.send().await.json()["damage"], json!([]));
     assert!(daemon.stop().await.success());
+
+    let before = std::fs::read(&store).unwrap();
+    daemon.serve_by(Some(other));
+    let refused = daemon.into_setup().try_start().await;
+    let refused = refused.err().expect("the earlier version refuses it");
+    assert!(refused.log.contains("has format 2"), "{}", refused.log);
+    let after = std::fs::read(refused.setup.data_dir().join("stormhook.redb")).unwrap();
+    assert!(before == after, "it was written to");
 }
 
 /// How long events are kept at least.
