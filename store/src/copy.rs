@@ -258,7 +258,7 @@ pub fn copy_file(
 
 /// Writes a store that no daemon has open anew, without the holes in it. The fresh file takes the place of the old one once it is
 /// whole, on disk, and found to be right; until then nothing has changed, and whatever stops this leaves the store as it was. So does
-/// a fresh file that is no shorter.
+/// a fresh file that is no shorter, unless pages of the engine's own are damaged in the old one.
 ///
 /// # Errors
 /// A daemon has it open, it is damaged, or the system refuses.
@@ -315,7 +315,8 @@ fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compac
     drop(store);
     let (before_bytes, after_bytes) = (before.len(), copied.map_or(0, |copied| copied.file_bytes));
     refuse_damage(fresh)?;
-    if after_bytes >= before_bytes {
+    // Where pages of the engine's own are damaged, the fresh file is what helps, however long it is.
+    if after_bytes >= before_bytes && overlay::takes_commits(path, source)? {
         return Ok(Compacted {
             before_bytes,
             after_bytes: before_bytes,

@@ -77,15 +77,16 @@ pub(crate) fn engine_on(
     })
 }
 
-/// Has the engine verify every page that it can reach by the checksum above it.
+/// Has the engine verify every page that it can reach by the checksum above it, and compare its records of free pages with those.
 pub(crate) fn verify(backend: impl StorageBackend, path: &Path) -> Result<(), StoreError> {
-    let db = Builder::new()
-        .set_cache_size(VERIFY_CACHE_BYTES)
-        .set_check_integrity_on_open(true)
-        .create_with_backend(backend)
-        .map_err(|e| explain(e, path))?;
-    drop(db);
-    Ok(())
+    let mut db = engine_on(backend, path, VERIFY_CACHE_BYTES)?;
+    match db.check_integrity().map_err(|e| explain(e, path))? {
+        true => Ok(()),
+        false => Err(StoreError::damaged(
+            path.display().to_string(),
+            "the record of free pages does not fit the pages in use",
+        )),
+    }
 }
 
 /// Makes an empty database beside `path` and puts it there when it is whole, and the folder knows it: a crash meanwhile

@@ -4,8 +4,10 @@
 
 use crate::error::{StoreError, guarded};
 use crate::file::{self, io, is_at};
+use crate::ids::UnixMs;
 use crate::layer::Layer;
 use crate::memory::Options;
+use crate::op::Op;
 use crate::query::CheckReport;
 use crate::reader::Reader;
 use crate::store::Store;
@@ -18,6 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Pages of the file that are kept in memory meanwhile.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// Commits that are tried on a file at rest.
+const TRIAL_COMMITS: u32 = 4;
 
 /// A file that is read and never written.
 #[derive(Debug)]
@@ -164,15 +169,36 @@ pub fn is_open(path: &Path) -> Result<bool, StoreError> {
 /// It can't be read or opened. Damage that stops it from being opened at all is [`StoreError::Damaged`]; other damage is in the
 /// report.
 pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
+    let source = open(path, Lock::Shared)?;
     let mut report = read_file(path)?.check()?;
-    // The engine's own pages, which no row tells of.
-    match guarded(|| file::verify(open(path, Lock::Shared)?.backend(), path)) {
-        Err(e) if e.is_damage() => report.damage.push(format!(
+    if let Err(e) = engine_is_whole(path, &source) {
+        if !e.is_damage() {
+            return Err(e);
+        }
+        report.damage.push(format!(
             "pages of the engine: {e}; where no row is named, `stormhook compact` writes the store again from what is whole"
-        )),
-        verified => verified?,
+        ));
     }
     Ok(report)
+}
+
+/// Whether the engine can go on with the file: its pages fit their checksums, and commits can be made.
+pub(crate) fn takes_commits(path: &Path, source: &Source) -> Result<bool, StoreError> {
+    match engine_is_whole(path, source) {
+        Err(e) if e.is_damage() => Ok(false),
+        whole => whole.map(|()| true),
+    }
+}
+
+fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
+    guarded(|| file::verify(source.backend(), path))?;
+    let source = source.clone();
+    let mut store = guarded(|| Store::open_on(at_rest(path), move || source.backend()))?;
+    // In memory, like all that is written here. A commit reads pages that no question does: each one those that an earlier one freed.
+    for _ in 0..TRIAL_COMMITS {
+        store.apply([Op::Probe], UnixMs(0), 0)?;
+    }
+    Ok(())
 }
 
 /// A reader of a file that no daemon has open, nor can open while this lives. Nothing is written to it.
