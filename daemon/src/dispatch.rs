@@ -4,6 +4,7 @@
 //! here these are put together around one lock. Claiming writes nothing; a claim ends when the commit that records its outcome
 //! is announced. While outcomes can't be recorded, or too many wait to be, no attempt starts.
 
+mod alarm;
 mod attempt;
 mod changes;
 mod chores;
@@ -16,11 +17,11 @@ use crate::config::Config;
 use crate::deliver::{Client, Settings, TrustError};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
 use crate::writer::{Committed, SubmitError, Writer};
+use alarm::Alarm;
 use http::HeaderName;
 use partners::Partners;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use stormhook_store::{
     Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Slot, Store,
@@ -87,6 +88,8 @@ struct Tuning {
 
 struct Inner {
     schedule: Schedule,
+    /// The time the timer is set to, so that only an earlier one wakes it.
+    alarm: Alarm,
     failing: bool,
     stopping: bool,
     /// Attempts that started and whose outcome is not committed.
@@ -111,8 +114,6 @@ pub struct Dispatch {
     partners: Partners,
     /// Discards and recovers go one at a time.
     in_bulk: Arc<tokio::sync::Mutex<()>>,
-    /// The time the timer is set to, so that only an earlier one wakes it.
-    armed_ms: AtomicU64,
     timer: Notify,
     chores: Notify,
     /// Something was settled, or the wire became silent.
@@ -178,6 +179,7 @@ impl Dispatch {
             client: RwLock::new(client),
             inner: Mutex::new(Inner {
                 schedule,
+                alarm: Alarm::default(),
                 failing: false,
                 stopping: false,
                 unsettled: 0,
@@ -187,7 +189,6 @@ impl Dispatch {
             }),
             partners: Partners::default(),
             in_bulk: Arc::default(),
-            armed_ms: AtomicU64::new(u64::MAX),
             timer: Notify::new(),
             chores: Notify::new(),
             settled: Notify::new(),
@@ -246,7 +247,7 @@ impl Dispatch {
             self.runtime.spawn(Arc::clone(self).attempt(claim));
         }
         if let Some(wake) = inner.schedule.next_wake()
-            && wake.0 < self.armed_ms.load(Ordering::Relaxed)
+            && inner.alarm.is_late_for(wake)
         {
             self.timer.notify_one();
         }

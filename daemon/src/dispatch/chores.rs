@@ -8,7 +8,6 @@ use crate::clock;
 use crate::writer::SubmitError;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stormhook_store::{Done, EventId, Horizon, Op, ROWS_PER_STEP, Slot, UnixMs};
 
@@ -36,12 +35,11 @@ impl Dispatch {
         loop {
             let notified = self.timer.notified();
             let wake = {
-                let inner = self.inner();
+                let inner = &mut *self.inner();
                 let idle = inner.failing || inner.stopping || inner.unsettled >= super::UNSETTLED;
-                inner.schedule.next_wake().filter(|_| !idle)
+                let wake = inner.schedule.next_wake().filter(|_| !idle);
+                inner.alarm.set(wake)
             };
-            self.armed_ms
-                .store(wake.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
             let Some(wake) = wake else {
                 notified.await;
                 continue;
