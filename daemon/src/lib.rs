@@ -20,5 +20,6 @@ pub mod serve;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod target;
+pub mod text;
 pub mod times;
 pub mod writer;

@@ -1,7 +1,14 @@
 //! What an attempt's answer means: delivered, failed and to be tried again, or gone. It doesn't say when the next
 //! attempt is (`retry`) nor whether the endpoint is switched off (`breaker`), and it never looks into an answer's body.
 
+use crate::text;
 use stormhook_store::AttemptOutcome;
+
+/// How much is kept of what went wrong. Libraries put into it what the partner sent: the names of its certificate, its reason for
+/// closing a connection.
+pub const MAX_ERROR_BYTES: usize = 500;
+/// How long a `Retry-After` may be to be read: a date has 29 bytes.
+const MAX_RETRY_AFTER_BYTES: usize = 100;
 
 /// Why no status line came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +78,7 @@ pub struct Verdict {
     pub retry_after: Option<Vec<u8>>,
     /// The beginning of a failure's body; empty after a success.
     pub excerpt: Vec<u8>,
-    /// What went wrong where no status came.
+    /// What went wrong where no status came, at most [`MAX_ERROR_BYTES`].
     pub error: Option<String>,
 }
 
@@ -116,7 +123,7 @@ fn judge_failure(failure: Failure, error: String) -> Verdict {
         response_code: None,
         retry_after: None,
         excerpt: Vec::new(),
-        error: Some(error),
+        error: Some(text::cut(error, MAX_ERROR_BYTES)),
     }
 }
 
@@ -141,7 +148,7 @@ fn judge_status(
         outcome,
         effect,
         response_code: Some(code),
-        retry_after: retry_after.filter(|_| waits),
+        retry_after: retry_after.filter(|value| waits && value.len() <= MAX_RETRY_AFTER_BYTES),
         excerpt,
         error: None,
     }
@@ -215,6 +222,49 @@ mod tests {
         let reply = Reply::OurTrouble("no descriptors".to_owned());
         let expected = Err(OurTrouble("no descriptors".to_owned()));
         assert_eq!(judge(reply, 3), expected);
+    }
+
+    #[test]
+    fn an_error_is_kept_up_to_its_bound_and_marked_where_it_is_cut() {
+        for failure in [
+            Failure::Timeout,
+            Failure::Connect,
+            Failure::Dns,
+            Failure::Tls,
+            Failure::TargetRefused,
+            Failure::Protocol,
+            Failure::Interrupted,
+        ] {
+            for long in ["x".repeat(62_074), "é".repeat(40_000)] {
+                let verdict = judge(Reply::Failed(failure, long.clone()), 3).unwrap();
+                let error = verdict.error.unwrap();
+                assert!(error.len() <= MAX_ERROR_BYTES, "{failure:?}");
+                assert!(error.len() > MAX_ERROR_BYTES - 4, "{failure:?}");
+                assert!(error.ends_with(&format!("… ({} bytes)", long.len())));
+            }
+            let whole = "x".repeat(MAX_ERROR_BYTES);
+            let verdict = judge(Reply::Failed(failure, whole.clone()), 3).unwrap();
+            assert_eq!(verdict.error, Some(whole));
+        }
+    }
+
+    #[test]
+    fn a_retry_after_that_is_too_long_to_be_one_does_not_count() {
+        for (bytes, counts) in [
+            (MAX_RETRY_AFTER_BYTES, true),
+            (MAX_RETRY_AFTER_BYTES + 1, false),
+        ] {
+            let reply = Reply::Status {
+                code: 503,
+                retry_after: Some(vec![b'1'; bytes]),
+                excerpt: Vec::new(),
+            };
+            assert_eq!(
+                judge(reply, 3).unwrap().retry_after.is_some(),
+                counts,
+                "{bytes}"
+            );
+        }
     }
 
     #[test]

@@ -2,13 +2,14 @@
 
 use super::openapi::answers::EndpointPage;
 use super::openapi::{bodies, params};
-use super::problem::{Code, Problem, not_done, unexpected};
+use super::problem::{Code, MAX_SHOWN_BYTES, Problem, not_done, unexpected};
 use super::request::Id;
 use super::views::{AttemptView, EndpointView, ListView, SecretsView};
 use super::{Answer, Shared, blocking, ingest, object, request};
 use crate::app::{App, NoRandomness};
 use crate::headers::CustomHeaders;
 use crate::target::TargetError;
+use crate::text;
 use crate::times::parse_duration_ms;
 use axum::Json;
 use axum::body::Body;
@@ -389,9 +390,10 @@ fn read_types(value: &RawValue) -> Result<Vec<TypePattern>, Problem> {
         .iter()
         .map(|text| {
             TypePattern::parse(text).ok_or_else(|| {
+                let shown = text::cut(text.clone(), MAX_SHOWN_BYTES);
                 Problem::field(
                     "eventTypes",
-                    format!("{text:.150?} is no event type: write a.b, a.* or *, parts of A-Z, a-z, 0-9, _ and -"),
+                    format!("{shown:?} is no event type: write a.b, a.* or *, parts of A-Z, a-z, 0-9, _ and -"),
                 )
             })
         })

@@ -13,6 +13,9 @@ use stormhook_store::{Done, Refusal};
 use crate::dispatch::DispatchError;
 use crate::writer::SubmitError;
 
+/// How much of what a caller sent is told back in a detail.
+pub(crate) const MAX_SHOWN_BYTES: usize = 150;
+
 /// What went wrong, by its stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {

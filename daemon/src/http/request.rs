@@ -1,6 +1,7 @@
 //! What a request must be before a route sees it: its body within bounds and of the right media type, its query known word for word.
 
-use super::problem::{Code, Problem};
+use super::problem::{Code, MAX_SHOWN_BYTES, Problem};
+use crate::text;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
 use bytes::{Bytes, BytesMut};
@@ -29,9 +30,10 @@ pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Proble
     if essence.eq_ignore_ascii_case(media) {
         return Ok(());
     }
+    let shown = text::cut(essence.to_owned(), MAX_SHOWN_BYTES);
     Err(Problem::new(
         Code::UnsupportedMediaType,
-        format!("this needs content-type: {media}; {essence:?} came"),
+        format!("this needs content-type: {media}; {shown:?} came"),
     ))
 }
 
