@@ -10,7 +10,7 @@ mod endpoints;
 mod fold;
 mod rounds;
 mod settle;
-mod sweep;
+pub(crate) mod sweep;
 
 use crate::delivery::{Delivery, Reason, Status, Trigger};
 use crate::endpoint::{EndedUpTo, Endpoint, EndpointState};

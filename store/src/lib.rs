@@ -45,5 +45,5 @@ pub use overlay::{check_file, is_open, read_file};
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, Unreadable,
 };
-pub use reader::{Explained, FileBytes, Reader, Record, StatsOf};
+pub use reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
 pub use store::{Applied, Store};

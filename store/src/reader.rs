@@ -6,8 +6,10 @@ pub(crate) mod recoverable;
 mod scan;
 mod sums;
 mod walk;
+mod weigh;
 
 pub use walk::Record;
+pub use weigh::Scales;
 
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Why};

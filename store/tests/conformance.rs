@@ -31,3 +31,5 @@ mod stats;
 mod support;
 #[path = "conformance/sweep.rs"]
 mod sweep;
+#[path = "conformance/weigh.rs"]
+mod weigh;

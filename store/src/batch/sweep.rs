@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Packs that one step rewrites or drops.
 const PACKS_PER_STEP: usize = 16;
 /// Rows of other tables that one step drops.
-const ROWS_PER_STEP: usize = 5_000;
+pub(crate) const ROWS_PER_STEP: usize = 5_000;
 
 impl Batch<'_, '_> {
     pub(super) fn sweep(&mut self, horizon: Horizon) -> Result<Done, StoreError> {

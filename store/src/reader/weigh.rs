@@ -1,0 +1,74 @@
+//! How many rows an operation writes: what bounds the work of a commit, beside the number of its operations.
+
+use super::Reader;
+use crate::batch::{ROWS_PER_STEP, sweep};
+use crate::endpoint::Endpoint;
+use crate::memory::Memory;
+use crate::op::{DisableWhen, Op, Settle};
+use std::sync::{Arc, RwLockReadGuard};
+
+/// Of an organization with at most so many endpoints, each counts as a subscriber: looking costs more than it tells.
+const FEW_ENDPOINTS: usize = 16;
+/// Looking at so many endpoints that don't subscribe costs about as much as writing a row.
+const LOOKS_PER_ROW: usize = 64;
+
+/// Weighs operations by what is in memory now. While it is kept no commit is announced, so keep it short, and let go of it before the
+/// next batch.
+#[derive(Debug)]
+pub struct Scales<'a>(RwLockReadGuard<'a, Memory>);
+
+impl Reader {
+    /// Weighs operations of the next batch.
+    pub fn scales(&self) -> Scales<'_> {
+        Scales(self.shared.memory())
+    }
+}
+
+impl Scales<'_> {
+    /// How many rows the operation writes at most, but for endpoints that the same batch makes or switches on. Approximate where a
+    /// few rows more make no difference.
+    pub fn rows(&self, op: &Op) -> usize {
+        match op {
+            Op::Accept(event) => 1 + self.fan_out(&event.organization, &event.event_type),
+            Op::Settle(settle) => 1 + self.notices(settle),
+            Op::WorkOff | Op::EndCovered { .. } => ROWS_PER_STEP,
+            Op::Sweep(_) => sweep::ROWS_PER_STEP,
+            Op::FlushStats => 1 + self.0.windows.len(),
+            _ => 1,
+        }
+    }
+
+    /// Endpoints that an event may go to.
+    fn fan_out(&self, organization: &str, event_type: &str) -> usize {
+        let slots = self.0.by_organization.get(organization);
+        let slots = slots.map(Vec::as_slice).unwrap_or_default();
+        if slots.len() <= FEW_ENDPOINTS {
+            return slots.len();
+        }
+        let subscribed = |e: &&Arc<Endpoint>| e.receives() && e.subscribes_to(event_type);
+        let found = slots.iter().filter_map(|slot| self.0.endpoint(*slot));
+        found.filter(subscribed).count() + slots.len() / LOOKS_PER_ROW
+    }
+
+    /// Deliveries of the event that says that an endpoint was switched off, where this outcome may do that.
+    fn notices(&self, settle: &Settle) -> usize {
+        let Some(disable) = &settle.disable else {
+            return 0;
+        };
+        let slot = settle.delivery.slot;
+        let may_hold = match disable.when {
+            DisableWhen::Now => true,
+            DisableWhen::RunOf { lasting_ms, .. } => {
+                let at = settle.ended_at;
+                let since = self.0.state(slot).failing_since.unwrap_or(at);
+                at.since_ms(since) >= lasting_ms
+            }
+        };
+        let receives = self.0.endpoint(slot).is_some_and(|e| e.receives());
+        if may_hold && receives {
+            self.fan_out(&disable.notice.organization, &disable.notice.event_type)
+        } else {
+            0
+        }
+    }
+}
