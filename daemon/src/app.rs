@@ -8,7 +8,7 @@ use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
 use crate::life::{Life, Phase};
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
-use crate::writer::{NotQueued, Pending, SubmitError, Writer, random_u128};
+use crate::writer::{Pending, SubmitError, Writer, random_u128};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use stormhook_store::endpoint::Seed;
@@ -105,19 +105,10 @@ impl App {
     ///
     /// # Errors
     /// The daemon is stopping.
-    pub async fn enqueue(&self, mut op: Op) -> Result<Pending, SubmitError> {
-        loop {
-            self.still_takes()?;
-            match self.writer.enqueue(op) {
-                Ok(pending) => return Ok(pending),
-                Err(NotQueued {
-                    op: back,
-                    why: SubmitError::Busy,
-                }) => op = *back,
-                Err(NotQueued { why, .. }) => return Err(why),
-            }
-            self.writer.room().await;
-        }
+    pub async fn enqueue(&self, op: Op) -> Result<Pending, SubmitError> {
+        self.writer
+            .enqueue_with_room(op, || self.still_takes())
+            .await
     }
 
     /// Asks a reader. Blocks for as long as the question takes.

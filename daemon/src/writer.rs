@@ -1,16 +1,21 @@
 //! The writer: one thread that makes a durable commit of whatever has queued, and nothing is said before its commit.
 //!
-//! The queue is bounded in operations and in bytes; full is an answer to the caller, never growth. Outcomes of attempts always
+//! The queue is bounded in operations and in bytes, and so is each organization's share of it; full is an answer to the caller, never
+//! growth. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
 //! find room: what bounds them is how many attempts may be out. After a commit that failed, outcomes are kept and submitted
 //! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
 
 mod committer;
+mod queue;
+mod turns;
 
 pub(crate) use committer::free_bytes;
 pub use committer::{Committer, Space};
 
 use crate::clock::StoreClock;
+use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,12 +26,8 @@ use std::time::Duration;
 use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
 use tokio::sync::{Notify, oneshot};
 
-/// Operations that may queue for the next commits.
-const QUEUE_OPS: usize = 8_192;
-/// Bytes of events that may queue.
-const QUEUE_BYTES: usize = 64 << 20;
-/// Operations of one commit.
-const COMMIT_OPS: usize = 1_024;
+/// What an operation takes up beside an event's data.
+const OP_BYTES: usize = 256;
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -59,16 +60,11 @@ pub trait Committed: Send + Sync {
 }
 
 /// The answer's way back.
+#[derive(Debug)]
 struct Reply {
     sender: oneshot::Sender<Result<Done, SubmitError>>,
     /// Whether the operation is counted among those with an idempotency key.
     keyed: bool,
-}
-
-struct Request {
-    op: Op,
-    bytes: usize,
-    reply: Option<Reply>,
 }
 
 /// An operation that did not get into the queue.
@@ -109,21 +105,16 @@ impl Future for Pending {
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    requests: VecDeque<Request>,
-    bytes: usize,
-    closed: bool,
-}
-
 /// Hands operations to the writer thread.
 pub struct Writer {
     queue: Mutex<Queue>,
+    hashes: RandomState,
     ready: Condvar,
     failing: AtomicBool,
     damaged: AtomicBool,
     keyed: AtomicU64,
-    emptied: Notify,
+    /// Operations left the queue.
+    freed: Notify,
     #[cfg(feature = "simulation")]
     arrived: Notify,
     /// `limits.disk_reserve`.
@@ -141,11 +132,12 @@ impl Writer {
     pub fn new(reserve_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
+            hashes: RandomState::new(),
             ready: Condvar::new(),
             failing: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             keyed: AtomicU64::new(0),
-            emptied: Notify::new(),
+            freed: Notify::new(),
             #[cfg(feature = "simulation")]
             arrived: Notify::new(),
             reserve_bytes: AtomicU64::new(reserve_bytes),
@@ -197,19 +189,9 @@ impl Writer {
     /// # Errors
     /// There is no room, or the daemon is stopping: the operation comes back.
     pub fn enqueue(&self, op: Op) -> Result<Pending, NotQueued> {
-        let (bytes, keyed) = match &op {
-            Op::Accept(event) => (event.data.len() + 256, event.idempotency_key.is_some()),
-            _ => (256, false),
-        };
+        let (size, keyed) = self.size(&op);
         let mut queue = self.queue();
-        let full =
-            queue.requests.len() >= QUEUE_OPS || queue.bytes.saturating_add(bytes) > QUEUE_BYTES;
-        if queue.closed || full {
-            let why = if queue.closed {
-                SubmitError::ShuttingDown
-            } else {
-                SubmitError::Busy
-            };
+        if let Err(why) = queue.admit(size) {
             return Err(NotQueued {
                 op: Box::new(op),
                 why,
@@ -217,25 +199,66 @@ impl Writer {
         }
         let (sender, answer) = oneshot::channel();
         self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
-        self.push(
-            &mut queue,
-            Request {
-                op,
-                bytes,
-                reply: Some(Reply { sender, keyed }),
-            },
-        );
+        let reply = Some(Reply { sender, keyed });
+        self.push(&mut queue, Request { op, size, reply });
         Ok(Pending {
             answer,
             known: None,
         })
     }
 
-    /// Waits until the queue was emptied once: there may be room then.
-    pub async fn room(&self) {
-        let emptied = self.emptied.notified();
-        if self.queue().requests.len() >= QUEUE_OPS / 2 {
-            emptied.await;
+    /// Queues an operation as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
+    ///
+    /// # Errors
+    /// What `still_takes` says, or the daemon is stopping.
+    pub async fn enqueue_with_room(
+        &self,
+        mut op: Op,
+        still_takes: impl Fn() -> Result<(), SubmitError>,
+    ) -> Result<Pending, SubmitError> {
+        loop {
+            still_takes()?;
+            match self.enqueue(op) {
+                Ok(pending) => return Ok(pending),
+                Err(NotQueued {
+                    op: back,
+                    why: SubmitError::Busy,
+                }) => op = *back,
+                Err(NotQueued { why, .. }) => return Err(why),
+            }
+            self.room(self.size(&op).0).await;
+        }
+    }
+
+    /// Waits until there is room for an operation of this size.
+    async fn room(&self, size: Size) {
+        loop {
+            // Before the look, so that what is freed after it is heard of.
+            let freed = self.freed.notified();
+            if self.queue().has_room(size) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// How much room an operation takes up, and whether it has an idempotency key.
+    fn size(&self, op: &Op) -> (Size, bool) {
+        match op {
+            Op::Accept(event) => {
+                let size = Size {
+                    bytes: event.data.len() + OP_BYTES,
+                    lane: Some(Lane(self.hashes.hash_one(&event.organization))),
+                };
+                (size, event.idempotency_key.is_some())
+            }
+            _ => {
+                let size = Size {
+                    bytes: OP_BYTES,
+                    lane: None,
+                };
+                (size, false)
+            }
         }
     }
 
@@ -251,17 +274,18 @@ impl Writer {
             &mut queue,
             Request {
                 op,
-                bytes: 0,
+                size: Size {
+                    bytes: 0,
+                    lane: None,
+                },
                 reply: None,
             },
         );
     }
 
     fn push(&self, queue: &mut Queue, request: Request) {
-        queue.bytes += request.bytes;
-        queue.requests.push_back(request);
         // Whoever queues first wakes the writer; the others ride along.
-        if queue.requests.len() == 1 {
+        if queue.push(request) {
             self.ready.notify_one();
             #[cfg(feature = "simulation")]
             self.arrived.notify_one();
@@ -272,6 +296,7 @@ impl Writer {
     pub fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_one();
+        self.freed.notify_waiters();
         #[cfg(feature = "simulation")]
         self.arrived.notify_one();
     }
@@ -298,7 +323,7 @@ impl Writer {
     /// Waits until there is work, or for `timeout`; false when there never will be any again.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut queue = self.queue();
-        while queue.requests.is_empty() {
+        while queue.waiting() == 0 {
             if queue.closed {
                 return false;
             }
@@ -330,8 +355,8 @@ impl Writer {
             let arrived = self.arrived.notified();
             {
                 let queue = self.queue();
-                if !queue.requests.is_empty() || queue.closed {
-                    return !queue.requests.is_empty();
+                if queue.waiting() > 0 || queue.closed {
+                    return queue.waiting() > 0;
                 }
             }
             if !self.is_failing() {
@@ -344,18 +369,18 @@ impl Writer {
 
     /// How many operations wait.
     fn queued(&self) -> usize {
-        self.queue().requests.len()
+        self.queue().waiting()
     }
 
-    /// Takes what has queued, as much as goes into one commit.
-    fn take(&self) -> Vec<Request> {
-        let mut queue = self.queue();
-        let count = queue.requests.len().min(COMMIT_OPS);
-        let taken: Vec<_> = queue.requests.drain(..count).collect();
-        queue.bytes -= taken.iter().map(|r| r.bytes).sum::<usize>();
-        drop(queue);
-        self.emptied.notify_waiters();
-        taken
+    /// Hands what has arrived to the writer's thread.
+    fn fetch(&self, into: &mut VecDeque<Request>) {
+        self.queue().fetch(into);
+    }
+
+    /// Frees the room of what is in a commit now.
+    fn free(&self, taken: &[Request]) {
+        self.queue().taken(taken);
+        self.freed.notify_waiters();
     }
 }
 
@@ -371,3 +396,6 @@ pub fn random_u128() -> u128 {
         Err(_) => u128::from(crate::clock::wall().0),
     }
 }
+
+#[cfg(test)]
+mod tests;

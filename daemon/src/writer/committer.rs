@@ -1,13 +1,16 @@
 //! The thread's side of the writer: one commit after the other of what has queued, at a pace that serves many callers with few
 //! commits and few callers at once (docs/adr/0002-group-commit.md).
 
-use super::{Committed, PROBE_EVERY, Reply, Request, SubmitError, Writer, random_u128};
+use super::queue::Request;
+use super::turns::Turns;
+use super::{Committed, PROBE_EVERY, Reply, SubmitError, Writer, random_u128};
 use crate::clock::{Moment, StoreClock};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use stormhook_store::{DeliveryId, Done, Op, Store, StoreError};
+use stormhook_store::{DeliveryId, Done, Op, Reader, Store, StoreError};
 
 /// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
 /// following each other,
@@ -65,9 +68,14 @@ impl Pace {
 pub struct Committer {
     writer: Arc<Writer>,
     store: Store,
+    reader: Reader,
     clock: Arc<StoreClock>,
     told: Arc<dyn Committed>,
     look: Box<dyn Fn() -> Space + Send>,
+    /// What was fetched from the queue and is in no commit yet.
+    turns: Turns,
+    /// Room to fetch it with.
+    fetched: VecDeque<Request>,
     /// Outcomes of a commit that failed, to be submitted again.
     kept: Vec<Op>,
     /// Whose outcomes the commit that failed holds.
@@ -112,10 +120,13 @@ impl Committer {
     ) -> Self {
         Self {
             writer,
+            reader: store.reader(),
             store,
             clock,
             told,
             look,
+            turns: Turns::default(),
+            fetched: VecDeque::new(),
             kept: Vec::new(),
             limbo_settled: Vec::new(),
             space: None,
@@ -140,8 +151,19 @@ impl Committer {
 
     /// Makes one commit of what has queued. With nothing queued it does nothing, unless commits fail: then it tries one.
     pub fn commit_queued(&mut self) {
-        let requests = self.writer.take();
+        let requests = self.take();
         self.commit(requests);
+    }
+
+    /// As much of what has queued as goes into one commit.
+    fn take(&mut self) -> Vec<Request> {
+        self.writer.fetch(&mut self.fetched);
+        self.turns.add(&mut self.fetched);
+        let scales = self.reader.scales();
+        let taken = self.turns.take(|op| scales.rows(op));
+        drop(scales);
+        self.writer.free(&taken);
+        taken
     }
 
     /// Nothing more will queue.

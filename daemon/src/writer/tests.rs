@@ -1,0 +1,303 @@
+use super::*;
+use queue::{QUEUE_BYTES, QUEUE_OPS};
+use std::collections::HashMap;
+use std::pin::pin;
+use std::task::Waker;
+use stormhook_store::endpoint::{CustomHeaders, Ordering as Order, TypePattern};
+use stormhook_store::{EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs};
+use stormhook_verifier::Secret;
+
+/// What each commit took.
+#[derive(Default)]
+struct Seen(Mutex<Vec<Vec<Done>>>);
+
+impl Committed for Seen {
+    fn committed(&self, applied: &mut Applied, _: &[Option<DeliveryId>]) {
+        let shown = applied.done.iter().map(|done| match done {
+            Done::Accepted(event) => Done::Accepted(Arc::clone(event)),
+            _ => Done::Nothing,
+        });
+        self.0.lock().unwrap().push(shown.collect());
+    }
+
+    fn failing(&self, _: bool) {}
+}
+
+impl Seen {
+    /// The events of each commit since the last call.
+    fn events(&self) -> Vec<Vec<Arc<Event>>> {
+        let commits = std::mem::take(&mut *self.0.lock().unwrap());
+        let accepted = |done| match done {
+            Done::Accepted(event) => Some(event),
+            _ => None,
+        };
+        commits
+            .into_iter()
+            .map(|commit| commit.into_iter().filter_map(accepted).collect())
+            .collect()
+    }
+}
+
+/// A writer whose commits are made by hand.
+struct Bed {
+    writer: Arc<Writer>,
+    committer: Committer,
+    seen: Arc<Seen>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Options {
+            path: dir.path().join("store.redb"),
+            cache_bytes: 8 << 20,
+            pending_limit: 1_000_000,
+            endpoints_per_organization: 1_000,
+            idempotency_ttl_ms: 86_400_000,
+        });
+        let writer = Writer::new(0);
+        let seen = Arc::new(Seen::default());
+        let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
+        let look = || Space {
+            free_bytes: u64::MAX,
+            file_bytes: 0,
+        };
+        let committer = writer.committer(store.unwrap(), clock, seen.clone(), look);
+        Self {
+            writer,
+            committer,
+            seen,
+            _dir: dir,
+        }
+    }
+
+    fn endpoints(&self, organization: &str, count: u128) {
+        let id = EndpointId::new(UnixMs(0), random_u128());
+        for n in 0..count {
+            self.writer.post(Op::CreateEndpoint(Box::new(NewEndpoint {
+                id: EndpointId(id.0 ^ n),
+                organization: organization.to_owned(),
+                url: "https://partner.example/".to_owned(),
+                event_types: vec![TypePattern::parse("*").unwrap()],
+                active: true,
+                description: None,
+                headers: CustomHeaders::default(),
+                rate_limit_per_second: None,
+                ordering: Order::Parallel,
+                secret: Secret::from_random(&[1; 32]),
+                seed: None,
+            })));
+        }
+    }
+
+    /// Commits all that waits: the events of each commit.
+    fn commit_all(&mut self) -> Vec<Vec<Arc<Event>>> {
+        while self.writer.queued() > 0 {
+            self.committer.commit_queued();
+        }
+        self.seen.events()
+    }
+}
+
+fn event(organization: &str, bytes: usize) -> Op {
+    Op::Accept(NewEvent {
+        organization: organization.to_owned(),
+        event_type: "a".to_owned(),
+        timestamp: None,
+        idempotency_key: None,
+        data: vec![b'1'; bytes],
+    })
+}
+
+/// Queues events until there is no room: how many that were.
+fn fill(writer: &Writer, organization: &str, bytes: usize) -> usize {
+    let queued = |_: &usize| writer.enqueue(event(organization, bytes)).is_ok();
+    (0..).take_while(queued).count()
+}
+
+fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn who_waits_for_room_is_not_awake_meanwhile() {
+    for (full_by, bytes) in [("operations", 100), ("bytes", 250 << 10)] {
+        let mut bed = Bed::new();
+        let queued = fill(&bed.writer, "org", bytes);
+        assert!(queued <= QUEUE_OPS / 2 && queued * bytes <= QUEUE_BYTES / 2);
+        let tries = AtomicU64::new(0);
+        let still_takes = || {
+            let before = tries.fetch_add(1, Ordering::Relaxed);
+            assert!(before < 100, "full by {full_by}: it tries without end");
+            Ok(())
+        };
+        let mut waiting = pin!(
+            bed.writer
+                .enqueue_with_room(event("org", bytes), still_takes)
+        );
+        for _ in 0..10 {
+            assert!(poll(waiting.as_mut()).is_pending(), "full by {full_by}");
+        }
+        // It tried once: a task that is polled again without need does not try either.
+        assert_eq!(tries.load(Ordering::Relaxed), 1, "full by {full_by}");
+        let mut commits = 0;
+        while poll(waiting.as_mut()).is_pending() {
+            assert!(
+                commits < 20,
+                "full by {full_by}: there is room, and it waits"
+            );
+            bed.committer.commit_queued();
+            commits += 1;
+        }
+        assert!(tries.load(Ordering::Relaxed) <= 1 + commits);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_stream_that_waits_for_a_stalled_writer_stands_in_nobodys_way() {
+    for bytes in [100, 250 << 10] {
+        let writer = Writer::new(0);
+        let theirs = Arc::clone(&writer);
+        let tries = Arc::new(AtomicU64::new(0));
+        let tried = Arc::clone(&tries);
+        let stream = tokio::spawn(async move {
+            let still_takes = || {
+                let before = tried.fetch_add(1, Ordering::Relaxed);
+                assert!(before < 20_000, "it tries without end");
+                Ok(())
+            };
+            let mut queued = Vec::new();
+            loop {
+                let op = event("org", bytes);
+                match theirs.enqueue_with_room(op, still_takes).await {
+                    Ok(pending) => queued.push(pending),
+                    Err(why) => return (queued.len(), why),
+                }
+            }
+        });
+        // The one thread there is gets to run this as often as it likes.
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!stream.is_finished());
+        let tried = tries.load(Ordering::Relaxed);
+        writer.close();
+        let (queued, why) = stream.await.unwrap();
+        assert_eq!(why, SubmitError::ShuttingDown);
+        assert_eq!(u64::try_from(queued).unwrap() + 1, tried);
+    }
+}
+
+#[test]
+fn each_of_many_who_wait_hears_of_room() {
+    let mut bed = Bed::new();
+    fill(&bed.writer, "org", 250 << 10);
+    let writer = Arc::clone(&bed.writer);
+    let mut waiting: Vec<_> = (0..300)
+        .map(|_| Box::pin(writer.enqueue_with_room(event("org", 250 << 10), || Ok(()))))
+        .collect();
+    let mut commits = 0;
+    while !waiting.is_empty() {
+        waiting.retain_mut(|one| poll(one.as_mut()).is_pending());
+        assert!(
+            commits < 100,
+            "{} wait for room that there is",
+            waiting.len()
+        );
+        bed.committer.commit_queued();
+        commits += 1;
+    }
+}
+
+#[test]
+fn one_organization_that_fills_the_queue_leaves_room_for_another() {
+    let bed = Bed::new();
+    fill(&bed.writer, "loud", 100);
+    for n in 0..100 {
+        let answer = bed.writer.enqueue(event(&format!("quiet_{n}"), 100));
+        assert!(answer.is_ok(), "{n}");
+    }
+    assert!(bed.writer.enqueue(event("loud", 100)).is_err());
+}
+
+#[test]
+fn a_commit_is_bounded_in_rows_and_another_organizations_event_goes_with_the_next_one() {
+    const ENDPOINTS: u32 = 300;
+    const EVENTS: usize = 70;
+    let mut bed = Bed::new();
+    bed.endpoints("loud", u128::from(ENDPOINTS));
+    bed.endpoints("quiet", 2);
+    bed.commit_all();
+    let mut waiting = Vec::new();
+    for _ in 0..EVENTS {
+        waiting.push(bed.writer.enqueue(event("loud", 10)).unwrap());
+    }
+    waiting.push(bed.writer.enqueue(event("quiet", 10)).unwrap());
+    bed.committer.commit_queued();
+    // One more while the first organization's events still wait.
+    waiting.push(bed.writer.enqueue(event("quiet", 10)).unwrap());
+    let commits = bed.commit_all();
+    let mut loud = 0;
+    for (at, commit) in commits.iter().enumerate() {
+        let rows: u32 = commit.iter().map(|e| 1 + e.deliveries).sum();
+        assert!(rows <= 20_000, "commit {at}: {rows} rows");
+        loud += commit.iter().filter(|e| e.organization == "loud").count();
+    }
+    assert_eq!(loud, EVENTS);
+    assert!(commits.len() >= EVENTS * ENDPOINTS as usize / 20_000);
+    for at in [0, 1] {
+        let quiet = commits[at].iter().filter(|e| e.organization == "quiet");
+        assert_eq!(quiet.count(), 1, "commit {at}");
+    }
+    for mut pending in waiting {
+        let answer = poll(Pin::new(&mut pending));
+        assert!(matches!(answer, Poll::Ready(Ok(Done::Accepted(_)))));
+    }
+}
+
+#[test]
+fn endpoints_made_in_the_same_commit_do_not_lift_its_bound() {
+    let mut bed = Bed::new();
+    for _ in 0..100 {
+        drop(bed.writer.enqueue(event("org", 10)).unwrap());
+    }
+    bed.endpoints("org", 400);
+    let commits = bed.commit_all();
+    for (at, commit) in commits.iter().enumerate() {
+        let rows: u32 = commit.iter().map(|e| 1 + e.deliveries).sum();
+        assert!(rows <= 20_000, "commit {at}: {rows} rows");
+    }
+    assert_eq!(commits[0][0].deliveries, 400);
+    assert_eq!(commits.concat().len(), 100);
+}
+
+#[test]
+fn events_of_an_organization_keep_their_order() {
+    let mut bed = Bed::new();
+    let mut waiting = Vec::new();
+    let mut sent = HashMap::<String, Vec<usize>>::new();
+    for n in 0..3_000 {
+        let organization = format!("org_{}", n % 3);
+        sent.entry(organization.clone()).or_default().push(n);
+        let op = Op::Accept(NewEvent {
+            organization,
+            event_type: "a".to_owned(),
+            timestamp: None,
+            idempotency_key: Some(n.to_string()),
+            data: b"1".to_vec(),
+        });
+        waiting.push(bed.writer.enqueue(op).unwrap());
+        if n % 500 == 0 {
+            bed.committer.commit_queued();
+        }
+    }
+    let mut stored = HashMap::<String, Vec<usize>>::new();
+    for event in bed.commit_all().into_iter().flatten() {
+        let number = event.idempotency_key.as_deref().unwrap().parse().unwrap();
+        let of = stored.entry(event.organization.clone()).or_default();
+        of.push(number);
+    }
+    assert_eq!(stored, sent);
+    assert_eq!(bed.writer.keyed_in_flight(), 0);
+}
