@@ -78,6 +78,11 @@ impl App {
         self.clock.now()
     }
 
+    /// The time that what expires goes by.
+    pub fn paced(&self) -> UnixMs {
+        self.clock.paced()
+    }
+
     /// Has an operation done and waits for its durable commit.
     ///
     /// # Errors

@@ -145,7 +145,7 @@ async fn run(
     let ready = ready_line(bound.socket(), address, &path);
     let life = Arc::new(Life::default());
     let listeners = Listeners::serve(bound, &config, &life)?;
-    let clock = Arc::new(StoreClock::starting_at(reader.last_at()?));
+    let clock = Arc::new(StoreClock::starting_at(reader.last_at()?).paced_from(reader.paced_at()));
     let writer = Writer::new(config.limits.disk_reserve);
     // Reads everything that waits: the threads that serve go on meanwhile.
     let (store, dispatch) = tokio::task::block_in_place(|| {

@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, Reason, Status, Trigger};
 use crate::endpoint::{EndedUpTo, Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, JournalRow};
 use crate::memory::{Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Refusal};
@@ -95,6 +95,8 @@ pub(crate) struct Batch<'a, 't> {
     tables: Tables<'t>,
     zstd: &'a mut zstd::bulk::Compressor<'static>,
     now: UnixMs,
+    /// What expires goes by it.
+    paced: UnixMs,
     random: u128,
     meta: Meta,
     events: Vec<Arc<Event>>,
@@ -118,8 +120,9 @@ impl<'a, 't> Batch<'a, 't> {
         memory: &'a Memory,
         tables: Tables<'t>,
         zstd: &'a mut zstd::bulk::Compressor<'static>,
-        (now, random): (UnixMs, u128),
+        (now, random): (Now, u128),
     ) -> Self {
+        let paced = now.paced.max(memory.meta.paced);
         Self {
             shared,
             options,
@@ -127,10 +130,12 @@ impl<'a, 't> Batch<'a, 't> {
             tables,
             zstd,
             // The store's time never goes back, whatever the clock does.
-            now: now.max(memory.meta.last_event.accepted_at()),
+            now: now.at.max(memory.meta.last_event.accepted_at()),
+            paced,
             random,
             meta: Meta {
                 commit: memory.meta.commit + 1,
+                paced,
                 ..memory.meta
             },
             events: Vec::new(),

@@ -149,7 +149,7 @@ pub struct LiveSecret {
     pub secret: Secret,
     /// The seed of the ed25519 key that signs beside it, where the endpoint asked for one.
     pub seed: Option<Seed>,
-    /// When it stops signing; `None` for the current one.
+    /// The paced time at which it stops signing; `None` for the current one.
     pub until: Option<UnixMs>,
 }
 
@@ -206,7 +206,7 @@ impl Endpoint {
         self.event_types.iter().any(|p| p.matches(event_type))
     }
 
-    /// The secrets that sign at `now`, newest first.
+    /// The secrets that sign at the paced time `now`, newest first.
     pub fn live_secrets(&self, now: UnixMs) -> impl Iterator<Item = &LiveSecret> {
         self.secrets
             .iter()
@@ -299,7 +299,7 @@ pub struct EndpointState {
     pub last_sequence: u64,
     /// Consecutive failed attempts.
     pub failure_count: u32,
-    /// When the present run of failures began.
+    /// When the present run of failures began, in paced time.
     pub failing_since: Option<UnixMs>,
     /// When an attempt last succeeded.
     pub last_success_at: Option<UnixMs>,

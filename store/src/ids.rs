@@ -24,6 +24,22 @@ impl UnixMs {
     }
 }
 
+/// What time it is, by the store's two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// The store's time: what is accepted, due and counted goes by it. Jumps ahead with the wall clock.
+    pub at: UnixMs,
+    /// The paced time: what expires goes by it. Never jumps; where the store's time did, it follows.
+    pub paced: UnixMs,
+}
+
+impl From<UnixMs> for Now {
+    /// The time where no clock ever jumped.
+    fn from(at: UnixMs) -> Self {
+        Self { at, paced: at }
+    }
+}
+
 /// The time that a service gave its event: milliseconds since 1970-01-01T00:00:00Z, before it where negative.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -36,7 +36,7 @@ pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
 pub use event::{Event, GivenTime, NewEvent};
-pub use ids::{DeliveryId, EndpointId, EventId, Slot, Timestamp, UnixMs};
+pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
 pub use memory::Options;
 pub use op::{
     Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,

@@ -148,11 +148,10 @@ pub enum DisableWhen {
 }
 
 impl DisableWhen {
-    /// Whether that is so of an endpoint in this state, at the time of its last failure.
+    /// Whether that is so of an endpoint in this state, at the paced time of its last failure.
     pub fn holds(self, state: &EndpointState, at: UnixMs) -> bool {
         match self {
             Self::Now => true,
-            // A clock that was set back makes the run look younger, never older.
             Self::RunOf {
                 failures,
                 lasting_ms,

@@ -282,7 +282,8 @@ impl Reader {
         self.shared.memory().open
     }
 
-    /// Up to when the store's time has surely come: the time of the last event, or the minute in which anything was counted last.
+    /// Up to when the store's time has surely come: the time of the last event, the minute in which anything was counted last, or the
+    /// paced time of the last commit.
     ///
     /// # Errors
     /// The file can't be read.
@@ -291,7 +292,12 @@ impl Reader {
         let counted = self
             .shared
             .view_with(|views, memory| sums::last_counted(views, &memory))?;
-        Ok(accepted.max(counted))
+        Ok(accepted.max(counted).max(self.paced_at()))
+    }
+
+    /// The paced time of the last commit; 0 where none is known.
+    pub fn paced_at(&self) -> UnixMs {
+        self.shared.memory().meta.paced
     }
 
     /// The number of the last commit.

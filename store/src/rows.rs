@@ -31,6 +31,8 @@ pub(crate) struct Meta {
     pub(crate) swept_before: UnixMs,
     /// Up to when deliveries were swept.
     pub(crate) deliveries_swept_before: UnixMs,
+    /// The paced time of the last commit: what expires goes on from here. 0 where none is known.
+    pub(crate) paced: UnixMs,
     /// What the rows of the other tables come to.
     pub(crate) sums: Sums,
     /// The version of the record that this was read from.
@@ -38,7 +40,7 @@ pub(crate) struct Meta {
     pub(crate) version: u8,
 }
 
-/// Version 1, without sums.
+/// Version 1, without sums and without the paced time.
 #[derive(Deserialize)]
 struct MetaV1 {
     commit: u64,
@@ -64,6 +66,7 @@ impl From<MetaV1> for Meta {
             sweep_after: old.sweep_after,
             swept_before: old.swept_before,
             deliveries_swept_before: old.deliveries_swept_before,
+            paced: UnixMs(0),
             sums: Sums::default(),
             version: 1,
         }

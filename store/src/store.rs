@@ -8,7 +8,7 @@ use crate::delivery::Trigger;
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::handle::Handle;
-use crate::ids::UnixMs;
+use crate::ids::Now;
 use crate::memory::{Memory, Options, Shared};
 use crate::op::{Change, Done, Op, Waiting};
 use crate::pack;
@@ -132,9 +132,10 @@ impl Store {
     pub fn apply(
         &mut self,
         ops: impl AsRef<[Op]>,
-        now: UnixMs,
+        now: impl Into<Now>,
         random: u128,
     ) -> Result<Applied, StoreError> {
+        let now = now.into();
         if self.limbo.is_some() || self.shared.handle().is_none() {
             return Err(StoreError::Limbo(
                 "an earlier commit is not settled".to_owned(),
@@ -210,7 +211,7 @@ impl Store {
 
     /// Stages a batch and commits it. What was staged is in `limbo` from before the commit on: one that fails, or in which the engine
     /// panics, may be durable all the same.
-    fn try_commit(&mut self, ops: &[Op], now: UnixMs, random: u128) -> Result<(), StoreError> {
+    fn try_commit(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let guard = shared.handle();
         let handle = guard.as_ref();
@@ -235,7 +236,7 @@ impl Store {
         &mut self,
         txn: &mut WriteTransaction,
         ops: &[Op],
-        now: UnixMs,
+        now: Now,
         random: u128,
     ) -> Result<Staged, StoreError> {
         txn.set_quick_repair(true);

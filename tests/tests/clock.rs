@@ -127,3 +127,47 @@ async fn what_is_overdue_after_a_jump_ahead_goes_a_few_at_a_time() {
     .await;
     assert_eq!(receiver.count(), 2 * EVENTS + 1);
 }
+
+#[tokio::test]
+async fn a_leap_of_days_expires_nothing_also_where_a_restart_falls_into_it() {
+    let Some(fake) = fake() else { return };
+    let schedule = format!("[{}]", vec![r#""100ms""#; 500].join(","));
+    let setup = setup(&fake).set("retry.schedule", &schedule);
+    let mut daemon = setup.start().await;
+    let receiver = Receiver::answering(Reply::Status(503)).await;
+    let api = daemon.client();
+    let partner = api.endpoint(&receiver.url("/"), &["a"]).await;
+    let partner = format!("/v1/endpoints/{}", partner["id"].as_str().unwrap());
+    let rotate = format!("{partner}/rotate-secret");
+    api.post(&rotate, json!({})).await.expect(200);
+    let keyed =
+        json!({"organizationId": "org_1", "type": "b", "data": 1, "idempotencyKey": "once"});
+    let first = api.post("/v1/events", keyed.clone()).await.expect(202);
+    api.event("a", json!(1)).await;
+    // More failures in a row than it takes to be switched off, but for the days that they must last.
+    let mut seen = receiver.wait_for(10).await.len();
+    for (to, restarts) in [
+        ("+6d", false),
+        ("+0", false),
+        ("+6d", true),
+        ("+6d", false),
+        ("+0", true),
+    ] {
+        jump(&daemon, to);
+        if restarts {
+            daemon.kill().await;
+            daemon.start_again().await;
+        }
+        let api = daemon.client();
+        let again = api.post("/v1/events", keyed.clone()).await;
+        assert_eq!(again.status, 200, "{to}, restarts {restarts}: {again:?}");
+        assert_eq!(again.json()["id"], first["id"], "{to}, restarts {restarts}");
+        seen = receiver.wait_for(seen + 3).await.len();
+        let now = api.get(&partner).await.expect(200);
+        assert_eq!(now["active"], true, "{to}, restarts {restarts}: {now}");
+        let secrets = api.get(&format!("{partner}/secret")).await.expect(200);
+        let previous = secrets["previous"].as_array().unwrap().len();
+        assert_eq!(previous, 1, "{to}, restarts {restarts}: {secrets}");
+    }
+    assert!(daemon.stop().await.success());
+}

@@ -219,7 +219,7 @@ impl Dispatch {
     }
 
     fn partner(&self, endpoint: &Arc<Endpoint>) -> Arc<Partner> {
-        let now = self.clock.now();
+        let now = self.clock.paced();
         self.partners.of(endpoint, now, || {
             let tuning = self.tuning();
             let header = tuning.signature_header.clone();

@@ -17,8 +17,6 @@ const STATS_BEHIND: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// How long a chore waits after a commit failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How much faster than time the horizon of the sweep may move, so that a jump of the clock can't delete all history.
-const HORIZON_PACE: u64 = 60;
 
 /// What is to be done about an endpoint's mark.
 enum Covered {
@@ -58,7 +56,6 @@ impl Dispatch {
     pub(super) async fn do_chores(self: Arc<Self>) {
         let mut stats_at = None;
         let mut sweep_at = clock::deadline(SWEEP_EVERY / 10);
-        let mut swept = clock::Moment::now();
         loop {
             self.write_out_covered().await;
             while self.reader.jobs_wait()
@@ -72,8 +69,7 @@ impl Dispatch {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(sweep_at) => {
-                    self.sweep(swept.elapsed()).await;
-                    swept = clock::Moment::now();
+                    self.sweep().await;
                     sweep_at = clock::deadline(SWEEP_EVERY);
                 }
                 () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweep_at)).await }, if stats_at.is_some() => {
@@ -150,28 +146,16 @@ impl Dispatch {
         *known = stamp.max(*known);
     }
 
-    async fn sweep(&self, since_last: Duration) {
+    async fn sweep(&self) {
         let retention = self.tuning().config.retention.clone();
-        let now = self.clock.now();
+        let now = self.clock.paced();
         let before = |keep: Duration| {
-            UnixMs(
-                now.0
-                    .saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX)),
-            )
-        };
-        let last = self.reader.swept_before();
-        let pace_ms = u64::try_from(since_last.as_millis())
-            .unwrap_or(u64::MAX)
-            .saturating_mul(HORIZON_PACE);
-        let events_before = before(retention.events);
-        let held_back = if last.0 == 0 {
-            0
-        } else {
-            events_before.since_ms(last.plus_ms(pace_ms))
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            UnixMs(now.0.saturating_sub(keep_ms))
         };
         let horizon = Horizon {
-            events_before: UnixMs(events_before.0.saturating_sub(held_back)),
-            attempts_before: UnixMs(before(retention.attempts).0.saturating_sub(held_back)),
+            events_before: before(retention.events),
+            attempts_before: before(retention.attempts),
         };
         while let Ok(Done::Swept { more: true }) = self.writer.submit(Op::Sweep(horizon)).await {}
     }

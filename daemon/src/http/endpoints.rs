@@ -214,7 +214,7 @@ pub(super) async fn delete(State(app): State<Shared>, Id(id): Id, uri: Uri) -> A
 pub(super) async fn secret(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     let endpoint = found(&app, &id)?;
-    Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
+    Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 
 /// Gives an endpoint a new secret.
@@ -250,7 +250,7 @@ pub(super) async fn rotate(
         overlap_ms,
     };
     let endpoint = done(app.submit(op).await?)?;
-    Ok(Json(SecretsView::of(&endpoint, app.now())).into_response())
+    Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 
 /// Sends a test to an endpoint.

@@ -47,7 +47,7 @@ impl Batch<'_, '_> {
                 &*self.tables.keys,
                 self.memory,
                 fingerprint,
-                self.now,
+                self.paced,
                 self.options.idempotency_ttl_ms,
             )?,
         };

@@ -147,8 +147,8 @@ impl Batch<'_, '_> {
             return refused(Refusal::NotFound);
         };
         let mut e = (*endpoint).clone();
-        let until = self.now.plus_ms(overlap_ms);
-        let now = self.now;
+        let now = self.paced;
+        let until = now.plus_ms(overlap_ms);
         if e.live_secrets(now)
             .any(|live| live.secret.is_same_as(&secret))
         {

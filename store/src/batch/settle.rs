@@ -69,10 +69,10 @@ impl Batch<'_, '_> {
             },
         )?;
         self.put_delivery(Some(before), &mut now)?;
-        let state = after_attempt(self.state(id.slot), &ended);
+        let state = after_attempt(self.state(id.slot), &ended, self.paced);
         self.states.insert(id.slot, state);
         if let Some(disable) = &settle.disable
-            && disable.when.holds(&state, ended.at)
+            && disable.when.holds(&state, self.paced)
         {
             self.disable(id.slot, disable)?;
         }
@@ -174,14 +174,15 @@ fn finish_one(d: &mut Delivery) -> bool {
     extra
 }
 
-fn after_attempt(mut state: EndpointState, ended: &Ended) -> EndpointState {
+/// How an endpoint does after an attempt. For how long it has failed is told by the paced time.
+fn after_attempt(mut state: EndpointState, ended: &Ended, paced: UnixMs) -> EndpointState {
     if ended.verdict == Verdict::Success {
         state.failure_count = 0;
         state.failing_since = None;
         state.last_success_at = Some(ended.at);
     } else {
         state.failure_count = state.failure_count.saturating_add(1);
-        state.failing_since = state.failing_since.or(Some(ended.at));
+        state.failing_since = state.failing_since.or(Some(paced));
     }
     state
 }

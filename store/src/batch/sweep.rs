@@ -1,7 +1,7 @@
 //! Retention: dropping what is past it, a bounded step at a time.
 //!
-//! A pack with something still open keeps it and loses the rest. The horizon follows the clock at sixty times its pace at
-//! most, so that a jump of the clock can't delete all history at once.
+//! A pack with something still open keeps it and loses the rest. Horizons are counted from the paced time, so that a jump of the
+//! clock can't delete all history at once.
 
 use super::{Batch, as_read};
 use crate::delivery::Delivery;
@@ -194,7 +194,7 @@ impl Batch<'_, '_> {
         for generation in &self.memory.generations {
             let last = generation.last_event;
             let at = last.accepted_at();
-            if at >= before || at.plus_ms(self.options.idempotency_ttl_ms) >= self.now {
+            if at >= before || at.plus_ms(self.options.idempotency_ttl_ms) >= self.paced {
                 return Ok(None);
             }
             // What is still held would no longer be found in the list of its endpoint.
@@ -219,9 +219,12 @@ impl Batch<'_, '_> {
         let ends = [
             (
                 Level::Minute,
-                UnixMs(self.now.0.saturating_sub(120 * MINUTE_MS)),
+                UnixMs(self.paced.0.saturating_sub(120 * MINUTE_MS)),
             ),
-            (Level::Hour, UnixMs(self.now.0.saturating_sub(48 * HOUR_MS))),
+            (
+                Level::Hour,
+                UnixMs(self.paced.0.saturating_sub(48 * HOUR_MS)),
+            ),
         ];
         let mut more = false;
         for (level, before) in ends {

@@ -8,7 +8,7 @@ use crate::record;
 use crate::tables;
 use redb::ReadableTable;
 
-/// The event under a key, where the key has not expired at `now`.
+/// The event under a key, where the key has not expired at the paced time `now`.
 pub(crate) fn find(
     keys: &impl ReadableTable<&'static [u8; 24], &'static [u8]>,
     memory: &Memory,

@@ -59,7 +59,7 @@ impl Scales<'_> {
         let may_hold = match disable.when {
             DisableWhen::Now => true,
             DisableWhen::RunOf { lasting_ms, .. } => {
-                let at = settle.ended_at;
+                let at = settle.ended_at.max(self.0.meta.paced);
                 let since = self.0.state(slot).failing_since.unwrap_or(at);
                 at.since_ms(since) >= lasting_ms
             }

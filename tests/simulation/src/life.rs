@@ -98,9 +98,9 @@ impl Life {
         let store = Store::open_on(serve::options(&config), move || disk.open());
         let store = store.map_err(|e| e.to_string())?;
         let reader = store.reader();
-        let clock = Arc::new(StoreClock::starting_at(
-            reader.last_at().map_err(|e| e.to_string())?,
-        ));
+        let last_at = reader.last_at().map_err(|e| e.to_string())?;
+        let clock = StoreClock::starting_at(last_at).paced_from(reader.paced_at());
+        let clock = Arc::new(clock);
         let writer = Writer::new(config.limits.disk_reserve);
         let dispatch = Dispatch::new(
             &store,

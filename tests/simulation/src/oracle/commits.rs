@@ -75,7 +75,7 @@ impl Oracle {
         self.learn_events(reader, &mut seen)?;
         self.check_fan_out(&seen, &before)?;
         self.check_deliveries(reader, &seen)?;
-        self.note_outcomes(applied, settled, &seen);
+        self.note_outcomes(applied, settled, &seen, reader.paced_at());
         self.check_disabled(&seen)?;
         if seen.swept {
             self.forget_swept(reader)?;
@@ -343,7 +343,13 @@ impl Oracle {
     }
 
     /// Counts what was recorded, in order.
-    fn note_outcomes(&mut self, applied: &Applied, settled: &[Option<DeliveryId>], seen: &Seen) {
+    fn note_outcomes(
+        &mut self,
+        applied: &Applied,
+        settled: &[Option<DeliveryId>],
+        seen: &Seen,
+        paced: UnixMs,
+    ) {
         for (done, of) in applied.done.iter().zip(settled) {
             let (Done::Settled { delivery }, Some(id)) = (done, of) else {
                 continue;
@@ -362,7 +368,8 @@ impl Oracle {
                     .get(&(*id, attempt.number))
                     .map_or(0, |t| t.store_ms);
                 let state = self.states.entry(id.slot).or_default();
-                *state = rules::run_after(*state, success, ended_at.max(id.event.accepted_at().0));
+                let ended_at = ended_at.max(id.event.accepted_at().0);
+                *state = rules::run_after(*state, success, ended_at, paced);
             }
         }
     }

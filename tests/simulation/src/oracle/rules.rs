@@ -183,14 +183,19 @@ pub(super) fn settled(
 }
 
 /// How an endpoint does after an attempt.
-pub(super) fn run_after(mut state: EndpointState, success: bool, at_ms: u64) -> EndpointState {
+pub(super) fn run_after(
+    mut state: EndpointState,
+    success: bool,
+    at_ms: u64,
+    paced: UnixMs,
+) -> EndpointState {
     if success {
         state.failure_count = 0;
         state.failing_since = None;
         state.last_success_at = Some(UnixMs(at_ms));
     } else {
         state.failure_count += 1;
-        state.failing_since = state.failing_since.or(Some(UnixMs(at_ms)));
+        state.failing_since = state.failing_since.or(Some(paced));
     }
     state
 }
