@@ -20,9 +20,11 @@ mod written_formats;
 
 mod backup;
 mod batch;
+mod bounds;
 mod broken_disk;
 mod clock;
 mod compact;
+mod congestion;
 mod damage;
 mod damaged_lists;
 mod deliveries;

@@ -235,7 +235,10 @@ impl Committer {
     /// Makes one commit, announces it and answers. What could not be committed comes back.
     fn commit_once(&mut self, work: Work) -> Result<(), (StoreError, Work)> {
         let settled = settled(&work.ops);
-        match self.store.apply(&work.ops, self.clock.both(), random_u128()) {
+        match self
+            .store
+            .apply(&work.ops, self.clock.both(), random_u128())
+        {
             Ok(mut applied) => {
                 self.succeeded();
                 self.told.committed(&mut applied, &settled);

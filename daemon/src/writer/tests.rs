@@ -21,6 +21,8 @@ impl Committed for Seen {
     }
 
     fn failing(&self, _: bool) {}
+
+    fn set_aside(&self, _: DeliveryId, _: &str) {}
 }
 
 impl Seen {
