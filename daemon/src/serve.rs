@@ -114,11 +114,11 @@ fn prepare_folder(folder: &Path) -> Result<(), ServeError> {
 pub fn options(config: &Config) -> Options {
     let ttl = config.idempotency.ttl.as_millis();
     Options {
-        path: config.data_dir.join(STORE_FILE),
         cache_bytes: config.store.cache,
         pending_limit: config.limits.pending_deliveries,
         endpoints_per_organization: config.limits.endpoints_per_organization,
         idempotency_ttl_ms: u64::try_from(ttl).unwrap_or(u64::MAX),
+        ..Options::new(config.data_dir.join(STORE_FILE))
     }
 }
 

@@ -2,18 +2,14 @@
 //!
 //! Endpoint states, counters, endpoint history and idempotency keys would each touch a leaf per endpoint or per key if they were
 //! rows of their own. So they are true in memory, durable in the journal, and moved to their tables many commits at a time.
-//! The journal in memory is bounded by [`FOLD_ITEMS`] and [`FOLD_COMMITS`].
+//! The journal in memory is bounded by [`Options::fold_items`] and [`Options::fold_commits`].
 
 use crate::endpoint::EndpointState;
 use crate::ids::{EventId, Slot, UnixMs};
+use crate::memory::Options;
 use crate::stats::{Counters, Level};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
-
-/// Deliveries or keys in the journal that make it worth folding.
-pub(crate) const FOLD_ITEMS: usize = 32_768;
-/// Commits in the journal that make it worth folding, so that start-up reads a bounded number of rows.
-pub(crate) const FOLD_COMMITS: u64 = 8_192;
 
 /// 128 bits of SHA-256 over organization and idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,8 +87,9 @@ impl Tail {
         }
     }
 
-    pub(crate) fn wants_folding(&self) -> bool {
-        self.created >= FOLD_ITEMS || self.keys.len() >= FOLD_ITEMS || self.commits >= FOLD_COMMITS
+    pub(crate) fn wants_folding(&self, options: &Options) -> bool {
+        let most = options.fold_items;
+        self.created >= most || self.keys.len() >= most || self.commits >= options.fold_commits
     }
 }
 

@@ -214,10 +214,8 @@ pub fn read_file(path: &Path) -> Result<Reader, StoreError> {
 /// How a store at rest is opened to be read.
 pub(crate) fn at_rest(path: &Path) -> Options {
     Options {
-        path: path.to_owned(),
         cache_bytes: CACHE_BYTES,
-        pending_limit: u64::MAX,
-        endpoints_per_organization: usize::MAX,
         idempotency_ttl_ms: u64::MAX,
+        ..Options::new(path)
     }
 }

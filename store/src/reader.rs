@@ -175,6 +175,13 @@ impl Reader {
         self.shared.memory().state(slot)
     }
 
+    /// How many generations the journal was folded into so far, and how many of them are left.
+    pub fn generations(&self) -> (u64, u64) {
+        let memory = self.shared.memory();
+        let left = u64::try_from(memory.generations.len()).unwrap_or(u64::MAX);
+        (memory.meta.next_generation, left)
+    }
+
     /// Endpoints that were not deleted, newest first.
     pub fn endpoints(
         &self,

@@ -25,11 +25,8 @@ impl Bed {
     pub(crate) fn new(parent: &Path, endpoints: usize) -> Self {
         let folder = tempfile::tempdir_in(parent).expect("a folder");
         let options = Options {
-            path: folder.path().join("store.redb"),
             cache_bytes: 64 << 20,
-            pending_limit: u64::MAX,
-            endpoints_per_organization: 1_000,
-            idempotency_ttl_ms: 86_400_000,
+            ..Options::new(folder.path().join("store.redb"))
         };
         let mut bed = Self {
             store: Store::open(options).expect("a new store"),

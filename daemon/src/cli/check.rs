@@ -182,14 +182,8 @@ mod tests {
     }
 
     fn store_in(folder: &Path) -> stormhook_store::Store {
-        stormhook_store::Store::open(stormhook_store::Options {
-            path: folder.join(STORE_FILE),
-            cache_bytes: 1 << 20,
-            pending_limit: 10,
-            endpoints_per_organization: 10,
-            idempotency_ttl_ms: 1_000_000,
-        })
-        .unwrap()
+        stormhook_store::Store::open(stormhook_store::Options::new(folder.join(STORE_FILE)))
+            .unwrap()
     }
 
     #[test]

@@ -10,14 +10,11 @@ use crate::tables::{self, ALL_ENDPOINTS};
 use redb::ReadableTable;
 use std::sync::Arc;
 
-/// Keys in one row of `keys`: 4 KiB of them.
-pub(crate) const KEYS_PER_BLOCK: usize = 128;
-
 impl Batch<'_, '_> {
     /// Moves the journal of earlier commits into a generation, where it has grown enough.
     pub(super) fn fold_if_wanted(&mut self) -> Result<Option<Arc<Generation>>, StoreError> {
         let tail = &self.memory.tail;
-        if !tail.wants_folding() {
+        if !tail.wants_folding(self.options) {
             return Ok(None);
         }
         let number = self.meta.next_generation;
@@ -33,7 +30,7 @@ impl Batch<'_, '_> {
         }
         let mut keys: Vec<_> = tail.keys.iter().map(|(k, v)| (*k, *v)).collect();
         keys.sort_unstable();
-        for block in keys.chunks(KEYS_PER_BLOCK) {
+        for block in keys.chunks(self.options.keys_per_block.max(1)) {
             if let Some((Fingerprint(first), _)) = block.first() {
                 let key = tables::block_key(number, *first);
                 let row = record::write("keys", &key, &block)?;

@@ -23,11 +23,10 @@ smoke::each! { rows: 20_000, raw_rows: 5_000, packs: 20_000, ids: 20_000 }
 
 fn store(path: PathBuf) -> Store {
     let options = Options {
-        path,
-        cache_bytes: 1 << 20,
         pending_limit: 1_000,
         endpoints_per_organization: 10,
         idempotency_ttl_ms: 1_000,
+        ..Options::new(path)
     };
     Store::open(options).unwrap()
 }

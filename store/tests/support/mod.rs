@@ -27,11 +27,9 @@ pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
 pub(crate) fn options(path: std::path::PathBuf) -> Options {
     Options {
-        path,
-        cache_bytes: 8 << 20,
         pending_limit: 1_000_000,
         endpoints_per_organization: 1_000,
-        idempotency_ttl_ms: DAY_MS,
+        ..Options::new(path)
     }
 }
 

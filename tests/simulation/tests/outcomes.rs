@@ -86,13 +86,7 @@ fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
 
 /// The same, telling `told` of its commits. `None` where the store is refused.
 fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Committer, Reader)> {
-    let options = Options {
-        path: "simulated".into(),
-        cache_bytes: 1 << 20,
-        pending_limit: 1_000,
-        endpoints_per_organization: 1_000,
-        idempotency_ttl_ms: 86_400_000,
-    };
+    let options = Options::new("simulated");
     let theirs = disk.clone();
     let store = Store::open_on(options, move || theirs.open()).ok()?;
     let reader = store.reader();
