@@ -28,7 +28,8 @@ mod producers;
 #[path = "../../../store/tests/support/random.rs"]
 mod random;
 mod run;
+mod tally;
 
-pub use oracle::Tally;
 pub use plan::{Mix, Plan};
 pub use run::{Report, run};
+pub use tally::Tally;

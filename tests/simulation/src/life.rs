@@ -95,7 +95,7 @@ impl Life {
     pub(crate) fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
         let config = Arc::clone(&world.plan.config);
         let disk = world.disk.clone();
-        let store = Store::open_on(serve::options(&config), move || disk.open());
+        let store = Store::open_on(world.plan.options(), move || disk.open());
         let store = store.map_err(|e| e.to_string())?;
         let reader = store.reader();
         let last_at = reader.last_at().map_err(|e| e.to_string())?;

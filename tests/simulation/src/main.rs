@@ -61,7 +61,7 @@ fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
         mix,
         trace,
     } = run(seed, verbose);
-    add(sum, &tally);
+    *sum += tally;
     if verbose {
         println!("seed {seed}: trace {trace:016x}, {mix:?}\n{tally:#?}");
     }
@@ -72,20 +72,6 @@ fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
         "seed {seed} FAILED: {violation}\n\nrun it again:\n  cargo run --profile simulation -p stormhook-simulation -- --seed {seed} --verbose\n"
     );
     false
-}
-
-fn add(sum: &mut Tally, one: &Tally) {
-    sum.commits += one.commits;
-    sum.requests += one.requests;
-    sum.repeated += one.repeated;
-    sum.acknowledged += one.acknowledged;
-    sum.deliveries += one.deliveries;
-    sum.crashes += one.crashes;
-    sum.stops += one.stops;
-    sum.failed_commits += one.failed_commits;
-    sum.jumps += one.jumps;
-    sum.checks += one.checks;
-    sum.simulated_ms += one.simulated_ms;
 }
 
 fn main() -> ExitCode {

@@ -10,6 +10,7 @@ mod rules;
 mod wire;
 
 use crate::plan::Plan;
+use crate::tally::Tally;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -26,33 +27,6 @@ pub(crate) use wire::Saw;
 pub(crate) const MOST_COMMITS: u64 = 100_000;
 /// Lines of the log that a violation shows.
 const LOG_LINES: usize = 60;
-
-/// What was counted over a whole run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Commits that were announced.
-    pub commits: u64,
-    /// Requests that reached partners.
-    pub requests: u64,
-    /// Of them, the same attempt again after a crash.
-    pub repeated: u64,
-    /// Events that were acknowledged.
-    pub acknowledged: u64,
-    /// Deliveries made.
-    pub deliveries: u64,
-    /// Times that the daemon was killed.
-    pub crashes: u64,
-    /// Times that it stopped in good order.
-    pub stops: u64,
-    /// Commits that failed.
-    pub failed_commits: u64,
-    /// Jumps of the wall clock.
-    pub jumps: u64,
-    /// Deep checks.
-    pub checks: u64,
-    /// Simulated time, in milliseconds.
-    pub simulated_ms: u64,
-}
 
 /// What a client was told of an attempt.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +86,8 @@ pub(crate) struct Oracle {
     last_sequence: BTreeMap<Slot, u64>,
     states: BTreeMap<Slot, EndpointState>,
     counters: Counters,
+    /// How many generations the file had made, and how many of them it had left, at the last commit.
+    generations: (u64, u64),
     keys: BTreeMap<(String, String), EventId>,
     /// By the number that each event carries in its data: how often it was handed over, and that nothing of it is stored.
     handed_over: BTreeMap<u64, u32>,
@@ -154,6 +130,7 @@ impl Oracle {
             last_sequence: BTreeMap::new(),
             states: BTreeMap::new(),
             counters: Counters::default(),
+            generations: (0, 0),
             keys: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             killed: BTreeSet::new(),

@@ -4,6 +4,8 @@ use crate::random::Random;
 use std::path::Path;
 use std::sync::Arc;
 use stormhook::config::Config;
+use stormhook::serve;
+use stormhook_store::Options;
 
 pub(crate) const SECOND_MS: u64 = 1_000;
 pub(crate) const MINUTE_MS: u64 = 60 * SECOND_MS;
@@ -40,6 +42,20 @@ pub struct Plan {
     pub partners: u64,
     /// The most that the disk holds.
     pub disk_bytes: u64,
+    /// How much the store does at a time.
+    pub sizes: Sizes,
+}
+
+/// Sizes of the store, so small that what happens once in thousands of commits happens all the time. See
+/// [`stormhook_store::Options`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Deliveries or keys in the journal that make it worth folding.
+    pub fold_items: usize,
+    /// Commits in the journal that make it worth folding.
+    pub fold_commits: u64,
+    /// Keys in one row of a generation.
+    pub keys_per_block: usize,
 }
 
 fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
@@ -67,6 +83,26 @@ impl Plan {
             } else {
                 256 << 20
             },
+            sizes: Sizes {
+                fold_items: pick(random, &[4, 30, 200]),
+                fold_commits: pick(random, &[5, 40, 300]),
+                keys_per_block: pick(random, &[1, 3, 16, 128]),
+            },
+        }
+    }
+
+    /// The store's options: the daemon's own, with this plan's sizes.
+    pub(crate) fn options(&self) -> Options {
+        let Sizes {
+            fold_items,
+            fold_commits,
+            keys_per_block,
+        } = self.sizes;
+        Options {
+            fold_items,
+            fold_commits,
+            keys_per_block,
+            ..serve::options(&self.config)
         }
     }
 }
@@ -83,9 +119,15 @@ fn config(random: &mut Random) -> Config {
     );
     let (ttl, events) = pick(
         random,
-        &[("24h", "30d"), ("24h", "2d"), ("1h", "6h"), ("5m", "1h")],
+        &[
+            ("24h", "30d"),
+            ("24h", "2d"),
+            ("1h", "6h"),
+            ("5m", "1h"),
+            ("5m", "10m"),
+        ],
     );
-    let attempts = pick(random, &["1h", "6h", "2d", "30d"]);
+    let attempts = pick(random, &["10m", "1h", "6h", "2d", "30d"]);
     let text = format!(
         r#"
         data_dir = "/simulated"

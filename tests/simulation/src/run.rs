@@ -3,11 +3,12 @@
 use crate::disk::Disk;
 use crate::faults;
 use crate::life::{End, Life};
-use crate::oracle::{Oracle, Tally};
+use crate::oracle::Oracle;
 use crate::partners::Partners;
 use crate::plan::{HOUR_MS, MINUTE_MS, Mix, Plan, SECOND_MS};
 use crate::producers::Memory;
 use crate::random::Random;
+use crate::tally::Tally;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;

@@ -83,7 +83,18 @@ impl Oracle {
         for slot in seen.configured {
             self.states.insert(slot, reader.state(slot));
         }
+        self.count_generations(reader);
         Ok(())
+    }
+
+    /// Counts the journal's folds, and the generations that were dropped.
+    pub(super) fn count_generations(&mut self, reader: &Reader) {
+        let (made, left) = reader.generations();
+        let (had_made, had_left) = self.generations;
+        let new = made - had_made;
+        self.tally.folds += new;
+        self.tally.generations_dropped += had_left + new - left;
+        self.generations = (made, left);
     }
 
     fn note_changes(&mut self, applied: &Applied, seen: &mut Seen) {
@@ -145,7 +156,10 @@ impl Oracle {
             }
             Done::Delivery(delivery) => drop(seen.touched.insert(delivery.id)),
             Done::Recovering { .. } | Done::WorkedOff { .. } => seen.bulk = true,
-            Done::Swept { .. } => seen.swept = true,
+            Done::Swept { .. } => {
+                seen.swept = true;
+                self.tally.sweeps += 1;
+            }
             Done::Damaged(what) => return Err(format!("damage: {what}")),
             Done::Refused(Refusal::IdempotencyConflict) => self.counters.conflicts += 1,
             Done::Refused(why)
@@ -426,6 +440,7 @@ impl Oracle {
     }
 
     pub(super) fn forget(&mut self, id: DeliveryId) {
+        self.tally.swept += 1;
         self.deliveries.remove(&id);
         self.requests.remove(&id);
         self.bodies.remove(&id);

@@ -280,6 +280,7 @@ impl Oracle {
             ));
         }
         self.counters = counters;
+        self.count_generations(reader);
         self.compare(reader)
     }
 
