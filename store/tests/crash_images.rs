@@ -16,13 +16,17 @@ mod support;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Applied, DeliveryId, Done, EndpointId, EventId, Horizon, Op, Page, Slot, Store, UnixMs, Verdict,
+    Applied, DeliveryId, Done, EndpointId, EventId, Horizon, Op, Options, Page, Slot, Store,
+    UnixMs, Verdict,
 };
 use support::disk::{self, Change, Disk, Kept, survive};
 use support::{
-    HOUR_MS, Random, START, accepted, activate, event, keyed, new_endpoint, open_of, options,
-    pages, secret, seed, settle,
+    HOUR_MS, Random, START, activate, event, keyed, new_endpoint, open_of, options, pages, secret,
+    seed, settle,
 };
+
+/// How long a key names its event.
+const TTL_MS: u64 = HOUR_MS;
 
 /// A store on a disk that keeps a record, and what was acknowledged when.
 struct Run {
@@ -33,8 +37,6 @@ struct Run {
     endpoints: Vec<EndpointId>,
     events: Vec<EventId>,
     keys: u64,
-    /// What a reader sees after each commit.
-    seen: fn(&Store) -> Vec<String>,
     commits: Vec<Commit>,
 }
 
@@ -47,13 +49,18 @@ struct Commit {
 
 fn opened(disk: &Disk) -> Result<Store, stormhook_store::StoreError> {
     let disk = disk.clone();
-    let mut options = options("simulated".into());
-    options.idempotency_ttl_ms = HOUR_MS;
+    let options = Options {
+        idempotency_ttl_ms: TTL_MS,
+        fold_items: 12,
+        fold_commits: 8,
+        keys_per_block: 3,
+        ..options("simulated".into())
+    };
     Store::open_on(options, move || disk.open())
 }
 
 impl Run {
-    fn new(seed: u64, seen: fn(&Store) -> Vec<String>) -> Self {
+    fn new(seed: u64) -> Self {
         let disk = Disk::default();
         let store = opened(&disk).unwrap();
         Self {
@@ -64,7 +71,6 @@ impl Run {
             endpoints: Vec::new(),
             events: Vec::new(),
             keys: 0,
-            seen,
             commits: Vec::new(),
         }
     }
@@ -74,13 +80,18 @@ impl Run {
         let random = u128::from(self.random.next()) << 40;
         let applied = self.store.apply(ops, self.now, random).expect("a commit");
         let acknowledged = self.disk.recorded();
-        let seen = (self.seen)(&self.store);
+        let seen = everything(&self.store);
         self.commits.push(Commit {
             began,
             acknowledged,
             seen,
         });
         applied
+    }
+
+    /// How many generations were made, and how many are left.
+    fn generations(&self) -> (u64, u64) {
+        self.store.reader().generations()
     }
 
     fn open_id(&mut self) -> Option<DeliveryId> {
@@ -176,8 +187,8 @@ impl Run {
     }
 
     /// What is done behind: work in bulk, statistics, the sweep.
-    fn chore(&mut self) -> Op {
-        match self.random.below(4) {
+    fn chore(&mut self) -> Vec<Op> {
+        vec![match self.random.below(4) {
             0 => Op::FlushStats,
             1 => Op::WorkOff,
             2 => {
@@ -187,11 +198,21 @@ impl Run {
                     .find_map(|e| Some((e.slot, e.ended.last()?.stamp)));
                 marked.map_or(Op::Probe, |(slot, upto)| self.write_out(slot, upto))
             }
-            _ => Op::Sweep(Horizon {
-                events_before: UnixMs(self.now.0 - 2 * HOUR_MS),
-                attempts_before: UnixMs(self.now.0 - HOUR_MS),
-            }),
-        }
+            _ => return self.sweep(),
+        }]
+    }
+
+    /// The old deliveries end, and go.
+    fn sweep(&mut self) -> Vec<Op> {
+        let horizon = Horizon {
+            events_before: UnixMs(self.now.0 - 2 * HOUR_MS),
+            attempts_before: UnixMs(self.now.0 - HOUR_MS),
+        };
+        let old = open_of(&self.store)
+            .into_iter()
+            .filter(|w| w.id.event.accepted_at() < horizon.attempts_before)
+            .map(|w| Op::Settle(Box::new(settle(w.id, Verdict::Success, self.now))));
+        old.chain([Op::Sweep(horizon)]).collect()
     }
 
     fn write_out(&self, slot: Slot, upto: u64) -> Op {
@@ -213,14 +234,13 @@ impl Run {
         }
         let mut ops = Vec::new();
         for _ in 0..=self.random.below(5) {
-            let op = match self.random.below(10) {
-                0..=3 => Some(self.accept()),
-                4..=6 => self.settle(),
-                7 => Some(self.chore()),
-                8 => self.operate(),
-                _ => Some(self.change_of_endpoint()),
-            };
-            ops.extend(op);
+            match self.random.below(10) {
+                0..=3 => ops.push(self.accept()),
+                4..=6 => ops.extend(self.settle()),
+                7 => ops.extend(self.chore()),
+                8 => ops.extend(self.operate()),
+                _ => ops.push(self.change_of_endpoint()),
+            }
         }
         for done in self.apply(ops).done {
             assert!(!matches!(done, Done::Damaged(_)), "{done:?}");
@@ -254,33 +274,17 @@ fn everything(store: &Store) -> Vec<String> {
             endpoint.id, endpoint.active, endpoint.deleted_at
         ));
     }
-    seen.extend(open_of(store).iter().map(|waiting| format!("{waiting:?}")));
-    seen.push(format!(
-        "{} open, swept before {:?}",
-        reader.open_count(),
-        reader.swept_before()
-    ));
-    seen
-}
-
-/// What can be asked of a store with very many events at once.
-fn the_ends(store: &Store) -> Vec<String> {
-    let reader = store.reader();
-    let newest = reader.events(&EventFilter::default(), None, 3).unwrap();
-    let mut seen: Vec<_> = newest
-        .items
-        .iter()
-        .map(|event| format!("{event:?}"))
-        .collect();
-    for key in ["0", "17000", "40000"] {
-        let filter = EventFilter {
-            organization: Some("org".to_owned()),
-            idempotency_key: Some(key.to_owned()),
-            ..EventFilter::default()
+    // By its own list: the journal and the generations say what is in it.
+    for endpoint in reader.all_endpoints() {
+        let filter = DeliveryFilter {
+            endpoint: Some(endpoint.id),
+            ..DeliveryFilter::default()
         };
-        let found = reader.events(&filter, None, 1).unwrap().items;
-        seen.push(format!("{key}: {:?}", found.first().map(|event| event.id)));
+        let list = pages(|after| reader.deliveries(&filter, after, 250));
+        let list: Vec<_> = list.iter().map(|view| view.delivery.id).collect();
+        seen.push(format!("{} has {list:?}", endpoint.id));
     }
+    seen.extend(open_of(store).iter().map(|waiting| format!("{waiting:?}")));
     seen.push(format!(
         "{} open, swept before {:?}",
         reader.open_count(),
@@ -312,7 +316,6 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
         store,
         mut random,
         commits,
-        seen,
         ..
     } = run;
     drop(store);
@@ -334,7 +337,6 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
             let expected = expected_at(&commits, at);
             look_at(
                 image,
-                seen,
                 &expected,
                 &mut random,
                 &format!("{kept:?} at {at} of {}", record.len()),
@@ -351,7 +353,7 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
         }
     }
     let last = commits.last().unwrap();
-    look_at(durable, seen, &[&last.seen], &mut random, "the end");
+    look_at(durable, &[&last.seen], &mut random, "the end");
     images + 1
 }
 
@@ -367,13 +369,7 @@ fn expected_at(commits: &[Commit], at: usize) -> Vec<&Vec<String>> {
         .collect()
 }
 
-fn look_at(
-    image: Vec<u8>,
-    seen: fn(&Store) -> Vec<String>,
-    expected: &[&Vec<String>],
-    random: &mut Random,
-    what: &str,
-) {
+fn look_at(image: Vec<u8>, expected: &[&Vec<String>], random: &mut Random, what: &str) {
     let disk = Disk::of(image);
     // Opening writes too: every so often that is cut as well.
     if random.one_in(4) {
@@ -381,15 +377,15 @@ fn look_at(
         drop(opened(&disk));
         disk.crash(random);
     }
-    let store = opened(&disk).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let mut store = opened(&disk).unwrap_or_else(|e| panic!("{what}: {e}"));
     let report = store
         .reader()
         .check()
         .unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(report.damage, [""; 0], "{what}");
-    let found = seen(&store);
+    let found = everything(&store);
     if expected.iter().any(|expected| **expected == found) {
-        return;
+        return keys_are_known(&mut store, what);
     }
     let nearest = expected.last().expect("something was acknowledged");
     let missing: Vec<_> = nearest
@@ -407,9 +403,31 @@ fn look_at(
     );
 }
 
+/// Each key that has not expired names its event: handed over again, the event is the one that is stored.
+fn keys_are_known(store: &mut Store, what: &str) {
+    let reader = store.reader();
+    let now = reader.last_at().unwrap();
+    let events = pages(|after| reader.events(&EventFilter::default(), after, 250));
+    let live = events
+        .into_iter()
+        .filter(|event| event.id.accepted_at().plus_ms(TTL_MS) > now);
+    let named: Vec<_> = live
+        .filter_map(|event| Some((event.id, event.idempotency_key.clone()?)))
+        .collect();
+    let again = named.iter().map(|(_, key)| Op::Accept(keyed("org", key)));
+    let again = store.apply(again.collect(), now, 1);
+    let again = again.unwrap_or_else(|e| panic!("{what}: {e}")).done;
+    for ((id, key), done) in named.iter().zip(again) {
+        match done {
+            Done::Replayed(known) if known.id == *id => {}
+            other => panic!("{what}: key {key} of {id} came to {other:?}"),
+        }
+    }
+}
+
 fn scripted(seed: u64, steps: usize, sampling: &Sampling) -> usize {
     eprintln!("seed {seed}");
-    let mut run = Run::new(seed, everything);
+    let mut run = Run::new(seed);
     for _ in 0..3 {
         run.create();
     }
@@ -419,6 +437,12 @@ fn scripted(seed: u64, steps: usize, sampling: &Sampling) -> usize {
     for _ in 0..steps {
         run.step();
     }
+    let (made, left) = run.generations();
+    eprintln!("{made} generations, {} of them dropped", made - left);
+    assert!(
+        made > 4 && left + 1 < made,
+        "{made} generations, {left} left"
+    );
     look_at_all(run, before, sampling)
 }
 
@@ -448,42 +472,33 @@ fn whatever_a_crash_leaves_at_any_moment_of_a_long_run() {
     eprintln!("{} images", scripted(seed, 60, &sampling));
 }
 
-/// The journal is folded once it holds 32,768 keys; a generation goes when all of it is past its time.
+/// One large fold: its keys fill hundreds of rows. Then a generation goes because all of it is past its time.
 #[test]
 fn a_crash_while_the_journal_is_folded_or_a_generation_dropped_loses_nothing() {
-    let mut run = Run::new(5, the_ends);
-    let many = (0..32_768).map(|n: u64| Op::Accept(keyed("org", &n.to_string())));
+    let mut run = Run::new(5);
+    let many = (0..400).map(|n: u64| Op::Accept(keyed("org", &n.to_string())));
     run.apply(many.collect());
     run.commits.clear();
     let before = run.disk.start_recording();
     run.apply(vec![Op::Probe]);
     let again = run.apply(vec![
         Op::Accept(keyed("org", "0")),
-        Op::Accept(keyed("org", "40000")),
+        Op::Accept(keyed("org", "400")),
     ]);
     assert!(
-        matches!(again.done[0], Done::Replayed(_)),
+        matches!(again.done[..], [Done::Replayed(_), Done::Accepted(_)]),
         "{:?}",
-        again.done[0]
-    );
-    drop(
-        again
-            .done
-            .into_iter()
-            .skip(1)
-            .map(accepted)
-            .collect::<Vec<_>>(),
+        again.done
     );
     run.now = run.now.plus_ms(9 * HOUR_MS);
     let horizon = Horizon {
         events_before: UnixMs(run.now.0 - HOUR_MS),
         attempts_before: UnixMs(run.now.0 - HOUR_MS),
     };
-    for _ in 0..2 {
-        run.apply(vec![Op::Sweep(horizon)]);
-    }
+    while let [Done::Swept { more: true }] = run.apply(vec![Op::Sweep(horizon)]).done[..] {}
+    assert_eq!(run.generations(), (1, 0));
     let sampling = Sampling {
-        moments: 4,
+        moments: 20,
         at_sync: BRIEF,
         between: &[Kept::Torn(4)],
     };
