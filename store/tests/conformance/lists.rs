@@ -3,7 +3,7 @@
 use crate::support::*;
 use std::collections::BTreeSet;
 use stormhook_store::query::{DeliveryFilter, EventFilter, ROWS_PER_PAGE};
-use stormhook_store::{DeliveryId, EndpointId, NewEvent, Op, Status, Verdict};
+use stormhook_store::{DeliveryId, EndpointId, NewEvent, Op, Status, UnixMs, Verdict};
 
 #[test]
 fn events_are_listed_newest_first_whatever_the_size_of_a_page() {
@@ -267,6 +267,29 @@ fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations()
         bed.all_deliveries(&of_endpoint(busy.id), 5_000).len(),
         33_003 * 3
     );
+}
+
+/// Deliveries go before their event where they are kept for a shorter time; a replay makes one again.
+#[test]
+fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
+    let mut bed = Bed::with(|options| options.fold_commits = 3);
+    let endpoint = bed.endpoint("org", &["*"]);
+    let event = bed.order();
+    for round in 1..6 {
+        let id = pair(&event, &endpoint);
+        bed.settle(id, Verdict::Success);
+        bed.pass_ms(DAY_MS);
+        let now = bed.now;
+        bed.sweep(UnixMs(0), now);
+        let (event, endpoint) = (event.id, endpoint.id);
+        let again = bed.delivery_done(Op::Replay { event, endpoint });
+        assert_eq!(again.sequence, round + 1);
+        for limit in [1, 10] {
+            let listed = bed.all_deliveries(&of_endpoint(endpoint), limit);
+            assert_eq!(listed, [again.clone()], "round {round}, {limit} on a page");
+        }
+    }
+    bed.expect_whole();
 }
 
 #[test]
