@@ -385,7 +385,7 @@ impl Committed for OnCommit {
         let recovers = dispatch.reader.jobs_wait();
         let marks = !inner.covered.is_empty();
         let asked = |done: &Done| match done {
-            Done::Recovering { .. } => true,
+            Done::Recovering(_) => true,
             Done::WorkedOff { .. } => !recovers,
             _ => false,
         };

@@ -203,11 +203,8 @@ pub enum Done {
     Endpoint(Arc<Endpoint>),
     /// The delivery as it is now.
     Delivery(Box<Delivery>),
-    /// Under way.
-    Recovering {
-        /// How many rounds it makes.
-        count: u64,
-    },
+    /// Under way: what was asked for.
+    Recovering(Recover),
     /// Some of it done.
     WorkedOff {
         /// Whether more is left.

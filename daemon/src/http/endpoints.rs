@@ -328,7 +328,7 @@ pub(super) async fn recover(
             .submit(Op::Recover(Recover { count, ..recover }))
             .await?
         {
-            Done::Recovering { .. } => {}
+            Done::Recovering(_) => {}
             other => return Err(not_done(other, "endpoint")),
         }
     }

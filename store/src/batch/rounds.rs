@@ -132,9 +132,7 @@ impl Batch<'_, '_> {
         self.meta.next_job += 1;
         self.put_job(number, Some(job))?;
         self.step(number)?;
-        Ok(Done::Recovering {
-            count: recover.count,
-        })
+        Ok(Done::Recovering(recover.clone()))
     }
 
     /// Opens some of the oldest job's rounds.

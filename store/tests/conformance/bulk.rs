@@ -17,7 +17,7 @@ fn settle_all(bed: &mut Bed, events: &[Arc<Event>], endpoint: &Endpoint, verdict
 
 fn recover(bed: &mut Bed, recover: Recover) -> u64 {
     match bed.one(Op::Recover(recover)) {
-        Done::Recovering { count } => count,
+        Done::Recovering(recover) => recover.count,
         other => panic!("{other:?}"),
     }
 }

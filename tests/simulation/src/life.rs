@@ -207,11 +207,11 @@ impl Life {
             } else {
                 HOUR_MS
             };
+            producers::switch_on_all(world, &self.app);
             if self.passes(Duration::from_millis(step_ms)).await {
                 return End::Finished;
             }
-            let is_quiet = world.oracle().is_quiet() || self.waits_for_room(world);
-            quiet = is_quiet && passed > MINUTE_MS;
+            quiet = world.oracle().is_quiet() && passed > MINUTE_MS;
         }
         self.look(world);
         if self.writer.is_failing() {
@@ -223,14 +223,6 @@ impl Life {
             again.look(world);
         }
         End::Finished
-    }
-
-    /// A recover finds no room, because all of it is taken by what is held for endpoints that are switched off.
-    fn waits_for_room(&self, world: &World) -> bool {
-        let most = world.plan.config.limits.pending_deliveries;
-        let waits = self.gauges();
-        let open = (waits.pending, waits.retrying, waits.in_flight);
-        self.app.reader().jobs_wait() && open == (0, 0, 0) && waits.held as u64 >= most
     }
 
     fn gauges(&self) -> stormhook::schedule::Gauges {

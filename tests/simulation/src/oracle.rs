@@ -4,9 +4,11 @@
 //! It keeps what was announced as a mirror of its own, and compares: each commit with what may follow, each request with what was
 //! announced before it, and after a restart the file with everything that was ever announced.
 
+mod causes;
 mod commits;
 mod deep;
 mod rules;
+mod states;
 mod wire;
 
 use crate::plan::Plan;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use stormhook::clock::StoreClock;
 use stormhook_store::stats::Counters;
 use stormhook_store::{
-    AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot,
+    AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot, UnixMs,
 };
 use tokio::time::Instant;
 pub(crate) use wire::Saw;
@@ -74,10 +76,10 @@ pub(crate) struct Oracle {
     /// The power is gone: what the process still does, nobody sees.
     pub(crate) dead: bool,
     before_ms: u64,
-    /// The latest that the store's time ever was.
-    latest_ms: u64,
     /// How far the wall clock jumped ahead, in all.
     jumped_ms: u64,
+    /// The paced time of the last commit, by which things expire, and when that was by a clock that never jumps.
+    expiry: (UnixMs, u64),
 
     commit: u64,
     pub(crate) deliveries: BTreeMap<DeliveryId, Delivery>,
@@ -97,6 +99,7 @@ pub(crate) struct Oracle {
     requests: BTreeMap<DeliveryId, Vec<Request>>,
     bodies: BTreeMap<DeliveryId, u64>,
     told: BTreeMap<(DeliveryId, u32), Told>,
+    asked: causes::Asked,
     waits: BTreeMap<DeliveryId, Waits>,
     under_way: BTreeMap<DeliveryId, u32>,
     on_wire: BTreeMap<String, usize>,
@@ -121,8 +124,8 @@ impl Oracle {
             lives: 0,
             dead: false,
             before_ms: 0,
-            latest_ms: 0,
             jumped_ms: 0,
+            expiry: (UnixMs(0), 0),
             commit: 0,
             deliveries: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -137,6 +140,7 @@ impl Oracle {
             requests: BTreeMap::new(),
             bodies: BTreeMap::new(),
             told: BTreeMap::new(),
+            asked: causes::Asked::default(),
             waits: BTreeMap::new(),
             under_way: BTreeMap::new(),
             on_wire: BTreeMap::new(),
@@ -165,6 +169,7 @@ impl Oracle {
         self.flying.clear();
         self.paced.clear();
         self.restarted(crashed);
+        self.nobody_asks();
     }
 
     /// The process is gone.

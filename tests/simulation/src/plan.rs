@@ -40,6 +40,10 @@ pub struct Plan {
     pub organizations: u64,
     /// How many partners there are.
     pub partners: u64,
+    /// How many endpoints there are at least, before anything else happens.
+    pub fan_out: u64,
+    /// Events are large, and come in bursts that fill the queue by their bytes.
+    pub large: bool,
     /// The most that the disk holds.
     pub disk_bytes: u64,
     /// How much the store does at a time.
@@ -72,12 +76,20 @@ impl Plan {
             full: random.one_in(4),
             clock: random.one_in(3),
         };
+        // An event to hundreds of endpoints is hundreds of deliveries, each of which is compared again and again.
+        let wide = random.one_in(10);
         Self {
-            config: Arc::new(config(random)),
+            config: Arc::new(config(random, wide)),
             mix,
-            steps: 100 + random.below(400),
-            organizations: 1 + random.below(4),
+            steps: if wide {
+                20 + random.below(30)
+            } else {
+                100 + random.below(400)
+            },
+            organizations: if wide { 1 } else { 1 + random.below(4) },
             partners: 2 + random.below(10),
+            fan_out: if wide { 100 + random.below(200) } else { 1 },
+            large: !wide && random.one_in(16),
             disk_bytes: if mix.full && random.one_in(2) {
                 4 << 20
             } else {
@@ -107,7 +119,7 @@ impl Plan {
     }
 }
 
-fn config(random: &mut Random) -> Config {
+fn config(random: &mut Random, wide: bool) -> Config {
     let schedule = pick(
         random,
         &[
@@ -155,8 +167,8 @@ fn config(random: &mut Random) -> Config {
         in_flight = pick(random, &[1, 3, 16, 64, 512]),
         per_endpoint = pick(random, &[1, 4, 32]),
         jitter = pick(random, &["0.0", "0.1", "0.5"]),
-        pending = pick(random, &[20, 200, 100_000]),
-        endpoints = pick(random, &[3, 20]),
+        pending = pick(random, &[20, 200, 100_000]) * if wide { 50 } else { 1 },
+        endpoints = if wide { 400 } else { pick(random, &[3, 20]) },
         disable_after = pick(random, &["1h", "1d", "5d"]),
     );
     let file = (Path::new("simulated.toml"), text.as_str());

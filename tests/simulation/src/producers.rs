@@ -47,19 +47,32 @@ pub(crate) fn act(world: &mut World, app: &Arc<App>) {
         .filter(|e| e.deleted_at.is_none())
         .count();
     match world.random.below(100) {
-        _ if endpoints == 0 => create_endpoint(world, app),
+        _ if (endpoints as u64) < world.plan.fan_out => {
+            for _ in 0..world.plan.fan_out.min(100) {
+                create_endpoint(world, app);
+            }
+        }
+        0..60 if world.plan.large && world.random.one_in(20) => {
+            for _ in 0..300 {
+                send(world, app, 250 << 10);
+            }
+        }
         0..60 => {
             let burst = if world.random.one_in(12) { 40 } else { 4 };
             for _ in 0..=world.random.below(burst) {
-                send(world, app);
+                send(world, app, 200);
             }
         }
         60..66 => create_endpoint(world, app),
         66..76 => change_endpoint(world, app),
         76..77 => delete_endpoint(world, app),
         77..79 => rotate(world, app),
-        79..86 => on_delivery(world, app, |app, id| async move { app.retry(id).await }),
-        86..90 => on_delivery(world, app, |app, id| async move { app.cancel(id).await }),
+        79..86 => on_delivery(world, app, Asks::Round, |app, id| async move {
+            app.retry(id).await
+        }),
+        86..90 => on_delivery(world, app, Asks::End, |app, id| async move {
+            app.cancel(id).await
+        }),
         90..94 => replay(world, app),
         94..97 => recover(world, app),
         97..98 => ping(world, app),
@@ -96,7 +109,8 @@ fn organization(world: &mut World) -> String {
     format!("org_{}", world.random.below(world.plan.organizations))
 }
 
-fn new_event(world: &mut World) -> NewEvent {
+/// Mostly of less than so many bytes.
+fn new_event(world: &mut World, bytes: u64) -> NewEvent {
     let organization = organization(world);
     let random = &mut world.random;
     let key = random
@@ -111,7 +125,8 @@ fn new_event(world: &mut World) -> NewEvent {
     world.memory.numbered += 1;
     let filling = match random.below(20) {
         0 => random.below(20_000),
-        _ => random.below(200),
+        _ if bytes > 20_000 => bytes - random.below(1_000),
+        _ => random.below(bytes),
     };
     let filling = "x".repeat(usize::try_from(filling).unwrap());
     let event = NewEvent {
@@ -140,12 +155,22 @@ fn calls(world: &mut World, call: impl Future<Output = ()> + Send + 'static) {
     });
 }
 
-fn send(world: &mut World, app: &Arc<App>) {
-    let event = new_event(world);
+fn send(world: &mut World, app: &Arc<App>, bytes: u64) {
+    let event = new_event(world, bytes);
     world.oracle().hands_over(&event);
+    // A stream of events waits for room where there is none.
+    let waits = world.random.one_in(3);
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
     calls(world, async move {
-        let done = app.submit(Op::Accept(event.clone())).await;
+        let op = Op::Accept(event.clone());
+        let done = if waits {
+            match app.enqueue(op).await {
+                Ok(pending) => pending.await,
+                Err(e) => Err(e),
+            }
+        } else {
+            app.submit(op).await
+        };
         told(&oracle, |oracle| oracle.acknowledged(&event, &done));
     });
 }
@@ -176,7 +201,6 @@ fn named(op: &Op) -> &'static str {
         Op::UpdateEndpoint { .. } => "change",
         Op::DeleteEndpoint { .. } => "delete",
         Op::RotateSecret { .. } => "rotate",
-        Op::Recover(_) => "recover",
         _ => "other",
     }
 }
@@ -282,6 +306,23 @@ fn change_endpoint(world: &mut World, app: &Arc<App>) {
     }
 }
 
+/// Whatever is switched off is switched on, so that what is held goes.
+pub(crate) fn switch_on_all(world: &mut World, app: &Arc<App>) {
+    let off: Vec<_> = {
+        let oracle = world.oracle();
+        let off = oracle.endpoints.values();
+        let off = off.filter(|e| !e.active && e.deleted_at.is_none());
+        off.map(|e| e.id).collect()
+    };
+    for id in off {
+        let change = EndpointChange {
+            active: Some(true),
+            ..EndpointChange::default()
+        };
+        update(world, app, id, change);
+    }
+}
+
 fn update(world: &mut World, app: &Arc<App>, id: EndpointId, change: EndpointChange) {
     let change = Box::new(change);
     submit(world, app, Op::UpdateEndpoint { id, change });
@@ -313,9 +354,17 @@ fn rotate(world: &mut World, app: &Arc<App>) {
 
 type Changed = Result<Done, DispatchError>;
 
+/// What an operator asks of one delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Round,
+    End,
+}
+
 fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     world: &mut World,
     app: &Arc<App>,
+    asks: Asks,
     change: impl FnOnce(Arc<App>, DeliveryId) -> F,
 ) {
     let Some(id) = some_delivery(world) else {
@@ -323,9 +372,15 @@ fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     };
     let oracle = Arc::clone(&world.oracle);
     let changed = change(Arc::clone(app), id);
+    if asks == Asks::Round {
+        world.oracle().asks_round(id);
+    }
     calls(world, async move {
         let changed = changed.await;
         told(&oracle, |oracle| {
+            if asks == Asks::Round {
+                oracle.round_answered(id);
+            }
             oracle.note(format!("changed {id}: {}", changed_briefly(&changed)));
         });
     });
@@ -344,10 +399,18 @@ fn replay(world: &mut World, app: &Arc<App>) {
     let (Some(event), Some(endpoint)) = (some_event(world), some_endpoint(world)) else {
         return;
     };
+    let slot = app.reader().endpoint(endpoint).map(|found| found.slot);
+    let pair = slot.map(|slot| DeliveryId { event, slot });
+    if let Some(pair) = pair {
+        world.oracle().asks_round(pair);
+    }
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
     calls(world, async move {
         let changed = app.replay(event, endpoint).await;
         told(&oracle, |oracle| {
+            if let Some(pair) = pair {
+                oracle.round_answered(pair);
+            }
             oracle.note(format!("replayed {event}: {}", changed_briefly(&changed)));
         });
     });
@@ -360,16 +423,39 @@ fn recover(world: &mut World, app: &Arc<App>) {
 }
 
 fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
+    let (since, until) = span(world);
     let mut recover = Recover {
         endpoint,
-        since: UnixMs(0),
-        until: UnixMs(u64::MAX),
+        since,
+        until,
         missed: world.random.one_in(2),
         count: 0,
     };
     if let Ok(count) = app.read(|reader| reader.count_recoverable(&recover)) {
         recover.count = count;
-        submit(world, app, Op::Recover(recover));
+        world.oracle().asks_recover(endpoint);
+        world.oracle().note(format!("call recover of {count}"));
+        let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+        calls(world, async move {
+            let done = app.submit(Op::Recover(recover)).await;
+            told(&oracle, |oracle| {
+                oracle.recover_answered(endpoint);
+                oracle.note(format!("recover: {}", briefly(&done)));
+            });
+        });
+    }
+}
+
+/// All time, or from one event on, or up to it.
+fn span(world: &mut World) -> (UnixMs, UnixMs) {
+    let all = (UnixMs(0), UnixMs(u64::MAX));
+    let Some(event) = some_event(world) else {
+        return all;
+    };
+    match world.random.below(4) {
+        0 => (event.accepted_at(), all.1),
+        1 => (all.0, event.accepted_at()),
+        _ => all,
     }
 }
 

@@ -3,15 +3,15 @@
 use super::rules::{self, Recorded};
 use super::{Oracle, Waits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use stormhook_store::endpoint::{EndpointState, Ordering};
+use stormhook_store::endpoint::Ordering;
 use stormhook_store::{
-    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, EndpointId, Event, EventId,
-    NewEvent, Reader, Refusal, Slot, UnixMs,
+    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventId, NewEvent, Reader,
+    Recover, Refusal, Slot,
 };
 
 /// What one commit did.
 #[derive(Default)]
-struct Seen {
+pub(super) struct Seen {
     touched: BTreeSet<DeliveryId>,
     ended: BTreeSet<DeliveryId>,
     /// Attempts recorded for each pair.
@@ -19,10 +19,38 @@ struct Seen {
     marked: BTreeSet<Slot>,
     configured: BTreeSet<Slot>,
     /// Endpoints that the daemon itself switched off, and why, in the order in which it did.
-    switched_off: Vec<(EndpointId, Slot, String)>,
-    accepted: BTreeSet<EventId>,
+    pub(super) switched_off: Vec<(Slot, String)>,
+    pub(super) accepted: BTreeSet<EventId>,
+    /// Events that the daemon itself stored.
+    pub(super) noticed: BTreeSet<EventId>,
+    /// How many operations on one delivery there were.
+    pub(super) operated: BTreeMap<DeliveryId, u32>,
+    /// By their place among the operations: the first that left a delivery ended, the first that changed an endpoint, which may
+    /// have ended all that waited for it, and the recovers.
+    pub(super) ends: BTreeMap<DeliveryId, usize>,
+    pub(super) changed: BTreeMap<Slot, usize>,
+    pub(super) recovers: Vec<(usize, Recover)>,
     bulk: bool,
     swept: bool,
+}
+
+impl Seen {
+    /// Notes the place of an operation among those of its commit.
+    fn note_place(&mut self, at: usize, done: &Done) {
+        match done {
+            Done::Settled { delivery } | Done::Delivery(delivery) => {
+                if matches!(done, Done::Delivery(_)) {
+                    *self.operated.entry(delivery.id).or_default() += 1;
+                }
+                if !delivery.status.is_open() {
+                    self.ends.entry(delivery.id).or_insert(at);
+                }
+            }
+            Done::Endpoint(endpoint) => drop(self.changed.entry(endpoint.slot).or_insert(at)),
+            Done::Recovering(recover) => self.recovers.push((at, recover.clone())),
+            _ => {}
+        }
+    }
 }
 
 impl Oracle {
@@ -58,11 +86,12 @@ impl Oracle {
             return Err(format!("the one before it was {}", self.commit));
         }
         self.commit = applied.commit;
-        self.latest_ms = self.latest_ms.max(self.store_ms());
+        self.follow_pace(reader)?;
         let mut seen = Seen::default();
         let before = self.endpoints.clone();
-        self.note_changes(applied, &mut seen);
-        for (done, of) in applied.done.iter().zip(settled) {
+        self.note_changes(applied, &mut seen)?;
+        for (at, (done, of)) in applied.done.iter().zip(settled).enumerate() {
+            seen.note_place(at, done);
             self.note_done(done, *of, &mut seen)?;
         }
         if seen.bulk {
@@ -75,13 +104,9 @@ impl Oracle {
         self.learn_events(reader, &mut seen)?;
         self.check_fan_out(&seen, &before)?;
         self.check_deliveries(reader, &seen)?;
-        self.note_outcomes(applied, settled, &seen, reader.paced_at());
-        self.check_disabled(&seen)?;
+        self.follow_states(applied, &before, &seen)?;
         if seen.swept {
             self.forget_swept(reader)?;
-        }
-        for slot in seen.configured {
-            self.states.insert(slot, reader.state(slot));
         }
         self.count_generations(reader);
         Ok(())
@@ -97,7 +122,7 @@ impl Oracle {
         self.generations = (made, left);
     }
 
-    fn note_changes(&mut self, applied: &Applied, seen: &mut Seen) {
+    fn note_changes(&mut self, applied: &Applied, seen: &mut Seen) -> Result<(), String> {
         for change in &applied.changes {
             match change {
                 Change::Waiting(waiting) => drop(seen.touched.insert(waiting.id)),
@@ -109,6 +134,9 @@ impl Oracle {
                 Change::Endpoint(endpoint) => {
                     let slot = endpoint.slot;
                     let before = self.endpoints.insert(slot, endpoint.clone());
+                    if let Some(before) = &before {
+                        rules::secrets_may_follow(before, endpoint)?;
+                    }
                     seen.configured.insert(slot);
                     let from_ms = self.now_ms() + super::wire::SETTLES_MS;
                     self.paced.insert(slot, (from_ms, VecDeque::new()));
@@ -116,7 +144,7 @@ impl Oracle {
                         && !endpoint.active
                         && before.as_ref().is_some_and(|b| b.active)
                     {
-                        seen.switched_off.push((endpoint.id, slot, reason.clone()));
+                        seen.switched_off.push((slot, reason.clone()));
                     }
                     let is_fifo = endpoint.ordering == Ordering::Fifo;
                     if is_fifo && before.is_none_or(|b| b.ordering != Ordering::Fifo) {
@@ -125,6 +153,7 @@ impl Oracle {
                 }
             }
         }
+        Ok(())
     }
 
     fn note_done(
@@ -155,7 +184,11 @@ impl Oracle {
                 self.flying.remove(&delivery.id);
             }
             Done::Delivery(delivery) => drop(seen.touched.insert(delivery.id)),
-            Done::Recovering { .. } | Done::WorkedOff { .. } => seen.bulk = true,
+            Done::Recovering(recover) => {
+                self.recovers(recover);
+                seen.bulk = true;
+            }
+            Done::WorkedOff { .. } => seen.bulk = true,
             Done::Swept { .. } => {
                 seen.swept = true;
                 self.tally.sweeps += 1;
@@ -195,7 +228,7 @@ impl Oracle {
             let key = (event.organization.clone(), key.clone());
             let ttl_ms = u64::try_from(self.plan.config.idempotency.ttl.as_millis()).unwrap();
             if let Some(known) = self.keys.insert(key, id)
-                && known.accepted_at().plus_ms(ttl_ms) > UnixMs(self.latest_ms)
+                && known.accepted_at().plus_ms(ttl_ms) > self.expiry.0
             {
                 return Err(format!(
                     "{id} has the key of {known}, which has not expired"
@@ -217,6 +250,7 @@ impl Oracle {
             if event.event_type != "stormhook.endpoint.disabled" {
                 return Err(format!("{} is stored, and nobody handed it over", event.id));
             }
+            seen.noticed.insert(event.id);
             self.events.insert(event.id, event);
         }
         Ok(())
@@ -276,11 +310,13 @@ impl Oracle {
                 marked: seen.marked.contains(&id.slot),
             };
             self.moved(&before, &after, &recorded)
+                .and_then(|()| self.expect_cause(&before, &after, seen))
                 .map_err(|why| format!("{id}: {why}"))?;
             self.deliveries.insert(*id, after);
         }
         made.sort_by_key(|d| (d.id.slot, d.sequence));
         for d in made {
+            self.expect_cause_of_new(&d, seen)?;
             self.made(d)?;
         }
         Ok(())
@@ -312,9 +348,11 @@ impl Oracle {
         let new = after.attempts_total - before.attempts_total;
         for attempt in after.attempts.iter().rev().take(new as usize) {
             let told = self.told.get(&(after.id, attempt.number));
+            let requested = self.was_requested(after.id, attempt.number);
+            rules::is_bounded(attempt, &self.plan.config)?;
             match (attempt.outcome, told) {
-                (AttemptOutcome::Interrupted, None)
-                    if self.was_requested(after.id, attempt.number) => {}
+                // It was cut, and its partner had it.
+                (AttemptOutcome::Interrupted, None) if requested => {}
                 (outcome, Some(told))
                     if told.outcome == outcome
                         && told.code == attempt.response_code
@@ -356,72 +394,6 @@ impl Oracle {
         requests.map(|request| request.number).any(|n| n == number)
     }
 
-    /// Counts what was recorded, in order.
-    fn note_outcomes(
-        &mut self,
-        applied: &Applied,
-        settled: &[Option<DeliveryId>],
-        seen: &Seen,
-        paced: UnixMs,
-    ) {
-        for (done, of) in applied.done.iter().zip(settled) {
-            let (Done::Settled { delivery }, Some(id)) = (done, of) else {
-                continue;
-            };
-            let Some(attempt) = delivery.attempts.last() else {
-                continue;
-            };
-            if attempt.outcome == AttemptOutcome::Interrupted {
-                continue;
-            }
-            let success = attempt.outcome == AttemptOutcome::Success;
-            self.count_attempt(delivery, success);
-            if !seen.configured.contains(&id.slot) {
-                let ended_at = self
-                    .told
-                    .get(&(*id, attempt.number))
-                    .map_or(0, |t| t.store_ms);
-                let state = self.states.entry(id.slot).or_default();
-                let ended_at = ended_at.max(id.event.accepted_at().0);
-                *state = rules::run_after(*state, success, ended_at, paced);
-            }
-        }
-    }
-
-    pub(super) fn count_attempt(&mut self, d: &Delivery, success: bool) {
-        let counted = |outcome| outcome != AttemptOutcome::Interrupted;
-        let earlier = d.attempts.iter().rev().skip(1);
-        let first = !earlier.clone().any(|a| counted(a.outcome));
-        self.counters.success += u64::from(success);
-        self.counters.failure += u64::from(!success);
-        self.counters.first_attempts += u64::from(first);
-        self.counters.first_successes += u64::from(first && success);
-    }
-
-    /// Endpoints that the daemon switched off were to be switched off, also those that someone switched on again in the same commit.
-    fn check_disabled(&mut self, seen: &Seen) -> Result<(), String> {
-        for (id, slot, reason) in &seen.switched_off {
-            self.counters.accepted += 1;
-            let told = seen
-                .recorded
-                .keys()
-                .filter(|of| of.slot == *slot)
-                .any(|of| {
-                    let number = self.deliveries.get(of).map_or(0, |d| d.attempts_total);
-                    self.told
-                        .get(&(*of, number))
-                        .is_some_and(|told| match reason.as_str() {
-                            "gone" => told.code == Some(410),
-                            _ => told.outcome != AttemptOutcome::Success,
-                        })
-                });
-            if !told {
-                return Err(format!("{id} was switched off as {reason} without cause"));
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a delivery is past its retention and over.
     fn may_be_swept(&self, id: DeliveryId) -> bool {
         self.is_old(id) && self.is_over(id)
@@ -435,8 +407,7 @@ impl Oracle {
     pub(super) fn is_old(&self, id: DeliveryId) -> bool {
         let keep = self.plan.config.retention.attempts;
         let keep_ms = u64::try_from(keep.as_millis()).unwrap();
-        let latest_ms = self.latest_ms.max(self.store_ms());
-        id.event.accepted_at().0 + keep_ms <= latest_ms
+        id.event.accepted_at().0 + keep_ms <= self.expiry.0.0
     }
 
     pub(super) fn forget(&mut self, id: DeliveryId) {
@@ -465,10 +436,6 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn state_of(&self, slot: Slot) -> EndpointState {
-        self.states.get(&slot).copied().unwrap_or_default()
     }
 }
 

@@ -1,27 +1,30 @@
 //! The whole file against everything that was announced: after each start, and once in a while.
 
 use super::Oracle;
-use super::rules::Recorded;
-use std::collections::BTreeMap;
+use super::rules::{self, Recorded};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook::schedule::Gauges;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    AttemptOutcome, Delivery, DeliveryId, Event, EventId, Reader, StatsOf, Status, UnixMs,
+    AttemptOutcome, Delivery, DeliveryId, Event, EventId, Reader, Slot, StatsOf, Status, UnixMs,
 };
 
 const PAGE: usize = 250;
 
 fn all_deliveries(reader: &Reader) -> Result<BTreeMap<DeliveryId, Delivery>, String> {
-    let mut all = BTreeMap::new();
+    let all = list(reader, &DeliveryFilter::default())?;
+    Ok(all.into_iter().map(|d| (d.id, d)).collect())
+}
+
+fn list(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, String> {
+    let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = reader.deliveries(&DeliveryFilter::default(), after, PAGE);
+        let page = reader.deliveries(filter, after, PAGE);
         let page = page.map_err(|e| format!("deliveries can't be listed: {e}"))?;
-        for view in page.items {
-            all.insert(view.delivery.id, view.delivery);
-        }
+        all.extend(page.items.into_iter().map(|view| view.delivery));
         after = page.next;
         if after.is_none() {
             return Ok(all);
@@ -100,7 +103,9 @@ impl Oracle {
                 self.counters
             ));
         }
-        for (slot, expected) in &self.last_sequence {
+        self.compare_lists(reader, &found)?;
+        for slot in self.endpoints.keys() {
+            let expected = self.last_sequence.get(slot).unwrap_or(&0);
             let state = reader.state(*slot);
             let known = self.state_of(*slot);
             if state.last_sequence != *expected {
@@ -115,6 +120,39 @@ impl Oracle {
             if of(&state) != of(&known) {
                 return Err(format!(
                     "{slot:?} does as {state:?}, announced was {known:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each endpoint's own list, which the journal and the generations make, holds its deliveries and nothing else.
+    fn compare_lists(
+        &self,
+        reader: &Reader,
+        found: &BTreeMap<DeliveryId, Delivery>,
+    ) -> Result<(), String> {
+        let mut expected: BTreeMap<Slot, BTreeMap<u64, DeliveryId>> = BTreeMap::new();
+        for (id, d) in found {
+            let of_slot = expected.entry(id.slot).or_default();
+            of_slot.insert(d.sequence, *id);
+        }
+        for (slot, expected) in &expected {
+            let endpoint = self.endpoints.get(slot);
+            let endpoint =
+                endpoint.ok_or_else(|| format!("deliveries are of no endpoint {slot:?}"))?;
+            let filter = DeliveryFilter {
+                endpoint: Some(endpoint.id),
+                ..DeliveryFilter::default()
+            };
+            let listed = list(reader, &filter)?;
+            let listed: Vec<_> = listed.iter().map(|d| d.id).collect();
+            // The greatest sequence number first.
+            let expected: Vec<_> = expected.values().rev().copied().collect();
+            if listed != expected {
+                return Err(format!(
+                    "the list of {} is {listed:?}, stored are {expected:?}",
+                    endpoint.id
                 ));
             }
         }
@@ -136,7 +174,6 @@ impl Oracle {
         let swept = reader.swept_before();
         let attempts = self.plan.config.retention.attempts.as_millis();
         let keep_ms = u64::try_from(attempts).unwrap();
-        let latest_ms = self.latest_ms.max(self.store_ms());
         let mut gone = Vec::new();
         for (id, expected) in &self.events {
             let open = self
@@ -147,7 +184,7 @@ impl Oracle {
                 Some(event) if event == expected => {}
                 Some(event) if event.data.is_none() && id.accepted_at() < swept && !open => {}
                 None if id.accepted_at() < swept
-                    && id.accepted_at().0 + keep_ms <= latest_ms
+                    && id.accepted_at().0 + keep_ms <= self.expiry.0.0
                     && !open =>
                 {
                     gone.push(*id);
@@ -217,20 +254,31 @@ impl Oracle {
     fn adopt(&mut self, reader: &Reader) -> Result<(), String> {
         check(reader)?;
         self.commit += 1;
-        self.latest_ms = self.latest_ms.max(self.store_ms());
+        self.follow_pace(reader)?;
+        let mut accepted = BTreeSet::new();
         for (id, event) in all_events(reader)? {
+            if self.events.contains_key(&id) {
+                continue;
+            }
+            accepted.insert(id);
             if event.event_type == "stormhook.endpoint.disabled" {
                 self.events.insert(id, event);
-            } else if !self.events.contains_key(&id) {
+            } else {
                 self.learn_event(&event)?;
             }
         }
-        self.endpoints = reader
-            .all_endpoints()
-            .into_iter()
-            .map(|e| (e.slot, e))
-            .collect();
+        self.counters.accepted += accepted.len() as u64;
+        let endpoints = reader.all_endpoints().into_iter();
+        let endpoints = endpoints.map(|e| (e.slot, e)).collect();
+        let before_endpoints = std::mem::replace(&mut self.endpoints, endpoints);
+        for (slot, before) in &before_endpoints {
+            if let Some(after) = self.endpoints.get(slot) {
+                rules::secrets_may_follow(before, after)?;
+            }
+        }
         let found = all_deliveries(reader)?;
+        let mut recorded_of: BTreeMap<Slot, Vec<(DeliveryId, u32, bool)>> = BTreeMap::new();
+        let mut unknown = BTreeSet::new();
         let known: Vec<_> = self.deliveries.keys().copied().collect();
         // One that ended with this commit and was swept with it took along how it ended.
         let mut is_counted = true;
@@ -238,7 +286,10 @@ impl Oracle {
             let before = self.deliveries[&id].clone();
             let Some(after) = found.get(&id) else {
                 if self.is_old(id) {
-                    is_counted &= self.is_over(id);
+                    if !self.is_over(id) {
+                        is_counted = false;
+                        unknown.insert(id.slot);
+                    }
                     self.forget(id);
                     continue;
                 }
@@ -249,12 +300,16 @@ impl Oracle {
                 marked: true,
             };
             self.moved(&before, after, &recorded)
+                .and_then(|()| self.expect_possible_cause(Some(&before), after, false))
                 .map_err(|why| format!("{id}: {why}"))?;
             if after.attempts_total > before.attempts_total
                 && let Some(attempt) = after.attempts.last()
                 && attempt.outcome != AttemptOutcome::Interrupted
             {
-                self.count_attempt(after, attempt.outcome == AttemptOutcome::Success);
+                let success = attempt.outcome == AttemptOutcome::Success;
+                self.count_attempt(after, success);
+                let of_slot = recorded_of.entry(id.slot).or_default();
+                of_slot.push((id, attempt.number, success));
             }
             self.deliveries.insert(id, after.clone());
         }
@@ -264,16 +319,21 @@ impl Oracle {
             .collect();
         made.sort_by_key(|d| (d.id.slot, d.sequence));
         for d in made {
+            self.expect_possible_cause(None, &d, accepted.contains(&d.id.event))?;
             self.made(d)?;
         }
-        for slot in self.endpoints.keys().copied().collect::<Vec<_>>() {
-            self.states.insert(slot, reader.state(slot));
-        }
+        self.take_over_recovers();
+        self.adopt_states(reader, &before_endpoints, &recorded_of, &unknown)?;
         let counters = self.counters(reader)?;
-        let attempts = |c: &stormhook_store::stats::Counters| {
-            (c.success, c.failure, c.first_attempts, c.first_successes)
+        // How many keys were handed over again is known to callers alone, and their answers are lost.
+        let of = |c: &stormhook_store::stats::Counters| {
+            let attempts = (c.success, c.failure, c.first_attempts, c.first_successes);
+            (c.accepted, attempts)
         };
-        if is_counted && attempts(&counters) != attempts(&self.counters) {
+        let again = |c: &stormhook_store::stats::Counters| (c.replays, c.conflicts);
+        let (found_again, known_again) = (again(&counters), again(&self.counters));
+        let fewer = found_again.0 < known_again.0 || found_again.1 < known_again.1;
+        if is_counted && (fewer || of(&counters) != of(&self.counters)) {
             return Err(format!(
                 "counted are {counters:?}, seen were {:?}",
                 self.counters
@@ -284,13 +344,9 @@ impl Oracle {
         self.compare(reader)
     }
 
-    /// Nothing is left to do for endpoints that receive.
+    /// Every delivery has ended.
     pub(crate) fn is_quiet(&self) -> bool {
-        let receives = |d: &Delivery| self.endpoints.get(&d.id.slot).is_some_and(|e| e.receives());
-        !self
-            .deliveries
-            .values()
-            .any(|d| d.status.is_open() && receives(d))
+        !self.deliveries.values().any(|d| d.status.is_open())
     }
 }
 

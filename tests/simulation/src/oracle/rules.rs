@@ -1,9 +1,10 @@
 //! What may follow what: written down anew here, from the contract and not from the daemon's code.
 
 use super::Told;
-use stormhook::config::Retry;
+use std::time::Duration;
+use stormhook::config::{Config, Retry};
 use stormhook_store::{
-    Attempt, AttemptOutcome, Delivery, EndpointState, Event, Reason, Status, UnixMs,
+    Attempt, AttemptOutcome, Delivery, Endpoint, EndpointState, Event, Reason, Status, UnixMs,
 };
 
 /// The most that a partner's `Retry-After` counts for.
@@ -41,6 +42,22 @@ fn is_same_attempt(a: &Attempt, b: &Attempt) -> bool {
         )
     };
     of(a) == of(b)
+}
+
+/// The most that is kept of what went wrong with an attempt.
+const MOST_ERROR_BYTES: usize = 500;
+
+/// What a partner said takes no more room than it may.
+pub(super) fn is_bounded(attempt: &Attempt, config: &Config) -> Result<(), String> {
+    let error = attempt.error.as_ref().map_or(0, String::len);
+    let excerpt = attempt.response_excerpt.as_ref().map_or(0, Vec::len);
+    if error > MOST_ERROR_BYTES || excerpt > config.limits.excerpt_bytes {
+        let number = attempt.number;
+        return Err(format!(
+            "attempt {number} keeps an error of {error} bytes and an excerpt of {excerpt}"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a delivery may have become this in one commit.
@@ -180,6 +197,99 @@ pub(super) fn settled(
         return Err("the next attempt is not when it is due".into());
     }
     Ok(Some(delay_ms.max(asked_ms)))
+}
+
+/// An endpoint is switched on: its failures are forgotten, its last success is not.
+pub(super) fn switched_on(mut state: EndpointState) -> EndpointState {
+    state.failure_count = 0;
+    state.failing_since = None;
+    state
+}
+
+/// Failures in a row before an endpoint is switched off, however long they took.
+const FAILURES_TO_SWITCH_OFF: u32 = 6;
+
+/// Why an attempt, the last that counts in `state`, switches its endpoint off, if it does.
+pub(super) fn switches_off(
+    state: &EndpointState,
+    code: Option<u16>,
+    success: bool,
+    paced: UnixMs,
+    disable_after: Duration,
+) -> Option<&'static str> {
+    let since = state.failing_since?;
+    let lasted = Duration::from_millis(paced.since_ms(since));
+    match code {
+        _ if success => None,
+        Some(410) => Some("gone"),
+        _ if state.failure_count < FAILURES_TO_SWITCH_OFF || lasted < disable_after => None,
+        _ => Some("failing"),
+    }
+}
+
+/// What attempts to one endpoint came to, in no known order.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    successes_ms: Vec<u64>,
+    failures: u32,
+}
+
+impl Outcomes {
+    pub(super) fn add(&mut self, success: bool, at_ms: u64) {
+        if success {
+            self.successes_ms.push(at_ms);
+        } else {
+            self.failures += 1;
+        }
+    }
+
+    /// Whether some order of them leads from one state to the other. `switched`: the endpoint may have been switched on between.
+    pub(super) fn may_lead(
+        &self,
+        from: &EndpointState,
+        to: &EndpointState,
+        switched: bool,
+        paced: UnixMs,
+    ) -> bool {
+        let last_success = match to.last_success_at {
+            at if self.successes_ms.is_empty() => at == from.last_success_at,
+            at => at.is_some_and(|at| self.successes_ms.contains(&at.0)),
+        };
+        let failures = self.failures;
+        let began_here = |since: UnixMs| failures > 0 && since == paced;
+        // No success and no switch between: the run goes on.
+        let goes_on = self.successes_ms.is_empty()
+            && to.failure_count == from.failure_count + failures
+            && match (from.failing_since, to.failing_since) {
+                (None, Some(since)) => began_here(since),
+                (before, after) => before == after && (after.is_some() || failures == 0),
+            };
+        let may_begin = switched || !self.successes_ms.is_empty();
+        let begins = may_begin
+            && to.failure_count <= failures
+            && match to.failing_since {
+                None => to.failure_count == 0,
+                Some(since) => to.failure_count > 0 && began_here(since),
+            };
+        last_success && (goes_on || begins)
+    }
+}
+
+/// Secrets that were replaced sign no longer than was said when they were.
+pub(super) fn secrets_may_follow(before: &Endpoint, after: &Endpoint) -> Result<(), String> {
+    for live in &after.secrets {
+        let known = before.secrets.iter();
+        let mut known = known.filter(|known| known.secret.is_same_as(&live.secret));
+        if let Some(until) = known.find_map(|known| known.until)
+            && live.until.is_none_or(|now| now > until)
+        {
+            return Err(format!(
+                "a secret of {} that was to sign until {until:?} does so until {:?}",
+                after.id, live.until
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// How an endpoint does after an attempt.

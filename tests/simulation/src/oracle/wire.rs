@@ -296,6 +296,8 @@ impl Oracle {
             }
             Reply::Failed(Failure::Timeout, _) => (AttemptOutcome::Timeout, None, None),
             Reply::Failed(Failure::Connect, _) => (AttemptOutcome::Connect, None, None),
+            Reply::Failed(Failure::Dns, _) => (AttemptOutcome::Dns, None, None),
+            Reply::Failed(Failure::Tls, _) => (AttemptOutcome::Tls, None, None),
             Reply::Failed(_, _) => (AttemptOutcome::Protocol, None, None),
             Reply::OurTrouble(_) => return,
         };

@@ -1,0 +1,150 @@
+//! How endpoints do, and when the daemon switches one off: computed from what partners answered, never taken over from the store.
+
+use super::Oracle;
+use super::commits::Seen;
+use super::rules::{self, Outcomes};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use stormhook_store::endpoint::EndpointState;
+use stormhook_store::{
+    Applied, Attempt, AttemptOutcome, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
+};
+
+/// How much faster than time the paced time goes.
+const MOST_PACE: u64 = 60;
+
+type Endpoints = BTreeMap<Slot, Arc<Endpoint>>;
+
+impl Oracle {
+    pub(super) fn state_of(&self, slot: Slot) -> EndpointState {
+        self.states.get(&slot).copied().unwrap_or_default()
+    }
+
+    /// The time by which things expire never goes back, and follows a leap of the wall clock sixty times as fast as time at most.
+    pub(super) fn follow_pace(&mut self, reader: &Reader) -> Result<(), String> {
+        let (found, now_ms) = (reader.paced_at(), self.now_ms());
+        let (known, since_ms) = std::mem::replace(&mut self.expiry, (found, now_ms));
+        let most = known.plus_ms((now_ms - since_ms + 1) * MOST_PACE);
+        if found < known || (known.0 > 0 && found > most) {
+            return Err(format!(
+                "the paced time went from {known:?} to {found:?} in {} ms",
+                now_ms - since_ms
+            ));
+        }
+        Ok(())
+    }
+
+    /// When an attempt ended, by the store's time.
+    fn ended_ms(&self, id: DeliveryId, number: u32) -> u64 {
+        let told = self.told.get(&(id, number)).map_or(0, |t| t.store_ms);
+        told.max(id.event.accepted_at().0)
+    }
+
+    /// Follows what a commit did to how endpoints do, operation by operation, and demands that the daemon switched off those
+    /// that were to be switched off and no others.
+    pub(super) fn follow_states(
+        &mut self,
+        applied: &Applied,
+        before: &Endpoints,
+        seen: &Seen,
+    ) -> Result<(), String> {
+        let mut receives: BTreeMap<Slot, bool> = before
+            .iter()
+            .map(|(slot, e)| (*slot, e.receives()))
+            .collect();
+        let mut due = Vec::new();
+        for done in &applied.done {
+            match done {
+                Done::Settled { delivery } => {
+                    let Some(attempt) = delivery.attempts.last() else {
+                        continue;
+                    };
+                    if let Some(reason) = self.follow_attempt(delivery, attempt) {
+                        let slot = delivery.id.slot;
+                        if std::mem::replace(receives.entry(slot).or_default(), false) {
+                            due.push((slot, reason));
+                        }
+                    }
+                }
+                Done::Endpoint(endpoint) => {
+                    let slot = endpoint.slot;
+                    let received = receives.insert(slot, endpoint.receives());
+                    if endpoint.receives() && received == Some(false) {
+                        let state = self.states.entry(slot).or_default();
+                        *state = rules::switched_on(*state);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.counters.accepted += due.len() as u64;
+        let found = seen.switched_off.iter();
+        let found: Vec<_> = found
+            .map(|(slot, reason)| (*slot, reason.as_str()))
+            .collect();
+        if found == due {
+            return Ok(());
+        }
+        Err(format!(
+            "the daemon switched off {found:?}, and should have switched off {due:?}"
+        ))
+    }
+
+    /// Follows one attempt; says why its endpoint is to be switched off, if it is.
+    fn follow_attempt(&mut self, d: &Delivery, attempt: &Attempt) -> Option<&'static str> {
+        if attempt.outcome == AttemptOutcome::Interrupted {
+            return None;
+        }
+        let success = attempt.outcome == AttemptOutcome::Success;
+        self.count_attempt(d, success);
+        let at_ms = self.ended_ms(d.id, attempt.number);
+        let disable_after = self.plan.config.breaker.disable_after;
+        let (paced, _) = self.expiry;
+        let state = self.states.entry(d.id.slot).or_default();
+        *state = rules::run_after(*state, success, at_ms, paced);
+        rules::switches_off(state, attempt.response_code, success, paced, disable_after)
+    }
+
+    pub(super) fn count_attempt(&mut self, d: &Delivery, success: bool) {
+        let counted = |outcome| outcome != AttemptOutcome::Interrupted;
+        let earlier = d.attempts.iter().rev().skip(1);
+        let first = !earlier.clone().any(|a| counted(a.outcome));
+        self.counters.success += u64::from(success);
+        self.counters.failure += u64::from(!success);
+        self.counters.first_attempts += u64::from(first);
+        self.counters.first_successes += u64::from(first && success);
+    }
+
+    /// After a commit that nobody announced: the order of what it recorded is not known, so each endpoint must do as after one
+    /// of the orders that there are.
+    pub(super) fn adopt_states(
+        &mut self,
+        reader: &Reader,
+        before: &Endpoints,
+        recorded: &BTreeMap<Slot, Vec<(DeliveryId, u32, bool)>>,
+        unknown: &BTreeSet<Slot>,
+    ) -> Result<(), String> {
+        for (slot, endpoint) in self.endpoints.clone() {
+            let found = reader.state(slot);
+            let mut outcomes = Outcomes::default();
+            for (id, number, success) in recorded.get(&slot).into_iter().flatten() {
+                let at_ms = self.ended_ms(*id, *number);
+                outcomes.add(*success, at_ms);
+            }
+            let known = self.state_of(slot);
+            let shown = |e: &Endpoint| format!("{e:?}");
+            let changed = before
+                .get(&slot)
+                .is_none_or(|b| shown(b) != shown(&endpoint));
+            // What an attempt did whose delivery was swept with the same commit is not known.
+            if !unknown.contains(&slot) && !outcomes.may_lead(&known, &found, changed, self.expiry.0) {
+                return Err(format!(
+                    "{} does as {found:?} after {outcomes:?}, announced was {known:?}",
+                    endpoint.id
+                ));
+            }
+            self.states.insert(slot, found);
+        }
+        Ok(())
+    }
+}
