@@ -11,6 +11,7 @@
 )]
 
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use stormhook_simulation::{Report, Tally, run};
 
@@ -53,6 +54,21 @@ fn by_time() -> u64 {
     u64::from(now.subsec_nanos()) << 20 ^ now.as_secs()
 }
 
+/// A seed takes seconds, and on a busy machine a minute. One that takes this long does not end.
+const HANGS_AFTER: Duration = Duration::from_secs(900);
+
+/// Ends the program, with the seed's name, where a task never lets another one run: nothing else would.
+fn watch(seed: u64) -> mpsc::Sender<()> {
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if end.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
+            println!("seed {seed} FAILED: it does not end");
+            std::process::exit(1);
+        }
+    });
+    ended
+}
+
 /// Runs a seed, and says what broke.
 fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
     let Report {
@@ -60,7 +76,10 @@ fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
         violation,
         mix,
         trace,
-    } = run(seed, verbose);
+    } = {
+        let _ended = watch(seed);
+        run(seed, verbose)
+    };
     *sum += tally;
     if verbose {
         println!("seed {seed}: trace {trace:016x}, {mix:?}\n{tally:#?}");

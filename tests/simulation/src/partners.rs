@@ -22,8 +22,12 @@ pub(crate) enum Manner {
     Dead,
     /// Takes everything, but the daemon lacks what a connection to it needs, two times in three.
     OutOfReach,
+    /// Its name has no address, or the look-up hangs for longer than an attempt may take.
+    Nameless,
     /// Answers 500.
     Failing,
+    /// Fails, and says far too much about it.
+    Talkative,
     /// Fast and failing by turns of so many ms.
     Flapping(u64),
     /// 410.
@@ -36,7 +40,10 @@ pub(crate) enum Manner {
     Erratic,
 }
 
-const MANNERS: [Manner; 15] = [
+/// How much a talkative partner says.
+const LONG_TEXT_CHARS: usize = 50_000;
+
+const MANNERS: [Manner; 17] = [
     Manner::Fast,
     Manner::Fast,
     Manner::Fast,
@@ -45,7 +52,9 @@ const MANNERS: [Manner; 15] = [
     Manner::Hanging,
     Manner::Dead,
     Manner::OutOfReach,
+    Manner::Nameless,
     Manner::Failing,
+    Manner::Talkative,
     Manner::Flapping(90_000),
     Manner::Flapping(5_400_000),
     Manner::Gone,
@@ -57,7 +66,8 @@ const MANNERS: [Manner; 15] = [
 /// What is to happen to one request.
 struct Script {
     connects_after: Duration,
-    connects: bool,
+    /// Why no connection comes about.
+    no_connection: Option<(Failure, &'static str)>,
     /// The daemon has what a connection needs.
     in_reach: bool,
     answers_after: Duration,
@@ -135,7 +145,7 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
     };
     let mut script = Script {
         connects_after,
-        connects: true,
+        no_connection: None,
         in_reach: true,
         answers_after: ms(random, 0, 70),
         answer: status(204, None),
@@ -144,9 +154,28 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
         Manner::Fast => {}
         Manner::Slow => script.answers_after = ms(random, 1_000, 14_000),
         Manner::Hanging => script.answer = None,
-        Manner::Dead => script.connects = false,
+        Manner::Dead => script.no_connection = Some((Failure::Connect, "connection refused")),
+        Manner::Nameless => {
+            script.no_connection = Some((Failure::Dns, "the name has no address"));
+            if random.one_in(2) {
+                script.connects_after = Duration::from_secs(3_600);
+            }
+        }
         Manner::OutOfReach => script.in_reach = random.one_in(3),
         Manner::Failing => script.answer = status(500, None),
+        Manner::Talkative => {
+            let much = "é".repeat(LONG_TEXT_CHARS);
+            script.answer = if random.one_in(2) {
+                let reply = Reply::Status {
+                    code: 503,
+                    retry_after: Some(much.clone().into_bytes()),
+                    excerpt: much.into_bytes(),
+                };
+                Some(reply)
+            } else {
+                Some(Reply::Failed(Failure::Tls, much))
+            };
+        }
         Manner::Flapping(period_ms) => {
             if (now_ms / period_ms).is_multiple_of(2) {
                 script.answer = status(502, None);
@@ -189,14 +218,18 @@ impl simulation::Partners for Partners {
                 .await
                 .is_err()
             {
-                return flight.answered(timed_out());
+                // Where the time went is told by how far it came.
+                let failure = match script.no_connection {
+                    Some((Failure::Dns, _)) => Failure::Dns,
+                    _ => Failure::Timeout,
+                };
+                return flight.answered(timed_out(failure));
             }
             if !script.in_reach {
                 return flight.lacked("no descriptors");
             }
-            if !script.connects {
-                let why = "connection refused".to_owned();
-                return flight.answered(Reply::Failed(Failure::Connect, why));
+            if let Some((failure, why)) = script.no_connection {
+                return flight.answered(Reply::Failed(failure, why.to_owned()));
             }
             if !(request.still_wanted)() {
                 return Attempted::NotSent;
@@ -212,13 +245,13 @@ impl simulation::Partners for Partners {
                 }
             };
             let reply = timeout_at(deadline, answer).await;
-            flight.answered(reply.unwrap_or_else(|_| timed_out()))
+            flight.answered(reply.unwrap_or_else(|_| timed_out(Failure::Timeout)))
         })
     }
 }
 
-fn timed_out() -> Reply {
-    Reply::Failed(Failure::Timeout, "no answer in time".to_owned())
+fn timed_out(failure: Failure) -> Reply {
+    Reply::Failed(failure, "no answer in time".to_owned())
 }
 
 #[allow(
