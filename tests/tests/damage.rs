@@ -18,6 +18,8 @@ struct Prepared {
     secrets: BTreeMap<String, String>,
     /// The bytes of `data` by event.
     accepted: BTreeMap<String, String>,
+    /// The delivery that waits, by event.
+    waiting: BTreeMap<String, String>,
     sound: Vec<u8>,
     /// How many damaged copies were refused, started on though `check` names damage, and found sound.
     outcomes: [usize; 3],
@@ -60,6 +62,13 @@ impl Prepared {
             (both >= 2 * EVENTS as u64).then_some(())
         })
         .await;
+        let retrying = api.all("/v1/deliveries?status=RETRYING").await;
+        let waiting = retrying.iter().map(|d| {
+            let of = |name: &str| d[name].as_str().unwrap().to_owned();
+            (of("eventId"), of("id"))
+        });
+        let waiting: BTreeMap<_, _> = waiting.collect();
+        assert_eq!(waiting.len(), EVENTS);
         assert!(daemon.stop().await.success());
         receiver.answer(Reply::Status(200));
         let setup = daemon.into_setup();
@@ -69,6 +78,7 @@ impl Prepared {
             receiver,
             secrets,
             accepted,
+            waiting,
             sound,
             outcomes: [0; 3],
         }
@@ -142,25 +152,16 @@ impl Prepared {
                 );
             }
         }
-        if sound {
-            // What waited goes on.
-            let late = move |request: &crate::support::Recorded| request.path == "/late";
-            until("what waited is delivered", async || {
-                let mut ids: Vec<_> = self.receiver.requests()[from..]
-                    .iter()
-                    .filter(|r| late(r))
-                    .map(|r| r.event())
-                    .collect();
-                ids.sort();
-                ids.dedup();
-                (ids.len() == EVENTS).then_some(())
-            })
-            .await;
-        }
+        self.expect_ends(&api, from, sound, what).await;
+        let new = self.expect_new(&api, what).await;
         for request in &self.receiver.requests()[from..] {
             verify(request, &[self.secrets[&request.path].as_str()]);
+            let known = self
+                .accepted
+                .get(&request.event())
+                .or(new.get(&request.event()));
             assert_eq!(
-                self.accepted.get(&request.event()).map(String::as_str),
+                known.map(String::as_str),
                 Some(request.data()),
                 "{what}: another body was delivered"
             );
@@ -174,6 +175,61 @@ impl Prepared {
         );
         self.setup = daemon.into_setup();
         self
+    }
+}
+
+impl Prepared {
+    fn has_arrived(&self, event: &str, path: &str, from: usize) -> bool {
+        let requests = self.receiver.requests();
+        let mut since = requests[from..].iter();
+        since.any(|request| request.path == path && request.event() == event)
+    }
+
+    /// Each delivery that waited is delivered. Only in a damaged store may one end as damaged instead, or be called damaged when
+    /// it is asked for; none waits on.
+    async fn expect_ends(&self, api: &Client, from: usize, sound: bool, what: &str) {
+        let mut damaged = 0;
+        for (event, delivery) in &self.waiting {
+            let ended = format!("{what}: {delivery} is delivered or called damaged");
+            damaged += until(&ended, async || {
+                if self.has_arrived(event, "/late", from) {
+                    return Some(0);
+                }
+                let call = api.call("GET", &format!("/v1/deliveries/{delivery}"));
+                let answer = within("an answer", call.try_send()).await.unwrap();
+                let is_damaged = match answer.status.as_u16() {
+                    200 => answer.json()["reason"] == "damaged",
+                    _ => answer.text().contains("damaged"),
+                };
+                is_damaged.then_some(1)
+            })
+            .await;
+        }
+        assert!(!sound || damaged == 0, "{what}: check found nothing");
+    }
+
+    /// A new event goes to both endpoints, and its data by its id is returned; or the daemon says that it is not ready, and why.
+    async fn expect_new(&self, api: &Client, what: &str) -> BTreeMap<String, String> {
+        let data = r#""after the damage""#;
+        let body = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
+        let from = self.receiver.count();
+        let call = api.call("POST", "/v1/events").json(body);
+        let answer = within("an answer", call.try_send()).await.unwrap();
+        if answer.status != 202 {
+            let ready = api.get("/readyz").await;
+            assert_eq!(ready.status, 503, "{what}: {answer:?}");
+            assert!(ready.text().contains("damage"), "{what}: {ready:?}");
+            return BTreeMap::new();
+        }
+        let event = answer.json()["id"].as_str().unwrap().to_owned();
+        for path in ["/now", "/late"] {
+            let arrives = format!("{what}: a new event arrives at {path}");
+            until(&arrives, async || {
+                self.has_arrived(&event, path, from).then_some(())
+            })
+            .await;
+        }
+        BTreeMap::from([(event, data.to_owned())])
     }
 }
 
