@@ -13,6 +13,7 @@
     reason = "a simulation that can't go on fails"
 )]
 
+mod damage;
 #[allow(
     dead_code,
     reason = "shared with the store's tests, which use other parts of it"

@@ -162,7 +162,7 @@ impl Life {
     pub(crate) async fn live(self, world: &mut World) -> End {
         while world.steps_left > 0 {
             world.steps_left -= 1;
-            if world.oracle().violation().is_some() {
+            if world.oracle().run_is_over() {
                 return End::Finished;
             }
             if world.random.one_in(10) {
@@ -193,7 +193,7 @@ impl Life {
         world.oracle().note("nothing is wrong any more".to_owned());
         let from_ms = world.oracle().now_ms();
         let mut quiet = false;
-        while !quiet && world.oracle().violation().is_none() {
+        while !quiet && !world.oracle().run_is_over() {
             let passed = world.oracle().now_ms() - from_ms;
             if passed > MOST_TO_END_MS {
                 let waits = self.gauges();
@@ -207,6 +207,11 @@ impl Life {
             } else {
                 HOUR_MS
             };
+            // A file that is damaged where every commit needs it takes none, and says so.
+            if world.oracle().is_damaged() && self.is_called_damaged() {
+                self.stop(world).await;
+                return End::Finished;
+            }
             producers::switch_on_all(world, &self.app);
             if self.passes(Duration::from_millis(step_ms)).await {
                 return End::Finished;
@@ -217,12 +222,22 @@ impl Life {
         if self.writer.is_failing() {
             world.oracle().violated("commits still fail".to_owned());
         }
+        world.oracle().expect_touched_ended();
         self.stop(world).await;
         // What it left is what was announced.
-        if let Ok(again) = Self::begin(world, false) {
-            again.look(world);
+        match Self::begin(world, false) {
+            Ok(again) => again.look(world),
+            Err(why) => world
+                .oracle()
+                .violated(format!("it does not start again: {why}")),
         }
         End::Finished
+    }
+
+    fn is_called_damaged(&self) -> bool {
+        self.app
+            .readiness()
+            .is_err_and(|why| why.contains("damaged"))
     }
 
     fn gauges(&self) -> stormhook::schedule::Gauges {
@@ -292,7 +307,7 @@ async fn write(
     let is_over = || {
         let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
         oracle.dead |= disk.power_is_gone();
-        oracle.dead || oracle.violation().is_some()
+        oracle.dead || oracle.run_is_over()
     };
     let over = async || {
         if is_over() {

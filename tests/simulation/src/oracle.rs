@@ -6,6 +6,7 @@
 
 mod causes;
 mod commits;
+mod damage;
 mod deep;
 mod rules;
 mod states;
@@ -100,6 +101,7 @@ pub(crate) struct Oracle {
     bodies: BTreeMap<DeliveryId, u64>,
     told: BTreeMap<(DeliveryId, u32), Told>,
     asked: causes::Asked,
+    damage: damage::Damage,
     waits: BTreeMap<DeliveryId, Waits>,
     under_way: BTreeMap<DeliveryId, u32>,
     on_wire: BTreeMap<String, usize>,
@@ -141,6 +143,7 @@ impl Oracle {
             bodies: BTreeMap::new(),
             told: BTreeMap::new(),
             asked: causes::Asked::default(),
+            damage: damage::Damage::default(),
             waits: BTreeMap::new(),
             under_way: BTreeMap::new(),
             on_wire: BTreeMap::new(),
@@ -223,6 +226,11 @@ impl Oracle {
 
     pub(crate) fn violation(&self) -> Option<&str> {
         self.violation.as_deref()
+    }
+
+    /// Whether there is nothing more to see in this run.
+    pub(crate) fn run_is_over(&self) -> bool {
+        self.violation.is_some() || self.has_given_up()
     }
 
     pub(crate) fn trace(&self) -> u64 {

@@ -25,6 +25,8 @@ pub struct Mix {
     pub full: bool,
     /// The wall clock jumps.
     pub clock: bool,
+    /// The disk damages what it holds while the daemon does not run.
+    pub damage: bool,
 }
 
 /// See the module.
@@ -75,6 +77,7 @@ impl Plan {
             forgetful: random.one_in(2),
             full: random.one_in(4),
             clock: random.one_in(3),
+            damage: random.one_in(4),
         };
         // An event to hundreds of endpoints is hundreds of deliveries, each of which is compared again and again.
         let wide = random.one_in(10);

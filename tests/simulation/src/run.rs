@@ -1,5 +1,6 @@
 //! One run: lives of the daemon one after another on the same disk, until its plan is done and everything has ended.
 
+use crate::damage;
 use crate::disk::Disk;
 use crate::faults;
 use crate::life::{End, Life};
@@ -45,6 +46,8 @@ pub(crate) struct World {
     pub(crate) steps_left: u64,
     /// What callers remember.
     pub(crate) memory: Memory,
+    /// The file before it was damaged and after, and the faults that there were.
+    damage: Option<(Vec<u8>, Vec<u8>, Mix)>,
 }
 
 impl World {
@@ -69,6 +72,7 @@ impl World {
             partners: Arc::new(partners),
             wall_offset_ms: 0,
             memory: Memory::default(),
+            damage: None,
         }
     }
 
@@ -93,7 +97,42 @@ impl World {
     }
 
     fn is_broken(&self) -> bool {
-        self.oracle().violation().is_some()
+        self.oracle().run_is_over()
+    }
+
+    /// The disk damages the file. From now on that is the only thing wrong with it.
+    fn damage(&mut self) {
+        let sound = self.disk.bytes();
+        let mut bytes = sound.clone();
+        for _ in 0..=self.random.below(3) {
+            let what = damage::strike(&mut bytes, &mut self.random);
+            self.oracle().note(what);
+        }
+        self.disk.replace(bytes.clone());
+        faults::heal_disk(self);
+        self.oracle().damaged();
+        self.damage = Some((sound, bytes, self.plan.mix));
+        self.plan.mix = Mix {
+            clock: self.plan.mix.clock,
+            ..Mix::default()
+        };
+    }
+
+    /// A damaged file that was refused is as it was, byte for byte. Then a backup takes its place.
+    fn refused_damage(&mut self, why: &str) {
+        let Some((sound, bytes, mix)) = self.damage.take() else {
+            return;
+        };
+        let mut oracle = self.oracle();
+        oracle.note(format!("the damaged file is refused: {why}"));
+        oracle.tally.damage_refused += 1;
+        if self.disk.bytes() != bytes {
+            oracle.violated(format!("a start that was refused changed the file: {why}"));
+        }
+        oracle.restored();
+        drop(oracle);
+        self.disk.replace(sound);
+        self.plan.mix = mix;
     }
 
     /// One life, in a runtime of its own. What was in memory goes with it.
@@ -126,6 +165,8 @@ impl World {
 
 thread_local! {
     static PANICS: Cell<u32> = const { Cell::new(0) };
+    /// Whether the file is damaged.
+    static DAMAGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A task that panics ends alone: it must not go unnoticed.
@@ -134,8 +175,12 @@ fn watch_panics() {
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            PANICS.set(PANICS.get() + 1);
-            others(info);
+            // The engine panics over damaged pages, and the store takes that for damage.
+            let engine = info.location().is_some_and(|at| at.file().contains("redb"));
+            if !(engine && DAMAGED.get()) {
+                PANICS.set(PANICS.get() + 1);
+                others(info);
+            }
         }));
     });
     PANICS.set(0);
@@ -153,6 +198,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
             world.disk.limit(None);
             faults::heal_disk(&world);
         }
+        DAMAGED.set(world.damage.is_some());
         let end = world.live(crashed, last);
         if PANICS.get() > 0 {
             world.oracle().violated("a task panicked".to_owned());
@@ -162,7 +208,16 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         }
         crashed = match end {
             End::Finished => break,
-            End::Stopped => false,
+            End::Refused(why) if world.damage.is_some() && !world.oracle().has_opened_damage() => {
+                world.refused_damage(&why);
+                false
+            }
+            End::Stopped => {
+                if world.plan.mix.damage && world.random.one_in(2) {
+                    world.damage();
+                }
+                false
+            }
             End::Crashed => {
                 world.disk.crash(&mut world.random);
                 true

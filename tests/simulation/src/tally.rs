@@ -45,6 +45,16 @@ tally! {
     sweeps,
     /// Deliveries that the sweep removed.
     swept,
+    /// Times that the file was damaged while it was not open.
+    damaged,
+    /// Of them, starts that were refused.
+    damage_refused,
+    /// Of them, runs that could not be followed further, since what is kept in memory was damaged.
+    damage_not_followed,
+    /// Deliveries that damage touched.
+    touched,
+    /// Of them, those that ended for that reason.
+    ended_as_damaged,
     /// Simulated time, in milliseconds.
     simulated_ms,
 }

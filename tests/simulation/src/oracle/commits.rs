@@ -193,11 +193,12 @@ impl Oracle {
                 seen.swept = true;
                 self.tally.sweeps += 1;
             }
-            Done::Damaged(what) => return Err(format!("damage: {what}")),
+            Done::Damaged(what) => self.expect_named(what)?,
             Done::Refused(Refusal::IdempotencyConflict) => self.counters.conflicts += 1,
             Done::Refused(why)
                 if let Some(id) = of
-                    && self.deliveries.contains_key(&id) =>
+                    && self.deliveries.contains_key(&id)
+                    && !self.is_touched(id) =>
             {
                 return Err(format!("the outcome of {id} was refused: {why}"));
             }
@@ -292,6 +293,9 @@ impl Oracle {
     fn check_deliveries(&mut self, reader: &Reader, seen: &Seen) -> Result<(), String> {
         let mut made = Vec::new();
         for id in &seen.touched {
+            if self.is_touched(*id) {
+                continue;
+            }
             let after = reader.bare_delivery(*id).map_err(|e| e.to_string())?;
             let Some(after) = after else {
                 let over = seen.ended.contains(id) || self.is_over(*id);

@@ -32,7 +32,7 @@ fn list(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Strin
     }
 }
 
-fn all_events(reader: &Reader) -> Result<BTreeMap<EventId, Arc<Event>>, String> {
+pub(super) fn all_events(reader: &Reader) -> Result<BTreeMap<EventId, Arc<Event>>, String> {
     let mut all = BTreeMap::new();
     let mut after = None;
     loop {
@@ -54,6 +54,12 @@ impl Oracle {
         };
         let found = reader.commit();
         self.note(format!("start at commit {found}"));
+        if self.is_damaged() {
+            if let Err(why) = self.survey(&reader) {
+                self.violated(format!("after the damage: {why}"));
+            }
+            return;
+        }
         let checked = match found.checked_sub(self.commit) {
             Some(0) => self.compare(&reader),
             Some(1) if crashed => self.adopt(&reader),
@@ -73,6 +79,12 @@ impl Oracle {
             return;
         };
         self.tally.checks += 1;
+        if self.is_damaged() {
+            if let Err(why) = self.compare_whole(&reader) {
+                self.violated(format!("looked through what is whole: {why}"));
+            }
+            return;
+        }
         let checked = self.compare(&reader).and_then(|()| match gauges {
             Some(gauges) => self.compare_queues(&reader, gauges),
             None => Ok(()),
@@ -107,23 +119,28 @@ impl Oracle {
         for slot in self.endpoints.keys() {
             let expected = self.last_sequence.get(slot).unwrap_or(&0);
             let state = reader.state(*slot);
-            let known = self.state_of(*slot);
             if state.last_sequence != *expected {
                 return Err(format!(
                     "{slot:?} is at sequence {}, announced was {expected}",
                     state.last_sequence
                 ));
             }
-            let of = |s: &stormhook_store::EndpointState| {
-                (s.failure_count, s.failing_since, s.last_success_at)
-            };
-            if of(&state) != of(&known) {
-                return Err(format!(
-                    "{slot:?} does as {state:?}, announced was {known:?}"
-                ));
-            }
+            self.compare_state(reader, *slot)?;
         }
         Ok(())
+    }
+
+    pub(super) fn compare_state(&self, reader: &Reader, slot: Slot) -> Result<(), String> {
+        let (state, known) = (reader.state(slot), self.state_of(slot));
+        let of = |s: &stormhook_store::EndpointState| {
+            (s.failure_count, s.failing_since, s.last_success_at)
+        };
+        if of(&state) == of(&known) {
+            return Ok(());
+        }
+        Err(format!(
+            "{slot:?} does as {state:?}, announced was {known:?}"
+        ))
     }
 
     /// Each endpoint's own list, which the journal and the generations make, holds its deliveries and nothing else.
@@ -205,7 +222,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn compare_endpoints(&self, reader: &Reader) -> Result<(), String> {
+    pub(super) fn compare_endpoints(&self, reader: &Reader) -> Result<(), String> {
         let found = reader.all_endpoints();
         // What marks are left of those that were worked off is the store's own affair.
         let of = |e: &stormhook_store::Endpoint| {
@@ -346,11 +363,12 @@ impl Oracle {
 
     /// Every delivery has ended.
     pub(crate) fn is_quiet(&self) -> bool {
-        !self.deliveries.values().any(|d| d.status.is_open())
+        let is_open = |d: &Delivery| d.status.is_open() && !self.is_touched(d.id);
+        !self.deliveries.values().any(is_open)
     }
 }
 
-fn pairs_of(event: EventId) -> std::ops::RangeInclusive<DeliveryId> {
+pub(super) fn pairs_of(event: EventId) -> std::ops::RangeInclusive<DeliveryId> {
     let pair = |slot| DeliveryId {
         event,
         slot: stormhook_store::Slot(slot),
