@@ -415,7 +415,7 @@ fn keys_are_known(store: &mut Store, what: &str) {
         .filter_map(|event| Some((event.id, event.idempotency_key.clone()?)))
         .collect();
     let again = named.iter().map(|(_, key)| Op::Accept(keyed("org", key)));
-    let again = store.apply(again.collect(), now, 1);
+    let again = store.apply(again.collect::<Vec<_>>(), now, 1);
     let again = again.unwrap_or_else(|e| panic!("{what}: {e}")).done;
     for ((id, key), done) in named.iter().zip(again) {
         match done {

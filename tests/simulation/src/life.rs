@@ -65,8 +65,7 @@ impl Committed for Told {
     }
 
     fn set_aside(&self, delivery: DeliveryId, damage: &str) {
-        self.oracle()
-            .note(format!("{delivery} set aside: {damage}"));
+        self.oracle().set_aside(delivery, damage);
         self.dispatch.set_aside(delivery, damage);
     }
 

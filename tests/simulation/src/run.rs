@@ -104,7 +104,8 @@ impl World {
     fn damage(&mut self) {
         let sound = self.disk.bytes();
         let mut bytes = sound.clone();
-        for _ in 0..=self.random.below(3) {
+        // Much of a file is of no use any more: most strikes hit nothing.
+        for _ in 0..=self.random.below(12) {
             let what = damage::strike(&mut bytes, &mut self.random);
             self.oracle().note(what);
         }

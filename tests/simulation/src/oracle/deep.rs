@@ -32,7 +32,7 @@ fn list(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Strin
     }
 }
 
-pub(super) fn all_events(reader: &Reader) -> Result<BTreeMap<EventId, Arc<Event>>, String> {
+fn all_events(reader: &Reader) -> Result<BTreeMap<EventId, Arc<Event>>, String> {
     let mut all = BTreeMap::new();
     let mut after = None;
     loop {
