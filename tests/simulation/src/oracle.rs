@@ -21,7 +21,8 @@ use std::time::Duration;
 use stormhook::clock::StoreClock;
 use stormhook_store::stats::Counters;
 use stormhook_store::{
-    AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot, UnixMs,
+    AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot,
+    UnixMs,
 };
 use tokio::time::Instant;
 pub(crate) use wire::Saw;
@@ -79,8 +80,10 @@ pub(crate) struct Oracle {
     before_ms: u64,
     /// How far the wall clock jumped ahead, in all.
     jumped_ms: u64,
-    /// The paced time of the last commit, by which things expire, and when that was by a clock that never jumps.
+    /// The paced time of the last commit, by which things expire, and after when it was made by a clock that never jumps.
     expiry: (UnixMs, u64),
+    /// When it was announced.
+    announced_ms: u64,
 
     commit: u64,
     pub(crate) deliveries: BTreeMap<DeliveryId, Delivery>,
@@ -128,6 +131,7 @@ impl Oracle {
             before_ms: 0,
             jumped_ms: 0,
             expiry: (UnixMs(0), 0),
+            announced_ms: 0,
             commit: 0,
             deliveries: BTreeMap::new(),
             endpoints: BTreeMap::new(),

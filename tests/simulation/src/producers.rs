@@ -378,12 +378,20 @@ fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     calls(world, async move {
         let changed = changed.await;
         told(&oracle, |oracle| {
-            if asks == Asks::Round {
+            if asks == Asks::Round && is_known(&changed) {
                 oracle.round_answered(id);
             }
             oracle.note(format!("changed {id}: {}", changed_briefly(&changed)));
         });
     });
+}
+
+/// After a commit that failed nobody knows yet whether it happened.
+fn is_known(changed: &Changed) -> bool {
+    !matches!(
+        changed,
+        Err(DispatchError::Submit(SubmitError::StoreFailed))
+    )
 }
 
 fn changed_briefly(changed: &Changed) -> String {
@@ -408,7 +416,7 @@ fn replay(world: &mut World, app: &Arc<App>) {
     calls(world, async move {
         let changed = app.replay(event, endpoint).await;
         told(&oracle, |oracle| {
-            if let Some(pair) = pair {
+            if let Some(pair) = pair.filter(|_| is_known(&changed)) {
                 oracle.round_answered(pair);
             }
             oracle.note(format!("replayed {event}: {}", changed_briefly(&changed)));
@@ -439,7 +447,9 @@ fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
         calls(world, async move {
             let done = app.submit(Op::Recover(recover)).await;
             told(&oracle, |oracle| {
-                oracle.recover_answered(endpoint);
+                if !matches!(done, Err(SubmitError::StoreFailed)) {
+                    oracle.recover_answered(endpoint);
+                }
                 oracle.note(format!("recover: {}", briefly(&done)));
             });
         });

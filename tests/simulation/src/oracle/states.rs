@@ -23,7 +23,9 @@ impl Oracle {
     /// The time by which things expire never goes back, and follows a leap of the wall clock sixty times as fast as time at most.
     pub(super) fn follow_pace(&mut self, reader: &Reader) -> Result<(), String> {
         let (found, now_ms) = (reader.paced_at(), self.now_ms());
-        let (known, since_ms) = std::mem::replace(&mut self.expiry, (found, now_ms));
+        // One that failed and happened is announced late: it was made after the one before it.
+        let made_after_ms = std::mem::replace(&mut self.announced_ms, now_ms);
+        let (known, since_ms) = std::mem::replace(&mut self.expiry, (found, made_after_ms));
         let most = known.plus_ms((now_ms - since_ms + 1) * MOST_PACE);
         if found < known || (known.0 > 0 && found > most) {
             return Err(format!(
@@ -137,7 +139,9 @@ impl Oracle {
                 .get(&slot)
                 .is_none_or(|b| shown(b) != shown(&endpoint));
             // What an attempt did whose delivery was swept with the same commit is not known.
-            if !unknown.contains(&slot) && !outcomes.may_lead(&known, &found, changed, self.expiry.0) {
+            if !unknown.contains(&slot)
+                && !outcomes.may_lead(&known, &found, changed, self.expiry.0)
+            {
                 return Err(format!(
                     "{} does as {found:?} after {outcomes:?}, announced was {known:?}",
                     endpoint.id
