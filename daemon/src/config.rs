@@ -45,6 +45,8 @@ pub struct Config {
     pub host_names: Vec<String>,
     /// How attempts are made.
     pub delivery: Delivery,
+    /// How partners' names are looked up.
+    pub dns: Dns,
     /// When failed ones are made again.
     pub retry: Retry,
     /// How long keys are remembered.
@@ -81,6 +83,15 @@ pub struct Delivery {
     pub signature_header: String,
     /// How long idle connections are kept.
     pub pool_idle: Duration,
+    /// How old a connection may be to be used again.
+    pub pool_max_age: Duration,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// Asked instead of those in `resolv.conf`, if any.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// `[retry]`
@@ -275,6 +286,10 @@ impl Config {
                 max_in_flight_per_endpoint: 32,
                 signature_header: rule::SIGNATURE_HEADER.to_owned(),
                 pool_idle: Duration::from_secs(4),
+                pool_max_age: Duration::from_secs(5 * MINUTE_S),
+            },
+            dns: Dns {
+                servers: Vec::new(),
             },
             retry: Retry {
                 schedule: schedule_s.map(Duration::from_secs).to_vec(),

@@ -6,11 +6,16 @@
 
 mod connect;
 mod destination;
+mod dial;
 mod exchange;
+mod fault;
 mod line;
+mod names;
 mod pool;
+mod secured;
 #[cfg(test)]
 mod tests;
+mod tls_words;
 mod trust;
 
 pub use destination::Target;
@@ -45,6 +50,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long an idle connection is kept; zero keeps none.
     pub pool_idle: Duration,
+    /// How old a connection may be to be used again.
+    pub pool_max_age: Duration,
     /// How many idle connections are kept, to all partners together.
     pub pool_connections: usize,
     /// How much of an answer's body is read.
@@ -53,6 +60,8 @@ pub struct Settings {
     pub excerpt_bytes: usize,
     /// Where deliveries may go.
     pub policy: TargetPolicy,
+    /// Name servers to ask instead of the system's.
+    pub name_servers: Vec<SocketAddr>,
     /// PEM files of certificates to trust beside the system's.
     pub extra_roots: Vec<PathBuf>,
 }
@@ -64,6 +73,7 @@ impl Settings {
             timeout: config.delivery.timeout,
             connect_timeout: config.delivery.connect_timeout,
             pool_idle: config.delivery.pool_idle,
+            pool_max_age: config.delivery.pool_max_age,
             pool_connections: config.delivery.max_in_flight,
             response_bytes: config.limits.response_bytes,
             excerpt_bytes: config.limits.excerpt_bytes,
@@ -71,6 +81,7 @@ impl Settings {
                 own_listener,
                 ..config.target.clone()
             },
+            name_servers: config.dns.servers.clone(),
             extra_roots: config.tls.extra_roots.clone(),
         }
     }
@@ -117,6 +128,8 @@ type Failed = (Failure, String);
 /// Why nothing came back.
 enum Unanswered {
     Failed(Failed),
+    /// What this machine lacked.
+    OurTrouble(String),
     NotWanted,
 }
 
@@ -139,7 +152,11 @@ impl Client {
                 response_bytes: settings.response_bytes,
                 excerpt_bytes: settings.excerpt_bytes,
                 connector: Connector::new(settings, tls),
-                pool: Pool::new(settings.pool_idle, settings.pool_connections),
+                pool: Pool::new(
+                    settings.pool_idle,
+                    settings.pool_max_age,
+                    settings.pool_connections,
+                ),
             }),
         })
     }
@@ -161,6 +178,7 @@ impl Client {
                     .await
             }
             Ok(Err(Unanswered::Failed((failure, why)))) => Reply::Failed(failure, why),
+            Ok(Err(Unanswered::OurTrouble(what))) => Reply::OurTrouble(what),
             Ok(Err(Unanswered::NotWanted)) => return Attempted::NotSent,
             Err(_) => {
                 let why = format!(

@@ -6,8 +6,8 @@ use tracing::Level;
 use super::Config;
 use super::LogFormat;
 use super::rule::{
-    Address, Choice, Count, FilePath, HostName, List, OrOff, Raw, Rule, Share, SignatureHeader,
-    Size, Switch, TargetPattern, Time, Unset,
+    Address, Choice, Count, FilePath, HostName, List, NameServer, OrOff, Raw, Rule, Share,
+    SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
 };
 
 /// One key: its name, what it is for, and how it goes in and out of a [`Config`].
@@ -105,6 +105,10 @@ pub(super) const KEYS: &[Key] = &[
         "Name of the header with the HMAC of the body."),
     key!("delivery.pool_idle", delivery.pool_idle, Time("0s", "10m"), RESTART,
         "How long an idle connection to a partner is kept for the next attempt. 0s keeps none."),
+    key!("delivery.pool_max_age", delivery.pool_max_age, Time("1s", "24h"), RESTART,
+        "How old a connection to a partner may be to be used again. A partner that moves to another address is followed after this at the latest."),
+    key!("dns.servers", dns.servers, list(NameServer, 0, 3), RELOAD,
+        "Name servers to ask for partners' names. Empty: those of /etc/resolv.conf. Search domains and options come from that file, and names from /etc/hosts, in either case."),
     key!("retry.schedule", retry.schedule, list(Time("1ms", "30d"), 0, 20), RELOAD,
         "Delays after each failed attempt; the number of attempts is one more than the number of entries."),
     key!("retry.jitter", retry.jitter, Share, RELOAD,

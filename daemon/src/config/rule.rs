@@ -359,6 +359,29 @@ impl Rule<SocketAddr> for Address {
     }
 }
 
+/// The address of a name server; port 53 unless another is written.
+pub(super) struct NameServer;
+
+impl Rule<SocketAddr> for NameServer {
+    fn allowed(&self) -> String {
+        "an IP address, with a port unless that is 53, such as \"192.0.2.1\" or \"[::1]:5300\""
+            .to_owned()
+    }
+    fn read(&self, raw: &Raw) -> Option<SocketAddr> {
+        let text = raw.text()?;
+        let alone = || Some(SocketAddr::new(text.parse().ok()?, 53));
+        let address: SocketAddr = text.parse().ok().or_else(alone)?;
+        (address.port() != 0).then_some(address)
+    }
+    fn show(&self, value: &SocketAddr) -> Option<Value> {
+        let text = match value.port() {
+            53 => value.ip().to_string(),
+            _ => value.to_string(),
+        };
+        Some(Value::String(text))
+    }
+}
+
 /// A name that may stand in a `Host` header, without a port.
 pub(super) struct HostName;
 

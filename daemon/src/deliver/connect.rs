@@ -1,29 +1,30 @@
 //! A new connection: the name is looked up once, all its addresses are judged, and one of those very addresses is connected to.
+//! Whatever fails says whose trouble it is.
 
 use super::destination::Target;
+use super::dial::{Missed, dial, in_turn};
+use super::fault::Fault;
 use super::line::{Body, Line};
-use super::{Failed, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS, Settings};
+use super::names::{Names, Resolved, Sources, Unresolved};
+use super::secured::Secured;
+use super::{
+    Failed, MAX_RESPONSE_HEADER_BYTES, MAX_RESPONSE_HEADERS, Settings, Unanswered, tls_words,
+};
+use crate::clock;
 use crate::outcome::Failure;
 use crate::target::{Judgement, TargetPolicy};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// How many addresses of a name are tried.
-const MAX_ADDRESSES: usize = 8;
-/// Names looked up at once: each takes one of the threads that also answer questions about the store, for as long as the
-/// resolver pleases.
-const MAX_LOOKUPS: usize = 64;
 /// What a partner may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -69,95 +70,95 @@ pub(super) struct Connector {
     connect_timeout: Duration,
     policy: TargetPolicy,
     tls: TlsConnector,
-    lookups: Arc<Semaphore>,
+    names: Names,
 }
-
-/// How far a connection has come, for the name of its failure.
-const LOOKING_UP: u8 = 0;
-const CONNECTING: u8 = 1;
-const SHAKING_HANDS: u8 = 2;
 
 impl Connector {
     pub(super) fn new(settings: &Settings, tls: Arc<ClientConfig>) -> Self {
+        let sources = Sources::of_machine(settings.name_servers.clone());
         Self {
             connect_timeout: settings.connect_timeout,
             policy: settings.policy.clone(),
             tls: TlsConnector::from(tls),
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            names: Names::new(sources, settings.connect_timeout),
         }
     }
 
     /// Opens a connection to `target` within the time for it.
-    pub(super) async fn open(&self, target: &Target) -> Result<Opened, Failed> {
-        let stage = AtomicU8::new(LOOKING_UP);
-        let opening = self.open_in_stages(target, &stage);
-        match timeout(self.connect_timeout, opening).await {
-            Ok(opened) => opened,
+    pub(super) async fn open(&self, target: &Target) -> Result<Opened, Unanswered> {
+        let deadline = clock::deadline(self.connect_timeout);
+        let stream = self.connect(target, deadline).await?;
+        // A request is one write and waits for its answer: nothing is gained by holding bytes back.
+        let _ = stream.set_nodelay(true);
+        if !target.url().is_https() {
+            return Ok(http1(stream).await?);
+        }
+        let handshake = self.tls.connect(target.server_name(), stream);
+        let stream = match timeout_at(deadline, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let why = format!("{}: {}", target.origin(), tls_words::io_words(&error));
+                return Err((Failure::Tls, why).into());
+            }
             Err(_) => {
-                let (failure, what) = match stage.load(Ordering::Relaxed) {
-                    LOOKING_UP => (Failure::Dns, "the look-up"),
-                    CONNECTING => (Failure::Connect, "the connection"),
-                    _ => (Failure::Tls, "the TLS handshake"),
-                };
                 let why = format!(
-                    "{what} to {} took longer than {:?}",
+                    "the TLS handshake with {} took longer than {:?}",
                     target.origin(),
                     self.connect_timeout
                 );
-                Err((failure, why))
+                return Err((Failure::Tls, why).into());
             }
-        }
-    }
-
-    async fn open_in_stages(&self, target: &Target, stage: &AtomicU8) -> Result<Opened, Failed> {
-        let addresses = self.look_up(target).await?;
-        self.judge(target, &addresses)?;
-        stage.store(CONNECTING, Ordering::Relaxed);
-        let stream = self.connect(target, &addresses).await?;
-        if !target.url().is_https() {
-            return http1(stream).await;
-        }
-        stage.store(SHAKING_HANDS, Ordering::Relaxed);
-        let stream = self
-            .tls
-            .connect(target.server_name(), stream)
-            .await
-            .map_err(|error| (Failure::Tls, format!("{}: {error}", target.origin())))?;
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = Secured(stream);
+        let opened = if is_http2 {
             http2(stream).await
         } else {
             http1(stream).await
-        }
+        };
+        Ok(opened?)
     }
 
-    async fn look_up(&self, target: &Target) -> Result<Vec<SocketAddr>, Failed> {
+    async fn connect(&self, target: &Target, deadline: Instant) -> Result<TcpStream, Unanswered> {
+        let port = target.url().port();
+        let with_port = |ip: &IpAddr| SocketAddr::new(*ip, port);
+        let resolved = self.look_up(target, deadline).await?;
+        self.judge(target, &resolved.addresses)?;
+        let addresses = in_turn(resolved.addresses.iter().map(with_port));
+        let late = async {
+            // One refused address refuses the late ones: those in the race already were all judged before.
+            match resolved.late().await {
+                Some(all) if self.judge(target, &all).is_ok() => {
+                    all.iter().map(with_port).collect()
+                }
+                _ => Vec::new(),
+            }
+        };
+        let dialled = dial(addresses, late, deadline, TcpStream::connect);
+        dialled.await.map_err(|Missed { fault, why }| {
+            let why = format!("connecting to {}: {why}", target.origin());
+            match fault {
+                Fault::Ours => Unanswered::OurTrouble(why),
+                Fault::Partner => (Failure::Connect, why).into(),
+            }
+        })
+    }
+
+    async fn look_up(&self, target: &Target, deadline: Instant) -> Result<Resolved, Unanswered> {
         let url = target.url();
         if let Some(address) = url.address() {
-            return Ok(vec![SocketAddr::new(address, url.port())]);
+            return Ok(Resolved::known([address]));
         }
         let name = url.name().unwrap_or_default();
-        let failed = |why: &dyn std::fmt::Display| {
-            let why = format!("looking up {name}: {why}");
-            (Failure::Dns, why)
-        };
-        let place = Arc::clone(&self.lookups).acquire_owned().await;
-        let place = place.map_err(|e| failed(&e))?;
-        let asked = (name.to_owned(), url.port());
-        let asking = tokio::task::spawn_blocking(move || {
-            // Who waits may give up before the resolver does: the place is taken until then.
-            let _place = place;
-            asked.to_socket_addrs()
-        });
-        match asking.await {
-            Ok(Ok(found)) => Ok(found.collect()),
-            Ok(Err(e)) => Err(failed(&e)),
-            Err(e) => Err(failed(&e)),
-        }
+        let found = self.names.look_up(name, deadline).await;
+        found.map_err(|unresolved| match unresolved {
+            Unresolved::Ours(why) => Unanswered::OurTrouble(why),
+            Unresolved::Theirs(why) => (Failure::Dns, why).into(),
+        })
     }
 
-    fn judge(&self, target: &Target, addresses: &[SocketAddr]) -> Result<(), Failed> {
-        let ips: Vec<IpAddr> = addresses.iter().map(SocketAddr::ip).collect();
-        match self.policy.judge_all(target.url(), &ips) {
+    fn judge(&self, target: &Target, addresses: &[IpAddr]) -> Result<(), Failed> {
+        match self.policy.judge_all(target.url(), addresses) {
             Judgement::Allowed => Ok(()),
             Judgement::NoAddress => {
                 let why = format!("{} has no address", target.url().host());
@@ -165,29 +166,6 @@ impl Connector {
             }
             Judgement::Refused(refusal) => Err((Failure::TargetRefused, refusal.to_string())),
         }
-    }
-
-    /// Tries the addresses in their order; each but the last gets its share of the time only.
-    async fn connect(
-        &self,
-        target: &Target,
-        addresses: &[SocketAddr],
-    ) -> Result<TcpStream, Failed> {
-        let tried = &addresses[..addresses.len().min(MAX_ADDRESSES)];
-        let share = self.connect_timeout / u32::try_from(tried.len()).unwrap_or(1).max(1);
-        let mut last = format!("{} has no address", target.url().host());
-        for address in tried {
-            match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // A request is one write and waits for its answer: nothing is gained by holding bytes back.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = format!("connecting to {address}: {error}"),
-                Err(_) => last = format!("connecting to {address}: no answer within {share:?}"),
-            }
-        }
-        Err((Failure::Connect, last))
     }
 }
 

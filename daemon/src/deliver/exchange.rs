@@ -4,7 +4,7 @@
 use super::destination::Target;
 use super::line::{Body, Line};
 use super::pool::{Connection, Home, Share};
-use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered};
+use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered, secured};
 use crate::clock;
 use crate::outcome::{Failure, Reply};
 use bytes::Bytes;
@@ -138,8 +138,12 @@ pub(super) async fn send(
     match result {
         Ok(response) => Ok(Ok(Sent { response, after })),
         Err(error) => unsent(error, body).map(Err).map_err(|error| {
-            let why = format!("{}: {}", target.origin(), describe(&error));
-            Unanswered::Failed((Failure::Protocol, why))
+            // Over TLS 1.3 a server refuses a client after the handshake is over.
+            let (failure, what) = match secured::told(&error) {
+                Some(words) => (Failure::Tls, words),
+                None => (Failure::Protocol, describe(&error)),
+            };
+            Unanswered::Failed((failure, format!("{}: {what}", target.origin())))
         }),
     }
 }

@@ -30,6 +30,7 @@ pub(super) enum Connection {
 pub(super) struct Home {
     pool: Arc<Pool>,
     origin: Origin,
+    opened: Instant,
 }
 
 impl Home {
@@ -39,7 +40,8 @@ impl Home {
         if kept.is_zero() {
             line.hang_up();
         } else if !line.is_closed() {
-            self.pool.park(self.origin, line, clock::deadline(kept));
+            self.pool
+                .park(self.origin, line, clock::deadline(kept), self.opened);
         }
     }
 }
@@ -78,6 +80,7 @@ enum Kept {
 
 struct Entry {
     id: u64,
+    opened: Instant,
     /// Until when it is kept; `None` while it is in use.
     until: Option<Instant>,
     kept: Kept,
@@ -95,15 +98,17 @@ struct Entries {
 /// The pool.
 pub(super) struct Pool {
     idle: Duration,
+    max_age: Duration,
     max: usize,
     entries: Mutex<Entries>,
 }
 
 impl Pool {
-    /// An empty one that keeps `max` idle connections for `idle`.
-    pub(super) fn new(idle: Duration, max: usize) -> Arc<Self> {
+    /// An empty one that keeps `max` idle connections for `idle`, and none that was opened longer than `max_age` ago.
+    pub(super) fn new(idle: Duration, max_age: Duration, max: usize) -> Arc<Self> {
         Arc::new(Self {
             idle,
+            max_age,
             max: max.max(1),
             entries: Mutex::default(),
         })
@@ -122,6 +127,7 @@ impl Pool {
         } = &mut *entries;
         let list = by_origin.get_mut(origin)?;
         let now = clock::deadline(Duration::ZERO);
+        let is_old = |opened: Instant| now.saturating_duration_since(opened) >= self.max_age;
         let mut found = None;
         let mut at = list.len();
         while found.is_none() && at > 0 {
@@ -133,9 +139,10 @@ impl Pool {
                 requests,
             } = &mut entry.kept
                 && !sender.is_closed()
+                && !(is_old(entry.opened) && *requests == 0)
             {
                 // What the partner doesn't take at once would be sent later, perhaps after its attempt was given up.
-                if *requests >= MAX_STREAMS.min(streams.most()) {
+                if *requests >= MAX_STREAMS.min(streams.most()) || is_old(entry.opened) {
                     continue;
                 }
                 *requests += 1;
@@ -153,10 +160,10 @@ impl Pool {
                 idle.remove(&(until, entry.id));
             }
             if let Kept::Http1(line) = entry.kept {
-                if entry.until.is_none_or(|until| until <= now) {
+                if entry.until.is_none_or(|until| until <= now) || is_old(entry.opened) {
                     line.hang_up();
                 } else if !line.is_closed() {
-                    let home = self.home(origin);
+                    let home = self.home(origin, entry.opened);
                     found = Some(Connection::Http1 { line, home });
                 }
             }
@@ -169,10 +176,11 @@ impl Pool {
 
     /// Takes a new connection in, for a first request.
     pub(super) fn adopt(self: &Arc<Self>, opened: Opened, origin: &Origin) -> Connection {
+        let now = clock::deadline(Duration::ZERO);
         match opened {
             Opened::Http1(line) => Connection::Http1 {
                 line,
-                home: self.home(origin),
+                home: self.home(origin, now),
             },
             Opened::Http2(sender, streams) => {
                 let kept = Kept::Http2 {
@@ -180,7 +188,7 @@ impl Pool {
                     streams,
                     requests: 1,
                 };
-                let id = self.lock().add(origin.clone(), None, kept);
+                let id = self.lock().add(origin.clone(), None, now, kept);
                 Connection::Http2 {
                     sender,
                     share: self.share(origin, id),
@@ -189,10 +197,11 @@ impl Pool {
         }
     }
 
-    fn home(self: &Arc<Self>, origin: &Origin) -> Home {
+    fn home(self: &Arc<Self>, origin: &Origin, opened: Instant) -> Home {
         Home {
             pool: self.clone(),
             origin: origin.clone(),
+            opened,
         }
     }
 
@@ -205,10 +214,10 @@ impl Pool {
         }
     }
 
-    fn park(self: &Arc<Self>, origin: Origin, line: Line, until: Instant) {
+    fn park(self: &Arc<Self>, origin: Origin, line: Line, until: Instant, opened: Instant) {
         let mut entries = self.lock();
         entries.make_room(self.max);
-        entries.add(origin, Some(until), Kept::Http1(line));
+        entries.add(origin, Some(until), opened, Kept::Http1(line));
         self.see_to_reaper(&mut entries);
     }
 
@@ -251,14 +260,19 @@ impl Pool {
 }
 
 impl Entries {
-    fn add(&mut self, origin: Origin, until: Option<Instant>, kept: Kept) -> u64 {
+    fn add(&mut self, origin: Origin, until: Option<Instant>, opened: Instant, kept: Kept) -> u64 {
         self.next_id += 1;
         let id = self.next_id;
         if let Some(until) = until {
             self.idle.insert((until, id), origin.clone());
         }
         let list = self.by_origin.entry(origin).or_default();
-        list.push(Entry { id, until, kept });
+        list.push(Entry {
+            id,
+            opened,
+            until,
+            kept,
+        });
         id
     }
 

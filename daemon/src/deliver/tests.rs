@@ -1,5 +1,7 @@
 //! Attempts against partners of every kind, over real sockets on the loopback address. Time stands still but for waiting.
 
+mod connecting;
+
 use super::*;
 use crate::target::Pattern;
 use http::HeaderValue;
@@ -17,6 +19,7 @@ fn settings() -> Settings {
         timeout: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(5),
         pool_idle: Duration::from_secs(4),
+        pool_max_age: Duration::from_secs(300),
         pool_connections: 8,
         response_bytes: 64 * 1024,
         excerpt_bytes: 16,
@@ -25,6 +28,7 @@ fn settings() -> Settings {
             allow_http: true,
             ..TargetPolicy::default()
         },
+        name_servers: Vec::new(),
         extra_roots: Vec::new(),
     }
 }

@@ -1,0 +1,395 @@
+//! Asks the name servers: one after another where one is silent or has trouble, for both families at once, along the
+//! search list. What is asked and when is decided here; the packets are hickory's.
+
+use super::system::System;
+use crate::clock;
+use crate::deliver::fault;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::{sleep_until, timeout};
+
+/// How long the answer about one family is waited for once that about the other is there (RFC 8305, section 3).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// How long it is waited for beside the connection that is being opened.
+pub(super) const LATE: Duration = Duration::from_secs(1);
+/// How long a server may be silent before the next one is asked beside it.
+const NEXT_SERVER: Duration = Duration::from_secs(1);
+/// Addresses taken of one family. What is not taken is neither judged nor connected to.
+const MAX_OF_FAMILY: usize = 16;
+/// Questions under way over one TCP connection to a server: more than there are look-ups.
+const MAX_OVER_TCP: usize = 2_048;
+
+/// What a name server said about a name and a family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    /// These addresses, for so many seconds.
+    Found(Vec<IpAddr>, u32),
+    /// None, for so many seconds; whether there is no such name at all.
+    Nothing { no_name: bool, ttl_s: u32 },
+    /// Nothing that could be used.
+    Trouble(Trouble),
+}
+
+/// Why a name could not be looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No server can be reached from this machine.
+    Unreachable(String),
+    /// No server answered in time.
+    Silence,
+    /// A server answered that it can't tell.
+    Said(String),
+    /// This machine is short of what a question needs.
+    Short(String),
+}
+
+/// What came of looking a name up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) result: Result<Vec<IpAddr>, Unknown>,
+    /// What the servers allow it to be kept for.
+    pub(super) ttl: Duration,
+    /// Whether both families were answered.
+    pub(super) complete: bool,
+}
+
+/// Why a name has no address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// There is no such name.
+    NoName,
+    /// It has no address.
+    NoAddress,
+    /// Nobody could tell.
+    Trouble(Trouble),
+}
+
+/// The name servers.
+pub(super) struct Servers {
+    asked: Vec<(SocketAddr, TokioResolver)>,
+    attempts: usize,
+    rotate: bool,
+    families: &'static [RecordType],
+    first: AtomicUsize,
+}
+
+impl Servers {
+    pub(super) fn new(system: &System) -> Self {
+        let resolver = |server: &SocketAddr| Some((*server, resolver(*server, system)?));
+        Self {
+            asked: system.servers.iter().filter_map(resolver).collect(),
+            attempts: system.attempts,
+            rotate: system.rotate,
+            families: if system.no_aaaa {
+                &[RecordType::A]
+            } else {
+                &[RecordType::AAAA, RecordType::A]
+            },
+            first: AtomicUsize::new(0),
+        }
+    }
+
+    /// Looks `candidates` up in their order until one has an address. `early` is told the addresses of one family when
+    /// those of the other take longer.
+    pub(super) async fn look_up(
+        &self,
+        candidates: &[Name],
+        mut early: impl FnMut(&[IpAddr]),
+    ) -> Outcome {
+        let mut trouble = None;
+        let mut nothing = Outcome {
+            result: Err(Unknown::NoName),
+            ttl: Duration::MAX,
+            complete: true,
+        };
+        for name in candidates {
+            let outcome = self.both_families(name, &mut early).await;
+            match &outcome.result {
+                Ok(_) => return outcome,
+                Err(Unknown::Trouble(Trouble::Said(_))) => trouble = trouble.or(Some(outcome)),
+                // The others would not be answered either.
+                Err(Unknown::Trouble(_)) => return outcome,
+                Err(unknown) => {
+                    if *unknown == Unknown::NoAddress {
+                        nothing.result = Err(Unknown::NoAddress);
+                    }
+                    nothing.ttl = nothing.ttl.min(outcome.ttl);
+                }
+            }
+        }
+        trouble.unwrap_or(nothing)
+    }
+
+    async fn both_families(&self, name: &Name, early: &mut impl FnMut(&[IpAddr])) -> Outcome {
+        let ask = |kind: &RecordType| {
+            let kind = *kind;
+            async move { (kind, self.ask(name, kind).await) }
+        };
+        let mut asking: FuturesUnordered<_> = self.families.iter().map(ask).collect();
+        let mut both = Both::default();
+        while let Some((kind, answer)) = asking.next().await {
+            both.take(kind, answer);
+            if both.is_enough() || asking.is_empty() {
+                break;
+            }
+            if both.found.is_empty() {
+                continue;
+            }
+            let other = match timeout(RESOLUTION_DELAY, asking.next()).await {
+                Ok(other) => other,
+                Err(_) => {
+                    early(&both.found);
+                    timeout(LATE, asking.next()).await.unwrap_or(None)
+                }
+            };
+            match other {
+                Some((kind, answer)) => both.take(kind, answer),
+                None => both.complete = false,
+            }
+            break;
+        }
+        both.outcome()
+    }
+
+    /// Asks the servers in turn: the next one where one fails, or beside it where it is silent for long.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Answer {
+        let count = self.asked.len();
+        let shift = if self.rotate {
+            self.first.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
+        };
+        let mut trouble = None;
+        for _ in 0..self.attempts {
+            let mut waiting = (0..count).filter_map(|n| self.asked.get((n + shift) % count));
+            let mut running = FuturesUnordered::new();
+            loop {
+                let next = waiting.next();
+                let is_last = next.is_none();
+                if let Some((server, resolver)) = next {
+                    let asking = resolver.lookup(name.clone(), kind);
+                    running.push(async move { (*server, asking.await) });
+                } else if running.is_empty() {
+                    break;
+                }
+                let patience = clock::deadline(NEXT_SERVER);
+                tokio::select! {
+                    Some((server, result)) = running.next() => {
+                        let records = result.map(|lookup| lookup.answers().to_vec());
+                        match answer(server, name, kind, records) {
+                            Answer::Trouble(new) => trouble = Some(new.or(trouble)),
+                            answer => return answer,
+                        }
+                    }
+                    () = sleep_until(patience), if !is_last => {}
+                }
+            }
+        }
+        let none = || Trouble::Unreachable("no name server can be asked".to_owned());
+        Answer::Trouble(trouble.unwrap_or_else(none))
+    }
+}
+
+impl Trouble {
+    /// Of this one and an earlier one, the one that decides: the later in the order of the kinds. A server that can't be
+    /// reached says nothing where another one was asked.
+    fn or(self, earlier: Option<Self>) -> Self {
+        match earlier {
+            Some(earlier) if earlier.rank() >= self.rank() => earlier,
+            _ => self,
+        }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Unreachable(_) => 0,
+            Self::Silence => 1,
+            Self::Said(_) => 2,
+            Self::Short(_) => 3,
+        }
+    }
+}
+
+/// The answers about both families of one name.
+struct Both {
+    found: Vec<IpAddr>,
+    ttl_s: u32,
+    no_name: bool,
+    nothing: usize,
+    trouble: Option<Trouble>,
+    complete: bool,
+}
+
+impl Default for Both {
+    fn default() -> Self {
+        Self {
+            found: Vec::new(),
+            ttl_s: u32::MAX,
+            no_name: false,
+            nothing: 0,
+            trouble: None,
+            complete: true,
+        }
+    }
+}
+
+impl Both {
+    fn take(&mut self, kind: RecordType, answer: Answer) {
+        match answer {
+            Answer::Found(addresses, ttl_s) => {
+                self.found.extend(addresses);
+                self.ttl_s = self.ttl_s.min(ttl_s);
+            }
+            Answer::Nothing { no_name, ttl_s } => {
+                self.nothing += 1;
+                // There are servers that say so about AAAA where there is an A (RFC 4074, section 4.2).
+                self.no_name |= no_name && kind == RecordType::A;
+                if self.found.is_empty() {
+                    self.ttl_s = self.ttl_s.min(ttl_s);
+                }
+            }
+            Answer::Trouble(trouble) => {
+                self.complete = false;
+                self.trouble = Some(trouble.or(self.trouble.take()));
+            }
+        }
+    }
+
+    /// Whether the other family's answer can't matter.
+    fn is_enough(&self) -> bool {
+        self.no_name
+    }
+
+    fn outcome(self) -> Outcome {
+        let result = if !self.found.is_empty() {
+            Ok(self.found)
+        } else if self.no_name {
+            Err(Unknown::NoName)
+        } else {
+            match self.trouble {
+                Some(trouble) => Err(Unknown::Trouble(trouble)),
+                None => Err(Unknown::NoAddress),
+            }
+        };
+        Outcome {
+            result,
+            ttl: Duration::from_secs(self.ttl_s.into()),
+            complete: self.complete,
+        }
+    }
+}
+
+fn resolver(server: SocketAddr, system: &System) -> Option<TokioResolver> {
+    let mut connections = vec![ConnectionConfig::tcp()];
+    if !system.tcp_only {
+        connections.insert(0, ConnectionConfig::udp());
+    }
+    for connection in &mut connections {
+        connection.port = server.port();
+    }
+    let server = NameServerConfig::new(server.ip(), true, connections);
+    let config = ResolverConfig::from_name_servers(vec![server]);
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, provider);
+    let options: &mut ResolverOpts = builder.options_mut();
+    options.timeout = system.timeout;
+    // Who is asked when and how often is decided here, and what is kept is kept by name.
+    options.attempts = 0;
+    options.cache_size = 0;
+    options.num_concurrent_reqs = 1;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.edns0 = system.edns0;
+    options.max_active_requests = MAX_OVER_TCP;
+    match builder.build() {
+        Ok(resolver) => Some(resolver),
+        Err(error) => {
+            tracing::warn!(%error, "a name server can't be used");
+            None
+        }
+    }
+}
+
+fn answer(
+    server: SocketAddr,
+    name: &Name,
+    kind: RecordType,
+    result: Result<Vec<Record>, NetError>,
+) -> Answer {
+    let error = match result {
+        Ok(records) => return addresses(name, kind, &records),
+        Err(error) => error,
+    };
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(nothing)) => match nothing.response_code {
+            ResponseCode::NXDomain | ResponseCode::NoError => Answer::Nothing {
+                no_name: nothing.response_code == ResponseCode::NXDomain,
+                ttl_s: nothing.negative_ttl.unwrap_or(0),
+            },
+            code => said(code),
+        },
+        NetError::Dns(DnsError::ResponseCode(code)) => said(code),
+        NetError::Timeout => Answer::Trouble(Trouble::Silence),
+        NetError::Busy => Answer::Trouble(Trouble::Short(
+            "was not asked: too many questions are under way".to_owned(),
+        )),
+        NetError::Io(error) => Answer::Trouble(unasked(&error)),
+        // What the library says of any error of a socket, without the error.
+        NetError::NoConnections => Answer::Trouble(match fault::try_to_send(server) {
+            Err(error) => unasked(&error),
+            Ok(()) => Trouble::Unreachable("can't be reached from this machine".to_owned()),
+        }),
+        NetError::Truncated => said("its answer is too long"),
+        _ => said("its answer can't be read"),
+    }
+}
+
+/// The trouble of a question that could not be sent.
+fn unasked(error: &io::Error) -> Trouble {
+    let words = fault::words(error);
+    if fault::is_shortage(error) {
+        Trouble::Short(words)
+    } else {
+        Trouble::Unreachable(words)
+    }
+}
+
+fn said(what: impl std::fmt::Display) -> Answer {
+    Answer::Trouble(Trouble::Said(what.to_string()))
+}
+
+/// The addresses that `records` give `name`, by way of its aliases.
+fn addresses(name: &Name, kind: RecordType, records: &[Record]) -> Answer {
+    let mut names = vec![name];
+    let mut found = Vec::new();
+    let mut ttl_s = u32::MAX;
+    for record in records {
+        if !names.contains(&&record.name) {
+            continue;
+        }
+        match &record.data {
+            RData::CNAME(alias) if names.len() <= MAX_OF_FAMILY => names.push(&alias.0),
+            data if record.record_type() == kind && found.len() < MAX_OF_FAMILY => {
+                found.extend(data.ip_addr());
+            }
+            _ => continue,
+        }
+        ttl_s = ttl_s.min(record.ttl);
+    }
+    if found.is_empty() {
+        let no_name = false;
+        return Answer::Nothing { no_name, ttl_s: 0 };
+    }
+    Answer::Found(found, ttl_s)
+}
