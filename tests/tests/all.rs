@@ -38,6 +38,7 @@ mod faults;
 mod harness;
 mod idempotency;
 mod kill;
+mod names;
 mod order;
 mod overload;
 mod restarts;

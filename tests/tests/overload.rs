@@ -72,7 +72,7 @@ async fn events_beyond_the_bound_are_refused_as_busy_and_taken_again_when_partne
 }
 
 /// The time from sending to receipt that 19 of 20 events take.
-async fn p95(daemon: &Daemon, receiver: &Receiver, round: &str) -> Duration {
+pub(crate) async fn p95(daemon: &Daemon, receiver: &Receiver, round: &str) -> Duration {
     const EVENTS: usize = 60;
     let api = daemon.client();
     let mut times = Vec::new();

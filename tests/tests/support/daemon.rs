@@ -80,6 +80,12 @@ impl Setup {
         self
     }
 
+    /// Runs another program instead of the binary, with the same arguments.
+    pub(crate) fn serve_by(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
