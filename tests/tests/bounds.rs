@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 /// What an attempt's error may take, and what any text but the excerpt may that a partner has no say in.
 const ERROR_BYTES: usize = 500;
 const OTHER_BYTES: usize = 128;
-/// `limits.excerpt_bytes`; a byte that is no text is shown as four, `\xff`.
+/// `limits.excerpt_bytes`; a control character is shown as up to six, `\u{7f}`.
 const EXCERPT_BYTES: usize = 1_024;
 const LINE_BYTES: usize = 2_000;
 
@@ -32,7 +32,7 @@ fn expect_bounded(what: &str, value: &Value) {
     for (way, text) in texts(value) {
         let most = match way.rsplit('/').next() {
             Some("error") => ERROR_BYTES,
-            Some("responseExcerpt") => 4 * EXCERPT_BYTES,
+            Some("responseExcerpt") => 6 * EXCERPT_BYTES,
             _ => OTHER_BYTES,
         };
         assert!(

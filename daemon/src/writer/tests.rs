@@ -1,3 +1,5 @@
+//! The writer with commits made by hand: who waits for room, what goes into a commit, and in which order.
+
 use super::*;
 use queue::{QUEUE_BYTES, QUEUE_OPS};
 use std::collections::HashMap;
