@@ -152,8 +152,17 @@ async fn figure_of_posts_beside_the_fan_out_of_another_organization() {
     let loud = daemon.client();
     let batch = tokio::spawn(async move {
         let begun = Instant::now();
-        let answers = loud.batch(&lines(EVENTS)).await;
-        (answers.len(), begun.elapsed())
+        let mut upload = loud
+            .upload("/v1/events/batch", "application/x-ndjson")
+            .await;
+        upload.write(lines(EVENTS)).await;
+        upload.finish();
+        let (_, mut answers) = upload.answer().await;
+        let mut count = 0;
+        while answers.next().await.is_some() {
+            count += 1;
+        }
+        (count, begun.elapsed())
     });
     let beside = posts(&api, || batch.is_finished()).await;
     let (count, worst) = (beside.len(), beside.iter().max().copied());

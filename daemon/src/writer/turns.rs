@@ -11,7 +11,7 @@ use stormhook_store::{Op, ROWS_PER_STEP};
 /// Operations of one commit.
 pub(super) const COMMIT_OPS: usize = 1_024;
 /// Rows that the events of one commit write.
-pub(super) const EVENT_ROWS: usize = 10_000;
+pub(super) const EVENT_ROWS: usize = 5_000;
 /// The same of its changes. One step of the sweep and one of other work in bulk fit.
 pub(super) const CHANGE_ROWS: usize = 5_000 + 2 * ROWS_PER_STEP;
 /// Rows that an organization gets with each turn. What it can't use yet it keeps for its next one.
@@ -228,10 +228,11 @@ mod tests {
         let mut turns = with((0..3_000).map(|n| event(1, 1, n)));
         assert_eq!(turns.take(rows).len(), COMMIT_OPS);
         let mut turns = with((0..1_000).map(|n| event(1, 1_000, n)));
-        for commit in 0..100 {
+        let each = EVENT_ROWS / 1_000;
+        for commit in 0..1_000 / each {
             let taken = turns.take(rows);
             assert_eq!(total(&taken), EVENT_ROWS, "commit {commit}");
-            let expected: Vec<_> = (10 * commit..10 * commit + 10).collect();
+            let expected: Vec<_> = (each * commit..each * (commit + 1)).collect();
             assert_eq!(numbers(&taken).0[&1], expected);
         }
         assert!(turns.take(rows).is_empty());
@@ -263,7 +264,7 @@ mod tests {
         let light = (0..2_000).map(|n| event(2 + n as u64 % 2, 10, n));
         let mut turns = with(heavy.chain(light));
         let mut written = HashMap::<u64, usize>::new();
-        for _ in 0..3 {
+        for _ in 0..30_000 / EVENT_ROWS {
             let taken = turns.take(rows);
             assert!(total(&taken) <= EVENT_ROWS);
             for request in &taken {
