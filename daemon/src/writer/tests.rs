@@ -53,13 +53,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(Options {
-            path: dir.path().join("store.redb"),
-            cache_bytes: 8 << 20,
-            pending_limit: 1_000_000,
-            endpoints_per_organization: 1_000,
-            idempotency_ttl_ms: 86_400_000,
-        });
+        let store = Store::open(Options::new(dir.path().join("store.redb")));
         let writer = Writer::new(0);
         let seen = Arc::new(Seen::default());
         let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
