@@ -152,8 +152,9 @@ impl Prepared {
                 );
             }
         }
-        self.expect_ends(&api, from, sound, what).await;
-        let new = self.expect_new(&api, what).await;
+        let both = (&api, &self.receiver);
+        expect_ends(both, &self.waiting, from, sound, what).await;
+        let new = expect_new(both, what).await;
         for request in &self.receiver.requests()[from..] {
             verify(request, &[self.secrets[&request.path].as_str()]);
             let known = self
@@ -178,59 +179,63 @@ impl Prepared {
     }
 }
 
-impl Prepared {
-    fn has_arrived(&self, event: &str, path: &str, from: usize) -> bool {
-        let requests = self.receiver.requests();
-        let mut since = requests[from..].iter();
-        since.any(|request| request.path == path && request.event() == event)
-    }
+fn has_arrived(receiver: &Receiver, event: &str, path: &str, from: usize) -> bool {
+    let requests = receiver.requests();
+    let mut since = requests[from..].iter();
+    since.any(|request| request.path == path && request.event() == event)
+}
 
-    /// Each delivery that waited is delivered. Only in a damaged store may one end as damaged instead, or be called damaged when
-    /// it is asked for; none waits on.
-    async fn expect_ends(&self, api: &Client, from: usize, sound: bool, what: &str) {
-        let mut damaged = 0;
-        for (event, delivery) in &self.waiting {
-            let ended = format!("{what}: {delivery} is delivered or called damaged");
-            damaged += until(&ended, async || {
-                if self.has_arrived(event, "/late", from) {
-                    return Some(0);
-                }
-                let call = api.call("GET", &format!("/v1/deliveries/{delivery}"));
-                let answer = within("an answer", call.try_send()).await.unwrap();
-                let is_damaged = match answer.status.as_u16() {
-                    200 => answer.json()["reason"] == "damaged",
-                    _ => answer.text().contains("damaged"),
-                };
-                is_damaged.then_some(1)
-            })
-            .await;
-        }
-        assert!(!sound || damaged == 0, "{what}: check found nothing");
+/// Each delivery that waited is delivered. Only in a damaged store may one end as damaged instead, or be called damaged when
+/// it is asked for; none waits on.
+async fn expect_ends(
+    (api, receiver): (&Client, &Receiver),
+    waiting: &BTreeMap<String, String>,
+    from: usize,
+    sound: bool,
+    what: &str,
+) {
+    let mut damaged = 0;
+    for (event, delivery) in waiting {
+        let ended = format!("{what}: {delivery} is delivered or called damaged");
+        damaged += until(&ended, async || {
+            if has_arrived(receiver, event, "/late", from) {
+                return Some(0);
+            }
+            let call = api.call("GET", &format!("/v1/deliveries/{delivery}"));
+            let answer = within("an answer", call.try_send()).await.unwrap();
+            let is_damaged = match answer.status.as_u16() {
+                200 => answer.json()["reason"] == "damaged",
+                _ => answer.text().contains("damaged"),
+            };
+            is_damaged.then_some(1)
+        })
+        .await;
     }
+    assert!(!sound || damaged == 0, "{what}: check found nothing");
+}
 
-    /// A new event goes to both endpoints, and its data by its id is returned; or the daemon says that it is not ready, and why.
-    async fn expect_new(&self, api: &Client, what: &str) -> BTreeMap<String, String> {
-        let data = r#""after the damage""#;
-        let body = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
-        let from = self.receiver.count();
-        let call = api.call("POST", "/v1/events").json(body);
-        let answer = within("an answer", call.try_send()).await.unwrap();
-        if answer.status != 202 {
-            let ready = api.get("/readyz").await;
-            assert_eq!(ready.status, 503, "{what}: {answer:?}");
-            assert!(ready.text().contains("damage"), "{what}: {ready:?}");
-            return BTreeMap::new();
-        }
-        let event = answer.json()["id"].as_str().unwrap().to_owned();
-        for path in ["/now", "/late"] {
-            let arrives = format!("{what}: a new event arrives at {path}");
-            until(&arrives, async || {
-                self.has_arrived(&event, path, from).then_some(())
-            })
-            .await;
-        }
-        BTreeMap::from([(event, data.to_owned())])
+/// A new event goes to both endpoints, and its data by its id is returned; or the daemon says that it is not ready, and why.
+async fn expect_new((api, receiver): (&Client, &Receiver), what: &str) -> BTreeMap<String, String> {
+    let data = r#""after the damage""#;
+    let body = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
+    let from = receiver.count();
+    let call = api.call("POST", "/v1/events").json(body);
+    let answer = within("an answer", call.try_send()).await.unwrap();
+    if answer.status != 202 {
+        let ready = api.get("/readyz").await;
+        assert_eq!(ready.status, 503, "{what}: {answer:?}");
+        assert!(ready.text().contains("damage"), "{what}: {ready:?}");
+        return BTreeMap::new();
     }
+    let event = answer.json()["id"].as_str().unwrap().to_owned();
+    for path in ["/now", "/late"] {
+        let arrives = format!("{what}: a new event arrives at {path}");
+        until(&arrives, async || {
+            has_arrived(receiver, &event, path, from).then_some(())
+        })
+        .await;
+    }
+    BTreeMap::from([(event, data.to_owned())])
 }
 
 fn store_of(setup: &Setup) -> PathBuf {
