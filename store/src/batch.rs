@@ -286,6 +286,11 @@ impl<'a, 't> Batch<'a, 't> {
     fn put_delivery(&mut self, before: Option<Was>, d: &mut Delivery) -> Result<(), StoreError> {
         debug_assert!(before.is_none_or(|b| b.status == d.status || b.status.may_become(d.status)));
         not_before_acceptance(d);
+        let ends = before.is_some_and(|b| b.due.is_some()) && d.due.is_none();
+        if ends && self.jobs.values().any(|job| job.slot == d.id.slot) {
+            // A recover is about what had ended when it was asked. Its job compares stamps, so this end gets a later one.
+            d.opened = self.next_stamp();
+        }
         if let Some(due) = before.and_then(|b| b.due) {
             self.tables.due.remove(&tables::timed_key(due, d.id))?;
             self.open = self.open.saturating_sub(1);

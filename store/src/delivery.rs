@@ -236,7 +236,8 @@ pub struct Delivery {
     pub due: Option<UnixMs>,
     /// Whether the next attempt is an operator's extra one: if it fails, the schedule stays as it was.
     pub extra: bool,
-    /// The stamp of the current round: stamps count the rounds opened in this file.
+    /// The stamp of the current round: stamps count the rounds opened in this file. A delivery that ends while a recover of its
+    /// endpoint is under way gets a later one, since the recover is not about it.
     pub opened: u64,
     /// When it was created.
     pub created_at: UnixMs,

@@ -22,6 +22,8 @@ mod endpoints;
 mod failure;
 #[path = "conformance/lists.rs"]
 mod lists;
+#[path = "conformance/recovers.rs"]
+mod recovers;
 #[path = "conformance/rounds.rs"]
 mod rounds;
 #[path = "conformance/settle.rs"]
