@@ -789,3 +789,63 @@ async fn an_endless_stream_of_slow_readers_is_told_what_it_missed() {
     .await;
     drop(slow);
 }
+
+/// A recover that waits for room is not about what ends meanwhile.
+#[tokio::test]
+async fn what_is_cancelled_while_a_recover_waits_for_room_is_not_sent_again() {
+    let setup = Setup::new()
+        .set("retry.schedule", r#"["1h"]"#)
+        .set("limits.pending_deliveries", "7");
+    let daemon = setup.start().await;
+    let (partner, other) = (Receiver::start().await, Receiver::start().await);
+    let api = daemon.client();
+    let endpoint = api.endpoint(&partner.url("/"), &["a.*"]).await;
+    let others = api.endpoint(&other.url("/"), &["b.*"]).await;
+    partner.answer(Reply::Status(503));
+    other.answer(Reply::Status(503));
+    let cancel = async |delivery: &Value| {
+        let path = format!("/v1/deliveries/{}/cancel", id(delivery));
+        api.post(&path, "").await.expect(200)
+    };
+    let mut ended = Vec::new();
+    for n in 0..3 {
+        let event = api.event("a.b", json!(n)).await;
+        let delivery = api.delivery_when(&event, "RETRYING").await;
+        assert_eq!(cancel(&delivery).await["status"], "FAILED");
+        ended.push(event);
+    }
+    for n in 0..3 {
+        let event = api.event("b.b", json!(n)).await;
+        api.delivery_when(&event, "RETRYING").await;
+    }
+    let mut open = Vec::new();
+    for n in 0..4 {
+        let event = api.event("a.c", json!(n)).await;
+        open.push(api.delivery_when(&event, "RETRYING").await);
+    }
+    let recover = format!("/v1/endpoints/{}/recover", id(&endpoint));
+    let asked = json!({"since": "2020-01-01T00:00:00Z"});
+    assert_eq!(api.post(&recover, asked).await.expect(202)["recovered"], 3);
+    // There is room for one round of the recover after each of these.
+    partner.answer(Reply::Status(200));
+    for delivery in &open {
+        let told = cancel(delivery).await;
+        assert_eq!(
+            (&told["status"], &told["reason"]),
+            (&json!("FAILED"), &json!("cancelled"))
+        );
+    }
+    api.delete(&format!("/v1/endpoints/{}", id(&others)))
+        .await
+        .expect(204);
+    for event in &ended {
+        let delivery = api.delivery_when(event, "SUCCESS").await;
+        assert_eq!(delivery["attempts"][1]["trigger"], "replay");
+    }
+    for delivery in &open {
+        let delivery = api.delivery(&id(delivery)).await;
+        assert_eq!(delivery["status"], "FAILED");
+        assert_eq!(delivery["attempts"].as_array().unwrap().len(), 1);
+    }
+    assert_eq!(partner.count(), 3 + 4 + 3);
+}
