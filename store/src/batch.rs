@@ -26,7 +26,7 @@ use crate::rows::{self, Job, Jobs, Meta};
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
 use redb::ReadableTable;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// How many rows one step of work in bulk writes.
@@ -42,6 +42,7 @@ pub(crate) struct Staged {
     pub(crate) windows_flushed: bool,
     pub(crate) packs: Vec<(EventId, Arc<Pack>)>,
     pub(crate) folded: Option<Arc<Generation>>,
+    pub(crate) forgotten: BTreeSet<Slot>,
     pub(crate) generations_dropped: Vec<u64>,
     pub(crate) open: u64,
     pub(crate) jobs: Jobs,
@@ -80,6 +81,9 @@ impl Staged {
             // Anew: a window for each of many endpoints takes room that few need.
             memory.windows = HashMap::new();
         }
+        for slot in self.forgotten {
+            memory.forget(slot);
+        }
         for (key, window) in self.windows {
             memory.windows.entry(key).or_default().merge(&window);
         }
@@ -108,6 +112,8 @@ pub(crate) struct Batch<'a, 't> {
     windows: HashMap<(UnixMs, Slot), Window>,
     windows_flushed: bool,
     generations_dropped: Vec<u64>,
+    /// Endpoints that are there no more.
+    forgotten: BTreeSet<Slot>,
     open: u64,
     jobs: Jobs,
     changes: Vec<Change>,
@@ -147,6 +153,7 @@ impl<'a, 't> Batch<'a, 't> {
             windows: HashMap::new(),
             windows_flushed: false,
             generations_dropped: Vec::new(),
+            forgotten: BTreeSet::new(),
             open: memory.open,
             jobs: (*memory.jobs).clone(),
             changes: Vec::new(),
@@ -176,7 +183,7 @@ impl<'a, 't> Batch<'a, 't> {
             Op::EndCovered { slot, events } => self.end_covered(*slot, events),
             Op::DropMarks { slot, upto } => self.drop_marks(*slot, *upto),
             Op::FlushStats => self.flush_stats(),
-            Op::Sweep(horizon) => self.sweep(*horizon),
+            Op::Sweep(sweep) => self.sweep(sweep),
             Op::Probe => Ok(Done::Nothing),
         };
         match done {
@@ -232,6 +239,7 @@ impl<'a, 't> Batch<'a, 't> {
             packs,
             folded,
             generations_dropped: self.generations_dropped,
+            forgotten: self.forgotten,
             open: self.open,
             jobs: self.jobs,
             done,
@@ -240,10 +248,9 @@ impl<'a, 't> Batch<'a, 't> {
     }
 
     fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
-        self.endpoints
-            .get(&slot)
-            .or_else(|| self.memory.endpoint(slot))
-            .cloned()
+        let kept = || self.memory.endpoint(slot);
+        let kept = || kept().filter(|_| !self.forgotten.contains(&slot));
+        self.endpoints.get(&slot).or_else(kept).cloned()
     }
 
     fn state(&self, slot: Slot) -> EndpointState {
@@ -397,6 +404,12 @@ fn not_before_acceptance(d: &mut Delivery) {
 /// The delivery as readers see it: what was done to many at once holds before it is worked off.
 pub(crate) fn as_read(stored: Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Delivery {
     moves(&stored, endpoint, jobs).pop().unwrap_or(stored)
+}
+
+/// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
+pub(crate) fn reads_as_open(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> bool {
+    let read = || as_read(stored.clone(), endpoint, jobs).status.is_open();
+    stored.due.is_some() || (!jobs.is_empty() && read())
 }
 
 /// What a stored delivery has become since by what was done to many at once, one move after the other. A mark of its endpoint

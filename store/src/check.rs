@@ -36,7 +36,7 @@ struct Checking<'s> {
     shared: &'s Shared,
     report: CheckReport,
     unnamed: u64,
-    /// Endpoints that are known to be there: none ever goes.
+    /// Endpoints that are known to have been there: none goes before its deliveries are gone.
     slots: HashSet<Slot>,
 }
 

@@ -28,6 +28,7 @@ mod rows;
 pub mod stats;
 mod store;
 mod sums;
+mod sweep;
 mod tables;
 
 pub use batch::ROWS_PER_STEP;
@@ -47,3 +48,4 @@ pub use query::{
 };
 pub use reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
 pub use store::{Applied, Store};
+pub use sweep::{Found, Sweep, Sweeper};

@@ -16,7 +16,7 @@ use crate::rows::{self, Jobs, Meta};
 use crate::stats::{HOUR_MS, Window};
 use crate::tables::{self, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -63,8 +63,8 @@ impl Options {
 /// How often a reader waits for memory to catch up with a commit, before it takes what is there.
 const VIEW_TRIES: u32 = 100_000;
 
-/// Endpoints by their number.
-pub(crate) type Slots = Vec<Option<Arc<Endpoint>>>;
+/// Endpoints by their number. Numbers only grow, and those of endpoints that are gone take no room.
+pub(crate) type Slots = BTreeMap<Slot, Arc<Endpoint>>;
 
 /// One snapshot of the file, and what memory said of the same commit.
 pub(crate) struct Snapshot {
@@ -83,7 +83,7 @@ impl Deref for Snapshot {
 
 impl Snapshot {
     pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
-        self.endpoints.get(slot.index())?.as_ref()
+        self.endpoints.get(&slot)
     }
 
     /// The delivery as readers see it.
@@ -108,8 +108,12 @@ pub(crate) struct Memory {
     pub(crate) meta: Meta,
     pub(crate) endpoints: Arc<Slots>,
     pub(crate) by_id: HashMap<EndpointId, Slot>,
+    /// Those that were not deleted, in order of creation.
     pub(crate) by_organization: HashMap<String, Vec<Slot>>,
-    pub(crate) states: Vec<EndpointState>,
+    /// Deleted ones that are still told of, by when that was.
+    pub(crate) deleted: BTreeSet<(UnixMs, Slot)>,
+    pub(crate) deleted_of: HashMap<String, BTreeSet<Slot>>,
+    pub(crate) states: HashMap<Slot, EndpointState>,
     pub(crate) tail: Tail,
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Histograms and per-endpoint windows not yet in the file, by minute.
@@ -122,7 +126,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
-        self.endpoints.get(slot.index())?.as_ref()
+        self.endpoints.get(&slot)
     }
 
     /// Whether every delivery's row is as readers see it: nothing that was done to many at once is still being worked off.
@@ -131,39 +135,60 @@ impl Memory {
     }
 
     pub(crate) fn state(&self, slot: Slot) -> EndpointState {
-        self.states.get(slot.index()).copied().unwrap_or_default()
+        self.states.get(&slot).copied().unwrap_or_default()
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
-        let at = endpoint.slot.index();
+        let (slot, organization) = (endpoint.slot, endpoint.organization.clone());
+        let has_marks = |e: &Arc<Endpoint>| usize::from(!e.ended.is_empty());
+        self.marked += has_marks(&endpoint);
+        self.by_id.insert(endpoint.id, slot);
+        let deleted_at = endpoint.deleted_at;
         // Copied only where a snapshot still looks at it.
-        let endpoints = Arc::make_mut(&mut self.endpoints);
-        if endpoints.len() <= at {
-            endpoints.resize(at + 1, None);
-        }
-        if let Some(place) = endpoints.get_mut(at) {
-            if place.is_none() {
-                self.by_id.insert(endpoint.id, endpoint.slot);
-                self.by_organization
-                    .entry(endpoint.organization.clone())
+        let before = Arc::make_mut(&mut self.endpoints).insert(slot, endpoint);
+        self.marked -= before.as_ref().map_or(0, has_marks);
+        let was_live = before.is_some_and(|e| e.deleted_at.is_none());
+        match deleted_at {
+            None if !was_live => self
+                .by_organization
+                .entry(organization)
+                .or_default()
+                .push(slot),
+            None => {}
+            Some(at) => {
+                if was_live {
+                    remove_from(&mut self.by_organization, &organization, |live| {
+                        live.retain(|s| *s != slot);
+                        live.is_empty()
+                    });
+                }
+                self.deleted.insert((at, slot));
+                self.deleted_of
+                    .entry(organization)
                     .or_default()
-                    .push(endpoint.slot);
+                    .insert(slot);
             }
-            let has_marks = |e: &Arc<Endpoint>| usize::from(!e.ended.is_empty());
-            self.marked += has_marks(&endpoint);
-            self.marked -= place.as_ref().map_or(0, has_marks);
-            *place = Some(endpoint);
         }
     }
 
+    /// A deleted endpoint is there no more.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        let Some(endpoint) = Arc::make_mut(&mut self.endpoints).remove(&slot) else {
+            return;
+        };
+        self.by_id.remove(&endpoint.id);
+        self.states.remove(&slot);
+        if let Some(at) = endpoint.deleted_at {
+            self.deleted.remove(&(at, slot));
+        }
+        remove_from(&mut self.deleted_of, &endpoint.organization, |deleted| {
+            deleted.remove(&slot);
+            deleted.is_empty()
+        });
+    }
+
     pub(crate) fn set_state(&mut self, slot: Slot, state: EndpointState) {
-        let at = slot.index();
-        if self.states.len() <= at {
-            self.states.resize(at + 1, EndpointState::default());
-        }
-        if let Some(place) = self.states.get_mut(at) {
-            *place = state;
-        }
+        self.states.insert(slot, state);
     }
 
     /// Adds a journal row that is in the file.
@@ -202,6 +227,9 @@ impl Memory {
             let (key, value) = row?;
             memory.add_journal(record::read("journal", key.value(), value.value())?);
         }
+        // The journal may still tell of endpoints that are gone.
+        let endpoints = Arc::clone(&memory.endpoints);
+        memory.states.retain(|slot, _| endpoints.contains_key(slot));
         memory.open = views.due.len()?;
         let mut jobs = Jobs::new();
         for row in views.jobs.iter()? {
@@ -211,6 +239,17 @@ impl Memory {
         }
         memory.jobs = Arc::new(jobs);
         Ok(memory)
+    }
+}
+
+/// Removes something of an organization's, and the organization where nothing is left.
+fn remove_from<T>(
+    of: &mut HashMap<String, T>,
+    organization: &str,
+    remove: impl FnOnce(&mut T) -> bool,
+) {
+    if of.get_mut(organization).is_some_and(remove) {
+        of.remove(organization);
     }
 }
 

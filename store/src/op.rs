@@ -6,6 +6,7 @@ use crate::delivery::{Attempt, Delivery, Trigger};
 use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint, Seed};
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::sweep::Sweep;
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
@@ -83,8 +84,8 @@ pub enum Op {
     },
     /// Move histograms and per-endpoint windows from memory into the file. Answers [`Done::Nothing`].
     FlushStats,
-    /// Drop what is past its retention: a bounded step of it. Answers [`Done::Swept`].
-    Sweep(Horizon),
+    /// Drop what a [`crate::Sweeper`] found to be past its retention: a bounded step of it. Answers [`Done::Swept`].
+    Sweep(Sweep),
     /// Commit nothing, to see whether commits succeed.
     Probe,
 }
@@ -179,7 +180,7 @@ pub struct Recover {
 }
 
 /// Up to when things are dropped.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Horizon {
     /// Event data accepted before this.
     pub events_before: UnixMs,
@@ -212,7 +213,7 @@ pub enum Done {
     },
     /// Some of it swept.
     Swept {
-        /// Whether more is left at this horizon.
+        /// Whether more is left of the same operation.
         more: bool,
     },
     /// Nothing to say.

@@ -51,7 +51,7 @@ impl Pack {
         self.bytes
     }
 
-    fn last(&self) -> EventId {
+    pub(crate) fn last(&self) -> EventId {
         self.events.last().map_or(EventId(0), |e| e.id)
     }
 

@@ -22,8 +22,12 @@ use crate::query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, Page, Unreadable,
 };
 use crate::stats::{Span, Window};
-use crate::tables::Views;
+use crate::tables::{self, Views};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// How many deleted endpoints of an organization an event is explained for, apart from those that were sent it.
+pub const EXPLAINED_DELETED: usize = 1_000;
 
 /// Whose stats.
 #[derive(Clone, Debug)]
@@ -90,7 +94,9 @@ impl Reader {
         })
     }
 
-    /// For each endpoint of the event's organization, why it was or wasn't sent the event.
+    /// For each endpoint of the event's organization, why it was or wasn't sent the event. Of deleted ones, those that were sent it
+    /// and the [`EXPLAINED_DELETED`] newest. Where an event is kept past its retention, what an endpoint was at its acceptance may
+    /// not be known any more: then that endpoint is left out.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -99,19 +105,22 @@ impl Reader {
             let Some(event) = self.shared.event(&views.packs, id)? else {
                 return Ok(None);
             };
-            let slots = self
-                .shared
-                .memory()
-                .by_organization
-                .get(&event.organization)
-                .cloned()
-                .unwrap_or_default();
+            let mut slots: BTreeSet<Slot> = {
+                let memory = self.shared.memory();
+                let live = memory.by_organization.get(&event.organization);
+                let deleted = memory.deleted_of.get(&event.organization);
+                let deleted = deleted.into_iter().flatten().rev().take(EXPLAINED_DELETED);
+                live.into_iter().flatten().chain(deleted).copied().collect()
+            };
+            slots.extend(sent_to(views, id)?);
             let mut explained = Explained::default();
             for slot in slots {
-                let Some(endpoint) = self.endpoint_by_slot(slot) else {
+                let Some(endpoint) = views.endpoint(slot) else {
                     continue;
                 };
                 match guarded(|| recoverable::why(views, slot, &event)) {
+                    // Events kept past retention may be older than what is known of endpoints.
+                    Ok(Why::CreatedLater) if endpoint.created_at < id.accepted_at() => {}
                     Ok(why) => explained.answers.push((endpoint.id, why)),
                     Err(e) if e.is_damage() => explained.damaged.push(Damage {
                         what: Unreadable::Endpoint(endpoint.id),
@@ -195,13 +204,7 @@ impl Reader {
 
     /// Every endpoint, what is left of deleted ones included, in order of number.
     pub fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.shared
-            .memory()
-            .endpoints
-            .iter()
-            .flatten()
-            .cloned()
-            .collect()
+        self.shared.memory().endpoints.values().cloned().collect()
     }
 
     /// How many rounds a recover would open.
@@ -390,5 +393,21 @@ impl Reader {
             endpoint: endpoint.id,
             event,
         }))
+    }
+}
+
+/// The endpoints that have a delivery of an event; none where the way to that is damaged, which is told of where each is looked up.
+fn sent_to(views: &Snapshot, event: EventId) -> Result<Vec<Slot>, StoreError> {
+    let key = |slot| tables::delivery_key(DeliveryId { event, slot });
+    let all = guarded(|| {
+        let rows = views
+            .deliveries
+            .range::<&[u8; 20]>(&key(Slot(0))..=&key(Slot(u32::MAX)))?;
+        rows.map(|row| Ok(tables::delivery_of(row?.0.value()).slot))
+            .collect()
+    });
+    match all {
+        Err(e) if e.is_damage() => Ok(Vec::new()),
+        all => all,
     }
 }

@@ -227,6 +227,10 @@ pub(crate) fn revision_key(slot: Slot, from: EventId) -> [u8; 20] {
     join(&[&slot.0.to_be_bytes(), &from.0.to_be_bytes()])
 }
 
+pub(crate) fn revision_of(key: &[u8; 20]) -> (Slot, EventId) {
+    (Slot(number_u32(key, 0)), EventId(number(key, 4, 16)))
+}
+
 pub(crate) fn delivery_key(id: DeliveryId) -> [u8; 20] {
     join(&[&id.event.0.to_be_bytes(), &id.slot.0.to_be_bytes()])
 }

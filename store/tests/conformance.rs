@@ -24,6 +24,8 @@ mod failure;
 mod lists;
 #[path = "conformance/recovers.rs"]
 mod recovers;
+#[path = "conformance/retention.rs"]
+mod retention;
 #[path = "conformance/rounds.rs"]
 mod rounds;
 #[path = "conformance/settle.rs"]

@@ -188,7 +188,7 @@ impl Run {
 
     /// What is done behind: work in bulk, statistics, the sweep.
     fn chore(&mut self) -> Vec<Op> {
-        vec![match self.random.below(4) {
+        vec![match self.random.below(6) {
             0 => Op::FlushStats,
             1 => Op::WorkOff,
             2 => {
@@ -198,21 +198,33 @@ impl Run {
                     .find_map(|e| Some((e.slot, e.ended.last()?.stamp)));
                 marked.map_or(Op::Probe, |(slot, upto)| self.write_out(slot, upto))
             }
-            _ => return self.sweep(),
+            _ => return self.sweep(10),
         }]
     }
 
-    /// The old deliveries end, and go.
-    fn sweep(&mut self) -> Vec<Op> {
+    /// The old deliveries end, and go: so many operations at once, and the next one.
+    fn sweep(&mut self, most: usize) -> Vec<Op> {
         let horizon = Horizon {
             events_before: UnixMs(self.now.0 - 2 * HOUR_MS),
             attempts_before: UnixMs(self.now.0 - HOUR_MS),
         };
-        let old = open_of(&self.store)
+        let old: Vec<_> = open_of(&self.store)
             .into_iter()
             .filter(|w| w.id.event.accepted_at() < horizon.attempts_before)
-            .map(|w| Op::Settle(Box::new(settle(w.id, Verdict::Success, self.now))));
-        old.chain([Op::Sweep(horizon)]).collect()
+            .map(|w| Op::Settle(Box::new(settle(w.id, Verdict::Success, self.now))))
+            .collect();
+        if !old.is_empty() {
+            self.apply(old);
+        }
+        let mut sweeper = self.store.reader().sweeper();
+        sweeper.begin(horizon, self.now);
+        for _ in 0..most {
+            match sweeper.find().unwrap() {
+                Some(op) => drop(self.apply(vec![op])),
+                None => return Vec::new(),
+            }
+        }
+        sweeper.find().unwrap().into_iter().collect()
     }
 
     fn write_out(&self, slot: Slot, upto: u64) -> Op {
@@ -491,11 +503,7 @@ fn a_crash_while_the_journal_is_folded_or_a_generation_dropped_loses_nothing() {
         again.done
     );
     run.now = run.now.plus_ms(9 * HOUR_MS);
-    let horizon = Horizon {
-        events_before: UnixMs(run.now.0 - HOUR_MS),
-        attempts_before: UnixMs(run.now.0 - HOUR_MS),
-    };
-    while let [Done::Swept { more: true }] = run.apply(vec![Op::Sweep(horizon)]).done[..] {}
+    assert!(run.sweep(100).is_empty());
     assert_eq!(run.generations(), (1, 0));
     let sampling = Sampling {
         moments: 20,

@@ -86,13 +86,16 @@ impl Bed {
             .collect()
     }
 
-    /// To sweep everything that was accepted until now.
-    pub(crate) fn sweep(&self) -> Op {
+    /// What is next to be swept, were everything past its retention that was accepted until now.
+    pub(crate) fn sweep(&self) -> Option<Op> {
         let before = self.now.plus_ms(1);
-        Op::Sweep(Horizon {
+        let horizon = Horizon {
             events_before: before,
             attempts_before: before,
-        })
+        };
+        let mut sweeper = self.store.reader().sweeper();
+        sweeper.begin(horizon, before);
+        sweeper.find().expect("the file can be read")
     }
 
     /// That these were delivered, to be recorded.

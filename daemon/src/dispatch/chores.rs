@@ -9,12 +9,16 @@ use crate::writer::SubmitError;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Done, EventId, Horizon, Op, ROWS_PER_STEP, Slot, UnixMs};
+use stormhook_store::{
+    Done, EventId, Found, Horizon, Op, ROWS_PER_STEP, Reader, Slot, Sweep, Sweeper, UnixMs,
+};
 
 /// How far histograms and per-endpoint windows may be behind the counters.
 const STATS_BEHIND: Duration = Duration::from_secs(10);
 /// How often retention is looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Commits of one pass of the sweep that may fail.
+const SWEEP_FAILURES: u32 = 3;
 /// How long a chore waits after a commit failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -53,63 +57,73 @@ impl Dispatch {
         }
     }
 
+    /// One step of each chore in turn, so that none holds up the others: what marks ended, recovers, the sweep.
     pub(super) async fn do_chores(self: Arc<Self>) {
         let mut stats_at = None;
-        let mut sweep_at = clock::deadline(SWEEP_EVERY / 10);
+        let mut sweeping = Sweeping::new(&self.reader);
+        let mut covered_after = None;
+        let (mut covered, mut recovers) = (true, true);
         loop {
-            self.write_out_covered().await;
-            while self.reader.jobs_wait()
-                && let Ok(Done::WorkedOff { more: true }) = self.writer.submit(Op::WorkOff).await
-            {
-            }
+            covered = covered && self.write_out_covered(&mut covered_after).await;
+            recovers = recovers && self.work_off().await;
+            self.sweep(&mut sweeping).await;
             if stats_at.is_none() && self.reader.stats_wait() {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
+            let busy = covered || recovers || sweeping.under_way;
             // What has a time of its own comes first: the chores may be called all the time.
             tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(sweep_at) => {
-                    self.sweep().await;
-                    sweep_at = clock::deadline(SWEEP_EVERY);
+                () = tokio::time::sleep_until(sweeping.at), if !sweeping.under_way => {
+                    self.begin_sweep(&mut sweeping);
                 }
-                () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweep_at)).await }, if stats_at.is_some() => {
+                () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweeping.at)).await }, if stats_at.is_some() => {
                     stats_at = None;
                     // Waited for, or what is being written would be written again ten seconds later.
                     let _later = self.writer.submit(Op::FlushStats).await;
                 }
-                () = self.chores.notified() => {}
+                () = self.chores.notified() => (covered, recovers) = (true, true),
+                () = tokio::task::yield_now(), if busy => {}
             }
         }
     }
 
-    /// Writes out what marks have ended, some rows a commit, and drops the marks. Readers see it as ended already.
-    async fn write_out_covered(&self) {
-        let mut after = None;
-        while let Some((slot, stamp, covered)) = self.next_covered(after) {
+    /// Opens some of a recover's rounds. False when that is done, or waits for room.
+    async fn work_off(&self) -> bool {
+        self.reader.jobs_wait()
+            && matches!(
+                self.writer.submit(Op::WorkOff).await,
+                Ok(Done::WorkedOff { more: true })
+            )
+    }
+
+    /// Writes out some of what marks have ended, or drops a mark. False when nothing is left to do. Readers see it as ended already.
+    async fn write_out_covered(&self, after: &mut Option<Slot>) -> bool {
+        while let Some((slot, stamp, covered)) = self.next_covered(*after) {
             match covered {
                 Covered::Rows(events) => {
                     let op = || {
                         let events = events.clone();
                         Op::EndCovered { slot, events }
                     };
-                    if self.submit_until_done(op).await.is_none() {
-                        return;
-                    }
+                    return self.submit_until_done(op).await.is_some();
                 }
                 // The mark stays until what is out is recorded, which calls again.
-                Covered::Busy => after = Some(slot),
+                Covered::Busy => *after = Some(slot),
                 Covered::Nothing => {
                     let op = || Op::DropMarks { slot, upto: stamp };
-                    match self.submit_until_done(op).await {
-                        // A recover still counts on it.
-                        Some(Done::WorkedOff { more: true }) => self.cover_again(slot, stamp),
-                        Some(_) => {}
-                        None => return,
+                    let done = self.submit_until_done(op).await;
+                    // A recover still counts on it.
+                    if let Some(Done::WorkedOff { more: true }) = done {
+                        self.cover_again(slot, stamp);
                     }
-                    after = Some(slot);
+                    *after = Some(slot);
+                    return done.is_some();
                 }
             }
         }
+        *after = None;
+        false
     }
 
     /// Has an operation done, trying again where a commit failed. `None` when the daemon stops.
@@ -146,7 +160,7 @@ impl Dispatch {
         *known = stamp.max(*known);
     }
 
-    async fn sweep(&self) {
+    fn begin_sweep(&self, sweeping: &mut Sweeping) {
         let retention = self.tuning().config.retention.clone();
         let now = self.clock.paced();
         let before = |keep: Duration| {
@@ -157,6 +171,71 @@ impl Dispatch {
             events_before: before(retention.events),
             attempts_before: before(retention.attempts),
         };
-        while let Ok(Done::Swept { more: true }) = self.writer.submit(Op::Sweep(horizon)).await {}
+        sweeping.sweeper.begin(horizon, now);
+        sweeping.under_way = true;
+        sweeping.failures = 0;
+    }
+
+    /// One step of the sweep: some rows looked at, or one commit.
+    async fn sweep(&self, sweeping: &mut Sweeping) {
+        if !sweeping.under_way {
+            return;
+        }
+        if sweeping.found.is_none() {
+            match sweeping.sweeper.step() {
+                Ok(Found::Work(sweep)) => sweeping.found = Some(sweep),
+                Ok(Found::Nothing) => return,
+                Ok(Found::End) => return sweeping.end(),
+                Err(error) => {
+                    tracing::warn!(%error, "the sweep can't read the store; it begins anew in ten minutes");
+                    return sweeping.end();
+                }
+            }
+        }
+        let Some(sweep) = sweeping.found.clone() else {
+            return;
+        };
+        match self.writer.submit(Op::Sweep(sweep)).await {
+            Ok(Done::Swept { more: true }) => {}
+            Ok(_) => sweeping.found = None,
+            Err(SubmitError::ShuttingDown) => sweeping.end(),
+            Err(_) => {
+                // What fails is passed over, and comes up again with what is looked at again.
+                sweeping.found = None;
+                sweeping.failures += 1;
+                if sweeping.failures >= SWEEP_FAILURES {
+                    sweeping.end();
+                }
+            }
+        }
+    }
+}
+
+/// The sweep, a pass every ten minutes.
+struct Sweeping {
+    sweeper: Sweeper,
+    /// Found and not yet dropped.
+    found: Option<Sweep>,
+    under_way: bool,
+    failures: u32,
+    /// When the next pass begins.
+    at: tokio::time::Instant,
+}
+
+impl Sweeping {
+    fn new(reader: &Reader) -> Self {
+        Self {
+            sweeper: reader.sweeper(),
+            found: None,
+            under_way: false,
+            failures: 0,
+            at: clock::deadline(SWEEP_EVERY / 10),
+        }
+    }
+
+    fn end(&mut self) {
+        self.found = None;
+        self.under_way = false;
+        self.at = clock::deadline(SWEEP_EVERY);
     }
 }

@@ -1,9 +1,9 @@
-//! Retention: dropping what is past it, a bounded step at a time.
+//! Retention: dropping what a [`crate::sweep::Sweeper`] found to be past it, a bounded number of rows at a time.
 //!
 //! A pack with something still open keeps it and loses the rest. Horizons are counted from the paced time, so that a jump of the
 //! clock can't delete all history at once.
 
-use super::{Batch, as_read};
+use super::{Batch, reads_as_open};
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::event::Event;
@@ -11,64 +11,66 @@ use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::op::{Done, Horizon};
 use crate::pack::Pack;
 use crate::rows;
-use crate::stats::{HOUR_MS, Level, MINUTE_MS};
+use crate::stats::Level;
+use crate::sweep::{Past, Sweep, Work, kept_windows};
 use crate::tables;
 use redb::ReadableTable;
 use std::sync::Arc;
 
-/// Packs that one step rewrites or drops.
-const PACKS_PER_STEP: usize = 16;
-/// Rows of other tables that one step drops.
+/// Rows that one step drops, about.
 pub(crate) const ROWS_PER_STEP: usize = 5_000;
 
 impl Batch<'_, '_> {
-    pub(super) fn sweep(&mut self, horizon: Horizon) -> Result<Done, StoreError> {
-        let more_packs = self.sweep_packs(horizon)?;
-        let more_generations = self.sweep_generations(horizon)?;
-        let more_windows = self.sweep_windows()?;
-        self.meta.swept_before = self.meta.swept_before.max(horizon.events_before);
-        self.meta.deliveries_swept_before = self
-            .meta
-            .deliveries_swept_before
-            .max(horizon.attempts_before);
-        Ok(Done::Swept {
-            more: more_packs || more_generations || more_windows,
-        })
+    pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Done, StoreError> {
+        let horizon = sweep.horizon;
+        let more = match &sweep.work {
+            Work::Packs(packs) => self.sweep_packs(packs, horizon)?,
+            Work::Generation(number) => self.sweep_generation(*number)?,
+            Work::Endpoints(slots) => self.forget_endpoints(slots)?,
+            Work::Revisions(keys) => {
+                for key in keys {
+                    self.tables.revisions.remove(key)?;
+                }
+                false
+            }
+            Work::Windows => self.sweep_windows()?,
+            Work::Walked => {
+                self.swept_to(horizon.events_before, horizon.attempts_before);
+                false
+            }
+        };
+        self.meta.sweep_after = sweep.again_after;
+        Ok(Done::Swept { more })
     }
 
-    fn sweep_packs(&mut self, horizon: Horizon) -> Result<bool, StoreError> {
-        let before = EventId::first_of(horizon.events_before.max(horizon.attempts_before));
-        let from = EventId(self.meta.sweep_after.0.saturating_add(1));
-        let mut found = Vec::new();
-        for row in self
-            .tables
-            .packs
-            .range::<&[u8; 16]>(&tables::event_key(from)..&tables::event_key(before.max(from)))?
-            .take(PACKS_PER_STEP)
-        {
-            let (key, value) = row?;
-            let key = *key.value();
-            // A damaged pack stays for `check` to name; the others go on being swept.
-            let pack = Pack::decode(&key, value.value()).ok();
-            found.push((tables::event_of(&key), pack));
-        }
+    fn swept_to(&mut self, events: UnixMs, deliveries: UnixMs) {
+        let meta = &mut self.meta;
+        meta.swept_before = meta.swept_before.max(events);
+        meta.deliveries_swept_before = meta.deliveries_swept_before.max(deliveries);
+    }
+
+    fn sweep_packs(&mut self, packs: &[EventId], horizon: Horizon) -> Result<bool, StoreError> {
         let mut rows_left = ROWS_PER_STEP;
-        for (first, pack) in &found {
-            if let Some(pack) = pack {
-                self.sweep_pack(*first, pack, horizon, &mut rows_left)?;
-            }
+        for first in packs {
+            let key = tables::event_key(*first);
+            let pack = match self.tables.packs.get(&key)? {
+                Some(row) => Pack::decode(&key, row.value()).ok(),
+                None => None,
+            };
+            // A damaged pack stays for `check` to name.
+            let Some(pack) = pack else { continue };
+            self.sweep_pack(*first, &pack, horizon, &mut rows_left)?;
+            // Nothing that is accepted later than its last event was touched.
+            let after = pack.last().accepted_at().plus_ms(1);
+            self.swept_to(
+                after.min(horizon.events_before),
+                after.min(horizon.attempts_before),
+            );
             if rows_left == 0 {
-                // The next step begins with this pack again.
                 return Ok(true);
             }
-            self.meta.sweep_after = *first;
         }
-        let more = found.len() == PACKS_PER_STEP;
-        if !more {
-            // The next pass starts over: what was held in this one may have ended.
-            self.meta.sweep_after = EventId(0);
-        }
-        Ok(more)
+        Ok(false)
     }
 
     fn sweep_pack(
@@ -112,16 +114,20 @@ impl Batch<'_, '_> {
         horizon: Horizon,
         rows_left: &mut usize,
     ) -> Result<Option<Arc<Event>>, StoreError> {
-        let accepted = event.id.accepted_at();
+        let past = Past::of(event, horizon);
         let deliveries = match self.deliveries_of(event.id) {
             // A damaged delivery keeps its event, for `check` to name.
             Err(StoreError::Damaged { .. }) => return Ok(Some(Arc::clone(event))),
             deliveries => deliveries?,
         };
-        if deliveries.iter().any(|d| self.is_open(d)) {
+        let is_open = |d: &Delivery| {
+            let endpoint = self.endpoint(d.id.slot);
+            reads_as_open(d, endpoint.as_deref(), &self.jobs)
+        };
+        if deliveries.iter().any(is_open) {
             return Ok(Some(Arc::clone(event)));
         }
-        if accepted < horizon.attempts_before {
+        if past.deliveries {
             *rows_left = rows_left.saturating_sub(deliveries.len());
             for d in &deliveries {
                 let key = tables::delivery_key(d.id);
@@ -131,28 +137,15 @@ impl Batch<'_, '_> {
                 }
             }
         }
-        if accepted >= horizon.events_before {
-            return Ok(Some(Arc::clone(event)));
-        }
-        if accepted < horizon.attempts_before {
+        if past.all() {
             return Ok(None);
         }
-        if event.data.is_none() {
+        if !past.data || event.data.is_none() {
             return Ok(Some(Arc::clone(event)));
         }
         let mut kept = (**event).clone();
         kept.data = None;
         Ok(Some(Arc::new(kept)))
-    }
-
-    /// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
-    fn is_open(&self, stored: &Delivery) -> bool {
-        let reads_as_open = || {
-            let endpoint = self.endpoint(stored.id.slot);
-            let read = as_read(stored.clone(), endpoint.as_deref(), &self.jobs);
-            read.status.is_open()
-        };
-        stored.due.is_some() || (!self.jobs.is_empty() && reads_as_open())
     }
 
     fn deliveries_of(&self, event: EventId) -> Result<Vec<Delivery>, StoreError> {
@@ -169,10 +162,7 @@ impl Batch<'_, '_> {
         Ok(found)
     }
 
-    fn sweep_generations(&mut self, horizon: Horizon) -> Result<bool, StoreError> {
-        let Some(number) = self.generation_past(horizon)? else {
-            return Ok(false);
-        };
+    fn sweep_generation(&mut self, number: u64) -> Result<bool, StoreError> {
         let history =
             tables::history_key(number, Slot(0))..=tables::history_key(number, Slot(u32::MAX));
         let keys = tables::block_key(number, 0)..=tables::block_key(number, u128::MAX);
@@ -184,50 +174,53 @@ impl Batch<'_, '_> {
             .retain_in::<&[u8; 24], _>(keys.start()..=keys.end(), |_, _| false)?;
         self.tables.generations.remove(&tables::count_key(number))?;
         self.generations_dropped.push(number);
-        Ok(true)
+        Ok(false)
     }
 
-    /// A generation that is past retention, whose deliveries are all gone and whose keys have all expired.
-    fn generation_past(&self, horizon: Horizon) -> Result<Option<u64>, StoreError> {
-        let before = horizon.attempts_before.min(horizon.events_before);
-        let mut from = EventId(0);
-        for generation in &self.memory.generations {
-            let last = generation.last_event;
-            let at = last.accepted_at();
-            if at >= before || at.plus_ms(self.options.idempotency_ttl_ms) >= self.paced {
-                return Ok(None);
+    /// Forgets deleted endpoints of which no delivery is left. Their numbers are never given again.
+    fn forget_endpoints(&mut self, slots: &[Slot]) -> Result<bool, StoreError> {
+        let mut rows_left = ROWS_PER_STEP;
+        for &slot in slots {
+            let worked_off = |e: &Arc<crate::Endpoint>| {
+                e.deleted_at.is_some()
+                    && e.ended.is_empty()
+                    && !self.jobs.values().any(|job| job.slot == slot)
+            };
+            if !self.endpoint(slot).as_ref().is_some_and(worked_off) {
+                continue;
             }
-            // What is still held would no longer be found in the list of its endpoint.
-            let key = |event, slot| tables::delivery_key(DeliveryId { event, slot });
-            let held = self
+            let revisions = tables::revision_key(slot, EventId(0))
+                ..=tables::revision_key(slot, EventId(u128::MAX));
+            let old: Vec<[u8; 20]> = self
                 .tables
-                .deliveries
-                .range::<&[u8; 20]>(&key(from, Slot(0))..=&key(last, Slot(u32::MAX)))?
-                .next()
-                .transpose()?
-                .is_some();
-            if !held && !self.generations_dropped.contains(&generation.number) {
-                return Ok(Some(generation.number));
+                .revisions
+                .range::<&[u8; 20]>(revisions.start()..=revisions.end())?
+                .take(rows_left)
+                .map(|row| row.map(|(key, _)| *key.value()))
+                .collect::<Result<_, _>>()?;
+            // Its own rows are four at most.
+            rows_left = rows_left.saturating_sub(old.len() + 4);
+            for key in old {
+                self.tables.revisions.remove(&key)?;
             }
-            from = EventId(last.0.saturating_add(1));
+            if rows_left == 0 {
+                return Ok(true);
+            }
+            let key = tables::slot_key(slot);
+            self.tables.endpoints.remove(&key)?;
+            self.tables.states.remove(&key)?;
+            let all_time = tables::window_key(Level::All, UnixMs(0), slot);
+            self.tables.windows.remove(&all_time)?;
+            self.endpoints.remove(&slot);
+            self.states.remove(&slot);
+            self.forgotten.insert(slot);
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// Minutes are kept for two hours and hours for two days: no question reaches farther.
     fn sweep_windows(&mut self) -> Result<bool, StoreError> {
-        let ends = [
-            (
-                Level::Minute,
-                UnixMs(self.paced.0.saturating_sub(120 * MINUTE_MS)),
-            ),
-            (
-                Level::Hour,
-                UnixMs(self.paced.0.saturating_sub(48 * HOUR_MS)),
-            ),
-        ];
         let mut more = false;
-        for (level, before) in ends {
+        for (level, before) in kept_windows(self.paced) {
             let range = tables::window_key(level, UnixMs(0), Slot(0))
                 ..tables::window_key(level, before, Slot(0));
             let old: Vec<_> = self

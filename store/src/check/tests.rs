@@ -130,7 +130,12 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
         events_before: now,
         attempts_before: now,
     };
-    apply(&mut store, now, vec![Op::Sweep(horizon)]);
+    let mut sweeper = store.reader().sweeper();
+    sweeper.begin(horizon, now);
+    while let Some(sweep) = sweeper.find().unwrap() {
+        apply(&mut store, now, vec![sweep]);
+    }
+    drop(sweeper);
     drop(store);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     renumber(&path, 3, 2);

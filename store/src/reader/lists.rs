@@ -441,11 +441,8 @@ pub(super) fn endpoints(
     let below = after.map_or(u128::MAX, |c| c.at);
     let mut filling = Filling::new(limit);
     let mut last = None;
-    let upto = memory
-        .endpoints
-        .len()
-        .min(usize::try_from(below).unwrap_or(usize::MAX));
-    for endpoint in memory.endpoints.iter().take(upto).rev().flatten() {
+    let below = Slot(u32::try_from(below).unwrap_or(u32::MAX));
+    for endpoint in memory.endpoints.range(..below).rev().map(|(_, e)| e) {
         let asked = endpoint.deleted_at.is_none()
             && organization.is_none_or(|o| o == endpoint.organization)
             && active.is_none_or(|a| a == endpoint.active);

@@ -18,7 +18,7 @@ struct Waiting {
 
 fn ask(bed: &mut Bed, asked: Recover) -> u64 {
     match bed.one(Op::Recover(asked)) {
-        Done::Recovering { count } => count,
+        Done::Recovering(recover) => recover.count,
         other => panic!("{other:?}"),
     }
 }

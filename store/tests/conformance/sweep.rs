@@ -144,8 +144,11 @@ fn an_event_swept_in_a_batch_cannot_be_replayed_in_the_same_batch() {
         events_before: bed.now,
         attempts_before: bed.now,
     };
+    let mut sweeper = bed.reader().sweeper();
+    sweeper.begin(horizon, bed.now);
+    let sweep = sweeper.find().unwrap().expect("something to drop");
     let applied = bed.apply(vec![
-        Op::Sweep(horizon),
+        sweep,
         Op::Replay {
             event: event.id,
             endpoint: endpoint.id,
@@ -204,19 +207,25 @@ fn a_step_of_the_sweep_drops_a_bounded_number_of_rows() {
     let horizon = bed.now;
     let mut steps = 0;
     let mut left = 12_000;
-    loop {
-        let done = bed.one(Op::Sweep(Horizon {
-            events_before: horizon,
-            attempts_before: horizon,
-        }));
+    let mut sweeper = bed.reader().sweeper();
+    let horizon = Horizon {
+        events_before: horizon,
+        attempts_before: horizon,
+    };
+    sweeper.begin(horizon, bed.now);
+    let mut step = sweeper.find().unwrap();
+    while let Some(Op::Sweep(sweep)) = step.take() {
+        let done = bed.one(Op::Sweep(sweep.clone()));
         steps += 1;
         let now_left = bed.reader().check().unwrap().deliveries;
         assert!(left - now_left <= 5_000 + 1_000, "{left} to {now_left}");
         left = now_left;
         bed.expect_whole();
-        if matches!(done, Done::Swept { more: false }) {
-            break;
-        }
+        step = if matches!(done, Done::Swept { more: true }) {
+            Some(Op::Sweep(sweep))
+        } else {
+            sweeper.find().unwrap()
+        };
     }
     assert!(steps >= 3 && left == 0, "{steps} steps, {left} left");
     assert_eq!(bed.all_events(&EventFilter::default(), 50), []);

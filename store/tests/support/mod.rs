@@ -15,8 +15,8 @@ use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Applied, Attempt, AttemptOutcome, Cursor, Delivery, DeliveryId, Done, Endpoint, EndpointId,
-    Event, EventId, Horizon, NewEvent, Op, Options, Page, Reader, Recover, Refusal, Settle, Slot,
-    Status, Store, StoreError, Trigger, UnixMs, Verdict, Waiting,
+    Event, EventId, Found, Horizon, NewEvent, Op, Options, Page, Reader, Recover, Refusal, Settle,
+    Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs, Verdict, Waiting,
 };
 use tempfile::TempDir;
 
@@ -282,11 +282,27 @@ impl Bed {
             events_before,
             attempts_before,
         };
-        for steps in 1..10_000 {
-            match self.one(Op::Sweep(horizon)) {
-                Done::Swept { more: true } => {}
-                Done::Swept { more: false } => return steps,
-                other => panic!("{other:?}"),
+        let mut sweeper = self.reader().sweeper();
+        self.sweep_by(&mut sweeper, horizon)
+    }
+
+    /// One pass of the sweep; says how many commits it made.
+    pub(crate) fn sweep_by(&mut self, sweeper: &mut Sweeper, horizon: Horizon) -> usize {
+        let mut commits = 0;
+        sweeper.begin(horizon, self.now);
+        for _ in 0..100_000 {
+            let sweep = match sweeper.step().expect("it can be read") {
+                Found::Work(sweep) => sweep,
+                Found::Nothing => continue,
+                Found::End => return commits,
+            };
+            loop {
+                commits += 1;
+                match self.one(Op::Sweep(sweep.clone())) {
+                    Done::Swept { more: true } => {}
+                    Done::Swept { more: false } => break,
+                    other => panic!("{other:?}"),
+                }
             }
         }
         panic!("the sweep does not end");

@@ -2,6 +2,7 @@
 
 use super::Oracle;
 use super::deep::pairs_of;
+use super::deep::same;
 use std::collections::BTreeSet;
 use stormhook_store::{DeliveryId, Reader, Status};
 
@@ -146,7 +147,7 @@ impl Oracle {
                 continue;
             }
             match reader.bare_delivery(*id) {
-                Ok(Some(d)) if d == *expected => {}
+                Ok(Some(d)) if same(&d, expected) => {}
                 other => return Err(format!("{id} is {other:?}, announced was {expected:?}")),
             }
         }

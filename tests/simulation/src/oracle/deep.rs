@@ -13,6 +13,15 @@ use stormhook_store::{
 
 const PAGE: usize = 250;
 
+/// The stamp of what ended is the store's own affair: it gets a new one where it is written out while a recover waits.
+pub(super) fn same(found: &Delivery, expected: &Delivery) -> bool {
+    let mut found = found.clone();
+    if !found.status.is_open() {
+        found.opened = expected.opened;
+    }
+    found == *expected
+}
+
 fn all_deliveries(reader: &Reader) -> Result<BTreeMap<DeliveryId, Delivery>, String> {
     let all = list(reader, &DeliveryFilter::default())?;
     Ok(all.into_iter().map(|d| (d.id, d)).collect())
@@ -99,7 +108,7 @@ impl Oracle {
         let found = all_deliveries(reader)?;
         for (id, expected) in &self.deliveries {
             match found.get(id) {
-                Some(d) if d == expected => {}
+                Some(d) if same(d, expected) => {}
                 other => return Err(format!("{id} is {other:?}, announced was {expected:?}")),
             }
         }
@@ -222,8 +231,23 @@ impl Oracle {
         Ok(())
     }
 
-    pub(super) fn compare_endpoints(&self, reader: &Reader) -> Result<(), String> {
+    pub(super) fn compare_endpoints(&mut self, reader: &Reader) -> Result<(), String> {
         let found = reader.all_endpoints();
+        let is_found = |slot: Slot| found.iter().any(|e| e.slot == slot);
+        let latest_ms = self.latest_ms.max(self.store_ms());
+        let (retention, deliveries) = (&self.plan.config.retention, &self.deliveries);
+        let keep = retention.events.max(retention.attempts).as_millis();
+        let keep_ms = u64::try_from(keep).unwrap();
+        // A deleted one of which nothing is left goes after retention.
+        let is_over = |e: &stormhook_store::Endpoint| {
+            e.deleted_at.is_some_and(|at| at.0 + keep_ms <= latest_ms)
+                && !deliveries.keys().any(|id| id.slot == e.slot)
+        };
+        self.endpoints
+            .retain(|slot, e| is_found(*slot) || !is_over(e));
+        let endpoints = &self.endpoints;
+        self.last_sequence
+            .retain(|slot, _| endpoints.contains_key(slot));
         // What marks are left of those that were worked off is the store's own affair.
         let of = |e: &stormhook_store::Endpoint| {
             let mut e = e.clone();

@@ -1,0 +1,119 @@
+//! Deleted endpoints of which nothing is left.
+
+use super::{Looked, STEP_ROWS, Sweeper, Work};
+use crate::error::StoreError;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::tables;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+/// Endpoints that one operation forgets.
+const ENDPOINTS_FOUND: usize = 500;
+
+/// Deleted endpoints whose deliveries are looked for.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    slots: BTreeSet<Slot>,
+    after: DeliveryId,
+    /// None of them was sent anything that was accepted after this.
+    until: EventId,
+}
+
+impl Sweeper {
+    /// A deleted endpoint goes when that was before the horizon, so that no event within retention was accepted before it, and when
+    /// none of its deliveries is left. No new one is ever made.
+    pub(super) fn endpoints(&mut self) -> Result<Looked, StoreError> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let Some(mut leaving) = self.leaving.take() else {
+            return self.some_deleted();
+        };
+        let mut looked = Looked::default();
+        let ended = shared.view(|views| {
+            let first = tables::delivery_key(leaving.after);
+            let event = leaving.until;
+            let end = tables::delivery_key(DeliveryId {
+                event,
+                slot: Slot(0),
+            })
+            .max(first);
+            let range = (Bound::Included(&first), Bound::Included(&end));
+            for row in views.deliveries.range::<&[u8; 20]>(range)? {
+                let id = tables::delivery_of(row?.0.value());
+                leaving.after = id;
+                if leaving.slots.remove(&id.slot) {
+                    self.left.insert(id.slot, id);
+                }
+                looked.rows += 1;
+                if leaving.slots.is_empty() {
+                    break;
+                }
+                if looked.rows >= STEP_ROWS {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        if !ended {
+            self.leaving = Some(leaving);
+            return Ok(looked);
+        }
+        for slot in &leaving.slots {
+            self.left.remove(slot);
+        }
+        let slots: Vec<_> = leaving.slots.into_iter().collect();
+        looked.work = (!slots.is_empty()).then_some(Work::Endpoints(slots));
+        Ok(looked)
+    }
+
+    /// Takes up the next endpoints that were deleted before the horizon and of which no delivery is known to be left.
+    fn some_deleted(&mut self) -> Result<Looked, StoreError> {
+        let end = (self.all_before(), Slot(0));
+        let after = self.deleted_after;
+        let mut looked = Looked::default();
+        let mut slots = BTreeSet::new();
+        let mut first: Option<DeliveryId> = None;
+        let mut until = UnixMs(0);
+        let shared = std::sync::Arc::clone(&self.shared);
+        shared.view_with(|views, memory| {
+            let deleted = memory.deleted.range(after..end.max(after));
+            let deleted: Vec<_> = deleted.take(STEP_ROWS).copied().collect();
+            drop(memory);
+            looked.ended = deleted.len() < STEP_ROWS;
+            for (at, slot) in deleted {
+                self.deleted_after = (at, Slot(slot.0.saturating_add(1)));
+                looked.rows += 1;
+                let busy = views.endpoint(slot).is_none_or(|e| !e.ended.is_empty())
+                    || views.jobs().values().any(|job| job.slot == slot);
+                let known = self.left.get(&slot).copied();
+                let there = match known {
+                    Some(id) => views.deliveries.get(&tables::delivery_key(id))?.is_some(),
+                    None => false,
+                };
+                if busy || there {
+                    continue;
+                }
+                let from = known.unwrap_or(DeliveryId {
+                    event: EventId(0),
+                    slot: Slot(0),
+                });
+                first = Some(first.map_or(from, |first| first.min(from)));
+                until = until.max(at);
+                slots.insert(slot);
+                if slots.len() >= ENDPOINTS_FOUND {
+                    looked.ended = false;
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(after) = first {
+            looked.ended = false;
+            self.leaving = Some(Leaving {
+                slots,
+                after,
+                until: EventId::first_of(until.plus_ms(1)),
+            });
+        }
+        Ok(looked)
+    }
+}

@@ -1,0 +1,199 @@
+use crate::endpoint::{CustomHeaders, EndpointChange, Ordering, TypePattern};
+use crate::memory::Memory;
+use crate::{Done, EndpointId, Found, Horizon, NewEndpoint, NewEvent, Op, Options, Store, UnixMs};
+use redb::ReadableTableMetadata;
+use stormhook_verifier::Secret;
+
+struct Bed {
+    _folder: tempfile::TempDir,
+    store: Option<Store>,
+    options: Options,
+    now: UnixMs,
+    made: u128,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            pending_limit: 1_000_000,
+            endpoints_per_organization: 10,
+            ..Options::new(folder.path().join("store.redb"))
+        };
+        Self {
+            _folder: folder,
+            store: Some(Store::open(options.clone()).unwrap()),
+            options,
+            now: UnixMs(1_767_323_045_000),
+            made: 0,
+        }
+    }
+
+    fn reader(&self) -> crate::Reader {
+        self.store.as_ref().unwrap().reader()
+    }
+
+    fn reopen(&mut self) {
+        self.store = None;
+        self.store = Some(Store::open(self.options.clone()).unwrap());
+    }
+
+    fn apply(&mut self, ops: Vec<Op>) -> Vec<Done> {
+        self.made += 1;
+        let store = self.store.as_mut().unwrap();
+        store.apply(ops, self.now, self.made << 40).unwrap().done
+    }
+
+    fn new_id(&mut self) -> EndpointId {
+        self.made += 1;
+        EndpointId(self.made)
+    }
+
+    fn sweep(&mut self) {
+        let mut sweeper = self.reader().sweeper();
+        let horizon = Horizon {
+            events_before: self.now,
+            attempts_before: self.now,
+        };
+        sweeper.begin(horizon, self.now);
+        loop {
+            match sweeper.step().unwrap() {
+                Found::Work(sweep) => {
+                    while let [Done::Swept { more: true }] =
+                        self.apply(vec![Op::Sweep(sweep.clone())])[..]
+                    {}
+                }
+                Found::Nothing => {}
+                Found::End => return,
+            }
+        }
+    }
+
+    /// Rows of what is kept of endpoints: endpoints, states, revisions, windows.
+    fn rows(&self) -> [u64; 4] {
+        let views = |views: &crate::memory::Snapshot| {
+            Ok([
+                views.endpoints.len()?,
+                views.states.len()?,
+                views.revisions.len()?,
+                views.windows.len()?,
+            ])
+        };
+        self.reader().shared.view(views).unwrap()
+    }
+
+    /// How many endpoints are walked for an event, are told of as deleted, and are kept in memory in each way.
+    fn kept(&self) -> [usize; 6] {
+        let reader = self.reader();
+        let memory: &Memory = &reader.shared.memory();
+        [
+            memory.by_organization.values().map(Vec::len).sum(),
+            memory.deleted.len(),
+            memory.deleted_of.len(),
+            memory.by_id.len(),
+            memory.endpoints.len(),
+            memory.states.len(),
+        ]
+    }
+}
+
+fn endpoint(id: EndpointId) -> Op {
+    Op::CreateEndpoint(Box::new(NewEndpoint {
+        id,
+        organization: "org".to_owned(),
+        url: "https://partner.example/hooks".to_owned(),
+        event_types: vec![TypePattern::All],
+        active: true,
+        description: None,
+        headers: CustomHeaders::default(),
+        rate_limit_per_second: None,
+        ordering: Ordering::Parallel,
+        secret: Secret::from_random(&[1; 32]),
+        seed: None,
+    }))
+}
+
+fn order() -> Op {
+    Op::Accept(NewEvent {
+        organization: "org".to_owned(),
+        event_type: "order.created".to_owned(),
+        timestamp: None,
+        idempotency_key: None,
+        data: b"{}".to_vec(),
+    })
+}
+
+#[test]
+fn nothing_grows_with_endpoints_that_were_deleted_once_retention_is_over() {
+    let mut bed = Bed::new();
+    let first = bed.new_id();
+    bed.apply(vec![endpoint(first)]);
+    bed.sweep();
+    let (rows, kept) = (bed.rows(), bed.kept());
+    assert_eq!(rows, [1, 0, 1, 0]);
+    assert_eq!(kept[0], 1);
+    for _ in 0..100 {
+        let ids: Vec<_> = (0..100).map(|_| bed.new_id()).collect();
+        let ops = ids
+            .iter()
+            .flat_map(|id| [endpoint(*id), Op::DeleteEndpoint { id: *id }]);
+        let done = bed.apply(ops.collect());
+        let drop_marks = done.iter().filter_map(|done| match done {
+            Done::Endpoint(e) => e.ended.first().map(|mark| Op::DropMarks {
+                slot: e.slot,
+                upto: mark.stamp,
+            }),
+            other => panic!("{other:?}"),
+        });
+        bed.apply(drop_marks.collect());
+    }
+    // What the writer walks for an event is what is there, at once and after a restart.
+    assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
+    bed.reopen();
+    assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
+    match bed.apply(vec![order()]).pop() {
+        Some(Done::Accepted(event)) => assert_eq!(event.deliveries, 1),
+        other => panic!("{other:?}"),
+    }
+    bed.now = bed.now.plus_ms(1);
+    bed.sweep();
+    assert_eq!(bed.rows(), rows);
+    assert_eq!(bed.kept(), [1, 0, 0, 1, 1, 1]);
+    bed.reopen();
+    assert_eq!(bed.kept(), [1, 0, 0, 1, 1, 1]);
+    assert_eq!(bed.reader().check().unwrap().damage, [""; 0]);
+}
+
+#[test]
+fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over() {
+    let mut bed = Bed::new();
+    let id = bed.new_id();
+    bed.apply(vec![endpoint(id)]);
+    bed.sweep();
+    let rows = bed.rows();
+    for _ in 0..100 {
+        // Each switch lies between two events: those between the same two are one revision.
+        let switch = |active| Op::UpdateEndpoint {
+            id,
+            change: Box::new(EndpointChange {
+                active: Some(active),
+                ..EndpointChange::default()
+            }),
+        };
+        let ops = (0..50).flat_map(|_| [switch(false), order(), switch(true), order()]);
+        let open: Vec<_> = bed.apply(ops.collect());
+        let ends = open.iter().filter_map(|done| match done {
+            Done::Accepted(event) if event.deliveries == 1 => Some(Op::Cancel(crate::DeliveryId {
+                event: event.id,
+                slot: crate::Slot(0),
+            })),
+            _ => None,
+        });
+        bed.apply(ends.collect());
+    }
+    assert_eq!(bed.rows()[2], 10_000);
+    bed.now = bed.now.plus_ms(1);
+    bed.sweep();
+    assert_eq!(bed.rows(), rows);
+    assert_eq!(bed.reader().check().unwrap().damage, [""; 0]);
+}

@@ -1,0 +1,405 @@
+//! What the sweep looks at, what it commits, and what it forgets of endpoints.
+
+use crate::support::*;
+use std::sync::Arc;
+use stormhook_store::endpoint::{EndpointChange, TypePattern, Why};
+use stormhook_store::{
+    DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon, Op, Sweeper, UnixMs, Verdict,
+};
+
+/// A horizon of events and one of attempts, in days after the start: either may come first.
+const ORDERS: [(u64, u64); 3] = [(30, 60), (60, 30), (45, 45)];
+
+fn horizon(days: (u64, u64)) -> Horizon {
+    Horizon {
+        events_before: START.plus_ms(days.0 * DAY_MS),
+        attempts_before: START.plus_ms(days.1 * DAY_MS),
+    }
+}
+
+/// Ninety days with a pack for each event; of every tenth event the delivery is held.
+struct Old {
+    bed: Bed,
+    endpoint: Arc<Endpoint>,
+    events: Vec<Arc<Event>>,
+    held: Vec<DeliveryId>,
+}
+
+fn old() -> Old {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let (mut events, mut held) = (Vec::new(), Vec::new());
+    for n in 0..180 {
+        let event = bed.order();
+        let id = pair(&event, &endpoint);
+        if n % 10 == 5 {
+            held.push(id);
+        } else {
+            bed.settle(id, Verdict::Success);
+        }
+        events.push(event);
+        bed.pass_ms(DAY_MS / 2);
+    }
+    bed.change(endpoint.id, activate(false));
+    Old {
+        bed,
+        endpoint,
+        events,
+        held,
+    }
+}
+
+impl Old {
+    fn has(&self, event: EventId) -> (bool, bool) {
+        let event = self.bed.reader().event(event).unwrap();
+        let has_data = event.as_ref().is_some_and(|e| e.data.is_some());
+        (event.is_some(), has_data)
+    }
+
+    /// What is kept is what the horizon says.
+    fn expect_kept(&self, days: (u64, u64), held: &[DeliveryId]) {
+        let horizon = horizon(days);
+        for event in &self.events {
+            let id = pair(event, &self.endpoint);
+            let at = event.id.accepted_at();
+            let held = held.contains(&id);
+            let (data, attempts) = (at >= horizon.events_before, at >= horizon.attempts_before);
+            let expected = (held || data || attempts, held || data);
+            assert_eq!(self.has(event.id), expected, "{days:?} {at:?}");
+            let delivery = self.bed.reader().bare_delivery(id).unwrap();
+            assert_eq!(delivery.is_some(), held || attempts, "{days:?} {at:?}");
+        }
+        self.bed.expect_whole();
+    }
+}
+
+#[test]
+fn a_pass_of_the_sweep_with_nothing_to_do_makes_no_commit() {
+    for days in ORDERS {
+        let mut old = old();
+        let mut sweeper = old.bed.reader().sweeper();
+        assert!(old.bed.sweep_by(&mut sweeper, horizon(days)) > 0);
+        old.expect_kept(days, &old.held);
+        let commit = old.bed.reader().commit();
+        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(days)), 0, "{days:?}");
+        // Nor after a restart.
+        drop(sweeper);
+        old.bed.reopen();
+        let mut sweeper = old.bed.reader().sweeper();
+        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(days)), 0, "{days:?}");
+        assert_eq!(old.bed.reader().commit(), commit, "{days:?}");
+        assert_eq!(old.bed.reader().swept_before(), horizon(days).events_before);
+    }
+}
+
+#[test]
+fn a_pass_drops_what_came_to_lie_before_a_horizon_and_what_is_held_no_more() {
+    for days in ORDERS {
+        let mut old = old();
+        let mut sweeper = old.bed.reader().sweeper();
+        old.bed.sweep_by(&mut sweeper, horizon(days));
+        let later = (days.0 + 10, days.1 + 10);
+        old.bed.sweep_by(&mut sweeper, horizon(later));
+        old.expect_kept(later, &old.held);
+        // Half of what is held ends.
+        old.bed.change(old.endpoint.id, activate(true));
+        let still_held = old.held.split_off(9);
+        for id in std::mem::take(&mut old.held) {
+            old.bed.settle(id, Verdict::Success);
+        }
+        old.bed.sweep_by(&mut sweeper, horizon(later));
+        old.expect_kept(later, &still_held);
+        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(later)), 0);
+    }
+}
+
+#[test]
+fn a_sweep_that_was_cut_short_goes_on_where_it_was() {
+    for days in ORDERS {
+        let mut old = old();
+        let mut sweeper = old.bed.reader().sweeper();
+        sweeper.begin(horizon(days), old.bed.now);
+        for _ in 0..2 {
+            let op = sweeper.find().unwrap().expect("something to drop");
+            old.bed.one(op);
+        }
+        drop(sweeper);
+        old.bed.reopen();
+        let mut sweeper = old.bed.reader().sweeper();
+        old.bed.sweep_by(&mut sweeper, horizon(days));
+        old.expect_kept(days, &old.held);
+    }
+}
+
+/// Steps of a pass, all of them without work.
+fn steps_in_vain(sweeper: &mut Sweeper, horizon: Horizon, now: UnixMs) -> usize {
+    sweeper.begin(horizon, now);
+    for steps in 1.. {
+        match sweeper.step().unwrap() {
+            stormhook_store::Found::Nothing => {}
+            stormhook_store::Found::End => return steps,
+            stormhook_store::Found::Work(sweep) => panic!("{sweep:?}"),
+        }
+    }
+    0
+}
+
+#[test]
+fn a_pass_looks_at_a_bounded_number_of_held_rows() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let events = bed.orders(30_000);
+    bed.change(endpoint.id, activate(false));
+    bed.pass_ms(90 * DAY_MS);
+    let horizon = Horizon {
+        events_before: bed.now,
+        attempts_before: bed.now,
+    };
+    let mut sweeper = bed.reader().sweeper();
+    bed.sweep_by(&mut sweeper, horizon);
+    // A thousand rows a step, and a step for each other part of a pass.
+    let steps = steps_in_vain(&mut sweeper, horizon, bed.now);
+    assert!(steps <= 30, "{steps}");
+    // What ends is found within two passes, wherever it lies.
+    bed.change(endpoint.id, activate(true));
+    for at in [10, 15_000, 29_990] {
+        bed.settle(pair(&events[at], &endpoint), Verdict::Success);
+        for _ in 0..2 {
+            bed.sweep_by(&mut sweeper, horizon);
+        }
+        assert_eq!(bed.reader().event(events[at].id).unwrap(), None, "{at}");
+    }
+}
+
+fn why(bed: &Bed, event: EventId, endpoint: EndpointId) -> Option<Why> {
+    let explained = bed.reader().explain(event).unwrap().expect("the event");
+    let found = explained
+        .answers
+        .into_iter()
+        .find(|(id, _)| *id == endpoint);
+    found.map(|(_, why)| why)
+}
+
+#[test]
+fn a_deleted_endpoint_is_told_of_for_as_long_as_retention_lasts() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["*"]);
+    let other = bed.endpoint("org", &["*"]);
+    let before = bed.order();
+    for endpoint in [&endpoint, &other] {
+        bed.settle(pair(&before, endpoint), Verdict::Success);
+    }
+    bed.pass_ms(1);
+    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.one(Op::DropMarks {
+        slot: endpoint.slot,
+        upto: deleted.ended[0].stamp,
+    });
+    let after = bed.order();
+    bed.settle(pair(&after, &other), Verdict::Success);
+    assert_eq!(why(&bed, before.id, endpoint.id), Some(Why::Subscribed));
+    assert_eq!(why(&bed, after.id, endpoint.id), Some(Why::Deleted));
+    let deleted_at = bed.now;
+    bed.pass_ms(30 * DAY_MS);
+    bed.sweep(deleted_at, deleted_at);
+    bed.reopen();
+    assert_eq!(why(&bed, after.id, endpoint.id), Some(Why::Deleted));
+    assert!(bed.reader().endpoint_or_mark(endpoint.id).is_some());
+    let later = deleted_at.plus_ms(1);
+    let young = bed.order();
+    bed.sweep(later, later);
+    for _ in 0..2 {
+        assert_eq!(why(&bed, young.id, endpoint.id), None);
+        assert_eq!(why(&bed, young.id, other.id), Some(Why::Subscribed));
+        assert!(bed.reader().endpoint_or_mark(endpoint.id).is_none());
+        assert!(bed.all_deliveries(&of_endpoint(endpoint.id), 10).is_empty());
+        bed.expect_whole();
+        bed.reopen();
+    }
+    // Its number is never given again.
+    assert_eq!(bed.endpoint("org", &["*"]).slot.0, other.slot.0 + 1);
+}
+
+#[test]
+fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
+    let mut bed = Bed::new();
+    let gone = bed.endpoint("org", &["*"]);
+    let holding = bed.endpoint("org", &["*"]);
+    let event = bed.order();
+    bed.change(holding.id, activate(false));
+    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id: gone.id });
+    // The mark is not worked off yet.
+    bed.pass_ms(90 * DAY_MS);
+    let now = bed.now;
+    let mut sweeper = bed.reader().sweeper();
+    let horizon = Horizon {
+        events_before: now,
+        attempts_before: now,
+    };
+    bed.sweep_by(&mut sweeper, horizon);
+    assert!(bed.reader().endpoint_or_mark(gone.id).is_some());
+    bed.one(Op::EndCovered {
+        slot: gone.slot,
+        events: vec![event.id],
+    });
+    bed.one(Op::DropMarks {
+        slot: gone.slot,
+        upto: deleted.ended[0].stamp,
+    });
+    // Its delivery is kept with the event, which another endpoint holds.
+    for _ in 0..2 {
+        bed.sweep_by(&mut sweeper, horizon);
+        let view = bed.reader().delivery(pair(&event, &gone)).unwrap();
+        assert_eq!(view.expect("it is kept").endpoint, gone.id);
+        bed.expect_whole();
+    }
+    bed.change(holding.id, activate(true));
+    bed.settle(pair(&event, &holding), Verdict::Success);
+    bed.sweep_by(&mut sweeper, horizon);
+    assert!(bed.reader().endpoint_or_mark(gone.id).is_none());
+    assert_eq!(bed.sweep_by(&mut sweeper, horizon), 0);
+    bed.expect_whole();
+}
+
+#[test]
+fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
+    let mut bed = Bed::new();
+    let endpoint = bed.endpoint("org", &["order.*"]);
+    let mut expected = Vec::new();
+    for day in 0..40u64 {
+        let types: &[&str] = if day % 3 == 0 {
+            &["other.*"]
+        } else {
+            &["order.*"]
+        };
+        bed.change(
+            endpoint.id,
+            EndpointChange {
+                event_types: Some(types.iter().filter_map(|t| TypePattern::parse(t)).collect()),
+                ..activate(day % 3 == 1)
+            },
+        );
+        let event = bed.order();
+        let why = [
+            Why::TypeNotSubscribed,
+            Why::Subscribed,
+            Why::InactiveAtAcceptance,
+        ][day as usize % 3];
+        expected.push((event, why));
+        bed.pass_ms(DAY_MS);
+    }
+    bed.change(endpoint.id, activate(false));
+    let held: Vec<_> = bed.open().iter().map(|w| w.id.event).collect();
+    let horizon = START.plus_ms(20 * DAY_MS);
+    bed.sweep(horizon, horizon);
+    for (event, why_then) in &expected {
+        let young = event.id.accepted_at() >= horizon;
+        if young || held.contains(&event.id) {
+            assert_eq!(why(&bed, event.id, endpoint.id), Some(*why_then));
+        }
+    }
+    // Those missed within retention are still found.
+    bed.change(endpoint.id, activate(true));
+    let missed = expected
+        .iter()
+        .filter(|(e, why)| e.id.accepted_at() >= horizon && *why == Why::InactiveAtAcceptance)
+        .count();
+    assert_eq!(bed.recover_of(endpoint.id, true).count, missed as u64);
+    bed.expect_whole();
+}
+
+/// A store that folds its journal at a thousand keys.
+fn folding(idempotency_ttl_ms: u64) -> Bed {
+    Bed::with(|o| {
+        o.fold_items = 1_000;
+        o.keys_per_block = 2;
+        o.idempotency_ttl_ms = idempotency_ttl_ms;
+    })
+}
+
+/// Enough keyed events of nobody's to have the journal folded with the next commit.
+fn fold(bed: &mut Bed, salt: &str) {
+    let ops = (0..1_000).map(|n| Op::Accept(keyed("nobody", &format!("{salt}{n}"))));
+    bed.apply(ops.collect());
+    bed.apply(vec![Op::Probe]);
+}
+
+#[test]
+fn a_generation_stays_while_a_delivery_made_late_of_an_older_event_is_held() {
+    let mut bed = folding(DAY_MS);
+    let late = bed.endpoint("org", &["other.type"]);
+    let event = bed.order();
+    fold(&mut bed, "a");
+    let replay = Op::Replay {
+        event: event.id,
+        endpoint: late.id,
+    };
+    let made = bed.delivery_done(replay);
+    fold(&mut bed, "b");
+    bed.change(late.id, activate(false));
+    bed.pass_ms(60 * DAY_MS);
+    let now = bed.now;
+    for _ in 0..2 {
+        bed.sweep(now, now);
+        let list = bed.all_deliveries(&of_endpoint(late.id), 5);
+        let ids: Vec<_> = list.iter().map(|d| d.id).collect();
+        assert_eq!(ids, [made.id]);
+        bed.expect_whole();
+        bed.reopen();
+    }
+    let held = bed.reader().check().unwrap().rows;
+    bed.change(late.id, activate(true));
+    bed.settle(made.id, Verdict::Success);
+    bed.sweep(now, now);
+    bed.expect_whole();
+    // With it go the generation and its keys.
+    let left = bed.reader().check().unwrap().rows;
+    assert!(left + 200 < held, "{held} rows became {left}");
+}
+
+#[test]
+fn a_generation_stays_while_one_of_its_keys_lives() {
+    let mut bed = folding(10 * DAY_MS);
+    let late = bed.endpoint("org", &["other.type"]);
+    let event = bed.accept(keyed("org", "k"));
+    fold(&mut bed, "a");
+    // The event is held by a delivery that a later generation lists.
+    bed.delivery_done(Op::Replay {
+        event: event.id,
+        endpoint: late.id,
+    });
+    bed.change(late.id, activate(false));
+    bed.pass_ms(DAY_MS);
+    let now = bed.now;
+    bed.sweep(now, now);
+    match bed.one(Op::Accept(keyed("org", "k"))) {
+        Done::Replayed(known) => assert_eq!(known.id, event.id),
+        other => panic!("{other:?}"),
+    }
+    let rows = bed.reader().check().unwrap().rows;
+    bed.pass_ms(10 * DAY_MS);
+    bed.sweep(now, now);
+    let left = bed.reader().check().unwrap().rows;
+    assert!(left + 200 < rows, "{rows} rows became {left}");
+}
+
+#[test]
+fn how_an_endpoint_does_outlives_a_fold_of_a_journal_without_a_delivery_to_it() {
+    let mut bed = folding(DAY_MS);
+    let endpoint = bed.endpoint("org", &["*"]);
+    let [good, bad] = [bed.order(), bed.order()].map(|event| pair(&event, &endpoint));
+    fold(&mut bed, "a");
+    bed.pass_ms(1_000);
+    bed.settle(good, Verdict::Success);
+    bed.pass_ms(1_000);
+    let next = bed.now.plus_ms(1_000);
+    bed.settle(bad, Verdict::RetryAt(next));
+    let state = bed.reader().state(endpoint.slot);
+    assert_eq!((state.failure_count, state.last_sequence), (1, 2));
+    assert_eq!(state.failing_since, Some(START.plus_ms(2_000)));
+    assert_eq!(state.last_success_at, Some(START.plus_ms(1_000)));
+    fold(&mut bed, "b");
+    bed.reopen();
+    assert_eq!(bed.reader().state(endpoint.slot), state);
+    bed.expect_whole();
+}
