@@ -266,7 +266,7 @@ fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["order.*"]);
     let mut expected = Vec::new();
-    for day in 0..40u64 {
+    for day in 0..40usize {
         let types: &[&str] = if day % 3 == 0 {
             &["other.*"]
         } else {
@@ -284,7 +284,7 @@ fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
             Why::TypeNotSubscribed,
             Why::Subscribed,
             Why::InactiveAtAcceptance,
-        ][day as usize % 3];
+        ][day % 3];
         expected.push((event, why));
         bed.pass_ms(DAY_MS);
     }

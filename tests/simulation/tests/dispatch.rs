@@ -60,7 +60,13 @@ impl simulation::Partners for Gate {
 
 fn config(folder: &Path, pending: &str) -> Arc<Config> {
     let folder = folder.to_str().expect("a name");
-    let flags = [("data_dir", folder), ("limits.pending_deliveries", pending)];
+    let flags = [
+        ("data_dir", folder),
+        ("limits.pending_deliveries", pending),
+        ("idempotency.ttl", "5m"),
+        ("retention.events", "5m"),
+        ("retention.attempts", "5m"),
+    ];
     let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Arc::new(Config::from_sources(None, [], &flags).expect("a configuration"))
 }
@@ -77,7 +83,7 @@ struct Core {
 /// The most answers that partners give unless told to.
 const ANSWERS: usize = 1_000;
 /// The most commits that a test makes.
-const COMMITS: u32 = 1_000;
+const COMMITS: u32 = 10_000;
 
 impl Core {
     fn start(pending: &str) -> Self {
@@ -268,5 +274,66 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     let found = found.map(|d| (d.status, d.reason));
     assert_eq!(found, Some((Status::Failed, Some(Reason::Discarded))));
     assert_eq!(reader.check().expect("it can be checked").damage, [""; 0]);
+    simulation::leave();
+}
+
+/// One turn of the test's own after another, until something holds.
+async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_000_000 {
+        if holds() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    unreachable!("it never holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_ended() {
+    let core = Core::start("10000");
+    let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
+    // A pack each, so that the sweep takes many commits.
+    let mut old = Vec::new();
+    for _ in 0..320 {
+        let event = core.accept().await;
+        let end = Op::Cancel(DeliveryId { event, slot });
+        core.writer.submit(end).await.expect("an end");
+        old.push(event);
+    }
+    // The sweep looks after a minute, and then each ten: by the second time these are past their retention.
+    tokio::time::sleep(Duration::from_secs(11 * 60 - 1)).await;
+    let since = UnixMs(NOW.0 + 600_000);
+    let submit = |op| {
+        let writer = core.writer.clone();
+        tokio::spawn(async move { writer.submit(op).await })
+    };
+    let young = || Op::Accept(samples::event("org", "order.created"));
+    let accepts: Vec<_> = (0..2_500).map(|_| submit(young())).collect();
+    let mut ends = Vec::new();
+    for accept in accepts {
+        let Ok(Ok(Done::Accepted(event))) = accept.await else {
+            unreachable!("accepted");
+        };
+        let event = event.id;
+        ends.push(submit(Op::Cancel(DeliveryId { event, slot })));
+    }
+    for end in ends {
+        end.await.expect("a task").expect("an end");
+    }
+    let is_there = |event: &EventId| core.reader.event(*event).expect("it can be read").is_some();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    until(|| !is_there(&old[0])).await;
+    let recover = Recover {
+        since,
+        ..recover_of(id)
+    };
+    let (open, commit) = (core.reader.open_count(), core.reader.commit());
+    core.dispatch.recover(recover).await.expect("a recover");
+    until(|| !core.reader.jobs_wait()).await;
+    assert_eq!(core.reader.open_count(), open + 2_500);
+    let made = core.reader.commit() - commit;
+    assert!(made < 10, "{made} commits");
+    assert!(is_there(&old[319]), "the sweep is still under way");
+    until(|| !is_there(&old[319])).await;
     simulation::leave();
 }

@@ -234,13 +234,13 @@ impl Oracle {
     pub(super) fn compare_endpoints(&mut self, reader: &Reader) -> Result<(), String> {
         let found = reader.all_endpoints();
         let is_found = |slot: Slot| found.iter().any(|e| e.slot == slot);
-        let latest_ms = self.latest_ms.max(self.store_ms());
+        let expiry_ms = self.expiry.0.0;
         let (retention, deliveries) = (&self.plan.config.retention, &self.deliveries);
         let keep = retention.events.max(retention.attempts).as_millis();
         let keep_ms = u64::try_from(keep).unwrap();
         // A deleted one of which nothing is left goes after retention.
         let is_over = |e: &stormhook_store::Endpoint| {
-            e.deleted_at.is_some_and(|at| at.0 + keep_ms <= latest_ms)
+            e.deleted_at.is_some_and(|at| at.0 + keep_ms <= expiry_ms)
                 && !deliveries.keys().any(|id| id.slot == e.slot)
         };
         self.endpoints
