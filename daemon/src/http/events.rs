@@ -109,7 +109,8 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 
 /// Explains where an event went.
 ///
-/// For each endpoint of its organization, why it was or wasn't sent the event.
+/// For each endpoint of its organization, why it was or wasn't sent the event. Of deleted endpoints, those that were sent it and the 1,000
+/// newest are listed, until retention is over.
 #[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", operation_id = "explainEvent", params(params::EventId),
     responses((status = 200, description = "The endpoints.", body = Explanation)))]
 pub(super) async fn explain(State(app): State<Shared>, Id(id): Id, uri: Uri) -> Answer {

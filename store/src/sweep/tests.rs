@@ -1,3 +1,5 @@
+//! That nothing grows with what was deleted or switched, by the rows of tables and what is kept in memory.
+
 use crate::endpoint::{CustomHeaders, EndpointChange, Ordering, TypePattern};
 use crate::memory::Memory;
 use crate::{Done, EndpointId, Found, Horizon, NewEndpoint, NewEvent, Op, Options, Store, UnixMs};
