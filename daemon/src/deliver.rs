@@ -9,10 +9,14 @@ mod destination;
 mod dial;
 mod exchange;
 mod fault;
+mod framing;
+mod head;
 mod line;
+mod manners;
 mod names;
 mod pool;
 mod secured;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tls_words;
@@ -27,19 +31,21 @@ use crate::outcome::{Failure, Reply};
 use crate::target::TargetPolicy;
 use bytes::Bytes;
 use connect::Connector;
-use exchange::{Draft, Sent};
+use exchange::{Again, Order, Outcome};
 use http::HeaderMap;
-use pool::Pool;
+use pool::{Connection, Pool};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
-/// The most that the headers of an answer may take up, as they are written in HTTP/1.1.
-pub const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
-/// The most header lines of an answer.
-const MAX_RESPONSE_HEADERS: usize = 512;
+/// The most that is read of the headers of an answer.
+const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
+/// How often one attempt sends its request again.
+const MAX_RESENDS: u32 = 3;
+/// How long a partner that takes too many requests at once is left alone first; each time as much longer.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How attempts are made.
 #[derive(Debug, Clone)]
@@ -103,9 +109,24 @@ pub struct AttemptRequest<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Attempted {
     /// This.
-    Reply(Reply),
+    Reply {
+        /// What came back.
+        reply: Reply,
+        /// Whether the request was sent more than once, since the connection ended under it or the partner said that it did not
+        /// process it.
+        reconnected: bool,
+    },
     /// It was not wanted any more once there was a connection: nothing was sent.
     NotSent,
+}
+
+impl From<Reply> for Attempted {
+    fn from(reply: Reply) -> Self {
+        Self::Reply {
+            reply,
+            reconnected: false,
+        }
+    }
 }
 
 /// Sends attempts, over connections that it keeps for the next ones. Clones share them.
@@ -122,18 +143,17 @@ struct Inner {
     pool: Arc<Pool>,
 }
 
-/// Why no status line came.
+/// Why there is no connection.
 type Failed = (Failure, String);
 
-/// Why nothing came back.
-enum Unanswered {
+/// Whose trouble it is that there is no connection.
+enum Unconnected {
     Failed(Failed),
     /// What this machine lacked.
     OurTrouble(String),
-    NotWanted,
 }
 
-impl From<Failed> for Unanswered {
+impl From<Failed> for Unconnected {
     fn from(failed: Failed) -> Self {
         Self::Failed(failed)
     }
@@ -168,58 +188,76 @@ impl Client {
         if let Some(partners) = crate::simulation::partners() {
             return partners.attempt(request, inner.timeout).await;
         }
-        let deadline = clock::deadline(inner.timeout);
-        let target = request.target;
-        let draft = Draft::new(request.headers, request.body);
-        let sending = inner.send(target, draft, request.still_wanted);
-        let reply = match timeout_at(deadline, sending).await {
-            Ok(Ok(sent)) => {
-                sent.read(deadline, inner.response_bytes, inner.excerpt_bytes)
-                    .await
-            }
-            Ok(Err(Unanswered::Failed((failure, why)))) => Reply::Failed(failure, why),
-            Ok(Err(Unanswered::OurTrouble(what))) => Reply::OurTrouble(what),
-            Ok(Err(Unanswered::NotWanted)) => return Attempted::NotSent,
-            Err(_) => {
-                let why = format!(
-                    "{} gave no answer within {:?}",
-                    target.origin(),
-                    inner.timeout
-                );
-                Reply::Failed(Failure::Timeout, why)
-            }
+        let order = Order {
+            target: request.target,
+            headers: &request.headers,
+            body: &request.body,
+            still_wanted: request.still_wanted,
+            timeout: inner.timeout,
+            deadline: clock::deadline(inner.timeout),
+            response_bytes: inner.response_bytes,
+            excerpt_bytes: inner.excerpt_bytes,
         };
-        Attempted::Reply(reply)
+        inner.send(&order).await
     }
 }
 
 impl Inner {
-    /// Sends over a connection that is idle or, where there is none, over a new one. A request of which anything may have been
-    /// written is not sent again.
-    async fn send(
-        &self,
-        target: &Target,
-        mut draft: Draft,
-        still_wanted: &(dyn Fn() -> bool + Send + Sync),
-    ) -> Result<Sent, Unanswered> {
-        while let Some(connection) = self.pool.take(target.origin()) {
-            match exchange::send(connection, target, draft, still_wanted).await? {
-                Ok(sent) => return Ok(sent),
-                Err(unsent) => draft = unsent,
+    /// Sends over a connection that is idle or, where there is none, over a new one; and again where that is allowed. A request
+    /// of which anything may have been processed is not sent again.
+    async fn send(&self, order: &Order<'_>) -> Attempted {
+        let mut resends = 0;
+        let mut needs_fresh = false;
+        loop {
+            let reconnected = resends > 0;
+            let connection = match self.connection(order, needs_fresh).await {
+                Ok(connection) => connection,
+                Err(reply) => return Attempted::Reply { reply, reconnected },
+            };
+            let reused = connection.reused;
+            let (again, reply) = match exchange::send(connection, order).await {
+                Outcome::Again(again, reply) => (again, reply),
+                Outcome::Reply(reply) => return Attempted::Reply { reply, reconnected },
+                Outcome::NotWanted => return Attempted::NotSent,
+                Outcome::Unwritten if reused => continue,
+                Outcome::Unwritten => {
+                    let reply = closed_at_once(order);
+                    return Attempted::Reply { reply, reconnected };
+                }
+            };
+            if resends == MAX_RESENDS || !(order.still_wanted)() {
+                return Attempted::Reply { reply, reconnected };
+            }
+            resends += 1;
+            needs_fresh |= again == Again::Ended;
+            if again == Again::Refused {
+                let pause = clock::deadline(REFUSED_PAUSE * resends);
+                sleep_until(pause.min(order.deadline)).await;
             }
         }
-        // Apart, since it is several times larger than the rest of an attempt, and most attempts find a connection.
-        let opened = Box::pin(self.connector.open(target)).await?;
-        let connection = self.pool.adopt(opened, target.origin());
-        let closed = || {
-            let why = format!(
-                "{} closed the connection before the request",
-                target.origin()
-            );
-            (Failure::Connect, why)
-        };
-        exchange::send(connection, target, draft, still_wanted)
-            .await?
-            .map_err(|_| closed().into())
     }
+
+    async fn connection(&self, order: &Order<'_>, fresh: bool) -> Result<Connection, Reply> {
+        let origin = order.target.origin();
+        if !fresh && let Some(connection) = self.pool.take(origin) {
+            return Ok(connection);
+        }
+        let http1_only = self.pool.needs_http1(origin);
+        // Apart, since it is several times larger than the rest of an attempt, and most attempts find a connection.
+        let opening = Box::pin(self.connector.open(order.target, http1_only));
+        match timeout_at(order.deadline, opening).await {
+            Ok(Ok(opened)) => Ok(self.pool.adopt(opened, origin)),
+            Ok(Err(Unconnected::Failed((failure, why)))) => Err(Reply::Failed(failure, why)),
+            Ok(Err(Unconnected::OurTrouble(what))) => Err(Reply::OurTrouble(what)),
+            Err(_) => Err(order.timed_out()),
+        }
+    }
+}
+
+fn closed_at_once(order: &Order<'_>) -> Reply {
+    let why = format!(
+        "{} closed the connection before the request",
+        order.target.origin()
+    );
+    Reply::Failed(Failure::Connect, why)
 }

@@ -212,7 +212,7 @@ pub fn answer(bytes: &[u8]) {
         };
         let attempt = async { tokio::join!(client.attempt(request), partner(listener, bytes)).0 };
         match runtime.block_on(attempt) {
-            Attempted::Reply(reply) => judge_reply(reply),
+            Attempted::Reply { reply, .. } => judge_reply(reply),
             Attempted::NotSent => assert!(bytes.is_empty(), "it was wanted"),
         }
         Some(())

@@ -211,6 +211,9 @@ pub struct Attempt {
     pub response_excerpt: Option<Vec<u8>>,
     /// What went wrong, for people.
     pub error: Option<String>,
+    /// Whether the request was sent more than once, since the connection ended under it or the partner said that it did not
+    /// process it.
+    pub reconnected: bool,
 }
 
 /// A delivery with its attempts.

@@ -286,6 +286,7 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
                 response_code: a.response_code,
                 response_excerpt: a.response_excerpt,
                 error: a.error,
+                reconnected: false,
             })
             .collect(),
     })
@@ -418,6 +419,7 @@ mod tests {
                 response_code: Some(200),
                 response_excerpt: None,
                 error: None,
+                reconnected: false,
             }],
         };
         let bytes = write_delivery(&delivery).unwrap();

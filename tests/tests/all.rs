@@ -25,6 +25,7 @@ mod broken_disk;
 mod clock;
 mod compact;
 mod congestion;
+mod connections;
 mod damage;
 mod damaged_lists;
 mod deliveries;

@@ -136,6 +136,7 @@ pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
             response_code: Some(204),
             response_excerpt: None,
             error: None,
+            reconnected: false,
         },
         duration_us: 5_000,
         ended_at: now,

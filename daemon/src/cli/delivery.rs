@@ -246,7 +246,16 @@ fn outcome_tone(outcome: &str) -> Tone {
 
 fn outcome_cell(attempt: &Value) -> Cell {
     let outcome = words(attempt.get("outcome").unwrap_or(&Value::Null));
-    Cell::toned(outcome_tone(&outcome), &outcome)
+    let tone = outcome_tone(&outcome);
+    if is_reconnected(attempt) {
+        return Cell::toned(tone, &format!("{outcome}, reconnected"));
+    }
+    Cell::toned(tone, &outcome)
+}
+
+/// Whether the request was sent once more within the attempt.
+fn is_reconnected(attempt: &Value) -> bool {
+    attempt.get("reconnected").and_then(Value::as_bool) == Some(true)
 }
 
 /// What went wrong, or what the partner said.
@@ -265,6 +274,7 @@ pub(crate) fn outcome_in_words(
     outcome: &str,
     code: Option<u16>,
     duration_ms: Option<u64>,
+    reconnected: bool,
     said: Option<&str>,
 ) -> (Tone, String) {
     let mut line = outcome.to_owned();
@@ -273,6 +283,9 @@ pub(crate) fn outcome_in_words(
     }
     if let Some(duration_ms) = duration_ms {
         line.push_str(&format!(" in {duration_ms} ms"));
+    }
+    if reconnected {
+        line.push_str(", reconnected");
     }
     if let Some(said) = said.filter(|said| !said.is_empty()) {
         line.push_str(&format!(": {said}"));
@@ -287,6 +300,7 @@ pub(crate) fn attempt_in_words(attempt: &Value) -> (Tone, String) {
         &words(attempt.get("outcome").unwrap_or(&Value::Null)),
         code.and_then(|code| u16::try_from(code).ok()),
         attempt.get("durationMs").and_then(Value::as_u64),
+        is_reconnected(attempt),
         said(attempt),
     )
 }

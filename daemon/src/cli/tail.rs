@@ -51,6 +51,9 @@ struct Finished {
     response_code: Option<u16>,
     response_excerpt: Option<String>,
     error: Option<String>,
+    /// A daemon before this field does not send it.
+    #[serde(default)]
+    reconnected: bool,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +180,7 @@ fn row(finished: &Finished) -> Vec<Cell> {
         &finished.outcome,
         finished.response_code,
         Some(finished.duration_ms),
+        finished.reconnected,
         said,
     );
     vec![

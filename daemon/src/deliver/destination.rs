@@ -15,7 +15,7 @@ struct Parts {
     url: TargetUrl,
     origin: Arc<str>,
     host: HeaderValue,
-    path: Uri,
+    request_line: Box<str>,
     absolute: Uri,
     server_name: ServerName<'static>,
 }
@@ -37,10 +37,11 @@ impl Target {
                 .map_err(|_| unfit("host"))?,
             (None, None) => return Err(unfit("host")),
         };
+        let path: Uri = url.path_and_query().parse().map_err(|_| unfit("path"))?;
         let parts = Parts {
             origin: origin.into(),
             host: HeaderValue::from_str(url.authority()).map_err(|_| unfit("host"))?,
-            path: url.path_and_query().parse().map_err(|_| unfit("path"))?,
+            request_line: format!("POST {path} HTTP/1.1\r\n").into(),
             absolute: url.as_str().parse().map_err(|_| unfit("path"))?,
             server_name,
             url,
@@ -59,12 +60,13 @@ impl Target {
         &self.0.origin
     }
 
-    pub(super) fn host(&self) -> HeaderValue {
-        self.0.host.clone()
+    pub(super) fn host(&self) -> &HeaderValue {
+        &self.0.host
     }
 
-    pub(super) fn path(&self) -> Uri {
-        self.0.path.clone()
+    /// The first line of a request, with its end.
+    pub(super) fn request_line(&self) -> &str {
+        &self.0.request_line
     }
 
     pub(super) fn absolute(&self) -> Uri {

@@ -1,19 +1,21 @@
 //! One request over one connection, and as much of its answer as is wanted: status, `Retry-After`, and of a failure the
-//! beginning of the body. The status decides; a body is read on for a while only to use the connection again.
+//! beginning of the body. The status decides, whatever follows it; a body is read on for a while only to use the connection
+//! again. Whether the request is sent again elsewhere is decided by the caller, from what is said here.
 
 use super::destination::Target;
-use super::line::{Body, Line};
-use super::pool::{Connection, Home, Share};
-use super::{MAX_RESPONSE_HEADER_BYTES, Unanswered, secured};
+use super::framing::Framing;
+use super::head::{Head, Reader};
+use super::line::{Excerpt, Heard, Line, Read, is_end};
+use super::pool::{Connection, Home, Kind, Share};
+use super::secured::told;
+use super::streams::{Stream, Streams, release};
 use crate::clock;
 use crate::outcome::{Failure, Reply};
 use bytes::Bytes;
-use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::TrySendError;
-use std::error::Error;
+use h2::{Reason, RecvStream};
+use http::header::{HeaderMap, RETRY_AFTER};
+use http::{Method, Request, Response, Version};
+use std::io::Write;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -21,252 +23,314 @@ use tokio::time::{Instant, timeout_at};
 const SUCCESS_BODY: Duration = Duration::from_millis(500);
 /// The same for a failure's, whose beginning is shown to people.
 const FAILURE_BODY: Duration = Duration::from_secs(2);
-/// How long a connection may take to be ready again after its answer was read.
-const READY: Duration = Duration::from_millis(100);
-/// By how much earlier a connection is dropped than the partner says it will: both would else meet in the middle.
-const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(250);
 
-const TOO_LARGE: &str =
-    "the answer's headers are too large; at most 64 KiB and 512 headers are taken";
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-
-/// A request that is not bound to a connection yet.
-pub(super) struct Draft {
-    headers: HeaderMap,
-    body: Bytes,
+/// What is sent, and what bounds that.
+pub(super) struct Order<'a> {
+    pub(super) target: &'a Target,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a Bytes,
+    pub(super) still_wanted: &'a (dyn Fn() -> bool + Send + Sync),
+    pub(super) timeout: Duration,
+    pub(super) deadline: Instant,
+    pub(super) response_bytes: usize,
+    pub(super) excerpt_bytes: usize,
 }
 
-impl Draft {
-    pub(super) fn new(headers: HeaderMap, body: Bytes) -> Self {
-        Self { headers, body }
+/// What came of sending.
+pub(super) enum Outcome {
+    /// This, and that is all.
+    Reply(Reply),
+    /// The connection turned out closed before anything was written.
+    Unwritten,
+    /// It was not wanted any more: nothing was written.
+    NotWanted,
+    /// This, but it may be sent again.
+    Again(Again, Reply),
+}
+
+/// Why a request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// A kept connection ended before a byte of an answer: that is how a server closes an idle one.
+    Ended,
+    /// The partner said that it did not process the request (RFC 9113, section 8.7).
+    Unprocessed,
+    /// The same, and that it takes too many.
+    Refused,
+    /// The partner asked for HTTP/1.1.
+    Http1,
+}
+
+impl Order<'_> {
+    fn failed(&self, failure: Failure, why: impl std::fmt::Display) -> Reply {
+        Reply::Failed(failure, format!("{}: {why}", self.target.origin()))
     }
 
-    fn http1(mut self, target: &Target) -> Unsent {
-        self.headers.insert(HOST, target.host());
-        let mut request = Request::new(Full::new(self.body.clone()));
+    pub(super) fn timed_out(&self) -> Reply {
+        let why = format!(
+            "{} gave no answer within {:?}",
+            self.target.origin(),
+            self.timeout
+        );
+        Reply::Failed(Failure::Timeout, why)
+    }
+
+    /// A success that came before the request was read is one only if the request is read.
+    fn not_taken(&self, code: u16) -> Reply {
+        let why = format!(
+            "it answered {code} and did not take the whole request within {:?}",
+            self.timeout
+        );
+        self.failed(Failure::Timeout, why)
+    }
+
+    fn ended(&self, error: &std::io::Error) -> Reply {
+        // Over TLS 1.3 a server refuses a client after the handshake is over.
+        if let Some(words) = told(error) {
+            return self.failed(Failure::Tls, words);
+        }
+        let why = match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => {
+                "the connection was closed before an answer came".to_owned()
+            }
+            _ => format!("the connection broke before an answer came: {error}"),
+        };
+        self.failed(Failure::Protocol, why)
+    }
+
+    fn excerpt(&self, success: bool) -> Excerpt {
+        let wanted = if success { 0 } else { self.excerpt_bytes };
+        Excerpt::new(wanted, self.response_bytes)
+    }
+
+    /// Until when a body is read.
+    fn until(&self, success: bool) -> Instant {
+        let patience = if success { SUCCESS_BODY } else { FAILURE_BODY };
+        self.deadline.min(clock::deadline(patience))
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.target.request_line().as_bytes());
+        let mut line = |name: &str, value: &[u8]| {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        };
+        for (name, value) in self.headers {
+            line(name.as_str(), value.as_bytes());
+        }
+        line("host", self.target.host().as_bytes());
+        // Writing to memory does not fail.
+        let _ = write!(out, "content-length: {}\r\n\r\n", self.body.len());
+    }
+
+    fn http2_request(&self) -> Request<()> {
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = target.path();
-        *request.headers_mut() = self.headers;
-        Unsent {
-            request,
-            body: self.body,
-        }
-    }
-
-    fn http2(self, target: &Target) -> Unsent {
-        let mut request = Request::new(Full::new(self.body.clone()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = target.absolute();
-        *request.headers_mut() = self.headers;
-        Unsent {
-            request,
-            body: self.body,
-        }
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.target.absolute();
+        *request.headers_mut() = self.headers.clone();
+        let length = http::HeaderValue::from(self.body.len());
+        request
+            .headers_mut()
+            .insert(http::header::CONTENT_LENGTH, length);
+        request
     }
 }
 
-struct Unsent {
-    request: Request<Body>,
-    body: Bytes,
+fn is_success(code: u16) -> bool {
+    (200..300).contains(&code)
 }
 
-impl Unsent {
-    /// Back to what it was made of.
-    fn draft(request: Request<Body>, body: Bytes) -> Draft {
-        let mut headers = request.into_parts().0.headers;
-        headers.remove(HOST);
-        Draft { headers, body }
-    }
-}
-
-/// What becomes of the connection when the answer is read.
-enum After {
-    Http1(Line, Home),
-    Http2(Share),
-}
-
-impl After {
-    /// Reads of the answer while the connection goes on.
-    async fn driving<T>(&mut self, reading: impl Future<Output = T>) -> T {
-        match self {
-            Self::Http1(line, _) => line.read(reading).await,
-            Self::Http2(_) => reading.await,
+/// Sends over this connection.
+pub(super) async fn send(connection: Connection, order: &Order<'_>) -> Outcome {
+    let reused = connection.reused;
+    match connection.kind {
+        Kind::Http1 { line, home } => over_line(line, home, reused, order).await,
+        // Apart: it is larger than the other, which most attempts are.
+        Kind::Http2 { streams, share } => {
+            Box::pin(over_stream(streams, share, reused, order)).await
         }
     }
 }
 
-/// A request whose status line came.
-pub(super) struct Sent {
-    response: Response<Incoming>,
-    after: After,
-}
-
-/// Sends a request. The draft comes back if the connection turned out closed before anything was written.
-pub(super) async fn send(
-    connection: Connection,
-    target: &Target,
-    draft: Draft,
-    still_wanted: &(dyn Fn() -> bool + Send + Sync),
-) -> Result<Result<Sent, Draft>, Unanswered> {
-    let (result, body, after) = match connection {
-        Connection::Http1 { mut line, home } => {
-            if !line.is_ready(READY).await {
-                return Ok(Err(draft));
+async fn over_line(mut line: Line, home: Home, reused: bool, order: &Order<'_>) -> Outcome {
+    if reused && !line.is_quiet() {
+        return Outcome::Unwritten;
+    }
+    if !(order.still_wanted)() {
+        home.take_back(line, None);
+        return Outcome::NotWanted;
+    }
+    line.put(|out| order.write_head(out), order.body.clone());
+    let mut reader = Reader::default();
+    let heard = timeout_at(order.deadline, line.answer(&mut reader)).await;
+    let whole = matches!(heard, Ok(Heard::Head));
+    if reader.code().is_none() {
+        return match heard {
+            Ok(Heard::Ended(error)) => {
+                let reply = order.ended(&error);
+                if !reused || reader.began() || !is_end(&error) {
+                    return Outcome::Reply(reply);
+                }
+                home.ended_silently();
+                Outcome::Again(Again::Ended, reply)
             }
-            if !still_wanted() {
-                home.take_back(line, None);
-                return Err(Unanswered::NotWanted);
-            }
-            let Unsent { request, body } = draft.http1(target);
-            let result = line.send(request).await;
-            (result, body, After::Http1(line, home))
-        }
-        Connection::Http2 { mut sender, share } => {
-            if sender.ready().await.is_err() {
-                return Ok(Err(draft));
-            }
-            if !still_wanted() {
-                share.finish();
-                return Err(Unanswered::NotWanted);
-            }
-            let Unsent { request, body } = draft.http2(target);
-            let result = sender.try_send_request(request).await;
-            (result, body, After::Http2(share))
-        }
+            Ok(Heard::NotHttp(why)) => Outcome::Reply(order.failed(Failure::Protocol, why)),
+            Ok(Heard::Head | Heard::Cut) | Err(_) => Outcome::Reply(order.timed_out()),
+        };
+    }
+    let Some(head) = reader.finish(whole) else {
+        return Outcome::Reply(order.timed_out());
     };
-    match result {
-        Ok(response) => Ok(Ok(Sent { response, after })),
-        Err(error) => unsent(error, body).map(Err).map_err(|error| {
-            // Over TLS 1.3 a server refuses a client after the handshake is over.
-            let (failure, what) = match secured::told(&error) {
-                Some(words) => (Failure::Tls, words),
-                None => (Failure::Protocol, describe(&error)),
-            };
-            Unanswered::Failed((failure, format!("{}: {what}", target.origin())))
-        }),
-    }
+    Outcome::Reply(finish_line(line, home, head, whole, order).await)
 }
 
-/// Whether the headers of an answer are more than is taken. The bound on what is read ahead is a larger one: where it falls
-/// depends on how the bytes arrive.
-fn are_too_large(headers: &HeaderMap) -> bool {
-    let line = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    headers.iter().map(line).sum::<usize>() > MAX_RESPONSE_HEADER_BYTES
-}
-
-fn unsent(mut error: TrySendError<Request<Body>>, body: Bytes) -> Result<Draft, hyper::Error> {
-    match error.take_message() {
-        Some(request) => Ok(Unsent::draft(request, body)),
-        None => Err(error.into_error()),
-    }
-}
-
-/// What went wrong, for people.
-fn describe(error: &hyper::Error) -> String {
-    if error.is_parse_too_large() {
-        return TOO_LARGE.to_owned();
-    }
-    if error.is_parse() {
-        return format!("what came back is not HTTP: {error}");
-    }
-    if error.is_incomplete_message() {
-        return "the connection was closed before an answer came".to_owned();
-    }
-    match error.source() {
-        Some(source) => format!("no answer came: {error}: {source}"),
-        None => format!("no answer came: {error}"),
-    }
-}
-
-/// How far a body was read.
-#[derive(PartialEq)]
-enum Read {
-    ToItsEnd,
-    Enough,
-}
-
-impl Sent {
-    /// Reads what is wanted of the answer and keeps the connection, if it can be used again.
-    pub(super) async fn read(
-        self,
-        deadline: Instant,
-        response_bytes: usize,
-        excerpt_bytes: usize,
-    ) -> Reply {
-        let Self {
-            response,
-            mut after,
-        } = self;
-        let (head, mut body) = response.into_parts();
-        if are_too_large(&head.headers) {
-            return Reply::Failed(Failure::Protocol, TOO_LARGE.to_owned());
+/// Reads what is wanted of the answer, sends the request to its end where the answer is a success, and keeps the connection if
+/// it can be used again.
+async fn finish_line(
+    mut line: Line,
+    home: Home,
+    head: Head,
+    whole: bool,
+    order: &Order<'_>,
+) -> Reply {
+    let success = is_success(head.code);
+    let mut excerpt = order.excerpt(success);
+    let mut framing = Framing::new(head.length);
+    let read = if !whole {
+        Read::Enough
+    } else if framing.is_over() {
+        Read::ToItsEnd
+    } else {
+        let reading = line.body(&mut framing, &mut excerpt);
+        let read = timeout_at(order.until(success), reading).await;
+        read.unwrap_or(Read::Enough)
+    };
+    if success && !line.is_sent() {
+        let sent = timeout_at(order.deadline, line.send_rest()).await;
+        if sent.is_err() {
+            return order.not_taken(head.code);
         }
-        let success = head.status.is_success();
-        let excerpt_bytes = if success { 0 } else { excerpt_bytes };
-        let mut excerpt = Vec::new();
-        let read = if body.is_end_stream() {
-            Read::ToItsEnd
+    }
+    if read == Read::ToItsEnd && head.persistent && line.is_clean() {
+        home.take_back(line, head.kept);
+    } else if success {
+        home.part(line);
+    }
+    Reply::Status {
+        code: head.code,
+        retry_after: head.retry_after,
+        excerpt: excerpt.bytes,
+    }
+}
+
+async fn over_stream(
+    mut streams: Streams,
+    share: Share,
+    reused: bool,
+    order: &Order<'_>,
+) -> Outcome {
+    if streams.is_closed() {
+        return Outcome::Unwritten;
+    }
+    if !(order.still_wanted)() {
+        share.finish();
+        return Outcome::NotWanted;
+    }
+    let Ok(mut stream) = streams.begin(order.http2_request(), order.body.clone()) else {
+        return Outcome::Unwritten;
+    };
+    match timeout_at(order.deadline, stream.answer()).await {
+        Ok(Ok(response)) => Outcome::Reply(finish_stream(stream, share, response, order).await),
+        Ok(Err(error)) => no_answer(&streams, share, reused, &error, order),
+        Err(_) => Outcome::Reply(order.timed_out()),
+    }
+}
+
+/// What it means that a stream ended without an answer.
+fn no_answer(
+    streams: &Streams,
+    share: Share,
+    reused: bool,
+    error: &h2::Error,
+    order: &Order<'_>,
+) -> Outcome {
+    if streams.is_hung() {
+        let why = "it stopped answering, PING too";
+        return Outcome::Reply(order.failed(Failure::Timeout, why));
+    }
+    if let Some(words) = told(error) {
+        return Outcome::Reply(order.failed(Failure::Tls, words));
+    }
+    if let Some(error) = error.get_io() {
+        let reply = order.ended(error);
+        return if reused && is_end(error) {
+            Outcome::Again(Again::Ended, reply)
         } else {
-            let patience = if success { SUCCESS_BODY } else { FAILURE_BODY };
-            let until = deadline.min(clock::deadline(patience));
-            let reading = read_body(&mut body, &mut excerpt, response_bytes, excerpt_bytes);
-            timeout_at(until, after.driving(reading))
-                .await
-                .unwrap_or(Read::Enough)
+            Outcome::Reply(reply)
         };
-        drop(body);
-        match after {
-            After::Http1(line, home) if read == Read::ToItsEnd => {
-                home.take_back(line, kept_by_partner(&head.headers));
-            }
-            // Its rest is still to come: dropped, it is closed.
-            After::Http1(..) => {}
-            After::Http2(share) => share.finish(),
+    }
+    let reply = order.failed(Failure::Protocol, format_args!("no answer came: {error}"));
+    if !error.is_remote() {
+        return Outcome::Reply(reply);
+    }
+    match error.reason() {
+        Some(Reason::HTTP_1_1_REQUIRED) => {
+            share.wants_http1();
+            Outcome::Again(Again::Http1, reply)
         }
-        Reply::Status {
-            code: head.status.as_u16(),
-            retry_after: head
-                .headers
-                .get(RETRY_AFTER)
-                .map(|value| value.as_bytes().to_vec()),
-            excerpt,
+        // Only of streams above the last id that it names does GOAWAY become the error (RFC 9113, section 6.8).
+        _ if error.is_go_away() => Outcome::Again(Again::Unprocessed, reply),
+        Some(Reason::REFUSED_STREAM) => {
+            share.finish();
+            Outcome::Again(Again::Refused, reply)
+        }
+        _ => {
+            share.finish();
+            Outcome::Reply(reply)
         }
     }
 }
 
-async fn read_body(
-    body: &mut Incoming,
-    excerpt: &mut Vec<u8>,
-    response_bytes: usize,
-    excerpt_bytes: usize,
-) -> Read {
-    let mut left = response_bytes;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            return Read::Enough;
-        };
-        let Some(data) = frame.data_ref() else {
-            continue;
-        };
-        let wanted = excerpt_bytes.saturating_sub(excerpt.len()).min(data.len());
-        excerpt.extend_from_slice(data.get(..wanted).unwrap_or_default());
-        if data.len() > left {
-            return Read::Enough;
-        }
-        left -= data.len();
+/// The same as [`finish_line`] for a stream.
+async fn finish_stream(
+    mut stream: Stream,
+    share: Share,
+    response: Response<RecvStream>,
+    order: &Order<'_>,
+) -> Reply {
+    let (head, mut answer) = response.into_parts();
+    let code = head.status.as_u16();
+    let success = is_success(code);
+    let mut excerpt = order.excerpt(success);
+    if !answer.is_end_stream() {
+        let reading = stream.sending(read_body(&mut answer, &mut excerpt));
+        let _ = timeout_at(order.until(success), reading).await;
     }
-    Read::ToItsEnd
+    if success && !stream.is_over() {
+        let sending = stream.send_rest(&mut answer);
+        if timeout_at(order.deadline, sending).await.is_err() {
+            return order.not_taken(code);
+        }
+    }
+    share.finish();
+    Reply::Status {
+        code,
+        retry_after: head
+            .headers
+            .get(RETRY_AFTER)
+            .map(|value| value.as_bytes().to_vec()),
+        excerpt: excerpt.bytes,
+    }
 }
 
-/// How long the partner keeps the connection, if it says so (RFC 2068, section 19.7.1; `Keep-Alive: timeout=5, max=100`).
-fn kept_by_partner(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(KEEP_ALIVE)?.to_str().ok()?;
-    let seconds = text.split(',').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let named = name.trim().eq_ignore_ascii_case("timeout");
-        named.then(|| value.trim().trim_matches('"').parse::<u32>().ok())?
-    })?;
-    let said = Duration::from_secs(u64::from(seconds));
-    Some(said.saturating_sub(KEEP_ALIVE_MARGIN))
+async fn read_body(answer: &mut RecvStream, excerpt: &mut Excerpt) {
+    while let Some(Ok(data)) = answer.data().await {
+        release(answer, data.len());
+        if !excerpt.take(&data) {
+            return;
+        }
+    }
 }

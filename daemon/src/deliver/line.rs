@@ -1,104 +1,322 @@
 //! An HTTP/1.1 connection that is driven by whoever uses it. A task of its own would be woken for every request and wake the
 //! attempt for every answer; here both are steps of the attempt. While it is idle nobody looks at it: that its partner closed it
 //! is found out when it is to be used again.
+//!
+//! Sending and reading go on side by side, and an error of the one does not end the other: a partner may answer before it has
+//! read the request, and may answer and then reset the connection.
 
+use super::framing::{Framing, Part};
+use super::head::{Progress, Reader};
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How long a connection that is given up may take to say so to its partner.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How much of an answer is read at once.
+const INPUT_BYTES: usize = 8 * 1024;
+/// How much is passed over of what comes while a connection is closed.
+const LINGER_BYTES: usize = 1024 * 1024;
 
-/// What travels.
-pub(super) type Body = Full<Bytes>;
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
+
+/// How far the request is on its way.
+enum Sending {
+    Writing,
+    Flushing,
+    Sent,
+    Broken(io::Error),
+}
+
+/// What came of waiting for the head of an answer.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// It was read to its end.
+    Head,
+    /// It was read as far as it is ever read.
+    Cut,
+    /// Something else came, in words for people.
+    NotHttp(String),
+    /// The connection ended.
+    Ended(io::Error),
+}
+
+/// How far a body was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    ToItsEnd,
+    Enough,
+}
+
+/// What is kept of a body, and how much of it is read.
+pub(super) struct Excerpt {
+    pub(super) bytes: Vec<u8>,
+    wanted: usize,
+    left: usize,
+}
+
+impl Excerpt {
+    pub(super) fn new(wanted: usize, read: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            wanted,
+            left: read,
+        }
+    }
+
+    /// Takes a part; whether more is to be read.
+    pub(super) fn take(&mut self, data: &[u8]) -> bool {
+        let wanted = self.wanted.saturating_sub(self.bytes.len());
+        let kept = data.get(..wanted.min(data.len())).unwrap_or_default();
+        self.bytes.extend_from_slice(kept);
+        let fits = data.len() <= self.left;
+        self.left = self.left.saturating_sub(data.len());
+        fits
+    }
+}
 
 /// See the module.
 pub(super) struct Line {
-    sender: http1::SendRequest<Body>,
-    driver: Driver,
-}
-
-/// The connection's own part: it reads and writes when it is polled. `None` once it is over.
-struct Driver(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
-
-impl Driver {
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if let Some(connection) = &mut self.0
-            && connection.as_mut().poll(context).is_ready()
-        {
-            self.0 = None;
-        }
-    }
-
-    /// Does `work`, which waits for what the connection does.
-    async fn with<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|context| {
-            // What is to be sent is handed over first, and what came is taken at once.
-            if let Poll::Ready(done) = work.as_mut().poll(context) {
-                return Poll::Ready(done);
-            }
-            self.drive(context);
-            work.as_mut().poll(context)
-        })
-        .await
-    }
+    io: Box<dyn Io>,
+    input: Box<[u8]>,
+    /// What was read and not yet used.
+    unused: std::ops::Range<usize>,
+    /// The partner sends nothing more.
+    ended: bool,
+    /// Something was read that belongs to no answer.
+    passed_over: bool,
+    head: Vec<u8>,
+    body: Bytes,
+    /// How much of both is written.
+    written: usize,
+    sending: Sending,
 }
 
 impl Line {
-    pub(super) fn new<S>(
-        sender: http1::SendRequest<Body>,
-        connection: http1::Connection<TokioIo<S>, Body>,
-    ) -> Self
+    pub(super) fn new<S>(io: S) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Its errors reach whoever waits for an answer.
-        let driver = Box::pin(async move { drop(connection.await) });
         Self {
-            sender,
-            driver: Driver(Some(driver)),
+            io: Box::new(io),
+            input: vec![0; INPUT_BYTES].into_boxed_slice(),
+            unused: 0..0,
+            ended: false,
+            passed_over: false,
+            head: Vec::new(),
+            body: Bytes::new(),
+            written: 0,
+            sending: Sending::Sent,
         }
     }
 
-    /// Whether a request may be sent, as far as it can be known.
-    pub(super) async fn is_ready(&mut self, patience: Duration) -> bool {
-        let ready = timeout(patience, self.driver.with(self.sender.ready()));
-        matches!(ready.await, Ok(Ok(())))
+    /// Whether a request may be sent, as far as it can be known: the partner closed nothing, and said nothing unasked.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let read = self.poll_input(&mut Context::from_waker(Waker::noop()));
+        read.is_pending()
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        let answer = self.sender.try_send_request(request);
-        self.driver.with(answer).await
+    /// Lays a request ready, whose head `fill` writes.
+    pub(super) fn put(&mut self, fill: impl FnOnce(&mut Vec<u8>), body: Bytes) {
+        self.head.clear();
+        fill(&mut self.head);
+        self.body = body;
+        self.written = 0;
+        self.sending = Sending::Writing;
     }
 
-    /// Reads of an answer.
-    pub(super) async fn read<T>(&mut self, reading: impl Future<Output = T>) -> T {
-        self.driver.with(reading).await
+    /// Whether all of the request was handed to the system.
+    pub(super) fn is_sent(&self) -> bool {
+        matches!(self.sending, Sending::Sent)
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.driver.0.is_none() || self.sender.is_closed()
+    /// Whether all of the request was sent, and all of what came was used.
+    pub(super) fn is_clean(&self) -> bool {
+        self.is_sent() && self.unused.is_empty() && !self.ended && !self.passed_over
     }
 
-    /// Closes an idle connection, and says so where TLS wants it said.
-    pub(super) fn hang_up(self) {
-        drop(self.sender);
-        if let Some(connection) = self.driver.0 {
-            tokio::spawn(timeout(GOODBYE, connection));
+    /// Sends, and reads the head of the answer.
+    pub(super) async fn answer(&mut self, head: &mut Reader) -> Heard {
+        poll_fn(|context| {
+            self.poll_send(context);
+            loop {
+                let (used, progress) = head.feed(self.unused());
+                self.unused.start += used;
+                match progress {
+                    Progress::More => {}
+                    Progress::Done => return Poll::Ready(Heard::Head),
+                    Progress::Cut => return Poll::Ready(Heard::Cut),
+                    Progress::NotHttp(why) => return Poll::Ready(Heard::NotHttp(why)),
+                }
+                match self.poll_input(context) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Heard::Ended(self.why_ended(None))),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(e)) => {
+                        return Poll::Ready(Heard::Ended(self.why_ended(Some(e))));
+                    }
+                    Poll::Pending => match &self.sending {
+                        // Nothing more comes over a connection that failed for another reason than its end.
+                        Sending::Broken(e) if !is_end(e) => {
+                            return Poll::Ready(Heard::Ended(self.why_ended(None)));
+                        }
+                        _ => return Poll::Pending,
+                    },
+                }
+            }
+        })
+        .await
+    }
+
+    /// Reads a body, and sends on meanwhile.
+    pub(super) async fn body(&mut self, framing: &mut Framing, excerpt: &mut Excerpt) -> Read {
+        poll_fn(|context| {
+            self.poll_send(context);
+            loop {
+                let mut input = self.input.get(self.unused.clone()).unwrap_or_default();
+                let read = take_parts(framing, &mut input, excerpt);
+                self.unused.start = self.unused.end - input.len();
+                if let Some(read) = read {
+                    return Poll::Ready(read);
+                }
+                match ready!(self.poll_input(context)) {
+                    Ok(0) => return Poll::Ready(Read::ToItsEnd),
+                    Ok(_) => {}
+                    Err(_) => return Poll::Ready(Read::Enough),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends the request to its end or until the connection breaks. What comes meanwhile is passed over: a partner may read only
+    /// once its answer is taken.
+    pub(super) async fn send_rest(&mut self) {
+        poll_fn(|context| {
+            loop {
+                self.poll_send(context);
+                if matches!(self.sending, Sending::Sent | Sending::Broken(_)) {
+                    return Poll::Ready(());
+                }
+                // A partner that sends nothing more may read on all the same.
+                if self.ended || self.poll_input(context).is_pending() {
+                    return Poll::Pending;
+                }
+                self.passed_over |= !self.unused.is_empty();
+                self.unused = 0..0;
+            }
+        })
+        .await;
+    }
+
+    /// Says to the partner that nothing more comes, if that can be said at once; whether it was.
+    pub(super) fn shut_down_now(&mut self) -> bool {
+        let io = Pin::new(&mut self.io);
+        io.poll_shutdown(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    /// The same with time, then waits until the partner closes. To close a connection over which something unread came is to
+    /// reset it, and a reset takes back what the partner has not read yet.
+    pub(super) async fn linger(mut self) {
+        let _ = self.io.shutdown().await;
+        let mut left = LINGER_BYTES;
+        while let Ok(bytes @ 1..) = self.io.read(&mut self.input).await
+            && bytes <= left
+        {
+            left -= bytes;
         }
     }
+
+    fn unused(&self) -> &[u8] {
+        self.input.get(self.unused.clone()).unwrap_or_default()
+    }
+
+    /// Reads more, once all was used. No bytes are the end.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.unused.is_empty() {
+            return Poll::Ready(Ok(self.unused.len()));
+        }
+        let mut buffer = ReadBuf::new(&mut self.input);
+        let read = ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer));
+        let bytes = buffer.filled().len();
+        self.unused = 0..bytes;
+        self.ended |= read.is_err() || bytes == 0;
+        Poll::Ready(read.map(|()| bytes))
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>) {
+        loop {
+            let done = match self.sending {
+                Sending::Writing => self.poll_write(context),
+                Sending::Flushing => Pin::new(&mut self.io).poll_flush(context),
+                Sending::Sent | Sending::Broken(_) => return,
+            };
+            self.sending = match (done, &self.sending) {
+                (Poll::Pending, _) => return,
+                (Poll::Ready(Ok(())), Sending::Writing) => Sending::Flushing,
+                (Poll::Ready(Ok(())), _) => Sending::Sent,
+                (Poll::Ready(Err(e)), _) => Sending::Broken(e),
+            };
+            if !matches!(self.sending, Sending::Flushing) {
+                self.body = Bytes::new();
+            }
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let head = self.head.get(self.written..).unwrap_or_default();
+            let in_body = self.written.saturating_sub(self.head.len());
+            let body = self.body.get(in_body..).unwrap_or_default();
+            if head.is_empty() && body.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let both = [IoSlice::new(head), IoSlice::new(body)];
+            let written = ready!(Pin::new(&mut self.io).poll_write_vectored(context, &both))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+    }
+
+    /// Why the connection ended: what writing met says more than that there is nothing to read.
+    fn why_ended(&mut self, reading: Option<io::Error>) -> io::Error {
+        let writing = match std::mem::replace(&mut self.sending, Sending::Sent) {
+            Sending::Broken(e) => Some(e),
+            other => {
+                self.sending = other;
+                None
+            }
+        };
+        reading
+            .or(writing)
+            .unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn take_parts(framing: &mut Framing, input: &mut &[u8], excerpt: &mut Excerpt) -> Option<Read> {
+    loop {
+        match framing.next(input) {
+            Part::Data(data) if excerpt.take(data) => {}
+            Part::Data(_) | Part::Broken => return Some(Read::Enough),
+            Part::More => return None,
+            Part::End => return Some(Read::ToItsEnd),
+        }
+    }
+}
+
+/// Whether this error says that the partner ended the connection, in one of the ways there are.
+pub(super) fn is_end(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::NotConnected
+    )
 }

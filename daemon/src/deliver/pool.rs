@@ -1,29 +1,36 @@
 //! Connections kept for the next attempt, by origin. An HTTP/1.1 connection is here while it is idle; an HTTP/2 one is shared and
 //! is here from the start. Idle ones are dropped when their time is over; one task sees to that, and only while there are any.
 
-use super::connect::{Opened, Streams};
-use super::line::{Body, Line};
+use super::connect::Opened;
+use super::line::Line;
+use super::manners::Manners;
+use super::streams::Streams;
 use crate::clock;
-use hyper::client::conn::http2;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many requests share one HTTP/2 connection.
 const MAX_STREAMS: usize = 100;
+/// How long a connection that is given up may take to say so to its partner, and the partner to read what it was sent.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 type Origin = Arc<str>;
 
 /// A connection for one request.
-pub(super) enum Connection {
+pub(super) struct Connection {
+    pub(super) kind: Kind,
+    /// Whether a request was sent over it before.
+    pub(super) reused: bool,
+}
+
+pub(super) enum Kind {
     /// Alone for this request.
     Http1 { line: Line, home: Home },
     /// Shared.
-    Http2 {
-        sender: http2::SendRequest<Body>,
-        share: Share,
-    },
+    Http2 { streams: Streams, share: Share },
 }
 
 /// Where an HTTP/1.1 connection goes back to.
@@ -38,11 +45,23 @@ impl Home {
     pub(super) fn take_back(self, line: Line, partner: Option<Duration>) {
         let kept = partner.map_or(self.pool.idle, |partner| partner.min(self.pool.idle));
         if kept.is_zero() {
-            line.hang_up();
-        } else if !line.is_closed() {
-            self.pool
-                .park(self.origin, line, clock::deadline(kept), self.opened);
+            self.pool.hang_up(line, false);
+        } else {
+            let until = clock::deadline(kept);
+            self.pool.park(self.origin, line, until, self.opened);
         }
+    }
+
+    /// Closes a connection that can't be kept. The partner gets to read all that it was sent.
+    pub(super) fn part(self, line: Line) {
+        self.pool.hang_up(line, true);
+    }
+
+    /// A connection that was kept ended without a byte of an answer.
+    pub(super) fn ended_silently(&self) {
+        let now = clock::deadline(Duration::ZERO);
+        let mut entries = self.pool.lock();
+        entries.manners.ended_silently(&self.origin, now);
     }
 }
 
@@ -60,6 +79,13 @@ impl Share {
     pub(super) fn finish(mut self) {
         self.finished = true;
     }
+
+    /// The partner asked for HTTP/1.1: no further request to it goes over HTTP/2 for a while.
+    pub(super) fn wants_http1(&self) {
+        let now = clock::deadline(Duration::ZERO);
+        let mut entries = self.pool.lock();
+        entries.manners.wants_http1(&self.origin, now);
+    }
 }
 
 impl Drop for Share {
@@ -70,12 +96,7 @@ impl Drop for Share {
 
 enum Kept {
     Http1(Line),
-    Http2 {
-        sender: http2::SendRequest<Body>,
-        /// How many the partner takes at once.
-        streams: Arc<dyn Streams>,
-        requests: usize,
-    },
+    Http2 { streams: Streams, requests: usize },
 }
 
 struct Entry {
@@ -93,6 +114,7 @@ struct Entries {
     /// The idle ones by the end of their time.
     idle: BTreeMap<(Instant, u64), Origin>,
     reaper_runs: bool,
+    manners: Manners,
 }
 
 /// The pool.
@@ -101,6 +123,8 @@ pub(super) struct Pool {
     max_age: Duration,
     max: usize,
     entries: Mutex<Entries>,
+    /// For connections that are being closed and take their time.
+    goodbyes: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -111,6 +135,7 @@ impl Pool {
             max_age,
             max: max.max(1),
             entries: Mutex::default(),
+            goodbyes: Arc::new(Semaphore::new(max.max(1))),
         })
     }
 
@@ -123,22 +148,24 @@ impl Pool {
     pub(super) fn take(self: &Arc<Self>, origin: &Origin) -> Option<Connection> {
         let mut entries = self.lock();
         let Entries {
-            by_origin, idle, ..
+            by_origin,
+            idle,
+            manners,
+            ..
         } = &mut *entries;
         let list = by_origin.get_mut(origin)?;
         let now = clock::deadline(Duration::ZERO);
         let is_old = |opened: Instant| now.saturating_duration_since(opened) >= self.max_age;
+        let needs_fresh = manners.needs_fresh(origin, now);
+        let needs_http1 = manners.needs_http1(origin, now);
         let mut found = None;
         let mut at = list.len();
         while found.is_none() && at > 0 {
             at -= 1;
             let Some(entry) = list.get_mut(at) else { break };
-            if let Kept::Http2 {
-                sender,
-                streams,
-                requests,
-            } = &mut entry.kept
-                && !sender.is_closed()
+            if let Kept::Http2 { streams, requests } = &mut entry.kept
+                && !needs_http1
+                && !streams.is_closed()
                 && !(is_old(entry.opened) && *requests == 0)
             {
                 // What the partner doesn't take at once would be sent later, perhaps after its attempt was given up.
@@ -149,8 +176,8 @@ impl Pool {
                 if let Some(until) = entry.until.take() {
                     idle.remove(&(until, entry.id));
                 }
-                found = Some(Connection::Http2 {
-                    sender: sender.clone(),
+                found = Some(Kind::Http2 {
+                    streams: streams.clone(),
                     share: self.share(origin, entry.id),
                 });
                 break;
@@ -160,40 +187,64 @@ impl Pool {
                 idle.remove(&(until, entry.id));
             }
             if let Kept::Http1(line) = entry.kept {
-                if entry.until.is_none_or(|until| until <= now) || is_old(entry.opened) {
-                    line.hang_up();
-                } else if !line.is_closed() {
+                let is_over = entry.until.is_none_or(|until| until <= now);
+                if needs_fresh || is_over || is_old(entry.opened) {
+                    self.hang_up(line, false);
+                } else {
                     let home = self.home(origin, entry.opened);
-                    found = Some(Connection::Http1 { line, home });
+                    found = Some(Kind::Http1 { line, home });
                 }
             }
         }
         if list.is_empty() {
             by_origin.remove(origin);
         }
-        found
+        found.map(|kind| Connection { kind, reused: true })
     }
 
     /// Takes a new connection in, for a first request.
     pub(super) fn adopt(self: &Arc<Self>, opened: Opened, origin: &Origin) -> Connection {
         let now = clock::deadline(Duration::ZERO);
-        match opened {
-            Opened::Http1(line) => Connection::Http1 {
+        let kind = match opened {
+            Opened::Http1(line) => Kind::Http1 {
                 line,
                 home: self.home(origin, now),
             },
-            Opened::Http2(sender, streams) => {
+            Opened::Http2(streams) => {
                 let kept = Kept::Http2 {
-                    sender: sender.clone(),
-                    streams,
+                    streams: streams.clone(),
                     requests: 1,
                 };
                 let id = self.lock().add(origin.clone(), None, now, kept);
-                Connection::Http2 {
-                    sender,
+                Kind::Http2 {
+                    streams,
                     share: self.share(origin, id),
                 }
             }
+        };
+        Connection {
+            kind,
+            reused: false,
+        }
+    }
+
+    /// Whether HTTP/2 is not to be offered to this origin.
+    pub(super) fn needs_http1(&self, origin: &Origin) -> bool {
+        let now = clock::deadline(Duration::ZERO);
+        self.lock().manners.needs_http1(origin, now)
+    }
+
+    /// Closes a connection. Where something unread may have come over it, or TLS can't say at once that it ends, that gets a
+    /// moment, as long as not too many do so.
+    fn hang_up(&self, mut line: Line, unread: bool) {
+        if line.shut_down_now() && !unread {
+            return;
+        }
+        if let Ok(place) = self.goodbyes.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                let _ = timeout(GOODBYE, line.linger()).await;
+                drop(place);
+            });
         }
     }
 
@@ -216,7 +267,15 @@ impl Pool {
 
     fn park(self: &Arc<Self>, origin: Origin, line: Line, until: Instant, opened: Instant) {
         let mut entries = self.lock();
-        entries.make_room(self.max);
+        if entries
+            .manners
+            .needs_fresh(&origin, clock::deadline(Duration::ZERO))
+        {
+            drop(entries);
+            self.hang_up(line, false);
+            return;
+        }
+        self.make_room(&mut entries);
         entries.add(origin, Some(until), opened, Kept::Http1(line));
         self.see_to_reaper(&mut entries);
     }
@@ -225,7 +284,7 @@ impl Pool {
     fn give_up(self: &Arc<Self>, origin: &Origin, id: u64, finished: bool) {
         let mut entries = self.lock();
         if !finished || self.idle.is_zero() {
-            entries.remove(origin, id);
+            let _ = entries.remove(origin, id);
             return;
         }
         let list = entries.by_origin.get_mut(origin);
@@ -240,9 +299,40 @@ impl Pool {
         }
         let until = clock::deadline(self.idle);
         entry.until = Some(until);
-        entries.make_room(self.max);
+        self.make_room(&mut entries);
         entries.idle.insert((until, id), origin.clone());
         self.see_to_reaper(&mut entries);
+    }
+
+    /// Makes room for one more idle connection.
+    fn make_room(&self, entries: &mut Entries) {
+        while entries.idle.len() >= self.max
+            && let Some(((_, id), origin)) = entries.idle.pop_first()
+        {
+            self.close(entries.remove(&origin, id));
+        }
+    }
+
+    fn close(&self, kept: Option<Kept>) {
+        // An HTTP/2 connection ends with its last user.
+        if let Some(Kept::Http1(line)) = kept {
+            self.hang_up(line, false);
+        }
+    }
+
+    /// Drops those whose time is over; when to look again, if any are left.
+    fn reap(&self, now: Instant) -> Option<Instant> {
+        let mut entries = self.lock();
+        while let Some(first) = entries.idle.first_entry() {
+            let (until, id) = *first.key();
+            if until > now {
+                return Some(until);
+            }
+            let origin = first.remove();
+            self.close(entries.remove(&origin, id));
+        }
+        entries.reaper_runs = false;
+        None
     }
 
     fn see_to_reaper(self: &Arc<Self>, entries: &mut Entries) {
@@ -276,52 +366,25 @@ impl Entries {
         id
     }
 
-    fn remove(&mut self, origin: &Origin, id: u64) {
-        let Some(list) = self.by_origin.get_mut(origin) else {
-            return;
-        };
-        if let Some(at) = list.iter().position(|entry| entry.id == id) {
-            let entry = list.swap_remove(at);
-            if let Some(until) = entry.until {
-                self.idle.remove(&(until, id));
-            }
-            if let Kept::Http1(line) = entry.kept {
-                line.hang_up();
-            }
-        }
+    fn remove(&mut self, origin: &Origin, id: u64) -> Option<Kept> {
+        let list = self.by_origin.get_mut(origin)?;
+        let at = list.iter().position(|entry| entry.id == id);
+        let entry = at.map(|at| list.swap_remove(at));
         if list.is_empty() {
             self.by_origin.remove(origin);
         }
-    }
-
-    /// Makes room for one more idle connection among `max`.
-    fn make_room(&mut self, max: usize) {
-        while self.idle.len() >= max
-            && let Some(((_, id), origin)) = self.idle.pop_first()
-        {
-            self.remove(&origin, id);
+        let entry = entry?;
+        if let Some(until) = entry.until {
+            self.idle.remove(&(until, id));
         }
-    }
-
-    /// Drops those whose time is over; when to look again, if any are left.
-    fn reap(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(first) = self.idle.first_entry() {
-            let (until, id) = *first.key();
-            if until > now {
-                return Some(until);
-            }
-            let origin = first.remove();
-            self.remove(&origin, id);
-        }
-        self.reaper_runs = false;
-        None
+        Some(entry.kept)
     }
 }
 
 /// Runs as long as anything is idle.
 async fn reap(pool: Weak<Pool>) {
     while let Some(pool) = pool.upgrade() {
-        let next = pool.lock().reap(clock::deadline(Duration::ZERO));
+        let next = pool.reap(clock::deadline(Duration::ZERO));
         drop(pool);
         match next {
             Some(next) => sleep_until(next).await,

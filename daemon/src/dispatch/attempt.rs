@@ -31,6 +31,8 @@ struct Prepared {
     endpoint: Arc<Endpoint>,
     finished: u32,
     total: u32,
+    /// Whether the request was sent more than once.
+    reconnected: bool,
 }
 
 /// Which attempt it is.
@@ -68,6 +70,7 @@ impl Started {
             response_code: verdict.response_code,
             response_excerpt: (!verdict.excerpt.is_empty()).then(|| verdict.excerpt.clone()),
             error: verdict.error.clone(),
+            reconnected: false,
         };
         (attempt, took)
     }
@@ -88,7 +91,8 @@ impl Dispatch {
             Ok(judged) => judged,
             Err(unsent) => return self.give_back(&claim, unsent).await,
         };
-        let (attempt, took) = started.ended(claim.waiting.trigger, &verdict);
+        let (mut attempt, took) = started.ended(claim.waiting.trigger, &verdict);
+        attempt.reconnected = prepared.reconnected;
         let ended_at = self.clock.now();
         tracing::debug!(delivery = %id, outcome = attempt.outcome.as_str(), code = attempt.response_code,
             duration_ms = attempt.duration_ms, "attempt");
@@ -128,7 +132,13 @@ impl Dispatch {
                 sequence: claim.waiting.sequence,
                 attempt: prepared.total + 1,
             };
-            if let Attempted::Reply(reply) = self.send(&prepared, head, &wanted).await {
+            if let Attempted::Reply { reply, reconnected } =
+                self.send(&prepared, head, &wanted).await
+            {
+                let prepared = Prepared {
+                    reconnected,
+                    ..prepared
+                };
                 return Ok((reply, prepared));
             }
             if *self.phase.borrow() == Phase::Cut {
@@ -170,6 +180,7 @@ impl Dispatch {
             endpoint,
             finished,
             total,
+            reconnected: false,
         })
     }
 
@@ -179,7 +190,7 @@ impl Dispatch {
         head: Head,
         still_wanted: &(dyn Fn() -> bool + Send + Sync),
     ) -> Attempted {
-        let failed = |failure, why: String| Attempted::Reply(Reply::Failed(failure, why));
+        let failed = |failure, why: String| Attempted::from(Reply::Failed(failure, why));
         let partner = self.partner(&prepared.endpoint);
         let target = match partner.target() {
             Ok(target) => target,
@@ -265,6 +276,7 @@ impl Dispatch {
             endpoint,
             finished: 0,
             total: 0,
+            reconnected: false,
         };
         let started = Started::now();
         let head = Head {
@@ -272,8 +284,8 @@ impl Dispatch {
             sequence: 0,
             attempt: 1,
         };
-        let reply = match self.send(&prepared, head, &|| true).await {
-            Attempted::Reply(reply) => reply,
+        let (reply, reconnected) = match self.send(&prepared, head, &|| true).await {
+            Attempted::Reply { reply, reconnected } => (reply, reconnected),
             // It is wanted to the end, unless the daemon stops.
             Attempted::NotSent => return Err(SubmitError::ShuttingDown.into()),
         };
@@ -283,6 +295,7 @@ impl Dispatch {
         Ok(Some(Attempt {
             number: 1,
             round: 1,
+            reconnected,
             ..attempt
         }))
     }

@@ -65,6 +65,8 @@ pub(super) struct FinishedView {
     /// What went wrong, where no answer says so.
     #[schema(required)]
     error: Option<String>,
+    /// Whether the request was sent once more within the attempt, as in `Attempt`.
+    reconnected: bool,
 }
 
 impl From<&FinishedAttempt> for FinishedView {
@@ -86,6 +88,7 @@ impl From<&FinishedAttempt> for FinishedView {
             response_code: attempt.response_code,
             response_excerpt: attempt.response_excerpt,
             error: attempt.error,
+            reconnected: attempt.reconnected,
         }
     }
 }

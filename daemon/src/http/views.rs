@@ -363,6 +363,9 @@ pub(crate) struct AttemptView {
     /// What went wrong, where no answer says so.
     #[schema(required)]
     pub(crate) error: Option<String>,
+    /// Whether the request was sent once more within the attempt, because a kept connection ended before a byte of an answer or
+    /// the receiver said that it had not processed the request.
+    pub(crate) reconnected: bool,
 }
 
 impl From<&Attempt> for AttemptView {
@@ -377,6 +380,7 @@ impl From<&Attempt> for AttemptView {
             response_code: a.response_code,
             response_excerpt: a.response_excerpt.as_deref().map(shown),
             error: a.error.clone(),
+            reconnected: a.reconnected,
         }
     }
 }

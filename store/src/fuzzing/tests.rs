@@ -72,6 +72,7 @@ fn settle(delivery: DeliveryId, verdict: Verdict, code: u16) -> Op {
             response_code: Some(code),
             response_excerpt: Some(b"down".to_vec()),
             error: Some("why".to_owned()),
+            reconnected: false,
         },
         duration_us: 40_000,
         ended_at: START.plus_ms(40),

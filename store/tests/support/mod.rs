@@ -71,6 +71,7 @@ pub(crate) fn settle(delivery: DeliveryId, verdict: Verdict, ended_at: UnixMs) -
             response_code: code,
             response_excerpt: (code == Some(503)).then(|| b"down".to_vec()),
             error: None,
+            reconnected: false,
         },
         duration_us: 40_000,
         ended_at,

@@ -49,7 +49,7 @@ impl simulation::Partners for Gate {
             self.sent.fetch_add(1, Ordering::Relaxed);
             let answered = self.answering.acquire().await;
             answered.expect("the gate stays").forget();
-            Attempted::Reply(Reply::Status {
+            Attempted::from(Reply::Status {
                 code: 204,
                 retry_after: None,
                 excerpt: Vec::new(),

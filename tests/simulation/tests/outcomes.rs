@@ -71,6 +71,7 @@ fn success(delivery: DeliveryId) -> Op {
             response_code: Some(204),
             response_excerpt: None,
             error: None,
+            reconnected: false,
         },
         duration_us: 1_000,
         ended_at: UnixMs(0),

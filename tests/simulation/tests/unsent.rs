@@ -61,7 +61,7 @@ impl simulation::Partners for Partners {
         Box::pin(async move {
             self.asked.fetch_add(1, Relaxed);
             if self.lacking.load(Relaxed) {
-                return Attempted::Reply(Reply::OurTrouble("no descriptors".to_owned()));
+                return Attempted::from(Reply::OurTrouble("no descriptors".to_owned()));
             }
             if self.connecting.load(Relaxed) {
                 std::future::pending::<()>().await;
@@ -76,7 +76,7 @@ impl simulation::Partners for Partners {
             if self.hangs.load(Relaxed) {
                 std::future::pending::<()>().await;
             }
-            Attempted::Reply(Reply::Status {
+            Attempted::from(Reply::Status {
                 code: if self.fails.load(Relaxed) { 500 } else { 204 },
                 retry_after: None,
                 excerpt: Vec::new(),

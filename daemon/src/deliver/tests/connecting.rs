@@ -3,6 +3,7 @@
 
 use super::super::names::tests::{Says, Server};
 use super::super::tls_words::tests::{Made, TLS12, TLS13, roots};
+use super::secure::secure_partner;
 use super::*;
 use hickory_resolver::proto::rr::RecordType;
 

@@ -59,7 +59,7 @@ pub(in crate::http) fn secrets() -> Value {
 pub(in crate::http) fn attempt() -> Value {
     json!({
         "attempt": 1, "round": 1, "trigger": "schedule", "startedAt": ATTEMPTED, "durationMs": 41, "outcome": "http_status",
-        "responseCode": 503, "responseExcerpt": "try later", "error": null,
+        "responseCode": 503, "responseExcerpt": "try later", "error": null, "reconnected": false,
     })
 }
 
@@ -75,7 +75,7 @@ pub(in crate::http) fn finished() -> Value {
     json!({
         "deliveryId": DELIVERY, "endpointId": ENDPOINT, "eventId": EVENT, "eventType": "order.created", "sequence": 42,
         "status": "RETRYING", "attempt": 1, "round": 1, "trigger": "schedule", "startedAt": ATTEMPTED, "durationMs": 41,
-        "outcome": "http_status", "responseCode": 503, "responseExcerpt": "try later", "error": null,
+        "outcome": "http_status", "responseCode": 503, "responseExcerpt": "try later", "error": null, "reconnected": false,
     })
 }
 

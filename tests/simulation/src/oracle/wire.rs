@@ -77,7 +77,7 @@ impl Flight {
     pub(crate) fn lacked(self, what: &str) -> Attempted {
         self.oracle()
             .note(format!("{} waits: {what}", self.saw.delivery));
-        Attempted::Reply(Reply::OurTrouble(what.to_owned()))
+        Attempted::from(Reply::OurTrouble(what.to_owned()))
     }
 
     pub(crate) fn answered(mut self, reply: Reply) -> Attempted {
@@ -85,7 +85,7 @@ impl Flight {
         if !self.saw.ping {
             self.oracle().answered(&self.saw, &reply);
         }
-        Attempted::Reply(reply)
+        Attempted::from(reply)
     }
 }
 

@@ -1,0 +1,303 @@
+//! An HTTP/2 connection, shared by many requests. A task of its own reads and writes for all of them, and asks the partner from
+//! time to time whether it is still there.
+
+use super::line::is_end;
+use super::{Failed, MAX_RESPONSE_HEADER_BYTES};
+use crate::outcome::Failure;
+use bytes::Bytes;
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, RecvStream, SendStream};
+use http::{Request, Response};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{sleep, timeout};
+
+/// What a partner may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// How often a partner that owes an answer is asked whether it is there, and how long it has to say so.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PONG_WITHIN: Duration = Duration::from_secs(5);
+
+/// See the module. Clones share the connection.
+#[derive(Clone)]
+pub(super) struct Streams {
+    sender: SendRequest<Bytes>,
+    health: Arc<Health>,
+}
+
+/// What the connection's task and its requests tell each other.
+#[derive(Default)]
+struct Health {
+    /// Requests without an answer.
+    waiting: AtomicUsize,
+    /// The partner did not answer a PING.
+    hung: AtomicBool,
+}
+
+/// A request on its way.
+pub(super) struct Stream {
+    response: ResponseFuture,
+    upload: Upload,
+    health: Arc<Health>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.health.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body, sent as fast as the partner takes it.
+struct Upload {
+    stream: SendStream<Bytes>,
+    left: Bytes,
+    over: bool,
+}
+
+impl Streams {
+    /// Begins to speak HTTP/2.
+    pub(super) async fn open<S>(io: S) -> Result<Self, Failed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let header_bytes = u32::try_from(MAX_RESPONSE_HEADER_BYTES).unwrap_or(u32::MAX);
+        let (sender, mut connection) = h2::client::Builder::new()
+            .max_header_list_size(header_bytes)
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .enable_push(false)
+            // Until the partner has said how many it takes at once.
+            .initial_max_send_streams(1)
+            .handshake(ReadOut { io, broken: false })
+            .await
+            .map_err(|e| {
+                let why = format!("the connection is unusable: {e}");
+                (Failure::Protocol, why)
+            })?;
+        let health = Arc::new(Health::default());
+        let pings = connection.ping_pong();
+        tokio::spawn(drive(connection, pings, health.clone()));
+        Ok(Self { sender, health })
+    }
+
+    /// Whether it takes no more requests: it ended, or the partner said that it will end it (GOAWAY).
+    pub(super) fn is_closed(&mut self) -> bool {
+        let ready = self
+            .sender
+            .poll_ready(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Err(_)))
+    }
+
+    /// Whether the partner was asked whether it is there and said nothing.
+    pub(super) fn is_hung(&self) -> bool {
+        self.health.hung.load(Ordering::Relaxed)
+    }
+
+    /// How many requests the partner takes at once.
+    pub(super) fn most(&self) -> usize {
+        self.sender.current_max_send_streams()
+    }
+
+    /// Begins a request. Where it fails nothing of the request was written.
+    pub(super) fn begin(&mut self, request: Request<()>, body: Bytes) -> Result<Stream, h2::Error> {
+        let empty = body.is_empty();
+        let (response, stream) = self.sender.send_request(request, empty)?;
+        self.health.waiting.fetch_add(1, Ordering::Relaxed);
+        Ok(Stream {
+            response,
+            upload: Upload {
+                stream,
+                left: body,
+                over: empty,
+            },
+            health: self.health.clone(),
+        })
+    }
+}
+
+impl Stream {
+    /// Sends, and waits for the head of the answer.
+    pub(super) async fn answer(&mut self) -> Result<Response<RecvStream>, h2::Error> {
+        poll_fn(|context| {
+            self.upload.poll(context);
+            Pin::new(&mut self.response).poll(context)
+        })
+        .await
+    }
+
+    /// Does `reading`, and sends on meanwhile.
+    pub(super) async fn sending<T>(&mut self, reading: impl Future<Output = T>) -> T {
+        let mut reading = pin!(reading);
+        poll_fn(|context| {
+            self.upload.poll(context);
+            reading.as_mut().poll(context)
+        })
+        .await
+    }
+
+    /// Whether the request was sent to its end, or the partner wants no more of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.upload.over
+    }
+
+    /// Sends until then, and passes over what comes of the answer.
+    pub(super) async fn send_rest(&mut self, answer: &mut RecvStream) {
+        let mut ended = false;
+        poll_fn(|context| {
+            self.upload.poll(context);
+            while !ended {
+                match answer.poll_data(context) {
+                    Poll::Ready(Some(Ok(data))) => release(answer, data.len()),
+                    Poll::Ready(_) => ended = true,
+                    Poll::Pending => break,
+                }
+            }
+            if self.upload.over {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+/// Lets the partner send as much more.
+pub(super) fn release(answer: &mut RecvStream, bytes: usize) {
+    // It fails only for more than was received.
+    let _ = answer.flow_control().release_capacity(bytes);
+}
+
+impl Upload {
+    fn poll(&mut self, context: &mut Context<'_>) {
+        while !self.over {
+            self.stream.reserve_capacity(self.left.len());
+            let mut room = self.stream.capacity();
+            if room == 0 {
+                room = match self.stream.poll_capacity(context) {
+                    Poll::Pending => return,
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Ready(_) => {
+                        self.over = true;
+                        return;
+                    }
+                };
+            }
+            let part = self.left.split_to(room.min(self.left.len()));
+            let last = self.left.is_empty();
+            self.over = self.stream.send_data(part, last).is_err() || last;
+        }
+    }
+}
+
+/// A connection that is read to its end though it can't be written to any more: answers that came before a reset count.
+struct ReadOut<S> {
+    io: S,
+    broken: bool,
+}
+
+impl<S> ReadOut<S> {
+    /// What writing came to; where the partner ended the connection, it is as if `bytes` were written.
+    fn written<T>(&mut self, bytes: T, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match written {
+            Poll::Ready(Err(error)) if is_end(&error) => {
+                self.broken = true;
+                Poll::Ready(Ok(bytes))
+            }
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ReadOut<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadOut<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.broken {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.written(bytes.len(), written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if self.broken {
+            return Poll::Ready(Ok(bytes));
+        }
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, parts);
+        self.written(bytes, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.broken {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        self.written((), flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+/// Reads and writes until the connection is over or the partner hangs. Errors reach whoever waits for an answer.
+async fn drive<S>(connection: Connection<S, Bytes>, pings: Option<PingPong>, health: Arc<Health>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let watch = async {
+        match pings {
+            Some(pings) => watch(pings, &health).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = connection => {}
+        () = watch => health.hung.store(true, Ordering::Relaxed),
+    }
+}
+
+/// Resolves when the partner owes an answer and does not say that it is there.
+async fn watch(mut pings: PingPong, health: &Health) {
+    loop {
+        sleep(PING_EVERY).await;
+        if health.waiting.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        match timeout(PONG_WITHIN, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection is over, which its own future says.
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
