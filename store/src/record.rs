@@ -17,6 +17,8 @@ pub(crate) fn version_of(table: &str) -> u8 {
     match table {
         // 2: with the sums of the other tables.
         "meta" => 2,
+        // 2: with the attempts whose request was sent again.
+        "deliveries" => 2,
         _ => 1,
     }
 }

@@ -186,6 +186,9 @@ pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, Sto
     })
 }
 
+const DELIVERIES: &str = "deliveries";
+
+/// Of version 2 the numbers of the attempts whose request was sent again follow.
 #[derive(Serialize, Deserialize)]
 struct DeliveryRow {
     sequence: u64,
@@ -251,11 +254,19 @@ pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
             })
             .collect(),
     };
-    record::write("deliveries", &tables::delivery_key(d.id), &row)
+    let again = d.attempts.iter().filter(|a| a.reconnected);
+    let reconnected: Vec<u32> = again.map(|a| a.number).collect();
+    record::write(DELIVERIES, &tables::delivery_key(d.id), &(row, reconnected))
 }
 
 pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, StoreError> {
-    let row: DeliveryRow = record::read("deliveries", key, bytes)?;
+    let (version, content) = record::versioned(DELIVERIES, key, bytes)?;
+    // Version 1 is the row alone.
+    let (row, reconnected): (DeliveryRow, Vec<u32>) = if version == 1 {
+        (record::read_content(DELIVERIES, content)?, Vec::new())
+    } else {
+        record::read_content(DELIVERIES, content)?
+    };
     let id = tables::delivery_of(key);
     let base = id.event.accepted_at();
     Ok(Delivery {
@@ -286,7 +297,7 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
                 response_code: a.response_code,
                 response_excerpt: a.response_excerpt,
                 error: a.error,
-                reconnected: false,
+                reconnected: reconnected.contains(&a.number),
             })
             .collect(),
     })
@@ -427,6 +438,13 @@ mod tests {
         assert_eq!(
             read_delivery(&tables::delivery_key(id), &bytes).unwrap(),
             delivery
+        );
+        let mut again = delivery;
+        again.attempts[0].reconnected = true;
+        let bytes = write_delivery(&again).unwrap();
+        assert_eq!(
+            read_delivery(&tables::delivery_key(id), &bytes).unwrap(),
+            again
         );
     }
 }
