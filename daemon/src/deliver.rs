@@ -16,6 +16,7 @@ mod manners;
 mod names;
 mod pool;
 mod secured;
+mod statuses;
 mod streams;
 #[cfg(test)]
 mod tests;

@@ -244,8 +244,26 @@ async fn over_stream(
     };
     match timeout_at(order.deadline, stream.answer()).await {
         Ok(Ok(response)) => Outcome::Reply(finish_stream(stream, share, response, order).await),
-        Ok(Err(error)) => no_answer(&streams, share, reused, &error, order),
+        Ok(Err(error)) => match stream.status() {
+            Some(code) => Outcome::Reply(malformed_answer(code, &stream, order)),
+            None => no_answer(&streams, share, reused, &error, order),
+        },
         Err(_) => Outcome::Reply(order.timed_out()),
+    }
+}
+
+/// What an answer counts for of which nothing but the status is readable: the request can't be sent on, nor the connection be used
+/// again.
+fn malformed_answer(code: u16, stream: &Stream, order: &Order<'_>) -> Reply {
+    if is_success(code) && !stream.is_over() {
+        let why =
+            format!("it answered {code} with malformed headers before it took the whole request");
+        return order.failed(Failure::Protocol, why);
+    }
+    Reply::Status {
+        code,
+        retry_after: None,
+        excerpt: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 //! time to time whether it is still there.
 
 use super::line::is_end;
+use super::statuses::Statuses;
 use super::{Failed, MAX_RESPONSE_HEADER_BYTES};
 use crate::outcome::Failure;
 use bytes::Bytes;
@@ -11,8 +12,8 @@ use http::{Request, Response};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -39,6 +40,15 @@ struct Health {
     waiting: AtomicUsize,
     /// The partner did not answer a PING.
     hung: AtomicBool,
+    /// What was answered, malformed answers among it.
+    statuses: Mutex<Statuses>,
+}
+
+impl Health {
+    /// Whoever panicked left them whole enough: they are a hint.
+    fn statuses(&self) -> std::sync::MutexGuard<'_, Statuses> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A request on its way.
@@ -68,6 +78,7 @@ impl Streams {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let header_bytes = u32::try_from(MAX_RESPONSE_HEADER_BYTES).unwrap_or(u32::MAX);
+        let health = Arc::new(Health::default());
         let (sender, mut connection) = h2::client::Builder::new()
             .max_header_list_size(header_bytes)
             .initial_window_size(STREAM_WINDOW_BYTES)
@@ -75,13 +86,16 @@ impl Streams {
             .enable_push(false)
             // Until the partner has said how many it takes at once.
             .initial_max_send_streams(1)
-            .handshake(ReadOut { io, broken: false })
+            .handshake(ReadOut {
+                io,
+                broken: false,
+                health: health.clone(),
+            })
             .await
             .map_err(|e| {
                 let why = format!("the connection is unusable: {e}");
                 (Failure::Protocol, why)
             })?;
-        let health = Arc::new(Health::default());
         let pings = connection.ping_pong();
         tokio::spawn(drive(connection, pings, health.clone()));
         Ok(Self { sender, health })
@@ -140,6 +154,12 @@ impl Stream {
             reading.as_mut().poll(context)
         })
         .await
+    }
+
+    /// The status that came, if the rest of the answer could not be read.
+    pub(super) fn status(&self) -> Option<u16> {
+        let id = self.response.stream_id().as_u32();
+        self.health.statuses().of(id)
     }
 
     /// Whether the request was sent to its end, or the partner wants no more of it.
@@ -201,6 +221,7 @@ impl Upload {
 struct ReadOut<S> {
     io: S,
     broken: bool,
+    health: Arc<Health>,
 }
 
 impl<S> ReadOut<S> {
@@ -222,7 +243,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadOut<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            self.health.statuses().feed(came);
+        }
+        read
     }
 }
 

@@ -226,3 +226,78 @@ async fn closing_after_a_success_takes_nothing_back_that_was_sent() {
     assert_eq!(attempt_with(&client, &to, body).await, (status(200), false));
     assert_eq!(got.await.unwrap(), 4 << 20);
 }
+
+/// A connection whose partner answered and reset it while it was written to: writing meets that first.
+#[derive(Default)]
+struct Reset {
+    written: bool,
+    answer: &'static [u8],
+    waits: Option<std::task::Waker>,
+}
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        if !self.written {
+            self.waits = Some(context.waker().clone());
+            return std::task::Poll::Pending;
+        }
+        buffer.put_slice(std::mem::take(&mut self.answer));
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+        _: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        self.written = true;
+        if let Some(waker) = self.waits.take() {
+            waker.wake();
+        }
+        std::task::Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_counts_though_writing_meets_the_reset_first() {
+    for (answer, code) in [
+        ("HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n", Some(413)),
+        ("HTTP/1.1 503 X\r\n", Some(503)),
+        ("", None),
+    ] {
+        let mut line = line::Line::new(Reset {
+            answer: answer.as_bytes(),
+            ..Reset::default()
+        });
+        line.put(
+            |head| head.extend_from_slice(b"POST / HTTP/1.1\r\n\r\n"),
+            large(),
+        );
+        let mut head = head::Reader::default();
+        let heard = line.answer(&mut head).await;
+        assert_eq!(head.code(), code, "{heard:?}");
+        if let (None, line::Heard::Ended(error)) = (code, &heard) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+}

@@ -50,7 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     async fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        let length = u32::try_from(payload.len()).unwrap();
+        let mut frame = length.to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(id.to_be_bytes());
         frame.extend(payload);
@@ -70,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         match kind {
             SETTINGS if flags & ACK == 0 => self.send(SETTINGS, ACK, 0, &[]).await,
             PING if flags & ACK == 0 && self.answers_pings => {
-                self.send(PING, ACK, 0, &payload).await
+                self.send(PING, ACK, 0, &payload).await;
             }
             DATA => {
                 *self.bodies.entry(id).or_default() += payload.len();
@@ -448,6 +449,37 @@ async fn a_status_counts_whatever_follows_it() {
 }
 
 #[tokio::test]
+async fn a_status_counts_though_the_headers_after_it_are_malformed() {
+    // Each follows `:status`; the last makes the connection unreadable.
+    let malformed: [&[u8]; 4] = [
+        b"\x00\x0aconnection\x05close",
+        b"\x00\x0ex-Odd-Name\x01\x02\x03\x01a",
+        b"\x00\x07:status\x03200",
+        b"\xff\xff\xff\xff\xff\xff",
+    ];
+    for (lines, code) in malformed.into_iter().flat_map(|m| [(m, 200), (m, 500)]) {
+        let (client, to, seen) = http2_partner(move |mut wire, _, seen| async move {
+            while let Some(id) = wire.request().await {
+                note(&seen, id);
+                let status = if code == 200 { 0x88 } else { 0x8e };
+                let block = [&[status], lines].concat();
+                wire.send(HEADERS, END_HEADERS | END_STREAM, id, &block)
+                    .await;
+            }
+        })
+        .await;
+        for n in 1..=2 {
+            assert_eq!(
+                attempted(&client, &to).await,
+                (status(code), false),
+                "{lines:x?}"
+            );
+            assert_eq!(seen.requests(), n);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_came_before_the_connection_broke_counts() {
     for code in [200, 500] {
         let (client, to, _) = http2_partner(move |mut wire, _, _| async move {
@@ -475,7 +507,7 @@ async fn a_success_that_came_early_is_one_when_the_request_was_taken() {
         wire.send(WINDOW_UPDATE, 0, 0, &more).await;
         wire.send(WINDOW_UPDATE, 0, id, &more).await;
         assert_eq!(wire.request().await, Some(id));
-        note(&seen, wire.bodies[&id] as u32);
+        note(&seen, u32::try_from(wire.bodies[&id]).unwrap());
         answer_all(wire, seen).await;
     })
     .await;
