@@ -100,8 +100,7 @@ async fn first_attempt(daemon: &Daemon) -> Value {
     let event = api.event("a", json!(1)).await;
     until("a first attempt", async || {
         let delivery = api.delivery_of(&event).await;
-        let attempt = delivery["attempts"].get(0).cloned();
-        attempt
+        delivery["attempts"].get(0).cloned()
     })
     .await
 }

@@ -225,15 +225,17 @@ impl Committer {
             work.push(Op::Probe, None);
         }
         self.last_commit = Some((Moment::now(), work.ops.len()));
-        match self.commit_once(work) {
-            Ok(()) => {}
-            Err((e, work)) if e.is_damage() => self.commit_in_parts(&e, work),
-            Err((e, work)) => self.failed(&e, work),
+        if let Err(not) = self.commit_once(work) {
+            if not.error.is_damage() {
+                self.commit_in_parts(*not);
+            } else {
+                self.failed(&not.error, not.work);
+            }
         }
     }
 
     /// Makes one commit, announces it and answers. What could not be committed comes back.
-    fn commit_once(&mut self, work: Work) -> Result<(), (StoreError, Work)> {
+    fn commit_once(&mut self, work: Work) -> Result<(), Box<NotCommitted>> {
         let settled = settled(&work.ops);
         match self
             .store
@@ -247,40 +249,46 @@ impl Committer {
                 }
                 Ok(())
             }
-            Err(e) => {
+            Err(error) => {
                 self.limbo_settled = settled;
-                Err((e, work))
+                Err(Box::new(NotCommitted { error, work }))
             }
         }
     }
 
     /// After a commit that met damage: finds the operations that meet it by halves, sets those aside, and commits the others. Where even
     /// an empty commit meets damage, nothing can be committed.
-    fn commit_in_parts(&mut self, damage: &StoreError, work: Work) {
-        if let Err((e, _probe)) = self.commit_once(Work::of_outcomes(vec![Op::Probe])) {
-            self.failed(&e, work);
+    fn commit_in_parts(&mut self, whole: NotCommitted) {
+        if let Err(probe) = self.commit_once(Work::of_outcomes(vec![Op::Probe])) {
+            self.failed(&probe.error, whole.work);
             return;
         }
-        let mut parts = vec![work];
-        while let Some(mut part) = parts.pop() {
-            if part.ops.len() == 1 {
-                match self.commit_once(part) {
-                    Ok(()) => {}
-                    Err((e, part)) if e.is_damage() => self.set_aside(&e, part),
-                    Err((e, part)) => return self.failed(&e, part.and_all(parts)),
-                }
-                continue;
-            }
-            let rest = part.split_off(part.ops.len() / 2);
-            for half in [rest, part] {
-                parts.push(half);
+        tracing::warn!(damage = %whole.error, "a commit met damage: what meets it is set aside; run `stormhook check`");
+        // The next part is the last one.
+        let mut parts = Vec::new();
+        self.split(whole, &mut parts);
+        while let Some(part) = parts.pop() {
+            match self.commit_once(part) {
+                Ok(()) => {}
+                Err(not) if not.error.is_damage() => self.split(*not, &mut parts),
+                Err(not) => return self.failed(&not.error, not.work.and_all(parts)),
             }
         }
-        tracing::warn!(%damage, "a commit met damage: run `stormhook check`; what it met was set aside");
+    }
+
+    /// Makes two parts of one that met damage; a single operation is set aside.
+    fn split(&self, not: NotCommitted, parts: &mut Vec<Work>) {
+        let NotCommitted { error, mut work } = not;
+        if work.ops.len() <= 1 {
+            self.set_aside(&error, work);
+            return;
+        }
+        let rest = work.split_off(work.ops.len() / 2);
+        parts.extend([rest, work]);
     }
 
     /// Gives up on an operation that meets damage by itself.
-    fn set_aside(&mut self, damage: &StoreError, part: Work) {
+    fn set_aside(&self, damage: &StoreError, part: Work) {
         let what = damage.to_string();
         for (op, reply) in part.ops.into_iter().zip(part.replies) {
             if let Op::Settle(settle) = &op {
@@ -348,6 +356,12 @@ impl Committer {
 /// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
 pub(crate) fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
+}
+
+/// What could not be committed, and why.
+struct NotCommitted {
+    error: StoreError,
+    work: Work,
 }
 
 /// Operations of a commit, and the way back of each one's answer.

@@ -99,7 +99,7 @@ impl<E: FnMut(Record<'_>) -> ControlFlow<()>> Walk<'_, E> {
             match next {
                 Next::End => return Ok(ControlFlow::Continue(())),
                 Next::Row(_, Err(error)) | Next::Gap(_, _, error) => {
-                    damaged = Some((begins, error))
+                    damaged = Some((begins, error));
                 }
                 Next::Row(_, Ok(pack)) => {
                     for event in pack.events.iter().filter(|e| e.id >= from && e.id < until) {

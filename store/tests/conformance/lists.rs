@@ -286,7 +286,11 @@ fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
         assert_eq!(again.sequence, round + 1);
         for limit in [1, 10] {
             let listed = bed.all_deliveries(&of_endpoint(endpoint), limit);
-            assert_eq!(listed, [again.clone()], "round {round}, {limit} on a page");
+            assert_eq!(
+                listed,
+                std::slice::from_ref(&again),
+                "round {round}, {limit} on a page"
+            );
         }
     }
     bed.expect_whole();

@@ -6,7 +6,8 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that can't go on fails"
+    clippy::disallowed_methods,
+    reason = "a test that can't go on fails, and has the paused clock to itself"
 )]
 
 #[path = "../../../store/tests/support/mod.rs"]
