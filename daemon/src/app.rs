@@ -126,7 +126,11 @@ impl App {
     ) -> Result<T, SubmitError> {
         question(&self.reader).map_err(|error| {
             tracing::error!(%error, "a question could not be answered");
-            SubmitError::StoreFailed
+            if error.is_damage() {
+                SubmitError::Damaged
+            } else {
+                SubmitError::StoreFailed
+            }
         })
     }
 

@@ -43,6 +43,9 @@ pub enum SubmitError {
     /// The daemon is stopping; nothing was stored.
     #[error("the daemon is stopping")]
     ShuttingDown,
+    /// What is stored of it is damaged; nothing was changed.
+    #[error("what is stored of it is damaged")]
+    Damaged,
     /// The commit failed; whether it happened is not known.
     #[error("the store failed")]
     StoreFailed,

@@ -30,6 +30,7 @@ mod store;
 mod sums;
 mod sweep;
 mod tables;
+mod waiting;
 
 pub use batch::ROWS_PER_STEP;
 pub use copy::{Compacted, Copied, compact_file, copy_file};

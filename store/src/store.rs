@@ -4,7 +4,6 @@
 //! commit that failed the file is reopened and asked whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
-use crate::delivery::Trigger;
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::handle::Handle;
@@ -16,8 +15,9 @@ use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
 use crate::sums;
-use crate::tables::{self, META, Sums, Tables, Views};
-use redb::{Durability, ReadableTable, StorageBackend, TableError, WriteTransaction};
+use crate::tables::{META, Sums, Tables, Views};
+use crate::waiting;
+use redb::{Durability, StorageBackend, TableError, WriteTransaction};
 use std::sync::Arc;
 
 /// What a batch came to, once durable.
@@ -110,18 +110,8 @@ impl Store {
     /// # Errors
     /// The file can't be read.
     pub fn open_deliveries(&self, mut each: impl FnMut(Waiting)) -> Result<(), StoreError> {
-        self.shared.view(|views| {
-            for row in views.due.iter()? {
-                let (key, value) = row?;
-                match rows::read_due(key.value(), value.value()) {
-                    Err(StoreError::Damaged { .. }) => {
-                        waiting_by(views, key.value())?.map(&mut each);
-                    }
-                    read => each(read?),
-                }
-            }
-            Ok(())
-        })
+        self.shared
+            .view(|views| waiting::each_open(views, &mut each))
     }
 
     /// Does a batch in one durable transaction. `random` makes ids differ.
@@ -258,31 +248,6 @@ impl Store {
             .map(|op| batch.run(op))
             .collect::<Result<Vec<_>, _>>()?;
         batch.finish(done)
-    }
-}
-
-/// What waits behind a damaged row of the due index. The index can be derived again: such a row hides no delivery. Where the
-/// delivery's own row is damaged too, all that is known is what the key says, and the first attempt ends it.
-fn waiting_by(views: &Views, key: &[u8; 28]) -> Result<Option<Waiting>, StoreError> {
-    let (due, id) = tables::timed_of(key);
-    let by_key = Some(Waiting {
-        id,
-        due,
-        sequence: 0,
-        opened: 0,
-        retrying: false,
-        fresh: false,
-        later_round: false,
-        trigger: Trigger::Schedule,
-    });
-    let key = tables::delivery_key(id);
-    let Some(row) = views.deliveries.get(&key)? else {
-        return Ok(by_key);
-    };
-    match rows::read_delivery(&key, row.value()) {
-        Err(StoreError::Damaged { .. }) => Ok(by_key),
-        // It has ended, or waits for another time, which has a row of its own.
-        delivery => Ok(rows::waiting(&delivery?).filter(|waiting| waiting.due == due)),
     }
 }
 

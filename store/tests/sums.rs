@@ -10,6 +10,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use stormhook_store::{Op, Store, Verdict, check_file};
 use support::raw::{Edit, Rows, edit};
@@ -94,6 +95,37 @@ fn a_row_that_is_missing_is_named_by_its_table_in_every_one() {
     let refused = check_file(path).unwrap_err();
     assert!(refused.is_damage(), "{refused}");
     assert!(refused.to_string().contains("the row of meta"), "{refused}");
+}
+
+#[test]
+fn a_row_that_is_missing_from_the_due_index_hides_no_delivery() {
+    let mut bed = Bed::new();
+    bed.endpoint("org", &["*"]);
+    bed.orders(5);
+    let ids = |bed: &mut Bed| bed.open().iter().map(|w| w.id).collect::<BTreeSet<_>>();
+    let expected = ids(&mut bed);
+    assert_eq!(expected.len(), 5);
+    bed.close();
+    let path = bed.options.path.clone();
+    let whole = rows(&path, ("due", edit::<28>));
+    for lost in 0..whole.len() {
+        let key = whole.keys().nth(lost).unwrap();
+        edit::<28>(&path, "due", &mut |rows| drop(rows.remove(key)));
+        bed.reopen();
+        assert_eq!(ids(&mut bed), expected, "row {lost}");
+        bed.close();
+        edit::<28>(&path, "due", &mut |rows| rows.clone_from(&whole));
+    }
+    // A damaged key says of the row that it is of an endpoint that was never there.
+    let (key, value) = whole.iter().next().unwrap();
+    let mut other = key.clone();
+    other[24] ^= 0x80;
+    edit::<28>(&path, "due", &mut |rows| {
+        rows.remove(key);
+        rows.insert(other.clone(), value.clone());
+    });
+    bed.reopen();
+    assert_eq!(ids(&mut bed), expected);
 }
 
 #[test]

@@ -165,10 +165,7 @@ async fn what_a_partner_says_is_stored_streamed_and_logged_up_to_a_bound() {
         expect_bounded(what, &attempt);
         if n == 0 {
             let error = attempt["error"].as_str().unwrap();
-            assert!(
-                error.contains("… (") && error.ends_with(" bytes)"),
-                "{error}"
-            );
+            assert!(error.ends_with(" and 287 more"), "{error}");
         }
     }
     assert!(daemon.stop().await.success());

@@ -253,6 +253,7 @@ impl From<SubmitError> for Problem {
                 Code::ShuttingDown,
                 "the daemon is stopping, nothing was stored: send it again once it is back",
             ),
+            SubmitError::Damaged => damaged(),
             SubmitError::StoreFailed => Self::new(
                 Code::StoreFailed,
                 "the commit failed, so whether this was stored is not known: send it again, with the same idempotency key",
@@ -320,13 +321,18 @@ pub(crate) fn not_done(done: Done, what: &str) -> Problem {
         Done::Refused(refusal) => refused(refusal, what),
         Done::Damaged(damage) => {
             tracing::error!(damage, "an operation met damage in the store");
-            Problem::new(
-                Code::StoreFailed,
-                "what is stored of this is damaged, nothing was changed: run `stormhook check`, which names it",
-            )
+            damaged()
         }
         _ => unexpected(),
     }
+}
+
+/// What is stored of what was asked for is damaged.
+fn damaged() -> Problem {
+    Problem::new(
+        Code::StoreFailed,
+        "The stored record is damaged; nothing was changed. `stormhook check` names it.",
+    )
 }
 
 /// A store that answers something else than what it was asked is a defect, not the caller's fault.

@@ -82,27 +82,12 @@ pub(super) fn events(
     let mut end = before;
     let mut filling = Filling::new(limit);
     let mut last = None;
-    // The index knows the newest event under a key at once; what was accepted under it before it last expired is looked for.
-    let newest = match after {
-        None => match by_key(shared, views, &memory, filter) {
-            // It is come by below, or its pack is.
-            Err(e) if e.is_damage() => None,
-            found => found?,
-        },
-        Some(_) => None,
-    };
+    let newest = newest_by_key(shared, views, &memory, filter)?.filter(|_| after.is_none());
     drop(memory);
-    if let Some(event) = newest
-        && event.id >= from
-        && event.id < before
-        && matches_event(filter, &event)
-    {
+    let asked = |e: &Arc<Event>| e.id >= from && e.id < before && matches_event(filter, e);
+    if let Some(event) = newest.filter(asked) {
         before = event.id;
-        last = Some(Cursor {
-            list: List::Events,
-            at: event.id.0,
-            slot: Slot(0),
-        });
+        last = Some(cursor_at(event.id));
         filling.page.items.push(event);
     }
     let mut rows = Rows::new(
@@ -112,11 +97,6 @@ pub(super) fn events(
         tables::event_key(EventId(0)),
         tables::event_key(before),
     );
-    let cursor = |at: EventId| Cursor {
-        list: List::Events,
-        at: at.0,
-        slot: Slot(0),
-    };
     loop {
         let next = rows.next(|key, value| {
             if Pack::last_of(key, value)? < from {
@@ -128,14 +108,12 @@ pub(super) fn events(
             Next::End | Next::Row(_, Ok(None)) => break,
             Next::Row(key, Ok(Some(pack))) => {
                 filling.seen += pack.bytes() / BYTES_PER_ROW;
-                for event in pack.events.iter().rev() {
-                    if event.id >= before || event.id < from {
-                        continue;
-                    }
+                let inside = |event: &Event| event.id < before && event.id >= from;
+                for event in pack.events.iter().rev().filter(|e| inside(e)) {
                     if filling.go_on(last).is_break() {
                         return Ok(filling.page);
                     }
-                    last = Some(cursor(event.id));
+                    last = Some(cursor_at(event.id));
                     if matches_event(filter, event) {
                         filling.page.items.push(Arc::clone(event));
                     }
@@ -152,11 +130,34 @@ pub(super) fn events(
         if filling.go_on(last).is_break() {
             return Ok(filling.page);
         }
-        last = Some(cursor(first));
+        last = Some(cursor_at(first));
         filling.damaged(Unreadable::Events(first.max(from), end), &error);
         end = first;
     }
     Ok(filling.page)
+}
+
+/// Where the list of events goes on after this one.
+fn cursor_at(event: EventId) -> Cursor {
+    Cursor {
+        list: List::Events,
+        at: event.0,
+        slot: Slot(0),
+    }
+}
+
+/// The newest event under a key, which the index knows at once; what was accepted under the key before it last expired is looked for in
+/// the packs. So is one whose row of the index is damaged.
+fn newest_by_key(
+    shared: &Shared,
+    views: &Views,
+    memory: &Memory,
+    filter: &EventFilter,
+) -> Result<Option<Arc<Event>>, StoreError> {
+    match by_key(shared, views, memory, filter) {
+        Err(e) if e.is_damage() => Ok(None),
+        found => found,
+    }
 }
 
 /// The newest event under the key that the filter names, while the index knows it.

@@ -1,0 +1,99 @@
+//! What waits, as queues in memory are built from it at start: the due index, and where that has lost rows, the deliveries themselves.
+
+use crate::delivery::Trigger;
+use crate::error::{StoreError, guarded};
+use crate::ids::{DeliveryId, UnixMs};
+use crate::op::Waiting;
+use crate::rows;
+use crate::sums::Sum;
+use crate::tables::{self, Views};
+use redb::ReadableTable;
+use std::collections::HashSet;
+
+/// Hands every open delivery to `each`, those due first first. Where rows of the index are missing or can't be read, the deliveries that
+/// they were of come last: the index can be derived again, and damage in it hides no delivery.
+pub(crate) fn each_open(views: &Views, each: &mut impl FnMut(Waiting)) -> Result<(), StoreError> {
+    let mut sum = Sum::default();
+    let read = guarded(|| {
+        for row in views.due.iter()? {
+            let (key, value) = row?;
+            sum.add(key.value(), value.value());
+            if let Some(waiting) = by_row(views, key.value(), value.value())? {
+                each(waiting);
+            }
+        }
+        Ok(())
+    });
+    match read {
+        Ok(()) if views.meta()?.sums.due == sum => Ok(()),
+        Err(e) if !e.is_damage() => Err(e),
+        _ => unindexed(views, each),
+    }
+}
+
+/// Open deliveries that no readable row of the index is of.
+fn unindexed(views: &Views, each: &mut impl FnMut(Waiting)) -> Result<(), StoreError> {
+    let mut known = HashSet::new();
+    let whole = guarded(|| {
+        for row in views.due.iter()? {
+            let (key, value) = row?;
+            known.extend(by_row(views, key.value(), value.value())?.map(|waiting| waiting.id));
+        }
+        Ok(())
+    });
+    if let Err(e) = whole
+        && !e.is_damage()
+    {
+        return Err(e);
+    }
+    for row in views.deliveries.iter()? {
+        let (key, value) = row?;
+        match rows::read_delivery(key.value(), value.value()) {
+            Ok(delivery) if !known.contains(&delivery.id) => {
+                rows::waiting(&delivery).map(&mut *each);
+            }
+            // `check` names it.
+            Ok(_) | Err(StoreError::Damaged { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// What waits by this row of the index. A damaged one is looked up in the deliveries; where the delivery's own row is damaged too, all that
+/// is known is what the key says, and the first attempt ends it.
+fn by_row(views: &Views, key: &[u8; 28], value: &[u8]) -> Result<Option<Waiting>, StoreError> {
+    match rows::read_due(key, value) {
+        Err(StoreError::Damaged { .. }) => {}
+        read => return read.map(Some),
+    }
+    let (due, id) = tables::timed_of(key);
+    let key = tables::delivery_key(id);
+    let delivery = match views.deliveries.get(&key)? {
+        Some(row) => rows::read_delivery(&key, row.value()),
+        None => return of_an_endpoint(views, id).map(|is| is.then(|| by_key(id, due))),
+    };
+    match delivery {
+        Err(StoreError::Damaged { .. }) => Ok(Some(by_key(id, due))),
+        // It has ended, or waits for another time, which has a row of its own.
+        delivery => Ok(rows::waiting(&delivery?).filter(|waiting| waiting.due == due)),
+    }
+}
+
+/// Whether there is such an endpoint. A damaged key may say anything, and queues make room for each endpoint that they hear of.
+fn of_an_endpoint(views: &Views, id: DeliveryId) -> Result<bool, StoreError> {
+    Ok(views.endpoints.get(&tables::slot_key(id.slot))?.is_some())
+}
+
+fn by_key(id: DeliveryId, due: UnixMs) -> Waiting {
+    Waiting {
+        id,
+        due,
+        sequence: 0,
+        opened: 0,
+        retrying: false,
+        fresh: false,
+        later_round: false,
+        trigger: Trigger::Schedule,
+    }
+}
