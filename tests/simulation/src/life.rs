@@ -196,6 +196,11 @@ impl Life {
             let passed = world.oracle().now_ms() - from_ms;
             if passed > MOST_TO_END_MS {
                 let waits = self.gauges();
+                let only_held = (waits.pending, waits.retrying, waits.in_flight) == (0, 0, 0);
+                if only_held && world.oracle().holds_for_damage() {
+                    self.stop(world).await;
+                    return End::Finished;
+                }
                 world
                     .oracle()
                     .violated(format!("what waits does not end: {waits:?}"));

@@ -44,6 +44,12 @@ impl Oracle {
         self.damage.opened
     }
 
+    /// Whether an endpoint may stay switched off: the page that its row lies on is damaged, and no change of it can be made.
+    pub(crate) fn holds_for_damage(&self) -> bool {
+        self.expect_named("an endpoint can't be switched on")
+            .is_ok()
+    }
+
     /// Whether nothing more can be said of this run.
     pub(crate) fn has_given_up(&self) -> bool {
         self.damage.given_up
