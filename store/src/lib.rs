@@ -8,6 +8,7 @@ mod check;
 mod copy;
 pub mod delivery;
 pub mod endpoint;
+mod engine_pages;
 pub mod error;
 pub mod event;
 mod file;
