@@ -5,8 +5,8 @@ use super::{Oracle, Waits};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{
-    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventId, NewEvent, Reader,
-    Recover, Refusal, Slot,
+    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventFilter, EventId,
+    NewEvent, Reader, Recover, Refusal, Slot,
 };
 
 /// What one commit did.
@@ -240,14 +240,17 @@ impl Oracle {
         Ok(())
     }
 
-    /// Events that the daemon itself stored in this commit.
+    /// Events that the daemon itself stored in this commit, one for each endpoint that it switched off. Nobody may subscribe to it.
     fn learn_events(&mut self, reader: &Reader, seen: &mut Seen) -> Result<(), String> {
-        for id in &seen.touched {
-            if self.events.contains_key(&id.event) {
+        if seen.switched_off.is_empty() {
+            return Ok(());
+        }
+        let stored = seen.accepted.len() + seen.switched_off.len();
+        let newest = reader.events(&EventFilter::default(), None, stored);
+        for event in newest.map_err(|e| e.to_string())?.items {
+            if self.events.contains_key(&event.id) {
                 continue;
             }
-            let event = reader.event(id.event).map_err(|e| e.to_string())?;
-            let event = event.ok_or_else(|| format!("{id} is of no event"))?;
             if event.event_type != "stormhook.endpoint.disabled" {
                 return Err(format!("{} is stored, and nobody handed it over", event.id));
             }

@@ -221,12 +221,8 @@ impl Oracle {
         for id in gone {
             self.events.remove(&id);
         }
-        let notice = |event: &Event| event.event_type == "stormhook.endpoint.disabled";
-        let unknown = found
-            .values()
-            .find(|e| !self.events.contains_key(&e.id) && !notice(e));
-        if let Some(event) = unknown {
-            return Err(format!("{} is stored and was never announced", event.id));
+        if let Some(id) = found.keys().find(|id| !self.events.contains_key(id)) {
+            return Err(format!("{id} is stored and was never announced"));
         }
         Ok(())
     }
