@@ -136,7 +136,24 @@ fn whatever_a_crash_leaves_of_a_file_that_becomes_format_2_is_whole() {
 
 #[test]
 fn a_file_of_format_1_is_sound_and_gone_on_with() {
-    let (_dir, path, _) = unpacked("format-1");
+    is_sound_and_gone_on_with("format-1");
+}
+
+#[test]
+fn a_file_of_format_2_is_sound_and_gone_on_with() {
+    is_sound_and_gone_on_with("format-2");
+}
+
+#[test]
+fn a_file_of_format_2_says_so() {
+    let (_dir, path, bytes) = unpacked("format-2");
+    drop(read_file(&path).unwrap());
+    assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+    assert_eq!(format_of(&path), 2);
+}
+
+fn is_sound_and_gone_on_with(name: &str) {
+    let (_dir, path, _) = unpacked(name);
     let report = check_file(&path).unwrap();
     assert_eq!(report.damage, [""; 0]);
     assert_eq!((report.events, report.deliveries), (14, 16));
