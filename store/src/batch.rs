@@ -12,7 +12,7 @@ mod rounds;
 mod settle;
 pub(crate) mod sweep;
 
-use crate::delivery::{Delivery, Reason, Status, Trigger};
+use crate::delivery::{Delivery, Status, Trigger};
 use crate::endpoint::{EndedUpTo, Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
@@ -187,9 +187,10 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Probe => Ok(Done::Nothing),
         };
         match done {
-            Err(e @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
-                Ok(Done::Damaged(e.to_string()))
-            }
+            Err(
+                e
+                @ (StoreError::Damaged { .. } | StoreError::Newer { .. } | StoreError::Illegal(_)),
+            ) => Ok(Done::Damaged(e.to_string())),
             other => other,
         }
     }
@@ -280,18 +281,17 @@ impl<'a, 't> Batch<'a, 't> {
             None => return Ok(None),
         };
         let endpoint = self.endpoint(id.slot);
-        let mut now = stored;
-        for mut next in moves(&now, endpoint.as_deref(), &self.jobs) {
-            self.put_delivery(Some(Was::of(&now)), &mut next)?;
-            now = next;
+        let mut delivery = stored;
+        for mut next in moves(&delivery, endpoint.as_deref(), &self.jobs) {
+            self.put_delivery(Some(Was::of(&delivery)), &mut next)?;
+            delivery = next;
         }
-        Ok(Some(now))
+        Ok(Some(delivery))
     }
 
     /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
     /// `before` is the row that it replaces.
     fn put_delivery(&mut self, before: Option<Was>, d: &mut Delivery) -> Result<(), StoreError> {
-        debug_assert!(before.is_none_or(|b| b.status == d.status || b.status.may_become(d.status)));
         not_before_acceptance(d);
         let ends = before.is_some_and(|b| b.due.is_some()) && d.due.is_none();
         if ends && self.jobs.values().any(|job| job.slot == d.id.slot) {
@@ -423,7 +423,7 @@ fn moves(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Vec<Del
     };
     let first = mark_over(stored);
     if let Some(mark) = first {
-        moves.push(ended(last(&moves), mark));
+        moves.extend(ended(last(&moves), mark));
     }
     let recovers = |job: &&Job| {
         let was_bad = stored.status.is_bad() || first.is_some_and(|mark| mark.stamp < job.stamp);
@@ -431,43 +431,19 @@ fn moves(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Vec<Del
     };
     if let Some(job) = jobs.values().find(recovers) {
         let mut opened = last(&moves);
-        open_round(&mut opened, Trigger::Replay, job.stamp, job.at);
+        opened.reopened(Trigger::Replay, job.stamp, job.at);
         let second = mark_over(&opened);
         moves.push(opened);
         if let Some(mark) = second {
-            moves.push(ended(last(&moves), mark));
+            moves.extend(ended(last(&moves), mark));
         }
     }
     moves
 }
 
-fn ended(mut d: Delivery, mark: &EndedUpTo) -> Delivery {
-    end(&mut d, Status::Failed, Some(mark.reason), mark.at);
-    d
-}
-
-/// Opens a new round of the whole schedule.
-fn open_round(d: &mut Delivery, trigger: Trigger, stamp: u64, at: UnixMs) {
-    d.status = Status::Pending;
-    d.reason = None;
-    d.round = d.round.saturating_add(1);
-    d.attempts_finished = 0;
-    d.extra = false;
-    d.next_trigger = trigger;
-    d.next_attempt_at = Some(at);
-    d.due = Some(at);
-    d.updated_at = at;
-    d.opened = stamp;
-}
-
-/// Ends a delivery.
-fn end(d: &mut Delivery, status: Status, reason: Option<Reason>, at: UnixMs) {
-    d.status = status;
-    d.reason = reason;
-    d.next_attempt_at = None;
-    d.due = None;
-    d.extra = false;
-    d.updated_at = at;
+/// What a mark makes of an open delivery; `None` of one that has ended.
+fn ended(mut d: Delivery, mark: &EndedUpTo) -> Option<Delivery> {
+    d.ended_in_bulk(mark.reason, mark.at).ok().map(|()| d)
 }
 
 fn refused(refusal: Refusal) -> Result<Done, StoreError> {

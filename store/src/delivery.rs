@@ -1,6 +1,6 @@
-//! Deliveries: one event to one endpoint, its attempts, and which status may follow which.
-//!
-//! Whether a failed attempt is tried again is not decided here; that a given change is legal is.
+//! Deliveries: one event to one endpoint, and its attempts. What can happen to one is in [`lifecycle`].
+
+pub mod lifecycle;
 
 use crate::ids::{DeliveryId, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -35,28 +35,6 @@ impl Status {
         Self::Abandoned,
         Self::Failed,
     ];
-
-    /// The legal moves, all of them. An ended delivery becomes pending again only by a new round.
-    const MOVES: [(Self, Self); 13] = [
-        (Self::Pending, Self::Pending),
-        (Self::Pending, Self::Retrying),
-        (Self::Pending, Self::Success),
-        (Self::Pending, Self::Abandoned),
-        (Self::Pending, Self::Failed),
-        (Self::Retrying, Self::Retrying),
-        (Self::Retrying, Self::Success),
-        (Self::Retrying, Self::Abandoned),
-        (Self::Retrying, Self::Failed),
-        (Self::Retrying, Self::Pending),
-        (Self::Success, Self::Pending),
-        (Self::Abandoned, Self::Pending),
-        (Self::Failed, Self::Pending),
-    ];
-
-    /// Whether `next` may follow this status.
-    pub fn may_become(self, next: Self) -> bool {
-        Self::MOVES.contains(&(self, next))
-    }
 
     /// Whether attempts are still to come.
     pub fn is_open(self) -> bool {
@@ -259,31 +237,5 @@ impl Delivery {
             Status::Pending => self.attempts_finished.saturating_add(1),
             _ => self.attempts_finished,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_legal_moves_is_this_one() {
-        let mut table = String::new();
-        for from in Status::ALL {
-            let row: Vec<_> = Status::ALL
-                .into_iter()
-                .filter(|to| from.may_become(*to))
-                .map(Status::as_str)
-                .collect();
-            table.push_str(&format!("{} -> {}\n", from.as_str(), row.join(" ")));
-        }
-        assert_eq!(
-            table,
-            "PENDING -> PENDING RETRYING SUCCESS ABANDONED FAILED\n\
-             RETRYING -> PENDING RETRYING SUCCESS ABANDONED FAILED\n\
-             SUCCESS -> PENDING\n\
-             ABANDONED -> PENDING\n\
-             FAILED -> PENDING\n"
-        );
     }
 }

@@ -46,6 +46,9 @@ pub enum StoreError {
         /// In what way.
         detail: String,
     },
+    /// A delivery was to make a move that its status does not allow.
+    #[error("{0}")]
+    Illegal(#[from] crate::delivery::lifecycle::IllegalMove),
     /// The operating system refused.
     #[error("{doing} {path}: {source}")]
     Io {

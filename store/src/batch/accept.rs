@@ -1,7 +1,7 @@
 //! Taking events: idempotency, fan-out, ids and sequence numbers.
 
 use super::{Batch, refused};
-use crate::delivery::{Delivery, Status, Trigger};
+use crate::delivery::{Delivery, Trigger};
 use crate::error::StoreError;
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EventId, Slot};
@@ -125,23 +125,9 @@ impl Batch<'_, '_> {
         state.last_sequence += 1;
         self.states.insert(slot, state);
         self.created.push((slot, state.last_sequence, event));
-        let mut delivery = Delivery {
-            id: DeliveryId { event, slot },
-            sequence: state.last_sequence,
-            status: Status::Pending,
-            reason: None,
-            round: 1,
-            attempts_finished: 0,
-            next_trigger: trigger,
-            next_attempt_at: Some(self.now),
-            due: Some(self.now),
-            extra: false,
-            opened: self.next_stamp(),
-            created_at: self.now,
-            updated_at: self.now,
-            attempts_total: 0,
-            attempts: Vec::new(),
-        };
+        let id = DeliveryId { event, slot };
+        let stamp = self.next_stamp();
+        let mut delivery = Delivery::created(id, state.last_sequence, trigger, stamp, self.now);
         self.put_delivery(None, &mut delivery)?;
         Ok(delivery)
     }

@@ -1,7 +1,6 @@
 //! Ending deliveries that can't be attempted, or whose outcome can't be recorded, because what is stored of them is damaged.
 
-use super::{Batch, Was, end};
-use crate::delivery::{Reason, Status};
+use super::{Batch, Was};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, UnixMs};
 use crate::op::{Change, Done};
@@ -17,7 +16,7 @@ impl Batch<'_, '_> {
         match found {
             Some(mut d) if d.status.is_open() => {
                 let before = Was::of(&d);
-                end(&mut d, Status::Failed, Some(Reason::Damaged), self.now);
+                d.found_damaged(self.now)?;
                 self.put_delivery(Some(before), &mut d)?;
                 Ok(Done::Delivery(Box::new(d)))
             }

@@ -1,7 +1,7 @@
 //! Operators' changes to deliveries: retry, cancel, replay, recover, and the writing out of what was ended in bulk.
 
-use super::{Batch, ROWS_PER_STEP, Was, end, open_round, refused};
-use crate::delivery::{Delivery, Reason, Status, Trigger};
+use super::{Batch, ROWS_PER_STEP, Was, refused};
+use crate::delivery::{Delivery, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot};
@@ -40,14 +40,10 @@ impl Batch<'_, '_> {
         if !endpoint.receives() {
             return refused(Refusal::EndpointInactive);
         }
-        if !d.status.is_open() {
+        let before = Was::of(&d);
+        if d.retried(self.now).is_err() {
             return self.new_round(d, Trigger::Manual);
         }
-        let before = Was::of(&d);
-        d.extra = true;
-        d.next_trigger = Trigger::Manual;
-        d.due = Some(self.now);
-        d.updated_at = self.now;
         self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
@@ -56,11 +52,10 @@ impl Batch<'_, '_> {
         let Some((mut d, _)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
-        if !d.status.is_open() {
+        let before = Was::of(&d);
+        if d.cancelled(self.now).is_err() {
             return refused(Refusal::DeliveryEnded);
         }
-        let before = Was::of(&d);
-        end(&mut d, Status::Failed, Some(Reason::Cancelled), self.now);
         self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }
@@ -111,7 +106,7 @@ impl Batch<'_, '_> {
             return refused(Refusal::Full);
         }
         let stamp = self.next_stamp();
-        open_round(&mut d, trigger, stamp, self.now);
+        d.reopened(trigger, stamp, self.now);
         self.put_delivery(Some(before), &mut d)?;
         Ok(Done::Delivery(Box::new(d)))
     }

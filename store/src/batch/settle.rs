@@ -1,9 +1,8 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
-use super::{Batch, Was, end, refused};
-use crate::delivery::{
-    ATTEMPTS_KEPT, Attempt, AttemptOutcome, Delivery, EXCERPTS_KEPT, Reason, Status, Trigger,
-};
+use super::{Batch, Was, refused};
+use crate::delivery::lifecycle::AfterFailure;
+use crate::delivery::{AttemptOutcome, Status};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::ids::{Slot, UnixMs};
@@ -29,46 +28,49 @@ struct Tally {
 impl Batch<'_, '_> {
     pub(super) fn settle(&mut self, settle: &Settle) -> Result<Done, StoreError> {
         let id = settle.delivery;
-        let Some(mut now) = self.delivery(id)? else {
+        let Some(mut delivery) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
         };
-        let before = Was::of(&now);
+        let before = Was::of(&delivery);
+        let in_first_round = delivery.round == 1;
+        let first = delivery
+            .attempts
+            .iter()
+            .all(|a| a.outcome == AttemptOutcome::Interrupted);
         let ended = Ended {
             at: settle.ended_at.max(id.event.accepted_at()),
             verdict: settle.verdict,
         };
-        let first = now
-            .attempts
-            .iter()
-            .all(|a| a.outcome == AttemptOutcome::Interrupted);
-        add_attempt(&mut now, settle.attempt.clone(), ended.at);
-        if ended.verdict == Verdict::Interrupted {
-            // It takes up no place in the schedule and counts nowhere: due as it was.
-            self.put_delivery(Some(before), &mut now)?;
-            return Ok(Done::Settled {
-                delivery: Box::new(now),
-            });
+        let (attempt, at) = (settle.attempt.clone(), ended.at);
+        match ended.verdict {
+            Verdict::Success => delivery.attempt_succeeded(attempt, at),
+            Verdict::Gone => delivery.attempt_gone(attempt, at),
+            Verdict::RetryAt(next) => {
+                delivery.attempt_failed(attempt, at, AfterFailure::RetryAt(next));
+            }
+            Verdict::GiveUp => delivery.attempt_failed(attempt, at, AfterFailure::GiveUp),
+            Verdict::Interrupted => delivery.attempt_interrupted(attempt, at),
         }
-        let in_first_round = now.round == 1;
-        if now.status.is_open() {
-            advance(&mut now, &ended);
-        } else {
-            // It ended with this attempt on the wire, which was one of its round all the same.
-            finish_one(&mut now);
+        if ended.verdict == Verdict::Interrupted {
+            // It counts nowhere.
+            self.put_delivery(Some(before), &mut delivery)?;
+            return Ok(Done::Settled {
+                delivery: Box::new(delivery),
+            });
         }
         let success = ended.verdict == Verdict::Success;
         self.tally(
             id.slot,
             &Tally {
                 success,
-                abandoned: before.status.is_open() && now.status == Status::Abandoned,
+                abandoned: before.status.is_open() && delivery.status == Status::Abandoned,
                 first,
                 latency_us: (success && in_first_round)
-                    .then(|| ended.at.since_ms(now.created_at).saturating_mul(1_000)),
+                    .then(|| ended.at.since_ms(delivery.created_at).saturating_mul(1_000)),
                 duration_us: settle.duration_us,
             },
         )?;
-        self.put_delivery(Some(before), &mut now)?;
+        self.put_delivery(Some(before), &mut delivery)?;
         let state = after_attempt(self.state(id.slot), &ended, self.paced);
         self.states.insert(id.slot, state);
         if let Some(disable) = &settle.disable
@@ -77,7 +79,7 @@ impl Batch<'_, '_> {
             self.disable(id.slot, disable)?;
         }
         Ok(Done::Settled {
-            delivery: Box::new(now),
+            delivery: Box::new(delivery),
         })
     }
 
@@ -121,57 +123,6 @@ impl Batch<'_, '_> {
         self.store_event(&disable.notice, &targets)?;
         Ok(())
     }
-}
-
-fn add_attempt(d: &mut Delivery, mut attempt: Attempt, ended_at: UnixMs) {
-    d.attempts_total = d.attempts_total.saturating_add(1);
-    attempt.number = d.attempts_total;
-    attempt.round = d.round;
-    d.attempts.push(attempt);
-    if d.attempts.len() > ATTEMPTS_KEPT {
-        d.attempts.remove(0);
-    }
-    // What a partner said long ago takes more room than all else of an attempt.
-    if let Some(old) = d.attempts.len().checked_sub(EXCERPTS_KEPT + 1)
-        && let Some(attempt) = d.attempts.get_mut(old)
-    {
-        attempt.response_excerpt = None;
-    }
-    // What ended keeps the time at which it ended.
-    if d.status.is_open() {
-        d.updated_at = ended_at;
-    }
-}
-
-/// Where an open delivery stands after an attempt.
-fn advance(d: &mut Delivery, ended: &Ended) {
-    let at = ended.at;
-    let extra = finish_one(d);
-    d.next_trigger = Trigger::Schedule;
-    match ended.verdict {
-        Verdict::Success => end(d, Status::Success, None, at),
-        Verdict::Gone => end(d, Status::Failed, Some(Reason::Gone), at),
-        Verdict::GiveUp if !extra => end(d, Status::Abandoned, None, at),
-        Verdict::RetryAt(next) if !extra => {
-            d.status = Status::Retrying;
-            d.next_attempt_at = Some(next);
-            d.due = Some(next);
-        }
-        // An extra attempt that failed leaves the schedule as it was.
-        Verdict::RetryAt(_) | Verdict::GiveUp | Verdict::Interrupted => {
-            d.status = Status::Retrying;
-            d.due = d.next_attempt_at;
-        }
-    }
-}
-
-/// Counts an attempt of the round that finished; true if it was an extra one, which takes up no place in the schedule.
-fn finish_one(d: &mut Delivery) -> bool {
-    let extra = std::mem::take(&mut d.extra);
-    if !extra {
-        d.attempts_finished = d.attempts_finished.saturating_add(1);
-    }
-    extra
 }
 
 /// How an endpoint does after an attempt. For how long it has failed is told by the paced time.

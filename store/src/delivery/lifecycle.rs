@@ -1,0 +1,218 @@
+//! The state machine of a delivery: what can happen to it, in which status, and what it becomes.
+//!
+//! Everything that changes a delivery's status is a method here, named after what happened. A method that does not apply to the
+//! current status returns [`IllegalMove`] and changes nothing.
+
+use super::{ATTEMPTS_KEPT, Attempt, Delivery, EXCERPTS_KEPT, Reason, Status, Trigger};
+use crate::ids::{DeliveryId, UnixMs};
+
+/// Something happened to a delivery that can't happen in its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a delivery that is {} can't be {what}", .status.as_str())]
+pub struct IllegalMove {
+    /// The status that it has.
+    pub status: Status,
+    /// What was to happen.
+    pub what: &'static str,
+}
+
+/// When the next attempt is made after one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// At this time, by the schedule.
+    RetryAt(UnixMs),
+    /// Never: the schedule is over.
+    GiveUp,
+}
+
+/// The legal changes from one status to another. What happens within a status is not among them, but for a new round of a delivery
+/// that is pending.
+const CHANGES: [(Status, Status); 12] = [
+    (Status::Pending, Status::Pending),
+    (Status::Pending, Status::Retrying),
+    (Status::Pending, Status::Success),
+    (Status::Pending, Status::Abandoned),
+    (Status::Pending, Status::Failed),
+    (Status::Retrying, Status::Pending),
+    (Status::Retrying, Status::Success),
+    (Status::Retrying, Status::Abandoned),
+    (Status::Retrying, Status::Failed),
+    (Status::Success, Status::Pending),
+    (Status::Abandoned, Status::Pending),
+    (Status::Failed, Status::Pending),
+];
+
+impl Status {
+    /// Whether a delivery with this status may have `next` after one move.
+    pub fn may_become(self, next: Self) -> bool {
+        self == next || CHANGES.contains(&(self, next))
+    }
+}
+
+impl Delivery {
+    /// The first round of a pair.
+    pub(crate) fn created(
+        id: DeliveryId,
+        sequence: u64,
+        trigger: Trigger,
+        stamp: u64,
+        at: UnixMs,
+    ) -> Self {
+        Self {
+            id,
+            sequence,
+            status: Status::Pending,
+            reason: None,
+            round: 1,
+            attempts_finished: 0,
+            next_trigger: trigger,
+            next_attempt_at: Some(at),
+            due: Some(at),
+            extra: false,
+            opened: stamp,
+            created_at: at,
+            updated_at: at,
+            attempts_total: 0,
+            attempts: Vec::new(),
+        }
+    }
+
+    /// An attempt was answered 2xx.
+    pub(crate) fn attempt_succeeded(&mut self, attempt: Attempt, at: UnixMs) {
+        self.attempt_finished(attempt, at, |d, _| d.end(Status::Success, None, at));
+    }
+
+    /// An attempt failed. After an extra one the schedule stays as it was.
+    pub(crate) fn attempt_failed(&mut self, attempt: Attempt, at: UnixMs, next: AfterFailure) {
+        self.attempt_finished(attempt, at, |d, extra| match next {
+            AfterFailure::GiveUp if !extra => d.end(Status::Abandoned, None, at),
+            AfterFailure::RetryAt(next) if !extra => {
+                d.status = Status::Retrying;
+                d.next_attempt_at = Some(next);
+                d.due = Some(next);
+            }
+            AfterFailure::GiveUp | AfterFailure::RetryAt(_) => {
+                d.status = Status::Retrying;
+                d.due = d.next_attempt_at;
+            }
+        });
+    }
+
+    /// An attempt was answered 410.
+    pub(crate) fn attempt_gone(&mut self, attempt: Attempt, at: UnixMs) {
+        self.attempt_finished(attempt, at, |d, _| {
+            d.end(Status::Failed, Some(Reason::Gone), at);
+        });
+    }
+
+    /// The process stopped during an attempt. It takes no place in the schedule, and the delivery is due as before.
+    pub(crate) fn attempt_interrupted(&mut self, attempt: Attempt, at: UnixMs) {
+        self.record(attempt, at);
+    }
+
+    /// An operator asked for an attempt now, beside the schedule of the round.
+    pub(crate) fn retried(&mut self, at: UnixMs) -> Result<(), IllegalMove> {
+        self.only_open("retried")?;
+        self.extra = true;
+        self.next_trigger = Trigger::Manual;
+        self.due = Some(at);
+        self.updated_at = at;
+        Ok(())
+    }
+
+    /// An operator asked for a new round: the whole schedule from its beginning.
+    pub(crate) fn reopened(&mut self, trigger: Trigger, stamp: u64, at: UnixMs) {
+        self.status = Status::Pending;
+        self.reason = None;
+        self.round = self.round.saturating_add(1);
+        self.attempts_finished = 0;
+        self.extra = false;
+        self.next_trigger = trigger;
+        self.next_attempt_at = Some(at);
+        self.due = Some(at);
+        self.updated_at = at;
+        self.opened = stamp;
+    }
+
+    /// An operator cancelled it.
+    pub(crate) fn cancelled(&mut self, at: UnixMs) -> Result<(), IllegalMove> {
+        self.only_open("cancelled")?;
+        self.end(Status::Failed, Some(Reason::Cancelled), at);
+        Ok(())
+    }
+
+    /// All that waited for its endpoint was ended: discarded when the endpoint was enabled, or with the endpoint.
+    pub(crate) fn ended_in_bulk(&mut self, reason: Reason, at: UnixMs) -> Result<(), IllegalMove> {
+        self.only_open("ended in bulk")?;
+        self.end(Status::Failed, Some(reason), at);
+        Ok(())
+    }
+
+    /// What is stored of it is damaged, so it can't be sent.
+    pub(crate) fn found_damaged(&mut self, at: UnixMs) -> Result<(), IllegalMove> {
+        self.only_open("ended as damaged")?;
+        self.end(Status::Failed, Some(Reason::Damaged), at);
+        Ok(())
+    }
+
+    fn only_open(&self, what: &'static str) -> Result<(), IllegalMove> {
+        let status = self.status;
+        if status.is_open() {
+            Ok(())
+        } else {
+            Err(IllegalMove { status, what })
+        }
+    }
+
+    /// Records a finished attempt and lets `follow` say what an open delivery becomes; its second argument is whether the attempt was an
+    /// extra one. A delivery may end with an attempt on the wire: that is recorded as well, and the delivery stays as it ended.
+    fn attempt_finished(
+        &mut self,
+        attempt: Attempt,
+        at: UnixMs,
+        follow: impl FnOnce(&mut Self, bool),
+    ) {
+        self.record(attempt, at);
+        let extra = std::mem::take(&mut self.extra);
+        if !extra {
+            self.attempts_finished = self.attempts_finished.saturating_add(1);
+        }
+        if self.status.is_open() {
+            self.next_trigger = Trigger::Schedule;
+            follow(self, extra);
+        }
+    }
+
+    /// Adds a finished attempt.
+    fn record(&mut self, mut attempt: Attempt, ended_at: UnixMs) {
+        self.attempts_total = self.attempts_total.saturating_add(1);
+        attempt.number = self.attempts_total;
+        attempt.round = self.round;
+        self.attempts.push(attempt);
+        if self.attempts.len() > ATTEMPTS_KEPT {
+            self.attempts.remove(0);
+        }
+        // The excerpt takes more room than everything else of an attempt.
+        if let Some(old) = self.attempts.len().checked_sub(EXCERPTS_KEPT + 1)
+            && let Some(attempt) = self.attempts.get_mut(old)
+        {
+            attempt.response_excerpt = None;
+        }
+        // An ended delivery keeps the time at which it ended.
+        if self.status.is_open() {
+            self.updated_at = ended_at;
+        }
+    }
+
+    fn end(&mut self, status: Status, reason: Option<Reason>, at: UnixMs) {
+        self.status = status;
+        self.reason = reason;
+        self.next_attempt_at = None;
+        self.due = None;
+        self.extra = false;
+        self.updated_at = at;
+    }
+}
+
+#[cfg(test)]
+mod tests;
