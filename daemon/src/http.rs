@@ -1,6 +1,7 @@
 //! The HTTP front end: one router for both listeners. It turns requests into operations and questions, and what they come to
 //! into answers; it decides nothing about deliveries.
 
+mod bare;
 mod batch;
 mod callers;
 mod deliveries;

@@ -32,6 +32,7 @@ mod deliveries;
 mod description;
 mod doors;
 mod ed25519;
+mod edges;
 mod endpoints;
 mod events;
 mod export;

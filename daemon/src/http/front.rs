@@ -3,7 +3,7 @@
 
 use super::callers::Callers;
 use super::problem::{Code, Problem};
-use super::request::{self, drain};
+use super::request;
 use super::{Shared, problem, routes};
 use crate::config::Config;
 use crate::life::{Life, Phase};
@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -109,11 +109,13 @@ impl Front {
         check_codings(head)
     }
 
-    /// Takes a body that nobody wants. Who waits to be told to go on is told no instead.
-    async fn pass_over(&self, head: &Parts, body: Incoming) {
-        if !head.headers.contains_key(EXPECT) {
-            drain(body, self.config.limits.idle).await;
-        }
+    fn pass_over(&self, head: &Parts, body: Incoming) {
+        request::pass_over(&head.headers, body, self.config.limits.idle);
+    }
+
+    /// The id of the next request.
+    pub(super) fn request_id(&self) -> HeaderValue {
+        self.ids.next()
     }
 
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
@@ -123,7 +125,7 @@ impl Front {
         }
         let admitted = self.admits(&head);
         let (Some((app, router)), Ok(())) = (self.behind.0.get(), &admitted) else {
-            self.pass_over(&head, body).await;
+            self.pass_over(&head, body);
             return match admitted {
                 Err(problem) => problem.into_response(),
                 Ok(()) => starting(&head),
@@ -185,7 +187,7 @@ impl hyper::service::Service<http::Request<Incoming>> for OfFull {
         let front = self.0.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            front.pass_over(&head, body).await;
+            front.pass_over(&head, body);
             let mut response = Problem::new(
                 Code::Busy,
                 "limits.connections are open already, nothing was done: use fewer connections or close idle ones, and send it again",
@@ -204,7 +206,7 @@ fn has_too_large_headers(head: &Parts) -> bool {
         || path + head.headers.iter().map(line).sum::<usize>() > HEADER_BYTES
 }
 
-fn too_large_headers() -> Problem {
+pub(super) fn too_large_headers() -> Problem {
     Problem::new(
         Code::HeadersTooLarge,
         "a request may have 100 headers and 16 KiB of them with its path: send fewer or shorter ones",

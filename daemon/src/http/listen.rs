@@ -1,5 +1,6 @@
 //! The two listeners: binding them so that nobody else gets in between, accepting within bounds, ending in order.
 
+use super::bare::Told;
 use super::callers::{Callers, Token};
 use super::front::{Behind, Front};
 use super::patience::Patient;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 /// How much of a request is read ahead, and how many header fields are. Both lie above the bounds that a request has, so that
-/// one above those is told so; what is beyond these too is cut off with a bare answer.
+/// one above those is told so; what is beyond these too is told so by [`Told`].
 const READ_AHEAD_BYTES: usize = 64 << 10;
 const HEADERS_READ: usize = 256;
 /// How long a connection above `limits.connections` waits for a place before it is told that there is none. While there is none,
@@ -250,14 +251,18 @@ impl Serving {
             .header_read_timeout(REFUSAL)
             .max_headers(HEADERS_READ)
             .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), self.front.of_full());
+            .serve_connection(
+                TokioIo::new(Told::new(stream, self.front.clone())),
+                self.front.of_full(),
+            );
         let _told = tokio::time::timeout(REFUSAL, connection).await;
     }
 
     /// Serves one connection to its end, or until connections are to finish and its request is answered.
     async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let closing = self.front.closing();
-        let io = TokioIo::new(Patient::new(stream, self.idle));
+        let patient = Patient::new(stream, self.idle);
+        let io = TokioIo::new(Told::new(patient, self.front.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)

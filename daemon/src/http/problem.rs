@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 use stormhook_store::{Done, Refusal};
@@ -19,6 +19,7 @@ pub(crate) const MAX_SHOWN_BYTES: usize = 150;
 /// What went wrong, by its stable name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    InvalidRequest,
     InvalidJson,
     UnknownField,
     InvalidField,
@@ -29,6 +30,7 @@ pub(crate) enum Code {
     HostRefused,
     NotFound,
     MethodNotAllowed,
+    RequestTimeout,
     IdempotencyConflict,
     EndpointInactive,
     DeliveryInFlight,
@@ -49,6 +51,7 @@ impl Code {
     /// The status and the name of each code: the contract's table.
     const fn row(self) -> (StatusCode, &'static str) {
         match self {
+            Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::UnknownField => (StatusCode::BAD_REQUEST, "unknown_field"),
             Self::InvalidField => (StatusCode::BAD_REQUEST, "invalid_field"),
@@ -59,6 +62,7 @@ impl Code {
             Self::HostRefused => (StatusCode::FORBIDDEN, "host_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
             Self::EndpointInactive => (StatusCode::CONFLICT, "endpoint_inactive"),
             Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight"),
@@ -227,6 +231,10 @@ impl IntoResponse for Problem {
         );
         if let Some(seconds) = self.code.retry_after_s() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self.code == Code::RequestTimeout {
+            // RFC 9110, section 15.5.9.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if self.code.status() == StatusCode::UNAUTHORIZED {
             headers.insert(

@@ -5,7 +5,7 @@ use crate::text;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, Collected};
@@ -37,34 +37,43 @@ pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Proble
     ))
 }
 
-/// The whole body of a request, at most `most` bytes, within `idle`.
+/// The whole body of a request, at most `most` bytes, within `idle`. One that states a greater length is refused before any of it is
+/// read.
 pub(crate) async fn gather(
     headers: &HeaderMap,
     mut body: Incoming,
     most: usize,
     idle: Duration,
 ) -> Result<Bytes, Problem> {
-    let stated = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.parse::<u64>().ok());
-    let stated_too_large =
-        stated.is_some_and(|bytes| bytes > u64::try_from(most).unwrap_or(u64::MAX));
-    let keep = if stated_too_large { 0 } else { most };
-    match tokio::time::timeout(idle, collect(&mut body, keep)).await {
+    let stated = body.size_hint().lower();
+    if stated > u64::try_from(most).unwrap_or(u64::MAX) {
+        pass_over(headers, body, idle);
+        return Err(too_large(most));
+    }
+    match tokio::time::timeout(idle, collect(&mut body, most)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => {
-            drain(body, idle).await;
+            pass_over(headers, body, idle);
             Err(too_large(most))
         }
         Ok(Err(e)) => Err(Problem::new(
-            Code::InvalidJson,
-            format!("the body ended before its time: {e}"),
+            Code::InvalidRequest,
+            format!("the body ended before its time, or its chunks can't be read: {e}"),
         )),
         Err(_) => Err(Problem::new(
-            Code::InvalidJson,
+            Code::RequestTimeout,
             "the body did not come within limits.idle: send it without pauses",
         )),
+    }
+}
+
+/// Takes a body that nobody wants, beside the answer. Who waits to be told to go on is told no instead.
+pub(crate) fn pass_over<B>(headers: &HeaderMap, body: B, idle: Duration)
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+{
+    if !headers.contains_key(EXPECT) && !body.is_end_stream() {
+        tokio::spawn(drain(body, idle));
     }
 }
 

@@ -12,12 +12,14 @@ use utoipa::openapi::{Content, Header, Ref, Response, ResponseBuilder};
 use Code::{
     Busy, DeliveryEnded, DeliveryInFlight, EndpointInactive, EventTooLarge, HeadersTooLarge,
     HostRefused, IdempotencyConflict, Internal, InvalidCursor, InvalidField, InvalidJson,
-    MethodNotAllowed, NotFound, OriginRefused, ShuttingDown, StorageFull, StoreFailed,
-    TargetRefused, TokenInvalid, TokenMissing, TooManyAttempts, UnknownField, UnsupportedMediaType,
+    InvalidRequest, MethodNotAllowed, NotFound, OriginRefused, RequestTimeout, ShuttingDown,
+    StorageFull, StoreFailed, TargetRefused, TokenInvalid, TokenMissing, TooManyAttempts,
+    UnknownField, UnsupportedMediaType,
 };
 
 /// Whoever calls the health routes may be refused for this only.
 const OPEN: &[Code] = &[
+    InvalidRequest,
     HostRefused,
     OriginRefused,
     UnknownField,
@@ -26,6 +28,7 @@ const OPEN: &[Code] = &[
 ];
 /// Every other route needs the token, and a daemon that has started.
 const GUARDED: &[Code] = &[
+    InvalidRequest,
     HostRefused,
     OriginRefused,
     UnknownField,
@@ -41,11 +44,17 @@ const OF_ONE: &[Code] = &[NotFound];
 /// A list.
 const PAGED: &[Code] = &[InvalidField, InvalidCursor];
 /// A JSON body without fields.
-const EMPTY_BODY: &[Code] = &[InvalidJson, EventTooLarge, UnsupportedMediaType];
+const EMPTY_BODY: &[Code] = &[
+    InvalidJson,
+    RequestTimeout,
+    EventTooLarge,
+    UnsupportedMediaType,
+];
 /// A JSON body with fields.
 const BODY: &[Code] = &[
     InvalidJson,
     InvalidField,
+    RequestTimeout,
     EventTooLarge,
     UnsupportedMediaType,
 ];
@@ -245,6 +254,7 @@ fn name_of(code: Code) -> &'static str {
         403 => "Forbidden",
         404 => "NotFound",
         405 => NO_OPERATION,
+        408 => "RequestTimeout",
         409 => "Conflict",
         413 => "TooLarge",
         415 => "UnsupportedMediaType",

@@ -122,7 +122,8 @@ words! {
 
     /// The stable name of a problem.
     ProblemCode: Code {
-        InvalidJson => "the body is no JSON object, has a key twice, or did not come whole",
+        InvalidRequest => "this is no HTTP/1.1 request that can be read: its first line, a header, or how its body is framed; the connection ends",
+        InvalidJson => "the body is no JSON object, or has a key twice",
         UnknownField => "a field or query parameter that is not known here; `field` names it",
         InvalidField => "a field, header or query parameter is missing or is not what it must be; `field` names it",
         InvalidCursor => "`cursor` is no cursor of a page before",
@@ -132,7 +133,8 @@ words! {
         HostRefused => "the `Host` is not the listener's, nor one of `host_names`",
         NotFound => "there is no such thing, or not any more; a malformed id too",
         MethodNotAllowed => "the route doesn't have this method; `Allow` says which it has",
-        IdempotencyConflict => "the idempotency key was used for another event of the organization",
+        RequestTimeout => "the body did not come within `limits.idle`; the connection ends",
+        IdempotencyConflict => "the idempotency key was used for another event of the organization, or for another endpoint",
         EndpointInactive => "the endpoint is inactive: activate it first",
         DeliveryInFlight => "an attempt of the delivery is on the wire: wait until it has ended",
         DeliveryEnded => "the delivery has ended: there is nothing left to cancel",

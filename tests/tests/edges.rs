@@ -1,0 +1,137 @@
+//! Requests that are not right, and what the daemon says of them: every answer is a problem with a request id, as soon as it is known.
+
+use crate::support::{Client, Daemon, Setup, within};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// The status, the head in lower case, and the problem of a raw answer.
+fn problem_of(answer: &[u8]) -> (u16, String, Value) {
+    let text = String::from_utf8(answer.to_vec()).unwrap();
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("{text}"));
+    let status = head[9..12].parse().unwrap();
+    let problem = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"));
+    (status, head.to_ascii_lowercase(), problem)
+}
+
+fn check(answer: &[u8], status: u16, code: &str) {
+    let (found, head, problem) = problem_of(answer);
+    assert_eq!(
+        (found, &problem["code"]),
+        (status, &json!(code)),
+        "{problem}"
+    );
+    assert_eq!(problem["status"], status);
+    assert!(head.contains("\r\nx-request-id: req_"), "{head}");
+    assert!(
+        head.contains("\r\ncontent-type: application/problem+json"),
+        "{head}"
+    );
+    assert!(!problem["detail"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_told_so_with_a_request_id() {
+    let daemon = Daemon::start().await;
+    let post = "POST /v1/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    let bad = [
+        "nonsense\r\n\r\n".to_owned(),
+        "GET /healthz\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/9.9\r\nhost: localhost\r\n\r\n".to_owned(),
+        "G@T /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nno colon\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nspace : x\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\r\n folded\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\u{1}b\r\n\r\n".to_owned(),
+        format!("{post}content-length: 5\r\ncontent-length: 6\r\n\r\nabcdef"),
+        format!("{post}content-length: five\r\n\r\nabcde"),
+        format!("{post}content-length: -1\r\n\r\n"),
+        format!("{post}transfer-encoding: chunked, gzip\r\n\r\n"),
+        format!("{post}transfer-encoding: chunked\r\n\r\nzz\r\n"),
+    ];
+    for request in &bad {
+        for client in [daemon.client(), daemon.tcp()] {
+            let with_token = match client.is_tcp() {
+                true => request.replace(
+                    "host: localhost\r\n",
+                    &format!(
+                        "host: localhost\r\nauthorization: Bearer {}\r\n",
+                        daemon.token()
+                    ),
+                ),
+                false => request.clone(),
+            };
+            let answer = client.raw(with_token.as_bytes()).await;
+            assert!(!answer.is_empty(), "no answer: {request:?}");
+            check(&answer, 400, "invalid_request");
+        }
+    }
+    let many = |count| {
+        (0..count)
+            .map(|n| format!("x-{n}: v\r\n"))
+            .collect::<String>()
+    };
+    for large in [
+        format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200_000)),
+        format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(200_000)),
+        format!("GET / HTTP/1.1\r\nhost: localhost\r\n{}\r\n", many(300)),
+    ] {
+        let answer = daemon.client().raw(large.as_bytes()).await;
+        check(&answer, 431, "headers_too_large");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_408() {
+    let daemon = Setup::new().set("limits.idle", r#""300ms""#).start().await;
+    for framing in [
+        "content-length: 100\r\n\r\n{\"a\"",
+        "transfer-encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n",
+    ] {
+        for path in ["/v1/events", "/v1/endpoints"] {
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{framing}"
+            );
+            let answer = daemon.client().raw(request.as_bytes()).await;
+            check(&answer, 408, "request_timeout");
+            let (_, head, _) = problem_of(&answer);
+            assert!(head.contains("\r\nconnection: close"), "{head}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_its_length_forbids_is_refused_before_it_is_sent() {
+    let daemon = Daemon::start().await;
+    let head = |path: &str, more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n{more}\r\n"
+        )
+    };
+    for path in ["/v1/events", "/v1/endpoints"] {
+        for more in ["", "expect: 100-continue\r\n"] {
+            // Nothing of the body is sent, and nothing was said to go on.
+            let mut connection = daemon.client().open().await;
+            connection
+                .write_all(head(path, more).as_bytes())
+                .await
+                .unwrap();
+            let mut answer = [0; 12];
+            within("the answer", connection.read_exact(&mut answer))
+                .await
+                .unwrap();
+            let answer = std::str::from_utf8(&answer).unwrap();
+            assert_eq!(answer, "HTTP/1.1 413", "{path} {more}");
+        }
+    }
+    // What fits is asked for.
+    let mut connection = daemon.client().open().await;
+    let fits = head("/v1/events", "expect: 100-continue\r\n").replace("1000000", "1000");
+    connection.write_all(fits.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within("the answer", connection.read_exact(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+}
