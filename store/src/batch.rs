@@ -166,6 +166,7 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Accept(new) => self.accept(new),
             Op::Settle(settle) => self.settle(settle),
             Op::CreateEndpoint(new) => self.create_endpoint((**new).clone()),
+            Op::CreateEndpointOnce { new, key } => self.create_endpoint_once((**new).clone(), key),
             Op::UpdateEndpoint { id, change } => self.update_endpoint(*id, (**change).clone()),
             Op::DeleteEndpoint { id } => self.delete_endpoint(*id),
             Op::RotateSecret {

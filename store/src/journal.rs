@@ -12,16 +12,39 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
 /// 128 bits of SHA-256 over organization and idempotency key.
+///
+/// Endpoints have keys too, and two fingerprints for each: of the key, and of the key with what was asked for. Both begin with a byte
+/// that no event's key has, so that the two kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Fingerprint(pub(crate) u128);
 
 impl Fingerprint {
+    /// Of an event's key.
     pub(crate) fn of(organization: &str, key: &str) -> Self {
+        Self::over([organization.as_bytes(), &[0], key.as_bytes()])
+    }
+
+    /// Of the key that an endpoint was created under.
+    pub(crate) fn of_endpoint(organization: &str, key: &str) -> Self {
+        Self::over([organization.as_bytes(), &[0, 1], key.as_bytes()])
+    }
+
+    /// Of the same key with the digest of the request.
+    pub(crate) fn of_request(organization: &str, key: &str, digest: &[u8; 32]) -> Self {
+        Self::over([
+            organization.as_bytes(),
+            &[0, 2],
+            digest.as_slice(),
+            key.as_bytes(),
+        ])
+    }
+
+    fn over<const N: usize>(parts: [&[u8]; N]) -> Self {
         use sha2::{Digest, Sha256};
         let mut hash = Sha256::new();
-        hash.update(organization.as_bytes());
-        hash.update([0]);
-        hash.update(key.as_bytes());
+        for part in parts {
+            hash.update(part);
+        }
         let digest = hash.finalize();
         Self(
             digest
@@ -98,7 +121,8 @@ impl Tail {
 pub(crate) struct Generation {
     #[serde(skip)]
     pub(crate) number: u64,
-    /// The last event when it was folded: once that is past retention, the whole generation is.
+    /// The last event when it was folded, or the last endpoint that was created under a key, if that is later: once that is past
+    /// retention, the whole generation is.
     pub(crate) last_event: EventId,
     pub(crate) deliveries: u64,
     pub(crate) keys: u64,
@@ -161,6 +185,19 @@ mod tests {
         let wrong = (10_000..20_000).filter(|n| bloom.may_hold(key(*n))).count();
         assert!(wrong < 300, "{wrong} of 10,000");
         assert!(!Bloom::default().may_hold(key(1)));
+    }
+
+    #[test]
+    fn the_keys_of_events_and_of_endpoints_never_meet() {
+        let all = [
+            Fingerprint::of("o", "k"),
+            Fingerprint::of_endpoint("o", "k"),
+            Fingerprint::of_request("o", "k", &[0; 32]),
+            Fingerprint::of_request("o", "k", &[1; 32]),
+            Fingerprint::of_endpoint("o", "l"),
+        ];
+        let apart: std::collections::HashSet<_> = all.into_iter().collect();
+        assert_eq!(apart.len(), all.len());
     }
 
     #[test]

@@ -42,7 +42,8 @@ pub use event::{Event, GivenTime, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
 pub use memory::Options;
 pub use op::{
-    Change, Disable, DisableWhen, Done, Horizon, Op, Recover, Refusal, Settle, Verdict, Waiting,
+    Change, Disable, DisableWhen, Done, EndpointKey, Horizon, Op, Recover, Refusal, Settle,
+    Verdict, Waiting,
 };
 pub use overlay::{check_file, is_open, read_file};
 pub use query::{

@@ -19,6 +19,13 @@ pub enum Op {
     Settle(Box<Settle>),
     /// Answers [`Done::Endpoint`].
     CreateEndpoint(Box<NewEndpoint>),
+    /// The same under an idempotency key. Answers [`Done::Endpoint`] or [`Done::EndpointReplayed`].
+    CreateEndpointOnce {
+        /// The endpoint.
+        new: Box<NewEndpoint>,
+        /// Under which key. The id is one made at about the time of the commit: the key is as old as that.
+        key: EndpointKey,
+    },
     /// Answers [`Done::Endpoint`].
     UpdateEndpoint {
         /// Which one.
@@ -188,6 +195,15 @@ pub struct Horizon {
     pub attempts_before: UnixMs,
 }
 
+/// The idempotency key of an endpoint's creation.
+#[derive(Debug, Clone)]
+pub struct EndpointKey {
+    /// The key.
+    pub key: String,
+    /// A digest of what was asked for: the same request has the same.
+    pub request: [u8; 32],
+}
+
 /// What an operation came to.
 #[derive(Debug)]
 pub enum Done {
@@ -202,6 +218,8 @@ pub enum Done {
     },
     /// The endpoint as it is now.
     Endpoint(Arc<Endpoint>),
+    /// The endpoint as it is now; it was created before, under the same key.
+    EndpointReplayed(Arc<Endpoint>),
     /// The delivery as it is now.
     Delivery(Box<Delivery>),
     /// Under way: what was asked for.
@@ -233,6 +251,9 @@ pub enum Refusal {
     /// The key is another event's.
     #[error("the idempotency key belongs to another event")]
     IdempotencyConflict,
+    /// The key is another endpoint's, or that of one that was deleted.
+    #[error("the idempotency key belongs to another endpoint")]
+    EndpointKeyConflict,
     /// Too many deliveries wait.
     #[error("too many deliveries are waiting")]
     Full,

@@ -296,6 +296,10 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             Code::IdempotencyConflict,
             "this idempotency key was used for another event of the organization: send this one under a key of its own, or that one unchanged",
         ),
+        Refusal::EndpointKeyConflict => Problem::new(
+            Code::IdempotencyConflict,
+            "this idempotency key was used for another endpoint of the organization, or for one that was deleted: use a key of its own",
+        ),
         Refusal::Full => Problem::new(
             Code::Busy,
             "as many deliveries wait as limits.pending_deliveries allows, nothing was stored: send it again when some have been delivered",

@@ -147,7 +147,10 @@ impl Turns {
 
 /// Whether an operation may give an organization one more endpoint that receives its events.
 fn adds_subscriber(op: &Op) -> bool {
-    matches!(op, Op::CreateEndpoint(_) | Op::UpdateEndpoint { .. })
+    matches!(
+        op,
+        Op::CreateEndpoint(_) | Op::CreateEndpointOnce { .. } | Op::UpdateEndpoint { .. }
+    )
 }
 
 #[cfg(test)]

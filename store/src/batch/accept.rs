@@ -41,19 +41,23 @@ impl Batch<'_, '_> {
 
     /// The event under a key that has not expired.
     fn known_under(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Event>>, StoreError> {
-        let known = match self.keys.get(&fingerprint) {
-            Some(id) => Some(*id),
+        match self.key(fingerprint)? {
+            Some(id) => self.event(id),
+            None => Ok(None),
+        }
+    }
+
+    /// What a key that has not expired stands for: an event, or an endpoint's id in its place.
+    pub(super) fn key(&self, fingerprint: Fingerprint) -> Result<Option<EventId>, StoreError> {
+        match self.keys.get(&fingerprint) {
+            Some(id) => Ok(Some(*id)),
             None => keys::find(
                 &*self.tables.keys,
                 self.memory,
                 fingerprint,
                 self.paced,
                 self.options.idempotency_ttl_ms,
-            )?,
-        };
-        match known {
-            Some(id) => self.event(id),
-            None => Ok(None),
+            ),
         }
     }
 

@@ -9,14 +9,41 @@ use crate::endpoint::{
     Revision, Seed, holds_from,
 };
 use crate::error::StoreError;
-use crate::ids::{EndpointId, Slot};
-use crate::op::{Change, Done, Refusal};
+use crate::ids::{EndpointId, EventId, Slot};
+use crate::journal::Fingerprint;
+use crate::op::{Change, Done, EndpointKey, Refusal};
 use crate::record;
 use crate::tables;
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
 impl Batch<'_, '_> {
+    /// Creates an endpoint, or finds the one that the same request created under this key.
+    pub(super) fn create_endpoint_once(
+        &mut self,
+        new: NewEndpoint,
+        key: &EndpointKey,
+    ) -> Result<Done, StoreError> {
+        let of_key = Fingerprint::of_endpoint(&new.organization, &key.key);
+        let of_request = Fingerprint::of_request(&new.organization, &key.key, &key.request);
+        if let Some(id) = self.key(of_key)? {
+            let same = self.key(of_request)? == Some(id);
+            return match self.live_endpoint(EndpointId(id.0)) {
+                Some(endpoint) if same => Ok(Done::EndpointReplayed(endpoint)),
+                // The endpoint that this key stands for was deleted: made again, it would have another id.
+                _ => refused(Refusal::EndpointKeyConflict),
+            };
+        }
+        let done = self.create_endpoint(new)?;
+        if let Done::Endpoint(endpoint) = &done {
+            // An id of an endpoint has its time in the same place as that of an event.
+            let id = EventId(endpoint.id.0);
+            self.keys.insert(of_key, id);
+            self.keys.insert(of_request, id);
+        }
+        Ok(done)
+    }
+
     pub(super) fn create_endpoint(&mut self, new: NewEndpoint) -> Result<Done, StoreError> {
         let known = self.memory.by_organization.get(&new.organization);
         let made = self.endpoints.values().filter(|e| {

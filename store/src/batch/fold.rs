@@ -2,6 +2,7 @@
 
 use super::Batch;
 use crate::error::StoreError;
+use crate::ids::EventId;
 use crate::journal::{Bloom, Fingerprint, Generation};
 use crate::op::Done;
 use crate::record;
@@ -54,7 +55,7 @@ impl Batch<'_, '_> {
         self.tables.journal.retain(|_, _| false)?;
         let generation = Generation {
             number,
-            last_event: self.memory.meta.last_event,
+            last_event: self.last_of_journal(),
             deliveries: u64::try_from(tail.created).unwrap_or(u64::MAX),
             keys: u64::try_from(keys.len()).unwrap_or(u64::MAX),
             bloom: Bloom::of(tail.keys.keys()),
@@ -63,6 +64,15 @@ impl Batch<'_, '_> {
         let row = record::write("generations", &key, &generation)?;
         self.tables.generations.insert(&key, row.as_slice())?;
         Ok(Some(Arc::new(generation)))
+    }
+
+    /// The last event, or the last endpoint that has a key, if that is younger. It never decreases from generation to generation: who
+    /// looks for a key stops at the first that is too old.
+    fn last_of_journal(&self) -> EventId {
+        let keys = self.memory.tail.keys.values().copied();
+        let before = self.memory.generations.last().map(|g| g.last_event);
+        keys.chain(before)
+            .fold(self.memory.meta.last_event, EventId::max)
     }
 
     /// Adds the windows in memory to their rows: the minute's, the hour's, and that of all time.

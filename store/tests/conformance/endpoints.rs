@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Seed, Why};
-use stormhook_store::{EndpointId, EventId, Op, Reader, Refusal, StoreError};
+use stormhook_store::{Done, EndpointId, EndpointKey, EventId, Op, Reader, Refusal, StoreError};
 
 #[test]
 fn an_endpoint_reads_back_as_it_was_set_also_after_reopening() {
@@ -335,4 +335,68 @@ fn the_file_is_made_for_its_owner_alone() {
     assert_eq!(mode.mode() & 0o777, 0o600);
     let beside: Vec<_> = std::fs::read_dir(bed.dir.path()).unwrap().collect();
     assert_eq!(beside.len(), 1, "nothing is left of making it");
+}
+
+fn once(bed: &mut Bed, organization: &str, key: &str, request: u8) -> Done {
+    let new = Box::new(new_endpoint(bed.endpoint_id(), organization, &["*"]));
+    let key = EndpointKey {
+        key: key.to_owned(),
+        request: [request; 32],
+    };
+    bed.one(Op::CreateEndpointOnce { new, key })
+}
+
+fn made(done: Done) -> EndpointId {
+    match done {
+        Done::Endpoint(endpoint) => endpoint.id,
+        other => panic!("not made: {other:?}"),
+    }
+}
+
+fn replayed(done: Done) -> EndpointId {
+    match done {
+        Done::EndpointReplayed(endpoint) => endpoint.id,
+        other => panic!("not replayed: {other:?}"),
+    }
+}
+
+#[test]
+fn an_endpoint_is_made_once_a_key_also_after_reopening() {
+    let mut bed = Bed::new();
+    let first = made(once(&mut bed, "org", "k", 1));
+    assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
+    bed.reopen();
+    assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
+    let other = once(&mut bed, "org", "k", 2);
+    assert!(matches!(other, Done::Refused(Refusal::EndpointKeyConflict)));
+    assert_ne!(made(once(&mut bed, "other", "k", 1)), first);
+    // An event's key is another.
+    let mut keyed = event("org", "a.b");
+    keyed.idempotency_key = Some("k".to_owned());
+    bed.accept(keyed);
+    assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
+    bed.one(Op::DeleteEndpoint { id: first });
+    let gone = once(&mut bed, "org", "k", 1);
+    assert!(matches!(gone, Done::Refused(Refusal::EndpointKeyConflict)));
+}
+
+#[test]
+fn an_endpoints_key_lives_as_long_as_any_though_no_event_came_after_it() {
+    let mut bed = Bed::with(|options| {
+        options.fold_commits = 2;
+        options.idempotency_ttl_ms = 1_000_000;
+    });
+    bed.order();
+    bed.pass_ms(900_000);
+    let first = made(once(&mut bed, "org", "k", 1));
+    // Folds follow, with no event in any of them.
+    for _ in 0..6 {
+        bed.endpoint("other", &["*"]);
+    }
+    bed.pass_ms(999_999);
+    assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
+    bed.reopen();
+    assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
+    bed.pass_ms(1);
+    assert_ne!(made(once(&mut bed, "org", "k", 1)), first);
 }

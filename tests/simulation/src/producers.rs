@@ -197,7 +197,7 @@ fn submit(world: &mut World, app: &Arc<App>, op: Op) {
 
 fn named(op: &Op) -> &'static str {
     match op {
-        Op::CreateEndpoint(_) => "create",
+        Op::CreateEndpoint(_) | Op::CreateEndpointOnce { .. } => "create",
         Op::UpdateEndpoint { .. } => "change",
         Op::DeleteEndpoint { .. } => "delete",
         Op::RotateSecret { .. } => "rotate",

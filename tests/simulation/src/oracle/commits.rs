@@ -202,7 +202,7 @@ impl Oracle {
             {
                 return Err(format!("the outcome of {id} was refused: {why}"));
             }
-            Done::Refused(_) | Done::Endpoint(_) | Done::Nothing => {}
+            Done::Refused(_) | Done::Endpoint(_) | Done::EndpointReplayed(_) | Done::Nothing => {}
         }
         Ok(())
     }
