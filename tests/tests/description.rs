@@ -210,6 +210,13 @@ async fn every_operation_answers_as_it_is_described() {
         api.get(path).await.expect_ok();
     }
     received(&receiver);
+    let body = json!({"organizationId": "org_2", "url": receiver.url("/"), "eventTypes": ["*"]});
+    for status in [201, 200] {
+        let call = api
+            .call("POST", "/v1/endpoints")
+            .header("idempotency-key", "k");
+        call.json(body.clone()).send().await.expect(status);
+    }
     api.delete(&format!("/v1/endpoints/{}", id(&made)))
         .await
         .expect(204);

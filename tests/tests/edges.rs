@@ -135,3 +135,72 @@ async fn a_body_that_its_length_forbids_is_refused_before_it_is_sent() {
         .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 100");
 }
+
+async fn create(api: &Client, key: &str, body: &str) -> crate::support::Answer {
+    api.call("POST", "/v1/endpoints")
+        .header("idempotency-key", key)
+        .json(body)
+        .send()
+        .await
+}
+
+#[tokio::test]
+async fn an_endpoint_is_made_once_a_key() {
+    let mut daemon = Daemon::start().await;
+    let api = daemon.client();
+    let body = r#"{"organizationId":"org_1","url":"http://127.0.0.1:9443/","eventTypes":["a.b"]}"#;
+    let made = create(&api, "k", body).await.expect(201);
+    for again in 0..2 {
+        // In another order and with other white space, it is the same request.
+        let other =
+            r#"{ "url":"http://127.0.0.1:9443/", "eventTypes":["a.b"], "organizationId":"org_1" }"#;
+        for body in [body, other] {
+            let replayed = create(&api, "k", body).await;
+            assert_eq!(replayed.header("idempotency-replayed"), Some("true"));
+            assert_eq!(replayed.expect(200), made, "{again}");
+        }
+        let another = body.replace("a.b", "a.c");
+        create(&api, "k", &another)
+            .await
+            .problem(409, "idempotency_conflict");
+        // The key of another organization, and of an event, is another key.
+        if again == 0 {
+            let theirs = body.replace("org_1", "org_2");
+            assert_ne!(
+                create(&api, "k", &theirs).await.expect(201)["id"],
+                made["id"]
+            );
+            let event =
+                json!({"organizationId": "org_1", "type": "x.y", "data": 1, "idempotencyKey": "k"});
+            api.post("/v1/events", event).await.expect(202);
+            daemon.kill().await;
+            daemon.start_again().await;
+        }
+    }
+    assert_eq!(api.all("/v1/endpoints?organizationId=org_1").await.len(), 1);
+    // Without a key, each is one more.
+    api.post("/v1/endpoints", body).await.expect(201);
+    assert_eq!(api.all("/v1/endpoints?organizationId=org_1").await.len(), 2);
+    // Two at once are one.
+    let (one, two) = tokio::join!(create(&api, "both", body), create(&api, "both", body));
+    let mut statuses = [one.status.as_u16(), two.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 201]);
+    assert_eq!(one.json()["id"], two.json()["id"]);
+    // What was refused left nothing behind, and what was deleted does not come back.
+    create(&api, "l", &body.replace("[\"a.b\"]", "[]"))
+        .await
+        .problem(400, "invalid_field");
+    create(&api, "l", body).await.expect(201);
+    let id = made["id"].as_str().unwrap();
+    let deleted = api.delete(&format!("/v1/endpoints/{id}")).await;
+    assert_eq!(deleted.status, 204);
+    create(&api, "k", body)
+        .await
+        .problem(409, "idempotency_conflict");
+    for bad in ["a b", ""] {
+        create(&api, bad, body)
+            .await
+            .problem_in(400, "invalid_field", "idempotencyKey");
+    }
+}

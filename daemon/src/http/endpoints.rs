@@ -1,5 +1,6 @@
 //! Endpoints: creation, change, secrets, tests and recovery. Fields are read into the store's terms here, once.
 
+use super::events::{self, REPLAYED};
 use super::openapi::answers::EndpointPage;
 use super::openapi::{bodies, params};
 use super::problem::{Code, MAX_SHOWN_BYTES, Problem, not_done, unexpected};
@@ -15,12 +16,14 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, TypePattern};
-use stormhook_store::{Done, Endpoint, EndpointId, List, NewEndpoint, Op, Recover, UnixMs};
+use stormhook_store::{
+    Done, Endpoint, EndpointId, EndpointKey, List, NewEndpoint, Op, Recover, UnixMs,
+};
 use stormhook_verifier::Secret;
 
 const MAX_EVENT_TYPES: usize = 64;
@@ -28,11 +31,31 @@ const MAX_DESCRIPTION_BYTES: usize = 1_024;
 const OVERLAP_DEFAULT_MS: u64 = 24 * 3_600_000;
 const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
 
+/// What a new endpoint may be given.
+const MEMBERS: [&str; 10] = [
+    "organizationId",
+    "url",
+    "eventTypes",
+    "secret",
+    "active",
+    "description",
+    "headers",
+    "rateLimitPerSecond",
+    "ordering",
+    "ed25519",
+];
+
 /// Makes an endpoint.
 ///
 /// It receives the events that are accepted from now on. The answer is the only one but the secret route's that shows its secret.
-#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", operation_id = "createEndpoint", request_body = bodies::NewEndpoint,
-    responses((status = 201, description = "The endpoint, with its secret.", body = EndpointView)))]
+/// The same request again under the same idempotency key (every member as it was written, in any order) is answered with the endpoint
+/// as it is now, and has no other effect.
+#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", operation_id = "createEndpoint", params(params::IdempotencyKey),
+    request_body = bodies::NewEndpoint, responses(
+    (status = 201, description = "The endpoint, with its secret.", body = EndpointView),
+    (status = 200, description = "Created before under the same key: as it is now, with its current secret.", body = EndpointView,
+        headers(("Idempotency-Replayed" = bool, description = "Always `true`."))),
+))]
 pub(super) async fn create(
     State(app): State<Shared>,
     uri: Uri,
@@ -41,18 +64,39 @@ pub(super) async fn create(
 ) -> Answer {
     request::query(&uri, [])?;
     let body = request::json(&headers, body).await?;
-    let names = [
-        "organizationId",
-        "url",
-        "eventTypes",
-        "secret",
-        "active",
-        "description",
-        "headers",
-        "rateLimitPerSecond",
-        "ordering",
-        "ed25519",
-    ];
+    let key = events::header_key(&headers)?;
+    key.map(ingest::check_key).transpose()?;
+    let members = object::members(&body, &MEMBERS)?;
+    let request = digest_of(&members);
+    let new = Box::new(read_new(&app, members)?);
+    let op = match key {
+        None => Op::CreateEndpoint(new),
+        Some(key) => Op::CreateEndpointOnce {
+            new,
+            key: EndpointKey {
+                key: key.to_owned(),
+                request,
+            },
+        },
+    };
+    let view = |endpoint: &Endpoint| Json(EndpointView::of(&app, endpoint).with_secret(endpoint));
+    Ok(match app.submit(op).await? {
+        Done::EndpointReplayed(endpoint) => {
+            let replayed = [(REPLAYED, HeaderValue::from_static("true"))];
+            (StatusCode::OK, replayed, view(&endpoint)).into_response()
+        }
+        other => {
+            let endpoint = done(other)?;
+            (StatusCode::CREATED, view(&endpoint)).into_response()
+        }
+    })
+}
+
+/// The endpoint that the values of [`MEMBERS`] ask for.
+fn read_new(
+    app: &App,
+    members: [Option<&RawValue>; MEMBERS.len()],
+) -> Result<NewEndpoint, Problem> {
     let [
         organization,
         url,
@@ -64,33 +108,48 @@ pub(super) async fn create(
         rate,
         ordering,
         ed25519,
-    ] = object::members(&body, &names)?;
+    ] = members;
     let organization = object::text(
         object::required(organization, "organizationId")?,
         "organizationId",
     )?;
     ingest::check_organization(&organization)?;
-    let new = NewEndpoint {
+    Ok(NewEndpoint {
         id: app.new_endpoint_id(),
-        url: read_url(&app, object::required(url, "url")?)?,
+        url: read_url(app, object::required(url, "url")?)?,
         event_types: read_types(object::required(types, "eventTypes")?)?,
-        secret: secret_or_new(&app, secret)?,
-        seed: seed_where_asked(&app, ed25519)?.flatten(),
+        secret: secret_or_new(app, secret)?,
+        seed: seed_where_asked(app, ed25519)?.flatten(),
         active: active
             .map(|v| object::typed(v, "active", "true or false"))
             .transpose()?
             .unwrap_or(true),
         description: nullable(description, read_description)?.flatten(),
-        headers: nullable(headers, |v| read_headers(&app, v))?
+        headers: nullable(headers, |v| read_headers(app, v))?
             .flatten()
             .unwrap_or_default(),
         rate_limit_per_second: nullable(rate, read_rate)?.flatten(),
         ordering: ordering.map(read_ordering).transpose()?.unwrap_or_default(),
         organization: organization.into_owned(),
-    };
-    let endpoint = done(app.submit(Op::CreateEndpoint(Box::new(new))).await?)?;
-    let view = EndpointView::of(&app, &endpoint).with_secret(&endpoint);
-    Ok((StatusCode::CREATED, Json(view)).into_response())
+    })
+}
+
+/// A digest of what was asked for, in whatever order.
+fn digest_of(members: &[Option<&RawValue>]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    for member in members {
+        match member {
+            None => hash.update([0]),
+            Some(value) => {
+                let length = u64::try_from(value.get().len()).unwrap_or(u64::MAX);
+                hash.update([1]);
+                hash.update(length.to_be_bytes());
+                hash.update(value.get());
+            }
+        }
+    }
+    hash.finalize().into()
 }
 
 /// Lists endpoints.

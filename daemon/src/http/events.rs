@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use stormhook_store::{Done, EndpointId, EventFilter, EventId, List, Op};
 
 /// The header that may carry an event's key.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Sends one event.
 ///
@@ -158,7 +158,7 @@ pub(super) async fn replay(
 }
 
 /// The key in the header, which may come again only if it is the same.
-fn header_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = keys.next() else {
         return Ok(None);

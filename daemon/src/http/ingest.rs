@@ -102,19 +102,25 @@ fn check_timestamp(text: &str) -> Result<GivenTime, Problem> {
     Ok(GivenTime::new(at, text))
 }
 
+/// Checks an idempotency key.
+pub(crate) fn check_key(key: &str) -> Result<(), Problem> {
+    let visible = key.bytes().all(|b| b.is_ascii_graphic());
+    if visible && (1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Ok(());
+    }
+    Err(Problem::field(
+        "idempotencyKey",
+        format!(
+            "an idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters, without spaces; {} bytes came",
+            key.len()
+        ),
+    ))
+}
+
 /// The key of an event, which may stand in its body, in the header, or in both if it is the same.
 fn one_key<'k>(body: Option<&'k str>, header: Option<&'k str>) -> Result<Option<&'k str>, Problem> {
     for key in [body, header].into_iter().flatten() {
-        let visible = key.bytes().all(|b| b.is_ascii_graphic());
-        if !visible || !(1..=MAX_KEY_BYTES).contains(&key.len()) {
-            return Err(Problem::field(
-                "idempotencyKey",
-                format!(
-                    "an idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters, without spaces; {} bytes came",
-                    key.len()
-                ),
-            ));
-        }
+        check_key(key)?;
     }
     match (body, header) {
         (Some(body), Some(header)) if body != header => Err(Problem::field(

@@ -83,7 +83,10 @@ const OPERATIONS: &[(&str, &[&[Code]])] = &[
             &[EndpointInactive, DeliveryInFlight],
         ],
     ),
-    ("createEndpoint", &[GUARDED, BODY, WRITES, &[TargetRefused]]),
+    (
+        "createEndpoint",
+        &[GUARDED, BODY, WRITES, &[TargetRefused, IdempotencyConflict]],
+    ),
     ("listEndpoints", &[GUARDED, PAGED]),
     ("getEndpoint", &[GUARDED, OF_ONE]),
     (
