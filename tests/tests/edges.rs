@@ -136,6 +136,57 @@ async fn a_body_that_its_length_forbids_is_refused_before_it_is_sent() {
     assert_eq!(&answer, b"HTTP/1.1 100");
 }
 
+#[tokio::test]
+async fn a_stream_that_the_daemon_ends_says_so_in_its_last_line() {
+    let mut daemon = Setup::new().set("limits.idle", r#""300ms""#).start().await;
+    let event = json!({"organizationId": "org_1", "type": "a.b", "data": 1});
+    let api = daemon.client();
+    let mut upload = api.upload("/v1/events/batch", "application/x-ndjson").await;
+    upload.write(format!("{event}\n\n{event}\n")).await;
+    let (_, mut answers) = upload.answer().await;
+    for line in [1, 3] {
+        let answer = answers.next_json().await;
+        assert_eq!(
+            (&answer["line"], &answer["status"]),
+            (&json!(line), &json!("accepted"))
+        );
+    }
+    let cut = answers.next_json().await;
+    assert_eq!((&cut["line"], &cut["status"]), (&json!(4), &json!("cut")));
+    assert_eq!(cut["problem"]["code"], "request_timeout");
+    assert_eq!(answers.next().await, None);
+    daemon.change("limits.idle", r#""60s""#);
+    assert!(daemon.stop().await.success());
+    daemon.start_again().await;
+    let mut upload = api.upload("/v1/events/batch", "application/x-ndjson").await;
+    upload.write(format!("{event}\n")).await;
+    let (_, mut answers) = upload.answer().await;
+    assert_eq!(answers.next_json().await["status"], "accepted");
+    daemon.terminate();
+    let cut = answers.next_json().await;
+    assert_eq!((&cut["line"], &cut["status"]), (&json!(2), &json!("cut")));
+    assert_eq!(cut["problem"]["code"], "shutting_down");
+    assert_eq!(answers.next().await, None);
+    drop(upload);
+    assert!(daemon.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_batch_has_no_key_of_its_own() {
+    let daemon = Daemon::start().await;
+    let call = daemon
+        .client()
+        .call("POST", "/v1/events/batch")
+        .header("content-type", "application/x-ndjson")
+        .header("idempotency-key", "k")
+        .body("{}\n")
+        .send()
+        .await;
+    let problem = call.problem_in(400, "invalid_field", "idempotencyKey");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("each line"), "{detail}");
+}
+
 async fn create(api: &Client, key: &str, body: &str) -> crate::support::Answer {
     api.call("POST", "/v1/endpoints")
         .header("idempotency-key", key)

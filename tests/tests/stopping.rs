@@ -38,7 +38,9 @@ async fn while_it_drains_questions_are_answered_and_nothing_is_taken() {
     let (_, mut lines) = stream.answer().await;
     assert_eq!(lines.next_json().await["status"], "accepted");
     daemon.terminate();
-    // The stream ends: what was read of it is answered.
+    // The stream ends and says so: what was read of it is answered.
+    let cut = lines.next_json().await;
+    assert_eq!((&cut["line"], &cut["status"]), (&json!(2), &json!("cut")));
     assert_eq!(lines.next().await, None);
     let ready = api.get("/readyz").await;
     assert_eq!(ready.status, 503, "{ready:?}");

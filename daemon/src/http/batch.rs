@@ -3,10 +3,11 @@
 //! Bounded everywhere: lines that wait for their commit, the line being read, and the answers that the client has not taken
 //! yet. Full means that no more is read. A line that is too long is passed over without being kept.
 
+use super::events::IDEMPOTENCY_KEY;
 use super::ingest;
 use super::openapi::answers::BatchAnswer;
 use super::openapi::bodies::NewEvent;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::{Answer, Shared, request};
 use crate::clock;
 use crate::config::Limits;
@@ -22,6 +23,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 use stormhook_store::Op;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -35,6 +37,9 @@ const UNTAKEN_BYTES: usize = 8 << 20;
 const ALL_UNTAKEN_BYTES: usize = 64 << 20;
 /// but for this much, which each has to itself.
 const OWN_UNTAKEN_BYTES: usize = 64 << 10;
+
+/// How long a client may go on sending once the daemon stops.
+const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
 /// One answer.
 #[derive(Serialize)]
@@ -59,7 +64,8 @@ enum Waiting {
 ///
 /// One event a line, as `POST /v1/events` takes it, for as long as the client likes. Answered at once; the answer's lines come in the
 /// order of the request's as the events become durable, one for each that is not blank. A line that is rejected does not spoil the
-/// others. What a line without an answer became is not known: send it again with its key. The schemas are those of one line.
+/// others. Where the daemon takes no more, after a pause over `limits.idle` or because it stops, the last line is of status `cut` and
+/// names the first line that was not read. What a line without an answer became is not known: send it again with its key. The schemas are those of one line.
 #[utoipa::path(post, path = "/v1/events/batch", tag = "events", operation_id = "sendEventBatch",
     request_body(content = NewEvent, content_type = "application/x-ndjson", description = "Lines of JSON, each at most `limits.event_bytes`."),
     responses((status = 200, description = "What became of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
@@ -69,9 +75,11 @@ pub(super) async fn accept(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let media = || request::check_media(&headers, "application/x-ndjson");
-    if let Err(problem) = request::query(&uri, []).and_then(|[]| media()) {
-        request::drain(body, app.config().limits.idle).await;
+    let fits = request::query(&uri, [])
+        .and_then(|[]| request::check_media(&headers, "application/x-ndjson"))
+        .and_then(|()| has_no_key(&headers));
+    if let Err(problem) = fits {
+        request::pass_over(&headers, body, app.config().limits.idle);
         return Err(problem);
     }
     let (answers, taken) = mpsc::channel(UNTAKEN_BYTES / CHUNK_BYTES);
@@ -100,6 +108,17 @@ pub(super) async fn accept(
         HeaderValue::from_static("application/x-ndjson"),
     );
     Ok(response.into_response())
+}
+
+/// A key names one event.
+fn has_no_key(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        return Err(Problem::field(
+            "idempotencyKey",
+            "the header Idempotency-Key is for one event, each line of a batch has a key of its own: put it into the line as idempotencyKey",
+        ));
+    }
+    Ok(())
 }
 
 /// The client is gone.
@@ -149,15 +168,41 @@ impl Room {
 
 impl Batch {
     async fn run(&mut self, mut body: Body) -> Result<(), Gone> {
+        let cut = self.take_lines(&mut body).await?;
+        while !self.waiting.is_empty() {
+            oldest(&mut self.waiting).await;
+            self.answer_ready().await?;
+        }
+        let Some(problem) = cut else {
+            return self.send().await;
+        };
+        let linger = match problem.code {
+            Code::ShuttingDown => LINGER_STOPPING,
+            _ => self.limits.idle,
+        };
+        self.write(&Line {
+            line: self.lines.count + 1,
+            status: "cut",
+            id: None,
+            deliveries: None,
+            problem: Some(problem),
+        });
+        self.send().await?;
+        // Who is still sending would lose the answer with the connection.
+        request::drain(body, linger).await;
+        Ok(())
+    }
+
+    /// Takes lines until they end, or says why it takes no more of them.
+    async fn take_lines(&mut self, body: &mut Body) -> Result<Option<Problem>, Gone> {
         let stopping = self.app.stopping();
         tokio::pin!(stopping);
-        let mut open = true;
-        while open {
+        loop {
             self.answer_ready().await?;
             let idle = tokio::time::sleep_until(clock::deadline(self.limits.idle));
             tokio::select! {
                 biased;
-                () = &mut stopping => open = false,
+                () = &mut stopping => return Ok(Some(SubmitError::ShuttingDown.into())),
                 () = oldest(&mut self.waiting), if !self.waiting.is_empty() => {}
                 frame = body.frame(), if self.waiting.len() < IN_FLIGHT => match frame {
                     Some(Ok(frame)) => {
@@ -167,21 +212,21 @@ impl Batch {
                         }
                     }
                     // What was cut off half way is no line.
-                    Some(Err(_)) => open = false,
+                    Some(Err(e)) => return Ok(Some(Problem::new(
+                        Code::InvalidRequest,
+                        format!("the stream broke off, or its chunks can't be read: {e}"),
+                    ))),
                     None => {
-                        open = false;
                         self.read_lines(true).await?;
+                        return Ok(None);
                     }
                 },
-                // A producer that sends nothing for so long may come again.
-                () = idle, if self.waiting.is_empty() => open = false,
+                () = idle, if self.waiting.is_empty() => return Ok(Some(Problem::new(
+                    Code::RequestTimeout,
+                    "no line came within limits.idle, the stream ends here: send what follows in a new one",
+                ))),
             }
         }
-        while !self.waiting.is_empty() {
-            oldest(&mut self.waiting).await;
-            self.answer_ready().await?;
-        }
-        self.send().await
     }
 
     /// Hands over the lines that are in the buffer, answering in between where too many wait.

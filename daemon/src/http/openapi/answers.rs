@@ -122,11 +122,13 @@ pub(in crate::http) struct RejectedLine {
     problem: Details<'static>,
 }
 
-/// Always `rejected`.
+/// `rejected`, or `cut`: the last line of an answer that ends before the request does. `line` is then the first that was not read, and
+/// `problem` says why. Send it and what follows in a new request.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::http) enum RejectedStatus {
     Rejected,
+    Cut,
 }
 
 /// What the verification of a snapshot of the store came to.

@@ -69,7 +69,10 @@ const OPERATIONS: &[(&str, &[&[Code]])] = &[
         "sendEvent",
         &[GUARDED, BODY, WRITES, &[IdempotencyConflict]],
     ),
-    ("sendEventBatch", &[GUARDED, &[UnsupportedMediaType]]),
+    (
+        "sendEventBatch",
+        &[GUARDED, &[InvalidField, UnsupportedMediaType]],
+    ),
     ("listEvents", &[GUARDED, PAGED, READS]),
     ("getEvent", &[GUARDED, OF_ONE, READS]),
     ("explainEvent", &[GUARDED, OF_ONE, READS]),
