@@ -44,6 +44,7 @@ mod names;
 mod order;
 mod overload;
 mod restarts;
+mod sending;
 mod stats;
 mod stopping;
 mod tidy;

@@ -1,127 +1,79 @@
-//! Streaming NDJSON to `POST /v1/events/batch`: answers are read while lines are written, and nothing is kept of either.
+//! Streaming NDJSON to `POST /v1/events/batch`: answers are read while lines are written.
 //!
-//! Back-pressure goes all the way: while the daemon doesn't read, the channel fills and the reader of the file or of stdin
-//! stands still. A line without an answer is never counted as accepted: what became of it is not known.
+//! A line is kept until it has an answer. Where a stream ends before that (the daemon is restarted, or cut it after a pause), the rest
+//! goes into a new one; each line has a key, so what was stored already is only said again. What stays without an answer is named at
+//! the end, and never counted as accepted. Back-pressure goes all the way: while the daemon doesn't answer, nothing more is read.
 
-use std::fmt;
+mod answer;
+mod source;
+
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::Method;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Session;
-use super::client::Body;
+use super::client::{Body, CALL_TIMEOUT};
 use super::failure::Failure;
-use super::lines::{LineCount, LineTooLong, Lines};
-use super::progress::{self, Progress};
-use super::table::{counted, grouped};
+use super::lines::{LineTooLong, Lines};
+use super::progress::Progress;
+use super::table::counted;
+pub(crate) use answer::Tally;
+use answer::{AnswerLine, Problem, Verdict};
+use source::{Counts, Item, Line};
 
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks read ahead of the socket.
-const CHUNKS_AHEAD: usize = 4;
+/// What may wait for an answer: the daemon reads on up to 2,048 lines, and some more are on their way.
+const WINDOW_LINES: usize = 4_096;
+const WINDOW_BYTES: usize = 8 << 20;
+/// About how much leaves in one piece.
+const FRAME_BYTES: usize = 64 * 1024;
+/// Pieces ahead of the socket.
+const FRAMES_AHEAD: usize = 2;
 /// How long the lines wait for the head of the answer.
 const ANSWER_FIRST_WITHIN: Duration = Duration::from_secs(1);
 /// An answer line is an id and a count, or a problem.
 const ANSWER_LINE_BYTES: usize = 64 * 1024;
 /// Rejected lines whose problems are told one by one; the rest are counted.
 const PROBLEMS_SHOWN: u64 = 1_000;
+/// Pauses before a new stream: the first after no progress, and the longest.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MOST: Duration = Duration::from_secs(2);
 
-/// How the lines of a stream fared.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Newly stored.
-    pub(crate) accepted: u64,
-    /// Had been stored before under the same key.
-    pub(crate) replayed: u64,
-    /// Not stored, with a problem.
-    pub(crate) rejected: u64,
-    /// Deliveries of the accepted ones.
-    pub(crate) deliveries: u64,
-}
-
-impl Tally {
-    /// Lines that have an answer.
-    pub(crate) fn answered(&self) -> u64 {
-        self.accepted + self.replayed + self.rejected
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} accepted, {} replayed, {} rejected",
-            grouped(self.accepted),
-            grouped(self.replayed),
-            grouped(self.rejected)
-        )
-    }
-}
-
-#[derive(Deserialize)]
-struct AnswerLine<'a> {
-    line: u64,
-    #[serde(borrow)]
-    status: std::borrow::Cow<'a, str>,
-    #[serde(default)]
-    deliveries: Option<u64>,
-    #[serde(borrow, default)]
-    problem: Option<&'a RawValue>,
-}
-
-/// What the reading thread has seen so far.
-#[derive(Debug, Default)]
-struct Sent {
-    bytes: AtomicU64,
-    lines: AtomicU64,
-    ended: AtomicBool,
-}
-
-impl Sent {
-    fn so_far(&self) -> progress::Read {
-        // First whether it is all: what is read after that is then all of it.
-        let ended = self.ended.load(Ordering::Acquire);
-        progress::Read {
-            bytes: self.bytes.load(Ordering::Relaxed),
-            lines: self.lines.load(Ordering::Acquire),
-            ended,
-        }
-    }
-}
-
-/// Sends a stream of lines; `bytes` is its size where that is known.
+/// Sends a stream of lines; `bytes` is its size where that is known. A daemon that is away, or has no room, is waited for as long as
+/// `patience` without progress.
 pub(crate) async fn send(
     source: Box<dyn Read + Send>,
     bytes: Option<u64>,
+    patience: Duration,
     session: &Session,
 ) -> Result<(), Failure> {
-    let sent = Arc::new(Sent::default());
-    let (answered, wait_for_answer) = oneshot::channel();
-    let body = body_of(source, Arc::clone(&sent), wait_for_answer);
-    let response = session
-        .client
-        .open(
-            Method::POST,
-            "/v1/events/batch",
-            Some("application/x-ndjson"),
-            body,
-        )
-        .await?;
-    // The body may be under way already, after waiting in vain: then nobody listens here.
-    let _ = answered.send(());
-    let progress = Progress::start(bytes);
-    let mut tally = Tally::default();
-    let end = read_answers(response.into_body(), session, &sent, &progress, &mut tally).await;
-    progress.finish();
+    let counts = Arc::new(Counts::default());
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::local("get randomness for keys", &io::Error::other(error)))?;
+    let mut sending = Sending {
+        session,
+        lines: source::read(source, Arc::clone(&counts), u64::from_ne_bytes(random)),
+        counts,
+        progress: Progress::start(bytes),
+        tally: Tally::default(),
+        window: VecDeque::new(),
+        window_bytes: 0,
+        sent: 0,
+        ended: false,
+        unread: None,
+        holding: None,
+    };
+    let end = sending.run(patience).await;
+    sending.progress.finish();
+    let tally = sending.tally;
     if !session.screen.json || end.is_err() {
         session.screen.remark(&format!(
             "{tally}: {}",
@@ -129,12 +81,8 @@ pub(crate) async fn send(
         ));
     }
     end?;
-    let unanswered = sent
-        .lines
-        .load(Ordering::Acquire)
-        .saturating_sub(tally.answered());
-    if unanswered > 0 {
-        return Err(Failure::Unreachable(without_answer(unanswered)));
+    if let Some(error) = sending.unread {
+        return Err(Failure::local("read the events to their end", &error));
     }
     if tally.rejected > 0 {
         Err(Failure::Shown)
@@ -143,54 +91,364 @@ pub(crate) async fn send(
     }
 }
 
-fn without_answer(lines: u64) -> String {
-    let counted = counted(lines, "line has", "lines have");
-    let (it, its, keys) = if lines == 1 {
-        ("it", "its", "key")
-    } else {
-        ("them", "their", "keys")
-    };
-    format!(
-        "{counted} no answer: what became of {it} is not known. Send {it} again with {its} idempotency {keys}"
-    )
+/// A line that has no answer yet.
+struct Waiting {
+    line: Line,
+    /// Its number in the stream that is open.
+    in_stream: u64,
+    /// It fits only without the key that was added, which then goes into a header.
+    alone: bool,
 }
 
-/// A body that a thread of its own fills: reading a file or stdin blocks.
-///
-/// It begins when the daemon has answered, which it does at once: a refusal is then heard, where writing on to a daemon that
-/// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
-fn body_of(
-    mut source: Box<dyn Read + Send>,
-    sent: Arc<Sent>,
-    answered: oneshot::Receiver<()>,
-) -> Body {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(CHUNKS_AHEAD);
-    std::thread::spawn(move || {
-        let mut count = LineCount::default();
-        let mut buffer = vec![0_u8; CHUNK_BYTES];
-        loop {
-            let chunk = match source.read(&mut buffer) {
-                Ok(0) => {
-                    sent.ended.store(true, Ordering::Release);
-                    break;
-                }
-                Ok(read) => Ok(Bytes::copy_from_slice(
-                    buffer.get(..read).unwrap_or_default(),
-                )),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-            if let Ok(chunk) = &chunk {
-                count.feed(chunk);
-                sent.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                sent.lines.store(count.lines(), Ordering::Release);
+struct Sending<'s> {
+    session: &'s Session,
+    lines: mpsc::Receiver<Vec<Item>>,
+    counts: Arc<Counts>,
+    progress: Progress,
+    tally: Tally,
+    /// In the order of the input. The first `sent` of them are in the stream that is open.
+    window: VecDeque<Waiting>,
+    window_bytes: usize,
+    sent: usize,
+    /// There is no more input.
+    ended: bool,
+    /// Why not, where it could not be read.
+    unread: Option<io::Error>,
+    /// Why nothing more goes into the stream that is open.
+    holding: Option<Problem>,
+}
+
+impl Sending<'_> {
+    async fn run(&mut self, patience: Duration) -> Result<(), Failure> {
+        let (mut pause, mut waited) = (PAUSE_FIRST, Duration::ZERO);
+        while self.has_lines().await? {
+            let before = self.tally.answered();
+            let end = self.attempt().await;
+            if let Err(failure) = &end
+                && !may_pass(failure)
+            {
+                self.name_the_first();
+                return end;
             }
-            let failed = chunk.is_err();
-            if sender.blocking_send(chunk).is_err() || failed {
+            if self.window.is_empty() {
+                continue;
+            }
+            if self.tally.answered() > before {
+                (pause, waited) = (PAUSE_FIRST, Duration::ZERO);
+            }
+            if waited >= patience {
+                return Err(self.given_up(end));
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(PAUSE_MOST);
+        }
+        Ok(())
+    }
+
+    /// Waits for something to send; false where all was.
+    async fn has_lines(&mut self) -> Result<bool, Failure> {
+        while self.window.is_empty() && !self.ended {
+            let items = self.lines.recv().await;
+            self.take(items)?;
+        }
+        Ok(!self.window.is_empty())
+    }
+
+    fn take(&mut self, items: Option<Vec<Item>>) -> Result<(), Failure> {
+        let Some(items) = items else {
+            self.ended = true;
+            return Ok(());
+        };
+        for item in items {
+            match item {
+                Item::Line(line) => {
+                    self.window_bytes += line.bytes.len();
+                    self.window.push_back(Waiting {
+                        line,
+                        in_stream: 0,
+                        alone: false,
+                    });
+                }
+                Item::TooLong(number) => {
+                    let json = format!(
+                        r#"{{"line":{number},"status":"rejected","problem":{{"code":"event_too_large","detail":"no daemon takes a line over 16 MiB"}}}}"#
+                    );
+                    self.print(json.as_bytes())?;
+                    self.reject(number, &Problem::too_long());
+                }
+                Item::Failed(error) => self.unread = Some(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.window.len() < WINDOW_LINES && self.window_bytes < WINDOW_BYTES
+    }
+
+    /// What goes out next, in one piece.
+    fn frame(&mut self, next_number: &mut u64) -> Bytes {
+        let mut frame = BytesMut::new();
+        while let Some(waiting) = self.window.get_mut(self.sent) {
+            waiting.in_stream = *next_number;
+            *next_number += 1;
+            self.sent += 1;
+            frame.extend_from_slice(&waiting.line.bytes);
+            if frame.len() >= FRAME_BYTES {
                 break;
             }
         }
-    });
+        frame.freeze()
+    }
+
+    /// Sends what waits, and what comes meanwhile, until the stream ends.
+    async fn attempt(&mut self) -> Result<(), Failure> {
+        while let Some(at) = self.window.iter().position(|waiting| waiting.alone) {
+            self.send_alone(at).await?;
+        }
+        if self.window.is_empty() {
+            return Ok(());
+        }
+        self.sent = 0;
+        self.holding = None;
+        let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
+        let mut next_number = 1;
+        // A daemon that wants to see lines before it answers finds some.
+        let _there_is_room = frames.try_send(self.frame(&mut next_number));
+        let (answered, wait_for_answer) = oneshot::channel();
+        let response = self
+            .session
+            .client
+            .open(
+                Method::POST,
+                "/v1/events/batch",
+                Some("application/x-ndjson"),
+                body_of(receiver, wait_for_answer),
+            )
+            .await?;
+        // The body may be under way already, after waiting in vain: then nobody listens here.
+        let _ = answered.send(());
+        self.exchange(response.into_body(), frames, next_number)
+            .await
+    }
+
+    async fn exchange(
+        &mut self,
+        mut answers: Incoming,
+        frames: mpsc::Sender<Bytes>,
+        mut next_number: u64,
+    ) -> Result<(), Failure> {
+        let mut frames = Some(frames);
+        let mut lines = Lines::new(ANSWER_LINE_BYTES);
+        loop {
+            let all_out = self.sent == self.window.len();
+            if self.holding.is_some() || (self.ended && all_out) {
+                frames = None;
+            }
+            let room = async {
+                match &frames {
+                    Some(frames) => frames.reserve().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                frame = answers.frame() => {
+                    let Some(frame) = frame else {
+                        break;
+                    };
+                    let frame = frame.map_err(|error| broken(&error))?;
+                    if let Ok(chunk) = frame.into_data() {
+                        lines.feed(&chunk, |line| self.note(line))?;
+                        self.progress.show(self.counts.so_far(), &self.tally);
+                    }
+                }
+                room = room, if !all_out => match frames.take() {
+                    Some(open) if room => {
+                        let _there_is_room = open.try_send(self.frame(&mut next_number));
+                        frames = Some(open);
+                    }
+                    // The connection takes nothing more; what is answered still comes.
+                    _ => {}
+                },
+                items = self.lines.recv(), if !self.ended && self.has_room() => self.take(items)?,
+            }
+        }
+        let rest = lines.into_rest();
+        self.note(&rest)
+    }
+
+    fn note(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        let answer = AnswerLine::read(line)?;
+        let verdict = answer.verdict();
+        if let Verdict::Cut(problem) = verdict {
+            self.holding = Some(problem);
+            return Ok(());
+        }
+        // Answers come in the order of the lines: it is nearly always the first.
+        let mut sent = self.window.iter().take(self.sent);
+        let place = sent.position(|waiting| waiting.in_stream == answer.line);
+        let Some(place) = place else {
+            return Err(Failure::No(format!(
+                "the daemon answered a line that it was not sent ({}): is another program listening on this socket?",
+                answer.line
+            )));
+        };
+        match (verdict, self.window.get_mut(place)) {
+            (Verdict::NotNow(problem), _) => {
+                self.holding.get_or_insert(problem);
+                Ok(())
+            }
+            (Verdict::Rejected(problem), Some(waiting))
+                if problem.code == "event_too_large"
+                    && waiting.line.added.is_some()
+                    && !waiting.alone =>
+            {
+                waiting.alone = true;
+                self.holding.get_or_insert(problem);
+                Ok(())
+            }
+            (verdict, _) => self.settle(place, line, &verdict),
+        }
+    }
+
+    /// Takes the line that has its answer out of those that wait.
+    fn settle(&mut self, place: usize, answer: &[u8], verdict: &Verdict) -> Result<(), Failure> {
+        let Some(waiting) = self.window.remove(place) else {
+            return Ok(());
+        };
+        self.window_bytes -= waiting.line.bytes.len();
+        if place < self.sent {
+            self.sent -= 1;
+        }
+        let number = waiting.line.number;
+        self.print(&answer::renumbered(answer, number))?;
+        match verdict {
+            Verdict::Accepted { deliveries } => {
+                self.tally.accepted += 1;
+                self.tally.deliveries += deliveries;
+            }
+            Verdict::Replayed => self.tally.replayed += 1,
+            Verdict::Rejected(problem) | Verdict::NotNow(problem) | Verdict::Cut(problem) => {
+                self.reject(number, problem);
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, answer: &[u8]) -> Result<(), Failure> {
+        if self.session.screen.json {
+            self.session.screen.answer(answer)?;
+        }
+        Ok(())
+    }
+
+    fn reject(&mut self, number: u64, problem: &Problem) {
+        self.tally.rejected += 1;
+        let screen = &self.session.screen;
+        if self.tally.rejected <= PROBLEMS_SHOWN && !screen.json {
+            let text = format!("line {number}: {problem}");
+            self.progress.aside(|| screen.complain(&text));
+        }
+        if self.tally.rejected == PROBLEMS_SHOWN + 1 {
+            self.progress
+                .aside(|| screen.remark("further rejected lines are only counted"));
+        }
+    }
+
+    /// Sends one line as an event of its own, as the producer wrote it, with the key in the header.
+    async fn send_alone(&mut self, at: usize) -> Result<(), Failure> {
+        let Some((line, key)) = self.window.get(at).and_then(|waiting| {
+            let key = waiting.line.added.as_ref()?.key.clone();
+            Some((waiting.line.original(), key))
+        }) else {
+            return Ok(());
+        };
+        let client = &self.session.client;
+        let answer = client
+            .post_keyed("/v1/events", line, &key, CALL_TIMEOUT)
+            .await;
+        let (json, verdict) = match answer {
+            Ok(answer) => {
+                let value = answer.value()?;
+                let replayed = answer.headers.contains_key("idempotency-replayed");
+                let deliveries = value["deliveries"].as_u64().unwrap_or(0);
+                let (status, verdict) = if replayed {
+                    ("replayed", Verdict::Replayed)
+                } else {
+                    ("accepted", Verdict::Accepted { deliveries })
+                };
+                let id = &value["id"];
+                let json = format!(
+                    r#"{{"line":0,"status":"{status}","id":{id},"deliveries":{deliveries}}}"#
+                );
+                (json, verdict)
+            }
+            Err(Failure::Refused(refusal)) if refusal.status != 503 => {
+                let problem = String::from_utf8_lossy(&refusal.body);
+                let json = format!(r#"{{"line":0,"status":"rejected","problem":{problem}}}"#);
+                (json, Verdict::Rejected(Problem::read(&refusal.body)))
+            }
+            Err(failure) => return Err(failure),
+        };
+        self.settle(at, json.as_bytes(), &verdict)
+    }
+
+    /// The daemon was waited for long enough.
+    fn given_up(&self, end: Result<(), Failure>) -> Failure {
+        let first = self.first_without_an_answer();
+        match (end, &self.holding) {
+            (Err(Failure::Refused(refusal)), _) => {
+                Failure::No(format!("{}\n{first}", refusal.in_words().what))
+            }
+            (Err(failure), _) => Failure::Unreachable(format!("{failure}\n{first}")),
+            (Ok(()), Some(problem)) => Failure::No(format!("{problem}\n{first}")),
+            (Ok(()), None) => {
+                Failure::Unreachable(format!("The daemon ended the stream.\n{first}"))
+            }
+        }
+    }
+
+    fn name_the_first(&self) {
+        if !self.window.is_empty() {
+            let screen = &self.session.screen;
+            self.progress
+                .aside(|| screen.remark(&self.first_without_an_answer()));
+        }
+    }
+
+    fn first_without_an_answer(&self) -> String {
+        let Some(first) = self.window.front() else {
+            return String::new();
+        };
+        let key = match &first.line.added {
+            Some(added) => format!(" (sent with the idempotency key {})", added.key),
+            None => String::new(),
+        };
+        format!(
+            "Line {}{key} is the first without an answer: what became of it and of those after it is not known. Send them again with the same idempotency keys.",
+            first.line.number
+        )
+    }
+}
+
+/// Whether a new stream may fare better: the daemon is away, starting, stopping or full.
+fn may_pass(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreachable(_) => true,
+        Failure::Refused(refusal) => refusal.status == 503,
+        _ => false,
+    }
+}
+
+/// A body of what comes through the channel.
+///
+/// It begins when the daemon has answered, which it does at once: a refusal is then heard, where writing on to a daemon that
+/// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
+fn body_of(receiver: mpsc::Receiver<Bytes>, answered: oneshot::Receiver<()>) -> Body {
     let state = (receiver, Some(answered));
     let chunks = stream::unfold(state, |(mut receiver, answered)| async move {
         if let Some(answered) = answered {
@@ -198,7 +456,7 @@ fn body_of(
             let _ = tokio::time::timeout(ANSWER_FIRST_WITHIN, answered).await;
         }
         let chunk = receiver.recv().await?;
-        Some((chunk.map(Frame::data), (receiver, None)))
+        Some((Ok(Frame::data(chunk)), (receiver, None)))
     });
     StreamBody::new(chunks).boxed_unsync()
 }
@@ -209,227 +467,9 @@ impl From<LineTooLong> for Failure {
     }
 }
 
-async fn read_answers(
-    mut body: Incoming,
-    session: &Session,
-    sent: &Sent,
-    progress: &Progress,
-    tally: &mut Tally,
-) -> Result<(), Failure> {
-    let mut lines = Lines::new(ANSWER_LINE_BYTES);
-    while let Some(frame) = body.frame().await {
-        let Ok(chunk) = frame.map_err(|error| broken(&error))?.into_data() else {
-            continue;
-        };
-        lines.feed(&chunk, |line| note(line, session, progress, tally))?;
-        progress.show(sent.so_far(), tally);
-    }
-    let rest = lines.into_rest();
-    if rest.is_empty() {
-        Ok(())
-    } else {
-        note(&rest, session, progress, tally)
-    }
-}
-
 fn broken(error: &hyper::Error) -> Failure {
-    Failure::Unreachable(format!(
-        "the stream broke off ({error}): what became of the lines without an answer is not known. Send them again with their idempotency keys"
-    ))
-}
-
-fn note(
-    line: &[u8],
-    session: &Session,
-    progress: &Progress,
-    tally: &mut Tally,
-) -> Result<(), Failure> {
-    if line.is_empty() {
-        return Ok(());
-    }
-    if session.screen.json {
-        session.screen.answer(line)?;
-    }
-    let answer: AnswerLine<'_> = serde_json::from_slice(line)
-        .map_err(|error| Failure::No(format!("an answer line of the daemon can't be read ({error}): is another program listening on this socket?")))?;
-    match answer.status.as_ref() {
-        "accepted" => {
-            tally.accepted += 1;
-            tally.deliveries += answer.deliveries.unwrap_or(0);
-        }
-        "replayed" => tally.replayed += 1,
-        _ => {
-            tally.rejected += 1;
-            if tally.rejected <= PROBLEMS_SHOWN && !session.screen.json {
-                let text = rejection(answer.line, answer.problem);
-                progress.aside(|| session.screen.complain(&text));
-            }
-            if tally.rejected == PROBLEMS_SHOWN + 1 {
-                progress.aside(|| {
-                    session
-                        .screen
-                        .remark("further rejected lines are only counted");
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Why a line was rejected, on one line.
-fn rejection(line: u64, problem: Option<&RawValue>) -> String {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Problem {
-        title: String,
-        detail: String,
-        code: String,
-        field: Option<String>,
-    }
-    let problem: Problem = problem
-        .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default();
-    let what = if problem.detail.is_empty() {
-        problem.title
-    } else {
-        problem.detail
-    };
-    let field = problem
-        .field
-        .map(|field| format!(", field {field}"))
-        .unwrap_or_default();
-    super::screen::plain(&format!("line {line}: {what} ({}{field})", problem.code))
+    Failure::Unreachable(format!("The stream broke off ({error})."))
 }
 
 #[cfg(test)]
-mod tests {
-    use http::{Request, Response};
-
-    use super::super::pretend::{self, Answer};
-    use super::*;
-
-    /// A daemon that answers each line as its first byte says: `a`ccepted, `r`eplayed, `s` is passed over in silence, `x` ends the connection, anything else is rejected.
-    fn answer_lines(request: Request<Incoming>) -> Answer {
-        assert_eq!(request.uri().path(), "/v1/events/batch");
-        assert_eq!(request.headers()["content-type"], "application/x-ndjson");
-        let state = (request.into_body(), Lines::new(1 << 20), 0_u64, false);
-        let answers = stream::unfold(
-            state,
-            |(mut body, mut lines, mut number, ended)| async move {
-                if ended {
-                    return None;
-                }
-                let frame = body.frame().await;
-                let ended = frame.is_none();
-                let chunk = frame.map_or(
-                    Bytes::from_static(
-                        b"
-",
-                    ),
-                    |frame| frame.unwrap().into_data().unwrap(),
-                );
-                let mut out = String::new();
-                let mut cut = false;
-                lines
-                .feed(&chunk, |line| {
-                    number += 1;
-                    match line.first() {
-                        None | Some(b's') => {}
-                        Some(b'a') => out.push_str(&format!("{{\"line\":{number},\"status\":\"accepted\",\"id\":\"evt_1\",\"deliveries\":2}}\n")),
-                        Some(b'r') => out.push_str(&format!("{{\"line\":{number},\"status\":\"replayed\",\"id\":\"evt_1\",\"deliveries\":2}}\n")),
-                        Some(b'x') => cut = true,
-                        Some(_) => out.push_str(&format!(
-                            "{{\"line\":{number},\"status\":\"rejected\",\"problem\":{{\"title\":\"T\",\"detail\":\"D\",\"code\":\"invalid_json\"}}}}\n"
-                        )),
-                    }
-                    Ok::<(), LineTooLong>(())
-                })
-                .unwrap();
-                let frame = if cut {
-                    Err(io::Error::other("cut"))
-                } else {
-                    Ok(Frame::data(Bytes::from(out)))
-                };
-                Some((frame, (body, lines, number, ended || cut)))
-            },
-        );
-        Response::new(StreamBody::new(answers).boxed_unsync())
-    }
-
-    async fn run(lines: Vec<u8>, answer: fn(Request<Incoming>) -> Answer) -> Result<(), Failure> {
-        let daemon = pretend::daemon(answer);
-        send(Box::new(io::Cursor::new(lines)), None, &daemon.session).await
-    }
-
-    #[tokio::test]
-    async fn a_stream_whose_lines_are_all_taken_is_ok() {
-        run(b"a1\n\nr2\na3\n".to_vec(), answer_lines).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_long_stream_passes_with_answers_read_meanwhile() {
-        let mut lines = Vec::new();
-        for _ in 0..200_000 {
-            lines.extend_from_slice(b"a some event of a hundred bytes or so that is long enough to fill every buffer on the way\n");
-        }
-        run(lines, answer_lines).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn one_rejected_line_makes_the_status_1() {
-        let failure = run(b"a1\nbad\na3\n".to_vec(), answer_lines)
-            .await
-            .unwrap_err();
-        assert_eq!(failure.status(), super::super::failure::REFUSED);
-    }
-
-    #[tokio::test]
-    async fn lines_without_an_answer_are_never_called_accepted() {
-        let failure = run(b"a1\na2\nx\na4\n".to_vec(), answer_lines)
-            .await
-            .unwrap_err();
-        assert_eq!(
-            failure.status(),
-            super::super::failure::UNREACHABLE,
-            "{failure}"
-        );
-        assert!(failure.to_string().contains("not known"), "{failure}");
-    }
-
-    #[tokio::test]
-    async fn a_line_passed_over_in_a_stream_that_ends_well_is_missed() {
-        let failure = run(b"a1\ns2\na3\n".to_vec(), answer_lines)
-            .await
-            .unwrap_err();
-        assert_eq!(failure.status(), super::super::failure::UNREACHABLE);
-        assert!(
-            failure.to_string().starts_with("1 line has no answer"),
-            "{failure}"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_daemon_that_refuses_the_stream_is_heard() {
-        fn refuse(_: Request<Incoming>) -> Answer {
-            pretend::said(503, r#"{"title":"Busy","code":"busy"}"#)
-        }
-        let failure = run(b"a1\n".to_vec(), refuse).await.unwrap_err();
-        assert!(
-            matches!(&failure, Failure::Refused(refusal) if refusal.status == 503),
-            "{failure}"
-        );
-    }
-
-    #[test]
-    fn a_rejection_names_line_reason_code_and_field() {
-        let raw = serde_json::value::RawValue::from_string(
-            r#"{"title":"T","detail":"type is missing; give one like order.created","code":"invalid_field","field":"type"}"#.into(),
-        )
-        .unwrap();
-        assert_eq!(
-            rejection(7, Some(&raw)),
-            "line 7: type is missing; give one like order.created (invalid_field, field type)"
-        );
-        assert_eq!(rejection(8, None), "line 8:  ()");
-    }
-}
+mod tests;

@@ -128,15 +128,36 @@ impl Client {
         json: Option<Bytes>,
         within: Duration,
     ) -> Result<Answer, Failure> {
-        let content_type = json.is_some().then_some("application/json");
+        let content_type = json.as_ref().map(|_| "application/json");
         let body = match json {
-            Some(bytes) => Full::new(bytes)
-                .map_err(|never| match never {})
-                .boxed_unsync(),
+            Some(bytes) => whole(bytes),
             None => empty(),
         };
+        let request = self.request(method, path, content_type, None, body)?;
+        self.answered(path, request, within).await
+    }
+
+    /// POST of JSON under an idempotency key.
+    pub(crate) async fn post_keyed(
+        &self,
+        path: &str,
+        json: Bytes,
+        key: &str,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        let json_type = Some("application/json");
+        let request = self.request(Method::POST, path, json_type, Some(key), whole(json))?;
+        self.answered(path, request, within).await
+    }
+
+    async fn answered(
+        &self,
+        path: &str,
+        request: Request<Body>,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
         let exchange = async {
-            let response = self.open(method, path, content_type, body).await?;
+            let response = self.begin(path, request).await?;
             let headers = response.headers().clone();
             let body = self.collect(response.into_body()).await?;
             Ok(Answer { headers, body })
@@ -158,6 +179,40 @@ impl Client {
         content_type: Option<&str>,
         body: Body,
     ) -> Result<Response<Incoming>, Failure> {
+        let request = self.request(method, path, content_type, None, body)?;
+        self.begin(path, request).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        key: Option<&str>,
+        body: Body,
+    ) -> Result<Request<Body>, Failure> {
+        let agent = concat!("stormhook-cli/", env!("CARGO_PKG_VERSION"));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::USER_AGENT, agent);
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        request
+            .body(body)
+            .map_err(|error| Failure::Usage(format!("this can't be put into a request: {error}")))
+    }
+
+    async fn begin(
+        &self,
+        path: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failure> {
         let stream = connect(&self.socket).await.map_err(|error| {
             Failure::Unreachable(socket::unreachable(&[(
                 self.socket.clone(),
@@ -171,20 +226,6 @@ impl Client {
             // Whatever went wrong on the connection is told by the call that used it.
             let _ = connection.await;
         });
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost")
-            .header(
-                header::USER_AGENT,
-                concat!("stormhook-cli/", env!("CARGO_PKG_VERSION")),
-            );
-        if let Some(content_type) = content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
-        }
-        let request = request.body(body).map_err(|error| {
-            Failure::Usage(format!("this can't be put into a request: {error}"))
-        })?;
         let response = sender
             .send_request(request)
             .await
@@ -227,6 +268,12 @@ impl Client {
             self.socket.display()
         ))
     }
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// No body.

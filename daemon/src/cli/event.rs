@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -21,7 +22,7 @@ use super::screen::Tone;
 use super::table::{Cell, Table, pairs};
 
 /// How much of a file is looked at to tell one event from a line of many.
-const LOOK_BYTES: u64 = 64 * 1024;
+const LOOK_BYTES: usize = 64 * 1024;
 /// One event in a file: far above `limits.event_bytes`, so that the daemon is who says 413.
 const EVENT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -44,7 +45,10 @@ Examples:
   producer | stormhook event send -
 
 Answered only after the event and its deliveries are on disk. Of many, status 1
-says that at least one line was rejected.")]
+says that at least one line was rejected. Many go on in a new stream after a
+pause or a restart of the daemon; a line that has no idempotencyKey gets one, so
+that none is stored twice. Where that fails, the first line without an answer is
+named.")]
     Send(SendArgs),
     /// Show an event with its data
     #[command(after_help = "Example:\n  stormhook event show evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
@@ -66,14 +70,21 @@ Example:
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
 pub(crate) struct SendArgs {
     /// One event as JSON, or - for NDJSON on stdin
-    #[arg(value_name = "JSON")]
+    #[arg(
+        value_name = "JSON",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
     json_text: Option<String>,
     /// A file with one event, or with one event a line
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Of many events: how long to try again, without progress, while the daemon is away or full
+    #[arg(long, value_name = "DURATION", value_parser = input::duration, default_value = "60s")]
+    retry_for: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -137,40 +148,66 @@ pub(crate) async fn run(command: EventCommand, session: Session) -> Result<(), F
 
 async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
     match (args.json_text, args.file) {
-        (Some(text), _) if text == "-" => batch::send(Box::new(io::stdin()), None, session).await,
+        (Some(text), _) if text == "-" => {
+            batch::send(Box::new(io::stdin()), None, args.retry_for, session).await
+        }
         (Some(text), _) => send_one(Bytes::from(text), session).await,
         (None, Some(file)) if file == Path::new("-") => {
-            batch::send(Box::new(io::stdin()), None, session).await
+            batch::send(Box::new(io::stdin()), None, args.retry_for, session).await
         }
-        (None, Some(file)) => send_file(&file, session).await,
+        (None, Some(file)) => send_file(&file, args.retry_for, session).await,
         (None, None) => Err(Failure::Usage(
             "give an event as JSON, --file FILE, or - for NDJSON on stdin".to_owned(),
         )),
     }
 }
 
-async fn send_file(path: &Path, session: &Session) -> Result<(), Failure> {
+/// Reads a file once, from its beginning to its end: it may be a pipe.
+async fn send_file(path: &Path, retry_for: Duration, session: &Session) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::local(&format!("read {}", path.display()), &error);
-    let file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    let mut head = Vec::new();
-    let head_read = file
-        .take(LOOK_BYTES)
-        .read_to_end(&mut head)
-        .map_err(failed)?;
-    let whole = u64::try_from(head_read).is_ok_and(|read| read < LOOK_BYTES);
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let size = metadata.is_file().then_some(metadata.len());
+    let (head, whole) = look(&mut file, size.is_none()).map_err(failed)?;
     let named_lines = path
         .extension()
         .is_some_and(|extension| extension == "ndjson" || extension == "jsonl");
-    if named_lines || holds_lines(&head, whole) {
-        let file = File::open(path).map_err(failed)?;
-        return batch::send(Box::new(file), Some(size), session).await;
+    let has_lines = named_lines || holds_lines(&head, whole);
+    let all = io::Cursor::new(head).chain(file);
+    if has_lines {
+        return batch::send(Box::new(all), size, retry_for, session).await;
     }
-    send_one(
-        Bytes::from(input::read_bounded(path, EVENT_FILE_BYTES)?),
-        session,
-    )
-    .await
+    let mut event = Vec::new();
+    let read = all.take(EVENT_FILE_BYTES + 1).read_to_end(&mut event);
+    if u64::try_from(read.map_err(failed)?).is_ok_and(|read| read > EVENT_FILE_BYTES) {
+        return Err(Failure::Usage(format!(
+            "{} is over {EVENT_FILE_BYTES} bytes, more than any event may have",
+            path.display()
+        )));
+    }
+    send_one(Bytes::from(event), session).await
+}
+
+/// How a file begins, and whether that is all of it. Of a pipe no more is waited for than the first line: its writer may take its time.
+fn look(file: &mut impl Read, is_pipe: bool) -> io::Result<(Vec<u8>, bool)> {
+    let mut head = vec![0; LOOK_BYTES];
+    let mut read = 0;
+    while let Some(room) = head.get_mut(read..).filter(|room| !room.is_empty()) {
+        match file.read(room) {
+            Ok(0) => {
+                head.truncate(read);
+                return Ok((head, true));
+            }
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if is_pipe && holds_lines(head.get(..read).unwrap_or_default(), false) {
+            break;
+        }
+    }
+    head.truncate(read);
+    Ok((head, false))
 }
 
 /// Whether a file that begins like this has one event a line: its first line is a whole JSON value, and more follows.

@@ -1,4 +1,4 @@
-//! Lines out of a stream of bytes: whole lines as chunks arrive, none longer than a bound, and a count of those that say something.
+//! Lines out of a stream of bytes: whole lines as chunks arrive, none longer than a bound.
 
 /// Cuts chunks into lines; what has no newline yet waits, up to a bound.
 #[derive(Debug)]
@@ -61,32 +61,6 @@ fn without_return(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Counts the lines that aren't blank, which is how many answers a batch is owed.
-#[derive(Debug, Default)]
-pub(crate) struct LineCount {
-    lines: u64,
-    line_says_something: bool,
-}
-
-impl LineCount {
-    /// Counts on through this chunk.
-    pub(crate) fn feed(&mut self, chunk: &[u8]) {
-        for byte in chunk {
-            if *byte == b'\n' {
-                self.line_says_something = false;
-            } else if !byte.is_ascii_whitespace() && !self.line_says_something {
-                self.line_says_something = true;
-                self.lines += 1;
-            }
-        }
-    }
-
-    /// How many lines that aren't blank have begun.
-    pub(crate) fn lines(&self) -> u64 {
-        self.lines
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,14 +107,5 @@ mod tests {
         assert!(cut(&["12345\n", "1234", "5\n"], 5).is_ok());
         assert_eq!(cut(&["123456\n"], 5), Err(LineTooLong(5)));
         assert_eq!(cut(&["123", "456"], 5), Err(LineTooLong(5)));
-    }
-
-    #[test]
-    fn blank_lines_are_owed_no_answer() {
-        let mut count = LineCount::default();
-        for chunk in ["{\"a\":", "1}\n\n  \t\r\n{", "}\n", "{}"] {
-            count.feed(chunk.as_bytes());
-        }
-        assert_eq!(count.lines(), 3);
     }
 }
