@@ -178,3 +178,23 @@ async fn a_line_of_the_most_bytes_needs_no_key_of_its_own() {
     let expected: Vec<_> = (1..).zip(statuses.map(str::to_owned)).collect();
     assert_eq!(fared, expected);
 }
+
+#[tokio::test]
+async fn what_ingest_takes_is_shown() {
+    let daemon = Daemon::start().await;
+    let api = daemon.client();
+    let digits = "9".repeat(5_000);
+    for data in [r#""\ud800""#, "1e400", r#"{"\udc00":[1e999]}"#, &digits] {
+        let event = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
+        let id = api.post("/v1/events", event).await.expect(202)["id"].clone();
+        let id = id.as_str().unwrap();
+        let socket = daemon.setup.socket().display().to_string();
+        let output = daemon
+            .setup
+            .run(&["event", "show", id, "--socket", &socket])
+            .await;
+        assert!(output.status.success(), "{data}: {output:?}");
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(shown.contains(data), "{shown}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `stormhook event …`: sending events and finding out where they went.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Session;
 use super::batch;
-use super::client::CALL_TIMEOUT;
+use super::client::{Answer, CALL_TIMEOUT};
 use super::daemon_side;
 use super::failure::Failure;
 use super::input::{self, Moment};
@@ -258,7 +260,7 @@ async fn show(args: &OneArgs, session: &Session) -> Result<(), Failure> {
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    let event = answer.value()?;
+    let (event, data) = shown(&answer)?;
     let rows = [
         ("event", Cell::of(&event, "id").tone(Tone::Bold)),
         ("organization", Cell::of(&event, "organizationId")),
@@ -267,21 +269,22 @@ async fn show(args: &OneArgs, session: &Session) -> Result<(), Failure> {
         ("accepted", Cell::of(&event, "acceptedAt")),
         ("idempotency key", Cell::of(&event, "idempotencyKey")),
         ("deliveries", Cell::of(&event, "deliveries")),
-        // The bytes as they went in: a float or a big integer must not change on the way to the screen.
-        ("data", Cell::text(data_of(&answer.body).unwrap_or("-"))),
+        ("data", Cell::text(&data)),
     ];
     session.screen.line(&pairs(&rows, session.screen.colour))
 }
 
-fn data_of(body: &[u8]) -> Option<&str> {
-    #[derive(serde::Deserialize)]
-    struct Data<'a> {
-        #[serde(borrow)]
-        data: &'a serde_json::value::RawValue,
-    }
-    serde_json::from_slice::<Data<'_>>(body)
-        .ok()
-        .map(|event| event.data.get())
+/// An event without its data, and the data as it went in: a float or a big integer must not change on the way to the screen, and not
+/// all that JSON allows (`"\ud800"`, `1e400`) fits a value of ours.
+fn shown(answer: &Answer) -> Result<(Value, String), Failure> {
+    let mut members: BTreeMap<String, Box<RawValue>> = answer.read()?;
+    let data = members.remove("data");
+    let members = members.into_iter().map(|(name, raw)| {
+        let value = serde_json::from_str(raw.get()).unwrap_or(Value::Null);
+        (name, value)
+    });
+    let data = data.map_or_else(|| "-".to_owned(), |raw| raw.get().to_owned());
+    Ok((Value::Object(members.collect()), data))
 }
 
 async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
@@ -401,13 +404,47 @@ mod tests {
 
     #[test]
     fn data_is_shown_byte_for_byte() {
-        let body =
-            br#"{"id":"evt_1","data":{"n":123456789012345678901234567890.10, "x":"\u00e9"}}"#;
-        assert_eq!(
-            data_of(body),
-            Some(r#"{"n":123456789012345678901234567890.10, "x":"\u00e9"}"#)
-        );
-        assert_eq!(data_of(br#"{"id":"evt_1","data":null}"#), Some("null"));
+        let digits = "9".repeat(5_000);
+        let deep = format!("{}{}", "[".repeat(128), "]".repeat(128));
+        for data in [
+            r#"{"n":123456789012345678901234567890.10, "x":"\u00e9"}"#,
+            "null",
+            r#""\ud800""#,
+            r#"{"\ud800":1}"#,
+            "1e400",
+            "-1e400",
+            r#"{"a":1,"a":2}"#,
+            &digits,
+            &deep,
+        ] {
+            let answer = Answer {
+                headers: http::HeaderMap::new(),
+                body: format!(r#"{{"id":"evt_1","deliveries":2,"data":{data}}}"#).into(),
+            };
+            let (event, shown) = shown(&answer).unwrap();
+            assert_eq!(shown, data);
+            assert_eq!(event, json!({"id": "evt_1", "deliveries": 2}));
+        }
+    }
+
+    /// A pipe whose writer pauses after what it has written so far.
+    struct Paused(&'static [&'static str]);
+
+    impl Read for Paused {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let (first, rest) = self.0.split_first().expect("more is read than was written");
+            self.0 = rest;
+            buffer[..first.len()].copy_from_slice(first.as_bytes());
+            Ok(first.len())
+        }
+    }
+
+    #[test]
+    fn of_a_pipe_no_more_is_waited_for_than_the_first_line() {
+        let (head, whole) = look(&mut Paused(&["{\"a\"", ":1}\n"]), true).unwrap();
+        assert_eq!((head.as_slice(), whole), (b"{\"a\":1}\n".as_slice(), false));
+        let (head, whole) = look(&mut Paused(&["{\n", "\"a\":1}", ""]), true).unwrap();
+        assert_eq!((head.as_slice(), whole), (b"{\n\"a\":1}".as_slice(), true));
     }
 
     #[test]
