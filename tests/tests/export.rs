@@ -163,3 +163,35 @@ async fn no_secret_leaves_with_an_export_and_filters_choose_what_does() {
     assert_eq!(ids(&["--type", "a.c"]).await, (2, Vec::new(), 0));
     assert_eq!(ids(&["--since", "1h"]).await, (2, events, 2));
 }
+
+#[tokio::test]
+async fn each_object_is_one_line_to_every_reader() {
+    let daemon = Daemon::start().await;
+    let api = daemon.client();
+    let data = "{\n  \"a\" : [ 1.0,\r\n 2 ],\n \"b\": \"\u{2028}\u{2029}\u{85} \\ud800\"\n}";
+    let event = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
+    api.post("/v1/events", event).await.expect(202);
+    let note = json!({"description": "one\u{2028}two\nthree"});
+    api.endpoint_with("http://127.0.0.1:9443/", &["a.c"], note)
+        .await;
+    let socket = daemon.setup.socket().display().to_string();
+    let output = daemon.setup.run(&["export", "--socket", &socket]).await;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // What Python's splitlines and Unicode call the end of a line.
+    let ends = [
+        '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}',
+        '\u{2029}',
+    ];
+    let lines: Vec<&str> = text.strip_suffix('\n').unwrap().split(ends).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    assert!(
+        lines[0].contains(r#""description":"one\u2028two\nthree""#),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains(r#""data":{"a":[1.0,2],"b":"\u2028\u2029\u0085 \ud800"}"#),
+        "{text}"
+    );
+    assert!(lines[2].contains(r#""object":"end""#), "{text}");
+}

@@ -3,6 +3,7 @@
 //! Client commands need none of this but the time; it is kept in one place so that the rest of `cli` knows the API and nothing else.
 
 mod configuration;
+mod one_line;
 mod records;
 mod settings;
 

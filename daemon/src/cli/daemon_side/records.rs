@@ -9,7 +9,7 @@ use serde::Serialize;
 use stormhook_store::{Endpoint, EventFilter, Record};
 
 use super::super::failure::Failure;
-use super::unread;
+use super::{one_line, unread};
 use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView};
 use crate::times::{maybe_at, parse_rfc3339};
 
@@ -70,6 +70,8 @@ pub(crate) fn write_records(
     let mut writing = Writing {
         out,
         written: Written::default(),
+        text: Vec::new(),
+        line: Vec::new(),
     };
     for endpoint in reader.all_endpoints() {
         let theirs = filter.organization.as_ref();
@@ -113,12 +115,18 @@ fn gone(error: io::Error) -> Failure {
 struct Writing<'o> {
     out: &'o mut dyn Write,
     written: Written,
+    text: Vec<u8>,
+    line: Vec<u8>,
 }
 
 impl Writing<'_> {
     fn line(&mut self, object: &str, shape: impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut *self.out, &Line { object, shape })?;
-        self.out.write_all(b"\n")
+        self.text.clear();
+        serde_json::to_writer(&mut self.text, &Line { object, shape })?;
+        self.line.clear();
+        one_line::write(&mut self.line, &self.text);
+        self.line.push(b'\n');
+        self.out.write_all(&self.line)
     }
 
     fn endpoint(
