@@ -47,5 +47,6 @@ mod restarts;
 mod sending;
 mod stats;
 mod stopping;
+mod surroundings;
 mod tidy;
 mod unreadable;

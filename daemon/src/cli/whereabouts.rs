@@ -28,7 +28,10 @@ pub(crate) async fn find(
 ) -> Result<Found, Failure> {
     match (&flags.data_dir, &surroundings.flag) {
         (Some(folder), None) => named_folder(folder, flags, surroundings, screen).await,
-        _ => daemon_or_its_store(flags, surroundings, screen).await,
+        (Some(folder), Some(socket)) => {
+            both_named(folder, socket, flags, surroundings, screen).await
+        }
+        (None, _) => daemon_or_its_store(flags, surroundings, screen).await,
     }
 }
 
@@ -50,6 +53,35 @@ async fn named_folder(
         Stopped::Absent => Err(Failure::Usage(absent(folder))),
         Stopped::Unreadable(why) => Err(Failure::Usage(why)),
     }
+}
+
+/// The daemon at this socket, where it is the one that has the store in this folder open: of two stores one would be taken for the
+/// other. Where nobody answers there, the store is what counts.
+async fn both_named(
+    folder: &Path,
+    socket: &Path,
+    flags: &PlaceFlags,
+    surroundings: &Surroundings,
+    screen: &Screen,
+) -> Result<Found, Failure> {
+    let sockets = [socket.to_owned()];
+    if Client::find(&sockets).await.is_err() {
+        return daemon_or_its_store(flags, surroundings, screen).await;
+    }
+    let in_use = match daemon_side::look(folder) {
+        Stopped::AtRest => false,
+        Stopped::InUse => true,
+        Stopped::Absent => return Err(Failure::Usage(absent(folder))),
+        Stopped::Unreadable(why) => return Err(Failure::Usage(why)),
+    };
+    let holder = Client::of_holder(&sockets, &folder.join(STORE_FILE)).await;
+    holder.filter(|_| in_use).map(Found::Daemon).ok_or_else(|| {
+        Failure::Usage(format!(
+            "the daemon at {} is not seen to have the store in {} open: leave out --socket or --data-dir",
+            socket.display(),
+            folder.display()
+        ))
+    })
 }
 
 /// The daemon where one answers, else the store that it would open.
