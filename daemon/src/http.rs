@@ -5,7 +5,7 @@ mod bare;
 mod batch;
 mod callers;
 mod deliveries;
-mod endpoints;
+pub(crate) mod endpoints;
 mod events;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]

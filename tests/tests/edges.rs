@@ -255,3 +255,69 @@ async fn an_endpoint_is_made_once_a_key() {
             .problem_in(400, "invalid_field", "idempotencyKey");
     }
 }
+
+#[tokio::test]
+async fn small_things_are_named() {
+    let daemon = Daemon::start().await;
+    let api = daemon.client();
+    let event = "\u{feff}{\"organizationId\":\"org_1\",\"type\":\"a.b\",\"data\":1}";
+    let problem = api
+        .post("/v1/events", event)
+        .await
+        .problem(400, "invalid_json");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("byte order mark"), "{detail}");
+    let answers = api.batch(event).await;
+    let detail = answers[0]["problem"]["detail"].as_str().unwrap();
+    assert!(detail.contains("byte order mark"), "{detail}");
+    for list in ["/v1/events", "/v1/deliveries", "/v1/endpoints"] {
+        let answer = api.get(&format!("{list}?cursor=")).await;
+        let problem = answer.problem_in(400, "invalid_cursor", "cursor");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("cursor is empty"), "{detail}");
+    }
+    for (list, filter) in [
+        ("/v1/events", "type"),
+        ("/v1/events", "idempotencyKey"),
+        ("/v1/events", "organizationId"),
+        ("/v1/events", "since"),
+        ("/v1/events", "limit"),
+        ("/v1/deliveries", "eventType"),
+        ("/v1/deliveries", "endpointId"),
+        ("/v1/deliveries", "status"),
+        ("/v1/endpoints", "active"),
+    ] {
+        let answer = api.get(&format!("{list}?{filter}=")).await;
+        answer.problem_in(400, "invalid_field", filter);
+    }
+    let turned = "since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z";
+    for list in ["/v1/events", "/v1/deliveries"] {
+        let answer = api.get(&format!("{list}?{turned}")).await;
+        answer.problem_in(400, "invalid_field", "until");
+        let same = turned.replace("01-02", "01-01");
+        api.get(&format!("{list}?{same}")).await.expect(200);
+    }
+    let endpoint = api.endpoint("http://127.0.0.1:9443/", &["*"]).await;
+    let recover = format!("/v1/endpoints/{}/recover", endpoint["id"].as_str().unwrap());
+    for (since, until) in [("2026-01-02", "2026-01-01"), ("2026-01-01", "2026-01-01")] {
+        let body =
+            json!({"since": format!("{since}T00:00:00Z"), "until": format!("{until}T00:00:00Z")});
+        api.post(&recover, body)
+            .await
+            .problem_in(400, "invalid_field", "since");
+    }
+    for quoted in [
+        "\"topsecret-topsecret-topsecret\"",
+        "'topsecret-topsecret-topsecret'",
+    ] {
+        let body = json!({"organizationId": "org_1", "url": "http://127.0.0.1:9443/", "eventTypes": ["*"], "secret": quoted});
+        let answer = api.post("/v1/endpoints", body).await;
+        let problem = answer.problem_in(400, "invalid_field", "secret");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("quotes"), "{detail}");
+        assert!(!detail.contains("topsecret"), "{detail}");
+        let rotate = recover.replace("recover", "rotate-secret");
+        let answer = api.post(&rotate, json!({"secret": quoted})).await;
+        answer.problem_in(400, "invalid_field", "secret");
+    }
+}

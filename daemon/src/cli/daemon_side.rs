@@ -22,6 +22,8 @@ pub(crate) use records::{Filter, Written, write_records};
 pub(crate) use settings::show;
 use stormhook_store::StoreError;
 
+/// Whether a secret stands in quotes.
+pub(crate) use crate::http::endpoints::is_quoted;
 /// The store's name in the data folder.
 pub(crate) use crate::serve::STORE_FILE;
 

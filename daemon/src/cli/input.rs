@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::daemon_side;
 use super::failure::Failure;
 
 /// No secret is longer (SIGNATURE: 256 bytes, or 64 bytes in base64 with a prefix), with room for a newline.
@@ -98,7 +99,18 @@ pub(crate) fn span(
     now: SystemTime,
 ) -> Result<(Option<String>, Option<String>), Failure> {
     let text = |moment: Option<&Moment>| moment.map(|moment| moment.to_rfc3339(now)).transpose();
-    Ok((text(since)?, text(until)?))
+    let (since, until) = (text(since)?, text(until)?);
+    let at = |text: &Option<String>| OffsetDateTime::parse(text.as_deref()?, &Rfc3339).ok();
+    if at(&since)
+        .zip(at(&until))
+        .is_some_and(|(since, until)| until < since)
+    {
+        return Err(Failure::Usage(
+            "--until is before --since, so nothing can lie between them: exchange them, or leave one out"
+                .to_owned(),
+        ));
+    }
+    Ok((since, until))
 }
 
 /// A whole file, or stdin for `-`, of at most so many bytes.
@@ -123,8 +135,20 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
     }
 }
 
-/// The secret in a file, or on stdin for `-`.
+/// The secret in a file, or on stdin for `-`. One in quotes is refused: they would become a part of it that the other side doesn't have.
 pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
+    let secret = secret_as_it_is(file)?;
+    if daemon_side::is_quoted(&secret) {
+        return Err(Failure::Usage(format!(
+            "the secret in {} stands in quotes, as it may in a file of settings: put it there without them",
+            file.display()
+        )));
+    }
+    Ok(secret)
+}
+
+/// The text of a secret's file, whatever it is.
+pub(crate) fn secret_as_it_is(file: &Path) -> Result<String, Failure> {
     let bytes = read_bounded(file, SECRET_FILE_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         Failure::Usage(format!(
@@ -132,6 +156,12 @@ pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
             file.display()
         ))
     })?;
+    if text.starts_with('\u{feff}') {
+        return Err(Failure::Usage(format!(
+            "{} begins with a byte order mark (EF BB BF): save it as UTF-8 without one",
+            file.display()
+        )));
+    }
     Ok(without_line_end(text))
 }
 
@@ -209,6 +239,43 @@ mod tests {
         for (text, secret) in [("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("", "")] {
             assert_eq!(without_line_end(text.to_owned()), secret, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_secret_in_quotes_or_after_a_byte_order_mark_is_refused() {
+        for text in [
+            "\"a secret\"\n",
+            "'a secret'",
+            "`a secret`",
+            "\u{feff}a secret",
+        ] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            let failure = secret_in(file.path()).unwrap_err();
+            assert!(matches!(failure, Failure::Usage(_)), "{text}: {failure}");
+        }
+        for fine in ["a \"secret\"", "\"", "it's"] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(fine.as_bytes()).unwrap();
+            assert_eq!(secret_in(file.path()).unwrap(), fine);
+        }
+    }
+
+    #[test]
+    fn a_span_does_not_end_before_it_begins() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+        let span = |since: &str, until: &str| {
+            let (since, until) = (moment(since).unwrap(), moment(until).unwrap());
+            span(Some(&since), Some(&until), now)
+        };
+        assert!(span("2h", "1h").is_ok());
+        assert!(span("1h", "1h").is_ok());
+        assert!(matches!(span("1h", "2h"), Err(Failure::Usage(_))));
+        let later = "2026-01-02T04:00:00+01:00";
+        assert!(matches!(
+            span(later, "2026-01-02T02:59:59Z"),
+            Err(Failure::Usage(_))
+        ));
     }
 
     #[test]

@@ -115,19 +115,17 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
 }
 
 /// The secret, from the file before the variable. One that is set and empty is a secret, though no usable one: that is for the
-/// verdict to say.
+/// verdict to say, as are quotes around it.
 fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, Failure> {
     match (file, variable) {
-        (Some(file), _) => input::secret_in(file),
+        (Some(file), _) => input::secret_as_it_is(file),
         (None, Some(variable)) => {
-            variable
-                .into_string()
-                .map(input::without_line_end)
-                .map_err(|_| {
-                    Failure::Usage(format!(
-                        "{SECRET_VARIABLE} is not text: a secret is visible ASCII"
-                    ))
-                })
+            let text = variable.into_string();
+            text.map(input::without_line_end).map_err(|_| {
+                Failure::Usage(format!(
+                    "{SECRET_VARIABLE} is not text: a secret is visible ASCII"
+                ))
+            })
         }
         (None, None) => Err(Failure::Usage(format!(
             "no secret: give --secret-file FILE (- for stdin), or set {SECRET_VARIABLE}"

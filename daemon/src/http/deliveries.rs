@@ -42,6 +42,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         limit,
         cursor,
     ] = request::query(&uri, names)?;
+    let (since, until) = request::span(since.as_deref(), until.as_deref())?;
     let id = |field: &'static str| {
         move || Problem::field(field, format!("{field} is no id of that kind"))
     };
@@ -55,12 +56,12 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
                 Status::parse(&text).ok_or_else(|| Problem::field("status", expected))
             })
             .transpose()?,
-        event_type,
+        event_type: request::filled(event_type, "eventType")?,
         event: event
             .map(|text| EventId::parse(&text).ok_or_else(id("eventId")))
             .transpose()?,
-        since: request::instant(since.as_deref(), "since")?,
-        until: request::instant(until.as_deref(), "until")?,
+        since,
+        until,
     };
     let limit = request::limit(limit.as_deref())?;
     let cursor = request::cursor(cursor.as_deref(), filter.list())?;

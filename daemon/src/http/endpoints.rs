@@ -366,10 +366,18 @@ pub(super) async fn recover(
         Ok::<_, Problem>(read.transpose()?.unwrap_or(false))
     };
     let endpoint = found(&app, &id)?;
+    let since = time(since, "since")?.unwrap_or_default();
+    let until = time(until, "until")?.unwrap_or(UnixMs(u64::MAX >> 16));
+    if since >= until {
+        return Err(Problem::field(
+            "since",
+            "since must be before until, which is exclusive: nothing lies between them",
+        ));
+    }
     let recover = Recover {
         endpoint: endpoint.id,
-        since: time(since, "since")?.unwrap_or_default(),
-        until: time(until, "until")?.unwrap_or(UnixMs(u64::MAX >> 16)),
+        since,
+        until,
         missed: flag(missed, "missed")?,
         count: 0,
     };
@@ -471,10 +479,23 @@ fn secret_or_new(app: &App, value: Option<&RawValue>) -> Result<Secret, Problem>
     match value {
         Some(value) => {
             let text = zeroize::Zeroizing::new(object::text(value, "secret")?.into_owned());
+            if is_quoted(&text) {
+                return Err(Problem::field(
+                    "secret",
+                    "the secret stands in quotes, as it may in a file of settings: send it without them",
+                ));
+            }
             Secret::parse(&text).map_err(|e| Problem::field("secret", e.to_string()))
         }
         None => app.new_secret().map_err(no_randomness),
     }
+}
+
+/// Whether a secret stands in quotes: they would become a part of it that the partner doesn't have.
+pub(crate) fn is_quoted(secret: &str) -> bool {
+    ['"', '\'', '`']
+        .iter()
+        .any(|quote| secret.len() > 1 && secret.starts_with(*quote) && secret.ends_with(*quote))
 }
 
 /// A seed to switch ed25519 on with, `Some(None)` to switch it off, or nothing to leave it as it is; null is the default, off.

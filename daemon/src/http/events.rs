@@ -91,12 +91,13 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     if let Some(organization) = &organization {
         ingest::check_organization(organization)?;
     }
+    let (since, until) = request::span(since.as_deref(), until.as_deref())?;
     let filter = EventFilter {
         organization,
-        event_type,
-        idempotency_key,
-        since: request::instant(since.as_deref(), "since")?,
-        until: request::instant(until.as_deref(), "until")?,
+        event_type: request::filled(event_type, "type")?,
+        idempotency_key: request::filled(idempotency_key, "idempotencyKey")?,
+        since,
+        until,
     };
     let limit = request::limit(limit.as_deref())?;
     let cursor = request::cursor(cursor.as_deref(), List::Events)?;

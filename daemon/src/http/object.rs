@@ -23,6 +23,12 @@ pub(crate) fn members<'a, const N: usize>(
     body: &'a [u8],
     names: &[&'static str; N],
 ) -> Result<[Option<&'a RawValue>; N], Problem> {
+    if let Some(mark) = byte_order_mark(body) {
+        return Err(Problem::new(
+            Code::InvalidJson,
+            format!("the JSON begins with a byte order mark ({mark}): send UTF-8 without one"),
+        ));
+    }
     let text = std::str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
         Problem::new(
@@ -48,6 +54,17 @@ pub(crate) fn members<'a, const N: usize>(
         )),
         Some(Flaw::Unknown(name)) => Err(Problem::unknown(name, names)),
     }
+}
+
+/// The byte order mark that a text begins with, in words (RFC 8259, section 8.1: JSON has none).
+fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
+    const MARKS: [(&[u8], &str); 3] = [
+        (b"\xef\xbb\xbf", "EF BB BF, of UTF-8"),
+        (b"\xff\xfe", "FF FE, of UTF-16"),
+        (b"\xfe\xff", "FE FF, of UTF-16"),
+    ];
+    let found = MARKS.iter().find(|(mark, _)| body.starts_with(mark));
+    found.map(|(_, words)| *words)
 }
 
 fn not_json(error: &serde_json::Error) -> Problem {
@@ -238,6 +255,19 @@ mod tests {
             let problem = members(bad.as_bytes(), &["a"]).unwrap_err();
             assert_eq!(problem.code, Code::InvalidJson, "{bad}");
             assert_eq!(problem.field, None);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        for bytes in [&b"\xef\xbb\xbf{}"[..], b"\xff\xfe{\0}\0", b"\xfe\xff\0{\0}"] {
+            let problem = members(bytes, &["a"]).unwrap_err();
+            assert_eq!(problem.code, Code::InvalidJson);
+            assert!(
+                problem.detail.contains("byte order mark"),
+                "{}",
+                problem.detail
+            );
         }
     }
 

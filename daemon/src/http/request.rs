@@ -195,6 +195,13 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
 
 /// Where a page of `list` begins.
 pub(crate) fn cursor(text: Option<&str>, list: List) -> Result<Option<Cursor>, Problem> {
+    if text == Some("") {
+        return Err(Problem {
+            code: Code::InvalidCursor,
+            detail: "cursor is empty: pass nextCursor of the page before, or leave it out to begin with the newest".into(),
+            field: Some("cursor".into()),
+        });
+    }
     text.map(|text| {
         let cursor = Cursor::parse(text).filter(|cursor| cursor.list == list);
         cursor.ok_or_else(|| Problem {
@@ -205,6 +212,32 @@ pub(crate) fn cursor(text: Option<&str>, list: List) -> Result<Option<Cursor>, P
         })
     })
     .transpose()
+}
+
+/// A filter that finds what is exactly so: nothing is exactly nothing.
+pub(crate) fn filled(text: Option<String>, field: &'static str) -> Result<Option<String>, Problem> {
+    match text {
+        Some(text) if text.is_empty() => Err(Problem::field(
+            field,
+            format!("{field} is empty, so nothing can be found: give one, or leave it out"),
+        )),
+        text => Ok(text),
+    }
+}
+
+/// A span of time in a query: `until` may not be before `since`.
+pub(crate) fn span(
+    since: Option<&str>,
+    until: Option<&str>,
+) -> Result<(Option<UnixMs>, Option<UnixMs>), Problem> {
+    let (since, until) = (instant(since, "since")?, instant(until, "until")?);
+    if since.zip(until).is_some_and(|(since, until)| until < since) {
+        return Err(Problem::field(
+            "until",
+            "until is before since, so nothing can lie between them: exchange them, or leave one out",
+        ));
+    }
+    Ok((since, until))
 }
 
 /// A point in time in a query or body.

@@ -78,9 +78,10 @@ pub(in crate::http) struct EventFilter {
     #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
     organization_id: Option<String>,
     /// Events of exactly this type.
-    #[param(rename = "type")]
+    #[param(rename = "type", min_length = 1)]
     event_type: Option<String>,
     /// The events that were sent with this key.
+    #[param(min_length = 1)]
     idempotency_key: Option<String>,
 }
 
@@ -104,6 +105,7 @@ pub(in crate::http) struct DeliveryFilter {
     /// Deliveries that stand so.
     status: Option<DeliveryStatus>,
     /// Deliveries of events of exactly this type.
+    #[param(min_length = 1)]
     event_type: Option<String>,
     /// The deliveries of this event.
     event_id: Option<String>,
