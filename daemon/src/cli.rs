@@ -55,6 +55,9 @@ pub(crate) struct Session {
     pub(crate) screen: Screen,
 }
 
+/// How long a daemon that failed waits for somebody to read why.
+const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 const SURVEY: &str = "\
 Start here:
   stormhook demo                          see it work, in a temporary folder
@@ -158,13 +161,29 @@ pub fn main() -> ExitCode {
         }
     };
     let screen = Screen::for_process(cli.json);
+    let is_daemon = matches!(cli.command, Command::Serve(_));
     match run(cli, screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.show(&screen);
-            ExitCode::from(failure.status())
+            let status = failure.status();
+            if is_daemon {
+                show_briefly(failure, screen);
+            } else {
+                failure.show(&screen);
+            }
+            ExitCode::from(status)
         }
     }
+}
+
+/// Says why the daemon failed. Nobody may be reading stderr: the process ends all the same.
+fn show_briefly(failure: Failure, screen: Screen) {
+    let (shown, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        failure.show(&screen);
+        let _late = shown.send(());
+    });
+    let _unread = wait.recv_timeout(SHOWN_WITHIN);
 }
 
 fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {

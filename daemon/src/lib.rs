@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod headers;
 pub mod http;
 pub mod life;
+mod log;
 pub mod outcome;
 pub mod retry;
 pub mod schedule;

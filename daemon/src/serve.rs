@@ -2,21 +2,19 @@
 
 use crate::app::App;
 use crate::clock::{self, StoreClock};
-use crate::config::{Config, ConfigError, LogFormat};
+use crate::config::{Config, ConfigError};
 use crate::dispatch::{Dispatch, OnCommit, StartError};
 use crate::http::{ListenError, Listeners, bind};
 use crate::life::{Life, Phase};
+use crate::log::Log;
 use crate::writer::Writer;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::{Op, Options, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::prelude::*;
-use tracing_subscriber::reload;
 
 /// The store's name in the data folder.
 pub const STORE_FILE: &str = "stormhook.redb";
@@ -49,9 +47,6 @@ pub enum ServeError {
     },
 }
 
-/// Changes the level that is logged.
-type LogLevel = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
-
 /// Runs the daemon until SIGTERM or SIGINT. `reload` reads the configuration again, on SIGHUP.
 ///
 /// # Errors
@@ -60,7 +55,7 @@ pub fn serve(
     config: Config,
     reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), ServeError> {
-    let log = start_log(&config);
+    let log = Log::start(&config);
     prepare_folder(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
@@ -81,20 +76,6 @@ pub fn serve(
 fn workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores.saturating_sub(1).max(1)
-}
-
-fn start_log(config: &Config) -> LogLevel {
-    let (level, handle) = reload::Layer::new(LevelFilter::from_level(config.log.level));
-    let registry = tracing_subscriber::registry().with(level);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // Whoever embeds the daemon may have a log of its own.
-    let _theirs = match config.log.format {
-        LogFormat::Text => registry.with(layer).try_init(),
-        LogFormat::Json => registry.with(layer.json()).try_init(),
-    };
-    handle
 }
 
 /// Makes the data folder, for its owner alone.
@@ -125,7 +106,7 @@ pub fn options(config: &Config) -> Options {
 async fn run(
     config: Arc<Config>,
     reload: impl Fn() -> Result<Config, ConfigError>,
-    log: &LogLevel,
+    log: &Log,
 ) -> Result<(), ServeError> {
     let path = config.data_dir.join(STORE_FILE);
     let io = |doing| {
@@ -179,7 +160,7 @@ async fn run(
         waiting = limits.open_count(),
         "{ready}"
     );
-    say(&ready);
+    say(ready);
     signals
         .until_stopped(|| take_over(&app, &dispatch, &writer, &limits, log, reload()))
         .await;
@@ -203,10 +184,12 @@ fn ready_line(
     )
 }
 
-/// The one line on stdout. Nobody may be reading it.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _nobody = writeln!(out, "{line}").and_then(|()| out.flush());
+/// The one line on stdout. Nobody may be reading it: it is written beside the rest, which does not wait for it.
+fn say(line: String) {
+    std::thread::spawn(move || {
+        let mut out = std::io::stdout().lock();
+        let _nobody = writeln!(out, "{line}").and_then(|()| out.flush());
+    });
 }
 
 struct Signals {
@@ -241,7 +224,7 @@ fn take_over(
     dispatch: &Arc<Dispatch>,
     writer: &Writer,
     store: &stormhook_store::Reader,
-    log: &LogLevel,
+    log: &Log,
     read: Result<Config, ConfigError>,
 ) {
     let new = match read {
@@ -262,7 +245,7 @@ fn take_over(
         config.limits.pending_deliveries,
         config.limits.endpoints_per_organization,
     );
-    let _gone = log.modify(|level| *level = LevelFilter::from_level(config.log.level));
+    log.set_level(config.log.level);
     app.set_config(config);
     tracing::info!(
         ?ignored,

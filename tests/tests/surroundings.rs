@@ -8,6 +8,45 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 #[tokio::test]
+async fn a_stderr_that_nobody_reads_holds_nothing_up() {
+    let setup = Setup::new().set("log.level", r#""debug""#);
+    setup.write_config();
+    let mut child = setup
+        .command()
+        .args(["serve", "--config"])
+        .arg(setup.config_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    within("it is ready", stdout.read_line(&mut ready))
+        .await
+        .unwrap();
+    // An attempt is a line: there are more than the pipe and the queue of the log hold.
+    let receiver = Receiver::start().await;
+    let api = Client::unix(setup.socket());
+    api.endpoint(&receiver.url("/"), &["*"]).await;
+    let event = json!({"organizationId": "org_1", "type": "a.b", "data": 1});
+    let answers = api.batch(&format!("{event}\n").repeat(6_000)).await;
+    assert_eq!(answers.len(), 6_000);
+    receiver.wait_for(6_000).await;
+    api.get("/healthz").await.expect_ok();
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = within("the daemon ends", child.wait()).await.unwrap();
+    assert!(ended.success());
+    let mut log = Vec::new();
+    let mut stderr = child.stderr.take().unwrap();
+    within("the log ends", stderr.read_to_end(&mut log))
+        .await
+        .unwrap();
+    assert!(log.len() > 60_000, "the pipe was full: {}", log.len());
+}
+
+#[tokio::test]
 async fn a_store_and_a_socket_that_do_not_belong_together_are_not_mixed_up() {
     let daemon = Daemon::start().await;
     let other = Daemon::start().await;
