@@ -19,6 +19,7 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin, Problem};
 pub use reference::reference;
 use source::RawConfig;
+pub(crate) use source::service_links;
 
 use crate::target::{Pattern, TargetPolicy};
 

@@ -2,7 +2,7 @@
 
 use crate::app::App;
 use crate::clock::{self, StoreClock};
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::dispatch::{Dispatch, OnCommit, StartError};
 use crate::http::{ListenError, Listeners, bind};
 use crate::life::{Life, Phase};
@@ -56,6 +56,13 @@ pub fn serve(
     reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), ServeError> {
     let log = Log::start(&config);
+    let service_links = config::service_links(std::env::vars_os());
+    if !service_links.is_empty() {
+        tracing::info!(
+            variables = service_links.join(" "),
+            "passed over the variables that Kubernetes sets for Services"
+        );
+    }
     prepare_folder(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())

@@ -8,6 +8,43 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 #[tokio::test]
+async fn the_variables_of_a_kubernetes_service_are_passed_over() {
+    let daemon = Setup::new()
+        .env("STORMHOOK_PORT", "tcp://10.0.0.7:8650")
+        .env("STORMHOOK_SERVICE_HOST", "10.0.0.7")
+        .env("STORMHOOK_SERVICE_PORT", "8650")
+        .env("STORMHOOK_SERVICE_PORT_HTTP", "8650")
+        .env("STORMHOOK_PORT_8650_TCP", "tcp://10.0.0.7:8650")
+        .env("STORMHOOK_PORT_8650_TCP_PROTO", "tcp")
+        .env("STORMHOOK_PORT_8650_TCP_PORT", "8650")
+        .env("STORMHOOK_PORT_8650_TCP_ADDR", "10.0.0.7")
+        .env("STORMHOOK_LIMITS__EVENT_BYTES", "1KiB")
+        .start()
+        .await;
+    let lines = until("the log says so", async || {
+        let log = daemon.log();
+        let lines = log.lines().filter(|line| line.contains("STORMHOOK_PORT"));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        (!lines.is_empty()).then_some(lines)
+    })
+    .await;
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("STORMHOOK_PORT_8650_TCP_ADDR"),
+        "{lines:?}"
+    );
+    let long = format!(
+        r#"{{"organizationId":"o","type":"a","data":"{}"}}"#,
+        "x".repeat(1_024)
+    );
+    daemon
+        .client()
+        .post("/v1/events", long)
+        .await
+        .problem(413, "event_too_large");
+}
+
+#[tokio::test]
 async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     let setup = Setup::new().set("log.level", r#""debug""#);
     setup.write_config();

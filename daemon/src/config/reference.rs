@@ -18,6 +18,7 @@ Durations are an integer and `ms`, `s`, `m`, `h` or `d`. Sizes are a number of b
 
 A key marked *reload* takes a new value on SIGHUP; the others need a restart, and the log says which were left as they were.
 `STORMHOOK_SECRET` and `STORMHOOK_CONFIG` belong to the command line and are no keys.
+What Kubernetes sets for a Service whose name begins with `stormhook` (`STORMHOOK_PORT=tcp://…`, `STORMHOOK_SERVICE_HOST`) is passed over.
 ";
 
 /// The reference page, in Markdown.

@@ -95,6 +95,9 @@ impl RawConfig {
             }
             let origin = Origin::Variable(name.to_string());
             let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+                if is_service_link(&name, value) {
+                    continue;
+                }
                 let known: Vec<String> = KEYS.iter().map(key::Key::variable).collect();
                 let detail = unknown("variable", &name, known.iter().map(String::as_str));
                 self.problems.push(Problem {
@@ -134,6 +137,66 @@ impl RawConfig {
             }
         }
     }
+}
+
+/// The variables that Kubernetes sets for a Service whose name begins with `stormhook`, and that are passed over.
+pub(crate) fn service_links(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Vec<String> {
+    let known = |name: &str| KEYS.iter().any(|key| key.variable() == name);
+    let mut links: Vec<String> = environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .filter(|(name, value)| !known(name) && is_service_link(name, value))
+        .map(|(name, _)| name)
+        .collect();
+    links.sort_unstable();
+    links
+}
+
+/// Whether name and value have the form of what Kubernetes sets for each Service ("Accessing the Service" in its documentation, and
+/// before it Docker's links): `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT`, `X_PORT_8650_TCP[_PROTO|_PORT|_ADDR]`. The value must
+/// fit too: `STORMHOOK_PORT=8650` was meant for us.
+fn is_service_link(name: &str, value: &OsString) -> bool {
+    let (Some(name), Some(value)) = (name.strip_prefix(PREFIX), value.to_str()) else {
+        return false;
+    };
+    // The Service is `stormhook`, or its name goes on.
+    let after = |part: &str| {
+        name.strip_prefix(part)
+            .or_else(|| name.split_once(&format!("_{part}")).map(|(_, rest)| rest))
+    };
+    let is_port = |text: &str| text.parse::<u16>().is_ok();
+    let is_address = |text: &str| text.parse::<std::net::IpAddr>().is_ok();
+    let is_url = |text: &str| {
+        let protocols = ["tcp://", "udp://", "sctp://"];
+        protocols.iter().any(|it| text.starts_with(it))
+    };
+    if let Some(rest) = after("SERVICE_") {
+        return match rest {
+            "HOST" => is_address(value),
+            "PORT" => is_port(value),
+            named => named.starts_with("PORT_") && is_port(value),
+        };
+    }
+    let Some(rest) = after("PORT") else {
+        return false;
+    };
+    if rest.is_empty() {
+        return is_url(value);
+    }
+    let mut parts = rest.split('_').skip(1);
+    let (port, protocol, what) = (parts.next(), parts.next(), parts.next());
+    let fits = match what {
+        None => is_url(value),
+        Some("PROTO") => matches!(value, "tcp" | "udp" | "sctp"),
+        Some("PORT") => is_port(value),
+        Some("ADDR") => is_address(value),
+        Some(_) => false,
+    };
+    fits && port.is_some_and(is_port)
+        && matches!(protocol, Some("TCP" | "UDP" | "SCTP"))
+        && parts.next().is_none()
 }
 
 fn is_section(dotted: &str) -> bool {

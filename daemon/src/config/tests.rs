@@ -431,3 +431,52 @@ fn the_reference_page_says_what_the_table_of_keys_says() {
         "docs/configuration.md is out of date: run this test with STORMHOOK_WRITE_REFERENCE=1"
     );
 }
+
+#[test]
+fn what_kubernetes_sets_for_services_is_passed_over_and_nothing_else() {
+    let links = [
+        ("STORMHOOK_PORT", "tcp://10.0.0.7:8650"),
+        ("STORMHOOK_SERVICE_HOST", "10.0.0.7"),
+        ("STORMHOOK_SERVICE_PORT", "8650"),
+        ("STORMHOOK_SERVICE_PORT_HTTP_API", "8650"),
+        ("STORMHOOK_PORT_8650_TCP", "tcp://10.0.0.7:8650"),
+        ("STORMHOOK_PORT_8650_TCP_PROTO", "tcp"),
+        ("STORMHOOK_PORT_8650_TCP_PORT", "8650"),
+        ("STORMHOOK_PORT_8650_TCP_ADDR", "10.0.0.7"),
+        ("STORMHOOK_PORT_53_UDP_ADDR", "fd00::7"),
+        ("STORMHOOK_METRICS_SERVICE_HOST", "10.0.0.8"),
+        ("STORMHOOK_METRICS_PORT", "tcp://10.0.0.8:9090"),
+        ("STORMHOOK_METRICS_PORT_9090_TCP", "tcp://10.0.0.8:9090"),
+    ];
+    let pair = |(name, value): (&str, &str)| (OsString::from(name), OsString::from(value));
+    let with_a_key = [("STORMHOOK_LIMITS__CONNECTIONS", "77")];
+    let environment = links.into_iter().chain(with_a_key).map(pair);
+    let config = Config::from_sources(None, environment.chain(required()), &[]).unwrap();
+    assert_eq!(config.limits.connections, 77);
+    let mut passed_over = super::service_links(links.into_iter().chain(with_a_key).map(pair));
+    let mut expected: Vec<_> = links.iter().map(|(name, _)| (*name).to_owned()).collect();
+    passed_over.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(passed_over, expected);
+    for meant in [
+        ("STORMHOOK_PORT", "8650"),
+        ("STORMHOOK_SERVICE_HOST", "hooks.example"),
+        ("STORMHOOK_SERVICE_PORT", "many"),
+        ("STORMHOOK_PORT_8650_TCP_COLOUR", "tcp"),
+        ("STORMHOOK_SERVICE", "10.0.0.7"),
+    ] {
+        let environment = [pair(meant)].into_iter().chain(required());
+        let error = Config::from_sources(None, environment, &[]).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown variable"),
+            "{meant:?}: {error}"
+        );
+    }
+}
+
+/// What a configuration can't do without, where the process has no home.
+fn required() -> impl Iterator<Item = (OsString, OsString)> {
+    [("STORMHOOK_DATA_DIR", "/d")]
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+}
