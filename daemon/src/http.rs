@@ -17,6 +17,7 @@ mod openapi;
 mod patience;
 mod problem;
 mod request;
+mod socket;
 mod stats;
 mod store;
 mod stream;

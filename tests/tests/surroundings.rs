@@ -8,6 +8,39 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
 #[tokio::test]
+async fn only_ones_own_socket_is_removed() {
+    let mut first = Daemon::start().await;
+    std::fs::remove_file(first.setup.socket()).unwrap();
+    let socket = format!("{:?}", first.setup.socket());
+    let mut second = Setup::new().set("listen", r#""off""#);
+    second = second.set("socket", &socket);
+    second.write_config();
+    let mut child = second
+        .command()
+        .args(["serve", "--config"])
+        .arg(second.config_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    within("it is ready", stdout.read_line(&mut ready))
+        .await
+        .unwrap();
+    assert!(first.stop().await.success());
+    let client = Client::unix(first.setup.socket());
+    client.get("/healthz").await.expect_ok();
+    // Its own it does remove.
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = within("the second ends", child.wait()).await.unwrap();
+    assert!(ended.success());
+    assert!(!first.setup.socket().exists());
+}
+
+#[tokio::test]
 async fn the_variables_of_a_kubernetes_service_are_passed_over() {
     let daemon = Setup::new()
         .env("STORMHOOK_PORT", "tcp://10.0.0.7:8650")

@@ -4,6 +4,7 @@ use super::bare::Told;
 use super::callers::{Callers, Token};
 use super::front::{Behind, Front};
 use super::patience::Patient;
+use super::socket::{self, SocketFile};
 use crate::app::App;
 use crate::config::Config;
 use crate::life::Life;
@@ -11,7 +12,6 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,16 +65,6 @@ pub enum ListenError {
     },
 }
 
-/// The socket's file, which goes with the listener.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Listeners that are bound and not served yet.
 #[derive(Debug)]
 pub struct Bound {
@@ -90,7 +80,7 @@ impl Bound {
 
     /// The Unix socket.
     pub fn socket(&self) -> Option<&Path> {
-        self.unix.as_ref().map(|(_, file)| file.0.as_path())
+        self.unix.as_ref().map(|(_, file)| file.path())
     }
 }
 
@@ -113,63 +103,10 @@ pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
         None => None,
     };
     let unix = match &config.socket {
-        Some(path) => Some((bind_unix(path).await?, SocketFile(path.clone()))),
+        Some(path) => Some(socket::bind(path).await?),
         None => None,
     };
     Ok(Bound { unix, tcp })
-}
-
-async fn bind_unix(path: &Path) -> Result<UnixListener, ListenError> {
-    let failed = |doing| {
-        move |source| ListenError::Io {
-            doing,
-            what: path.display().to_string(),
-            source,
-        }
-    };
-    match std::fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(failed("looking at")(e)),
-        Ok(found) => {
-            use std::os::unix::fs::FileTypeExt;
-            if !found.file_type().is_socket() {
-                return Err(ListenError::NotASocket {
-                    path: path.to_owned(),
-                });
-            }
-            // Who answers is alive; a file that nobody serves is left over from a process that died.
-            match UnixStream::connect(path).await {
-                Ok(stream) => {
-                    let pid = stream.peer_cred().ok().and_then(|c| c.pid());
-                    return Err(ListenError::Live {
-                        path: path.to_owned(),
-                        pid,
-                    });
-                }
-                Err(_) => {
-                    std::fs::remove_file(path).map_err(failed("removing the stale socket"))?;
-                }
-            }
-        }
-    }
-    // Made under a name of our own and moved into place when its mode is right: at no time is it open to more than it should be,
-    // and whoever finds it finds it served.
-    let making = path.with_extension(format!("{}.new", std::process::id()));
-    let _left_over = std::fs::remove_file(&making);
-    let listener = match UnixListener::bind(&making) {
-        Ok(listener) => listener,
-        // A path near the system's limit leaves no room for another name.
-        Err(_) => {
-            let listener = UnixListener::bind(path).map_err(failed("binding"))?;
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-                .map_err(failed("opening to its group"))?;
-            return Ok(listener);
-        }
-    };
-    std::fs::set_permissions(&making, std::fs::Permissions::from_mode(0o660))
-        .map_err(failed("opening to its group"))?;
-    std::fs::rename(&making, path).map_err(failed("moving into place"))?;
-    Ok(listener)
 }
 
 /// Serves both listeners.
