@@ -28,6 +28,7 @@ pub use trust::TrustError;
 
 use crate::clock;
 use crate::config::Config;
+use crate::descriptors;
 use crate::outcome::{Failure, Reply};
 use crate::target::TargetPolicy;
 use bytes::Bytes;
@@ -81,7 +82,7 @@ impl Settings {
             connect_timeout: config.delivery.connect_timeout,
             pool_idle: config.delivery.pool_idle,
             pool_max_age: config.delivery.pool_max_age,
-            pool_connections: config.delivery.max_in_flight,
+            pool_connections: descriptors::idle_to_partners(config),
             response_bytes: config.limits.response_bytes,
             excerpt_bytes: config.limits.excerpt_bytes,
             policy: TargetPolicy {

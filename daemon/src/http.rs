@@ -11,7 +11,7 @@ mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod ingest;
-mod listen;
+pub(crate) mod listen;
 mod object;
 mod openapi;
 mod patience;

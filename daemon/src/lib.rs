@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+mod descriptors;
 pub mod dispatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

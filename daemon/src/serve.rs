@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::clock::{self, StoreClock};
 use crate::config::{self, Config, ConfigError};
+use crate::descriptors;
 use crate::dispatch::{Dispatch, OnCommit, StartError};
 use crate::http::{ListenError, Listeners, bind};
 use crate::life::{Life, Phase};
@@ -63,6 +64,7 @@ pub fn serve(
             "passed over the variables that Kubernetes sets for Services"
         );
     }
+    descriptors::raise(&config);
     prepare_folder(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())

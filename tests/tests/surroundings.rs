@@ -116,6 +116,95 @@ async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     assert!(log.len() > 60_000, "the pipe was full: {}", log.len());
 }
 
+/// A program that runs the binary with these limits of open files.
+fn limited(setup: &Setup, limits: &str) -> std::path::PathBuf {
+    let path = setup.folder().join("limited");
+    let script = format!("#!/bin/sh\n{limits}\nexec {:?} \"$@\"\n", binary());
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+async fn started_with(setup: Setup, limits: &str) -> Daemon {
+    // Started once for its folder, then by the other program.
+    let program = limited(&setup, limits);
+    let mut daemon = setup.start().await;
+    assert!(daemon.stop().await.success());
+    daemon.serve_by(Some(program));
+    daemon.start_again().await;
+    daemon
+}
+
+/// Connections that are open and say nothing. This process needs the descriptors too.
+async fn idle_callers(daemon: &Daemon, count: usize) -> Vec<impl Sized> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..count {
+        idle.push(daemon.tcp().open().await);
+    }
+    idle
+}
+
+#[tokio::test]
+async fn the_soft_limit_of_open_files_is_raised() {
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(20_000);
+    let hard = hard.min(20_000);
+    let limits = format!("ulimit -Sn 1024; ulimit -Hn {hard}");
+    let daemon = started_with(Setup::new(), &limits).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.unwrap().split_whitespace().nth(3);
+    assert_eq!(soft, Some(hard.to_string().as_str()), "{limits}");
+    // More callers than the soft limit was.
+    let _idle = idle_callers(&daemon, 1_100).await;
+    daemon.tcp().get("/healthz").await.expect_ok();
+    let receiver = Receiver::start().await;
+    daemon.client().endpoint(&receiver.url("/"), &["*"]).await;
+    let event = daemon.client().event("a.b", json!(1)).await;
+    let delivery = daemon.client().delivery_when(&event, "SUCCESS").await;
+    let attempts = delivery["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 1, "{delivery}");
+}
+
+#[tokio::test]
+async fn callers_that_do_nothing_take_no_descriptor_from_the_rest() {
+    let setup = Setup::new().set("delivery.max_in_flight", "64");
+    let daemon = started_with(setup, "ulimit -n 700").await;
+    let receiver = Receiver::start().await;
+    daemon.client().endpoint(&receiver.url("/"), &["*"]).await;
+    until("the log says that it is not enough", async || {
+        daemon
+            .log()
+            .contains("limit of open files is below")
+            .then_some(())
+    })
+    .await;
+    let idle = idle_callers(&daemon, 800).await;
+    // Full is not unwell, over both listeners.
+    daemon.tcp().get("/healthz").await.expect_ok();
+    daemon.client().get("/healthz").await.expect_ok();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+    assert!(open.count() < 700 - 64, "what attempts need is free");
+    // Beside the callers over TCP, producers are served and events delivered.
+    let event = daemon.client().event("a.b", json!(1)).await;
+    let delivery = daemon.client().delivery_when(&event, "SUCCESS").await;
+    assert_eq!(
+        delivery["attempts"].as_array().unwrap().len(),
+        1,
+        "{delivery}"
+    );
+    drop(idle);
+    until("there is room again", async || {
+        let answer = daemon.tcp().call("GET", "/v1/stats").try_send().await;
+        answer.ok().filter(|answer| answer.status == 200)
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_store_and_a_socket_that_do_not_belong_together_are_not_mixed_up() {
     let daemon = Daemon::start().await;

@@ -126,7 +126,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("limits.endpoints_per_organization", limits.endpoints_per_organization, Count(1, 1_000_000), RELOAD,
         "Endpoints that one organization may have."),
     key!("limits.connections", limits.connections, Count(1, 1_000_000), RESTART,
-        "Open connections from callers, over both listeners; one more is answered with `busy`."),
+        "Open connections from callers, over both listeners; one more is answered with `busy`. An eighth is kept for the socket. Fewer where the limit of open files is too low for them and delivery.max_in_flight."),
     key!("limits.idle", limits.idle, Time("100ms", "1h"), RESTART,
         "How long a caller may stay silent before its connection is closed."),
     key!("limits.response_bytes", limits.response_bytes, Size("0", "16MiB"), RELOAD,

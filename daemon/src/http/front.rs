@@ -190,7 +190,7 @@ impl hyper::service::Service<http::Request<Incoming>> for OfFull {
             front.pass_over(&head, body);
             let mut response = Problem::new(
                 Code::Busy,
-                "limits.connections are open already, nothing was done: use fewer connections or close idle ones, and send it again",
+                "as many connections are open as limits.connections and the limit of open files allow, nothing was done: use fewer connections or close idle ones, and send it again",
             )
             .into_response();
             response.headers_mut().insert(REQUEST_ID, front.ids.next());

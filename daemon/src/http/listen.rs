@@ -7,9 +7,11 @@ use super::patience::Patient;
 use super::socket::{self, SocketFile};
 use crate::app::App;
 use crate::config::Config;
+use crate::descriptors;
 use crate::life::Life;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::task::TaskTracker;
 
 /// How much of a request is read ahead, and how many header fields are. Both lie above the bounds that a request has, so that
@@ -28,8 +30,10 @@ const HEADERS_READ: usize = 256;
 /// How long a connection above `limits.connections` waits for a place before it is told that there is none. While there is none,
 /// whoever comes next is told so at once.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
-/// Connections that are being told so: they are beyond the bound, so they are few, and have little time.
-const REFUSALS: usize = 64;
+/// Connections of one listener that are being told so: they are beyond the bound, so they are few, and have little time.
+pub(crate) const REFUSALS: usize = 64;
+/// Of this many places one is kept for the socket, where there is one.
+const KEPT_FOR_THE_SOCKET: usize = 8;
 const REFUSAL: Duration = Duration::from_secs(2);
 /// How long accepting pauses after the system refused, as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -126,14 +130,20 @@ impl Listeners {
         config: &Arc<Config>,
         life: &Arc<Life>,
     ) -> Result<Self, ListenError> {
-        let room = Arc::new(Semaphore::new(config.limits.connections));
+        let places = descriptors::connections(config);
+        let room = Arc::new(Semaphore::new(places));
+        // Whatever callers over TCP do, producers beside the daemon find a place.
+        let kept = bound
+            .unix
+            .as_ref()
+            .map_or(0, |_| places / KEPT_FOR_THE_SOCKET);
+        let tcp_room = Arc::new(Semaphore::new(places - kept));
         let mut tasks = JoinSet::new();
         let behind = Behind::default();
-        let refusals = Arc::new(Semaphore::new(REFUSALS));
-        let serving = |callers| Serving {
+        let serving = |callers, own: &Arc<Semaphore>| Serving {
             front: Front::new(&behind, config, life, callers),
+            own: Arc::clone(own),
             room: Arc::clone(&room),
-            refusals: Arc::clone(&refusals),
             idle: config.limits.idle,
         };
         if let Some((listener, address)) = bound.tcp {
@@ -143,12 +153,17 @@ impl Listeners {
                 source,
             })?;
             let callers = Callers::new(token, address);
-            tasks.spawn(accept_tcp(listener, serving(Some(callers))));
+            tasks.spawn(accept_tcp(listener, serving(Some(callers), &tcp_room)));
         }
         let mut socket = None;
         if let Some((listener, file)) = bound.unix {
             let allowed = config.socket_allow_uids.clone();
-            tasks.spawn(accept_unix(listener, serving(None), allowed));
+            let room_of_socket = Arc::new(Semaphore::new(places));
+            tasks.spawn(accept_unix(
+                listener,
+                serving(None, &room_of_socket),
+                allowed,
+            ));
             socket = Some(file);
         }
         Ok(Self {
@@ -175,12 +190,22 @@ impl Listeners {
 #[derive(Clone)]
 struct Serving {
     front: Front,
+    /// What this listener may have of the room.
+    own: Arc<Semaphore>,
     room: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
     idle: Duration,
 }
 
+/// The place of a connection.
+type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
 impl Serving {
+    async fn place(&self) -> Option<Place> {
+        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
+        let shared = Arc::clone(&self.room).acquire_owned().await.ok()?;
+        Some((own, shared))
+    }
+
     /// Answers one request of a connection that there is no place for, and ends it.
     async fn refuse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let connection = http1::Builder::new()
@@ -250,6 +275,23 @@ async fn accept_tcp(listener: TcpListener, serving: Serving) {
     .await;
 }
 
+/// Connections that are being told that there is no place, oldest first. One more ends the oldest: whoever sent a request has its answer
+/// by then, and who says nothing must not stand before the next one.
+#[derive(Default)]
+struct Refusals(VecDeque<AbortHandle>);
+
+impl Refusals {
+    fn push(&mut self, refusal: AbortHandle) {
+        self.0.retain(|refusal| !refusal.is_finished());
+        if self.0.len() >= REFUSALS
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(refusal);
+    }
+}
+
 /// Accepts connections until they are to finish, and serves as many at once as there is room for. The next one waits for a moment
 /// and is then told that there is none.
 async fn accept_all<S, F>(
@@ -261,6 +303,8 @@ async fn accept_all<S, F>(
     F: Future<Output = io::Result<S>>,
 {
     let connections = TaskTracker::new();
+    let mut refusals = Refusals::default();
+    let mut failures = 0_u64;
     let closing = serving.front.closing();
     tokio::pin!(closing);
     let mut wait = PLACE_WAIT;
@@ -268,37 +312,38 @@ async fn accept_all<S, F>(
         let next = async {
             let stream = accept().await?;
             // Accepted first: with the last place taken, whoever comes next waits here and not in a place of its own.
-            let place = Arc::clone(&serving.room).acquire_owned();
-            let place = tokio::time::timeout(wait, place).await.ok();
-            let refusal = match place {
-                Some(_) => None,
-                None => Some(Arc::clone(&serving.refusals).acquire_owned().await),
-            };
-            Ok((stream, place, refusal))
+            let place = tokio::time::timeout(wait, serving.place()).await;
+            Ok((stream, place.ok().flatten()))
         };
         let accepted: io::Result<_> = tokio::select! {
             () = &mut closing => break,
             accepted = next => accepted,
         };
+        if accepted.is_ok() && failures > 0 {
+            tracing::info!(failures, "connections are accepted again");
+            failures = 0;
+        }
         match accepted {
-            Ok((stream, place, refusal)) if admit(&stream) => {
-                wait = if place.is_some() {
-                    PLACE_WAIT
-                } else {
-                    Duration::ZERO
-                };
+            Ok((stream, _)) if !admit(&stream) => {}
+            Ok((stream, Some(place))) => {
+                wait = PLACE_WAIT;
                 let serving = serving.clone();
                 connections.spawn(async move {
-                    match place {
-                        Some(_) => serving.connection(stream).await,
-                        None => serving.refuse(stream).await,
-                    }
-                    drop((place, refusal));
+                    serving.connection(stream).await;
+                    drop(place);
                 });
             }
-            Ok(_) => {}
+            Ok((stream, None)) => {
+                wait = Duration::ZERO;
+                let refusal = connections.spawn(serving.clone().refuse(stream));
+                refusals.push(refusal.abort_handle());
+            }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                if failures == 0 {
+                    tracing::warn!(%error, "no connection can be accepted: trying again until one can");
+                }
+                failures += 1;
+                // Asked at once, the system would refuse again: this must not take a core.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -1,0 +1,101 @@
+//! File descriptors: as many as the system allows, and how they are shared out. First come the store, the listeners and the attempts.
+//! Callers and idle connections to partners share what these leave, so that connections that do nothing can't keep events from being
+//! stored and delivered.
+
+use crate::config::Config;
+use crate::http::listen::REFUSALS;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// For the store, the listeners, the runtime, the log, look-ups and backups, and the connections that are told that there is no place
+/// for them, of both listeners.
+const RESERVE: u64 = 64 + 2 * REFUSALS as u64;
+/// Fewer connections than this serve nobody, whatever the limit says.
+const CONNECTIONS_LEAST: u64 = 16;
+/// Idle connections to partners get one part in so many of what is left.
+const IDLE_PART: u64 = 4;
+
+/// Raises the soft limit to the hard one, and says where that is not enough.
+pub(crate) fn raise(config: &Config) {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+    let needed = needed(config);
+    let Some(open_files) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    if open_files < needed {
+        tracing::warn!(
+            open_files,
+            needed,
+            connections = connections(config),
+            "the limit of open files is below what limits.connections and delivery.max_in_flight need: fewer connections are taken. Raise it (LimitNOFILE=, ulimit -Hn) or lower the settings"
+        );
+    }
+}
+
+fn needed(config: &Config) -> u64 {
+    // As many idle connections to partners are kept as there are attempts at once.
+    count(config.limits.connections) + 2 * count(config.delivery.max_in_flight) + RESERVE
+}
+
+/// How many connections of callers are taken.
+pub(crate) fn connections(config: &Config) -> usize {
+    of_process(config).connections
+}
+
+/// How many idle connections to partners are kept.
+pub(crate) fn idle_to_partners(config: &Config) -> usize {
+    of_process(config).idle_to_partners
+}
+
+fn of_process(config: &Config) -> Shares {
+    let open_files = getrlimit(Resource::Nofile).current;
+    share(
+        open_files,
+        count(config.limits.connections),
+        count(config.delivery.max_in_flight),
+    )
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Shares {
+    connections: usize,
+    idle_to_partners: usize,
+}
+
+fn share(open_files: Option<u64>, connections: u64, in_flight: u64) -> Shares {
+    let left = open_files.map_or(u64::MAX, |all| all.saturating_sub(RESERVE + in_flight));
+    let idle = in_flight.min(left / IDLE_PART);
+    let taken = connections.min((left - idle).max(CONNECTIONS_LEAST));
+    let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    Shares {
+        connections: size(taken),
+        idle_to_partners: size(idle),
+    }
+}
+
+fn count(setting: usize) -> u64 {
+    u64::try_from(setting).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_and_idle_connections_get_what_the_rest_leaves() {
+        let shares = |open_files, connections, in_flight| {
+            let shares = share(open_files, connections, in_flight);
+            (shares.connections, shares.idle_to_partners)
+        };
+        assert_eq!(shares(None, 10_000, 512), (10_000, 512));
+        assert_eq!(shares(Some(20_000), 10_000, 512), (10_000, 512));
+        assert_eq!(shares(Some(1_024), 10_000, 512), (240, 80));
+        assert_eq!(shares(Some(1_024), 8, 512), (8, 80));
+        assert_eq!(shares(Some(256), 10_000, 512), (16, 0));
+    }
+}
