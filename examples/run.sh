@@ -138,6 +138,14 @@ for name in "${producers[@]}"; do
     events+=("$other")
 done
 
+# What JSON allows and not every reader takes: half of a surrogate pair, a number beyond a double, an integer of 5,000 digits, and as
+# much nesting as the daemon lets pass.
+nested=$(printf '[%.0s' $(seq 127))$(printf ']%.0s' $(seq 127))
+odd="[\"\\ud800\",1e400,$(printf '9%.0s' $(seq 5000)),$nested]"
+answer=$(call --header 'content-type: application/json' http://stormhook/v1/events \
+    --data-binary "{\"organizationId\":\"shop\",\"type\":\"order.created\",\"data\":$odd}") || fail "the odd event: $answer"
+events+=("$(grep -o 'evt_[0-9A-Z]*' <<<"$answer")")
+
 # --- what the consumers did
 
 for name in "${consumers[@]}"; do

@@ -23,11 +23,25 @@ use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use stormhook_verifier::{Observed, SequenceTracker, StandardVerifier};
 
 /// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const IDS_KEPT: usize = 100_000;
+
+/// What is read of an event.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    sequence: u64,
+    /// As it was written. Read it into a type of your own: not all that JSON allows (`"\ud800"`, `1e400`, an object 128 deep) fits
+    /// a `serde_json::Value`.
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
 
 struct Consumer {
     verifier: StandardVerifier,
@@ -62,7 +76,7 @@ impl Consumer {
     /// What to do with an event that is genuine: false if it is not even JSON.
     fn take(&self, id: &str, body: &[u8]) -> bool {
         // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
-        let Ok(event) = serde_json::from_slice::<serde_json::Value>(body) else {
+        let Ok(event) = serde_json::from_slice::<Event<'_>>(body) else {
             return false;
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,12 +84,14 @@ impl Consumer {
             say(&format!("repeat {id}"));
             return true;
         }
-        let number = event["sequence"].as_u64().unwrap_or_default();
-        if let Observed::Gap { from, to } = seen.numbers.observe(number) {
+        if let Observed::Gap { from, to } = seen.numbers.observe(event.sequence) {
             say(&format!("missing {from}-{to}"));
         }
-        let kind = event["type"].as_str().unwrap_or_default();
-        say(&format!("accepted {id} {kind}"));
+        let data_bytes = event.data.get().len();
+        say(&format!(
+            "accepted {id} {} with {data_bytes} bytes of data",
+            event.kind
+        ));
         true
     }
 }

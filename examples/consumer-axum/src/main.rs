@@ -18,6 +18,8 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Router, routing::post};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use std::collections::{HashSet, VecDeque};
 use std::error::Error;
 use std::io::Write as _;
@@ -27,6 +29,17 @@ use stormhook_verifier::StandardVerifier;
 /// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const IDS_KEPT: usize = 100_000;
+
+/// What is read of an event.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    /// As it was written. Read it into a type of your own: not all that JSON allows (`"\ud800"`, `1e400`, an object 128 deep) fits
+    /// a `serde_json::Value`.
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
 
 struct Consumer {
     verifier: StandardVerifier,
@@ -69,7 +82,7 @@ async fn receive(
         }
     };
     // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
-    let Ok(event) = serde_json::from_slice::<serde_json::Value>(&body) else {
+    let Ok(event) = serde_json::from_slice::<Event<'_>>(&body) else {
         return (StatusCode::BAD_REQUEST, "not JSON\n");
     };
     if !consumer
@@ -82,8 +95,9 @@ async fn receive(
         return (StatusCode::OK, "seen before\n");
     }
     say(&format!(
-        "accepted {id} {}",
-        event["type"].as_str().unwrap_or_default()
+        "accepted {id} {} with {} bytes of data",
+        event.kind,
+        event.data.get().len()
     ));
     (StatusCode::OK, "thank you\n")
 }
