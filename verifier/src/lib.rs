@@ -26,7 +26,8 @@
 //! | key | the bytes under the base64 after `whsec_` | the secret's text as shown, `whsec_` included |
 //! | covers | id, time and body | the body alone: a replay passes |
 //!
-//! During a rotation the sender signs with every live secret and [`StandardVerifier::with_secrets`] takes several; any that fits is success.
+//! During a rotation the sender signs with every live secret: `webhook-signature` is a list separated by spaces, `x-stormcom-signature` one
+//! separated by commas. A receiver may have several secrets too, for [`StandardVerifier::with_secrets`]. Any that fits is success.
 //!
 //! # With a web framework
 //!

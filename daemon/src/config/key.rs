@@ -102,7 +102,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("delivery.max_in_flight_per_endpoint", delivery.max_in_flight_per_endpoint, Count(1, 65_535), RELOAD,
         "Attempts on the wire at once to one endpoint."),
     key!("delivery.signature_header", delivery.signature_header, SignatureHeader, RESTART,
-        "Name of the header with the HMAC of the body."),
+        "Name of the header with the HMAC of the body: `sha256=` and hex. While a secret is being rotated there is one for each, separated by commas: split it there, and take any that fits."),
     key!("delivery.pool_idle", delivery.pool_idle, Time("0s", "10m"), RESTART,
         "How long an idle connection to a partner is kept for the next attempt. 0s keeps none."),
     key!("delivery.pool_max_age", delivery.pool_max_age, Time("1s", "24h"), RESTART,
