@@ -1,3 +1,5 @@
+//! The whole table: each move in each status, what it makes of a delivery, or that it is illegal and changes nothing.
+
 use super::*;
 use crate::delivery::AttemptOutcome;
 use crate::ids::{EventId, Slot};
