@@ -148,6 +148,8 @@ async fn run(
         )
         .map(|dispatch| (store, dispatch))
     })?;
+    // All that a start needs could be read.
+    store.accept()?;
     let app = App::new(
         Arc::clone(&config),
         Arc::clone(&life),

@@ -74,6 +74,9 @@ impl Gate {
     /// Makes the writes that were held, in their order and with their syncs. From now on writes go to the storage.
     fn accept(&self) -> io::Result<()> {
         let mut trial = self.trial();
+        if self.mode.load(Ordering::Acquire) != TRIAL {
+            return Ok(());
+        }
         for held in std::mem::take(&mut trial.held) {
             match held {
                 Held::Write(offset, data) => self.storage.write(offset, &data)?,
@@ -196,7 +199,7 @@ impl Handle {
         Ok(Self { db: Some(db), gate })
     }
 
-    /// Lets writes reach the file: those held back so far first.
+    /// Lets writes reach the file, those held back so far first. Called by who writes, and nobody writes meanwhile.
     pub(crate) fn accept(&self) -> Result<(), StoreError> {
         self.gate
             .accept()

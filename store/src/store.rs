@@ -95,18 +95,29 @@ impl Store {
     }
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
-        // On trial: a file that is refused stays as it was.
+        // On trial: see `Store::accept`.
         let handle = (reopen.0)()?;
         prepare(&handle)?;
         let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
         let loaded = guarded(|| sums::migrate(&handle, loaded))?;
-        handle.accept()?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
             limbo: None,
             reopen,
         })
+    }
+
+    /// Lets the file be written to: what opening it has changed, first. Until this call or the first batch the file stays as it was, byte
+    /// for byte, so that whoever finds it damaged while reading what a start needs can still refuse it.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn accept(&self) -> Result<(), StoreError> {
+        match self.shared.handle().as_ref() {
+            Some(handle) => handle.accept(),
+            None => Ok(()),
+        }
     }
 
     /// A reader beside this writer.
@@ -218,6 +229,7 @@ impl Store {
         let guard = shared.handle();
         let handle = guard.as_ref();
         let handle = handle.ok_or_else(|| StoreError::Limbo("it is not open".to_owned()))?;
+        handle.accept().inspect_err(|_| handle.give_up())?;
         let mut txn = guarded(|| handle.begin_write())?;
         match guarded(|| self.stage(&mut txn, ops, now, random)) {
             Ok(staged) => self.limbo = Some(Box::new(staged)),

@@ -81,13 +81,20 @@ fn format_of(path: &Path) -> u8 {
 }
 
 #[test]
-fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_opened_and_not_when_it_is_read() {
+fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_accepted_and_not_when_it_is_read() {
     let (_dir, path, bytes) = unpacked("format-1");
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     drop(read_file(&path).unwrap());
     assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
     assert_eq!(format_of(&path), 1);
+    // The engine wrote while it was asked for the format.
+    let bytes = std::fs::read(&path).unwrap();
     drop(Store::open(options(path.clone())).unwrap());
+    assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+    Store::open(options(path.clone()))
+        .unwrap()
+        .accept()
+        .unwrap();
     assert_eq!(format_of(&path), 2);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     // From now on what is missing is missed.
@@ -111,7 +118,7 @@ fn whatever_a_crash_leaves_of_a_file_that_becomes_format_2_is_whole() {
     };
     let disk = Disk::of(bytes);
     let mut durable = disk.start_recording();
-    drop(open(&disk).unwrap());
+    open(&disk).unwrap().accept().unwrap();
     let mut random = Random::seeded(1);
     let (mut unsynced, mut images) = (Vec::new(), 0);
     for done in disk.take_record() {

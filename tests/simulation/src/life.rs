@@ -109,6 +109,7 @@ impl Life {
             None,
         );
         let dispatch = dispatch.map_err(|e| e.to_string())?;
+        store.accept().map_err(|e| e.to_string())?;
         let faults = world.disk.faults();
         faults::heal_disk(world);
         world
@@ -172,6 +173,10 @@ impl Life {
             if self.passes(pause(&mut world.random)).await {
                 return self.crashed(world);
             }
+            if self.takes_no_commit(world) {
+                self.stop(world).await;
+                return End::Finished;
+            }
             if world.random.one_in(LOOK_EVERY) {
                 self.look(world);
             }
@@ -211,8 +216,7 @@ impl Life {
             } else {
                 HOUR_MS
             };
-            // A file that is damaged where every commit needs it takes none, and says so.
-            if world.oracle().is_damaged() && self.is_called_damaged() {
+            if self.takes_no_commit(world) {
                 self.stop(world).await;
                 return End::Finished;
             }
@@ -238,10 +242,10 @@ impl Life {
         End::Finished
     }
 
-    fn is_called_damaged(&self) -> bool {
-        self.app
-            .readiness()
-            .is_err_and(|why| why.contains("damaged"))
+    /// Whether the file is damaged where every commit needs it. Then it takes none, and says so.
+    fn takes_no_commit(&self, world: &World) -> bool {
+        let ready = || self.app.readiness();
+        world.oracle().is_damaged() && ready().is_err_and(|why| why.contains("damaged"))
     }
 
     fn gauges(&self) -> stormhook::schedule::Gauges {
