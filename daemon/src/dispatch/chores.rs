@@ -6,6 +6,7 @@
 use super::Dispatch;
 use crate::clock;
 use crate::writer::SubmitError;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ const STATS_BEHIND: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Commits of one pass of the sweep that may fail.
 const SWEEP_FAILURES: u32 = 3;
+/// How long a chore waits after it met damage: a commit that does opens the file anew.
+const AFTER_DAMAGE: Duration = SWEEP_EVERY;
 /// How long a chore waits after a commit failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -61,10 +64,10 @@ impl Dispatch {
     pub(super) async fn do_chores(self: Arc<Self>) {
         let mut stats_at = None;
         let mut sweeping = Sweeping::new(&self.reader);
-        let mut covered_after = None;
+        let mut marks = Marks::default();
         let (mut covered, mut recovers) = (true, true);
         loop {
-            covered = covered && self.write_out_covered(&mut covered_after).await;
+            covered = covered && self.write_out_covered(&mut marks).await;
             recovers = recovers && self.work_off().await;
             self.sweep(&mut sweeping).await;
             if stats_at.is_none() && self.reader.stats_wait() {
@@ -78,9 +81,11 @@ impl Dispatch {
                     self.begin_sweep(&mut sweeping);
                 }
                 () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweeping.at)).await }, if stats_at.is_some() => {
-                    stats_at = None;
                     // Waited for, or what is being written would be written again ten seconds later.
-                    let _later = self.writer.submit(Op::FlushStats).await;
+                    stats_at = match self.writer.submit(Op::FlushStats).await {
+                        Ok(Done::Damaged(_)) => Some(clock::deadline(AFTER_DAMAGE)),
+                        _ => None,
+                    };
                 }
                 () = self.chores.notified() => (covered, recovers) = (true, true),
                 () = tokio::task::yield_now(), if busy => {}
@@ -98,18 +103,16 @@ impl Dispatch {
     }
 
     /// Writes out some of what marks have ended, or drops a mark. False when nothing is left to do. Readers see it as ended already.
-    async fn write_out_covered(&self, after: &mut Option<Slot>) -> bool {
-        while let Some((slot, stamp, covered)) = self.next_covered(*after) {
+    async fn write_out_covered(&self, marks: &mut Marks) -> bool {
+        while let Some((slot, stamp, covered)) = self.next_covered(marks.after) {
             match covered {
                 Covered::Rows(events) => {
-                    let op = || {
-                        let events = events.clone();
-                        Op::EndCovered { slot, events }
-                    };
-                    return self.submit_until_done(op).await.is_some();
+                    return self.end_covered(slot, events, &mut marks.needed).await;
                 }
                 // The mark stays until what is out is recorded, which calls again.
-                Covered::Busy => *after = Some(slot),
+                Covered::Busy => marks.after = Some(slot),
+                // It still says what became of rows that can't be written.
+                Covered::Nothing if marks.needed.contains(&slot) => marks.after = Some(slot),
                 Covered::Nothing => {
                     let op = || Op::DropMarks { slot, upto: stamp };
                     let done = self.submit_until_done(op).await;
@@ -117,13 +120,40 @@ impl Dispatch {
                     if let Some(Done::WorkedOff { more: true }) = done {
                         self.cover_again(slot, stamp);
                     }
-                    *after = Some(slot);
+                    marks.after = Some(slot);
                     return done.is_some();
                 }
             }
         }
-        *after = None;
+        marks.after = None;
         false
+    }
+
+    /// Writes out these deliveries of an endpoint, all but those that meet damage: such an endpoint needs its mark. False when the daemon
+    /// stops.
+    async fn end_covered(
+        &self,
+        slot: Slot,
+        events: Vec<EventId>,
+        needed: &mut BTreeSet<Slot>,
+    ) -> bool {
+        let mut parts = vec![events];
+        while let Some(mut events) = parts.pop() {
+            let op = || {
+                let events = events.clone();
+                Op::EndCovered { slot, events }
+            };
+            match self.submit_until_done(op).await {
+                None => return false,
+                Some(Done::Damaged(_)) if events.len() > 1 => {
+                    let rest = events.split_off(events.len() / 2);
+                    parts.extend([rest, events]);
+                }
+                Some(Done::Damaged(_)) => drop(needed.insert(slot)),
+                Some(_) => {}
+            }
+        }
+        true
     }
 
     /// Has an operation done, trying again where a commit failed. `None` when the daemon stops.
@@ -209,6 +239,15 @@ impl Dispatch {
             }
         }
     }
+}
+
+/// How far marks are written out.
+#[derive(Default)]
+struct Marks {
+    /// The endpoint looked at last.
+    after: Option<Slot>,
+    /// Endpoints whose marks cover deliveries that can't be written. Their marks stay, and are looked at again after the next start.
+    needed: BTreeSet<Slot>,
 }
 
 /// The sweep, a pass every ten minutes.

@@ -25,7 +25,7 @@ use stormhook::outcome::Reply;
 use stormhook::serve;
 use stormhook::simulation::{self, Attempting};
 use stormhook::writer::{Space, Writer};
-use stormhook_store::endpoint::Ordering;
+use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
     AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader, Reason,
     Slot, Status, Store, UnixMs, Verdict,
@@ -324,6 +324,60 @@ async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_line_goes
     assert_eq!((core.reader.commit(), core.waits()), (commit, (0, 0)));
     let damage = core.reader.check().unwrap().damage;
     assert_eq!(damage.len(), 1, "{damage:?}");
+    core.stop().await;
+}
+
+/// The offset of the page that holds the row of a delivery, such that another delivery's row is on another page.
+fn page_of(made: &Made, id: DeliveryId, other: DeliveryId) -> usize {
+    let mut key = [0; 20];
+    key[..16].copy_from_slice(&id.event.0.to_be_bytes());
+    let bytes = made.disk.bytes();
+    let pages = bytes.windows(20).enumerate().filter(|(_, at)| *at == key);
+    let mut pages: Vec<_> = pages.map(|(at, _)| at / 4096 * 4096).collect();
+    pages.dedup();
+    let holds = |page: &usize| {
+        let mut bytes = bytes.clone();
+        bytes[*page] ^= 1;
+        let disk = Disk::of(bytes);
+        let Ok(store) = Store::open_on(made.options.clone(), move || disk.open()) else {
+            return false;
+        };
+        let reader = store.reader();
+        reader.bare_delivery(id).is_err() && reader.bare_delivery(other).is_ok()
+    };
+    pages.into_iter().find(holds).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_discarded_stays_so_although_some_of_it_is_on_a_damaged_page() {
+    let mut made = Made::new(300, Ordering::Parallel);
+    let change = |active, discard_held| {
+        let change = EndpointChange {
+            active: Some(active),
+            discard_held,
+            ..EndpointChange::default()
+        };
+        let (id, change) = (EndpointId::new(START, 7), Box::new(change));
+        Op::UpdateEndpoint { id, change }
+    };
+    made.apply(change(false, false));
+    let (first, last) = (made.ids[0], *made.ids.last().unwrap());
+    let page = page_of(&made, first, last);
+    let core = made.start();
+    made.disk.flip(page, 1);
+    core.dispatch.discard(change(true, true)).await.unwrap();
+    pass(60).await;
+    assert_eq!(core.waits().0, 0);
+    core.stop().await;
+    // Without its mark, the file would say that they all wait.
+    made.disk.flip(page, 1);
+    let core = made.start();
+    pass(60).await;
+    assert_eq!(made.partners.requests(), []);
+    for id in &made.ids {
+        assert_eq!(core.delivery(*id).reason, Some(Reason::Discarded));
+    }
+    assert_eq!(core.waits(), (0, 0));
     core.stop().await;
 }
 
