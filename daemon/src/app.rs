@@ -125,7 +125,7 @@ impl App {
         question: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, SubmitError> {
         question(&self.reader).map_err(|error| {
-            tracing::error!(%error, "a question could not be answered");
+            tracing::error!(%error, "a read of the store failed");
             if error.is_damage() {
                 SubmitError::Damaged
             } else {

@@ -70,7 +70,7 @@ Start here:
 
 Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
 
-/// Webhooks that can be trusted: an event goes in at a socket and comes out signed at the partner.
+/// Deliver signed webhooks from one process, durably and with retries.
 #[derive(Debug, Parser)]
 #[command(name = "stormhook", version, after_help = SURVEY)]
 pub struct Cli {
@@ -116,7 +116,7 @@ enum Command {
     /// Receive webhooks on loopback while developing: verify, print, answer as told
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
-    /// Say whether a captured delivery is signed rightly, or exactly why not
+    /// Check the signature of a captured delivery, and say exactly what is wrong
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::VerifyArgs),
     /// Check the store: online on a snapshot, or read-only on a stopped store
@@ -125,10 +125,10 @@ enum Command {
     /// Copy the store into a file, online or of a stopped daemon
     #[command(after_help = backup::EXAMPLES)]
     Backup(backup::BackupArgs),
-    /// Print everything as lines of JSON, or write it into a file
+    /// Export everything as NDJSON, to stdout or a file
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
-    /// Write a stopped daemon's store anew, without holes
+    /// Compact the store of a stopped daemon
     #[command(after_help = compact::EXAMPLES)]
     Compact(compact::CompactArgs),
     /// Show the effective configuration and where each value came from

@@ -416,7 +416,7 @@ fn parse(raw: RawConfig, environment: &[(OsString, OsString)]) -> Result<Config,
         });
     };
     if no_folder {
-        let detail = "there is no folder for the data: set data_dir, or one of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME to an absolute path";
+        let detail = "no data directory: set data_dir, or one of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME to an absolute path";
         report("data_dir", detail.to_owned());
     } else {
         check_together(&config, &mut report);

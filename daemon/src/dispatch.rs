@@ -7,7 +7,7 @@
 mod alarm;
 mod attempt;
 mod changes;
-mod chores;
+mod maintenance;
 mod partners;
 mod trouble;
 mod unsent;
@@ -115,7 +115,7 @@ pub struct Dispatch {
     /// Discards and recovers go one at a time.
     in_bulk: Arc<tokio::sync::Mutex<()>>,
     timer: Notify,
-    chores: Notify,
+    maintenance: Notify,
     /// Something was settled, or the wire became silent.
     settled: Notify,
     attempts: broadcast::Sender<Arc<FinishedAttempt>>,
@@ -190,17 +190,17 @@ impl Dispatch {
             partners: Partners::default(),
             in_bulk: Arc::default(),
             timer: Notify::new(),
-            chores: Notify::new(),
+            maintenance: Notify::new(),
             settled: Notify::new(),
             attempts: broadcast::channel(ATTEMPTS_KEPT).0,
             phase: watch::channel(Phase::Running).0,
         }))
     }
 
-    /// Starts the timer and the chores, and claims what is due.
+    /// Starts the timer and the maintenance, and claims what is due.
     pub fn start(self: &Arc<Self>) {
-        self.runtime.spawn(Arc::clone(self).keep_time());
-        self.runtime.spawn(Arc::clone(self).do_chores());
+        self.runtime.spawn(Arc::clone(self).run_timer());
+        self.runtime.spawn(Arc::clone(self).run_maintenance());
         self.pump(&mut self.inner());
     }
 
@@ -291,7 +291,7 @@ impl Dispatch {
     }
 
     /// Waits until no attempt is on the wire and every outcome is committed.
-    pub async fn silence(&self) {
+    pub async fn drained(&self) {
         loop {
             let settled = self.settled.notified();
             if self.inner().unsettled == 0 {
@@ -389,11 +389,11 @@ impl Committed for OnCommit {
             Done::WorkedOff { .. } => !recovers,
             _ => false,
         };
-        let chores =
+        let maintenance =
             any_settled || (marks || recovers) && (changed || applied.done.iter().any(asked));
         drop(inner);
-        if chores {
-            dispatch.chores.notify_one();
+        if maintenance {
+            dispatch.maintenance.notify_one();
         }
         if any_settled {
             dispatch.settled.notify_waiters();
@@ -416,6 +416,6 @@ impl Committed for OnCommit {
         self.0.pump(&mut inner);
         drop(inner);
         // What a failed commit stopped goes on.
-        self.0.chores.notify_one();
+        self.0.maintenance.notify_one();
     }
 }

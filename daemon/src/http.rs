@@ -86,14 +86,14 @@ async fn no_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(
         Code::NotFound,
-        format!("there is no route {path}: GET /v1/openapi.json lists them all"),
+        format!("No such route: {path}. GET /v1/openapi.json lists them all."),
     )
 }
 
 async fn no_method(method: Method) -> Problem {
     Problem::new(
         Code::MethodNotAllowed,
-        format!("{method} is not for this route: the header Allow says what is"),
+        format!("{method} is not allowed here; see the Allow header."),
     )
 }
 

@@ -285,13 +285,13 @@ pub async fn drain(life: &Life, dispatch: &Arc<Dispatch>, hurry: impl Future<Out
     dispatch.drain();
     let silent = tokio::select! {
         biased;
-        () = dispatch.silence() => true,
+        () = dispatch.drained() => true,
         () = tokio::time::sleep_until(clock::deadline(DRAIN)) => false,
         () = hurry => false,
     };
     if !silent {
         dispatch.cut();
-        let _late = tokio::time::timeout(RECORD, dispatch.silence()).await;
+        let _late = tokio::time::timeout(RECORD, dispatch.drained()).await;
     }
     life.go_on_to(Phase::Closing);
 }

@@ -284,7 +284,7 @@ impl<'a, 't> Batch<'a, 't> {
         let endpoint = self.endpoint(id.slot);
         let mut delivery = stored;
         for mut next in moves(&delivery, endpoint.as_deref(), &self.jobs) {
-            self.put_delivery(Some(Was::of(&delivery)), &mut next)?;
+            self.put_delivery(Some(IndexedState::of(&delivery)), &mut next)?;
             delivery = next;
         }
         Ok(Some(delivery))
@@ -292,7 +292,11 @@ impl<'a, 't> Batch<'a, 't> {
 
     /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
     /// `before` is the row that it replaces.
-    fn put_delivery(&mut self, before: Option<Was>, d: &mut Delivery) -> Result<(), StoreError> {
+    fn put_delivery(
+        &mut self,
+        before: Option<IndexedState>,
+        d: &mut Delivery,
+    ) -> Result<(), StoreError> {
         not_before_acceptance(d);
         let ends = before.is_some_and(|b| b.due.is_some()) && d.due.is_none();
         if ends && self.jobs.values().any(|job| job.slot == d.id.slot) {
@@ -373,12 +377,12 @@ impl<'a, 't> Batch<'a, 't> {
 
 /// What of a delivery's row other tables' keys are made of.
 #[derive(Clone, Copy, Debug)]
-struct Was {
+struct IndexedState {
     status: Status,
     due: Option<UnixMs>,
 }
 
-impl Was {
+impl IndexedState {
     fn of(d: &Delivery) -> Self {
         Self {
             status: d.status,

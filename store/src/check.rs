@@ -321,7 +321,9 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
                 Some(Ok(d)) if rows::waiting(&d) == Some(waiting) => {}
                 // Named where deliveries are looked through.
                 Some(Err(_)) => {}
-                _ => c.damage(format!("the due index has {id}, which does not wait so")),
+                _ => c.damage(format!(
+                    "the due index entry of {id} does not match the delivery"
+                )),
             }
             Ok(())
         },

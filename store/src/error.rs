@@ -30,7 +30,7 @@ pub enum StoreError {
     },
     /// The file was written before version 1 of the format was settled.
     #[error(
-        "{what} is of a stormhook from before version 1 of the format, which no other one reads: let the one that wrote it deliver what waits, then give this one another data_dir"
+        "{what} predates version 1 of the format and can only be read by the build that wrote it: let that build deliver what is pending, then give this one another data_dir"
     )]
     Draft {
         /// What was read.
@@ -61,7 +61,7 @@ pub enum StoreError {
     },
     /// A commit failed, and whether it happened will only be known when the file could be opened again.
     #[error("the last commit failed and the file could not be reopened yet: {0}")]
-    Limbo(String),
+    InDoubt(String),
     /// A commit failed and nothing of it was stored.
     #[error("the commit failed, nothing of it was stored: {0}")]
     NotCommitted(Box<StoreError>),
@@ -112,7 +112,7 @@ impl StoreError {
                 e.kind() == std::io::ErrorKind::StorageFull
             }
             Self::NotCommitted(cause) => cause.is_disk_full(),
-            Self::Limbo(text) => text.contains("No space left"),
+            Self::InDoubt(text) => text.contains("No space left"),
             _ => false,
         }
     }

@@ -212,7 +212,7 @@ impl Handle {
     }
 
     fn db(&self) -> Result<&Database, StoreError> {
-        let closed = || StoreError::Limbo("the file is closed".to_owned());
+        let closed = || StoreError::InDoubt("the file is closed".to_owned());
         self.db.as_ref().ok_or_else(closed)
     }
 

@@ -350,7 +350,7 @@ impl Shared {
     ) -> Result<(Snapshot, RwLockReadGuard<'_, Memory>), StoreError> {
         let handle = handle
             .as_ref()
-            .ok_or_else(|| StoreError::Limbo("it is being reopened".to_owned()))?;
+            .ok_or_else(|| StoreError::InDoubt("it is being reopened".to_owned()))?;
         let mut tries = 0;
         loop {
             let memory = self.memory();

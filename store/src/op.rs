@@ -209,7 +209,7 @@ pub struct EndpointKey {
 pub enum Done {
     /// Stored.
     Accepted(Arc<Event>),
-    /// Was stored before, under the same key.
+    /// IndexedState stored before, under the same key.
     Replayed(Arc<Event>),
     /// Recorded.
     Settled {

@@ -37,7 +37,7 @@ pub struct Store {
     shared: Arc<Shared>,
     zstd: Compressor,
     /// A commit that failed and may have happened.
-    limbo: Option<Box<Staged>>,
+    in_doubt: Option<Box<Staged>>,
     reopen: Reopen,
 }
 
@@ -103,7 +103,7 @@ impl Store {
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
-            limbo: None,
+            in_doubt: None,
             reopen,
         })
     }
@@ -140,8 +140,8 @@ impl Store {
     /// Does a batch in one durable transaction. `random` makes ids differ.
     ///
     /// # Errors
-    /// [`StoreError::NotCommitted`]: nothing was stored. [`StoreError::Limbo`]: that is not known yet; call
-    /// [`Store::recover`] until it says. Nothing else is accepted meanwhile.
+    /// [`StoreError::NotCommitted`]: nothing was stored. [`StoreError::InDoubt`]: that is not known yet; call
+    /// [`Store::resolve_in_doubt`] until it says. Nothing else is accepted meanwhile.
     pub fn apply(
         &mut self,
         ops: impl AsRef<[Op]>,
@@ -149,8 +149,8 @@ impl Store {
         random: u128,
     ) -> Result<Applied, StoreError> {
         let now = now.into();
-        if self.limbo.is_some() || self.shared.handle().is_none() {
-            return Err(StoreError::Limbo(
+        if self.in_doubt.is_some() || self.shared.handle().is_none() {
+            return Err(StoreError::InDoubt(
                 "an earlier commit is not settled".to_owned(),
             ));
         }
@@ -158,7 +158,7 @@ impl Store {
         let Err(error) = self.try_commit(ops, now, random) else {
             *self.shared.uncommittable() = None;
             return self.merged().ok_or_else(|| {
-                StoreError::Limbo("the commit was made, but nothing was staged for it".to_owned())
+                StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
             });
         };
         // Alone, so that nothing but pages that all events or all commits are written to can be damaged.
@@ -166,10 +166,10 @@ impl Store {
             *self.shared.uncommittable() = Some(error.to_string());
         }
         // The engine may refuse everything after a failed write until it is opened again.
-        match self.recover() {
+        match self.resolve_in_doubt() {
             Ok(Some(applied)) => Ok(applied),
             Ok(None) => Err(StoreError::NotCommitted(Box::new(error))),
-            Err(_) => Err(StoreError::Limbo(error.to_string())),
+            Err(_) => Err(StoreError::InDoubt(error.to_string())),
         }
     }
 
@@ -178,7 +178,7 @@ impl Store {
     ///
     /// # Errors
     /// The file can't be opened yet.
-    pub fn recover(&mut self) -> Result<Option<Applied>, StoreError> {
+    pub fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
         let found = {
             let mut handle = self.shared.handle_mut();
             // The old handle holds the file's lock, and what a failed transaction left in memory.
@@ -193,8 +193,8 @@ impl Store {
             found
         };
         self.shared.packs().clear();
-        if self.limbo.as_ref().map(|staged| staged.meta.commit) != Some(found.commit) {
-            self.limbo = None;
+        if self.in_doubt.as_ref().map(|staged| staged.meta.commit) != Some(found.commit) {
+            self.in_doubt = None;
         }
         Ok(self.merged())
     }
@@ -202,7 +202,7 @@ impl Store {
     /// The file must be at the last commit that was announced, or at the one that failed.
     fn expect_commit(&self, found: u64) -> Result<(), StoreError> {
         let announced = self.shared.memory().meta.commit;
-        let failed = self.limbo.as_ref().map(|staged| staged.meta.commit);
+        let failed = self.in_doubt.as_ref().map(|staged| staged.meta.commit);
         if found == announced || Some(found) == failed {
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl Store {
 
     /// Announces the commit that was staged last, if there is one.
     fn merged(&mut self) -> Option<Applied> {
-        let (commit, done, changes) = self.limbo.take()?.merge(&self.shared);
+        let (commit, done, changes) = self.in_doubt.take()?.merge(&self.shared);
         Some(Applied {
             commit,
             done,
@@ -222,17 +222,17 @@ impl Store {
         })
     }
 
-    /// Stages a batch and commits it. What was staged is in `limbo` from before the commit on: one that fails, or in which the engine
+    /// Stages a batch and commits it. What was staged is in `in_doubt` from before the commit on: one that fails, or in which the engine
     /// panics, may be durable all the same.
     fn try_commit(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let guard = shared.handle();
         let handle = guard.as_ref();
-        let handle = handle.ok_or_else(|| StoreError::Limbo("it is not open".to_owned()))?;
+        let handle = handle.ok_or_else(|| StoreError::InDoubt("it is not open".to_owned()))?;
         handle.accept().inspect_err(|_| handle.give_up())?;
         let mut txn = guarded(|| handle.begin_write())?;
         match guarded(|| self.stage(&mut txn, ops, now, random)) {
-            Ok(staged) => self.limbo = Some(Box::new(staged)),
+            Ok(staged) => self.in_doubt = Some(Box::new(staged)),
             Err(e) => {
                 // First: a transaction that is dropped undoes what it did, and where the engine panicked it does so from a broken state.
                 handle.give_up();

@@ -263,7 +263,7 @@ fn a_file_from_before_format_1_is_refused_by_its_name_and_left_as_it_is() {
         assert!(matches!(refused, StoreError::Draft { .. }), "{refused:?}");
         assert!(!refused.is_damage(), "nothing is damaged");
         assert!(
-            refused.to_string().contains("before version 1"),
+            refused.to_string().contains("predates version 1"),
             "{refused}"
         );
     }

@@ -185,7 +185,7 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
         let _failed = apply(&mut store, vec![Op::Probe]);
         failing.fail_syncs(false);
         // Whether or not the probe counted, the file has been opened anew and goes on.
-        let _known = store.recover();
+        let _known = store.resolve_in_doubt();
         let after = apply(&mut store, vec![Op::Probe]);
         ended.send(after.is_ok()).unwrap();
     });

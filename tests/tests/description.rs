@@ -18,12 +18,12 @@ fn filled(path: &str) -> String {
 fn known(problem: &Value) -> BTreeSet<String> {
     let detail = problem["detail"].as_str().unwrap();
     let list = detail
-        .split_once("known are ")
-        .and_then(|(_, rest)| rest.split_once(". Correct it"));
+        .split_once("Known fields: ")
+        .and_then(|(_, rest)| rest.split_once('.'));
     match list {
         Some((names, _)) => names.split(", ").map(str::to_owned).collect(),
         None => {
-            assert!(detail.contains("nothing else is"), "{detail}");
+            assert!(detail.contains("takes none"), "{detail}");
             BTreeSet::new()
         }
     }

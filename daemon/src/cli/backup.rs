@@ -43,7 +43,7 @@ holds every secret: it is made with mode 0600.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
-    /// Where to, a file that is not there yet
+    /// Output file; must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Don't look through what was copied

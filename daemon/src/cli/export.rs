@@ -35,7 +35,7 @@ in $TMPDIR: for a few rows, use event list and delivery list.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// Where to, a file that is not there yet [default: stdout]
+    /// Output file; must not exist [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only of this organization

@@ -30,7 +30,7 @@ pub(crate) const KEYWORDS: &str = "a status (200, 503), gone (410), redirect, sl
 
 /// Parses one keyword.
 pub(crate) fn respond(text: &str) -> Result<Respond, String> {
-    let explain = || format!("{text:?} is no answer; there are {KEYWORDS}");
+    let explain = || format!("{text:?} is not an answer; use one of {KEYWORDS}");
     match text.split_once(':') {
         Some(("slow", time)) => return input::duration(time).map(Respond::Slow),
         Some(("retry-after", seconds)) => {

@@ -182,10 +182,10 @@ fn sockets_of(
 pub(crate) fn absent(folder: &Path) -> String {
     let shown = folder.display();
     if folder.is_dir() {
-        format!("there is no {STORE_FILE} in {shown}: is this a daemon's data folder?")
+        format!("no {STORE_FILE} in {shown}: is it the data directory of a daemon?")
     } else if folder.exists() {
-        format!("{shown} is no folder: name the one that holds {STORE_FILE}")
+        format!("{shown} is not a directory: name the one that holds {STORE_FILE}")
     } else {
-        format!("there is no folder {shown}")
+        format!("no such directory: {shown}")
     }
 }

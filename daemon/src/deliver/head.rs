@@ -228,7 +228,7 @@ fn may_begin_an_answer(bytes: &[u8]) -> bool {
 fn not_http(line: &[u8]) -> Progress {
     let shown = line.get(..line.len().min(SHOWN_BYTES)).unwrap_or(line);
     Progress::NotHttp(format!(
-        "what came back is not HTTP: it begins with \"{}\"",
+        "the answer is not valid HTTP: it begins with \"{}\"",
         shown.escape_ascii()
     ))
 }
@@ -475,7 +475,7 @@ mod tests {
             let Err(Progress::NotHttp(why)) = read_in(line.as_bytes(), 1) else {
                 panic!("{line:?}");
             };
-            assert!(why.contains("is not HTTP"), "{why}");
+            assert!(why.contains("is not valid HTTP"), "{why}");
         }
         assert_eq!(read(b"HTTP/1.1 200 OK"), Err(Progress::More), "no line yet");
     }

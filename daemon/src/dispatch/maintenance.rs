@@ -1,6 +1,6 @@
 //! What runs beside the attempts: the timer that waits for the next due time, and the work in bulk that is done behind.
 //!
-//! Neither wakes up while nothing is due: the timer is set to a known time or to none, and the chores wait to be called,
+//! Neither wakes up while nothing is due: the timer is set to a known time or to none, and maintenance waits to be called,
 //! but for the sweep a few times an hour.
 
 use super::Dispatch;
@@ -20,9 +20,9 @@ const STATS_BEHIND: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Commits of one pass of the sweep that may fail.
 const SWEEP_FAILURES: u32 = 3;
-/// How long a chore waits after it met damage: a commit that does opens the file anew.
+/// How long maintenance waits after it met damage: a commit that does opens the file anew.
 const AFTER_DAMAGE: Duration = SWEEP_EVERY;
-/// How long a chore waits after a commit failed.
+/// How long maintenance waits after a commit failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be done about an endpoint's mark.
@@ -36,7 +36,7 @@ enum Covered {
 }
 
 impl Dispatch {
-    pub(super) async fn keep_time(self: Arc<Self>) {
+    pub(super) async fn run_timer(self: Arc<Self>) {
         loop {
             let notified = self.timer.notified();
             let wake = {
@@ -60,8 +60,8 @@ impl Dispatch {
         }
     }
 
-    /// One step of each chore in turn, so that none holds up the others: what marks ended, recovers, the sweep.
-    pub(super) async fn do_chores(self: Arc<Self>) {
+    /// One step of each kind of maintenance in turn, so that none holds up the others: what marks ended, recovers, the sweep.
+    pub(super) async fn run_maintenance(self: Arc<Self>) {
         let mut stats_at = None;
         let mut sweeping = Sweeping::new(&self.reader);
         let mut marks = Marks::default();
@@ -74,7 +74,7 @@ impl Dispatch {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
             let busy = covered || recovers || sweeping.under_way;
-            // What has a time of its own comes first: the chores may be called all the time.
+            // What has a time of its own comes first: maintenance may be called all the time.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(sweeping.at), if !sweeping.under_way => {
@@ -87,7 +87,7 @@ impl Dispatch {
                         _ => None,
                     };
                 }
-                () = self.chores.notified() => (covered, recovers) = (true, true),
+                () = self.maintenance.notified() => (covered, recovers) = (true, true),
                 () = tokio::task::yield_now(), if busy => {}
             }
         }

@@ -83,7 +83,7 @@ impl Dispatch {
         inner.unsettled = inner.unsettled.saturating_sub(1);
         self.pump(&mut inner);
         drop(inner);
-        self.chores.notify_one();
+        self.maintenance.notify_one();
         self.settled.notify_waiters();
     }
 
@@ -119,7 +119,7 @@ impl Dispatch {
         }
         self.pump(&mut inner);
         drop(inner);
-        self.chores.notify_one();
+        self.maintenance.notify_one();
         self.settled.notify_waiters();
     }
 

@@ -64,7 +64,7 @@ fn of_bare(bytes: &[u8]) -> Option<(Problem, String)> {
     let problem = match status {
         "400" => Problem::new(
             Code::InvalidRequest,
-            "this is no HTTP/1.1 request that can be read: look at its first line, at its headers, and at content-length and transfer-encoding",
+            "Malformed HTTP/1.1 request. Check its first line, its headers, and content-length and transfer-encoding.",
         ),
         "414" | "431" => super::front::too_large_headers(),
         _ => return None,

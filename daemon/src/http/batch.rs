@@ -115,7 +115,7 @@ fn has_no_key(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::field(
             "idempotencyKey",
-            "the header Idempotency-Key is for one event, each line of a batch has a key of its own: put it into the line as idempotencyKey",
+            "The Idempotency-Key header applies to one event. In a batch, give each line its own idempotencyKey.",
         ));
     }
     Ok(())
@@ -214,7 +214,7 @@ impl Batch {
                     // What was cut off half way is no line.
                     Some(Err(e)) => return Ok(Some(Problem::new(
                         Code::InvalidRequest,
-                        format!("the stream broke off, or its chunks can't be read: {e}"),
+                        format!("The stream was truncated or its chunks are malformed: {e}"),
                     ))),
                     None => {
                         self.read_lines(true).await?;
@@ -223,7 +223,7 @@ impl Batch {
                 },
                 () = idle, if self.waiting.is_empty() => return Ok(Some(Problem::new(
                     Code::RequestTimeout,
-                    "no line came within limits.idle, the stream ends here: send what follows in a new one",
+                    "No line arrived within limits.idle, so the stream ends here. Send the rest in a new one.",
                 ))),
             }
         }

@@ -64,14 +64,14 @@ impl Token {
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             tracing::warn!(
                 path = %path.display(),
-                "the token can be read by others than its owner: make its mode 0600"
+                "users other than the owner can read the token: set its mode to 0600"
             );
         }
         file.take(TOKEN_FILE_MAX_BYTES).read_to_string(&mut text)?;
         let token = text.trim();
         if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(std::io::Error::other(
-                "it holds no token of at least 16 visible characters: delete it, and the next start makes a new one",
+                "it does not hold a token of at least 16 visible characters: delete it, and the next start creates one",
             ));
         }
         Ok(Self(Zeroizing::new(token.to_owned())))
@@ -117,7 +117,7 @@ impl Callers {
         if hosts.next().is_some() || !are_ours {
             return Err(Problem::new(
                 Code::HostRefused,
-                "this Host is not the listener's: call it by its address or as localhost, or add the name to host_names",
+                "The Host header names another host. Use the listener's address or localhost, or add the name to host_names.",
             ));
         }
         let mut origins = headers.get_all(ORIGIN).iter();
@@ -127,7 +127,7 @@ impl Callers {
         if origins.any(foreign) {
             return Err(Problem::new(
                 Code::OriginRefused,
-                "pages of other origins may not call the daemon: call it from a program, or from its own address",
+                "Pages of other origins can't call the daemon. Call it from a program, or from its own address.",
             ));
         }
         if open {
@@ -141,7 +141,7 @@ impl Callers {
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(Problem::new(
                 Code::TokenMissing,
-                "this needs authorization: Bearer and the token in admin-token in the data folder",
+                "Missing token. Send `Authorization: Bearer` with the token in `admin-token` in the data directory.",
             ));
         };
         let token = value.to_str().ok().and_then(|text| {
@@ -154,12 +154,12 @@ impl Callers {
         if self.count_failure() > FAILURES_PER_SECOND {
             return Err(Problem::new(
                 Code::TooManyAttempts,
-                "too many wrong tokens: wait a second, and read the right one from admin-token in the data folder",
+                "Too many invalid tokens. Wait a second, and use the one in `admin-token` in the data directory.",
             ));
         }
         Err(Problem::new(
             Code::TokenInvalid,
-            "this is not the token: it stands in admin-token in the data folder",
+            "Invalid token. See `admin-token` in the data directory.",
         ))
     }
 

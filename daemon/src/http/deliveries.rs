@@ -44,7 +44,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     ] = request::query(&uri, names)?;
     let (since, until) = request::span(since.as_deref(), until.as_deref())?;
     let id = |field: &'static str| {
-        move || Problem::field(field, format!("{field} is no id of that kind"))
+        move || Problem::field(field, format!("{field} is not a valid id of this kind."))
     };
     let filter = DeliveryFilter {
         endpoint: endpoint
@@ -52,7 +52,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
             .transpose()?,
         status: status
             .map(|text| {
-                let expected = "status must be PENDING, RETRYING, SUCCESS, ABANDONED or FAILED";
+                let expected = "status must be PENDING, RETRYING, SUCCESS, ABANDONED or FAILED.";
                 Status::parse(&text).ok_or_else(|| Problem::field("status", expected))
             })
             .transpose()?,

@@ -167,7 +167,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         None => None,
         Some("true") => Some(true),
         Some("false") => Some(false),
-        Some(_) => return Err(Problem::field("active", "active must be true or false")),
+        Some(_) => return Err(Problem::field("active", "active must be true or false.")),
     };
     let limit = request::limit(limit.as_deref())?;
     let cursor = request::cursor(cursor.as_deref(), List::Endpoints)?;
@@ -244,7 +244,7 @@ pub(super) async fn update(
     if change.discard_held && change.active != Some(true) {
         return Err(Problem::field(
             "discardHeld",
-            "discardHeld goes with \"active\":true: it ends what was held instead of resuming it",
+            "discardHeld requires \"active\":true: it ends held deliveries instead of resuming them.",
         ));
     }
     let id = endpoint_id(&id)?;
@@ -371,7 +371,7 @@ pub(super) async fn recover(
     if since >= until {
         return Err(Problem::field(
             "since",
-            "since must be before until, which is exclusive: nothing lies between them",
+            "since must be before until, which is exclusive.",
         ));
     }
     let recover = Recover {
@@ -450,7 +450,7 @@ fn read_types(value: &RawValue) -> Result<Vec<TypePattern>, Problem> {
         let came = texts.len();
         return Err(Problem::field(
             "eventTypes",
-            format!("eventTypes must be {expected}; {came} came"),
+            format!("eventTypes must be {expected}, not {came}."),
         ));
     }
     texts
@@ -460,7 +460,7 @@ fn read_types(value: &RawValue) -> Result<Vec<TypePattern>, Problem> {
                 let shown = text::cut(text.clone(), MAX_SHOWN_BYTES);
                 Problem::field(
                     "eventTypes",
-                    format!("{shown:?} is no event type: write a.b, a.* or *, parts of A-Z, a-z, 0-9, _ and -"),
+                    format!("{shown:?} is not an event type. Use a.b, a.* or *, with parts of A-Z, a-z, 0-9, _ and -."),
                 )
             })
         })
@@ -472,7 +472,7 @@ fn read_overlap(value: &RawValue) -> Result<u64, Problem> {
     let text: String = object::typed(value, "overlap", expected)?;
     parse_duration_ms(&text)
         .filter(|ms| *ms <= OVERLAP_MAX_MS)
-        .ok_or_else(|| Problem::field("overlap", format!("overlap must be {expected}")))
+        .ok_or_else(|| Problem::field("overlap", format!("overlap must be {expected}.")))
 }
 
 fn secret_or_new(app: &App, value: Option<&RawValue>) -> Result<Secret, Problem> {
@@ -482,7 +482,7 @@ fn secret_or_new(app: &App, value: Option<&RawValue>) -> Result<Secret, Problem>
             if is_quoted(&text) {
                 return Err(Problem::field(
                     "secret",
-                    "the secret stands in quotes, as it may in a file of settings: send it without them",
+                    "The secret is in quotes. Send it without them.",
                 ));
             }
             Secret::parse(&text).map_err(|e| Problem::field("secret", e.to_string()))
@@ -511,7 +511,7 @@ fn new_seed(app: &App) -> Result<Seed, Problem> {
 }
 
 fn no_randomness(error: NoRandomness) -> Problem {
-    tracing::error!(%error, "no secret could be made");
+    tracing::error!(%error, "a secret could not be generated");
     unexpected()
 }
 
@@ -521,7 +521,7 @@ fn read_description(value: &RawValue) -> Result<String, Problem> {
         return Err(Problem::field(
             "description",
             format!(
-                "description must be at most {MAX_DESCRIPTION_BYTES} bytes; {} came",
+                "description must be at most {MAX_DESCRIPTION_BYTES} bytes, not {}.",
                 text.len()
             ),
         ));
@@ -570,18 +570,18 @@ impl<'de> serde::Deserialize<'de> for Pairs {
 }
 
 fn read_rate(value: &RawValue) -> Result<f64, Problem> {
-    let rate: f64 = object::typed(value, "rateLimitPerSecond", "a number over 0, or null")?;
+    let rate: f64 = object::typed(value, "rateLimitPerSecond", "a number above 0, or null")?;
     if rate > 0.0 && rate.is_finite() {
         return Ok(rate);
     }
     Err(Problem::field(
         "rateLimitPerSecond",
-        "rateLimitPerSecond must be a number over 0, or null for no limit",
+        "rateLimitPerSecond must be a number above 0, or null for no limit.",
     ))
 }
 
 fn read_ordering(value: &RawValue) -> Result<Ordering, Problem> {
     let text = object::text(value, "ordering")?;
     Ordering::parse(&text)
-        .ok_or_else(|| Problem::field("ordering", "ordering must be parallel or fifo"))
+        .ok_or_else(|| Problem::field("ordering", "ordering must be parallel or fifo."))
 }

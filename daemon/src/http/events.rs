@@ -25,7 +25,7 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 #[utoipa::path(post, path = "/v1/events", tag = "events", operation_id = "sendEvent", params(params::IdempotencyKey),
     request_body = NewEvent, responses(
     (status = 202, description = "Taken.", body = ReceiptView<'_>),
-    (status = 200, description = "Taken before under the same key.", body = ReceiptView<'_>,
+    (status = 200, description = "Accepted before under the same key.", body = ReceiptView<'_>,
         headers(("Idempotency-Replayed" = bool, description = "Always `true`."))),
 ))]
 pub(super) async fn accept(
@@ -167,11 +167,11 @@ pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let unfit = |detail: &'static str| Problem::field("idempotencyKey", detail);
     if keys.any(|other| other != first) {
         return Err(unfit(
-            "the header Idempotency-Key came with different keys: send one",
+            "The Idempotency-Key header is given with different keys. Send one.",
         ));
     }
     let unreadable =
-        || unfit("the header Idempotency-Key must be 1 to 255 visible ASCII characters");
+        || unfit("The Idempotency-Key header must be 1 to 255 visible ASCII characters.");
     first.to_str().map(Some).map_err(|_| unreadable())
 }
 

@@ -190,7 +190,7 @@ impl hyper::service::Service<http::Request<Incoming>> for OfFull {
             front.pass_over(&head, body);
             let mut response = Problem::new(
                 Code::Busy,
-                "as many connections are open as limits.connections and the limit of open files allow, nothing was done: use fewer connections or close idle ones, and send it again",
+                "The daemon has no room for another connection (limits.connections, or the limit of open files); nothing was done. Close idle connections, then retry.",
             )
             .into_response();
             response.headers_mut().insert(REQUEST_ID, front.ids.next());
@@ -209,7 +209,7 @@ fn has_too_large_headers(head: &Parts) -> bool {
 pub(super) fn too_large_headers() -> Problem {
     Problem::new(
         Code::HeadersTooLarge,
-        "a request may have 100 headers and 16 KiB of them with its path: send fewer or shorter ones",
+        "The request exceeds 100 headers, or 16 KiB of headers and path. Send fewer or shorter ones.",
     )
 }
 
@@ -229,7 +229,7 @@ fn check_codings(head: &Parts) -> Result<(), Problem> {
     }
     Err(Problem::new(
         Code::UnsupportedMediaType,
-        "bodies are taken uncompressed: leave content-encoding out, and transfer-encoding too or as chunked",
+        "The body must not be compressed. Omit content-encoding; transfer-encoding may only be chunked.",
     ))
 }
 
@@ -241,7 +241,7 @@ fn starting(head: &Parts) -> Response {
         "/readyz" if is_get => super::stats::readiness(Err("starting")),
         _ => Problem::new(
             Code::Busy,
-            "the daemon is starting, nothing was stored: send it again a little later",
+            "The daemon is starting; nothing was stored. Retry shortly.",
         )
         .into_response(),
     }

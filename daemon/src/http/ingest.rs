@@ -42,7 +42,7 @@ pub(crate) fn parse(body: &[u8], header_key: Option<&str>) -> Result<NewEvent, P
     if object::nested_deeper_than(data, MAX_NESTING) {
         return Err(Problem::field(
             "data",
-            format!("data is nested deeper than {MAX_NESTING} lists and objects: make it flatter"),
+            format!("data is nested more than {MAX_NESTING} levels deep."),
         ));
     }
     let timestamp = timestamp
@@ -70,7 +70,7 @@ pub(crate) fn check_organization(text: &str) -> Result<(), Problem> {
     Err(Problem::field(
         "organizationId",
         format!(
-            "organizationId must be 1 to {MAX_ORGANIZATION_BYTES} of A-Z, a-z, 0-9, _ and -; {} bytes came",
+            "organizationId must be 1 to {MAX_ORGANIZATION_BYTES} characters of A-Z, a-z, 0-9, _ and -; this one has {} bytes.",
             text.len()
         ),
     ))
@@ -80,13 +80,13 @@ fn check_event_type(text: &str) -> Result<(), Problem> {
     if !is_event_type(text) {
         return Err(Problem::field(
             "type",
-            "type must be parts of A-Z, a-z, 0-9, _ and -, separated by single dots, at most 128 bytes in all, like order.created",
+            "type must be parts of A-Z, a-z, 0-9, _ and -, separated by single dots, at most 128 bytes, like order.created.",
         ));
     }
     if text.starts_with(OWN_TYPE_PREFIX) {
         return Err(Problem::field(
             "type",
-            "types that begin with stormhook. are the daemon's own: choose another name",
+            "Types that start with stormhook. are reserved. Choose another name.",
         ));
     }
     Ok(())
@@ -96,7 +96,7 @@ fn check_timestamp(text: &str) -> Result<GivenTime, Problem> {
     let at = parse_timestamp(text).ok_or_else(|| {
         Problem::field(
             "timestamp",
-            "timestamp must be RFC 3339 with an offset, up to the year 9999, like 2026-01-02T03:04:05.678Z; leave it out for the time of acceptance",
+            "timestamp must be an RFC 3339 time with an offset, up to the year 9999, like 2026-01-02T03:04:05.678Z. Omit it to use the time of acceptance.",
         )
     })?;
     Ok(GivenTime::new(at, text))
@@ -111,7 +111,7 @@ pub(crate) fn check_key(key: &str) -> Result<(), Problem> {
     Err(Problem::field(
         "idempotencyKey",
         format!(
-            "an idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters, without spaces; {} bytes came",
+            "An idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters without spaces; this one has {} bytes.",
             key.len()
         ),
     ))
@@ -125,7 +125,7 @@ fn one_key<'k>(body: Option<&'k str>, header: Option<&'k str>) -> Result<Option<
     match (body, header) {
         (Some(body), Some(header)) if body != header => Err(Problem::field(
             "idempotencyKey",
-            "idempotencyKey and the header Idempotency-Key differ: send one of them, or the same in both",
+            "idempotencyKey and the Idempotency-Key header differ. Send one of them, or the same key in both.",
         )),
         (body, header) => Ok(body.or(header)),
     }

@@ -52,7 +52,7 @@ pub enum ListenError {
         pid: Option<i32>,
     },
     /// Something else lies where the socket should be.
-    #[error("{} is there and is no socket: move it away, or give another socket", path.display())]
+    #[error("{} exists and is not a socket: move it away, or set another socket", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,

@@ -26,14 +26,14 @@ pub(crate) fn members<'a, const N: usize>(
     if let Some(mark) = byte_order_mark(body) {
         return Err(Problem::new(
             Code::InvalidJson,
-            format!("the JSON begins with a byte order mark ({mark}): send UTF-8 without one"),
+            format!("The JSON starts with a byte order mark ({mark}). Send UTF-8 without one."),
         ));
     }
     let text = std::str::from_utf8(body).map_err(|error| {
         let at = error.valid_up_to();
         Problem::new(
             Code::InvalidJson,
-            format!("the JSON is not UTF-8 (byte {at}): send UTF-8"),
+            format!("The JSON is not valid UTF-8 (at byte {at})."),
         )
     })?;
     let mut flaw = None;
@@ -50,7 +50,7 @@ pub(crate) fn members<'a, const N: usize>(
         None => Ok(found),
         Some(Flaw::Twice(name)) => Err(Problem::new(
             Code::InvalidJson,
-            format!("the object has {name:?} twice: send it once"),
+            format!("The object has {name:?} twice. Send it once."),
         )),
         Some(Flaw::Unknown(name)) => Err(Problem::unknown(name, names)),
     }
@@ -69,8 +69,8 @@ fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
 
 fn not_json(error: &serde_json::Error) -> Problem {
     let detail = match error.classify() {
-        Category::Data => "expected a JSON object, {…}, and something else came".to_owned(),
-        _ => format!("this is not JSON: {error}. Send one JSON object"),
+        Category::Data => "Expected a JSON object, {…}.".to_owned(),
+        _ => format!("Invalid JSON: {error}. Send one JSON object."),
     };
     Problem::new(Code::InvalidJson, detail)
 }
@@ -147,7 +147,7 @@ pub(crate) fn required<'a>(
     value: Option<&'a RawValue>,
     field: &'static str,
 ) -> Result<&'a RawValue, Problem> {
-    value.ok_or_else(|| Problem::field(field, format!("{field} is missing: add it")))
+    value.ok_or_else(|| Problem::field(field, format!("{field} is required.")))
 }
 
 /// A member's value as text.
@@ -170,7 +170,7 @@ pub(crate) fn typed<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     serde_json::from_str(value.get()).map_err(|_| {
         let came = kind(value);
-        Problem::field(field, format!("{field} must be {expected}; {came} came"))
+        Problem::field(field, format!("{field} must be {expected}, not {came}."))
     })
 }
 
@@ -183,7 +183,7 @@ fn kind(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'{') => "an object",
         Some(b'[') => "a list",
-        Some(b'"') => "another string",
+        Some(b'"') => "this string",
         Some(b't' | b'f') => "a boolean",
         Some(b'n') => "null",
         _ => "a number",

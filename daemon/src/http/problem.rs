@@ -144,10 +144,10 @@ impl Problem {
     /// A field or query parameter that nobody knows.
     pub(crate) fn unknown(field: String, known: &[&str]) -> Self {
         let detail = if known.is_empty() {
-            format!("{field:?} is not known here, and nothing else is: leave it out")
+            format!("Unknown field {field:?}; this request takes none. Remove it.")
         } else {
             let known = known.join(", ");
-            format!("{field:?} is not known here; known are {known}. Correct it or leave it out")
+            format!("Unknown field {field:?}. Known fields: {known}.")
         };
         Self {
             code: Code::UnknownField,
@@ -158,9 +158,7 @@ impl Problem {
 
     /// There is no such event, endpoint or delivery.
     pub(crate) fn not_found(what: &str) -> Self {
-        let detail = format!(
-            "there is no such {what}, or not any more: check the id and list what there is"
-        );
+        let detail = format!("No such {what}; it may have been deleted. Check the id.");
         Self::new(Code::NotFound, detail)
     }
 
@@ -169,7 +167,7 @@ impl Problem {
         match error {
             SubmitError::StoreFailed => Self::new(
                 Code::StoreFailed,
-                "the store could not be read: try again, and run `stormhook check` if it stays so",
+                "The store could not be read. Try again; if it persists, run `stormhook check`.",
             ),
             other => other.into(),
         }
@@ -251,20 +249,20 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Busy => Self::new(
                 Code::Busy,
-                "more is coming in than can be stored at once, nothing of this was: send it again a little later",
+                "The write queue is full; nothing was stored. Retry shortly.",
             ),
             SubmitError::StorageFull => Self::new(
                 Code::StorageFull,
-                "the disk's free space is below limits.disk_reserve, nothing was stored: free some space, then send it again",
+                "Free disk space is below limits.disk_reserve; nothing was stored. Free some space, then retry.",
             ),
             SubmitError::ShuttingDown => Self::new(
                 Code::ShuttingDown,
-                "the daemon is stopping, nothing was stored: send it again once it is back",
+                "The daemon is stopping; nothing was stored. Retry once it is back.",
             ),
             SubmitError::Damaged => damaged(),
             SubmitError::StoreFailed => Self::new(
                 Code::StoreFailed,
-                "the commit failed, so whether this was stored is not known: send it again, with the same idempotency key",
+                "The commit failed; it is not known whether this was stored. Retry with the same idempotency key.",
             ),
         }
     }
@@ -275,13 +273,13 @@ impl From<DispatchError> for Problem {
         match error {
             DispatchError::InFlight => Self::new(
                 Code::DeliveryInFlight,
-                "an attempt of this delivery is on the wire: wait until it has ended, then ask again",
+                "An attempt of this delivery is in progress. Retry when it has finished.",
             ),
             DispatchError::Submit(error) => error.into(),
             DispatchError::OurTrouble(what) => Self::new(
                 Code::Busy,
                 format!(
-                    "the daemon lacks something for this request, and nothing was sent: {what}. Send it again when there is enough of it"
+                    "The daemon ran out of a resource and sent nothing: {what}. Retry when it is available."
                 ),
             ),
         }
@@ -294,35 +292,35 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
         Refusal::NotFound => Problem::not_found(what),
         Refusal::IdempotencyConflict => Problem::new(
             Code::IdempotencyConflict,
-            "this idempotency key was used for another event of the organization: send this one under a key of its own, or that one unchanged",
+            "The organization used this idempotency key for a different event. Use a new key, or send that event unchanged.",
         ),
         Refusal::EndpointKeyConflict => Problem::new(
             Code::IdempotencyConflict,
-            "this idempotency key was used for another endpoint of the organization, or for one that was deleted: use a key of its own",
+            "The organization used this idempotency key for a different endpoint, or for one that has been deleted. Use a new key.",
         ),
         Refusal::Full => Problem::new(
             Code::Busy,
-            "as many deliveries wait as limits.pending_deliveries allows, nothing was stored: send it again when some have been delivered",
+            "limits.pending_deliveries has been reached; nothing was stored. Retry once some have been delivered.",
         ),
         Refusal::TooManyEndpoints => Problem::field(
             "organizationId",
-            "the organization has as many endpoints as limits.endpoints_per_organization allows: remove one, or raise the limit",
+            "The organization has reached limits.endpoints_per_organization. Delete an endpoint, or raise the limit.",
         ),
         Refusal::SecretLive => Problem::field(
             "secret",
-            "this secret signs for the endpoint already: bring another one, or leave it out and one is made",
+            "This secret is already active for the endpoint. Supply another, or omit it to have one generated.",
         ),
         Refusal::EndpointInactive => Problem::new(
             Code::EndpointInactive,
-            "the endpoint is inactive: activate it first with PATCH {\"active\":true}; if it was deleted, send to another one",
+            "The endpoint is inactive. Activate it first with PATCH {\"active\":true}; if it was deleted, use another one.",
         ),
         Refusal::DeliveryEnded => Problem::new(
             Code::DeliveryEnded,
-            "the delivery has ended, there is nothing left to cancel",
+            "The delivery has ended; there is nothing to cancel.",
         ),
         Refusal::DataGone => Problem::new(
             Code::NotFound,
-            "the event's data is past retention.events and can't be sent any more: send it as a new event",
+            "The event's data is past retention.events and can no longer be sent. Send it as a new event.",
         ),
     }
 }
@@ -351,7 +349,7 @@ fn damaged() -> Problem {
 pub(crate) fn unexpected() -> Problem {
     Problem::new(
         Code::Internal,
-        "the daemon met an internal error, reported in its log: look up what became of the request before sending it again",
+        "Internal error; see the daemon's log. Check the outcome of the request before you retry it.",
     )
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Proble
     let shown = text::cut(essence.to_owned(), MAX_SHOWN_BYTES);
     Err(Problem::new(
         Code::UnsupportedMediaType,
-        format!("this needs content-type: {media}; {shown:?} came"),
+        format!("This request needs content-type {media}, not {shown:?}."),
     ))
 }
 
@@ -58,11 +58,11 @@ pub(crate) async fn gather(
         }
         Ok(Err(e)) => Err(Problem::new(
             Code::InvalidRequest,
-            format!("the body ended before its time, or its chunks can't be read: {e}"),
+            format!("The request body was truncated or its chunks are malformed: {e}"),
         )),
         Err(_) => Err(Problem::new(
             Code::RequestTimeout,
-            "the body did not come within limits.idle: send it without pauses",
+            "The request body did not arrive within limits.idle. Send it without pauses.",
         )),
     }
 }
@@ -123,7 +123,7 @@ pub(crate) fn too_large(most: usize) -> Problem {
     Problem::new(
         Code::EventTooLarge,
         format!(
-            "at most {most} bytes are taken here (of an event limits.event_bytes): send less, or a link to it"
+            "The body exceeds {most} bytes (for an event: limits.event_bytes). Send less, or a link to the data."
         ),
     )
 }
@@ -168,7 +168,7 @@ pub(crate) fn query<const N: usize>(
         if place.replace(value.into_owned()).is_some() {
             return Err(Problem::field(
                 *name,
-                format!("{name} came twice: send it once"),
+                format!("{name} is given twice. Send it once."),
             ));
         }
     }
@@ -188,7 +188,7 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
         .ok_or_else(|| {
             Problem::field(
                 "limit",
-                format!("limit must be a number from 1 to {LIMIT_MAX}"),
+                format!("limit must be a number from 1 to {LIMIT_MAX}."),
             )
         })
 }
@@ -198,7 +198,7 @@ pub(crate) fn cursor(text: Option<&str>, list: List) -> Result<Option<Cursor>, P
     if text == Some("") {
         return Err(Problem {
             code: Code::InvalidCursor,
-            detail: "cursor is empty: pass nextCursor of the page before, or leave it out to begin with the newest".into(),
+            detail: "cursor is empty. Pass `nextCursor` of the previous page, or omit it to start with the newest.".into(),
             field: Some("cursor".into()),
         });
     }
@@ -206,8 +206,9 @@ pub(crate) fn cursor(text: Option<&str>, list: List) -> Result<Option<Cursor>, P
         let cursor = Cursor::parse(text).filter(|cursor| cursor.list == list);
         cursor.ok_or_else(|| Problem {
             code: Code::InvalidCursor,
-            detail: "this is no cursor of this list: pass nextCursor of its page before as it came, with the same filters"
-                .into(),
+            detail:
+                "Invalid cursor for this list. Pass `nextCursor` unchanged, with the same filters."
+                    .into(),
             field: Some("cursor".into()),
         })
     })
@@ -219,7 +220,7 @@ pub(crate) fn filled(text: Option<String>, field: &'static str) -> Result<Option
     match text {
         Some(text) if text.is_empty() => Err(Problem::field(
             field,
-            format!("{field} is empty, so nothing can be found: give one, or leave it out"),
+            format!("{field} is empty. Give a value, or omit it."),
         )),
         text => Ok(text),
     }
@@ -234,7 +235,7 @@ pub(crate) fn span(
     if since.zip(until).is_some_and(|(since, until)| until < since) {
         return Err(Problem::field(
             "until",
-            "until is before since, so nothing can lie between them: exchange them, or leave one out",
+            "until is before since. Swap them, or omit one.",
         ));
     }
     Ok((since, until))
@@ -246,7 +247,7 @@ pub(crate) fn instant(text: Option<&str>, field: &'static str) -> Result<Option<
         crate::times::parse_rfc3339(text).ok_or_else(|| {
             Problem::field(
                 field,
-                format!("{field} must be RFC 3339 with an offset, like 2026-01-02T03:04:05.678Z (in a query, write + as %2B)"),
+                format!("{field} must be an RFC 3339 time with an offset, like 2026-01-02T03:04:05.678Z (in a query, write + as %2B)."),
             )
         })
     })

@@ -36,7 +36,7 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let span = match window.as_deref() {
         None => Span::Hour,
         Some(text) => Span::parse(text)
-            .ok_or_else(|| Problem::field("window", "window must be 5m, 1h, 24h or all"))?,
+            .ok_or_else(|| Problem::field("window", "window must be 5m, 1h, 24h or all."))?,
     };
     let of = of_whom(&app, endpoint.as_deref(), organization.as_deref())?;
     let now = app.now();
@@ -94,7 +94,7 @@ fn of_whom(
         return Ok(organization.map_or(StatsOf::All, |o| StatsOf::Endpoints(slots(o))));
     };
     let id = EndpointId::parse(endpoint)
-        .ok_or_else(|| Problem::field("endpointId", "endpointId is no endpoint's id"))?;
+        .ok_or_else(|| Problem::field("endpointId", "endpointId is not the id of an endpoint."))?;
     let found = app
         .reader()
         .endpoint_or_mark(id)
@@ -192,7 +192,7 @@ pub(super) fn health() -> Response {
 /// Not while starting or stopping, nor when the last commit failed and none has succeeded since: a probe commit is tried each second.
 /// Needs no token.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "They are.", body = Health), (status = 503, description = "Not now.", body = Health)))]
+    responses((status = 200, description = "Ready.", body = Health), (status = 503, description = "Not ready.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
     request::query(&uri, [])?;
     Ok(readiness(app.readiness()))

@@ -39,9 +39,7 @@ fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Proble
     Arc::clone(of).try_acquire_owned().map_err(|_| {
         Problem::new(
             Code::Busy,
-            format!(
-                "a {what} is under way, and one is done at a time: try again when it has ended"
-            ),
+            format!("A {what} is already running. Retry when it has finished."),
         )
     })
 }
@@ -120,7 +118,7 @@ fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Op
     if app.is_stopping() || !wanted.load(Ordering::Relaxed) {
         return Some(Problem::new(
             Code::ShuttingDown,
-            "the daemon is stopping, no backup was made: ask again once it is back, or copy the file while it is stopped",
+            "The daemon is stopping; no backup was made. Retry once it is back, or copy the file while it is stopped.",
         ));
     }
     (free_bytes(folder) < reserve.saturating_add(ROOM_BYTES)).then(no_room)
@@ -129,7 +127,7 @@ fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Op
 fn no_room() -> Problem {
     Problem::new(
         Code::StorageFull,
-        "there is no room for a backup: the copy is made in the data folder and must leave limits.disk_reserve and 16 MiB free. \
+        "Not enough space for a backup: the copy is made in the data directory and must leave limits.disk_reserve and 16 MiB free. \
          Free some space there, then ask again",
     )
 }
@@ -141,7 +139,7 @@ fn unwritable(error: &std::io::Error) -> Problem {
     }
     Problem::new(
         Code::StoreFailed,
-        "the copy could not be written into the data folder, no backup was made: the log says why",
+        "The copy could not be written to the data directory; no backup was made. The log says why.",
     )
 }
 

@@ -112,8 +112,9 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
     let [endpoint] = request::query(&uri, ["endpointId"])?;
     let only = endpoint
         .map(|text| {
-            EndpointId::parse(&text)
-                .ok_or_else(|| Problem::field("endpointId", "endpointId is no endpoint's id"))
+            EndpointId::parse(&text).ok_or_else(|| {
+                Problem::field("endpointId", "endpointId is not the id of an endpoint.")
+            })
         })
         .transpose()?;
     let begin = (app.attempts(), Box::pin(app.closing()));

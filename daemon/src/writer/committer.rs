@@ -79,7 +79,7 @@ pub struct Committer {
     /// Outcomes of a commit that failed, to be submitted again.
     kept: Vec<Op>,
     /// Whose outcomes the commit that failed holds.
-    limbo_settled: Vec<Option<DeliveryId>>,
+    in_doubt_settled: Vec<Option<DeliveryId>>,
     space: Option<(Moment, Space)>,
     /// When the last commit started, and how many operations it held.
     last_commit: Option<(Moment, usize)>,
@@ -128,7 +128,7 @@ impl Committer {
             turns: Turns::default(),
             fetched: VecDeque::new(),
             kept: Vec::new(),
-            limbo_settled: Vec::new(),
+            in_doubt_settled: Vec::new(),
             space: None,
             last_commit: None,
             pace: Pace::default(),
@@ -205,7 +205,7 @@ impl Committer {
         let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
         let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
             && self.space().free_bytes < reserve;
-        let settled = self.settle_limbo();
+        let settled = self.settle_in_doubt();
         let mut work = Work::of_outcomes(std::mem::take(&mut self.kept));
         for request in requests {
             if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
@@ -250,7 +250,7 @@ impl Committer {
                 Ok(())
             }
             Err(error) => {
-                self.limbo_settled = settled;
+                self.in_doubt_settled = settled;
                 Err(Box::new(NotCommitted { error, work }))
             }
         }
@@ -304,12 +304,12 @@ impl Committer {
     }
 
     /// Finds out what became of a commit that may have happened; what it recorded needs no second time.
-    fn settle_limbo(&mut self) -> Result<(), StoreError> {
+    fn settle_in_doubt(&mut self) -> Result<(), StoreError> {
         if !self.writer.is_failing() {
             return Ok(());
         }
-        if let Some(mut applied) = self.store.recover()? {
-            let settled = std::mem::take(&mut self.limbo_settled);
+        if let Some(mut applied) = self.store.resolve_in_doubt()? {
+            let settled = std::mem::take(&mut self.in_doubt_settled);
             // Behind those that it recorded are kept what came in since.
             let recorded = settled.iter().flatten().count().min(self.kept.len());
             self.kept.drain(..recorded);
@@ -347,7 +347,7 @@ impl Committer {
     fn succeeded(&mut self) {
         if self.writer.failing.swap(false, Ordering::Relaxed) {
             self.writer.set_damaged(false);
-            tracing::info!("commits succeed again");
+            tracing::info!("commits recovered");
             self.told.failing(false);
         }
     }

@@ -1,6 +1,6 @@
 //! Ending deliveries that can't be attempted, or whose outcome can't be recorded, because what is stored of them is damaged.
 
-use super::{Batch, Was};
+use super::{Batch, IndexedState};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, UnixMs};
 use crate::op::{Change, Done};
@@ -15,7 +15,7 @@ impl Batch<'_, '_> {
         };
         match found {
             Some(mut d) if d.status.is_open() => {
-                let before = Was::of(&d);
+                let before = IndexedState::of(&d);
                 d.found_damaged(self.now)?;
                 self.put_delivery(Some(before), &mut d)?;
                 Ok(Done::Delivery(Box::new(d)))

@@ -1,6 +1,6 @@
 //! Operators' changes to deliveries: retry, cancel, replay, recover, and the writing out of what was ended in bulk.
 
-use super::{Batch, ROWS_PER_STEP, Was, refused};
+use super::{Batch, IndexedState, ROWS_PER_STEP, refused};
 use crate::delivery::{Delivery, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
@@ -40,7 +40,7 @@ impl Batch<'_, '_> {
         if !endpoint.receives() {
             return refused(Refusal::EndpointInactive);
         }
-        let before = Was::of(&d);
+        let before = IndexedState::of(&d);
         if d.retried(self.now).is_err() {
             return self.new_round(d, Trigger::Manual);
         }
@@ -52,7 +52,7 @@ impl Batch<'_, '_> {
         let Some((mut d, _)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
-        let before = Was::of(&d);
+        let before = IndexedState::of(&d);
         if d.cancelled(self.now).is_err() {
             return refused(Refusal::DeliveryEnded);
         }
@@ -98,7 +98,7 @@ impl Batch<'_, '_> {
     }
 
     fn new_round(&mut self, mut d: Delivery, trigger: Trigger) -> Result<Done, StoreError> {
-        let before = Was::of(&d);
+        let before = IndexedState::of(&d);
         if self.event(d.id.event)?.is_none_or(|e| e.data.is_none()) {
             return refused(Refusal::DataGone);
         }

@@ -1,6 +1,6 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
-use super::{Batch, Was, refused};
+use super::{Batch, IndexedState, refused};
 use crate::delivery::lifecycle::AfterFailure;
 use crate::delivery::{AttemptOutcome, Status};
 use crate::endpoint::EndpointState;
@@ -31,7 +31,7 @@ impl Batch<'_, '_> {
         let Some(mut delivery) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
         };
-        let before = Was::of(&delivery);
+        let before = IndexedState::of(&delivery);
         let in_first_round = delivery.round == 1;
         let first = delivery
             .attempts

@@ -72,8 +72,8 @@ fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
     let error = f.apply(ops).expect_err("there is no room");
     assert!(error.is_disk_full(), "{error}");
     f.disk.fill_up(false);
-    if matches!(error, StoreError::Limbo(_)) {
-        assert!(f.store.recover().unwrap().is_none());
+    if matches!(error, StoreError::InDoubt(_)) {
+        assert!(f.store.resolve_in_doubt().unwrap().is_none());
     }
     assert_eq!(open_of(&f.store), open);
     assert_eq!(f.store.reader().state(slot).last_sequence, 3);
@@ -94,16 +94,16 @@ fn while_nobody_knows_whether_a_commit_happened_nothing_else_is_accepted() {
     f.disk.power_for(Some(2));
     assert!(matches!(
         f.apply(some_events("second")),
-        Err(StoreError::Limbo(_))
+        Err(StoreError::InDoubt(_))
     ));
     assert!(matches!(
         f.apply(vec![Op::Probe]),
-        Err(StoreError::Limbo(_))
+        Err(StoreError::InDoubt(_))
     ));
-    assert!(f.store.recover().is_err());
+    assert!(f.store.resolve_in_doubt().is_err());
     assert!(f.store.reader().check().is_err(), "readers are told too");
     f.disk.crash(&mut Random::seeded(1));
-    let happened = f.store.recover().unwrap().is_some();
+    let happened = f.store.resolve_in_doubt().unwrap().is_some();
     let expected = if happened { 6 } else { 3 };
     assert_eq!(open_of(&f.store).len(), expected);
     f.apply(some_events("third")).unwrap();
@@ -131,16 +131,16 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
             break;
         }
         f.disk.crash(&mut Random::seeded(cut));
-        if matches!(result, Err(StoreError::Limbo(_))) {
-            result = match f.store.recover().expect("the power is back") {
+        if matches!(result, Err(StoreError::InDoubt(_))) {
+            result = match f.store.resolve_in_doubt().expect("the power is back") {
                 Some(applied) => Ok(applied),
-                None => Err(StoreError::NotCommitted(Box::new(StoreError::Limbo(
+                None => Err(StoreError::NotCommitted(Box::new(StoreError::InDoubt(
                     String::new(),
                 )))),
             };
         } else {
             // The handle that was open when the power went is of no use: reopen as after any failure.
-            f.store.recover().expect("the power is back");
+            f.store.resolve_in_doubt().expect("the power is back");
         }
         let reader = f.store.reader();
         let all = reader.deliveries(&DeliveryFilter::default(), None, 50);
@@ -182,7 +182,7 @@ fn a_sync_that_fails_is_not_taken_for_a_commit_or_for_none_without_looking() {
     let stored = match failed {
         Ok(_) => true,
         Err(StoreError::NotCommitted(_)) => false,
-        Err(StoreError::Limbo(_)) => f.store.recover().unwrap().is_some(),
+        Err(StoreError::InDoubt(_)) => f.store.resolve_in_doubt().unwrap().is_some(),
         Err(e) => panic!("{e}"),
     };
     let expected = if stored { 3 } else { 0 };
@@ -203,7 +203,7 @@ fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
     f.disk.fill_up(true);
     let _ = f.apply(some_events("third"));
     f.disk.fill_up(false);
-    match f.store.recover() {
+    match f.store.resolve_in_doubt() {
         Err(e) => assert!(e.to_string().contains("announced"), "{e}"),
         Ok(found) => panic!("{found:?}"),
     }

@@ -260,7 +260,7 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     assert_eq!(gate.asked.load(Ordering::Relaxed), 1);
     discard(&core, id).await;
     gate.connecting.add_permits(5);
-    dispatch.silence().await;
+    dispatch.drained().await;
     // What is done behind has been done by then.
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(gate.sent.load(Ordering::Relaxed), 0);

@@ -247,7 +247,7 @@ impl Core {
     /// As a daemon stops.
     async fn stop(self) {
         self.dispatch.drain();
-        self.dispatch.silence().await;
+        self.dispatch.drained().await;
         self.writer.close();
         self.commits.await.unwrap();
         simulation::leave();
@@ -477,7 +477,7 @@ async fn an_attempt_that_a_stop_cuts_is_recorded_if_its_request_was_sent_and_els
         pass(1).await;
         core.dispatch.drain();
         core.dispatch.cut();
-        core.dispatch.silence().await;
+        core.dispatch.drained().await;
         let d = core.delivery(made.ids[0]);
         assert_eq!(outcomes(&d), vec![AttemptOutcome::Interrupted; recorded]);
         assert_eq!(made.partners.requests().len(), recorded);

@@ -46,7 +46,7 @@ Example:
     /// Stop deliveries; what is waiting is held
     #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Disable(OneArgs),
-    /// Make a new secret; earlier ones sign on for a while
+    /// Rotate the secret; old ones stay valid for --overlap
     #[command(after_help = "\
 Example:
   stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
@@ -103,7 +103,7 @@ pub(crate) struct Settings {
     /// Requests a second, at most
     #[arg(long, value_name = "NUMBER")]
     pub(super) rate_limit: Option<serde_json::Number>,
-    /// As soon as there is room, or one at a time and in order
+    /// Delivery order: in parallel, or one at a time by sequence
     #[arg(long, value_enum)]
     pub(super) ordering: Option<Ordering>,
 }
@@ -174,7 +174,7 @@ pub(crate) struct UpdateArgs {
     /// Sign with ed25519 too, or no longer: then its keys are gone for good
     #[arg(long, value_name = "true|false")]
     pub(super) ed25519: Option<bool>,
-    /// Take a setting away
+    /// Clear a setting
     #[arg(long, value_enum, value_name = "SETTING")]
     pub(super) clear: Vec<Clearable>,
 }

@@ -171,7 +171,11 @@ async fn interim_answers_are_skipped() {
 #[tokio::test(start_paused = true)]
 async fn garbage_and_a_reset_are_protocol_failures() {
     let (address, _) = answering("SSH-2.0-OpenSSH_9.9\r\n\r\n").await;
-    assert_failed(&attempt_to(address).await, Failure::Protocol, "not HTTP");
+    assert_failed(
+        &attempt_to(address).await,
+        Failure::Protocol,
+        "not valid HTTP",
+    );
     let (address, _) = partner(|mut stream, seen| async move {
         read_request(&mut stream, &seen).await;
         stream.set_zero_linger().unwrap();

@@ -118,6 +118,6 @@ async fn what_has_no_status_line_is_no_answer() {
     ] {
         let (address, _) = answering(answer).await;
         let reply = attempt_to(address).await;
-        assert_failed(&reply, Failure::Protocol, "is not HTTP");
+        assert_failed(&reply, Failure::Protocol, "is not valid HTTP");
     }
 }

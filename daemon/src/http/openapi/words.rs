@@ -51,9 +51,9 @@ macro_rules! words {
 words! {
     /// Where a delivery stands.
     DeliveryStatus: Status {
-        Pending => "stored, no attempt of this round finished",
-        Retrying => "failed at least once, the next attempt is at `nextAttemptAt`",
-        Success => "a 2xx came back",
+        Pending => "stored; no attempt of this round has finished",
+        Retrying => "failed at least once; the next attempt is at `nextAttemptAt`",
+        Success => "the endpoint answered 2xx",
         Abandoned => "the last attempt of the schedule failed",
         Failed => "ended early, for a `reason`",
     }
@@ -64,7 +64,7 @@ words! {
         EndpointDeleted => "its endpoint was deleted",
         Cancelled => "an operator cancelled it",
         Discarded => "it was held for an inactive endpoint and discarded at its activation",
-        Damaged => "what is stored of it is damaged and can't be sent: `stormhook check` names it",
+        Damaged => "its stored record is damaged and can't be sent; `stormhook check` identifies it",
     }
 
     /// What an open delivery waits for.
@@ -86,15 +86,15 @@ words! {
 
     /// How an attempt ended.
     AttemptOutcome: Outcome {
-        Success => "a 2xx came back",
-        HttpStatus => "another status came back",
+        Success => "the endpoint answered 2xx",
+        HttpStatus => "the endpoint answered with another status",
         Timeout => "no answer within `delivery.timeout`",
         Connect => "no connection",
         Dns => "the host's name did not resolve",
         Tls => "the TLS handshake failed",
         TargetRefused => "policy forbids the address",
-        Protocol => "what came back is not HTTP",
-        Interrupted => "the daemon stopped while the attempt was on the wire: it counts in neither schedule nor stats",
+        Protocol => "the answer is not valid HTTP",
+        Interrupted => "the daemon stopped during the attempt, which counts neither in the schedule nor in the statistics",
     }
 
     /// In which order an endpoint receives.
@@ -122,31 +122,31 @@ words! {
 
     /// The stable name of a problem.
     ProblemCode: Code {
-        InvalidRequest => "this is no HTTP/1.1 request that can be read: its first line, a header, or how its body is framed; the connection ends",
-        InvalidJson => "the body is no JSON object, or has a key twice",
-        UnknownField => "a field or query parameter that is not known here; `field` names it",
-        InvalidField => "a field, header or query parameter is missing or is not what it must be; `field` names it",
-        InvalidCursor => "`cursor` is no cursor of a page before",
+        InvalidRequest => "the HTTP/1.1 request is malformed: its first line, a header, or the framing of its body; the connection is closed",
+        InvalidJson => "the body is not a JSON object, or has a key twice",
+        UnknownField => "an unknown field or query parameter; `field` names it",
+        InvalidField => "a field, header or query parameter is missing or invalid; `field` names it",
+        InvalidCursor => "`cursor` is not the `nextCursor` of an earlier page",
         TokenMissing => "over TCP every route but `/healthz` and `/readyz` needs the bearer token",
-        TokenInvalid => "this is not the token",
-        OriginRefused => "a page of a foreign origin called",
+        TokenInvalid => "the token is not valid",
+        OriginRefused => "the request comes from a page of another origin",
         HostRefused => "the `Host` is not the listener's, nor one of `host_names`",
-        NotFound => "there is no such thing, or not any more; a malformed id too",
-        MethodNotAllowed => "the route doesn't have this method; `Allow` says which it has",
-        RequestTimeout => "the body did not come within `limits.idle`; the connection ends",
+        NotFound => "no such object; it may have been deleted, or the id is malformed",
+        MethodNotAllowed => "the route does not support this method; `Allow` lists those that it does",
+        RequestTimeout => "the body did not arrive within `limits.idle`; the connection is closed",
         IdempotencyConflict => "the idempotency key was used for another event of the organization, or for another endpoint",
         EndpointInactive => "the endpoint is inactive: activate it first",
-        DeliveryInFlight => "an attempt of the delivery is on the wire: wait until it has ended",
-        DeliveryEnded => "the delivery has ended: there is nothing left to cancel",
-        EventTooLarge => "the body is over `limits.event_bytes` (256 KiB); where it is no event, over 512 KiB",
-        UnsupportedMediaType => "the `content-type` is not the one that this route reads, or the body is compressed",
-        HeadersTooLarge => "over 100 headers, or over 16 KiB of them with the path",
-        TargetRefused => "a URL, but one that policy forbids; `detail` names the rule",
-        TooManyAttempts => "too many wrong tokens this second; a right one always passes",
-        Internal => "a defect of the daemon's; its log says more. What became of the request is not known",
-        Busy => "more is coming in, or waiting, than is taken, another backup or check is under way, or the daemon is starting: nothing was stored",
-        StorageFull => "the disk's free space is below `limits.disk_reserve`: nothing was stored",
-        ShuttingDown => "the daemon is stopping: nothing was stored",
-        StoreFailed => "the store failed: whether something was stored is not known, send it again with the same idempotency key",
+        DeliveryInFlight => "an attempt of the delivery is in progress: retry when it has finished",
+        DeliveryEnded => "the delivery has ended; there is nothing to cancel",
+        EventTooLarge => "the body exceeds `limits.event_bytes` (256 KiB), or 512 KiB where it is not an event",
+        UnsupportedMediaType => "the route does not read this `content-type`, or the body is compressed",
+        HeadersTooLarge => "more than 100 headers, or more than 16 KiB of headers and path",
+        TargetRefused => "policy forbids the URL; `detail` names the rule",
+        TooManyAttempts => "too many invalid tokens this second; a valid one always passes",
+        Internal => "a bug in the daemon; see its log. The outcome of the request is not known",
+        Busy => "a queue or `limits.pending_deliveries` is full, another backup or check is running, or the daemon is starting; nothing was stored",
+        StorageFull => "free disk space is below `limits.disk_reserve`; nothing was stored",
+        ShuttingDown => "the daemon is stopping; nothing was stored",
+        StoreFailed => "the store failed; it is not known whether anything was stored. Retry with the same idempotency key",
     }
 }
