@@ -4,7 +4,7 @@
 //! goes into a new one; each line has a key, so what was stored already is only said again. What stays without an answer is named at
 //! the end, and never counted as accepted. Back-pressure goes all the way: while the daemon doesn't answer, nothing more is read.
 
-mod answer;
+pub(super) mod answer;
 mod source;
 
 use std::collections::VecDeque;
@@ -25,8 +25,7 @@ use super::failure::Failure;
 use super::lines::{LineTooLong, Lines};
 use super::progress::Progress;
 use super::table::counted;
-pub(crate) use answer::Tally;
-use answer::{AnswerLine, Problem, Verdict};
+use answer::{AnswerLine, Problem, Tally, Verdict};
 use source::{Counts, Item, Line};
 
 /// What may wait for an answer: the daemon reads on up to 2,048 lines, and some more are on their way.

@@ -22,8 +22,6 @@ pub struct Limits {
 const MAX_YOUNG: usize = 64;
 /// How long after its start that is expected of one.
 pub(super) const YOUNG_MS: u64 = 250;
-/// From so many waiting deliveries on a newcomer goes before the others: it has most to lose.
-pub(super) const EAGER: usize = 8;
 
 const CLASSES: [Class; 3] = [Class::Fast, Class::Slow, Class::Unknown];
 

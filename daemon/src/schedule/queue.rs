@@ -1,13 +1,15 @@
 //! What waits for one endpoint, and what of it may go. Knows nothing of the other endpoints: room among them is decided in
 //! the admission beside it.
 
-use super::admission::EAGER;
 use super::backoff::Backoff;
 use super::bucket::Bucket;
 use super::entry::Entry;
 use super::line::Line;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{Endpoint, EventId, Slot, UnixMs, Waiting};
+
+/// From so many waiting deliveries on a newcomer goes before the others: it has most to lose.
+const EAGER: usize = 8;
 
 /// Open deliveries before and after the first failed attempt of their round.
 #[derive(Default, Clone, Copy)]
