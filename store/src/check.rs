@@ -105,7 +105,9 @@ impl Checking<'_> {
     }
 
     fn unreadable(&mut self, name: &str, error: StoreError) -> Result<(), StoreError> {
-        if !error.is_damage() {
+        // After a page that was looked for outside the file the engine refuses whatever else it is asked.
+        let latched = matches!(error, StoreError::Engine(redb::Error::PreviousIo));
+        if !error.is_damage() && (!latched || self.report.damage.is_empty()) {
             return Err(error);
         }
         self.damage(format!("{name}: {error}"));
