@@ -3,6 +3,7 @@
 
 use crate::config::{Config, LogFormat};
 use std::io::{self, IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
@@ -19,7 +20,15 @@ type Level = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
 pub(crate) struct Log {
     level: Level,
     /// Writes what waits, for a bounded time, when it is dropped.
-    _writing: WorkerGuard,
+    writing: Option<WorkerGuard>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let writing = self.writing.take();
+        // Where nobody reads stderr it says so on stdout, and panics where that is closed: no reason for a daemon to end otherwise.
+        let _unsaid = catch_unwind(AssertUnwindSafe(|| drop(writing)));
+    }
 }
 
 impl Log {
@@ -55,7 +64,7 @@ impl Log {
         }
         Self {
             level,
-            _writing: writing,
+            writing: Some(writing),
         }
     }
 

@@ -1,11 +1,39 @@
 //! What is around the daemon: its socket's file, the environment, the limit of open files, and a stderr that nobody reads.
 
 use crate::support::{Client, Daemon, Receiver, Setup, binary, until, within};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Child;
+
+/// A daemon that is ready, whose stderr goes where it is told to. Its stdout is closed behind its first line.
+async fn serving(setup: &Setup, stderr: Stdio) -> Child {
+    setup.write_config();
+    let mut child = setup
+        .command()
+        .args(["serve", "--config"])
+        .arg(setup.config_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    within("it is ready", stdout.read_line(&mut ready))
+        .await
+        .unwrap();
+    child
+}
+
+async fn stop(child: &mut Child) {
+    let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = within("the daemon ends", child.wait()).await.unwrap();
+    assert!(ended.success(), "{ended}");
+}
 
 #[tokio::test]
 async fn only_ones_own_socket_is_removed() {
@@ -14,29 +42,12 @@ async fn only_ones_own_socket_is_removed() {
     let socket = format!("{:?}", first.setup.socket());
     let mut second = Setup::new().set("listen", r#""off""#);
     second = second.set("socket", &socket);
-    second.write_config();
-    let mut child = second
-        .command()
-        .args(["serve", "--config"])
-        .arg(second.config_path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut ready = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    within("it is ready", stdout.read_line(&mut ready))
-        .await
-        .unwrap();
+    let mut child = serving(&second, Stdio::null()).await;
     assert!(first.stop().await.success());
     let client = Client::unix(first.setup.socket());
     client.get("/healthz").await.expect_ok();
     // Its own it does remove.
-    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let ended = within("the second ends", child.wait()).await.unwrap();
-    assert!(ended.success());
+    stop(&mut child).await;
     assert!(!first.setup.socket().exists());
 }
 
@@ -80,21 +91,7 @@ async fn the_variables_of_a_kubernetes_service_are_passed_over() {
 #[tokio::test]
 async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     let setup = Setup::new().set("log.level", r#""debug""#);
-    setup.write_config();
-    let mut child = setup
-        .command()
-        .args(["serve", "--config"])
-        .arg(setup.config_path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut ready = String::new();
-    within("it is ready", stdout.read_line(&mut ready))
-        .await
-        .unwrap();
+    let mut child = serving(&setup, Stdio::piped()).await;
     // An attempt is a line: there are more than the pipe and the queue of the log hold.
     let receiver = Receiver::start().await;
     let api = Client::unix(setup.socket());
@@ -104,10 +101,7 @@ async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     assert_eq!(answers.len(), 6_000);
     receiver.wait_for(6_000).await;
     api.get("/healthz").await.expect_ok();
-    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let ended = within("the daemon ends", child.wait()).await.unwrap();
-    assert!(ended.success());
+    stop(&mut child).await;
     let mut log = Vec::new();
     let mut stderr = child.stderr.take().unwrap();
     within("the log ends", stderr.read_to_end(&mut log))
