@@ -33,13 +33,12 @@ pub(crate) fn verify(storage: &dyn StorageBackend) -> Result<(), StoreError> {
         return Ok(());
     }
     storage.read(0, &mut header).map_err(engine)?;
-    let Some(pages) = Pages::of(storage, file_bytes, &header) else {
+    let Some(mut pages) = Pages::of(storage, file_bytes, &header) else {
         return Ok(());
     };
     let Some(root) = system_root(&header) else {
         return Ok(());
     };
-    let mut pages = pages;
     let verified = pages.tables(root).map_err(engine)?;
     if verified == Some(()) {
         return Ok(());

@@ -1,7 +1,6 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
 use super::{Batch, IndexedState, refused};
-use crate::delivery::lifecycle::AfterFailure;
 use crate::delivery::{AttemptOutcome, Status};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
@@ -45,18 +44,16 @@ impl Batch<'_, '_> {
         match ended.verdict {
             Verdict::Success => delivery.attempt_succeeded(attempt, at),
             Verdict::Gone => delivery.attempt_gone(attempt, at),
-            Verdict::RetryAt(next) => {
-                delivery.attempt_failed(attempt, at, AfterFailure::RetryAt(next));
+            Verdict::RetryAt(next) => delivery.attempt_failed(attempt, at, Some(next)),
+            Verdict::GiveUp => delivery.attempt_failed(attempt, at, None),
+            Verdict::Interrupted => {
+                // It counts nowhere.
+                delivery.attempt_interrupted(attempt, at);
+                self.put_delivery(Some(before), &mut delivery)?;
+                return Ok(Done::Settled {
+                    delivery: Box::new(delivery),
+                });
             }
-            Verdict::GiveUp => delivery.attempt_failed(attempt, at, AfterFailure::GiveUp),
-            Verdict::Interrupted => delivery.attempt_interrupted(attempt, at),
-        }
-        if ended.verdict == Verdict::Interrupted {
-            // It counts nowhere.
-            self.put_delivery(Some(before), &mut delivery)?;
-            return Ok(Done::Settled {
-                delivery: Box::new(delivery),
-            });
         }
         let success = ended.verdict == Verdict::Success;
         self.tally(

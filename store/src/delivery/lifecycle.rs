@@ -16,19 +16,8 @@ pub struct IllegalMove {
     pub what: &'static str,
 }
 
-/// When the next attempt is made after one that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterFailure {
-    /// At this time, by the schedule.
-    RetryAt(UnixMs),
-    /// Never: the schedule is over.
-    GiveUp,
-}
-
-/// The legal changes from one status to another. What happens within a status is not among them, but for a new round of a delivery
-/// that is pending.
-const CHANGES: [(Status, Status); 12] = [
-    (Status::Pending, Status::Pending),
+/// The legal changes from one status to another.
+const CHANGES: [(Status, Status); 11] = [
     (Status::Pending, Status::Retrying),
     (Status::Pending, Status::Success),
     (Status::Pending, Status::Abandoned),
@@ -82,19 +71,17 @@ impl Delivery {
         self.attempt_finished(attempt, at, |d, _| d.end(Status::Success, None, at));
     }
 
-    /// An attempt failed. After an extra one the schedule stays as it was.
-    pub(crate) fn attempt_failed(&mut self, attempt: Attempt, at: UnixMs, next: AfterFailure) {
-        self.attempt_finished(attempt, at, |d, extra| match next {
-            AfterFailure::GiveUp if !extra => d.end(Status::Abandoned, None, at),
-            AfterFailure::RetryAt(next) if !extra => {
-                d.status = Status::Retrying;
-                d.next_attempt_at = Some(next);
-                d.due = Some(next);
+    /// An attempt failed; `next` is when the schedule wants the next one, if it isn't over. After an extra attempt the schedule stays as it
+    /// was.
+    pub(crate) fn attempt_failed(&mut self, attempt: Attempt, at: UnixMs, next: Option<UnixMs>) {
+        self.attempt_finished(attempt, at, |d, extra| {
+            let next = if extra { d.next_attempt_at } else { next };
+            if next.is_none() {
+                return d.end(Status::Abandoned, None, at);
             }
-            AfterFailure::GiveUp | AfterFailure::RetryAt(_) => {
-                d.status = Status::Retrying;
-                d.due = d.next_attempt_at;
-            }
+            d.status = Status::Retrying;
+            d.next_attempt_at = next;
+            d.due = next;
         });
     }
 

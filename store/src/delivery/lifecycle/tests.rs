@@ -16,16 +16,16 @@ const MOVES: [(&str, Move); 12] = [
         Ok(())
     }),
     ("attempt failed", |d| {
-        d.attempt_failed(attempt(), AT, AfterFailure::RetryAt(AT));
+        d.attempt_failed(attempt(), AT, Some(AT));
         Ok(())
     }),
     ("last attempt failed", |d| {
-        d.attempt_failed(attempt(), AT, AfterFailure::GiveUp);
+        d.attempt_failed(attempt(), AT, None);
         Ok(())
     }),
     ("extra attempt failed", |d| {
         d.retried(AT)?;
-        d.attempt_failed(attempt(), AT, AfterFailure::GiveUp);
+        d.attempt_failed(attempt(), AT, None);
         Ok(())
     }),
     ("410", |d| {
@@ -76,9 +76,9 @@ fn with(status: Status) -> Delivery {
     let mut d = pending();
     match status {
         Status::Pending => {}
-        Status::Retrying => d.attempt_failed(attempt(), AT, AfterFailure::RetryAt(AT)),
+        Status::Retrying => d.attempt_failed(attempt(), AT, Some(AT)),
         Status::Success => d.attempt_succeeded(attempt(), AT),
-        Status::Abandoned => d.attempt_failed(attempt(), AT, AfterFailure::GiveUp),
+        Status::Abandoned => d.attempt_failed(attempt(), AT, None),
         Status::Failed => d.cancelled(AT).unwrap(),
     }
     assert_eq!(d.status, status);

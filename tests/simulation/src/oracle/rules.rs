@@ -98,7 +98,7 @@ pub(super) fn may_follow(
             let (from, to) = (before.status.as_str(), after.status.as_str());
             return Err(format!("it ended as {from} and became {to}"));
         }
-        if !before.status.may_become(after.status) && before.status != after.status {
+        if !before.status.may_become(after.status) {
             return Err(format!(
                 "{} became {}",
                 before.status.as_str(),
