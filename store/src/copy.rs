@@ -307,7 +307,7 @@ fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compac
         .map_err(theirs("giving the store's mode"))?;
     let writing = file.try_clone().map_err(theirs("writing"))?;
     let backend = source.clone();
-    let store = Store::open_at_rest(at_rest(path), move || backend.backend())?;
+    let store = Store::open_on(at_rest(path), move || backend.backend())?;
     let copied = store
         .reader()
         .shared

@@ -1,7 +1,7 @@
 //! What can go wrong with the file, by whose fault it is.
 
+use crate::verified::DamagedPage;
 use std::cell::Cell;
-use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Once;
@@ -122,10 +122,6 @@ impl StoreError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Engine(redb::Error::Corrupted(_)) => true,
-            // A page is looked for where the file has none, or can't have one: what points at it is damaged, or the file was cut.
-            Self::Engine(redb::Error::Io(e)) => {
-                matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput)
-            }
             Self::NotCommitted(cause) => cause.is_damage(),
             _ => false,
         }
@@ -159,6 +155,12 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T,
     let result = std::panic::catch_unwind(AssertUnwindSafe(f));
     GUARDED.set(outer);
     result.unwrap_or_else(|panic| {
+        if let Some(DamagedPage { at, detail }) = panic.downcast_ref() {
+            return Err(StoreError::damaged(
+                format!("the page of the file at byte {at}"),
+                *detail,
+            ));
+        }
         let said = panic
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -169,24 +171,4 @@ pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T,
             format!("the engine gave up on it: {said}"),
         ))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_that_is_looked_for_outside_the_file_is_damage_and_a_disk_that_fails_is_not() {
-        let of = |kind: ErrorKind| StoreError::Engine(redb::Error::Io(kind.into()));
-        assert!(of(ErrorKind::UnexpectedEof).is_damage());
-        assert!(of(ErrorKind::InvalidInput).is_damage());
-        assert!(StoreError::NotCommitted(Box::new(of(ErrorKind::UnexpectedEof))).is_damage());
-        for kind in [
-            ErrorKind::Other,
-            ErrorKind::StorageFull,
-            ErrorKind::Interrupted,
-        ] {
-            assert!(!of(kind).is_damage(), "{kind}");
-        }
-    }
 }

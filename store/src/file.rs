@@ -1,6 +1,5 @@
 //! Getting at the file: making it whole or not at all, opening it, and saying what stood in the way.
 
-use crate::engine_pages;
 use crate::error::{StoreError, guarded};
 use crate::handle::Handle;
 use redb::backends::FileBackend;
@@ -54,19 +53,8 @@ fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle),
     Ok((ours, open_on(backend, path, cache_bytes)?))
 }
 
-/// Opens the file, or makes it. Nothing is written to it before the handle is accepted, and a file on which the engine would write over
-/// what is in use is refused.
+/// Opens the file, or makes it. Nothing is written to it before the handle is accepted.
 pub(crate) fn open_on(
-    backend: impl StorageBackend,
-    path: &Path,
-    cache_bytes: usize,
-) -> Result<Handle, StoreError> {
-    engine_pages::verify(&backend)?;
-    open_to_read(backend, path, cache_bytes)
-}
-
-/// Opens a file of which only what can be read is wanted: what is written goes nowhere.
-pub(crate) fn open_to_read(
     backend: impl StorageBackend,
     path: &Path,
     cache_bytes: usize,

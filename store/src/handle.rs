@@ -7,10 +7,11 @@
 
 use crate::error::{StoreError, guarded};
 use crate::layer::Layer;
+use crate::verified::{DamagedPage, Verified};
 use redb::{
     BackendError, Database, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction,
 };
-use std::io;
+use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,7 @@ struct Gate {
     storage: Box<dyn StorageBackend>,
     mode: AtomicU8,
     trial: Mutex<Trial>,
+    verified: Verified,
 }
 
 impl Gate {
@@ -68,6 +70,17 @@ impl Gate {
             _ => Err(io::Error::other(
                 "the file was given up after a failed commit",
             )),
+        }
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if let Some(storage) = self.accepted()? {
+            return storage.read(offset, out);
+        }
+        let storage = self.storage.as_ref();
+        match &self.trial().layer {
+            Some(layer) => layer.read(storage, offset, out),
+            None => storage.read(offset, out),
         }
     }
 
@@ -103,17 +116,18 @@ impl StorageBackend for Gated {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        if let Some(storage) = self.0.accepted()? {
-            return storage.read(offset, out);
-        }
-        let storage = self.0.storage.as_ref();
-        match &self.0.trial().layer {
-            Some(layer) => layer.read(storage, offset, out),
-            None => storage.read(offset, out),
+        match self.0.read(offset, out) {
+            Ok(()) => self.0.verified.read(offset, out),
+            // What points at it is damaged, or the file was cut.
+            Err(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput) => {
+                Err(DamagedPage::refuse(offset, "it would lie outside the file"))
+            }
+            Err(e) => Err(e),
         }
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.verified.set_len(bytes);
         if let Some(storage) = self.0.accepted()? {
             return storage.set_len(bytes);
         }
@@ -132,6 +146,7 @@ impl StorageBackend for Gated {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.verified.write(offset, data);
         if let Some(storage) = self.0.accepted()? {
             return storage.write(offset, data);
         }
@@ -190,10 +205,13 @@ impl Handle {
         storage: impl StorageBackend,
         open: impl FnOnce(Gated) -> Result<Database, StoreError>,
     ) -> Result<Self, StoreError> {
+        let verified =
+            Verified::of(&storage).map_err(|e| StoreError::Engine(redb::Error::Io(e)))?;
         let gate = Arc::new(Gate {
             storage: Box::new(storage),
             mode: AtomicU8::new(TRIAL),
             trial: Mutex::default(),
+            verified,
         });
         let db = open(Gated(Arc::clone(&gate)))?;
         Ok(Self { db: Some(db), gate })
@@ -209,6 +227,11 @@ impl Handle {
     /// Writes nothing to the file any more, nor reads it.
     pub(crate) fn give_up(&self) {
         self.gate.mode.store(GIVEN_UP, Ordering::Release);
+    }
+
+    /// Where the pages begin that had a wrong bit and were put right when they were read.
+    pub(crate) fn put_right(&self) -> Vec<u64> {
+        self.gate.verified.put_right()
     }
 
     fn db(&self) -> Result<&Database, StoreError> {

@@ -193,7 +193,7 @@ pub(crate) fn takes_commits(path: &Path, source: &Source) -> Result<bool, StoreE
 fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
     guarded(|| file::verify(source.backend(), path))?;
     let source = source.clone();
-    let mut store = guarded(|| Store::open_at_rest(at_rest(path), move || source.backend()))?;
+    let mut store = guarded(|| Store::open_on(at_rest(path), move || source.backend()))?;
     // In memory, like all that is written here. A commit reads pages that no question does: each one those that an earlier one freed.
     for _ in 0..TRIAL_COMMITS {
         store.apply([Op::Probe], UnixMs(0), 0)?;
@@ -208,7 +208,7 @@ fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
 pub fn read_file(path: &Path) -> Result<Reader, StoreError> {
     let source = open(path, Lock::Shared)?;
     let options = at_rest(path);
-    guarded(|| Ok(Store::open_at_rest(options, move || source.backend())?.reader()))
+    guarded(|| Ok(Store::open_on(options, move || source.backend())?.reader()))
 }
 
 /// How a store at rest is opened to be read.

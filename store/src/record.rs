@@ -1,7 +1,8 @@
 //! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), with a version byte in front and a checksum over
 //! table, key, version and content. Every version keeps these five bytes.
 //!
-//! redb does not verify pages when it reads them, so a flipped bit is found here or nowhere.
+//! A page that does not fit its own checksum is read all the same where its rows can be told apart (`verified`): which of them is
+//! damaged is found here or nowhere.
 
 use crate::error::StoreError;
 use serde::Serialize;

@@ -82,18 +82,6 @@ impl Store {
         Self::with(options, reopen)
     }
 
-    /// Opens a store at rest to read it, on storage whose writes go nowhere.
-    pub(crate) fn open_at_rest<B: StorageBackend>(
-        options: Options,
-        make: impl Fn() -> B + Send + 'static,
-    ) -> Result<Self, StoreError> {
-        let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-        let reopen = Reopen(Box::new(move || {
-            file::open_to_read(make(), &path, cache_bytes)
-        }));
-        Self::with(options, reopen)
-    }
-
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
         // On trial: see `Store::accept`.
         let handle = (reopen.0)()?;

@@ -301,7 +301,7 @@ fn a_damaged_store_is_not_compacted() {
         .windows(4)
         .position(|w| w == [0x28, 0xb5, 0x2f, 0xfd])
         .expect("a zstd frame");
-    bytes[at + 12] ^= 1;
+    bytes[at + 12] ^= 3;
     std::fs::write(&path, &bytes).unwrap();
     let refused = compact_file(&path).unwrap_err();
     assert!(refused.is_damage(), "{refused}");

@@ -8,7 +8,7 @@ use std::path::Path;
 /// What every zstd frame begins with (RFC 8878).
 const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Changes a byte in each copy of the pack with this place in time. In front of its frame lie the id of its last event and a length.
+/// Changes two bits in each copy of the pack with this place in time. In front of its frame lie the id of its last event and a length.
 fn damage_pack(store: &Path, place: usize) {
     let mut bytes = std::fs::read(store).unwrap();
     let mut packs: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
@@ -18,7 +18,7 @@ fn damage_pack(store: &Path, place: usize) {
         packs.entry(last).or_default().push(at);
     }
     for at in packs.values().nth(place).expect("the pack is there") {
-        bytes[at + 12] ^= 1;
+        bytes[at + 12] ^= 3;
     }
     std::fs::write(store, bytes).unwrap();
 }

@@ -21,14 +21,14 @@ fn id_bytes(event: &str) -> [u8; 16] {
     value.to_be_bytes()
 }
 
-/// Flips a bit in the packs of an event that was stored by a commit of its own: its id, the unpacked length, a frame of zstd.
+/// Flips two bits in the packs of an event that was stored by a commit of its own: its id, the unpacked length, a frame of zstd.
 fn flip_in_pack(bytes: &mut [u8], event: &str) -> usize {
     const FRAME: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
     let id = id_bytes(event);
     let mut flipped = 0;
     for at in 0..bytes.len() - 40 {
         if bytes[at..at + 16] == id && bytes[at + 20..at + 24] == FRAME {
-            bytes[at + 30] ^= 1;
+            bytes[at + 30] ^= 3;
             flipped += 1;
         }
     }

@@ -352,11 +352,11 @@ fn a_damaged_page_hides_nothing_that_is_not_named() {
         if !matches!(bytes[page * 4_096], 1 | 2) {
             continue;
         }
-        disk.flip(page * 4_096, 0x40);
+        disk.flip(page * 4_096, 0x60);
         if let Err(e) = reader.events(&EventFilter::default(), None, 1) {
             // The way to the tables themselves.
             assert!(e.is_damage(), "{e}");
-            disk.flip(page * 4_096, 0x40);
+            disk.flip(page * 4_096, 0x60);
             continue;
         }
         for (found, named) in whole(7) {
@@ -375,7 +375,7 @@ fn a_damaged_page_hides_nothing_that_is_not_named() {
                 shown += found.len();
             }
         }
-        disk.flip(page * 4_096, 0x40);
+        disk.flip(page * 4_096, 0x60);
     }
     for (found, named) in whole(7) {
         assert_eq!((found.len(), named.len()), (240, 0));

@@ -209,9 +209,9 @@ fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
     }
 }
 
-/// Every bit of the pages that say which tables there are and of which types, a byte at a time.
+/// Every byte of the pages that say which tables there are and of which types.
 #[test]
-fn a_flipped_bit_in_the_list_of_tables_is_damage_and_never_a_new_store() {
+fn a_damaged_list_of_tables_is_damage_and_never_a_new_store() {
     let mut bed = Bed::new();
     bed.endpoint("org", &["*"]);
     bed.orders(3);
@@ -228,14 +228,16 @@ fn a_flipped_bit_in_the_list_of_tables_is_damage_and_never_a_new_store() {
         .flat_map(|at| at..at + 48)
         .collect();
     assert!(places.len() > 100, "{}", places.len());
+    let opened = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Store::open(options(path.clone()))
+            .and_then(|store| Ok((open_of(&store).len(), store.reader().check()?.damage)))
+    };
     let mut told = 0;
     for at in places {
         let mut bytes = sound.clone();
-        bytes[at] ^= 0x10;
-        std::fs::write(&path, &bytes).unwrap();
-        let checked = Store::open(options(path.clone()))
-            .and_then(|store| Ok((open_of(&store).len(), store.reader().check()?.damage)));
-        match checked {
+        bytes[at] ^= 0x30;
+        match opened(&bytes) {
             Err(error) => {
                 assert!(error.is_damage(), "byte {at}: {error}");
                 told += 1;
@@ -243,42 +245,122 @@ fn a_flipped_bit_in_the_list_of_tables_is_damage_and_never_a_new_store() {
             Ok((_, damage)) if !damage.is_empty() => told += 1,
             Ok((open, _)) => assert_eq!(open, 3, "byte {at}"),
         }
+        bytes[at] ^= 0x20;
+        let (open, _) = opened(&bytes).unwrap_or_else(|e| panic!("byte {at}: {e}"));
+        assert_eq!(open, 3, "one bit of byte {at}");
     }
     assert!(told > 10, "only {told} were told");
 }
 
-/// A page that the engine takes at its word may make it panic in the middle of a commit, with its own locks held.
-#[test]
-fn a_commit_that_meets_damage_leaves_the_file_as_it_was_and_later_ones_succeed() {
+/// A store in which deliveries wait, as bytes, and which.
+fn some_waiting() -> (Vec<u8>, Vec<Waiting>) {
     let mut f = Faulty::new();
     f.endpoint();
     for _ in 0..20 {
-        f.apply(some_events("k")).unwrap();
+        let event = |_| Op::Accept(event("org", "order.created"));
+        f.apply((0..50).map(event).collect()).unwrap();
     }
-    let open = open_of(&f.store);
-    let sound = f.disk.bytes();
+    let (disk, open) = (f.disk.clone(), open_of(&f.store));
     drop(f);
-    let used: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
+    (disk.bytes(), open)
+}
+
+/// Where there is something to damage.
+fn used(bytes: &[u8]) -> Vec<usize> {
+    (0..bytes.len()).filter(|at| bytes[*at] != 0).collect()
+}
+
+#[test]
+fn one_wrong_bit_anywhere_costs_nothing_and_is_named_by_check() {
+    let (sound, open) = some_waiting();
+    let used = used(&sound);
+    let mut random = Random::seeded(9);
+    let mut named = 0;
+    // The figures of docs/reliability.md are of 1,500.
+    let flips = std::env::var("STORMHOOK_DAMAGES").map_or(300, |n| n.parse().unwrap());
+    for _ in 0..flips {
+        let at = used[usize::try_from(random.below(used.len() as u64)).unwrap()];
+        let bit = random.below(8);
+        let flip = format!("bit {bit} of byte {at}");
+        let disk = Disk::of(sound.clone());
+        disk.flip(at, 1 << bit);
+        let opened = disk.clone();
+        let mut store = Store::open_on(options("simulated".into()), move || opened.open())
+            .unwrap_or_else(|e| panic!("{flip}: {e}"));
+        assert_eq!(open_of(&store), open, "{flip}");
+        let damage = store.reader().check().expect("it can be checked").damage;
+        named += usize::from(!damage.is_empty());
+        for damage in &damage {
+            assert!(damage.contains("has one wrong bit"), "{flip}: {damage}");
+        }
+        for (n, waiting) in open.iter().take(5).enumerate() {
+            let settled = Op::Settle(Box::new(settle(waiting.id, Verdict::Success, START)));
+            let accepted = Op::Accept(event("org", "a.b"));
+            let applied = store.apply([settled, accepted], START, 7_000 + n as u128);
+            assert!(applied.is_ok(), "{flip}: {:?}", applied.err());
+        }
+        assert_eq!(open_of(&store).len(), open.len(), "{flip}");
+        drop(store);
+        let again = Store::open_on(options("simulated".into()), move || disk.open());
+        assert!(again.is_ok(), "{flip}: {:?}", again.err());
+    }
+    assert!(named > flips / 20, "check named {named} of {flips}");
+}
+
+#[test]
+fn a_wrong_bit_is_gone_once_the_file_was_compacted() {
+    let (sound, open) = some_waiting();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stormhook.redb");
+    let used = used(&sound);
+    let mut random = Random::seeded(4);
+    for _ in 0..100 {
+        let mut bytes = sound.clone();
+        bytes[used[usize::try_from(random.below(used.len() as u64)).unwrap()]] ^= 8;
+        std::fs::write(&path, bytes).unwrap();
+        let named = stormhook_store::check_file(&path).unwrap().damage;
+        // Much of the file is of no use any more.
+        if !named.iter().any(|damage| damage.contains("one wrong bit")) {
+            continue;
+        }
+        stormhook_store::compact_file(&path).unwrap();
+        let report = stormhook_store::check_file(&path).unwrap();
+        assert_eq!(report.damage, [""; 0]);
+        let store = Store::open(options(path)).unwrap();
+        assert_eq!(open_of(&store), open);
+        return;
+    }
+    panic!("no bit was named");
+}
+
+/// More than can be put right, under a store that is open and has not read the page yet.
+#[test]
+fn a_commit_that_meets_damage_leaves_the_file_as_it_was_and_later_ones_succeed() {
+    let (sound, open) = some_waiting();
+    let used = used(&sound);
     let mut random = Random::seeded(9);
     let mut failed = 0;
     for _ in 0..1_500 {
         let at = used[usize::try_from(random.below(used.len() as u64)).unwrap()];
-        let bit = random.below(8);
-        let mut bytes = sound.clone();
-        bytes[at] ^= 1 << bit;
-        failed += settle_all_on(bytes, &open, &format!("bit {bit} of byte {at}"));
+        let wrong = 2 + usize::try_from(random.below(30)).unwrap();
+        let flips: Vec<(usize, u8)> = (at..sound.len().min(at + wrong))
+            .map(|at| (at, u8::try_from(1 + random.below(255)).unwrap()))
+            .collect();
+        failed += settle_all_on(&sound, &open, &flips);
     }
-    assert!(failed > 0, "no flip made a commit fail");
+    assert!(failed > 20, "{failed} commits failed");
 }
 
-/// Opens a damaged file and settles what waits, one commit each. Says how many commits failed.
-fn settle_all_on(bytes: Vec<u8>, open: &[Waiting], flip: &str) -> u32 {
-    let disk = Disk::of(bytes.clone());
+/// Settles what waits, one commit each, on a file that is damaged meanwhile. Says how many commits failed.
+fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
+    let at = flips[0].0;
+    let disk = Disk::of(sound.to_vec());
     let opened = disk.clone();
-    let Ok(mut store) = Store::open_on(options("simulated".into()), move || opened.open()) else {
-        assert!(disk.bytes() == bytes, "{flip}: a refused file was changed");
-        return 0;
-    };
+    let mut store = Store::open_on(options("simulated".into()), move || opened.open()).unwrap();
+    store.accept().unwrap();
+    for (at, bits) in flips {
+        disk.flip(*at, *bits);
+    }
     let mut failed = 0;
     for (n, waiting) in open.iter().take(20).enumerate() {
         let before = disk.bytes();
@@ -287,26 +369,25 @@ fn settle_all_on(bytes: Vec<u8>, open: &[Waiting], flip: &str) -> u32 {
             continue;
         };
         failed += 1;
-        assert!(error.is_damage(), "{flip}: {error}");
         assert!(
             disk.bytes() == before,
-            "{flip}: a failed commit changed the file"
+            "byte {at}: a failed commit changed the file"
         );
-        let copy = Disk::of(before);
-        let again = Store::open_on(options("simulated".into()), move || copy.open());
-        assert!(again.is_ok(), "{flip}: {:?}", again.err());
-        // Where the engine's own pages are damaged no commit can be made, and that is said.
+        // What every commit needs is damaged: the file is not opened again, and that is said.
+        if matches!(error, StoreError::InDoubt(_)) {
+            let again = store.resolve_in_doubt();
+            assert!(again.is_err_and(|e| e.is_damage()), "byte {at}: {error}");
+            break;
+        }
+        assert!(error.is_damage(), "byte {at}: {error}");
         let accepted = store.apply([Op::Accept(event("org", "a.b"))], START, 7_000 + n as u128);
         let damage = store.reader().check().expect("it can be checked").damage;
         assert!(
             accepted.is_ok() || !damage.is_empty(),
-            "{flip}: {:?}",
+            "byte {at}: {:?}",
             accepted.err()
         );
     }
-    drop(store);
-    let again = Store::open_on(options("simulated".into()), move || disk.open());
-    assert!(again.is_ok(), "{flip}: {:?}", again.err());
     failed
 }
 
@@ -329,7 +410,7 @@ fn a_file_that_can_t_be_written_to_is_named_by_check_and_healed_by_compact() {
     for _ in 0..600 {
         let at = heads[usize::try_from(random.below(heads.len() as u64)).unwrap()];
         let mut bytes = sound.clone();
-        bytes[at] ^= 1 << random.below(8);
+        bytes[at] ^= 3 << random.below(7);
         std::fs::write(&path, &bytes).unwrap();
         let refused = match Store::open(options(path.clone())) {
             Ok(mut store) => store.apply([Op::Probe], START, 1).is_err(),

@@ -11,10 +11,15 @@ const SECTOR_BYTES: usize = 512;
 pub(crate) fn strike(bytes: &mut [u8], random: &mut Random) -> String {
     let at = place_in_use(bytes, random);
     match random.below(4) {
-        0 | 1 => {
+        0 => {
             let bit = random.below(8);
             bytes[at] ^= 1 << bit;
             format!("bit {bit} of byte {at} flips")
+        }
+        1 => {
+            let bit = random.below(7);
+            bytes[at] ^= 3 << bit;
+            format!("bits {bit} and {} of byte {at} flip", bit + 1)
         }
         2 => {
             let from = at / PAGE_BYTES * PAGE_BYTES;

@@ -500,6 +500,13 @@ impl Oracle {
             // Whether it is stored is not known.
             Err(SubmitError::StoreFailed) => return,
             Err(_) => None,
+            // The row that says whether its key is known, perhaps.
+            Ok(Done::Damaged(damage)) => {
+                if let Err(why) = self.expect_named(damage) {
+                    self.violated(why);
+                }
+                return;
+            }
             Ok(other) => return self.violated(format!("sending an event came to {other:?}")),
         };
         if let Some(stored) = stored

@@ -169,7 +169,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
     for _ in 0..150 {
         let at = heads[usize::try_from(random.below(heads.len() as u64)).unwrap()];
         let mut bytes = sound.clone();
-        bytes[at] ^= 1 << random.below(8);
+        bytes[at] ^= 3 << random.below(7);
         let told = Arc::new(SetAside::default());
         let disk = Disk::of(bytes);
         let Some((writer, mut committer, reader)) = writer_for(&disk, Arc::clone(&told) as _)

@@ -61,7 +61,7 @@ impl Oracle {
     }
 
     /// What a damaged store can't do is named by `check`.
-    pub(super) fn expect_named(&self, what: &str) -> Result<(), String> {
+    pub(crate) fn expect_named(&self, what: &str) -> Result<(), String> {
         if self.damage.struck && self.damage.named {
             return Ok(());
         }

@@ -1,0 +1,325 @@
+//! Every page that the engine reads is held against the checksum above it, before the engine sees it.
+//!
+//! redb takes pages at their word. A wrong bit in one makes it panic, walk in circles, or write over pages that are in use. The
+//! checksums are in the file all the same: the header has those of the lists of tables, these the ones of the tables' roots, and each branch those
+//! of its children. A page is always read after the one that points at it, so what it must be is known by then. What is written is
+//! remembered by its own checksum. That takes nine bytes of memory for each page of the file that was pointed at or written: a quarter of a percent.
+//!
+//! A page that doesn't fit its checksum:
+//! - has one wrong bit: it is put right, and read as it was written. The next commit that changes the page writes it so;
+//! - is a leaf of ours that can be searched all the same: it is read as it is. Its rows have checksums of their own;
+//! - else is refused, and so is what needs it, and nothing else.
+
+use crate::pages::{self, HEADER_BYTES, Layout, Pointer, Widths};
+use redb::StorageBackend;
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Nothing is known of a page.
+const UNKNOWN: u8 = 0;
+/// It was written, and the checksum is over all of it.
+const WRITTEN: u8 = 1;
+/// The first of the kinds that are shapes.
+const SHAPES: u8 = 2;
+const SHAPES_MOST: usize = (u8::MAX - SHAPES) as usize;
+/// The size of the smallest page, in every file of ours.
+const PAGE_BYTES: u32 = 4_096;
+/// Larger pages are not tried bit by bit: it takes the square of their length. They hold one value, which has its own checksum.
+const MEND_BYTES_MOST: usize = 8_192;
+/// Findings that are remembered.
+const FINDINGS_MOST: usize = 1_024;
+
+/// A page of the file can't be read: thrown through the engine, since it would answer an error with refusing all else that it is asked.
+#[derive(Debug)]
+pub(crate) struct DamagedPage {
+    pub(crate) at: u64,
+    pub(crate) detail: &'static str,
+}
+
+impl DamagedPage {
+    /// Ends what reads the page. The engine holds no lock while it reads one, and unwinding through it leaves it as it was.
+    pub(crate) fn refuse(at: u64, detail: &'static str) -> io::Error {
+        // Read on the way out of another panic: a second one would end the process.
+        if !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new(Self { at, detail }));
+        }
+        io::Error::other(detail)
+    }
+}
+
+/// What the pages of a tree are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Of a list of tables, the engine's own or ours.
+    List(Of),
+    Table(Of, Widths),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Engine,
+    Us,
+}
+
+impl Shape {
+    fn widths(self) -> Widths {
+        match self {
+            Self::List(_) => Widths::default(),
+            Self::Table(_, widths) => widths,
+        }
+    }
+}
+
+/// What was found of a page that doesn't fit its checksum.
+#[derive(Clone, Copy, Debug)]
+enum Finding {
+    WrongBit(usize),
+    ReadAsItIs,
+    Refused,
+}
+
+/// What pages must be, by their place in the file.
+#[derive(Debug, Default)]
+struct Known {
+    layout: Option<Layout>,
+    file_bytes: u64,
+    kinds: Vec<u8>,
+    sums: Vec<u64>,
+    shapes: Vec<Shape>,
+}
+
+/// The checksums of one open file.
+#[derive(Debug, Default)]
+pub(crate) struct Verified {
+    known: RwLock<Known>,
+    findings: Mutex<BTreeMap<u64, (u64, Finding)>>,
+}
+
+impl Verified {
+    /// Begins with what the header says.
+    pub(crate) fn of(storage: &dyn StorageBackend) -> io::Result<Self> {
+        let verified = Self::default();
+        let file_bytes = storage.len()?;
+        if file_bytes < u64::from(PAGE_BYTES) {
+            return Ok(verified);
+        }
+        let mut header = [0; HEADER_BYTES];
+        storage.read(0, &mut header)?;
+        pages::mend_header(&mut header, PAGE_BYTES);
+        let mut known = verified.known_mut();
+        known.layout = Layout::of(&header);
+        known.file_bytes = file_bytes;
+        if let Some(roots) = pages::roots(&header) {
+            known.expect(roots.tables, Shape::List(Of::Us));
+            known.expect(roots.system, Shape::List(Of::Engine));
+        }
+        drop(known);
+        Ok(verified)
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn findings(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, Finding)>> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what was read, and puts right what can be.
+    pub(crate) fn read(&self, at: u64, page: &mut [u8]) -> io::Result<()> {
+        if at == 0 {
+            pages::mend_header(page, PAGE_BYTES);
+            return Ok(());
+        }
+        let Some((kind, sum)) = self.known().of(at, page.len()) else {
+            return Ok(());
+        };
+        let shape = match kind {
+            WRITTEN => None,
+            kind => match self.known().shapes.get(usize::from(kind - SHAPES)) {
+                Some(shape) => Some(*shape),
+                None => return Ok(()),
+            },
+        };
+        let is_whole = |page: &[u8]| match shape {
+            None => low(pages::checksum(page)) == sum,
+            Some(shape) => pages::checksum_of(page, shape.widths()).map(low) == Some(sum),
+        };
+        if !is_whole(page) {
+            match self.find(at, page, shape, is_whole) {
+                Finding::WrongBit(_) => {}
+                // What a leaf of ours points at is in its rows, and not ours to follow.
+                Finding::ReadAsItIs => return Ok(()),
+                Finding::Refused => {
+                    return Err(DamagedPage::refuse(at, "it does not fit its checksum"));
+                }
+            }
+        }
+        if let Some(shape) = shape {
+            self.follow(page, shape);
+        }
+        Ok(())
+    }
+
+    /// Finds out what is wrong with a page, and puts it right.
+    fn find(
+        &self,
+        at: u64,
+        page: &mut [u8],
+        shape: Option<Shape>,
+        is_whole: impl Fn(&[u8]) -> bool,
+    ) -> Finding {
+        let found = low(pages::checksum(page));
+        if let Some((of, finding)) = self.findings().get(&at)
+            && *of == found
+        {
+            if let Finding::WrongBit(bit) = finding {
+                pages::flip(page, *bit);
+            }
+            return *finding;
+        }
+        let wrong = match page.len() <= MEND_BYTES_MOST {
+            true => pages::mend(page, is_whole),
+            false => None,
+        };
+        let finding = match (wrong, shape) {
+            (Some(bit), _) => Finding::WrongBit(bit),
+            (None, Some(Shape::Table(Of::Us, widths))) if pages::is_sane_leaf(page, widths) => {
+                Finding::ReadAsItIs
+            }
+            _ => Finding::Refused,
+        };
+        let mut findings = self.findings();
+        if findings.len() < FINDINGS_MOST {
+            findings.insert(at, (found, finding));
+        }
+        finding
+    }
+
+    /// Notes what a page says of those below it.
+    fn follow(&self, page: &[u8], shape: Shape) {
+        if pages::is_branch(page) {
+            let children = pages::children(page).unwrap_or_default();
+            let mut known = self.known_mut();
+            for child in children {
+                known.expect(Some(child), shape);
+            }
+        } else if let Shape::List(of) = shape {
+            let mut tables = Vec::new();
+            let _whole = pages::values(page, shape.widths(), &mut |definition| {
+                tables.extend(pages::table(definition).flatten());
+            });
+            let mut known = self.known_mut();
+            for (root, widths) in tables {
+                known.expect(Some(root), Shape::Table(of, widths));
+            }
+        }
+    }
+
+    /// Notes what is written, before it is: until then nobody reads it.
+    pub(crate) fn write(&self, at: u64, page: &[u8]) {
+        let sum = low(pages::checksum(page));
+        let mut known = self.known_mut();
+        if at == 0 && known.layout.is_none() {
+            known.layout = Layout::of(page);
+        }
+        if let Some(places) = known.places(at, page.len()) {
+            known.set(places, WRITTEN, sum);
+        }
+        drop(known);
+        self.findings().remove(&at);
+    }
+
+    /// Notes how long the file is to be. What is beyond its end is no page any more.
+    pub(crate) fn set_len(&self, file_bytes: u64) {
+        let mut known = self.known_mut();
+        known.file_bytes = file_bytes;
+        let pages = usize::try_from(file_bytes / u64::from(PAGE_BYTES)).unwrap_or(usize::MAX);
+        known.kinds.truncate(pages);
+        known.sums.truncate(pages);
+    }
+
+    /// Pages with a wrong bit that were put right when they were read, by where they begin.
+    pub(crate) fn put_right(&self) -> Vec<u64> {
+        let findings = self.findings();
+        let wrong_bits = findings
+            .iter()
+            .filter(|(_, (_, finding))| matches!(finding, Finding::WrongBit(_)));
+        wrong_bits.map(|(at, _)| *at).collect()
+    }
+}
+
+impl Known {
+    fn places(&self, at: u64, bytes: usize) -> Option<Range<usize>> {
+        self.layout?.places(at, bytes)
+    }
+
+    fn of(&self, at: u64, bytes: usize) -> Option<(u8, u64)> {
+        let first = self.places(at, bytes)?.start;
+        match *self.kinds.get(first)? {
+            UNKNOWN => None,
+            kind => Some((kind, *self.sums.get(first)?)),
+        }
+    }
+
+    fn set(&mut self, places: Range<usize>, kind: u8, sum: u64) {
+        if self.kinds.len() < places.end {
+            self.kinds.resize(places.end, UNKNOWN);
+            self.sums.resize(places.end, 0);
+        }
+        if let Some(kinds) = self.kinds.get_mut(places.clone()) {
+            kinds.fill(UNKNOWN);
+        }
+        if let (Some(kinds), Some(sums)) = (
+            self.kinds.get_mut(places.start),
+            self.sums.get_mut(places.start),
+        ) {
+            (*kinds, *sums) = (kind, sum);
+        }
+    }
+
+    /// Notes what a page must be, unless that is known. Later than the page itself nobody knows better.
+    fn expect(&mut self, pointer: Option<Pointer>, shape: Shape) {
+        let Some(Pointer { page, checksum }) = pointer else {
+            return;
+        };
+        let place = self.layout.and_then(|layout| {
+            let (at, bytes) = layout.place(page, self.file_bytes)?;
+            layout.places(at, usize::try_from(bytes).ok()?)
+        });
+        let Some(places) = place else { return };
+        if self
+            .kinds
+            .get(places.start)
+            .is_some_and(|kind| *kind != UNKNOWN)
+        {
+            return;
+        }
+        let index = match self.shapes.iter().position(|known| *known == shape) {
+            Some(index) => index,
+            None if self.shapes.len() < SHAPES_MOST => {
+                self.shapes.push(shape);
+                self.shapes.len() - 1
+            }
+            None => return,
+        };
+        if let Ok(index) = u8::try_from(index) {
+            self.set(places, SHAPES + index, low(checksum));
+        }
+    }
+}
+
+/// The half of a checksum that is remembered.
+#[allow(clippy::cast_possible_truncation, reason = "half of it is meant")]
+fn low(checksum: u128) -> u64 {
+    checksum as u64
+}
+
+#[cfg(test)]
+mod tests;
