@@ -3,7 +3,7 @@
 pub(crate) mod keys;
 mod lists;
 pub(crate) mod recoverable;
-mod scan;
+pub(crate) mod scan;
 mod sums;
 mod walk;
 mod weigh;

@@ -4,6 +4,7 @@ use crate::delivery::Trigger;
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, UnixMs};
 use crate::op::Waiting;
+use crate::reader::scan::{Next, Rows, Way};
 use crate::rows;
 use crate::sums::Sum;
 use crate::tables::{self, Views};
@@ -46,18 +47,17 @@ fn unindexed(views: &Views, each: &mut impl FnMut(Waiting)) -> Result<(), StoreE
     {
         return Err(e);
     }
-    for row in views.deliveries.iter()? {
-        let (key, value) = row?;
-        match rows::read_delivery(key.value(), value.value()) {
-            Ok(delivery) if !known.contains(&delivery.id) => {
+    let mut all = Rows::new(&views.deliveries, Way::Up, [0; 20], [u8::MAX; 20]);
+    loop {
+        match all.next(rows::read_delivery)? {
+            Next::Row(_, Ok(delivery)) if !known.contains(&delivery.id) => {
                 rows::waiting(&delivery).map(&mut *each);
             }
             // `check` names it.
-            Ok(_) | Err(StoreError::Damaged { .. }) => {}
-            Err(e) => return Err(e),
+            Next::Row(..) | Next::Gap(..) => {}
+            Next::End => return Ok(()),
         }
     }
-    Ok(())
 }
 
 /// What waits by this row of the index. A damaged one is looked up in the deliveries; where the delivery's own row is damaged too, all that

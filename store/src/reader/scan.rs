@@ -12,13 +12,13 @@ use std::ops::Bound;
 
 /// Which way a table is gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     Up,
     Down,
 }
 
 /// What comes next.
-pub(super) enum Next<const N: usize, T> {
+pub(crate) enum Next<const N: usize, T> {
     /// A row and what was made of it.
     Row([u8; N], Result<T, StoreError>),
     /// What there is of the events from the first up to the second can't be read. What lies beyond comes next.
@@ -33,7 +33,7 @@ type Row<'v, const N: usize> = (
 );
 
 /// The rows of a span, one after the other.
-pub(super) struct Rows<'v, const N: usize> {
+pub(crate) struct Rows<'v, const N: usize> {
     table: &'v Reading<N>,
     way: Way,
     /// What is left: from the first key to before the second.
@@ -43,7 +43,7 @@ pub(super) struct Rows<'v, const N: usize> {
 }
 
 impl<'v, const N: usize> Rows<'v, N> {
-    pub(super) fn new(table: &'v Reading<N>, way: Way, from: [u8; N], before: [u8; N]) -> Self {
+    pub(crate) fn new(table: &'v Reading<N>, way: Way, from: [u8; N], before: [u8; N]) -> Self {
         Self {
             table,
             way,
@@ -54,7 +54,7 @@ impl<'v, const N: usize> Rows<'v, N> {
     }
 
     /// The next row, and what `read` makes of it. Only what is no damage is an error.
-    pub(super) fn next<T>(
+    pub(crate) fn next<T>(
         &mut self,
         read: impl FnOnce(&[u8; N], &[u8]) -> Result<T, StoreError>,
     ) -> Result<Next<N, T>, StoreError> {

@@ -105,7 +105,7 @@ impl World {
         let sound = self.disk.bytes();
         let mut bytes = sound.clone();
         // Much of a file is of no use any more: most strikes hit nothing.
-        for _ in 0..=self.random.below(12) {
+        for _ in 0..=self.random.below(4) {
             let what = damage::strike(&mut bytes, &mut self.random);
             self.oracle().note(what);
         }

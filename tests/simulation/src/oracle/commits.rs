@@ -193,7 +193,10 @@ impl Oracle {
                 seen.swept = true;
                 self.tally.sweeps += 1;
             }
-            Done::Damaged(what) => self.expect_named(what)?,
+            Done::Damaged(what) => match of {
+                Some(id) => self.set_aside(id, what),
+                None => self.expect_named(what)?,
+            },
             Done::Refused(Refusal::IdempotencyConflict) => self.counters.conflicts += 1,
             Done::Refused(why)
                 if let Some(id) = of

@@ -13,6 +13,8 @@ pub(super) struct Damage {
     struck: bool,
     /// What the damage touched: it reads otherwise than announced, not at all, or is of an event that does.
     touched: BTreeSet<DeliveryId>,
+    /// Whose outcome could not be recorded, since a page that it would change is damaged. They wait no longer until the next start.
+    set_aside: BTreeSet<DeliveryId>,
     opened: bool,
     /// `check` names damage.
     named: bool,
@@ -72,7 +74,10 @@ impl Oracle {
     pub(crate) fn set_aside(&mut self, id: DeliveryId, damage: &str) {
         self.note(format!("{id} is set aside: {damage}"));
         match self.expect_named(damage) {
-            Ok(()) => drop(self.damage.touched.insert(id)),
+            Ok(()) => {
+                self.damage.touched.insert(id);
+                self.damage.set_aside.insert(id);
+            }
             Err(why) => self.violated(format!("{id} is set aside: {why}")),
         }
         self.flying.remove(&id);
@@ -160,7 +165,7 @@ impl Oracle {
         self.compare_endpoints(reader)
     }
 
-    /// In the end nothing waits: what was touched was delivered, ended as damaged, or can't be read.
+    /// In the end nothing waits: what was touched was delivered, ended as damaged, was set aside, or can't be read.
     pub(crate) fn expect_touched_ended(&mut self) {
         let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
             return;
@@ -168,6 +173,7 @@ impl Oracle {
         for id in self.damage.touched.clone() {
             if let Ok(Some(d)) = reader.bare_delivery(id)
                 && d.status.is_open()
+                && !self.damage.set_aside.contains(&id)
                 && self.endpoints.contains_key(&id.slot)
             {
                 let status = d.status.as_str();

@@ -274,6 +274,7 @@ impl Oracle {
                 && other.sequence < sequence
                 && other.round == 1
                 && other.status.is_open()
+                && !self.is_touched(other.id)
         });
         match earlier {
             Some(other) => Err(format!(
