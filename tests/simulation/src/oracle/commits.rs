@@ -437,12 +437,11 @@ impl Oracle {
             .filter(|id| self.may_be_swept(*id))
             .collect();
         for id in old {
-            if reader
-                .bare_delivery(id)
-                .map_err(|e| e.to_string())?
-                .is_none()
-            {
-                self.forget(id);
+            match reader.bare_delivery(id) {
+                Ok(None) => self.forget(id),
+                Ok(Some(_)) => {}
+                Err(_) if self.is_touched(id) => {}
+                Err(e) => return Err(e.to_string()),
             }
         }
         Ok(())
