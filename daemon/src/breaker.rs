@@ -1,14 +1,13 @@
 //! When a failed attempt switches its endpoint off. It keeps no state and sees no run of failures: it says what run would do, and the
 //! commit that records the attempt knows the run.
 
+use crate::outcome::Effect;
 use std::fmt;
 use std::time::Duration;
 use stormhook_store::DisableWhen;
 
 /// How many failures a run must hold, however long it lasted.
 pub const MIN_FAILURES: u32 = 6;
-
-const GONE: u16 = 410;
 
 /// Why an endpoint was switched off by the daemon: the text of `disabledReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +35,10 @@ impl fmt::Display for DisableReason {
     }
 }
 
-/// Why a failed attempt with this status, if one came, switches its endpoint off, and when it does.
+/// Why a failed attempt switches its endpoint off, and when it does.
 #[must_use]
-pub fn judge(status: Option<u16>, disable_after: Duration) -> (DisableReason, DisableWhen) {
-    if status == Some(GONE) {
+pub fn judge(effect: Effect, disable_after: Duration) -> (DisableReason, DisableWhen) {
+    if effect == Effect::Gone {
         return (DisableReason::Gone, DisableWhen::Now);
     }
     let when = DisableWhen::RunOf {
@@ -62,7 +61,7 @@ mod tests {
     fn judged(
         since_ms: u64,
         failure_count: u32,
-        status: Option<u16>,
+        effect: Effect,
         disable_after: Duration,
     ) -> Option<DisableReason> {
         let state = EndpointState {
@@ -70,7 +69,7 @@ mod tests {
             failing_since: Some(UnixMs(since_ms)),
             ..EndpointState::default()
         };
-        let (reason, when) = judge(status, disable_after);
+        let (reason, when) = judge(effect, disable_after);
         when.holds(&state, UnixMs(NOW_MS)).then_some(reason)
     }
 
@@ -79,7 +78,7 @@ mod tests {
     #[test]
     fn a_410_switches_off_at_once() {
         for since_ms in [NOW_MS, NOW_MS - 9 * DAY_MS] {
-            let judged = judged(since_ms, 1, Some(410), FIVE_DAYS);
+            let judged = judged(since_ms, 1, Effect::Gone, FIVE_DAYS);
             assert_eq!(judged, Some(DisableReason::Gone));
         }
     }
@@ -88,24 +87,23 @@ mod tests {
     fn a_run_must_be_both_long_enough_and_full_enough() {
         let five_days_ago = NOW_MS - 5 * DAY_MS;
         let failing = Some(DisableReason::Failing);
-        for status in [None, Some(500), Some(404)] {
-            assert_eq!(judged(five_days_ago, 6, status, FIVE_DAYS), failing);
-            assert_eq!(judged(five_days_ago, 5, status, FIVE_DAYS), None);
-            assert_eq!(judged(five_days_ago + 1, 1_000, status, FIVE_DAYS), None);
-            assert_eq!(judged(NOW_MS, 1, status, FIVE_DAYS), None);
-        }
+        let judged = |since_ms, failures| judged(since_ms, failures, Effect::Failed, FIVE_DAYS);
+        assert_eq!(judged(five_days_ago, 6), failing);
+        assert_eq!(judged(five_days_ago, 5), None);
+        assert_eq!(judged(five_days_ago + 1, 1_000), None);
+        assert_eq!(judged(NOW_MS, 1), None);
     }
 
     #[test]
     fn a_clock_that_went_back_switches_nothing_off() {
         let since_ms = NOW_MS + 30 * DAY_MS;
-        assert_eq!(judged(since_ms, 1_000, None, FIVE_DAYS), None);
+        assert_eq!(judged(since_ms, 1_000, Effect::Failed, FIVE_DAYS), None);
     }
 
     #[test]
     fn a_limit_of_nothing_leaves_the_number_of_failures_to_decide() {
-        assert_eq!(judged(NOW_MS, 5, None, Duration::ZERO), None);
-        let sixth = judged(NOW_MS, 6, None, Duration::ZERO);
+        assert_eq!(judged(NOW_MS, 5, Effect::Failed, Duration::ZERO), None);
+        let sixth = judged(NOW_MS, 6, Effect::Failed, Duration::ZERO);
         assert_eq!(sixth, Some(DisableReason::Failing));
     }
 

@@ -22,6 +22,7 @@ use source::RawConfig;
 pub(crate) use source::service_links;
 
 use crate::target::{Pattern, TargetPolicy};
+use crate::times::duration_text;
 
 /// The file that is read from the working directory when none is named and it is there.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
@@ -337,7 +338,8 @@ impl Config {
 
 /// What `target.allow` holds unless told otherwise (docs/adr/0008-loopback-targets.md).
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
-const SOCKET_FILE: &str = "stormhook.sock";
+/// The socket's name in its folder.
+pub(crate) const SOCKET_FILE: &str = "stormhook.sock";
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {
@@ -470,8 +472,8 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
         }
     }
     if config.idempotency.ttl > config.retention.events {
-        let ttl = rule::duration_text(config.idempotency.ttl);
-        let events = rule::duration_text(config.retention.events);
+        let ttl = duration_text(config.idempotency.ttl);
+        let events = duration_text(config.retention.events);
         report(
             "idempotency.ttl",
             format!(

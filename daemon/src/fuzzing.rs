@@ -80,21 +80,19 @@ pub fn retry_after(bytes: &[u8]) {
         schedule: vec![Duration::from_secs(60)],
         jitter: 0.1,
     };
-    for status in [429, 503, 500] {
-        let failed = FailedAttempt {
-            attempt: 1,
-            ended_ms: NOW_MS,
-            status: Some(status),
-            retry_after: Some(bytes),
-        };
-        let Next::At(at_ms) = retry::next(&policy, failed, 0.5) else {
-            return assert_eq!(status, 0, "given up too early");
-        };
-        let latest_ms = if status == 500 { 63_000 } else { 86_400_000 };
-        assert!((60_000..=latest_ms).contains(&(at_ms - NOW_MS)), "{at_ms}");
-    }
+    let failed = FailedAttempt {
+        attempt: 1,
+        ended_ms: NOW_MS,
+        retry_after: Some(bytes),
+    };
+    let next = retry::next(&policy, failed, 0.5);
+    let in_time = |at_ms: u64| (60_000..=86_400_000).contains(&(at_ms - NOW_MS));
+    assert!(
+        matches!(next, Next::At(at_ms) if in_time(at_ms)),
+        "{next:?}"
+    );
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = times::parse_duration_ms(text);
+        let _ = times::parse_duration(text);
         if let Some(at) = times::parse_timestamp(text) {
             let said = times::rfc3339(at);
             assert_eq!(
@@ -277,7 +275,7 @@ fn judge_reply(reply: Reply) {
         }
     );
     let lacked = matches!(reply, Reply::OurTrouble(_));
-    let Ok(verdict) = outcome::judge(reply, EXCERPT_BYTES) else {
+    let Ok(verdict) = outcome::judge(reply) else {
         assert!(lacked, "what came back was not judged");
         return;
     };

@@ -86,17 +86,17 @@ const GONE: u16 = 410;
 const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
 
-/// Judges a reply; of a failure's body at most `excerpt_bytes` are kept.
+/// Judges a reply. Of a delivered one's body nothing is kept.
 ///
 /// # Errors
 /// [`OurTrouble`]: there was no attempt to judge.
-pub fn judge(reply: Reply, excerpt_bytes: usize) -> Result<Verdict, OurTrouble> {
+pub fn judge(reply: Reply) -> Result<Verdict, OurTrouble> {
     match reply {
         Reply::Status {
             code,
             retry_after,
             excerpt,
-        } => Ok(judge_status(code, retry_after, excerpt, excerpt_bytes)),
+        } => Ok(judge_status(code, retry_after, excerpt)),
         Reply::Failed(failure, error) => Ok(judge_failure(failure, error)),
         Reply::OurTrouble(what) => Err(OurTrouble(what)),
     }
@@ -127,22 +127,15 @@ fn judge_failure(failure: Failure, error: String) -> Verdict {
     }
 }
 
-fn judge_status(
-    code: u16,
-    retry_after: Option<Vec<u8>>,
-    mut excerpt: Vec<u8>,
-    excerpt_bytes: usize,
-) -> Verdict {
+fn judge_status(code: u16, retry_after: Option<Vec<u8>>, mut excerpt: Vec<u8>) -> Verdict {
     let (outcome, effect) = match code {
         200..=299 => (AttemptOutcome::Success, Effect::Delivered),
         GONE => (AttemptOutcome::HttpStatus, Effect::Gone),
         _ => (AttemptOutcome::HttpStatus, Effect::Failed),
     };
-    excerpt.truncate(if effect == Effect::Delivered {
-        0
-    } else {
-        excerpt_bytes
-    });
+    if effect == Effect::Delivered {
+        excerpt.clear();
+    }
     let waits = matches!(code, TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE);
     Verdict {
         outcome,
@@ -164,7 +157,7 @@ mod tests {
             retry_after: Some(b"5".to_vec()),
             excerpt: b"sorry".to_vec(),
         };
-        judge(reply, 3).unwrap()
+        judge(reply).unwrap()
     }
 
     #[test]
@@ -182,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_is_kept_of_failures_only_and_bounded() {
-        assert_eq!(status(500).excerpt, b"sor");
+    fn an_excerpt_is_kept_of_failures_only() {
+        assert_eq!(status(500).excerpt, b"sorry");
         assert_eq!(status(204).excerpt, b"");
     }
 
@@ -206,7 +199,7 @@ mod tests {
             (Failure::Protocol, "protocol"),
             (Failure::Interrupted, "interrupted"),
         ] {
-            let verdict = judge(Reply::Failed(failure, "why".to_owned()), 3).unwrap();
+            let verdict = judge(Reply::Failed(failure, "why".to_owned())).unwrap();
             assert_eq!(verdict.outcome.as_str(), name);
             let counted = verdict.effect == Effect::Failed;
             assert_eq!(counted, failure != Failure::Interrupted, "{name}");
@@ -221,7 +214,7 @@ mod tests {
     fn what_the_daemon_itself_lacked_is_no_attempt() {
         let reply = Reply::OurTrouble("no descriptors".to_owned());
         let expected = Err(OurTrouble("no descriptors".to_owned()));
-        assert_eq!(judge(reply, 3), expected);
+        assert_eq!(judge(reply), expected);
     }
 
     #[test]
@@ -236,14 +229,14 @@ mod tests {
             Failure::Interrupted,
         ] {
             for long in ["x".repeat(62_074), "é".repeat(40_000)] {
-                let verdict = judge(Reply::Failed(failure, long.clone()), 3).unwrap();
+                let verdict = judge(Reply::Failed(failure, long.clone())).unwrap();
                 let error = verdict.error.unwrap();
                 assert!(error.len() <= MAX_ERROR_BYTES, "{failure:?}");
                 assert!(error.len() > MAX_ERROR_BYTES - 4, "{failure:?}");
                 assert!(error.ends_with(&format!("… ({} bytes)", long.len())));
             }
             let whole = "x".repeat(MAX_ERROR_BYTES);
-            let verdict = judge(Reply::Failed(failure, whole.clone()), 3).unwrap();
+            let verdict = judge(Reply::Failed(failure, whole.clone())).unwrap();
             assert_eq!(verdict.error, Some(whole));
         }
     }
@@ -260,7 +253,7 @@ mod tests {
                 excerpt: Vec::new(),
             };
             assert_eq!(
-                judge(reply, 3).unwrap().retry_after.is_some(),
+                judge(reply).unwrap().retry_after.is_some(),
                 counts,
                 "{bytes}"
             );

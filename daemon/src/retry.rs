@@ -24,9 +24,7 @@ pub struct FailedAttempt<'a> {
     pub attempt: u32,
     /// When it ended, in milliseconds since 1970: delays count from there.
     pub ended_ms: u64,
-    /// The status, if one came.
-    pub status: Option<u16>,
-    /// The raw value of `Retry-After`, if one came.
+    /// The raw value of `Retry-After`, where it counts ([`crate::outcome::Verdict::retry_after`]).
     pub retry_after: Option<&'a [u8]>,
 }
 
@@ -47,7 +45,6 @@ pub fn next(policy: &Retry, failed: FailedAttempt<'_>, draw: f64) -> Next {
     let latest_ms = failed.ended_ms.saturating_add(millis(MAX_RETRY_AFTER));
     let stated_ms = failed
         .retry_after
-        .filter(|_| matches!(failed.status, Some(429 | 503)))
         .and_then(|value| retry_after_ms(value, failed.ended_ms));
     Next::At(stated_ms.map_or(scheduled_ms, |stated_ms| {
         scheduled_ms.max(stated_ms.min(latest_ms))
@@ -101,7 +98,6 @@ mod tests {
         FailedAttempt {
             attempt,
             ended_ms,
-            status: Some(500),
             retry_after: None,
         }
     }
@@ -160,9 +156,8 @@ mod tests {
         }
     }
 
-    fn with_retry_after(attempt: u32, status: u16, value: &str) -> Next {
+    fn with_retry_after(attempt: u32, value: &str) -> Next {
         let failed = FailedAttempt {
-            status: Some(status),
             retry_after: Some(value.as_bytes()),
             ..failed(attempt, NOW_MS)
         };
@@ -171,28 +166,16 @@ mod tests {
 
     #[test]
     fn retry_after_puts_the_next_attempt_off_but_never_forward() {
-        assert_eq!(with_retry_after(1, 429, "3600"), Next::At(NOW_MS + HOUR_MS));
-        assert_eq!(with_retry_after(1, 503, "3600"), Next::At(NOW_MS + HOUR_MS));
-        assert_eq!(with_retry_after(1, 503, "1"), Next::At(NOW_MS + MINUTE_MS));
+        assert_eq!(with_retry_after(1, "3600"), Next::At(NOW_MS + HOUR_MS));
+        assert_eq!(with_retry_after(1, "1"), Next::At(NOW_MS + MINUTE_MS));
         assert_eq!(
-            with_retry_after(1, 503, "Fri, 02 Jan 2026 04:04:05 GMT"),
+            with_retry_after(1, "Fri, 02 Jan 2026 04:04:05 GMT"),
             Next::At(NOW_MS + HOUR_MS)
         );
         assert_eq!(
-            with_retry_after(1, 503, "Fri, 02 Jan 1970 04:04:05 GMT"),
+            with_retry_after(1, "Fri, 02 Jan 1970 04:04:05 GMT"),
             Next::At(NOW_MS + MINUTE_MS)
         );
-    }
-
-    #[test]
-    fn retry_after_is_read_on_429_and_503_only() {
-        for status in [200, 301, 400, 404, 500, 502, 504] {
-            assert_eq!(
-                with_retry_after(1, status, "3600"),
-                Next::At(NOW_MS + MINUTE_MS),
-                "{status}"
-            );
-        }
     }
 
     #[test]
@@ -204,12 +187,12 @@ mod tests {
             "Fri, 31 Dec 9999 23:59:59 GMT",
         ] {
             assert_eq!(
-                with_retry_after(1, 503, value),
+                with_retry_after(1, value),
                 Next::At(NOW_MS + DAY_MS),
                 "{value}"
             );
         }
-        assert_eq!(with_retry_after(6, 503, "5"), Next::GiveUp);
+        assert_eq!(with_retry_after(6, "5"), Next::GiveUp);
         // The bound is on what the partner states, not on the schedule with its jitter.
         assert_eq!(
             next(&policy(), failed(5, NOW_MS), 0.5),
@@ -252,9 +235,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_input_panics_and_no_attempt_is_early(
-            attempt: u32, ended_ms: u64, status: u16, value: Vec<u8>, draw in 0.0..1.0,
+            attempt: u32, ended_ms: u64, value: Vec<u8>, draw in 0.0..1.0,
         ) {
-            let failed = FailedAttempt { attempt, ended_ms, status: Some(status), retry_after: Some(&value) };
+            let failed = FailedAttempt { attempt, ended_ms, retry_after: Some(&value) };
             if let Next::At(at_ms) = next(&policy(), failed, draw) {
                 prop_assert!(at_ms >= ended_ms.saturating_add(MINUTE_MS));
             }

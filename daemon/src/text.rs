@@ -16,6 +16,14 @@ pub fn cut(mut text: String, most: usize) -> String {
     text
 }
 
+/// Whether a character changes the direction of the text around it, or hides in it, or is not seen at all: soft hyphen, marks and
+/// overrides of direction, joiners, separators of lines and paragraphs, tags (Unicode, UAX #9 and UTR #36).
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

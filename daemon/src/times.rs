@@ -1,6 +1,7 @@
 //! Points in time and spans of it as text: RFC 3339 in UTC with milliseconds out, any RFC 3339 offset in.
 
 use serde::Serializer;
+use std::time::Duration;
 use stormhook_store::{Timestamp, UnixMs};
 use time::OffsetDateTime;
 use time::format_description::StaticFormatDescription;
@@ -40,22 +41,35 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<UnixMs> {
     parse_timestamp(text).map(|at| UnixMs(u64::try_from(at.0).unwrap_or(0)))
 }
 
-/// Reads an integer and `ms`, `s`, `m`, `h` or `d`, or a bare `0`, into milliseconds.
-pub(crate) fn parse_duration_ms(text: &str) -> Option<u64> {
-    if text == "0" {
-        return Some(0);
-    }
+const UNITS_MS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// Reads an integer and `ms`, `s`, `m`, `h` or `d`: the one way in which durations are written, in the configuration, the API and
+/// on the command line.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
+    let (_, unit_ms) = UNITS_MS.into_iter().find(|(name, _)| *name == unit)?;
+    let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+    Some(Duration::from_millis(ms))
+}
+
+/// The shortest exact spelling; days only from two on, as people say "24h" and "5d".
+pub(crate) fn duration_text(duration: Duration) -> String {
+    let total_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let fits = |(name, unit_ms): &(&str, u64)| {
+        let least = if *name == "d" { 2 } else { 1 };
+        total_ms % unit_ms == 0 && total_ms / unit_ms >= least
     };
-    number.parse::<u64>().ok()?.checked_mul(unit_ms)
+    match UNITS_MS.iter().rev().find(|unit| fits(unit)) {
+        Some((name, unit_ms)) => format!("{}{name}", total_ms / unit_ms),
+        None => "0s".to_owned(),
+    }
 }
 
 /// For `serialize_with`.
@@ -130,17 +144,21 @@ mod tests {
     #[test]
     fn a_duration_is_an_integer_and_a_unit() {
         for (text, ms) in [
-            ("0", 0),
             ("0s", 0),
             ("5ms", 5),
             ("24h", 86_400_000),
             ("7d", 604_800_000),
         ] {
-            assert_eq!(parse_duration_ms(text), Some(ms), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_millis(ms)),
+                "{text}"
+            );
         }
         for text in [
             "",
             "s",
+            "0",
             "1",
             "-1s",
             "1.5h",
@@ -148,7 +166,7 @@ mod tests {
             "1w",
             "99999999999999999999d",
         ] {
-            assert_eq!(parse_duration_ms(text), None, "{text}");
+            assert_eq!(parse_duration(text), None, "{text}");
         }
     }
 }

@@ -307,3 +307,20 @@ pub struct Waiting {
     /// What the next attempt's trigger is.
     pub trigger: Trigger,
 }
+
+impl Waiting {
+    /// The bit of [`Waiting::retrying`], in rows and in queues.
+    pub const RETRYING: u8 = 1;
+    /// The bit of [`Waiting::fresh`].
+    pub const FRESH: u8 = 2;
+    /// The bit of [`Waiting::later_round`].
+    pub const LATER_ROUND: u8 = 4;
+
+    /// What holds or doesn't, as bits.
+    pub fn flags(&self) -> u8 {
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        flag(self.retrying, Self::RETRYING)
+            | flag(self.fresh, Self::FRESH)
+            | flag(self.later_round, Self::LATER_ROUND)
+    }
+}

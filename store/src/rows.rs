@@ -312,10 +312,6 @@ struct DueRow {
     trigger: Trigger,
 }
 
-const RETRYING: u8 = 1;
-const FRESH: u8 = 2;
-const LATER_ROUND: u8 = 4;
-
 /// What queues need to know of an open delivery; `None` of one that ended.
 pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
     Some(Waiting {
@@ -331,11 +327,10 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
 }
 
 pub(crate) fn write_due(w: &Waiting) -> Result<Vec<u8>, StoreError> {
-    let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     let row = DueRow {
         sequence: w.sequence,
         opened: w.opened,
-        flags: flag(w.retrying, RETRYING) | flag(w.fresh, FRESH) | flag(w.later_round, LATER_ROUND),
+        flags: w.flags(),
         trigger: w.trigger,
     };
     record::write("due", &tables::timed_key(w.due, w.id), &row)
@@ -349,9 +344,9 @@ pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<Waiting, StoreErr
         due,
         sequence: row.sequence,
         opened: row.opened,
-        retrying: row.flags & RETRYING != 0,
-        fresh: row.flags & FRESH != 0,
-        later_round: row.flags & LATER_ROUND != 0,
+        retrying: row.flags & Waiting::RETRYING != 0,
+        fresh: row.flags & Waiting::FRESH != 0,
+        later_round: row.flags & Waiting::LATER_ROUND != 0,
         trigger: row.trigger,
     })
 }

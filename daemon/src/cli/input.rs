@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::daemon_side;
 use super::failure::Failure;
+use crate::times::parse_duration;
 
 /// No secret is longer (SIGNATURE: 256 bytes, or 64 bytes in base64 with a prefix), with room for a newline.
 const SECRET_FILE_BYTES: u64 = 1024;
@@ -39,21 +40,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let explain = || {
         format!("a duration is a whole number and ms, s, m, h or d, like 30s or 24h; got {text:?}")
     };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(explain)?;
-    let number: u64 = number.parse().map_err(|_| explain())?;
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(explain()),
-    };
-    number
-        .checked_mul(unit_ms)
-        .map(Duration::from_millis)
-        .ok_or_else(explain)
+    parse_duration(text).ok_or_else(explain)
 }
 
 /// A moment: RFC 3339, or a duration before now (`2h`).

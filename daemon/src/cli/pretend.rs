@@ -30,7 +30,7 @@ where
     A: Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
 {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join(super::socket::SOCKET_FILE);
+    let socket = folder.path().join(crate::config::SOCKET_FILE);
     let listener = UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {
         loop {

@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::failure::Failure;
 use super::refusal::Words;
+use crate::text::is_invisible;
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,11 +153,6 @@ pub(crate) fn plain(text: &str) -> String {
         }
     }
     out
-}
-
-fn is_invisible(character: char) -> bool {
-    matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

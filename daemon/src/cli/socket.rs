@@ -3,10 +3,8 @@
 //! A socket that is named (`--socket`, `STORMHOOK_SOCKET`) is the only one tried: falling through to another would talk to
 //! another daemon than the one that was meant. Without a name, the usual places are tried in order.
 
+use crate::config::SOCKET_FILE;
 use std::path::{Path, PathBuf};
-
-/// The socket's name inside a folder.
-pub(crate) const SOCKET_FILE: &str = "stormhook.sock";
 
 /// What the process was told about where things are.
 #[derive(Debug, Default, Clone)]

@@ -9,7 +9,8 @@ use super::client::Client;
 use super::daemon_side::{self, PlaceFlags, Places, STORE_FILE, Stopped};
 use super::failure::Failure;
 use super::screen::Screen;
-use super::socket::{SOCKET_FILE, Surroundings};
+use super::socket::Surroundings;
+use crate::config::SOCKET_FILE;
 
 /// Where it was found.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use toml::Value;
 
 use crate::headers;
 use crate::target::Pattern;
+use crate::times::{duration_text, parse_duration};
 
 /// A value as it came.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,39 +51,6 @@ pub(super) trait Rule<T> {
     fn show(&self, value: &T) -> Option<Value>;
 }
 
-const UNITS_MS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1_000),
-    ("m", 60_000),
-    ("h", 3_600_000),
-    ("d", 86_400_000),
-];
-
-/// An integer and `ms`, `s`, `m`, `h` or `d`.
-pub(super) fn duration_from(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let (_, unit_ms) = UNITS_MS.into_iter().find(|(name, _)| *name == unit)?;
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(unit_ms)
-        .map(Duration::from_millis)
-}
-
-/// The shortest exact spelling; days only from two on, as people say "24h" and "5d".
-pub(super) fn duration_text(duration: Duration) -> String {
-    let total_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let fits = |(name, unit_ms): &(&str, u64)| {
-        let least = if *name == "d" { 2 } else { 1 };
-        total_ms % unit_ms == 0 && total_ms / unit_ms >= least
-    };
-    match UNITS_MS.iter().rev().find(|unit| fits(unit)) {
-        Some((name, unit_ms)) => format!("{}{name}", total_ms / unit_ms),
-        None => "0s".to_owned(),
-    }
-}
-
 /// A duration between two bounds, both included.
 pub(super) struct Time(pub(super) &'static str, pub(super) &'static str);
 
@@ -94,8 +62,8 @@ impl Rule<Duration> for Time {
         )
     }
     fn read(&self, raw: &Raw) -> Option<Duration> {
-        let value = duration_from(raw.text()?)?;
-        (duration_from(self.0)?..=duration_from(self.1)?)
+        let value = parse_duration(raw.text()?)?;
+        (parse_duration(self.0)?..=parse_duration(self.1)?)
             .contains(&value)
             .then_some(value)
     }

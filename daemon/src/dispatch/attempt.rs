@@ -83,7 +83,7 @@ impl Dispatch {
         let tuning = self.tuning();
         let sent = self.prepare_and_send(&claim).await;
         let judged = sent.and_then(|(reply, prepared)| {
-            let verdict = outcome::judge(reply, tuning.config.limits.excerpt_bytes);
+            let verdict = outcome::judge(reply);
             let verdict = verdict.map_err(|OurTrouble(what)| Unsent::Lacking(what))?;
             Ok((verdict, prepared))
         });
@@ -289,7 +289,7 @@ impl Dispatch {
             // It is wanted to the end, unless the daemon stops.
             Attempted::NotSent => return Err(SubmitError::ShuttingDown.into()),
         };
-        let verdict = outcome::judge(reply, self.tuning().config.limits.excerpt_bytes);
+        let verdict = outcome::judge(reply);
         let verdict = verdict.map_err(|OurTrouble(what)| DispatchError::OurTrouble(what))?;
         let (attempt, _) = started.ended(Trigger::Manual, &verdict);
         Ok(Some(Attempt {
@@ -307,7 +307,7 @@ fn disable(tuning: &Tuning, endpoint: &Endpoint, verdict: &outcome::Verdict) -> 
         return None;
     }
     let disable_after = tuning.config.breaker.disable_after;
-    let (reason, when) = breaker::judge(verdict.response_code, disable_after);
+    let (reason, when) = breaker::judge(verdict.effect, disable_after);
     let data = serde_json::json!({"endpointId": endpoint.id.to_string(), "disabledReason": reason.as_str()});
     Some(Disable {
         when,
@@ -332,7 +332,6 @@ fn follow(tuning: &Tuning, verdict: &outcome::Verdict, finished: u32, ended_at: 
             let failed = FailedAttempt {
                 attempt: finished.saturating_add(1),
                 ended_ms: ended_at.0,
-                status: verdict.response_code,
                 retry_after: verdict.retry_after.as_deref(),
             };
             match retry::next(&tuning.config.retry, failed, draw()) {

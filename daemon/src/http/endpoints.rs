@@ -11,7 +11,7 @@ use crate::app::{App, NoRandomness};
 use crate::headers::CustomHeaders;
 use crate::target::TargetError;
 use crate::text;
-use crate::times::parse_duration_ms;
+use crate::times::parse_duration;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use std::time::Duration;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, TypePattern};
 use stormhook_store::{
     Done, Endpoint, EndpointId, EndpointKey, List, NewEndpoint, Op, Recover, UnixMs,
@@ -470,7 +471,12 @@ fn read_types(value: &RawValue) -> Result<Vec<TypePattern>, Problem> {
 fn read_overlap(value: &RawValue) -> Result<u64, Problem> {
     let expected = "a duration from \"0s\" to \"7d\", like \"24h\"";
     let text: String = object::typed(value, "overlap", expected)?;
-    parse_duration_ms(&text)
+    let overlap = match text.as_str() {
+        "0" => Some(Duration::ZERO),
+        text => parse_duration(text),
+    };
+    overlap
+        .and_then(|overlap| u64::try_from(overlap.as_millis()).ok())
         .filter(|ms| *ms <= OVERLAP_MAX_MS)
         .ok_or_else(|| Problem::field("overlap", format!("overlap must be {expected}.")))
 }

@@ -3,6 +3,7 @@
 use super::openapi::{examples, words};
 use crate::app::App;
 use crate::body::private_key;
+use crate::text::is_invisible;
 use crate::times::{at, maybe_at, rfc3339};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -385,11 +386,6 @@ impl From<&Attempt> for AttemptView {
     }
 }
 
-/// Whether a character changes the direction of the text around it, or is not seen at all (Unicode, UAX #9 and UTR #36).
-fn turns_text(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
-}
-
 /// Bytes as text that does nothing to a terminal or its reader: control characters as `\u{N}`, what is no UTF-8 as `\xNN`, and a
 /// backslash as two.
 fn shown(bytes: &[u8]) -> String {
@@ -401,7 +397,7 @@ fn shown(bytes: &[u8]) -> String {
                 match c {
                     '\n' | '\r' | '\t' => text.push(c),
                     '\\' => text.push_str("\\\\"),
-                    control if control.is_control() || turns_text(control) => {
+                    control if control.is_control() || is_invisible(control) => {
                         text.extend(control.escape_unicode());
                     }
                     plain => text.push(plain),

@@ -6,9 +6,7 @@ use stormhook_store::{DeliveryId, EventId, Slot, Trigger, UnixMs, Waiting};
 
 const MAX_48_BITS: u64 = (1 << 48) - 1;
 
-const RETRYING: u8 = 1;
-const FRESH: u8 = 2;
-const LATER_ROUND: u8 = 4;
+// Beside those of `Waiting`.
 const MANUAL: u8 = 8;
 const REPLAY: u8 = 16;
 const DEAD: u8 = 32;
@@ -34,7 +32,6 @@ fn unpack([a, b, c, d, e, f]: [u8; 6]) -> u64 {
 
 impl Entry {
     pub(super) fn new(waiting: &Waiting) -> Self {
-        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let trigger = match waiting.trigger {
             Trigger::Schedule => 0,
             Trigger::Manual => MANUAL,
@@ -45,10 +42,7 @@ impl Entry {
             due: pack(waiting.due.0),
             sequence: pack(waiting.sequence),
             opened: pack(waiting.opened),
-            flags: flag(waiting.retrying, RETRYING)
-                | flag(waiting.fresh, FRESH)
-                | flag(waiting.later_round, LATER_ROUND)
-                | trigger,
+            flags: waiting.flags() | trigger,
         }
     }
 
@@ -61,9 +55,9 @@ impl Entry {
             due: self.due(),
             sequence: self.sequence(),
             opened: self.opened(),
-            retrying: self.is(RETRYING),
-            fresh: self.is(FRESH),
-            later_round: self.is(LATER_ROUND),
+            retrying: self.is(Waiting::RETRYING),
+            fresh: self.is(Waiting::FRESH),
+            later_round: self.is(Waiting::LATER_ROUND),
             trigger: match self.flags & (MANUAL | REPLAY) {
                 0 => Trigger::Schedule,
                 MANUAL => Trigger::Manual,
@@ -93,15 +87,15 @@ impl Entry {
     }
 
     pub(super) fn retrying(self) -> bool {
-        self.is(RETRYING)
+        self.is(Waiting::RETRYING)
     }
 
     pub(super) fn fresh(self) -> bool {
-        self.is(FRESH)
+        self.is(Waiting::FRESH)
     }
 
     pub(super) fn later_round(self) -> bool {
-        self.is(LATER_ROUND)
+        self.is(Waiting::LATER_ROUND)
     }
 
     /// Whether it was removed but still takes up its place.
