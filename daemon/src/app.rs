@@ -262,7 +262,7 @@ impl App {
             ),
             Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
             Phase::Running => Ok(()),
-            Phase::Draining | Phase::Closing => Err("stopping"),
+            Phase::Draining | Phase::Cut | Phase::Closing => Err("stopping"),
         }
     }
 

@@ -64,8 +64,6 @@ pub struct Settings {
     pub pool_connections: usize,
     /// How much of an answer's body is read.
     pub response_bytes: usize,
-    /// How much of a failure's body is kept.
-    pub excerpt_bytes: usize,
     /// Where deliveries may go.
     pub policy: TargetPolicy,
     /// Name servers to ask instead of the system's.
@@ -84,7 +82,6 @@ impl Settings {
             pool_max_age: config.delivery.pool_max_age,
             pool_connections: descriptors::idle_to_partners(config),
             response_bytes: config.limits.response_bytes,
-            excerpt_bytes: config.limits.excerpt_bytes,
             policy: TargetPolicy {
                 own_listener,
                 ..config.target.clone()
@@ -103,6 +100,8 @@ pub struct AttemptRequest<'a> {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// How much of a failure's body is kept.
+    pub excerpt_bytes: usize,
     /// Asked right before the first byte is written: whether it is still to be sent.
     pub still_wanted: &'a (dyn Fn() -> bool + Send + Sync),
 }
@@ -140,7 +139,6 @@ pub struct Client {
 struct Inner {
     timeout: Duration,
     response_bytes: usize,
-    excerpt_bytes: usize,
     connector: Connector,
     pool: Arc<Pool>,
 }
@@ -172,7 +170,6 @@ impl Client {
             inner: Arc::new(Inner {
                 timeout: settings.timeout,
                 response_bytes: settings.response_bytes,
-                excerpt_bytes: settings.excerpt_bytes,
                 connector: Connector::new(settings, tls),
                 pool: Pool::new(
                     settings.pool_idle,
@@ -198,7 +195,7 @@ impl Client {
             timeout: inner.timeout,
             deadline: clock::deadline(inner.timeout),
             response_bytes: inner.response_bytes,
-            excerpt_bytes: inner.excerpt_bytes,
+            excerpt_bytes: request.excerpt_bytes,
         };
         inner.send(&order).await
     }

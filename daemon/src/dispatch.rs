@@ -15,6 +15,7 @@ mod unsent;
 use crate::clock::StoreClock;
 use crate::config::Config;
 use crate::deliver::{Client, Settings, TrustError};
+use crate::life::{Life, Phase};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
 use crate::writer::{Committed, SubmitError, Writer};
 use alarm::Alarm;
@@ -27,7 +28,7 @@ use stormhook_store::{
     Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Slot, Store,
     StoreError,
 };
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 use trouble::Trouble;
 
 /// Outcomes that may wait for their commit before no further attempt starts.
@@ -68,17 +69,6 @@ impl From<InFlight> for DispatchError {
     }
 }
 
-/// Whether attempts start, and whether those under way go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
-    /// Attempts start.
-    Running,
-    /// None starts; those on the wire may finish.
-    Draining,
-    /// Those still on the wire are cut and recorded as interrupted.
-    Cut,
-}
-
 /// What can be changed while the daemon runs.
 struct Tuning {
     config: Arc<Config>,
@@ -90,10 +80,6 @@ struct Inner {
     schedule: Schedule,
     /// The time the timer is set to, so that only an earlier one wakes it.
     alarm: Alarm,
-    failing: bool,
-    stopping: bool,
-    /// Attempts that started and whose outcome is not committed.
-    unsettled: usize,
     /// Whether something was lacking for attempts lately.
     lacking: Trouble,
     /// Whether deliveries could not be read lately.
@@ -119,7 +105,7 @@ pub struct Dispatch {
     /// Something was settled, or the wire became silent.
     settled: Notify,
     attempts: broadcast::Sender<Arc<FinishedAttempt>>,
-    phase: watch::Sender<Phase>,
+    life: Arc<Life>,
 }
 
 impl std::fmt::Debug for Dispatch {
@@ -154,6 +140,7 @@ impl Dispatch {
         store: &Store,
         writer: Arc<Writer>,
         clock: Arc<StoreClock>,
+        life: Arc<Life>,
         config: &Arc<Config>,
         own_listener: Option<SocketAddr>,
     ) -> Result<Arc<Self>, StartError> {
@@ -180,9 +167,6 @@ impl Dispatch {
             inner: Mutex::new(Inner {
                 schedule,
                 alarm: Alarm::default(),
-                failing: false,
-                stopping: false,
-                unsettled: 0,
                 lacking: Trouble::default(),
                 unreadable: Trouble::default(),
                 covered,
@@ -193,7 +177,7 @@ impl Dispatch {
             maintenance: Notify::new(),
             settled: Notify::new(),
             attempts: broadcast::channel(ATTEMPTS_KEPT).0,
-            phase: watch::channel(Phase::Running).0,
+            life,
         }))
     }
 
@@ -239,11 +223,10 @@ impl Dispatch {
     /// Starts every attempt that may start now.
     fn pump(self: &Arc<Self>, inner: &mut Inner) {
         let now = self.clock.now();
-        while !inner.failing && !inner.stopping && inner.unsettled < UNSETTLED {
+        while self.may_start(inner) {
             let Some(claim) = inner.schedule.next(now) else {
                 break;
             };
-            inner.unsettled += 1;
             self.runtime.spawn(Arc::clone(self).attempt(claim));
         }
         if let Some(wake) = inner.schedule.next_wake()
@@ -251,6 +234,17 @@ impl Dispatch {
         {
             self.timer.notify_one();
         }
+    }
+
+    /// Whether another attempt may start.
+    fn may_start(&self, inner: &Inner) -> bool {
+        !self.writer.is_failing()
+            && !self.is_stopping()
+            && inner.schedule.claimed_count() < UNSETTLED
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.life.phase() >= Phase::Draining
     }
 
     /// Attempts that finish from now on.
@@ -280,21 +274,20 @@ impl Dispatch {
 
     /// Starts no further attempt; those on the wire may finish.
     pub fn drain(&self) {
-        self.inner().stopping = true;
-        self.phase.send_replace(Phase::Draining);
+        self.life.go_on_to(Phase::Draining);
         self.settled.notify_waiters();
     }
 
     /// Cuts what is still on the wire; it is recorded as interrupted.
     pub fn cut(&self) {
-        self.phase.send_replace(Phase::Cut);
+        self.life.go_on_to(Phase::Cut);
     }
 
     /// Waits until no attempt is on the wire and every outcome is committed.
     pub async fn drained(&self) {
         loop {
             let settled = self.settled.notified();
-            if self.inner().unsettled == 0 {
+            if self.inner().schedule.claimed_count() == 0 {
                 return;
             }
             settled.await;
@@ -376,9 +369,7 @@ impl Committed for OnCommit {
                 let ending = Arc::clone(dispatch);
                 let ended = async move { ending.end_damaged(waiting, &what).await };
                 dispatch.runtime.spawn(ended);
-                continue;
             }
-            inner.unsettled = inner.unsettled.saturating_sub(1);
         }
         dispatch.pump(&mut inner);
         // A recover that waits for room goes on when something changed: called by its own commits, it would try without end.
@@ -403,18 +394,14 @@ impl Committed for OnCommit {
     fn set_aside(&self, delivery: DeliveryId, damage: &str) {
         tracing::error!(%delivery, damage, "an outcome could not be recorded");
         let mut inner = self.0.inner();
-        inner.unsettled = inner.unsettled.saturating_sub(1);
         inner.schedule.ended(delivery);
         self.0.pump(&mut inner);
         drop(inner);
         self.0.settled.notify_waiters();
     }
 
-    fn failing(&self, failing: bool) {
-        let mut inner = self.0.inner();
-        inner.failing = failing;
-        self.0.pump(&mut inner);
-        drop(inner);
+    fn failing(&self, _: bool) {
+        self.0.pump(&mut self.0.inner());
         // What a failed commit stopped goes on.
         self.0.maintenance.notify_one();
     }

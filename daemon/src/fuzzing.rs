@@ -206,6 +206,7 @@ pub fn answer(bytes: &[u8]) {
             target,
             headers: HeaderMap::new(),
             body: Bytes::from_static(b"{}"),
+            excerpt_bytes: EXCERPT_BYTES,
             still_wanted: &|| true,
         };
         let attempt = async { tokio::join!(client.attempt(request), partner(listener, bytes)).0 };
@@ -228,7 +229,6 @@ fn bed() -> Option<(Runtime, Client, TcpListener, Target)> {
     let mut settings = Settings::from_config(&config, None);
     settings.pool_idle = Duration::ZERO;
     settings.response_bytes = RESPONSE_BYTES;
-    settings.excerpt_bytes = EXCERPT_BYTES;
     let url = format!("http://{}/hooks", listener.local_addr().ok()?);
     let target = Target::new(&url, &settings.policy).ok()?;
     let client = Client::new(&settings).ok()?;

@@ -11,6 +11,8 @@ pub enum Phase {
     Running,
     /// Nothing is taken and no attempt starts; what is on the wire may finish, and questions are answered.
     Draining,
+    /// Attempts still on the wire are cut and recorded as interrupted.
+    Cut,
     /// Connections finish.
     Closing,
 }

@@ -143,6 +143,7 @@ async fn run(
             &store,
             Arc::clone(&writer),
             Arc::clone(&clock),
+            Arc::clone(&life),
             &config,
             address,
         )
@@ -281,7 +282,6 @@ async fn stop(
 /// Takes nothing more and lets what is on the wire finish; what takes too long, or is still there when `hurry` resolves, is recorded
 /// as cut.
 pub async fn drain(life: &Life, dispatch: &Arc<Dispatch>, hurry: impl Future<Output = ()>) {
-    life.go_on_to(Phase::Draining);
     dispatch.drain();
     let silent = tokio::select! {
         biased;

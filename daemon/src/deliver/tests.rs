@@ -26,7 +26,6 @@ fn settings() -> Settings {
         pool_max_age: Duration::from_secs(300),
         pool_connections: 8,
         response_bytes: 64 * 1024,
-        excerpt_bytes: 16,
         policy: TargetPolicy {
             allow: vec!["127.0.0.0/8".parse::<Pattern>().unwrap()],
             allow_http: true,
@@ -140,6 +139,7 @@ async fn attempt_with(client: &Client, to: &Target, body: Bytes) -> (Reply, bool
         target: to,
         headers,
         body,
+        excerpt_bytes: 16,
         still_wanted: &|| true,
     };
     match client.attempt(request).await {

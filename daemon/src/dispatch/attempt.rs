@@ -1,11 +1,12 @@
 //! One attempt from claim to outcome: prepare the body and its signatures, send, judge, hand the outcome to the writer.
 
 use super::unsent::Unsent;
-use super::{Dispatch, DispatchError, Phase, Tuning};
+use super::{Dispatch, DispatchError, Tuning};
 use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
 use crate::clock::{self, Moment};
 use crate::deliver::{AttemptRequest, Attempted};
+use crate::life::Phase;
 use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
@@ -141,7 +142,7 @@ impl Dispatch {
                 };
                 return Ok((reply, prepared));
             }
-            if *self.phase.borrow() == Phase::Cut {
+            if self.life.phase() >= Phase::Cut {
                 return Err(Unsent::Back);
             }
         }
@@ -212,14 +213,14 @@ impl Dispatch {
             target,
             headers: partner.headers(head, &prepared.body, clock::wall()),
             body: prepared.body.clone(),
+            excerpt_bytes: self.tuning().config.limits.excerpt_bytes,
             still_wanted: &still_wanted,
         };
         let client = self.client();
-        let mut phase = self.phase.subscribe();
         tokio::select! {
             biased;
             attempted = client.attempt(request) => attempted,
-            _ = phase.wait_for(|phase| *phase == Phase::Cut) => {
+            () = self.life.reached(Phase::Cut) => {
                 if written.load(Ordering::Relaxed) {
                     failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
                 } else {
@@ -243,7 +244,7 @@ impl Dispatch {
     /// # Errors
     /// The daemon is stopping, or lacks something for a request.
     pub async fn ping(&self, id: EndpointId) -> Result<Option<Attempt>, DispatchError> {
-        if *self.phase.borrow() != Phase::Running {
+        if self.is_stopping() {
             return Err(SubmitError::ShuttingDown.into());
         }
         let Some(endpoint) = self.reader.endpoint(id) else {

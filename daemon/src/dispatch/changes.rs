@@ -55,10 +55,10 @@ impl Dispatch {
         if claimed.all(|waiting| endpoint.mark_over(waiting.opened).is_none()) {
             return Ok(true);
         }
-        if inner.stopping {
+        if self.is_stopping() {
             return Err(SubmitError::ShuttingDown);
         }
-        if inner.failing {
+        if self.writer.is_failing() {
             return Err(SubmitError::StoreFailed);
         }
         Ok(false)

@@ -41,8 +41,8 @@ impl Dispatch {
             let notified = self.timer.notified();
             let wake = {
                 let inner = &mut *self.inner();
-                let idle = inner.failing || inner.stopping || inner.unsettled >= super::UNSETTLED;
-                let wake = inner.schedule.next_wake().filter(|_| !idle);
+                let may_start = self.may_start(inner);
+                let wake = inner.schedule.next_wake().filter(|_| may_start);
                 inner.alarm.set(wake)
             };
             let Some(wake) = wake else {

@@ -3,6 +3,7 @@
 
 use super::Dispatch;
 use crate::clock;
+use crate::life::Phase;
 use crate::schedule::Claim;
 use crate::writer::SubmitError;
 use std::sync::Arc;
@@ -75,12 +76,11 @@ impl Dispatch {
                 }
                 // After a read that failed the engine refuses everything until the file is opened anew, as it is when a commit
                 // fails: without one nothing could be read again before somebody sends an event.
-                if !inner.failing && inner.unreadable.wants_probe(now) {
+                if !self.writer.is_failing() && inner.unreadable.wants_probe(now) {
                     self.writer.post(Op::Probe);
                 }
             }
         }
-        inner.unsettled = inner.unsettled.saturating_sub(1);
         self.pump(&mut inner);
         drop(inner);
         self.maintenance.notify_one();
@@ -113,7 +113,6 @@ impl Dispatch {
             }
         };
         let mut inner = self.inner();
-        inner.unsettled = inner.unsettled.saturating_sub(1);
         if !is_ended {
             inner.schedule.ended(id);
         }
@@ -125,7 +124,6 @@ impl Dispatch {
 
     /// Has it ended, trying again where a commit failed, but not when the daemon stops: that waits for nothing of the kind.
     async fn submit_end(&self, waiting: Waiting) -> Option<Done> {
-        let mut phase = self.phase.subscribe();
         loop {
             let op = Op::EndDamaged {
                 delivery: waiting.id,
@@ -139,7 +137,7 @@ impl Dispatch {
             let again = tokio::time::sleep_until(clock::deadline(AGAIN_AFTER));
             tokio::select! {
                 biased;
-                _ = phase.wait_for(|phase| *phase > super::Phase::Running) => return None,
+                () = self.life.reached(Phase::Draining) => return None,
                 () = again => {}
             }
         }

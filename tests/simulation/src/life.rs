@@ -101,10 +101,12 @@ impl Life {
         let clock = StoreClock::starting_at(last_at).paced_from(reader.paced_at());
         let clock = Arc::new(clock);
         let writer = Writer::new(config.limits.disk_reserve);
+        let life = Arc::new(stormhook::life::Life::default());
         let dispatch = Dispatch::new(
             &store,
             Arc::clone(&writer),
             Arc::clone(&clock),
+            Arc::clone(&life),
             &config,
             None,
         );
@@ -116,7 +118,6 @@ impl Life {
             .oracle()
             .begins(reader.clone(), Arc::clone(&clock), crashed);
         world.disk.fail(faults);
-        let life = Arc::new(stormhook::life::Life::default());
         let app = App::new(
             Arc::clone(&config),
             Arc::clone(&life),

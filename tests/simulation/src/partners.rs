@@ -214,6 +214,7 @@ impl simulation::Partners for Partners {
             let mut flight = Oracle::started(&self.oracle, saw);
             let now_ms = flight.now_ms();
             let script = self.script(request.target.url().host(), now_ms, true);
+            let excerpt_bytes = request.excerpt_bytes;
             if timeout_at(deadline, sleep(script.connects_after))
                 .await
                 .is_err()
@@ -237,8 +238,12 @@ impl simulation::Partners for Partners {
             flight.arrived(&request.body).await;
             let answer = async {
                 match script.answer {
-                    Some(answer) => {
+                    Some(mut answer) => {
                         sleep(script.answers_after).await;
+                        // As every transport does.
+                        if let Reply::Status { excerpt, .. } = &mut answer {
+                            excerpt.truncate(excerpt_bytes);
+                        }
                         answer
                     }
                     None => std::future::pending().await,

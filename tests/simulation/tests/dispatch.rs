@@ -99,7 +99,14 @@ impl Core {
         let store = Store::open(serve::options(&config)).expect("a store");
         let reader = store.reader();
         let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
-        let dispatch = Dispatch::new(&store, writer.clone(), clock.clone(), &config, None);
+        let dispatch = Dispatch::new(
+            &store,
+            writer.clone(),
+            clock.clone(),
+            Arc::default(),
+            &config,
+            None,
+        );
         let dispatch = dispatch.expect("a dispatch");
         let told = Arc::new(OnCommit(dispatch.clone()));
         let look = || Space {

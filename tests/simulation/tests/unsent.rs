@@ -186,7 +186,14 @@ impl Made {
         let store = self.open();
         let reader = store.reader();
         let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
-        let dispatch = Dispatch::new(&store, writer.clone(), clock.clone(), &self.config, None);
+        let dispatch = Dispatch::new(
+            &store,
+            writer.clone(),
+            clock.clone(),
+            Arc::default(),
+            &self.config,
+            None,
+        );
         let dispatch = dispatch.unwrap();
         let told = Arc::new(OnCommit(dispatch.clone()));
         let look = || Space {

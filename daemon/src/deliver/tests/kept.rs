@@ -100,6 +100,7 @@ async fn what_is_not_wanted_any_more_when_there_is_a_connection_is_not_sent() {
         target: &to,
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
+        excerpt_bytes: 16,
         still_wanted: &|| false,
     };
     assert_eq!(client.attempt(request).await, Attempted::NotSent);
@@ -275,6 +276,7 @@ async fn what_is_not_wanted_any_more_is_not_sent_once_more() {
         target: &to,
         headers: HeaderMap::new(),
         body: body(),
+        excerpt_bytes: 16,
         still_wanted: &|| asked.fetch_add(1, Ordering::SeqCst) == 0,
     };
     let Attempted::Reply { reply, reconnected } = client.attempt(request).await else {
