@@ -14,7 +14,6 @@ mod ingest;
 pub(crate) mod listen;
 mod object;
 mod openapi;
-mod patience;
 mod problem;
 mod request;
 mod socket;

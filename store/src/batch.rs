@@ -25,6 +25,8 @@ use crate::record;
 use crate::rows::{self, Job, Jobs, Meta};
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use redb::ReadableTable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -101,7 +103,8 @@ pub(crate) struct Batch<'a, 't> {
     now: UnixMs,
     /// What expires goes by it.
     paced: UnixMs,
-    random: u128,
+    /// Of which ids are made.
+    random: ChaCha8Rng,
     meta: Meta,
     events: Vec<Arc<Event>>,
     keys: HashMap<Fingerprint, EventId>,
@@ -129,6 +132,8 @@ impl<'a, 't> Batch<'a, 't> {
         (now, random): (Now, u128),
     ) -> Self {
         let paced = now.paced.max(memory.meta.paced);
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&random.to_le_bytes());
         Self {
             shared,
             options,
@@ -138,7 +143,7 @@ impl<'a, 't> Batch<'a, 't> {
             // The store's time never goes back, whatever the clock does.
             now: now.at.max(memory.meta.last_event.accepted_at()),
             paced,
-            random,
+            random: ChaCha8Rng::from_seed(seed),
             meta: Meta {
                 commit: memory.meta.commit + 1,
                 paced,
@@ -360,13 +365,10 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
+    /// None of them follows from another, and all of them follow from what the commit was given.
     fn next_random(&mut self) -> u128 {
-        // Knuth's MMIX multiplier in both halves: ids need to differ, not to be secret.
-        self.random = self
-            .random
-            .wrapping_mul(0x5851_F42D_4C95_7F2D_1405_7B7E_F767_814F)
-            .wrapping_add(0x14057B7EF767814F);
-        self.random
+        let (high, low) = (self.random.next_u64(), self.random.next_u64());
+        u128::from(high) << 64 | u128::from(low)
     }
 
     fn next_stamp(&mut self) -> u64 {

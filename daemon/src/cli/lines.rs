@@ -1,14 +1,18 @@
 //! Lines out of a stream of bytes: whole lines as chunks arrive, none longer than a bound.
 
+use bytes::BytesMut;
+use tokio_util::codec::{AnyDelimiterCodec, Decoder};
+
 /// Cuts chunks into lines; what has no newline yet waits, up to a bound.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    rest: Vec<u8>,
+    codec: AnyDelimiterCodec,
+    rest: BytesMut,
     most_bytes: usize,
 }
 
 /// A line was longer than the bound.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a line of the answer is over {0} bytes: this is not what the API answers, is another program listening on the socket?"
 )]
@@ -17,8 +21,10 @@ pub(crate) struct LineTooLong(pub(crate) usize);
 impl Lines {
     /// Lines of at most so many bytes.
     pub(crate) fn new(most_bytes: usize) -> Self {
+        let newline = b"\n".to_vec();
         Self {
-            rest: Vec::new(),
+            codec: AnyDelimiterCodec::new_with_max_length(newline, Vec::new(), most_bytes),
+            rest: BytesMut::new(),
             most_bytes,
         }
     }
@@ -29,30 +35,16 @@ impl Lines {
         chunk: &[u8],
         mut each: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut chunk = chunk;
-        while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
-            let (line, tail) = chunk.split_at(end);
-            chunk = tail.split_first().map_or(&[], |(_, tail)| tail);
-            if self.rest.len() + line.len() > self.most_bytes {
-                return Err(LineTooLong(self.most_bytes).into());
-            }
-            if self.rest.is_empty() {
-                each(without_return(line))?;
-            } else {
-                self.rest.extend_from_slice(line);
-                let whole = std::mem::take(&mut self.rest);
-                each(without_return(&whole))?;
-            }
-        }
-        if self.rest.len() + chunk.len() > self.most_bytes {
-            return Err(LineTooLong(self.most_bytes).into());
-        }
         self.rest.extend_from_slice(chunk);
+        let too_long = LineTooLong(self.most_bytes);
+        while let Some(line) = self.codec.decode(&mut self.rest).map_err(|_| too_long)? {
+            each(without_return(&line))?;
+        }
         Ok(())
     }
 
     /// What stood after the last newline.
-    pub(crate) fn into_rest(self) -> Vec<u8> {
+    pub(crate) fn into_rest(self) -> BytesMut {
         self.rest
     }
 }

@@ -3,7 +3,6 @@
 use super::bare::Told;
 use super::callers::{Callers, Token};
 use super::front::{Behind, Front};
-use super::patience::Patient;
 use super::socket::{self, SocketFile};
 use crate::app::App;
 use crate::config::Config;
@@ -21,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 
 /// How much of a request is read ahead, and how many header fields are. Both lie above the bounds that a request has, so that
@@ -223,8 +223,10 @@ impl Serving {
     /// Serves one connection to its end, or until connections are to finish and its request is answered.
     async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let closing = self.front.closing();
-        let patient = Patient::new(stream, self.idle);
-        let io = TokioIo::new(Told::new(patient, self.front.clone()));
+        // A peer that takes nothing for so long is given up.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.idle));
+        let io = TokioIo::new(Told::new(Box::pin(stream), self.front.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.idle)
