@@ -17,11 +17,11 @@ mod event;
 mod export;
 mod failure;
 mod input;
-mod leash;
 mod lines;
 mod listen;
 mod manual;
 mod pages;
+mod parent;
 #[cfg(test)]
 mod pretend;
 mod progress;

@@ -8,14 +8,14 @@ mod records;
 mod settings;
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
 use super::check::Report;
 use super::failure::Failure;
-use super::leash;
+use super::parent;
 use crate::clock;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use records::{Filter, Written, write_records};
@@ -36,16 +36,16 @@ pub(crate) fn wall_clock() -> SystemTime {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// End, and remove this folder, when stdin ends: how the demo leaves nothing behind
-    #[arg(long, hide = true, value_name = "FOLDER")]
-    leash: Option<PathBuf>,
+    /// Stop when stdin ends: the demo's daemon does, so that none outlives its demo
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// Runs the daemon until it is told to stop.
 pub(crate) fn serve(args: ServeArgs, socket: Option<&Path>) -> Result<(), Failure> {
     let (config, again) = args.config.load(socket)?;
-    if let Some(folder) = args.leash {
-        leash::hold(folder)?;
+    if args.until_stdin_ends {
+        parent::end_with_stdin()?;
     }
     crate::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
 }

@@ -28,7 +28,7 @@ use super::signature::{Checker, Demand, all_good};
 use super::stats;
 use super::verify;
 use crate::clock::Moment;
-use child::{Daemon, Folder};
+use child::{Daemon, folder};
 use ledger::{Balance, Ledger, Place, Seen};
 use live::Live;
 use orders::ORGANIZATION;
@@ -117,7 +117,7 @@ impl Books {
 
 pub(crate) async fn run(args: DemoArgs, screen: Screen) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
-    let folder = Folder::new()?;
+    let folder = folder()?;
     let books = Books::open();
     let mut daemon = tokio::select! {
         started = Daemon::start(folder.path()) => started?,

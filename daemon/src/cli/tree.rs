@@ -208,7 +208,7 @@ mod tests {
             );
         }
         assert!(help("serve").contains("to listen on") && !help("serve").contains("--json"));
-        assert!(!help("serve").contains("--leash"));
+        assert!(!help("serve").contains("--until-stdin-ends"));
     }
 
     #[test]

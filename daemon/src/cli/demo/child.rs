@@ -1,11 +1,12 @@
 //! The demo's daemon: the real one, as a child process with a temporary folder of its own. Both are gone afterwards.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -25,45 +26,19 @@ const READY_LINE_BYTES: u64 = 64 * 1024;
 /// The retry schedule of the demo, as it is said on screen.
 pub(crate) const SCHEDULE: [&str; 6] = ["1s", "2s", "4s", "8s", "15s", "30s"];
 
-/// A folder that is removed when it is dropped.
-#[derive(Debug)]
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    /// A new folder for this user alone.
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let temporary = std::env::temp_dir();
-        let parent = if temporary.as_os_str().len() > FOLDER_BYTES {
-            PathBuf::from("/tmp")
-        } else {
-            temporary
-        };
-        let mut random = [0_u8; 6];
-        getrandom::fill(&mut random).map_err(|error| {
-            Failure::Usage(format!("the system gives no random bytes: {error}"))
-        })?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = parent.join(format!("stormhook-demo-{name}"));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| {
-                Failure::local(&format!("make the folder {}", path.display()), &error)
-            })?;
-        Ok(Self(path))
-    }
-
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed from a temporary folder, the system removes in time.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A new folder for this user alone, removed when it is dropped. After a `kill -9` it stays, as temporary files do.
+pub(crate) fn folder() -> Result<TempDir, Failure> {
+    let temporary = std::env::temp_dir();
+    let parent = if temporary.as_os_str().len() > FOLDER_BYTES {
+        PathBuf::from("/tmp")
+    } else {
+        temporary
+    };
+    tempfile::Builder::new()
+        .prefix("stormhook-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(&parent)
+        .map_err(|error| Failure::local(&format!("make a folder in {}", parent.display()), &error))
 }
 
 /// The running daemon.
@@ -71,7 +46,7 @@ impl Drop for Folder {
 pub(crate) struct Daemon {
     child: Child,
     /// While this is open, the daemon knows that the demo is there.
-    _leash: ChildStdin,
+    _stdin: ChildStdin,
     /// Its Unix socket.
     pub(crate) socket: PathBuf,
     /// What it said when it was ready.
@@ -118,8 +93,7 @@ impl Daemon {
             .arg("serve")
             .arg("--config")
             .arg(&config)
-            .arg("--leash")
-            .arg(folder)
+            .arg("--until-stdin-ends")
             .current_dir(folder);
         // The user's own settings are for the user's own daemon.
         for (name, _) in std::env::vars_os() {
@@ -144,13 +118,13 @@ impl Daemon {
             .spawn()
             .map_err(|error| failed("start the daemon", &error))?;
         // Taken from the child, since waiting for a child closes its stdin.
-        let leash = child
+        let stdin = child
             .stdin
             .take()
             .ok_or_else(|| Failure::No("the daemon has no stdin".to_owned()))?;
         let mut daemon = Self {
             child,
-            _leash: leash,
+            _stdin: stdin,
             socket: folder.join("s"),
             ready_line: String::new(),
         };
@@ -238,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_demo_configuration_is_one_the_daemon_takes() {
-        let folder = Folder::new().unwrap();
+        let folder = folder().unwrap();
         let text = configuration(folder.path()).unwrap();
         let config =
             crate::config::Config::from_sources(Some((Path::new("demo.toml"), &text)), [], &[])
@@ -257,7 +231,7 @@ mod tests {
     #[test]
     fn the_folder_is_private_and_goes_away() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = Folder::new().unwrap();
+        let folder = folder().unwrap();
         let path = folder.path().to_path_buf();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
