@@ -3,14 +3,14 @@
 //! It decides nothing: operations go to the writer, deliveries to the dispatch, questions to a reader.
 
 use crate::clock::StoreClock;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
 use crate::life::{Life, Phase};
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use crate::writer::{Pending, SubmitError, Writer, random_u128};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use stormhook_store::endpoint::Seed;
 use stormhook_store::{
     Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 /// See the module.
 pub struct App {
-    config: RwLock<Arc<Config>>,
+    config: LiveConfig,
     own_listener: Option<SocketAddr>,
     clock: Arc<StoreClock>,
     writer: Arc<Writer>,
@@ -44,7 +44,7 @@ pub struct NoRandomness;
 impl App {
     /// Puts the parts together.
     pub fn new(
-        config: Arc<Config>,
+        config: LiveConfig,
         life: Arc<Life>,
         own_listener: Option<SocketAddr>,
         clock: Arc<StoreClock>,
@@ -53,7 +53,7 @@ impl App {
         dispatch: Arc<Dispatch>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            config: RwLock::new(config),
+            config,
             own_listener,
             clock,
             writer,
@@ -65,12 +65,7 @@ impl App {
 
     /// The configuration as it is now.
     pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes another configuration over, as much of it as can change while running.
-    pub fn set_config(&self, config: Arc<Config>) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        self.config.now()
     }
 
     /// The store's time.

@@ -4,6 +4,7 @@
 
 mod error;
 mod key;
+mod live;
 mod reference;
 mod rule;
 mod source;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Origin, Problem};
+pub use live::LiveConfig;
 pub use reference::reference;
 use source::RawConfig;
 pub(crate) use source::service_links;

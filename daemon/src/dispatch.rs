@@ -13,7 +13,7 @@ mod trouble;
 mod unsent;
 
 use crate::clock::StoreClock;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::deliver::{Client, Settings, TrustError};
 use crate::life::{Life, Phase};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
@@ -71,7 +71,6 @@ impl From<InFlight> for DispatchError {
 
 /// What can be changed while the daemon runs.
 struct Tuning {
-    config: Arc<Config>,
     settings: Settings,
     signature_header: HeaderName,
 }
@@ -94,6 +93,7 @@ pub struct Dispatch {
     reader: Reader,
     clock: Arc<StoreClock>,
     runtime: tokio::runtime::Handle,
+    config: LiveConfig,
     tuning: RwLock<Arc<Tuning>>,
     client: RwLock<Client>,
     inner: Mutex<Inner>,
@@ -114,9 +114,8 @@ impl std::fmt::Debug for Dispatch {
     }
 }
 
-fn tuning(config: &Arc<Config>, own_listener: Option<SocketAddr>) -> Tuning {
+fn tuning(config: &Config, own_listener: Option<SocketAddr>) -> Tuning {
     Tuning {
-        config: Arc::clone(config),
         settings: Settings::from_config(config, own_listener),
         // The configuration has checked the name; the default stands in for what can't happen.
         signature_header: HeaderName::from_bytes(config.delivery.signature_header.as_bytes())
@@ -141,13 +140,14 @@ impl Dispatch {
         writer: Arc<Writer>,
         clock: Arc<StoreClock>,
         life: Arc<Life>,
-        config: &Arc<Config>,
+        config: &LiveConfig,
         own_listener: Option<SocketAddr>,
     ) -> Result<Arc<Self>, StartError> {
-        let tuning = tuning(config, own_listener);
+        let now = config.now();
+        let tuning = tuning(&now, own_listener);
         let client = Client::new(&tuning.settings)?;
         let reader = store.reader();
-        let mut schedule = Schedule::new(limits(config));
+        let mut schedule = Schedule::new(limits(&now));
         let mut covered = BTreeMap::new();
         let now = clock.now();
         for endpoint in reader.all_endpoints() {
@@ -162,6 +162,7 @@ impl Dispatch {
             reader,
             clock,
             runtime: tokio::runtime::Handle::current(),
+            config: config.clone(),
             tuning: RwLock::new(Arc::new(tuning)),
             client: RwLock::new(client),
             inner: Mutex::new(Inner {

@@ -2,13 +2,13 @@
 
 use crate::app::App;
 use crate::clock::{self, StoreClock};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, LiveConfig};
 use crate::descriptors;
 use crate::dispatch::{Dispatch, OnCommit, StartError};
 use crate::http::{ListenError, Listeners, bind};
 use crate::life::{Life, Phase};
 use crate::log::Log;
-use crate::writer::Writer;
+use crate::writer::{Space, Writer};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -134,25 +134,19 @@ async fn run(
     let address = bound.address();
     let ready = ready_line(bound.socket(), address, &path);
     let life = Arc::new(Life::default());
-    let listeners = Listeners::serve(bound, &config, &life)?;
+    let live = LiveConfig::new(Arc::clone(&config));
+    let listeners = Listeners::serve(bound, &live, &life)?;
     let clock = Arc::new(StoreClock::starting_at(reader.last_at()?).paced_from(reader.paced_at()));
-    let writer = Writer::new(config.limits.disk_reserve);
+    let writer = Writer::new();
     // Reads everything that waits: the threads that serve go on meanwhile.
-    let (store, dispatch) = tokio::task::block_in_place(|| {
-        Dispatch::new(
-            &store,
-            Arc::clone(&writer),
-            Arc::clone(&clock),
-            Arc::clone(&life),
-            &config,
-            address,
-        )
-        .map(|dispatch| (store, dispatch))
+    let dispatch = tokio::task::block_in_place(|| {
+        let (writer, clock, life) = (writer.clone(), clock.clone(), life.clone());
+        Dispatch::new(&store, writer, clock, life, &live, address)
     })?;
     // All that a start needs could be read.
     store.accept()?;
     let app = App::new(
-        Arc::clone(&config),
+        live.clone(),
         Arc::clone(&life),
         address,
         Arc::clone(&clock),
@@ -162,7 +156,7 @@ async fn run(
     );
     let told = Arc::new(OnCommit(Arc::clone(&dispatch)));
     let thread = writer
-        .serve(store, clock, told, path.clone())
+        .serve(store, clock, told, room(path.clone(), live.clone()))
         .map_err(io("starting the writer of"))?;
     dispatch.start();
     listeners.open(&app);
@@ -174,13 +168,18 @@ async fn run(
     );
     say(ready);
     signals
-        .until_stopped(|| take_over(&app, &dispatch, &writer, &limits, log, reload()))
+        .until_stopped(|| take_over(&live, &dispatch, &limits, log, reload()))
         .await;
     tracing::info!("stopping");
     stop(&life, &dispatch, &writer, listeners, signals).await;
     let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How much room there is for the store, as the configuration is at the moment.
+fn room(path: PathBuf, live: LiveConfig) -> impl Fn() -> Space + Send + 'static {
+    move || Space::of(&path, live.now().limits.disk_reserve)
 }
 
 fn ready_line(
@@ -232,9 +231,8 @@ impl Signals {
 
 /// Takes over what can change while the daemon runs, and says what can't.
 fn take_over(
-    app: &App,
+    live: &LiveConfig,
     dispatch: &Arc<Dispatch>,
-    writer: &Writer,
     store: &stormhook_store::Reader,
     log: &Log,
     read: Result<Config, ConfigError>,
@@ -246,19 +244,18 @@ fn take_over(
             return;
         }
     };
-    let (config, ignored) = app.config().reloadable_changes(&new);
+    let (config, ignored) = live.now().reloadable_changes(&new);
     let config = Arc::new(config);
     if let Err(error) = dispatch.reconfigure(&config) {
         tracing::error!(%error, "the configuration stays as it was");
         return;
     }
-    writer.set_reserve(config.limits.disk_reserve);
     store.set_limits(
         config.limits.pending_deliveries,
         config.limits.endpoints_per_organization,
     );
     log.set_level(config.log.level);
-    app.set_config(config);
+    live.set(config);
     tracing::info!(
         ?ignored,
         "the configuration was read again; what is ignored needs a restart"

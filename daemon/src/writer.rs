@@ -16,7 +16,6 @@ use crate::clock::StoreClock;
 use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -120,8 +119,6 @@ pub struct Writer {
     freed: Notify,
     #[cfg(feature = "simulation")]
     arrived: Notify,
-    /// `limits.disk_reserve`.
-    reserve_bytes: AtomicU64,
 }
 
 impl std::fmt::Debug for Writer {
@@ -132,7 +129,7 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A queue that nobody serves yet.
-    pub fn new(reserve_bytes: u64) -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
             hashes: RandomState::new(),
@@ -143,11 +140,10 @@ impl Writer {
             freed: Notify::new(),
             #[cfg(feature = "simulation")]
             arrived: Notify::new(),
-            reserve_bytes: AtomicU64::new(reserve_bytes),
         })
     }
 
-    /// Starts the thread.
+    /// Starts the thread. `look` says how much room there is.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -156,9 +152,9 @@ impl Writer {
         store: Store,
         clock: Arc<StoreClock>,
         told: Arc<dyn Committed>,
-        path: PathBuf,
+        look: impl Fn() -> Space + Send + 'static,
     ) -> std::io::Result<JoinHandle<()>> {
-        let committer = self.committer(store, clock, told, move || Space::of(&path));
+        let committer = self.committer(store, clock, told, look);
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || committer.run())
@@ -316,11 +312,6 @@ impl Writer {
 
     fn set_damaged(&self, damaged: bool) {
         self.damaged.store(damaged, Ordering::Relaxed);
-    }
-
-    /// Another `limits.disk_reserve`.
-    pub fn set_reserve(&self, bytes: u64) {
-        self.reserve_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Waits until there is work, or for `timeout`; false when there never will be any again.

@@ -1,10 +1,11 @@
 //! One attempt from claim to outcome: prepare the body and its signatures, send, judge, hand the outcome to the writer.
 
 use super::unsent::Unsent;
-use super::{Dispatch, DispatchError, Tuning};
+use super::{Dispatch, DispatchError};
 use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
 use crate::clock::{self, Moment};
+use crate::config::Config;
 use crate::deliver::{AttemptRequest, Attempted};
 use crate::life::Phase;
 use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
@@ -81,7 +82,7 @@ impl Dispatch {
     pub(super) async fn attempt(self: Arc<Self>, claim: Claim) {
         let started = Started::now();
         let id = claim.waiting.id;
-        let tuning = self.tuning();
+        let config = self.config.now();
         let sent = self.prepare_and_send(&claim).await;
         let judged = sent.and_then(|(reply, prepared)| {
             let verdict = outcome::judge(reply);
@@ -102,8 +103,8 @@ impl Dispatch {
             attempt,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ended_at,
-            verdict: follow(&tuning, &verdict, prepared.finished, ended_at),
-            disable: disable(&tuning, &prepared.endpoint, &verdict),
+            verdict: follow(&config, &verdict, prepared.finished, ended_at),
+            disable: disable(&config, &prepared.endpoint, &verdict),
         };
         // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
         self.writer.post(Op::Settle(Box::new(settle)));
@@ -213,7 +214,7 @@ impl Dispatch {
             target,
             headers: partner.headers(head, &prepared.body, clock::wall()),
             body: prepared.body.clone(),
-            excerpt_bytes: self.tuning().config.limits.excerpt_bytes,
+            excerpt_bytes: self.config.now().limits.excerpt_bytes,
             still_wanted: &still_wanted,
         };
         let client = self.client();
@@ -303,11 +304,11 @@ impl Dispatch {
 }
 
 /// When this outcome switches the endpoint off, and the event that says so.
-fn disable(tuning: &Tuning, endpoint: &Endpoint, verdict: &outcome::Verdict) -> Option<Disable> {
+fn disable(config: &Config, endpoint: &Endpoint, verdict: &outcome::Verdict) -> Option<Disable> {
     if !matches!(verdict.effect, Effect::Failed | Effect::Gone) {
         return None;
     }
-    let disable_after = tuning.config.breaker.disable_after;
+    let disable_after = config.breaker.disable_after;
     let (reason, when) = breaker::judge(verdict.effect, disable_after);
     let data = serde_json::json!({"endpointId": endpoint.id.to_string(), "disabledReason": reason.as_str()});
     Some(Disable {
@@ -324,7 +325,7 @@ fn disable(tuning: &Tuning, endpoint: &Endpoint, verdict: &outcome::Verdict) -> 
 }
 
 /// What follows from an outcome, by the schedule.
-fn follow(tuning: &Tuning, verdict: &outcome::Verdict, finished: u32, ended_at: UnixMs) -> Verdict {
+fn follow(config: &Config, verdict: &outcome::Verdict, finished: u32, ended_at: UnixMs) -> Verdict {
     match verdict.effect {
         Effect::Delivered => Verdict::Success,
         Effect::Gone => Verdict::Gone,
@@ -335,7 +336,7 @@ fn follow(tuning: &Tuning, verdict: &outcome::Verdict, finished: u32, ended_at: 
                 ended_ms: ended_at.0,
                 retry_after: verdict.retry_after.as_deref(),
             };
-            match retry::next(&tuning.config.retry, failed, draw()) {
+            match retry::next(&config.retry, failed, draw()) {
                 Next::At(at) => Verdict::RetryAt(UnixMs(at)),
                 Next::GiveUp => Verdict::GiveUp,
             }

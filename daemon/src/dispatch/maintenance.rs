@@ -191,7 +191,7 @@ impl Dispatch {
     }
 
     fn begin_sweep(&self, sweeping: &mut Sweeping) {
-        let retention = self.tuning().config.retention.clone();
+        let retention = self.config.now().retention.clone();
         let now = self.clock.paced();
         let before = |keep: Duration| {
             let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);

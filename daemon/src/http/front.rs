@@ -5,7 +5,7 @@ use super::callers::Callers;
 use super::problem::{Code, Problem};
 use super::request;
 use super::{Shared, problem, routes};
-use crate::config::Config;
+use crate::config::LiveConfig;
 use crate::life::{Life, Phase};
 use axum::Router;
 use axum::body::Body;
@@ -58,8 +58,7 @@ impl Behind {
 #[derive(Clone)]
 pub(super) struct Front {
     behind: Behind,
-    /// As the daemon was started.
-    config: Arc<Config>,
+    config: LiveConfig,
     life: Arc<Life>,
     callers: Option<Arc<Callers>>,
     ids: Arc<RequestIds>,
@@ -68,14 +67,14 @@ pub(super) struct Front {
 impl Front {
     pub(super) fn new(
         behind: &Behind,
-        config: &Arc<Config>,
+        config: &LiveConfig,
         life: &Arc<Life>,
         callers: Option<Callers>,
     ) -> Self {
         let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
         Self {
             behind: behind.clone(),
-            config: Arc::clone(config),
+            config: config.clone(),
             life: Arc::clone(life),
             callers: callers.map(Arc::new),
             ids: Arc::new(RequestIds(AtomicU64::new(seed))),
@@ -92,25 +91,17 @@ impl Front {
         OfFull(self)
     }
 
-    /// The configuration as it is now.
-    fn config(&self) -> Arc<Config> {
-        match self.behind.0.get() {
-            Some((app, _)) => app.config(),
-            None => Arc::clone(&self.config),
-        }
-    }
-
     fn admits(&self, head: &Parts) -> Result<(), Problem> {
         if let Some(callers) = &self.callers {
             let open = matches!(head.uri.path(), "/healthz" | "/readyz");
-            let names = &self.config().host_names;
+            let names = &self.config.now().host_names;
             callers.check(&head.uri, &head.headers, names, open)?;
         }
         check_codings(head)
     }
 
     fn pass_over(&self, head: &Parts, body: Incoming) {
-        request::pass_over(&head.headers, body, self.config.limits.idle);
+        request::pass_over(&head.headers, body, self.config.now().limits.idle);
     }
 
     /// The id of the next request.

@@ -5,7 +5,7 @@ use super::callers::{Callers, Token};
 use super::front::{Behind, Front};
 use super::socket::{self, SocketFile};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::descriptors;
 use crate::life::Life;
 use hyper::server::conn::http1;
@@ -125,12 +125,9 @@ impl Listeners {
     ///
     /// # Errors
     /// The token can't be read or made.
-    pub fn serve(
-        bound: Bound,
-        config: &Arc<Config>,
-        life: &Arc<Life>,
-    ) -> Result<Self, ListenError> {
-        let places = descriptors::connections(config);
+    pub fn serve(bound: Bound, live: &LiveConfig, life: &Arc<Life>) -> Result<Self, ListenError> {
+        let config = live.now();
+        let places = descriptors::connections(&config);
         let room = Arc::new(Semaphore::new(places));
         // Whatever callers over TCP do, producers beside the daemon find a place.
         let kept = bound
@@ -141,7 +138,7 @@ impl Listeners {
         let mut tasks = JoinSet::new();
         let behind = Behind::default();
         let serving = |callers, own: &Arc<Semaphore>| Serving {
-            front: Front::new(&behind, config, life, callers),
+            front: Front::new(&behind, live, life, callers),
             own: Arc::clone(own),
             room: Arc::clone(&room),
             idle: config.limits.idle,

@@ -95,16 +95,18 @@ impl std::fmt::Debug for Committer {
 /// What the disk and the file are like.
 #[derive(Clone, Copy, Debug)]
 pub struct Space {
-    /// Room left on the disk.
+    /// How much may be written until nothing but `limits.disk_reserve` is left.
     pub free_bytes: u64,
     /// The length of the file.
     pub file_bytes: u64,
 }
 
 impl Space {
-    pub(super) fn of(path: &Path) -> Self {
+    /// As it is now, where so much is to be left.
+    pub fn of(path: &Path, reserve_bytes: u64) -> Self {
+        let free_bytes = path.parent().map_or(u64::MAX, free_bytes);
         Self {
-            free_bytes: path.parent().map_or(u64::MAX, free_bytes),
+            free_bytes: free_bytes.saturating_sub(reserve_bytes),
             file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
         }
     }
@@ -202,9 +204,8 @@ impl Committer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
-        let reserve = self.writer.reserve_bytes.load(Ordering::Relaxed);
-        let full = requests.iter().any(|r| matches!(r.op, Op::Accept(_)))
-            && self.space().free_bytes < reserve;
+        let full =
+            requests.iter().any(|r| matches!(r.op, Op::Accept(_))) && self.space().free_bytes == 0;
         let settled = self.settle_in_doubt();
         let mut work = Work::of_outcomes(std::mem::take(&mut self.kept));
         for request in requests {

@@ -54,7 +54,7 @@ impl Bed {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store.redb")));
-        let writer = Writer::new(0);
+        let writer = Writer::new();
         let seen = Arc::new(Seen::default());
         let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
         let look = || Space {
@@ -155,7 +155,7 @@ fn who_waits_for_room_is_not_awake_meanwhile() {
 #[tokio::test(flavor = "current_thread")]
 async fn a_stream_that_waits_for_a_stalled_writer_stands_in_nobodys_way() {
     for bytes in [100, 250 << 10] {
-        let writer = Writer::new(0);
+        let writer = Writer::new();
         let theirs = Arc::clone(&writer);
         let tries = Arc::new(AtomicU64::new(0));
         let tried = Arc::clone(&tries);

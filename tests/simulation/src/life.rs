@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook::app::App;
 use stormhook::clock::StoreClock;
+use stormhook::config::LiveConfig;
 use stormhook::dispatch::{Dispatch, OnCommit};
 use stormhook::life::Phase;
 use stormhook::serve;
@@ -100,14 +101,15 @@ impl Life {
         let last_at = reader.last_at().map_err(|e| e.to_string())?;
         let clock = StoreClock::starting_at(last_at).paced_from(reader.paced_at());
         let clock = Arc::new(clock);
-        let writer = Writer::new(config.limits.disk_reserve);
+        let writer = Writer::new();
         let life = Arc::new(stormhook::life::Life::default());
+        let live = LiveConfig::new(Arc::clone(&config));
         let dispatch = Dispatch::new(
             &store,
             Arc::clone(&writer),
             Arc::clone(&clock),
             Arc::clone(&life),
-            &config,
+            &live,
             None,
         );
         let dispatch = dispatch.map_err(|e| e.to_string())?;
@@ -119,7 +121,7 @@ impl Life {
             .begins(reader.clone(), Arc::clone(&clock), crashed);
         world.disk.fail(faults);
         let app = App::new(
-            Arc::clone(&config),
+            live,
             Arc::clone(&life),
             None,
             Arc::clone(&clock),
@@ -133,8 +135,9 @@ impl Life {
             dispatch: OnCommit(Arc::clone(&dispatch)),
         });
         let (disk, most) = (world.disk.clone(), world.plan.disk_bytes);
+        let reserve = config.limits.disk_reserve;
         let look = move || Space {
-            free_bytes: most.saturating_sub(disk.len()),
+            free_bytes: most.saturating_sub(disk.len() + reserve),
             file_bytes: disk.len(),
         };
         let committer = writer.committer(store, clock, told, look);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use stormhook::clock::StoreClock;
-use stormhook::config::Config;
+use stormhook::config::{Config, LiveConfig};
 use stormhook::deliver::{AttemptRequest, Attempted};
 use stormhook::dispatch::{Dispatch, DispatchError, OnCommit};
 use stormhook::outcome::Reply;
@@ -98,13 +98,13 @@ impl Core {
         simulation::enter(NOW, 7, gate.clone());
         let store = Store::open(serve::options(&config)).expect("a store");
         let reader = store.reader();
-        let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
+        let (writer, clock) = (Writer::new(), Arc::new(StoreClock::starting_at(UnixMs(0))));
         let dispatch = Dispatch::new(
             &store,
             writer.clone(),
             clock.clone(),
             Arc::default(),
-            &config,
+            &LiveConfig::new(config.clone()),
             None,
         );
         let dispatch = dispatch.expect("a dispatch");

@@ -91,7 +91,7 @@ fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Com
     let theirs = disk.clone();
     let store = Store::open_on(options, move || theirs.open()).ok()?;
     let reader = store.reader();
-    let writer = Writer::new(0);
+    let writer = Writer::new();
     let space = || Space {
         free_bytes: u64::MAX,
         file_bytes: 0,

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stormhook::clock::StoreClock;
-use stormhook::config::Config;
+use stormhook::config::{Config, LiveConfig};
 use stormhook::deliver::{AttemptRequest, Attempted};
 use stormhook::dispatch::{Dispatch, OnCommit};
 use stormhook::outcome::Reply;
@@ -185,13 +185,13 @@ impl Made {
         simulation::enter(START, 7, self.partners.clone());
         let store = self.open();
         let reader = store.reader();
-        let (writer, clock) = (Writer::new(0), Arc::new(StoreClock::starting_at(UnixMs(0))));
+        let (writer, clock) = (Writer::new(), Arc::new(StoreClock::starting_at(UnixMs(0))));
         let dispatch = Dispatch::new(
             &store,
             writer.clone(),
             clock.clone(),
             Arc::default(),
-            &self.config,
+            &LiveConfig::new(self.config.clone()),
             None,
         );
         let dispatch = dispatch.unwrap();
