@@ -256,6 +256,9 @@ impl App {
                 "the store is damaged and takes no commit: stop the daemon and run `stormhook compact`, or restore a backup",
             ),
             Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
+            Phase::Running if self.writer.is_refusing() => Err(
+                "the store is damaged where events are written: stop the daemon and run `stormhook compact`, or restore a backup",
+            ),
             Phase::Running => Ok(()),
             Phase::Draining | Phase::Cut | Phase::Closing => Err("stopping"),
         }

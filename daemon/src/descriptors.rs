@@ -3,9 +3,11 @@
 //! stored and delivered.
 
 use crate::config::Config;
-use crate::http::listen::REFUSALS;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+/// Connections of one listener that are being told that there is no place for them: they are beyond the bound, so they are few, and have
+/// little time.
+pub(crate) const REFUSALS: usize = 64;
 /// For the store, the listeners, the runtime, the log, look-ups and backups, and the connections that are told that there is no place
 /// for them, of both listeners.
 const RESERVE: u64 = 64 + 2 * REFUSALS as u64;

@@ -114,6 +114,7 @@ pub struct Writer {
     ready: Condvar,
     failing: AtomicBool,
     damaged: AtomicBool,
+    refusing: AtomicBool,
     keyed: AtomicU64,
     /// Operations left the queue.
     freed: Notify,
@@ -136,6 +137,7 @@ impl Writer {
             ready: Condvar::new(),
             failing: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
             keyed: AtomicU64::new(0),
             freed: Notify::new(),
             #[cfg(feature = "simulation")]
@@ -308,6 +310,11 @@ impl Writer {
     /// Whether commits fail because the file is damaged.
     pub fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last event met damage where events are written. Other commits succeed.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     fn set_damaged(&self, damaged: bool) {

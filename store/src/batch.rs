@@ -10,19 +10,21 @@ mod endpoints;
 mod fold;
 mod rounds;
 mod settle;
-pub(crate) mod sweep;
+mod sweep;
 
-use crate::delivery::{Delivery, Status, Trigger};
-use crate::endpoint::{EndedUpTo, Endpoint, EndpointState};
+use crate::bulk::moves;
+use crate::delivery::{Delivery, Status};
+use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, JournalRow};
-use crate::memory::{Memory, Options, Shared};
+use crate::memory::{Memory, Shared};
 use crate::op::{Change, Done, Op, Refusal};
+use crate::options::Options;
 use crate::pack::{self, Pack};
 use crate::record;
-use crate::rows::{self, Job, Jobs, Meta};
+use crate::rows::{self, Jobs, Meta};
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
 use rand_chacha::ChaCha8Rng;
@@ -30,9 +32,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use redb::ReadableTable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// How many rows one step of work in bulk writes.
-pub const ROWS_PER_STEP: usize = 1_000;
 
 /// What a batch changes in memory once it is durable.
 #[derive(Debug)]
@@ -406,51 +405,6 @@ fn not_before_acceptance(d: &mut Delivery) {
     for attempt in d.attempts.iter_mut().rev().take(1) {
         attempt.started_at = base.max(attempt.started_at);
     }
-}
-
-/// The delivery as readers see it: what was done to many at once holds before it is worked off.
-pub(crate) fn as_read(stored: Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Delivery {
-    moves(&stored, endpoint, jobs).pop().unwrap_or(stored)
-}
-
-/// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
-pub(crate) fn reads_as_open(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> bool {
-    let read = || as_read(stored.clone(), endpoint, jobs).status.is_open();
-    stored.due.is_some() || (!jobs.is_empty() && read())
-}
-
-/// What a stored delivery has become since by what was done to many at once, one move after the other. A mark of its endpoint
-/// ends what is open, a recover after that opens what ended badly, and a later mark ends it again: stamps tell which came first.
-fn moves(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Vec<Delivery> {
-    let mut moves = Vec::new();
-    let last = |moves: &Vec<Delivery>| moves.last().unwrap_or(stored).clone();
-    let mark_over = |d: &Delivery| {
-        let mark = endpoint.and_then(|e| e.mark_over(d.opened));
-        mark.filter(|_| d.status.is_open())
-    };
-    let first = mark_over(stored);
-    if let Some(mark) = first {
-        moves.extend(ended(last(&moves), mark));
-    }
-    let recovers = |job: &&Job| {
-        let was_bad = stored.status.is_bad() || first.is_some_and(|mark| mark.stamp < job.stamp);
-        was_bad && job.recovers(stored)
-    };
-    if let Some(job) = jobs.values().find(recovers) {
-        let mut opened = last(&moves);
-        opened.reopened(Trigger::Replay, job.stamp, job.at);
-        let second = mark_over(&opened);
-        moves.push(opened);
-        if let Some(mark) = second {
-            moves.extend(ended(last(&moves), mark));
-        }
-    }
-    moves
-}
-
-/// What a mark makes of an open delivery; `None` of one that has ended.
-fn ended(mut d: Delivery, mark: &EndedUpTo) -> Option<Delivery> {
-    d.ended_in_bulk(mark.reason, mark.at).ok().map(|()| d)
 }
 
 fn refused(refusal: Refusal) -> Result<Done, StoreError> {

@@ -8,7 +8,7 @@ use crate::file::{self, io};
 use crate::overlay::{self, Lock, at_rest};
 use crate::reader::Reader;
 use crate::store::Store;
-use crate::tables::{Raw, Reading, Views};
+use crate::tables::{Copies, Raw, Reading, Views};
 use redb::backends::FileBackend;
 use redb::{CursorError, ReadableTable, ReadableTableMetadata, StorageBackend};
 use std::fs::File;
@@ -110,9 +110,10 @@ impl<E: Into<StoreError>> From<E> for Ended {
     }
 }
 
-impl Copying<'_> {
-    /// Writes the rows of one table into another, which is empty.
-    pub(crate) fn table<const N: usize>(
+impl Copies for Copying<'_> {
+    type Error = Ended;
+
+    fn table<const N: usize>(
         &mut self,
         name: &str,
         from: &Reading<N>,
@@ -132,7 +133,9 @@ impl Copying<'_> {
         }
         Ok(())
     }
+}
 
+impl Copying<'_> {
     fn append<const N: usize>(
         &mut self,
         name: &str,

@@ -185,7 +185,7 @@ pub struct Attempt {
     /// The status that came back, where one did.
     pub response_code: Option<u16>,
     /// The first bytes of a failure's body, as they came.
-    #[serde(with = "crate::record::opt_bytes")]
+    #[serde(with = "crate::optional_bytes")]
     pub response_excerpt: Option<Vec<u8>>,
     /// What went wrong, for people.
     pub error: Option<String>,
@@ -237,5 +237,43 @@ impl Delivery {
             Status::Pending => self.attempts_finished.saturating_add(1),
             _ => self.attempts_finished,
         }
+    }
+}
+
+/// One open delivery, as much of it as queues need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// The pair.
+    pub id: DeliveryId,
+    /// When it is due.
+    pub due: UnixMs,
+    /// Its place among its endpoint's.
+    pub sequence: u64,
+    /// The stamp of its round.
+    pub opened: u64,
+    /// Whether an attempt of this round failed already.
+    pub retrying: bool,
+    /// Whether it never had an attempt at all.
+    pub fresh: bool,
+    /// Whether its round is a later one: in a FIFO queue it holds nobody up.
+    pub later_round: bool,
+    /// What the next attempt's trigger is.
+    pub trigger: Trigger,
+}
+
+impl Waiting {
+    /// The bit of [`Waiting::retrying`], in rows and in queues.
+    pub const RETRYING: u8 = 1;
+    /// The bit of [`Waiting::fresh`].
+    pub const FRESH: u8 = 2;
+    /// The bit of [`Waiting::later_round`].
+    pub const LATER_ROUND: u8 = 4;
+
+    /// What holds or doesn't, as bits.
+    pub fn flags(&self) -> u8 {
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        flag(self.retrying, Self::RETRYING)
+            | flag(self.fresh, Self::FRESH)
+            | flag(self.later_round, Self::LATER_ROUND)
     }
 }

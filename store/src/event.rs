@@ -57,7 +57,7 @@ pub struct Event {
     /// How many endpoints it went to when it was accepted.
     pub deliveries: u32,
     /// The JSON value, byte for byte; `None` once its retention is over.
-    #[serde(with = "crate::record::opt_bytes")]
+    #[serde(with = "crate::optional_bytes")]
     pub data: Option<Vec<u8>>,
 }
 

@@ -6,7 +6,7 @@
 
 use crate::endpoint::EndpointState;
 use crate::ids::{EventId, Slot, UnixMs};
-use crate::memory::Options;
+use crate::options::Options;
 use crate::stats::{Counters, Level};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};

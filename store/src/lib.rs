@@ -4,6 +4,7 @@
 //! is, and knows nothing of HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
 
 mod batch;
+mod bulk;
 mod check;
 mod copy;
 pub mod delivery;
@@ -16,40 +17,46 @@ pub mod fuzzing;
 mod handle;
 pub mod ids;
 mod journal;
+mod keys;
 mod layer;
 mod memory;
+mod migrate;
 pub mod op;
+mod optional_bytes;
+mod options;
 mod overlay;
 mod pack;
 mod pages;
 pub mod query;
 pub mod reader;
 mod record;
+mod recoverable;
 mod rows;
 pub mod stats;
 mod store;
 mod sums;
 mod sweep;
+mod swept;
 mod tables;
 mod verified;
 mod waiting;
 
-pub use batch::ROWS_PER_STEP;
+pub use bulk::ROWS_PER_STEP;
 pub use copy::{Compacted, Copied, compact_file, copy_file};
-pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
+pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger, Waiting};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
 pub use event::{Event, GivenTime, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
-pub use memory::Options;
 pub use op::{
-    Change, Disable, DisableWhen, Done, EndpointKey, Horizon, Op, Recover, Refusal, Settle,
-    Verdict, Waiting,
+    Change, Disable, DisableWhen, Done, EndpointKey, Op, Recover, Refusal, Settle, Verdict,
 };
+pub use options::Options;
 pub use overlay::{check_file, is_open, read_file};
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, Unreadable,
 };
 pub use reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
 pub use store::{Applied, Store};
-pub use sweep::{Found, Sweep, Sweeper};
+pub use sweep::{Found, Sweeper};
+pub use swept::{Horizon, Sweep};

@@ -2,11 +2,11 @@
 //!
 //! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused leaves the others be.
 
-use crate::delivery::{Attempt, Delivery, Trigger};
+use crate::delivery::{Attempt, Delivery, Waiting};
 use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint, Seed};
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-use crate::sweep::Sweep;
+use crate::swept::Sweep;
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
@@ -186,15 +186,6 @@ pub struct Recover {
     pub count: u64,
 }
 
-/// Up to when things are dropped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Horizon {
-    /// Event data accepted before this.
-    pub events_before: UnixMs,
-    /// Ended deliveries accepted before this.
-    pub attempts_before: UnixMs,
-}
-
 /// The idempotency key of an endpoint's creation.
 #[derive(Debug, Clone)]
 pub struct EndpointKey {
@@ -285,42 +276,4 @@ pub enum Change {
     Endpoint(Arc<Endpoint>),
     /// Everything that waits for it and was opened up to this stamp ended at once.
     EndedUpTo(Slot, u64),
-}
-
-/// One open delivery, as much of it as queues need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// The pair.
-    pub id: DeliveryId,
-    /// When it is due.
-    pub due: UnixMs,
-    /// Its place among its endpoint's.
-    pub sequence: u64,
-    /// The stamp of its round.
-    pub opened: u64,
-    /// Whether an attempt of this round failed already.
-    pub retrying: bool,
-    /// Whether it never had an attempt at all.
-    pub fresh: bool,
-    /// Whether its round is a later one: in a FIFO queue it holds nobody up.
-    pub later_round: bool,
-    /// What the next attempt's trigger is.
-    pub trigger: Trigger,
-}
-
-impl Waiting {
-    /// The bit of [`Waiting::retrying`], in rows and in queues.
-    pub const RETRYING: u8 = 1;
-    /// The bit of [`Waiting::fresh`].
-    pub const FRESH: u8 = 2;
-    /// The bit of [`Waiting::later_round`].
-    pub const LATER_ROUND: u8 = 4;
-
-    /// What holds or doesn't, as bits.
-    pub fn flags(&self) -> u8 {
-        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        flag(self.retrying, Self::RETRYING)
-            | flag(self.fresh, Self::FRESH)
-            | flag(self.later_round, Self::LATER_ROUND)
-    }
 }

@@ -1,8 +1,6 @@
 //! Reading: each question is one short snapshot of the file and does a bounded amount of work.
 
-pub(crate) mod keys;
 mod lists;
-pub(crate) mod recoverable;
 pub(crate) mod scan;
 mod sums;
 mod walk;
@@ -21,6 +19,7 @@ use crate::op::Recover;
 use crate::query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, Page, Unreadable,
 };
+use crate::recoverable;
 use crate::stats::{Span, Window};
 use crate::tables::{self, Views};
 use std::collections::BTreeSet;
@@ -218,7 +217,7 @@ impl Reader {
         let meta = self.shared.memory().meta;
         let mut left = Some(recoverable::job(recover, &endpoint, &meta, UnixMs(0)));
         let step = |snapshot: &Snapshot, job| {
-            let (jobs, most) = (snapshot.jobs(), crate::batch::ROWS_PER_STEP);
+            let (jobs, most) = (snapshot.jobs(), crate::bulk::ROWS_PER_STEP);
             let step = recoverable::step(&self.shared, snapshot, &endpoint, jobs, job, most)?;
             let found = step.rounds.len() + step.missed.len();
             Ok((u64::try_from(found).unwrap_or(u64::MAX), step.left))

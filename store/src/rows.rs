@@ -2,14 +2,15 @@
 //!
 //! Times in a delivery's row are counted from its event's acceptance, so that most take two or three bytes.
 
+use crate::delivery::Waiting;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 use crate::endpoint::{
     CustomHeaders, EndedUpTo, Endpoint, LiveSecret, Ordering, Seed, TypePattern,
 };
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-use crate::op::Waiting;
 use crate::record;
+use crate::tables::Views;
 use crate::tables::{self, Sums};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -216,7 +217,7 @@ struct AttemptRow {
     duration_ms: u64,
     outcome: AttemptOutcome,
     response_code: Option<u16>,
-    #[serde(with = "crate::record::opt_bytes")]
+    #[serde(with = "crate::optional_bytes")]
     response_excerpt: Option<Vec<u8>>,
     error: Option<String>,
 }
@@ -388,6 +389,21 @@ impl Job {
 
 /// What is being recovered, oldest first. There are few.
 pub(crate) type Jobs = BTreeMap<u64, Job>;
+
+impl Views {
+    /// What the last commit left.
+    pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
+        match self.meta.get(&[0])? {
+            Some(row) => read_meta(&[0], row.value()),
+            None => Err(StoreError::damaged("the row of meta", "it is missing")),
+        }
+    }
+
+    /// The number of the commit that the snapshot is of.
+    pub(crate) fn commit(&self) -> Result<u64, StoreError> {
+        self.meta().map(|meta| meta.commit)
+    }
+}
 
 #[cfg(test)]
 mod tests {

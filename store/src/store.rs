@@ -4,17 +4,19 @@
 //! commit that failed the file is reopened and asked whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
+use crate::delivery::Waiting;
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::handle::Handle;
 use crate::ids::Now;
-use crate::memory::{Memory, Options, Shared};
-use crate::op::{Change, Done, Op, Waiting};
+use crate::memory::{Memory, Shared};
+use crate::migrate;
+use crate::op::{Change, Done, Op};
+use crate::options::Options;
 use crate::pack;
 use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
-use crate::sums;
 use crate::tables::{META, Sums, Tables, Views};
 use crate::waiting;
 use redb::{Durability, StorageBackend, TableError, WriteTransaction};
@@ -87,7 +89,7 @@ impl Store {
         let handle = (reopen.0)()?;
         prepare(&handle)?;
         let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
-        let loaded = guarded(|| sums::migrate(&handle, loaded))?;
+        let loaded = guarded(|| migrate::to_format_2(&handle, loaded))?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),

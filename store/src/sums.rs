@@ -3,12 +3,9 @@
 //! The sum doesn't depend on the order of the rows, so that an insert adds to it, a remove subtracts from it, and neither reads
 //! anything else. It is over keys and checksums of records: the checksum in a record covers its content.
 
-use crate::error::{StoreError, guarded};
-use crate::handle::Handle;
-use crate::memory::Memory;
+use crate::error::StoreError;
 use crate::record;
-use crate::tables::{META, Raw, Reading, Views};
-use redb::{Durability, ReadableTable};
+use redb::Table;
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::ops::{Deref, RangeBounds};
@@ -30,22 +27,6 @@ impl Sum {
         self.rows = self.rows.wrapping_sub(1);
         self.hash = self.hash.wrapping_sub(hash(key, value));
     }
-
-    /// The rows of a table, up to the first page that can't be read. That page is damage, which `check` names.
-    pub(crate) fn of_readable<const N: usize>(table: &Reading<N>) -> Result<Self, StoreError> {
-        let mut sum = Self::default();
-        let read = guarded(|| {
-            for row in table.iter()? {
-                let (key, value) = row?;
-                sum.add(key.value(), value.value());
-            }
-            Ok(())
-        });
-        match read {
-            Err(e) if !e.is_damage() => Err(e),
-            _ => Ok(sum),
-        }
-    }
 }
 
 /// Version and checksum of the record, then the key eight bytes at a time (`store/FORMAT.md`).
@@ -62,6 +43,9 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+/// A table without its sum: for `meta`, which holds the sums, and for copies, which take over sums and rows as they are.
+pub(crate) type Raw<'t, const N: usize> = Table<'t, &'static [u8; N], &'static [u8]>;
 
 /// A table that is written to. Only its own methods change it, and each keeps the sum.
 pub(crate) struct Writing<'t, const N: usize> {
@@ -141,24 +125,6 @@ fn kept<const N: usize>(
         sum.subtract(key, value);
     }
     keep
-}
-
-/// Sums up the rows of a file of format 1, which has no sums, and makes it one of format 2. Until that is durable it stays what it
-/// was. Nothing else has written to the file since `memory` was read from it.
-pub(crate) fn migrate(handle: &Handle, mut memory: Memory) -> Result<Memory, StoreError> {
-    if memory.meta.version >= record::version_of("meta") {
-        return Ok(memory);
-    }
-    memory.meta.sums = Views::open(&handle.begin_read()?)?.sums()?;
-    memory.meta.version = record::version_of("meta");
-    let mut txn = handle.begin_write()?;
-    txn.set_quick_repair(true);
-    txn.set_durability(Durability::Immediate)
-        .map_err(|e| StoreError::Engine(e.into()))?;
-    let row = record::write("meta", &[0], &memory.meta)?;
-    txn.open_table(META)?.insert(&[0], row.as_slice())?;
-    txn.commit()?;
-    Ok(memory)
 }
 
 #[cfg(test)]

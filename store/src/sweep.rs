@@ -12,12 +12,12 @@ mod packs;
 mod tests;
 
 use crate::error::StoreError;
-use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::memory::{Shared, Snapshot};
-use crate::op::{Horizon, Op};
+use crate::op::Op;
 use crate::reader::Reader;
 use crate::stats::{HOUR_MS, Level, MINUTE_MS};
+use crate::swept::{Horizon, Sweep, Work};
 use crate::tables;
 use endpoints::Leaving;
 use packs::Span;
@@ -31,31 +31,6 @@ const STEP_BYTES: usize = 1 << 20;
 const AGAIN_ROWS: usize = 20_000;
 /// How far the file may be behind with how far the sweep is, while there is nothing to drop.
 const BEHIND_MS: u64 = 24 * HOUR_MS;
-
-/// Something to drop, as a [`Sweeper`] found it.
-#[derive(Clone, Debug)]
-pub struct Sweep {
-    pub(crate) horizon: Horizon,
-    /// How far old events were looked at again.
-    pub(crate) again_after: EventId,
-    pub(crate) work: Work,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum Work {
-    /// Something is to be dropped of the packs with these keys.
-    Packs(Vec<EventId>),
-    /// Nothing that this generation lists is left.
-    Generation(u64),
-    /// Deleted endpoints of which nothing is left.
-    Endpoints(Vec<Slot>),
-    /// Revisions that hold for no event any more, by key.
-    Revisions(Vec<[u8; 20]>),
-    /// Windows and counters that no question reaches.
-    Windows,
-    /// Everything before the horizon was looked at.
-    Walked,
-}
 
 /// What a step of a [`Sweeper`] came to.
 #[derive(Clone, Debug)]
@@ -308,26 +283,4 @@ pub(crate) fn kept_windows(now: UnixMs) -> [(Level, UnixMs); 2] {
         (Level::Minute, ago(120 * MINUTE_MS)),
         (Level::Hour, ago(48 * HOUR_MS)),
     ]
-}
-
-/// What of an event is past its retention, were nothing of it open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Past {
-    pub(crate) deliveries: bool,
-    pub(crate) data: bool,
-}
-
-impl Past {
-    pub(crate) fn of(event: &Event, horizon: Horizon) -> Self {
-        let accepted = event.id.accepted_at();
-        Self {
-            deliveries: accepted < horizon.attempts_before,
-            data: accepted < horizon.events_before,
-        }
-    }
-
-    /// Whether nothing of the event is kept.
-    pub(crate) fn all(self) -> bool {
-        self.deliveries && self.data
-    }
 }

@@ -1,21 +1,19 @@
 //! The tables and their keys: fixed width, big-endian, time first, so that byte order is time order and what is committed
 //! together lies together. `store/FORMAT.md` describes the bytes.
 
-use crate::copy::{Copying, Ended};
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::rows::{self, Meta};
 use crate::stats::Level;
+pub(crate) use crate::sums::Raw;
 use crate::sums::{Sum, Writing};
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
 
 type Bytes = &'static [u8];
 pub(crate) type Def<const N: usize> = TableDefinition<'static, &'static [u8; N], Bytes>;
-/// A table without its sum: for `meta`, which holds the sums, and for copies, which take over sums and rows as they are.
-pub(crate) type Raw<'t, const N: usize> = Table<'t, &'static [u8; N], Bytes>;
 pub(crate) type Reading<const N: usize> = ReadOnlyTable<&'static [u8; N], Bytes>;
 
 macro_rules! tables {
@@ -88,26 +86,13 @@ macro_rules! tables {
                 })
             }
 
-            /// What the last commit left.
-            pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
-                match self.$meta.get(&[0])? {
-                    Some(row) => rows::read_meta(&[0], row.value()),
-                    None => Err(StoreError::damaged("the row of meta", "it is missing")),
-                }
-            }
-
-            /// The number of the commit that the snapshot is of.
-            pub(crate) fn commit(&self) -> Result<u64, StoreError> {
-                self.meta().map(|meta| meta.commit)
-            }
-
             /// The sums of what there is, where none were kept.
             pub(crate) fn sums(&self) -> Result<Sums, StoreError> {
-                Ok(Sums { $($field: Sum::of_readable(&self.$field)?,)* })
+                Ok(Sums { $($field: sum_of_readable(&self.$field)?,)* })
             }
 
             /// Writes every row into the tables of a file that has none yet.
-            pub(crate) fn copy_to(&self, txn: &WriteTransaction, copying: &mut Copying<'_>) -> Result<(), Ended> {
+            pub(crate) fn copy_to<C: Copies>(&self, txn: &WriteTransaction, copying: &mut C) -> Result<(), C::Error> {
                 copying.table(stringify!($meta), &self.$meta, &mut txn.open_table($META)?)?;
                 $(copying.table(stringify!($field), &self.$field, &mut txn.open_table($name)?)?;)*
                 Ok(())
@@ -120,6 +105,36 @@ macro_rules! tables {
             ];
         }
     };
+}
+
+/// What takes over one table after the other of a snapshot.
+pub(crate) trait Copies {
+    /// Why it ends early.
+    type Error: From<redb::TableError>;
+
+    /// Writes the rows of one table into another, which is empty.
+    fn table<const N: usize>(
+        &mut self,
+        name: &str,
+        from: &Reading<N>,
+        to: &mut Raw<'_, N>,
+    ) -> Result<(), Self::Error>;
+}
+
+/// The rows of a table, up to the first page that can't be read. That page is damage, which `check` names.
+fn sum_of_readable<const N: usize>(table: &Reading<N>) -> Result<Sum, StoreError> {
+    let mut sum = Sum::default();
+    let read = guarded(|| {
+        for row in table.iter()? {
+            let (key, value) = row?;
+            sum.add(key.value(), value.value());
+        }
+        Ok(())
+    });
+    match read {
+        Err(e) if !e.is_damage() => Err(e),
+        _ => Ok(sum),
+    }
 }
 
 fn opened<T>(

@@ -1,9 +1,9 @@
 //! What waits, as queues in memory are built from it at start: the due index, and where that has lost rows, the deliveries themselves.
 
 use crate::delivery::Trigger;
+use crate::delivery::Waiting;
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, UnixMs};
-use crate::op::Waiting;
 use crate::reader::scan::{Next, Rows, Way};
 use crate::rows;
 use crate::sums::Sum;

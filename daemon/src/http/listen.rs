@@ -6,7 +6,7 @@ use super::front::{Behind, Front};
 use super::socket::{self, SocketFile};
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
-use crate::descriptors;
+use crate::descriptors::{self, REFUSALS};
 use crate::life::Life;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,8 +30,6 @@ const HEADERS_READ: usize = 256;
 /// How long a connection above `limits.connections` waits for a place before it is told that there is none. While there is none,
 /// whoever comes next is told so at once.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
-/// Connections of one listener that are being told so: they are beyond the bound, so they are few, and have little time.
-pub(crate) const REFUSALS: usize = 64;
 /// Of this many places one is kept for the socket, where there is one.
 const KEPT_FOR_THE_SOCKET: usize = 8;
 const REFUSAL: Duration = Duration::from_secs(2);

@@ -244,6 +244,11 @@ impl Committer {
         {
             Ok(mut applied) => {
                 self.succeeded();
+                if work.ops.iter().any(|op| matches!(op, Op::Accept(_)))
+                    && self.writer.refusing.swap(false, Ordering::Relaxed)
+                {
+                    tracing::info!("events are accepted again");
+                }
                 self.told.committed(&mut applied, &settled);
                 for (reply, done) in work.replies.into_iter().zip(applied.done) {
                     answer(&self.writer, reply, Ok(done));
@@ -291,6 +296,10 @@ impl Committer {
     /// Gives up on an operation that meets damage by itself.
     fn set_aside(&self, damage: &StoreError, part: Work) {
         let what = damage.to_string();
+        let of_event = part.ops.iter().any(|op| matches!(op, Op::Accept(_)));
+        if of_event && !self.writer.refusing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%damage, "the file is damaged where events are written: none is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
+        }
         for (op, reply) in part.ops.into_iter().zip(part.replies) {
             if let Op::Settle(settle) = &op {
                 self.told.set_aside(settle.delivery, &what);

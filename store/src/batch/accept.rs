@@ -6,8 +6,8 @@ use crate::error::StoreError;
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EventId, Slot};
 use crate::journal::Fingerprint;
+use crate::keys;
 use crate::op::{Done, Refusal};
-use crate::reader::keys;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {

@@ -1,13 +1,14 @@
 //! Operators' changes to deliveries: retry, cancel, replay, recover, and the writing out of what was ended in bulk.
 
-use super::{Batch, IndexedState, ROWS_PER_STEP, refused};
+use super::{Batch, IndexedState, refused};
+use crate::bulk::ROWS_PER_STEP;
 use crate::delivery::{Delivery, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot};
 use crate::op::{Done, Recover, Refusal};
-use crate::reader::recoverable;
 use crate::record;
+use crate::recoverable;
 use crate::rows::Job;
 use crate::tables;
 use std::sync::Arc;

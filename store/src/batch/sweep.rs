@@ -3,22 +3,21 @@
 //! A pack with something still open keeps it and loses the rest. Horizons are counted from the paced time, so that a jump of the
 //! clock can't delete all history at once.
 
-use super::{Batch, reads_as_open};
+use super::Batch;
+use crate::bulk::reads_as_open;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::op::{Done, Horizon};
+use crate::op::Done;
 use crate::pack::Pack;
 use crate::rows;
 use crate::stats::Level;
-use crate::sweep::{Past, Sweep, Work, kept_windows};
+use crate::sweep::kept_windows;
+use crate::swept::{Horizon, Past, ROWS_PER_STEP, Sweep, Work};
 use crate::tables;
 use redb::ReadableTable;
 use std::sync::Arc;
-
-/// Rows that one step drops, about.
-pub(crate) const ROWS_PER_STEP: usize = 5_000;
 
 impl Batch<'_, '_> {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Done, StoreError> {

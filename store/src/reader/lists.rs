@@ -6,13 +6,13 @@ use crate::error::{StoreError, guarded};
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, Run};
+use crate::keys;
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
 use crate::query::{
     Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE,
     Unreadable,
 };
-use crate::reader::keys;
 use crate::reader::scan::{Next, Rows, Way};
 use crate::record;
 use crate::tables::{self, Reading, Views};

@@ -4,7 +4,7 @@
 use super::Reader;
 use super::lists::{id_range, matches_event};
 use super::scan::{Next, Rows, Way};
-use crate::batch::as_read;
+use crate::bulk::as_read;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::event::Event;

@@ -1,10 +1,11 @@
 //! How many rows an operation writes: what bounds the work of a commit, beside the number of its operations.
 
 use super::Reader;
-use crate::batch::{ROWS_PER_STEP, sweep};
+use crate::bulk::ROWS_PER_STEP;
 use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::op::{DisableWhen, Op, Settle};
+use crate::swept;
 use std::sync::{Arc, RwLockReadGuard};
 
 /// Of an organization with at most so many endpoints, each counts as a subscriber: looking costs more than it tells.
@@ -32,7 +33,7 @@ impl Scales<'_> {
             Op::Accept(event) => 1 + self.fan_out(&event.organization, &event.event_type),
             Op::Settle(settle) => 1 + self.notices(settle),
             Op::WorkOff | Op::EndCovered { .. } => ROWS_PER_STEP,
-            Op::Sweep(_) => sweep::ROWS_PER_STEP,
+            Op::Sweep(_) => swept::ROWS_PER_STEP,
             Op::FlushStats => 1 + self.0.windows.len(),
             _ => 1,
         }

@@ -1,8 +1,9 @@
 //! Deleted endpoints of which nothing is left.
 
-use super::{Looked, STEP_ROWS, Sweeper, Work};
+use super::{Looked, STEP_ROWS, Sweeper};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::swept::Work;
 use crate::tables;
 use std::collections::BTreeSet;
 use std::ops::Bound;

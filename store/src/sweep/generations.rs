@@ -1,11 +1,12 @@
 //! Generations of which nothing is left, and revisions that hold for no event any more.
 
-use super::{Looked, STEP_ROWS, Sweeper, Work};
+use super::{Looked, STEP_ROWS, Sweeper};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot};
 use crate::journal::{Generation, Run};
 use crate::memory::Snapshot;
 use crate::record;
+use crate::swept::Work;
 use crate::tables;
 use std::sync::Arc;
 

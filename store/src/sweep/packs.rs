@@ -1,14 +1,14 @@
 //! Events and deliveries that are past their retention.
 
-use super::{Looked, Part, Past, Sweeper, Work};
-use crate::batch::reads_as_open;
+use super::{Looked, Part, Sweeper};
+use crate::bulk::reads_as_open;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::memory::Snapshot;
-use crate::op::Horizon;
 use crate::pack::Pack;
 use crate::rows;
+use crate::swept::{Horizon, Past, Work};
 use crate::tables;
 use std::ops::ControlFlow;
 

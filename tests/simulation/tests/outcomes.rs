@@ -193,6 +193,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
             Ok(Done::Accepted(_)) => {}
             // A page that every event is written to.
             Err(SubmitError::StoreFailed) => {
+                assert!(writer.is_refusing(), "byte {at}");
                 assert_ne!(reader.check().unwrap().damage, [""; 0], "byte {at}");
                 refused += 1;
             }
