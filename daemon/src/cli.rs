@@ -27,6 +27,7 @@ mod pretend;
 mod progress;
 mod receiver;
 mod refusal;
+mod report;
 mod respond;
 mod screen;
 mod shell;
@@ -169,7 +170,7 @@ pub fn main() -> ExitCode {
             if is_daemon {
                 show_briefly(failure, screen);
             } else {
-                failure.show(&screen);
+                screen.failure(&failure);
             }
             ExitCode::from(status)
         }
@@ -180,7 +181,7 @@ pub fn main() -> ExitCode {
 fn show_briefly(failure: Failure, screen: Screen) {
     let (shown, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        failure.show(&screen);
+        screen.failure(&failure);
         let _late = shown.send(());
     });
     let _unread = wait.recv_timeout(SHOWN_WITHIN);

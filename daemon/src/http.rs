@@ -4,14 +4,16 @@
 mod bare;
 mod batch;
 mod callers;
+mod code;
 mod deliveries;
 pub(crate) mod endpoints;
 mod events;
+mod finished;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod ingest;
-pub(crate) mod listen;
+mod listen;
 mod object;
 mod openapi;
 mod problem;
@@ -22,7 +24,8 @@ mod store;
 mod stream;
 pub(crate) mod views;
 
-pub use listen::{Bound, ListenError, Listeners, bind};
+pub use listen::{Bound, Listeners, bind};
+pub use socket::ListenError;
 
 use crate::app::App;
 use crate::writer::SubmitError;

@@ -131,9 +131,13 @@ async fn names_that_nobody_answers_for_take_nothing_from_a_partner_whose_name_is
     let beside = p95(&daemon, &healthy, "beside").await;
     eprintln!("{calm:?} calm, {beside:?} beside {DEAD} names that nobody answers for");
     // No attempt to it failed, and each was its delivery's first.
-    let deliveries = api
-        .all(&format!("/v1/deliveries?endpointId={healthy_id}"))
-        .await;
+    let deliveries = until("all outcomes are committed", async || {
+        let all = api
+            .all(&format!("/v1/deliveries?endpointId={healthy_id}"))
+            .await;
+        all.iter().all(|d| d["status"] != "PENDING").then_some(all)
+    })
+    .await;
     assert_eq!(deliveries.len(), 120);
     for delivery in deliveries {
         let delivery = api.delivery(delivery["id"].as_str().unwrap()).await;

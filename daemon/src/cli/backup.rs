@@ -15,11 +15,11 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::check::Report;
 use super::client::{Client, empty};
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
 use super::progress::Copied;
+use super::report::Report;
 use super::screen::{Screen, Tone, plain};
 use super::socket::Surroundings;
 use super::table::{counted, size_words};

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use serde::{Deserialize, Serialize};
 
 use super::client::Client;
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
+use super::report::Report;
 use super::screen::{Screen, Tone, plain};
 use super::socket::Surroundings;
 use super::table::counted;
@@ -34,34 +34,6 @@ neither a daemon nor a store was found.";
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     places: PlaceFlags,
-}
-
-/// What a check found, as the API says it.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    /// No damage.
-    pub(crate) ok: bool,
-    /// Rows looked at.
-    pub(crate) rows: u64,
-    /// Events found.
-    pub(crate) events: u64,
-    /// Deliveries found.
-    pub(crate) deliveries: u64,
-    /// Every damage, named.
-    pub(crate) damage: Vec<String>,
-}
-
-impl Report {
-    /// Of a store that is too damaged to be looked through.
-    pub(crate) fn of_damage(what: String) -> Self {
-        Self {
-            ok: false,
-            rows: 0,
-            events: 0,
-            deliveries: 0,
-            damage: vec![what],
-        }
-    }
 }
 
 pub(crate) async fn run(

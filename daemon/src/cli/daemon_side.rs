@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::check::Report;
 use super::failure::Failure;
 use super::parent;
+use super::report::Report;
 use crate::clock;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use records::{Filter, Written, write_records};

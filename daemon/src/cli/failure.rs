@@ -3,7 +3,6 @@
 use std::io;
 
 use super::refusal::Refusal;
-use super::screen::Screen;
 
 /// The daemon said no, or what was checked is not right.
 pub(crate) const REFUSED: u8 = 1;
@@ -65,19 +64,6 @@ impl Failure {
             Self::Usage(_) => USAGE,
             Self::Unreachable(_) => UNREACHABLE,
             Self::OutputClosed => 0,
-        }
-    }
-
-    /// Says it: for people on stderr; with `--json` a refusal is printed as the API said it, on stdout.
-    pub(crate) fn show(&self, screen: &Screen) {
-        match self {
-            Self::Shown | Self::OutputClosed => {}
-            Self::Refused(refusal) if screen.json => {
-                // Nothing better can be done when stdout is gone too: the exit status still says it.
-                let _ = screen.answer(&refusal.body);
-            }
-            Self::Refused(refusal) => screen.refuse(&refusal.in_words()),
-            Self::No(text) | Self::Usage(text) | Self::Unreachable(text) => screen.complain(text),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::screen::plain;
+use crate::text::plain;
 
 /// How much of an answer that is no problem is shown.
 const EXCERPT_CHARS: usize = 300;

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::failure::Failure;
 use super::refusal::Words;
-use crate::text::is_invisible;
+pub(crate) use crate::text::plain;
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,21 @@ impl Screen {
         }
     }
 
+    /// Says what went wrong: for people on stderr; with `--json` a refusal is printed as the API said it, on stdout.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        match failure {
+            Failure::Shown | Failure::OutputClosed => {}
+            Failure::Refused(refusal) if self.json => {
+                // Nothing better can be done when stdout is gone too: the exit status still says it.
+                let _ = self.answer(&refusal.body);
+            }
+            Failure::Refused(refusal) => self.refuse(&refusal.in_words()),
+            Failure::No(text) | Failure::Usage(text) | Failure::Unreachable(text) => {
+                self.complain(text);
+            }
+        }
+    }
+
     /// Words on stderr. A closed stderr is not worth an exit status of its own.
     pub(crate) fn complain(&self, text: &str) {
         let mark = paint(self.error_colour, Tone::Bad, "error:");
@@ -140,19 +155,6 @@ pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
     } else {
         text.to_owned()
     }
-}
-
-/// Text from elsewhere with everything visible: control characters, and the invisible ones that reorder or hide text.
-pub(crate) fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() || is_invisible(character) {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

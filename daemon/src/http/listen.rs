@@ -3,7 +3,7 @@
 use super::bare::Told;
 use super::callers::{Callers, Token};
 use super::front::{Behind, Front};
-use super::socket::{self, SocketFile};
+use super::socket::{self, ListenError, SocketFile};
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
 use crate::descriptors::{self, REFUSALS};
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -37,35 +37,6 @@ const REFUSAL: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to finish once the daemon stops.
 const FINISH: Duration = Duration::from_secs(2);
-
-/// Why the daemon can't listen.
-#[derive(Debug, thiserror::Error)]
-pub enum ListenError {
-    /// Another process serves the socket.
-    #[error("{} is served by another process{}: stop it, or give this one another socket", path.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
-    Live {
-        /// The socket.
-        path: PathBuf,
-        /// The other process, where the system says.
-        pid: Option<i32>,
-    },
-    /// Something else lies where the socket should be.
-    #[error("{} exists and is not a socket: move it away, or set another socket", path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The system refuses.
-    #[error("{doing} {what}: {source}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// To what.
-        what: String,
-        /// What the system said.
-        source: io::Error,
-    },
-}
 
 /// Listeners that are bound and not served yet.
 #[derive(Debug)]

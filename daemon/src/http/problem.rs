@@ -10,107 +10,12 @@ use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
 use stormhook_store::{Done, Refusal};
 
+pub(crate) use super::code::Code;
 use crate::dispatch::DispatchError;
 use crate::writer::SubmitError;
 
 /// How much of what a caller sent is told back in a detail.
 pub(crate) const MAX_SHOWN_BYTES: usize = 150;
-
-/// What went wrong, by its stable name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    InvalidRequest,
-    InvalidJson,
-    UnknownField,
-    InvalidField,
-    InvalidCursor,
-    TokenMissing,
-    TokenInvalid,
-    OriginRefused,
-    HostRefused,
-    NotFound,
-    MethodNotAllowed,
-    RequestTimeout,
-    IdempotencyConflict,
-    EndpointInactive,
-    DeliveryInFlight,
-    DeliveryEnded,
-    EventTooLarge,
-    UnsupportedMediaType,
-    HeadersTooLarge,
-    TargetRefused,
-    TooManyAttempts,
-    Internal,
-    Busy,
-    StorageFull,
-    ShuttingDown,
-    StoreFailed,
-}
-
-impl Code {
-    /// The status and the name of each code: the contract's table.
-    const fn row(self) -> (StatusCode, &'static str) {
-        match self {
-            Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::InvalidJson => (StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::UnknownField => (StatusCode::BAD_REQUEST, "unknown_field"),
-            Self::InvalidField => (StatusCode::BAD_REQUEST, "invalid_field"),
-            Self::InvalidCursor => (StatusCode::BAD_REQUEST, "invalid_cursor"),
-            Self::TokenMissing => (StatusCode::UNAUTHORIZED, "token_missing"),
-            Self::TokenInvalid => (StatusCode::UNAUTHORIZED, "token_invalid"),
-            Self::OriginRefused => (StatusCode::FORBIDDEN, "origin_refused"),
-            Self::HostRefused => (StatusCode::FORBIDDEN, "host_refused"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::RequestTimeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-            Self::IdempotencyConflict => (StatusCode::CONFLICT, "idempotency_conflict"),
-            Self::EndpointInactive => (StatusCode::CONFLICT, "endpoint_inactive"),
-            Self::DeliveryInFlight => (StatusCode::CONFLICT, "delivery_in_flight"),
-            Self::DeliveryEnded => (StatusCode::CONFLICT, "delivery_ended"),
-            Self::EventTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "event_too_large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-            }
-            Self::HeadersTooLarge => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "headers_too_large",
-            ),
-            Self::TargetRefused => (StatusCode::UNPROCESSABLE_ENTITY, "target_refused"),
-            Self::TooManyAttempts => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::StorageFull => (StatusCode::SERVICE_UNAVAILABLE, "storage_full"),
-            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
-            Self::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
-        }
-    }
-
-    /// The HTTP status that goes with it.
-    pub(crate) const fn status(self) -> StatusCode {
-        self.row().0
-    }
-
-    /// Its name in the API.
-    pub(crate) const fn as_str(self) -> &'static str {
-        self.row().1
-    }
-
-    /// In how many seconds trying again may help.
-    const fn retry_after_s(self) -> Option<&'static str> {
-        match self {
-            Self::Busy | Self::StoreFailed | Self::TooManyAttempts => Some("1"),
-            Self::ShuttingDown => Some("5"),
-            Self::StorageFull => Some("30"),
-            _ => None,
-        }
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
 
 /// One error as its caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

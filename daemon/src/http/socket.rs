@@ -3,7 +3,6 @@
 //! Two daemons that start, or one that stops beside one that starts, take turns by a lock on the folder; without the lock (another
 //! program may hold it) the file is still compared before it is removed.
 
-use super::listen::ListenError;
 use rustix::fs::FlockOperation;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,6 +14,35 @@ use tokio::net::{UnixListener, UnixStream};
 /// How often the folder's lock is tried, and how long apart: it is held for a few system calls.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Why the daemon can't listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another process serves the socket.
+    #[error("{} is served by another process{}: stop it, or give this one another socket", path.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    Live {
+        /// The socket.
+        path: PathBuf,
+        /// The other process, where the system says.
+        pid: Option<i32>,
+    },
+    /// Something else lies where the socket should be.
+    #[error("{} exists and is not a socket: move it away, or set another socket", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The system refuses.
+    #[error("{doing} {what}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
 
 /// A socket's file, which goes with the listener.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "described, never made")]
 
 use super::examples;
+use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
-use crate::http::stream::{FinishedView, MissedView};
 use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView, ExplainView};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};

@@ -1,7 +1,7 @@
 //! The words of a fixed set that requests and answers use, with what each means. A list here is that of the Rust enum: where
 //! a variant is missing, or is one too many, it doesn't compile.
 
-use crate::http::problem::Code;
+use crate::http::code::Code;
 use crate::schedule::WaitingFor as Wait;
 use stormhook_store::endpoint::{Ordering as Order, Why};
 use stormhook_store::stats::Span;
