@@ -1,14 +1,14 @@
-//! Every page that the engine reads is held against the checksum above it, before the engine sees it.
+//! Compares each page with its checksum before the engine reads it.
 //!
-//! redb takes pages at their word. A wrong bit in one makes it panic, walk in circles, or write over pages that are in use. The
-//! checksums are in the file all the same: the header has those of the lists of tables, these the ones of the tables' roots, and each branch those
-//! of its children. A page is always read after the one that points at it, so what it must be is known by then. What is written is
-//! remembered by its own checksum. That takes nine bytes of memory for each page of the file that was pointed at or written: a quarter of a percent.
+//! redb trusts its pages: a wrong bit can make it panic, walk in circles, or overwrite pages in use. It stores a checksum of every page, but
+//! only checks them on request. The header has the checksums of the lists of tables, each list those of the tables' roots, and each branch
+//! those of its children. A page is always read after the page that points at it, so its checksum is known by then. For pages that this
+//! process writes, the checksum is taken from the write. This takes nine bytes of memory for each page that was pointed at or written.
 //!
-//! A page that doesn't fit its checksum:
-//! - has one wrong bit: it is put right, and read as it was written. The next commit that changes the page writes it so;
-//! - is a leaf of ours that can be searched all the same: it is read as it is. Its rows have checksums of their own;
-//! - else is refused, and so is what needs it, and nothing else.
+//! A page that does not match its checksum is handled in one of three ways:
+//! - It has one wrong bit: the bit is corrected, and the next commit that changes the page writes it correctly.
+//! - It is a leaf of one of our tables and can be searched: it is read as it is, since its rows have their own checksums.
+//! - Otherwise it is refused. What needs the page fails, and nothing else.
 
 use crate::pages::{self, HEADER_BYTES, Layout, Pointer, Widths};
 use redb::StorageBackend;
@@ -26,12 +26,13 @@ const SHAPES: u8 = 2;
 const SHAPES_MOST: usize = (u8::MAX - SHAPES) as usize;
 /// The size of the smallest page, in every file of ours.
 const PAGE_BYTES: u32 = 4_096;
-/// Larger pages are not tried bit by bit: it takes the square of their length. They hold one value, which has its own checksum.
+/// Correcting a bit takes time in the square of the page's length, so larger pages are left out. They hold one value, which has its own
+/// checksum.
 const MEND_BYTES_MOST: usize = 8_192;
 /// Findings that are remembered.
 const FINDINGS_MOST: usize = 1_024;
 
-/// A page of the file can't be read: thrown through the engine, since it would answer an error with refusing all else that it is asked.
+/// Raised through the engine when a page can't be read. redb would latch an I/O error and refuse every later call.
 #[derive(Debug)]
 pub(crate) struct DamagedPage {
     pub(crate) at: u64,
@@ -39,9 +40,9 @@ pub(crate) struct DamagedPage {
 }
 
 impl DamagedPage {
-    /// Ends what reads the page. The engine holds no lock while it reads one, and unwinding through it leaves it as it was.
+    /// Unwinds to the caller of the engine. The engine holds no lock while it reads a page, so nothing is left half done.
     pub(crate) fn refuse(at: u64, detail: &'static str) -> io::Error {
-        // Read on the way out of another panic: a second one would end the process.
+        // A second panic while unwinding would end the process.
         if !std::thread::panicking() {
             std::panic::resume_unwind(Box::new(Self { at, detail }));
         }
@@ -131,7 +132,7 @@ impl Verified {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at what was read, and puts right what can be.
+    /// Checks what was read, and corrects it where possible.
     pub(crate) fn read(&self, at: u64, page: &mut [u8]) -> io::Result<()> {
         if at == 0 {
             pages::mend_header(page, PAGE_BYTES);
@@ -154,7 +155,7 @@ impl Verified {
         if !is_whole(page) {
             match self.find(at, page, shape, is_whole) {
                 Finding::WrongBit(_) => {}
-                // What a leaf of ours points at is in its rows, and not ours to follow.
+                // A leaf of a table points at no other page.
                 Finding::ReadAsItIs => return Ok(()),
                 Finding::Refused => {
                     return Err(DamagedPage::refuse(at, "it does not fit its checksum"));
@@ -222,7 +223,7 @@ impl Verified {
         }
     }
 
-    /// Notes what is written, before it is: until then nobody reads it.
+    /// Notes a write before it is made: nobody reads the page until then.
     pub(crate) fn write(&self, at: u64, page: &[u8]) {
         let sum = low(pages::checksum(page));
         let mut known = self.known_mut();
@@ -284,7 +285,7 @@ impl Known {
         }
     }
 
-    /// Notes what a page must be, unless that is known. Later than the page itself nobody knows better.
+    /// Notes a page's checksum, unless one is known already: that one is at least as recent.
     fn expect(&mut self, pointer: Option<Pointer>, shape: Shape) {
         let Some(Pointer { page, checksum }) = pointer else {
             return;
