@@ -15,7 +15,7 @@ pub struct Horizon {
     pub attempts_before: UnixMs,
 }
 
-/// Something to drop, as a [`Sweeper`] found it.
+/// Something to drop, as a [`crate::Sweeper`] found it.
 #[derive(Clone, Debug)]
 pub struct Sweep {
     pub(crate) horizon: Horizon,
