@@ -116,7 +116,8 @@ async fn stop_twice(daemon: &mut Daemon) {
 }
 
 /// An earlier version of the program serves a store under load, and then this one does, each ended now and then by a kill: `scripts/upgrade`.
-/// What this one opened has a format that the earlier one refuses by its name, and leaves as it is.
+/// What this one opened has a format that the earlier one refuses by its name. Its engine touches the file all the same, since it had no
+/// gate (docs/adr/0018-gate.md), and this one goes on with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an earlier version of the program, in STORMHOOK_OTHER"]
 async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_back() {
@@ -154,13 +155,17 @@ async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_bac
     assert_eq!(checked.send().await.json()["damage"], json!([]));
     assert!(daemon.stop().await.success());
 
-    let before = std::fs::read(&store).unwrap();
     daemon.serve_by(Some(other));
     let refused = daemon.into_setup().try_start().await;
     let refused = refused.err().expect("the earlier version refuses it");
     assert!(refused.log.contains("has format 2"), "{}", refused.log);
-    let after = std::fs::read(refused.setup.data_dir().join("stormhook.redb")).unwrap();
-    assert!(before == after, "it was written to");
+    let mut setup = refused.setup;
+    setup.program = None;
+    let mut daemon = setup.start().await;
+    let api = daemon.client();
+    let checked = api.call("POST", "/v1/check").json(json!({}));
+    assert_eq!(checked.send().await.json()["damage"], json!([]));
+    assert!(daemon.stop().await.success());
 }
 
 /// How long events are kept at least.

@@ -37,7 +37,7 @@ pub(crate) struct Setup {
     values: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
     /// The program that is run; the one under test unless another is named.
-    program: Option<PathBuf>,
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl Setup {
