@@ -280,7 +280,9 @@ pub(super) fn secrets_may_follow(before: &Endpoint, after: &Endpoint) -> Result<
     for live in &after.secrets {
         let known = before.secrets.iter();
         let mut known = known.filter(|known| known.secret.is_same_as(&live.secret));
-        if let Some(until) = known.find_map(|known| known.until)
+        // One that signs no more may come back as a new one: it is drawn from few.
+        let bound = known.find_map(|known| known.until);
+        if let Some(until) = bound.filter(|until| *until > after.updated_at)
             && live.until.is_none_or(|now| now > until)
         {
             return Err(format!(
