@@ -218,6 +218,10 @@ impl Dispatch {
                 Ok(Found::End) => return sweeping.end(),
                 Err(error) => {
                     tracing::warn!(%error, "the sweep can't read the store; it begins anew in ten minutes");
+                    // After a read that failed the engine refuses every question until a commit has the file opened again.
+                    if !error.is_damage() {
+                        self.writer.post(Op::Probe);
+                    }
                     return sweeping.end();
                 }
             }
