@@ -329,6 +329,62 @@ mod tests {
         assert!(holds(&again, 1) && holds(&again, 2));
     }
 
+    /// Storage of which nothing can be read any more, for this reason.
+    #[derive(Debug)]
+    struct Failing(Shared, Arc<Mutex<Option<ErrorKind>>>);
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            match *self.1.lock().unwrap() {
+                Some(kind) => Err(kind.into()),
+                None => self.0.read(offset, out),
+            }
+        }
+        fn set_len(&self, bytes: u64) -> io::Result<()> {
+            self.0.set_len(bytes)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn a_page_that_is_looked_for_outside_the_file_is_damage_and_a_disk_that_fails_is_not() {
+        for (kind, is_damage) in [
+            (ErrorKind::UnexpectedEof, true),
+            (ErrorKind::InvalidInput, true),
+            (ErrorKind::Other, false),
+            (ErrorKind::StorageFull, false),
+            (ErrorKind::Interrupted, false),
+        ] {
+            let storage = Shared(Arc::new(InMemoryBackend::new()));
+            let fails = Arc::new(Mutex::new(None));
+            let failing = Failing(storage, Arc::clone(&fails));
+            let engine = |gated| {
+                Ok(Builder::new()
+                    .set_cache_size(0)
+                    .create_with_backend(gated)?)
+            };
+            let handle = Handle::open(failing, engine).unwrap();
+            handle.accept().unwrap();
+            // More than a page, so that not all of it is kept with the table.
+            (0..600).for_each(|key| insert(&handle, key));
+            let table = handle.begin_read().unwrap().open_table(ROWS).unwrap();
+            *fails.lock().unwrap() = Some(kind);
+            let read = guarded(|| Ok(redb::ReadableTable::get(&table, 1)?.map(drop)));
+            let error = read.unwrap_err();
+            assert_eq!(error.is_damage(), is_damage, "{kind}: {error}");
+            let failed = StoreError::NotCommitted(Box::new(error));
+            assert_eq!(failed.is_damage(), is_damage, "{kind}");
+        }
+    }
+
     #[test]
     fn a_handle_dropped_on_trial_leaves_the_file_as_it_was() {
         let storage = Shared(Arc::new(InMemoryBackend::new()));

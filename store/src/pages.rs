@@ -3,7 +3,7 @@
 
 use twox_hash::XxHash3_128;
 
-pub(crate) const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
+const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
 /// The god byte, and in it: which slot is the primary, whether the last process that had the file open did not close it, and whether
 /// the last commit was made in two phases.
 const GOD_BYTE: usize = 9;

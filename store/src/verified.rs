@@ -40,7 +40,8 @@ pub(crate) struct DamagedPage {
 }
 
 impl DamagedPage {
-    /// Unwinds to the caller of the engine. The engine holds no lock while it reads a page, so nothing is left half done.
+    /// Unwinds to the caller of the engine. The engine holds no lock while it reads a page, but for one that the transaction under way has
+    /// written and reads back (docs/adr/0019-verified-pages.md), so nothing is left half done.
     pub(crate) fn refuse(at: u64, detail: &'static str) -> io::Error {
         // A second panic while unwinding would end the process.
         if !std::thread::panicking() {
@@ -113,8 +114,10 @@ impl Verified {
         known.layout = Layout::of(&header);
         known.file_bytes = file_bytes;
         if let Some(roots) = pages::roots(&header) {
-            known.expect(roots.tables, Shape::List(Of::Us));
-            known.expect(roots.system, Shape::List(Of::Engine));
+            for (root, of) in [(roots.tables, Of::Us), (roots.system, Of::Engine)] {
+                root.into_iter()
+                    .for_each(|root| known.expect(root, Shape::List(of)));
+            }
         }
         drop(known);
         Ok(verified)
@@ -138,15 +141,8 @@ impl Verified {
             pages::mend_header(page, PAGE_BYTES);
             return Ok(());
         }
-        let Some((kind, sum)) = self.known().of(at, page.len()) else {
+        let Some((shape, sum)) = self.known().of(at, page.len()) else {
             return Ok(());
-        };
-        let shape = match kind {
-            WRITTEN => None,
-            kind => match self.known().shapes.get(usize::from(kind - SHAPES)) {
-                Some(shape) => Some(*shape),
-                None => return Ok(()),
-            },
         };
         let is_whole = |page: &[u8]| match shape {
             None => low(pages::checksum(page)) == sum,
@@ -209,7 +205,7 @@ impl Verified {
             let children = pages::children(page).unwrap_or_default();
             let mut known = self.known_mut();
             for child in children {
-                known.expect(Some(child), shape);
+                known.expect(child, shape);
             }
         } else if let Shape::List(of) = shape {
             let mut tables = Vec::new();
@@ -218,7 +214,7 @@ impl Verified {
             });
             let mut known = self.known_mut();
             for (root, widths) in tables {
-                known.expect(Some(root), Shape::Table(of, widths));
+                known.expect(root, Shape::Table(of, widths));
             }
         }
     }
@@ -261,12 +257,15 @@ impl Known {
         self.layout?.places(at, bytes)
     }
 
-    fn of(&self, at: u64, bytes: usize) -> Option<(u8, u64)> {
+    /// The checksum of a page, and what it is like; no shape where the checksum is over all of it.
+    fn of(&self, at: u64, bytes: usize) -> Option<(Option<Shape>, u64)> {
         let first = self.places(at, bytes)?.start;
-        match *self.kinds.get(first)? {
-            UNKNOWN => None,
-            kind => Some((kind, *self.sums.get(first)?)),
-        }
+        let shape = match *self.kinds.get(first)? {
+            UNKNOWN => return None,
+            WRITTEN => None,
+            kind => Some(*self.shapes.get(usize::from(kind - SHAPES))?),
+        };
+        Some((shape, *self.sums.get(first)?))
     }
 
     fn set(&mut self, places: Range<usize>, kind: u8, sum: u64) {
@@ -286,10 +285,7 @@ impl Known {
     }
 
     /// Notes a page's checksum, unless one is known already: that one is at least as recent.
-    fn expect(&mut self, pointer: Option<Pointer>, shape: Shape) {
-        let Some(Pointer { page, checksum }) = pointer else {
-            return;
-        };
+    fn expect(&mut self, Pointer { page, checksum }: Pointer, shape: Shape) {
         let place = self.layout.and_then(|layout| {
             let (at, bytes) = layout.place(page, self.file_bytes)?;
             layout.places(at, usize::try_from(bytes).ok()?)

@@ -204,12 +204,11 @@ impl Committer {
     }
 
     fn commit(&mut self, requests: Vec<Request>) {
-        let full =
-            requests.iter().any(|r| matches!(r.op, Op::Accept(_))) && self.space().free_bytes == 0;
+        let full = requests.iter().any(|r| is_event(&r.op)) && self.space().free_bytes == 0;
         let settled = self.settle_in_doubt();
         let mut work = Work::of_outcomes(std::mem::take(&mut self.kept));
         for request in requests {
-            if full && matches!(request.op, Op::Accept(_)) && request.reply.is_some() {
+            if full && is_event(&request.op) && request.reply.is_some() {
                 answer(&self.writer, request.reply, Err(SubmitError::StorageFull));
                 continue;
             }
@@ -244,9 +243,8 @@ impl Committer {
         {
             Ok(mut applied) => {
                 self.succeeded();
-                if work.ops.iter().any(|op| matches!(op, Op::Accept(_)))
-                    && self.writer.refusing.swap(false, Ordering::Relaxed)
-                {
+                if self.writer.is_refusing() && work.ops.iter().any(is_event) {
+                    self.writer.refusing.store(false, Ordering::Relaxed);
                     tracing::info!("events are accepted again");
                 }
                 self.told.committed(&mut applied, &settled);
@@ -296,7 +294,7 @@ impl Committer {
     /// Gives up on an operation that meets damage by itself.
     fn set_aside(&self, damage: &StoreError, part: Work) {
         let what = damage.to_string();
-        let of_event = part.ops.iter().any(|op| matches!(op, Op::Accept(_)));
+        let of_event = part.ops.iter().any(is_event);
         if of_event && !self.writer.refusing.swap(true, Ordering::Relaxed) {
             tracing::error!(%damage, "the file is damaged where events are written: none is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
         }
@@ -361,6 +359,10 @@ impl Committer {
             self.told.failing(false);
         }
     }
+}
+
+fn is_event(op: &Op) -> bool {
+    matches!(op, Op::Accept(_))
 }
 
 /// Free space on the disk of a folder; where the system doesn't say, as much as one likes.

@@ -347,8 +347,34 @@ fn a_commit_that_meets_damage_leaves_the_file_as_it_was_and_later_ones_succeed()
             .map(|at| (at, u8::try_from(1 + random.below(255)).unwrap()))
             .collect();
         failed += settle_all_on(&sound, &open, &flips);
+        open_damaged(&sound, &flips);
     }
     assert!(failed > 20, "{failed} commits failed");
+}
+
+/// A damaged file opens, commits or not, and opens again; or it is refused, and left as it is.
+fn open_damaged(sound: &[u8], flips: &[(usize, u8)]) {
+    let at = flips[0].0;
+    let disk = Disk::of(sound.to_vec());
+    for (at, bits) in flips {
+        disk.flip(*at, *bits);
+    }
+    let before = disk.bytes();
+    let open = || {
+        let disk = disk.clone();
+        Store::open_on(options("simulated".into()), move || disk.open())
+    };
+    let Ok(mut store) = open() else {
+        assert!(
+            disk.bytes() == before,
+            "byte {at}: a refused file was changed"
+        );
+        return;
+    };
+    let _may_fail = store.apply([Op::Accept(event("org", "a.b"))], START, 9);
+    drop(store);
+    let again = open();
+    assert!(again.is_ok(), "byte {at}: {:?}", again.err());
 }
 
 /// Settles what waits, one commit each, on a file that is damaged meanwhile. Says how many commits failed.
