@@ -207,7 +207,6 @@ pub(crate) mod tests {
             created_at: UnixMs(0),
             updated_at: UnixMs(0),
             deleted_at: None,
-            ended: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod attempt;
+mod bulk;
 mod changes;
 mod maintenance;
 mod partners;
@@ -83,8 +84,8 @@ struct Inner {
     lacking: Trouble,
     /// Whether deliveries could not be read lately.
     unreadable: Trouble,
-    /// Endpoints with rows that a mark covers and that are to be written out, by the last mark's stamp.
-    covered: BTreeMap<Slot, u64>,
+    /// Endpoints with bulk changes that are still to be written, and the stamp of the last one that the schedule knows.
+    bulk: BTreeMap<Slot, u64>,
 }
 
 /// See the module.
@@ -148,15 +149,12 @@ impl Dispatch {
         let client = Client::new(&tuning.settings)?;
         let reader = store.reader();
         let mut schedule = Schedule::new(limits(&now));
-        let mut covered = BTreeMap::new();
         let now = clock.now();
         for endpoint in reader.all_endpoints() {
             schedule.endpoint(&endpoint, Some(&reader.state(endpoint.slot)), now);
-            if let Some(mark) = endpoint.ended.last() {
-                covered.insert(endpoint.slot, mark.stamp);
-            }
         }
         store.open_deliveries(|waiting| schedule.restore(&waiting))?;
+        let bulk = reader.bulks().into_iter().collect();
         Ok(Arc::new(Self {
             writer,
             reader,
@@ -170,7 +168,7 @@ impl Dispatch {
                 alarm: Alarm::default(),
                 lacking: Trouble::default(),
                 unreadable: Trouble::default(),
-                covered,
+                bulk,
             }),
             partners: Partners::default(),
             in_bulk: Arc::default(),
@@ -218,6 +216,9 @@ impl Dispatch {
         let mut inner = self.inner();
         inner.schedule.set_limits(limits(config));
         self.pump(&mut inner);
+        drop(inner);
+        // More deliveries may wait now.
+        self.maintenance.notify_one();
         Ok(())
     }
 
@@ -353,9 +354,11 @@ impl Committed for OnCommit {
                     }
                     inner.schedule.endpoint(&endpoint, None, now);
                 }
-                Change::EndedUpTo(slot, stamp) => {
-                    inner.covered.insert(slot, stamp);
-                    inner.schedule.take_covered(slot, stamp, 0);
+                Change::Bulk(slot, bulk) => {
+                    inner.bulk.insert(slot, bulk.stamp);
+                    if bulk.ends() {
+                        inner.schedule.end_all(slot);
+                    }
                 }
             }
         }
@@ -373,16 +376,8 @@ impl Committed for OnCommit {
             }
         }
         dispatch.pump(&mut inner);
-        // A recover that waits for room goes on when something changed: called by its own commits, it would try without end.
-        let recovers = dispatch.reader.jobs_wait();
-        let marks = !inner.covered.is_empty();
-        let asked = |done: &Done| match done {
-            Done::Recovering(_) => true,
-            Done::WorkedOff { .. } => !recovers,
-            _ => false,
-        };
-        let maintenance =
-            any_settled || (marks || recovers) && (changed || applied.done.iter().any(asked));
+        // What waits for room goes on when something changed: called by its own commits, it would try without end.
+        let maintenance = any_settled || changed && !inner.bulk.is_empty();
         drop(inner);
         if maintenance {
             dispatch.maintenance.notify_one();

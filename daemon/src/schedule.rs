@@ -24,7 +24,7 @@ use postponed::Postponed;
 use queue::{Class, Queue};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use stormhook_store::{DeliveryId, Endpoint, EndpointState, EventId, Slot, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, Endpoint, EndpointState, Slot, UnixMs, Waiting};
 pub use view::{Gauges, WaitingFor};
 
 /// From here on an attempt makes its endpoint a slow one.
@@ -54,6 +54,8 @@ struct Flight {
     entry: Entry,
     started: UnixMs,
     on_wire: bool,
+    /// Whether a bulk change has ended it since.
+    over: bool,
 }
 
 /// The queues of all endpoints.
@@ -177,24 +179,41 @@ impl Schedule {
         self.drop_if_over(id.slot);
     }
 
-    /// Everything that waits for this endpoint and was opened in `commit` or before has ended: `Change::EndedUpTo`. None of
-    /// it is dispatched or counted from now on; up to `max` of it is handed out, each pair once, to be written out. Empty when
-    /// there is no more.
-    pub fn take_covered(&mut self, slot: Slot, commit: u64, max: usize) -> Vec<EventId> {
-        let events = self.counted(slot, |this| {
+    /// Everything that waits for this endpoint has ended: `Change::Bulk`. What is claimed stays so until its outcome is recorded, and
+    /// has ended too if it is given back.
+    pub fn end_all(&mut self, slot: Slot) {
+        self.counted(slot, |this| {
             this.put_back(slot);
-            let Some(queue) = this.queue_mut(slot) else {
-                return Vec::new();
-            };
-            queue.cover(commit);
-            queue.take_covered(max)
+            if let Some(queue) = this.queue_mut(slot) {
+                queue.clear();
+            }
         });
-        for &event in &events {
-            self.postponed.forget(DeliveryId { event, slot });
+        for (id, flight) in &mut self.flights {
+            flight.over |= id.slot == slot;
         }
+        self.postponed.forget_all(slot);
         self.touch(slot);
         self.drop_if_over(slot);
-        events
+    }
+
+    /// There was no attempt of this pair: it waits as before, unless everything that waited for its endpoint has ended since. Ends the
+    /// claim.
+    pub fn give_back(&mut self, waiting: &Waiting) {
+        self.postponed.forget(waiting.id);
+        self.wait_again(waiting);
+    }
+
+    fn wait_again(&mut self, waiting: &Waiting) {
+        self.not_sent(waiting.id);
+        if self
+            .flights
+            .get(&waiting.id)
+            .is_some_and(|flight| flight.over)
+        {
+            self.ended(waiting.id);
+        } else {
+            self.wait_as(waiting);
+        }
     }
 
     /// Claims what is to be attempted next, if anything may be. Call it until it says `None`.
@@ -280,12 +299,11 @@ impl Schedule {
     /// There was no attempt of this pair, because we lacked something for it, as it may be for every attempt to its endpoint: all
     /// that waits for that keeps its place and its order, and is tried again after a while, one attempt first. Ends the claim.
     pub fn set_back(&mut self, waiting: &Waiting, now: UnixMs) {
-        self.not_sent(waiting.id);
         self.postponed.readable();
         if let Some(queue) = self.queue_mut(waiting.id.slot) {
             queue.backoff.wait(now);
         }
-        self.waiting(waiting);
+        self.give_back(waiting);
     }
 
     /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
@@ -306,19 +324,15 @@ impl Schedule {
         queue.is_some_and(|queue| queue.receives)
     }
 
-    /// Whether an attempt or an operator's change owns some pair of this endpoint's.
-    pub fn is_owned(&self, slot: Slot) -> bool {
-        self.queues
-            .get(slot.index())
-            .and_then(Option::as_ref)
-            .is_some_and(|queue| queue.claimed.sum() > 0)
-            || self.held.keys().any(|id| id.slot == slot)
+    /// Whether a bulk change has ended a pair of this endpoint that is still claimed.
+    pub fn has_ended_claims(&self, slot: Slot) -> bool {
+        let mut of_slot = self.flights.iter().filter(|(id, _)| id.slot == slot);
+        of_slot.any(|(_, flight)| flight.over)
     }
 
-    /// The pairs of this endpoint that are claimed.
-    pub fn claimed(&self, slot: Slot) -> impl Iterator<Item = Waiting> {
-        let of_slot = self.flights.iter().filter(move |(id, _)| id.slot == slot);
-        of_slot.map(move |(_, flight)| flight.entry.waiting(slot))
+    /// Whether this pair is claimed.
+    pub fn is_claimed(&self, id: DeliveryId) -> bool {
+        self.flights.contains_key(&id)
     }
 
     /// The pair, where it is claimed.
@@ -444,6 +458,7 @@ impl Schedule {
             entry: Entry::new(&waiting),
             started: now,
             on_wire: true,
+            over: false,
         };
         self.flights.insert(waiting.id, flight);
         self.started.push_back((now, waiting.id));

@@ -5,6 +5,7 @@
 //! so a commit that fails leaves memory as it was.
 
 mod accept;
+mod bulk;
 mod damaged;
 mod endpoints;
 mod fold;
@@ -12,7 +13,7 @@ mod rounds;
 mod settle;
 mod sweep;
 
-use crate::bulk::moves;
+use crate::bulk::{Bulks, apply};
 use crate::delivery::{Delivery, Status};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::StoreError;
@@ -24,7 +25,7 @@ use crate::op::{Change, Done, Op, Refusal};
 use crate::options::Options;
 use crate::pack::{self, Pack};
 use crate::record;
-use crate::rows::{self, Jobs, Meta};
+use crate::rows::{self, Meta};
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
 use rand_chacha::ChaCha8Rng;
@@ -46,7 +47,7 @@ pub(crate) struct Staged {
     pub(crate) forgotten: BTreeSet<Slot>,
     pub(crate) generations_dropped: Vec<u64>,
     pub(crate) open: u64,
-    pub(crate) jobs: Jobs,
+    pub(crate) bulks: Arc<Bulks>,
     pub(crate) done: Vec<Done>,
     pub(crate) changes: Vec<Change>,
 }
@@ -64,7 +65,7 @@ impl Staged {
         let memory = &mut *shared.memory_mut();
         memory.meta = self.meta;
         memory.open = self.open;
-        memory.jobs = Arc::new(self.jobs);
+        memory.bulks = self.bulks;
         if let Some(generation) = self.folded {
             memory.tail = crate::journal::Tail::default();
             memory.generations.push(generation);
@@ -117,7 +118,7 @@ pub(crate) struct Batch<'a, 't> {
     /// Endpoints that are there no more.
     forgotten: BTreeSet<Slot>,
     open: u64,
-    jobs: Jobs,
+    bulks: Arc<Bulks>,
     changes: Vec<Change>,
 }
 
@@ -159,7 +160,7 @@ impl<'a, 't> Batch<'a, 't> {
             generations_dropped: Vec::new(),
             forgotten: BTreeSet::new(),
             open: memory.open,
-            jobs: (*memory.jobs).clone(),
+            bulks: Arc::clone(&memory.bulks),
             changes: Vec::new(),
         }
     }
@@ -183,10 +184,8 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Cancel(id) => self.cancel(*id),
             Op::Replay { event, endpoint } => self.replay(*event, *endpoint),
             Op::Recover(recover) => self.recover(recover),
-            Op::WorkOff => self.work_off(),
             Op::EndDamaged { delivery, due } => self.end_damaged(*delivery, *due),
-            Op::EndCovered { slot, events } => self.end_covered(*slot, events),
-            Op::DropMarks { slot, upto } => self.drop_marks(*slot, *upto),
+            Op::AdvanceBulk(advance) => self.advance_bulk(advance),
             Op::FlushStats => self.flush_stats(),
             Op::Sweep(sweep) => self.sweep(sweep),
             Op::Probe => Ok(Done::Nothing),
@@ -247,7 +246,7 @@ impl<'a, 't> Batch<'a, 't> {
             generations_dropped: self.generations_dropped,
             forgotten: self.forgotten,
             open: self.open,
-            jobs: self.jobs,
+            bulks: self.bulks,
             done,
             changes: self.changes,
         })
@@ -278,18 +277,25 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
+    /// The delivery as its row is.
+    fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        let key = tables::delivery_key(id);
+        match self.tables.deliveries.get(&key)? {
+            Some(row) => rows::read_delivery(&key, row.value()).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The delivery as readers see it, and its row brought up to that.
     fn delivery(&mut self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let key = tables::delivery_key(id);
-        let stored = match self.tables.deliveries.get(&key)? {
-            Some(row) => rows::read_delivery(&key, row.value())?,
-            None => return Ok(None),
+        let Some(mut delivery) = self.stored(id)? else {
+            return Ok(None);
         };
-        let endpoint = self.endpoint(id.slot);
-        let mut delivery = stored;
-        for mut next in moves(&delivery, endpoint.as_deref(), &self.jobs) {
-            self.put_delivery(Some(IndexedState::of(&delivery)), &mut next)?;
-            delivery = next;
+        if let Some(bulks) = self.bulks.get(&id.slot) {
+            let before = IndexedState::of(&delivery);
+            if apply(&mut delivery, bulks) {
+                self.put_delivery(Some(before), &mut delivery)?;
+            }
         }
         Ok(Some(delivery))
     }
@@ -302,11 +308,8 @@ impl<'a, 't> Batch<'a, 't> {
         d: &mut Delivery,
     ) -> Result<(), StoreError> {
         not_before_acceptance(d);
-        let ends = before.is_some_and(|b| b.due.is_some()) && d.due.is_none();
-        if ends && self.jobs.values().any(|job| job.slot == d.id.slot) {
-            // A recover is about what had ended when it was asked. Its job compares stamps, so this end gets a later one.
-            d.opened = self.next_stamp();
-        }
+        // It has every bulk change of before now.
+        d.stamp = self.meta.last_stamp;
         if let Some(due) = before.and_then(|b| b.due) {
             self.tables.due.remove(&tables::timed_key(due, d.id))?;
             self.open = self.open.saturating_sub(1);
@@ -324,7 +327,7 @@ impl<'a, 't> Batch<'a, 't> {
         }
         if let Some(waiting) = rows::waiting(d) {
             let key = tables::timed_key(waiting.due, d.id);
-            let row = rows::write_due(&waiting)?;
+            let row = rows::write_due(&waiting, d.stamp)?;
             self.tables.due.insert(&key, row.as_slice())?;
             self.open += 1;
             self.changes.push(Change::Waiting(waiting));
@@ -368,11 +371,6 @@ impl<'a, 't> Batch<'a, 't> {
     fn next_random(&mut self) -> u128 {
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
         u128::from(high) << 64 | u128::from(low)
-    }
-
-    fn next_stamp(&mut self) -> u64 {
-        self.meta.last_stamp += 1;
-        self.meta.last_stamp
     }
 }
 

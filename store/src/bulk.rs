@@ -1,54 +1,119 @@
-//! What was done to many deliveries at once: a mark of an endpoint ends what is open, a recovery opens what ended badly. Both hold before
-//! they are written out, and this says what a delivery is then. It reads and writes nothing.
+//! Bulk changes: one change of many deliveries of an endpoint. It holds from its commit on; the rows are written later.
+//!
+//! An endpoint's bulk changes are a list in the order in which they were made. Each has a stamp, and a delivery's row has the stamp of
+//! the last bulk change before it was written: those with a later stamp are still to be applied to it. [`apply`] is the only
+//! place where that is done, for readers and for the writer alike. It reads and writes nothing.
 
-use crate::delivery::{Delivery, Trigger};
-use crate::endpoint::{EndedUpTo, Endpoint};
-use crate::rows::{Job, Jobs};
+use crate::delivery::{Delivery, Reason, Trigger};
+use crate::ids::{EventId, Slot, UnixMs};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// How many rows one step of work in bulk writes.
-pub const ROWS_PER_STEP: usize = 1_000;
+/// How many bulk changes of one endpoint may be in progress. A further one is refused until one is done.
+pub(crate) const BULKS: usize = 64;
 
-/// The delivery as readers see it: what was done to many at once holds before it is worked off.
-pub(crate) fn as_read(stored: Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Delivery {
-    moves(&stored, endpoint, jobs).pop().unwrap_or(stored)
+/// One bulk change of an endpoint's deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bulk {
+    /// It applies to deliveries whose row has an earlier stamp.
+    pub stamp: u64,
+    /// When it was made.
+    pub at: UnixMs,
+    /// What it does.
+    pub effect: BulkEffect,
+    /// Its number in the file.
+    #[serde(skip)]
+    pub(crate) number: u64,
 }
 
-/// Whether a stored delivery is open, or reads as open because a recover had no room for its round yet.
-pub(crate) fn reads_as_open(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> bool {
-    let read = || as_read(stored.clone(), endpoint, jobs).status.is_open();
-    stored.due.is_some() || (!jobs.is_empty() && read())
+/// What a bulk change does to each delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BulkEffect {
+    /// Ends the open ones as `FAILED`.
+    End {
+        /// Why.
+        reason: Reason,
+    },
+    /// Opens a new round of the undelivered ones.
+    Reopen(Reopen),
 }
 
-/// What a stored delivery has become since by what was done to many at once, one move after the other. A mark of its endpoint
-/// ends what is open, a recover after that opens what ended badly, and a later mark ends it again: stamps tell which came first.
-pub(crate) fn moves(stored: &Delivery, endpoint: Option<&Endpoint>, jobs: &Jobs) -> Vec<Delivery> {
-    let mut moves = Vec::new();
-    let last = |moves: &Vec<Delivery>| moves.last().unwrap_or(stored).clone();
-    let mark_over = |d: &Delivery| {
-        let mark = endpoint.and_then(|e| e.mark_over(d.opened));
-        mark.filter(|_| d.status.is_open())
-    };
-    let first = mark_over(stored);
-    if let Some(mark) = first {
-        moves.extend(ended(last(&moves), mark));
+/// Which deliveries are sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reopen {
+    /// Accepted at or after this.
+    pub since: UnixMs,
+    /// Accepted before this.
+    pub until: UnixMs,
+    /// Also events that the endpoint was subscribed to but inactive for.
+    pub missed: bool,
+    /// Such an event is included up to this one.
+    pub last_event: EventId,
+}
+
+/// The bulk changes that are in progress, by endpoint, each list in the order in which they were made.
+pub(crate) type Bulks = BTreeMap<Slot, Vec<Bulk>>;
+
+impl Bulk {
+    /// Whether it ends what is open.
+    pub fn ends(&self) -> bool {
+        matches!(self.effect, BulkEffect::End { .. })
     }
-    let recovers = |job: &&Job| {
-        let was_bad = stored.status.is_bad() || first.is_some_and(|mark| mark.stamp < job.stamp);
-        was_bad && job.recovers(stored)
-    };
-    if let Some(job) = jobs.values().find(recovers) {
-        let mut opened = last(&moves);
-        opened.reopened(Trigger::Replay, job.stamp, job.at);
-        let second = mark_over(&opened);
-        moves.push(opened);
-        if let Some(mark) = second {
-            moves.extend(ended(last(&moves), mark));
+
+    fn reopens(&self, d: &Delivery) -> bool {
+        // A damaged one could not be sent again.
+        matches!(self.effect, BulkEffect::Reopen(r)
+            if d.status.is_bad()
+                && d.reason != Some(Reason::Damaged)
+                && (r.since..r.until).contains(&d.id.event.accepted_at()))
+    }
+}
+
+/// Applies to a stored delivery, in order, the bulk changes of its endpoint that its row does not have yet. Returns whether it changed.
+pub(crate) fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
+    let written = d.stamp;
+    let mut changed = false;
+    for bulk in bulks.iter().filter(|bulk| bulk.stamp > written) {
+        let applies = match bulk.effect {
+            BulkEffect::End { reason } => d.ended_in_bulk(reason, bulk.at).is_ok(),
+            BulkEffect::Reopen(_) => {
+                let reopens = bulk.reopens(d);
+                if reopens {
+                    d.reopened(Trigger::Replay, bulk.at);
+                }
+                reopens
+            }
+        };
+        if applies {
+            changed = true;
+            d.stamp = bulk.stamp;
         }
     }
-    moves
+    changed
 }
 
-/// What a mark makes of an open delivery; `None` of one that has ended.
-fn ended(mut d: Delivery, mark: &EndedUpTo) -> Option<Delivery> {
-    d.ended_in_bulk(mark.reason, mark.at).ok().map(|()| d)
+/// The delivery as readers see it.
+pub(crate) fn as_read(mut stored: Delivery, bulks: &Bulks) -> Delivery {
+    if let Some(bulks) = bulks.get(&stored.id.slot) {
+        apply(&mut stored, bulks);
+    }
+    stored
 }
+
+/// Whether a stored delivery is open, or reads as open because a recovery had no room for its round yet.
+pub(crate) fn reads_as_open(stored: &Delivery, bulks: &Bulks) -> bool {
+    let reopened =
+        || bulks.contains_key(&stored.id.slot) && as_read(stored.clone(), bulks).status.is_open();
+    stored.due.is_some() || reopened()
+}
+
+/// Whether an open delivery whose row has this stamp was ended since by a bulk change.
+pub(crate) fn has_ended(slot: Slot, stamp: u64, bulks: &Bulks) -> bool {
+    let of_slot = bulks.get(&slot).into_iter().flatten();
+    of_slot
+        .into_iter()
+        .any(|bulk| bulk.ends() && bulk.stamp > stamp)
+}
+
+#[cfg(test)]
+mod tests;

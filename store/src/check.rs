@@ -8,6 +8,7 @@ mod numbered;
 #[cfg(test)]
 mod tests;
 
+use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::handle::Handle;
@@ -17,7 +18,7 @@ use crate::memory::Shared;
 use crate::pack::{self, Pack};
 use crate::query::CheckReport;
 use crate::record;
-use crate::rows::{self, Job};
+use crate::rows;
 use crate::stats::{Counters, Window};
 use crate::sums::Sum;
 use crate::tables::{self, Reading, Views};
@@ -322,10 +323,10 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
         "due",
         |v| &v.due,
         |c, views, key, value| {
-            let waiting = rows::read_due(key, value)?;
+            let (waiting, stamp) = rows::read_due(key, value)?;
             let id = waiting.id;
             match delivery(views, id)? {
-                Some(Ok(d)) if rows::waiting(&d) == Some(waiting) => {}
+                Some(Ok(d)) if rows::waiting(&d) == Some(waiting) && d.stamp == stamp => {}
                 // Named where deliveries are looked through.
                 Some(Err(_)) => {}
                 _ => c.damage(format!(
@@ -372,5 +373,5 @@ fn lazily_written(c: &mut Checking<'_>) -> Result<(), StoreError> {
     c.plain::<20, Revision>("revisions", |v| &v.revisions, |_, _, _| {})?;
     c.plain::<9, Counters>("counters", |v| &v.counters, |_, _, _| {})?;
     c.plain::<13, Window>("windows", |v| &v.windows, |_, _, _| {})?;
-    c.plain::<8, Job>("jobs", |v| &v.jobs, |_, _, _| {})
+    c.plain::<12, Bulk>("bulk", |v| &v.bulk, |_, _, _| {})
 }

@@ -217,9 +217,8 @@ pub struct Delivery {
     pub due: Option<UnixMs>,
     /// Whether the next attempt is an operator's extra one: if it fails, the schedule stays as it was.
     pub extra: bool,
-    /// The stamp of the current round: stamps count the rounds opened in this file. A delivery that ends while a recover of its
-    /// endpoint is under way gets a later one, since the recover is not about it.
-    pub opened: u64,
+    /// The stamp of the last bulk change before this was written.
+    pub stamp: u64,
     /// When it was created.
     pub created_at: UnixMs,
     /// When it last changed.
@@ -249,8 +248,6 @@ pub struct Waiting {
     pub due: UnixMs,
     /// Its place among its endpoint's.
     pub sequence: u64,
-    /// The stamp of its round.
-    pub opened: u64,
     /// Whether an attempt of this round failed already.
     pub retrying: bool,
     /// Whether it never had an attempt at all.

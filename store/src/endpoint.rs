@@ -2,7 +2,6 @@
 //!
 //! Settings change seldom and are a row of their own; the running state changes with every attempt and is kept apart.
 
-use crate::delivery::Reason;
 use crate::ids::{EndpointId, EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,9 +11,6 @@ use zeroize::Zeroizing;
 
 /// How many secrets of one endpoint may be live at once.
 pub const LIVE_SECRETS: usize = 4;
-
-/// How many marks of things ended at once an endpoint keeps; a further one widens the last.
-pub const ENDED_MARKS: usize = 16;
 
 /// The prefix of event types that only the daemon itself emits.
 pub const OWN_TYPE_PREFIX: &str = "stormhook.";
@@ -104,17 +100,6 @@ impl Ordering {
     }
 }
 
-/// Everything up to a stamp ended at once: open deliveries whose round was opened at or before it read as `FAILED`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndedUpTo {
-    /// The last stamp that it covers.
-    pub stamp: u64,
-    /// Why.
-    pub reason: Reason,
-    /// When.
-    pub at: UnixMs,
-}
-
 /// What an ed25519 key pair is made of: 32 random bytes (RFC 8032, section 5.1.5). Wiped when dropped, and never printed.
 ///
 /// On the heap, so that moving it leaves no copy behind.
@@ -196,8 +181,6 @@ pub struct Endpoint {
     pub updated_at: UnixMs,
     /// When it was deleted: what is left is a mark for readers of its deliveries.
     pub deleted_at: Option<UnixMs>,
-    /// What was ended at once and may still be worked off, oldest first; at most [`ENDED_MARKS`].
-    pub ended: Vec<EndedUpTo>,
 }
 
 impl Endpoint {
@@ -216,11 +199,6 @@ impl Endpoint {
     /// Whether it signs with ed25519 too. The current secret says so: an earlier one may be from before that was switched on.
     pub fn signs_with_ed25519(&self) -> bool {
         self.secrets.first().is_some_and(|live| live.seed.is_some())
-    }
-
-    /// The mark that ended a round with this stamp, if any.
-    pub fn mark_over(&self, opened: u64) -> Option<&EndedUpTo> {
-        self.ended.iter().find(|mark| opened <= mark.stamp)
     }
 
     /// Whether everything that an operator sets is the same, secrets apart.

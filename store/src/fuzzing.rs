@@ -1,6 +1,7 @@
 //! What a fuzzer runs against the store: bytes in, and a panic where they are not taken as they should be. Not part of any build
 //! but that of tests and of `fuzz/`.
 
+use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
@@ -8,7 +9,7 @@ use crate::journal::{Fingerprint, Generation, JournalRow, Run, Tail};
 use crate::pack::{self, Pack};
 use crate::query::Cursor;
 use crate::record;
-use crate::rows::{self, Job};
+use crate::rows;
 use crate::stats::{Counters, Window};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ const TABLES: [&str; 14] = [
     "keys",
     "counters",
     "windows",
-    "jobs",
+    "bulk",
 ];
 
 /// A row whose checksum is right, whatever its content is: a byte that says of which table, the key, the content.
@@ -136,9 +137,9 @@ fn row_key<'k>(table: &str, key: &'k [u8; 28]) -> &'k [u8] {
     let width = match table {
         "meta" => 1,
         "endpoints" | "states" => 4,
-        "journal" | "generations" | "jobs" => 8,
+        "journal" | "generations" => 8,
         "counters" => 9,
-        "history" => 12,
+        "history" | "bulk" => 12,
         "windows" => 13,
         "revisions" | "deliveries" | "bad" => 20,
         "keys" => 24,
@@ -166,10 +167,7 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
         "meta" => rows::read_meta(&first(key), row).map(drop),
         "endpoints" => rows::read_endpoint(&first(key), row).map(|endpoint| {
             let _ = (endpoint.subscribes_to("a.b"), endpoint.receives());
-            let _ = (
-                endpoint.live_secrets(UnixMs(0)).count(),
-                endpoint.mark_over(0),
-            );
+            let _ = endpoint.live_secrets(UnixMs(0)).count();
             drop(rows::write_endpoint(&endpoint));
         }),
         "states" => record::read::<EndpointState>(table, of, row).map(drop),
@@ -178,7 +176,9 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
             let _ = (delivery.attempt_shown(), rows::waiting(&delivery));
             drop(rows::write_delivery(&delivery));
         }),
-        "due" => rows::read_due(key, row).map(|waiting| drop(rows::write_due(&waiting))),
+        "due" => {
+            rows::read_due(key, row).map(|(waiting, stamp)| drop(rows::write_due(&waiting, stamp)))
+        }
         "bad" => record::read::<()>(table, of, row),
         "journal" => record::read::<JournalRow>(table, of, row).map(|row| Tail::default().add(row)),
         "generations" => record::read::<Generation>(table, of, row).map(|generation| {
@@ -193,7 +193,7 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
             twice.merge(&window);
             let _ = (twice.latency.summary(), twice.latency.count());
         }),
-        _ => record::read::<Job>(table, of, row).map(drop),
+        _ => record::read::<Bulk>(table, of, row).map(drop),
     }
 }
 

@@ -3,6 +3,7 @@
 //! This crate is the only one that names redb or bincode. It never decides *whether* to retry, never asks what time it
 //! is, and knows nothing of HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
 
+mod advance;
 mod batch;
 mod bulk;
 mod check;
@@ -21,6 +22,7 @@ mod keys;
 mod layer;
 mod memory;
 mod migrate;
+mod missed;
 pub mod op;
 mod optional_bytes;
 mod options;
@@ -30,7 +32,6 @@ mod pages;
 pub mod query;
 pub mod reader;
 mod record;
-mod recoverable;
 mod rows;
 pub mod stats;
 mod store;
@@ -41,7 +42,8 @@ mod tables;
 mod verified;
 mod waiting;
 
-pub use bulk::ROWS_PER_STEP;
+pub use advance::{BulkFound, BulkWalk, ROWS_PER_STEP};
+pub use bulk::{Bulk, BulkEffect, Reopen};
 pub use copy::{Compacted, Copied, compact_file, copy_file};
 pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger, Waiting};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
@@ -49,7 +51,8 @@ pub use error::StoreError;
 pub use event::{Event, GivenTime, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
 pub use op::{
-    Change, Disable, DisableWhen, Done, EndpointKey, Op, Recover, Refusal, Settle, Verdict,
+    AdvanceBulk, Change, Disable, DisableWhen, Done, EndpointKey, Op, Recover, Refusal, Settle,
+    Verdict,
 };
 pub use options::Options;
 pub use overlay::{check_file, is_open, read_file};

@@ -2,7 +2,7 @@
 //!
 //! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
 
-use crate::bulk::as_read;
+use crate::bulk::{Bulk, Bulks, as_read};
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::{StoreError, guarded};
@@ -13,7 +13,7 @@ use crate::journal::{Generation, JournalRow, Tail};
 use crate::options::Options;
 use crate::pack::{self, PackCache};
 use crate::record;
-use crate::rows::{self, Jobs, Meta};
+use crate::rows::{self, Meta};
 use crate::stats::Window;
 use crate::tables::{self, Views};
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -31,7 +31,7 @@ pub(crate) type Slots = BTreeMap<Slot, Arc<Endpoint>>;
 pub(crate) struct Snapshot {
     views: Views,
     endpoints: Arc<Slots>,
-    jobs: Arc<Jobs>,
+    bulks: Arc<Bulks>,
 }
 
 impl Deref for Snapshot {
@@ -47,19 +47,28 @@ impl Snapshot {
         self.endpoints.get(&slot)
     }
 
-    /// The delivery as readers see it.
-    pub(crate) fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+    /// The delivery as its row is.
+    pub(crate) fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let key = tables::delivery_key(id);
-        let Some(row) = self.deliveries.get(&key)? else {
-            return Ok(None);
-        };
-        let stored = rows::read_delivery(&key, row.value())?;
-        let endpoint = self.endpoint(id.slot).map(Arc::as_ref);
-        Ok(Some(as_read(stored, endpoint, &self.jobs)))
+        match self.deliveries.get(&key)? {
+            Some(row) => rows::read_delivery(&key, row.value()).map(Some),
+            None => Ok(None),
+        }
     }
 
-    pub(crate) fn jobs(&self) -> &Jobs {
-        &self.jobs
+    /// The delivery as readers see it.
+    pub(crate) fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        let stored = self.stored(id)?;
+        Ok(stored.map(|stored| as_read(stored, &self.bulks)))
+    }
+
+    pub(crate) fn all_bulks(&self) -> &Bulks {
+        &self.bulks
+    }
+
+    /// The bulk changes of an endpoint that are in progress.
+    pub(crate) fn bulks(&self, slot: Slot) -> &[Bulk] {
+        self.bulks.get(&slot).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -80,19 +89,12 @@ pub(crate) struct Memory {
     /// Histograms and per-endpoint windows not yet in the file, by minute.
     pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
     pub(crate) open: u64,
-    pub(crate) jobs: Arc<Jobs>,
-    /// How many endpoints have marks.
-    pub(crate) marked: usize,
+    pub(crate) bulks: Arc<Bulks>,
 }
 
 impl Memory {
     pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(&slot)
-    }
-
-    /// Whether every delivery's row is as readers see it: nothing that was done to many at once is still being worked off.
-    pub(crate) fn is_worked_off(&self) -> bool {
-        self.marked == 0 && self.jobs.is_empty()
     }
 
     pub(crate) fn state(&self, slot: Slot) -> EndpointState {
@@ -101,13 +103,10 @@ impl Memory {
 
     pub(crate) fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
         let (slot, organization) = (endpoint.slot, endpoint.organization.clone());
-        let has_marks = |e: &Arc<Endpoint>| usize::from(!e.ended.is_empty());
-        self.marked += has_marks(&endpoint);
         self.by_id.insert(endpoint.id, slot);
         let deleted_at = endpoint.deleted_at;
         // Copied only where a snapshot still looks at it.
         let before = Arc::make_mut(&mut self.endpoints).insert(slot, endpoint);
-        self.marked -= before.as_ref().map_or(0, has_marks);
         let was_live = before.is_some_and(|e| e.deleted_at.is_none());
         match deleted_at {
             None if !was_live => self
@@ -192,13 +191,14 @@ impl Memory {
         let endpoints = Arc::clone(&memory.endpoints);
         memory.states.retain(|slot, _| endpoints.contains_key(slot));
         memory.open = views.due.len()?;
-        let mut jobs = Jobs::new();
-        for row in views.jobs.iter()? {
+        let mut bulks = Bulks::new();
+        for row in views.bulk.iter()? {
             let (key, value) = row?;
-            let job = record::read("jobs", key.value(), value.value())?;
-            jobs.insert(tables::count_of(key.value()), job);
+            let (slot, number) = tables::bulk_of(key.value());
+            let bulk: Bulk = record::read("bulk", key.value(), value.value())?;
+            bulks.entry(slot).or_default().push(Bulk { number, ..bulk });
         }
-        memory.jobs = Arc::new(jobs);
+        memory.bulks = Arc::new(bulks);
         Ok(memory)
     }
 }
@@ -326,7 +326,7 @@ impl Shared {
                 let snapshot = Snapshot {
                     views,
                     endpoints: Arc::clone(&memory.endpoints),
-                    jobs: Arc::clone(&memory.jobs),
+                    bulks: Arc::clone(&memory.bulks),
                 };
                 return Ok((snapshot, memory));
             }

@@ -1,26 +1,144 @@
-//! Making a file of an earlier format one of the current format.
+//! Making a file of an earlier format one of the current format, in one durable commit: until that is made the file stays what it was.
 
-use crate::error::StoreError;
+use crate::bulk::{Bulk, BulkEffect, Reopen};
+use crate::error::{StoreError, guarded};
 use crate::handle::Handle;
-use crate::memory::Memory;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::record;
-use crate::tables::{META, Views};
-use redb::Durability;
+use crate::rows::{self, MarkV1, Meta};
+use crate::sums::Sum;
+use crate::tables::{self, Def, META, Tables};
+use redb::{Durability, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use serde::Deserialize;
 
-/// Sums up the rows of a file of format 1, which has no sums, and makes it one of format 2. Until that is durable it stays what it
-/// was. Nothing else has written to the file since `memory` was read from it.
-pub(crate) fn to_format_2(handle: &Handle, mut memory: Memory) -> Result<Memory, StoreError> {
-    if memory.meta.version >= record::version_of("meta") {
-        return Ok(memory);
+/// Formats 1 and 2: number → what is left to recover.
+const JOBS: Def<8> = TableDefinition::new("jobs");
+
+/// A row of it. How far it got isn't needed: a delivery that it opened again has its stamp.
+#[derive(Clone, Copy, Deserialize)]
+struct JobV1 {
+    slot: Slot,
+    since: UnixMs,
+    until: UnixMs,
+    missed: bool,
+    at: UnixMs,
+    stamp: u64,
+    last_event: EventId,
+    _after_due: Option<(UnixMs, DeliveryId)>,
+    _after_bad: Option<DeliveryId>,
+    _after_event: EventId,
+}
+
+/// Makes the file one of the current format. Nothing else has written to it since it was opened.
+pub(crate) fn migrate(handle: &Handle) -> Result<(), StoreError> {
+    guarded(|| {
+        let meta = {
+            let table = handle.begin_read()?.open_table(META)?;
+            match table.get(&[0])? {
+                Some(row) => rows::read_meta(&[0], row.value())?,
+                None => return Err(StoreError::damaged("the row of meta", "it is missing")),
+            }
+        };
+        if meta.version >= record::version_of("meta") {
+            return Ok(());
+        }
+        let mut txn = handle.begin_write()?;
+        txn.set_quick_repair(true);
+        txn.set_durability(Durability::Immediate)
+            .map_err(|e| StoreError::Engine(e.into()))?;
+        to_format_3(&txn, meta)?;
+        Ok(txn.commit()?)
+    })
+}
+
+/// Format 1 has no sums. Both have marks in the rows of endpoints and a table of jobs in place of bulk changes.
+fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
+    let jobs = jobs(txn)?;
+    // The sum stood for the table of jobs.
+    meta.sums.bulk = Sum::default();
+    let mut tables = Tables::open(txn, &meta.sums)?;
+    if meta.version == 1 {
+        tables.sum_up()?;
     }
-    memory.meta.sums = Views::open(&handle.begin_read()?)?.sums()?;
-    memory.meta.version = record::version_of("meta");
-    let mut txn = handle.begin_write()?;
-    txn.set_quick_repair(true);
-    txn.set_durability(Durability::Immediate)
-        .map_err(|e| StoreError::Engine(e.into()))?;
-    let row = record::write("meta", &[0], &memory.meta)?;
-    txn.open_table(META)?.insert(&[0], row.as_slice())?;
-    txn.commit()?;
-    Ok(memory)
+    let mut bulks: Vec<(Slot, Bulk)> = marks(&mut tables)?;
+    bulks.extend(jobs.iter().map(|job| (job.slot, recovery(job))));
+    // Where both have the same stamp the mark came first, and the sort keeps the order.
+    bulks.sort_by_key(|(slot, bulk)| (*slot, bulk.stamp));
+    for (slot, bulk) in bulks {
+        let key = tables::bulk_key(slot, meta.next_bulk);
+        let row = record::write("bulk", &key, &bulk)?;
+        tables.bulk.insert(&key, row.as_slice())?;
+        meta.next_bulk += 1;
+        // What is written from now on isn't changed by it.
+        meta.last_stamp = meta.last_stamp.max(bulk.stamp);
+    }
+    meta.sums = tables.sums();
+    let row = record::write("meta", &[0], &meta)?;
+    tables.meta.insert(&[0], row.as_slice())?;
+    Ok(())
+}
+
+/// The jobs, oldest first, and their table is gone.
+fn jobs(txn: &WriteTransaction) -> Result<Vec<JobV1>, StoreError> {
+    let jobs = {
+        let table = match txn.open_table(JOBS) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            table => table?,
+        };
+        let mut jobs = Vec::new();
+        for row in table.iter()? {
+            let (key, value) = row?;
+            jobs.push(record::read("jobs", key.value(), value.value())?);
+        }
+        jobs
+    };
+    txn.delete_table(JOBS)?;
+    Ok(jobs)
+}
+
+/// The marks of all endpoints, and the rows that had some are without them.
+fn marks(tables: &mut Tables<'_>) -> Result<Vec<(Slot, Bulk)>, StoreError> {
+    let mut bulks = Vec::new();
+    let mut marked = Vec::new();
+    for row in tables.endpoints.iter()? {
+        let (key, value) = row?;
+        let (endpoint, marks) = rows::read_endpoint_and_marks(key.value(), value.value())?;
+        if marks.is_empty() {
+            continue;
+        }
+        bulks.extend(marks.iter().map(|mark| (endpoint.slot, end(mark))));
+        marked.push(endpoint);
+    }
+    for endpoint in marked {
+        let row = rows::write_endpoint(&endpoint)?;
+        let key = tables::slot_key(endpoint.slot);
+        tables.endpoints.insert(&key, row.as_slice())?;
+    }
+    Ok(bulks)
+}
+
+/// A mark covers its own stamp, a bulk change those before it.
+fn end(mark: &MarkV1) -> Bulk {
+    Bulk {
+        stamp: mark.stamp.saturating_add(1),
+        at: mark.at,
+        effect: BulkEffect::End {
+            reason: mark.reason,
+        },
+        number: 0,
+    }
+}
+
+fn recovery(job: &JobV1) -> Bulk {
+    Bulk {
+        stamp: job.stamp,
+        at: job.at,
+        effect: BulkEffect::Reopen(Reopen {
+            since: job.since,
+            until: job.until,
+            missed: job.missed,
+            last_event: job.last_event,
+        }),
+        number: 0,
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused leaves the others be.
 
+use crate::bulk::Bulk;
 use crate::delivery::{Attempt, Delivery, Waiting};
 use crate::endpoint::{Endpoint, EndpointChange, EndpointState, NewEndpoint, Seed};
 use crate::event::{Event, NewEvent};
@@ -61,17 +62,10 @@ pub enum Op {
         /// To whom.
         endpoint: EndpointId,
     },
-    /// New rounds, as [`Recover`] says. Answers [`Done::Recovering`].
+    /// New rounds, as [`Recover`] says: a bulk change. Answers [`Done::Recovering`].
     Recover(Recover),
-    /// Write out some of what was ended or is to be recovered in bulk. Answers [`Done::WorkedOff`].
-    WorkOff,
-    /// End rows that an endpoint's mark covers. Answers [`Done::WorkedOff`].
-    EndCovered {
-        /// Whose.
-        slot: Slot,
-        /// Which, at most 1,000.
-        events: Vec<EventId>,
-    },
+    /// Write some of what bulk changes have done, as a [`crate::BulkWalk`] found it. Answers [`Done::BulkAdvanced`].
+    AdvanceBulk(AdvanceBulk),
     /// End an open delivery that can't be attempted, or whose outcome can't be recorded, because what is stored of it is damaged:
     /// as [`crate::Reason::Damaged`] where its row can be read, and no attempt is recorded. Answers [`Done::Delivery`]. Where the row
     /// is damaged too it is left as it is and waits no longer, or it ended otherwise: [`Done::Nothing`].
@@ -80,14 +74,6 @@ pub enum Op {
         delivery: DeliveryId,
         /// When it is due, as in [`Waiting::due`].
         due: UnixMs,
-    },
-    /// Nothing is left to be ended of what an endpoint's marks up to this stamp cover. Answers [`Done::WorkedOff`], with
-    /// `more` where they are still needed.
-    DropMarks {
-        /// Whose.
-        slot: Slot,
-        /// The last mark's stamp.
-        upto: u64,
     },
     /// Move histograms and per-endpoint windows from memory into the file. Answers [`Done::Nothing`].
     FlushStats,
@@ -182,8 +168,62 @@ pub struct Recover {
     pub until: UnixMs,
     /// Also events that it was subscribed to but inactive for.
     pub missed: bool,
-    /// How many that is, counted by a reader before.
-    pub count: u64,
+}
+
+/// Some of what an endpoint's bulk changes have done and what is still to be written.
+#[derive(Debug, Clone)]
+pub struct AdvanceBulk {
+    /// Whose.
+    pub slot: Slot,
+    /// Events whose deliveries are to be written, in order of sequence.
+    pub events: Vec<EventId>,
+    /// Then events that have no delivery yet and get one.
+    pub missed: Vec<EventId>,
+    /// Then the bulk changes that are done, by number.
+    pub(crate) done: Vec<u64>,
+}
+
+impl AdvanceBulk {
+    /// Nothing of this endpoint's.
+    pub fn nothing(slot: Slot) -> Self {
+        Self {
+            slot,
+            events: Vec::new(),
+            missed: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// How many things it does.
+    pub fn len(&self) -> usize {
+        self.events.len() + self.missed.len() + self.done.len()
+    }
+
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same in two parts, the first half first.
+    pub fn halves(mut self) -> [Self; 2] {
+        let half = self.len() / 2;
+        let events = half.min(self.events.len());
+        let missed = (half - events).min(self.missed.len());
+        let rest = Self {
+            slot: self.slot,
+            events: self.events.split_off(events),
+            missed: self.missed.split_off(missed),
+            done: self.done.split_off(half - events - missed),
+        };
+        [self, rest]
+    }
+
+    /// Adds what comes after it.
+    pub fn append(&mut self, mut rest: Self) {
+        self.events.append(&mut rest.events);
+        self.missed.append(&mut rest.missed);
+        self.done.append(&mut rest.done);
+    }
 }
 
 /// The idempotency key of an endpoint's creation.
@@ -215,10 +255,10 @@ pub enum Done {
     Delivery(Box<Delivery>),
     /// Under way: what was asked for.
     Recovering(Recover),
-    /// Some of it done.
-    WorkedOff {
-        /// Whether more is left.
-        more: bool,
+    /// All of it, or as much as there was room for.
+    BulkAdvanced {
+        /// What is left.
+        left: AdvanceBulk,
     },
     /// Some of it swept.
     Swept {
@@ -248,6 +288,9 @@ pub enum Refusal {
     /// Too many deliveries wait.
     #[error("too many deliveries are waiting")]
     Full,
+    /// Too many bulk changes of the endpoint are in progress.
+    #[error("too many bulk changes of the endpoint are in progress")]
+    TooManyBulk,
     /// The organization has as many endpoints as it may.
     #[error("the organization has as many endpoints as it may have")]
     TooManyEndpoints,
@@ -274,6 +317,6 @@ pub enum Change {
     Ended(DeliveryId),
     /// An endpoint is new or changed.
     Endpoint(Arc<Endpoint>),
-    /// Everything that waits for it and was opened up to this stamp ended at once.
-    EndedUpTo(Slot, u64),
+    /// All deliveries of an endpoint changed at once: what waits for it has ended, if the bulk change ends deliveries.
+    Bulk(Slot, Bulk),
 }

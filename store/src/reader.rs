@@ -15,11 +15,10 @@ use crate::error::{StoreError, guarded};
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::memory::{Shared, Snapshot};
-use crate::op::Recover;
+use crate::missed;
 use crate::query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, Page, Unreadable,
 };
-use crate::recoverable;
 use crate::stats::{Span, Window};
 use crate::tables::{self, Views};
 use std::collections::BTreeSet;
@@ -117,7 +116,7 @@ impl Reader {
                 let Some(endpoint) = views.endpoint(slot) else {
                     continue;
                 };
-                match guarded(|| recoverable::why(views, slot, &event)) {
+                match guarded(|| missed::why(views, slot, &event)) {
                     // Events kept past retention may be older than what is known of endpoints.
                     Ok(Why::CreatedLater) if endpoint.created_at < id.accepted_at() => {}
                     Ok(why) => explained.answers.push((endpoint.id, why)),
@@ -206,43 +205,6 @@ impl Reader {
         self.shared.memory().endpoints.values().cloned().collect()
     }
 
-    /// How many rounds a recover would open.
-    ///
-    /// # Errors
-    /// As [`Reader::event`].
-    pub fn count_recoverable(&self, recover: &Recover) -> Result<u64, StoreError> {
-        let Some(endpoint) = self.endpoint(recover.endpoint) else {
-            return Ok(0);
-        };
-        let meta = self.shared.memory().meta;
-        let mut left = Some(recoverable::job(recover, &endpoint, &meta, UnixMs(0)));
-        let step = |snapshot: &Snapshot, job| {
-            let (jobs, most) = (snapshot.jobs(), crate::bulk::ROWS_PER_STEP);
-            let step = recoverable::step(&self.shared, snapshot, &endpoint, jobs, job, most)?;
-            let found = step.rounds.len() + step.missed.len();
-            Ok((u64::try_from(found).unwrap_or(u64::MAX), step.left))
-        };
-        let mut count = 0u64;
-        let mut add = |(found, rest)| {
-            count = count.saturating_add(found);
-            rest
-        };
-        if !endpoint.ended.is_empty() {
-            // What its marks ended is being written out: a row would be seen where it was and where it is.
-            self.shared.view(|snapshot| {
-                while let Some(job) = left {
-                    left = add(step(snapshot, job)?);
-                }
-                Ok(())
-            })?;
-        }
-        // Else one short snapshot a step: a long one would pin pages.
-        while let Some(job) = left {
-            left = add(self.shared.view(|snapshot| step(snapshot, job))?);
-        }
-        Ok(count)
-    }
-
     /// What was counted in a span of time that ends now. A damaged row counts nothing, as when it is next written to.
     ///
     /// # Errors
@@ -279,11 +241,6 @@ impl Reader {
     /// Whether stats in memory wait to be written.
     pub fn stats_wait(&self) -> bool {
         !self.shared.memory().windows.is_empty()
-    }
-
-    /// Whether a recover is still being worked off.
-    pub fn jobs_wait(&self) -> bool {
-        !self.shared.memory().jobs.is_empty()
     }
 
     /// Open deliveries.

@@ -16,8 +16,10 @@ const DECODE_LIMIT_BYTES: usize = 64 << 20;
 /// The version in which records of a table are written. All before it are read too.
 pub(crate) fn version_of(table: &str) -> u8 {
     match table {
-        // 2: with the sums of the other tables.
-        "meta" => 2,
+        // 2: with the sums of the other tables. 3: with bulk changes in a table of their own.
+        "meta" => 3,
+        // 2: without marks.
+        "endpoints" => 2,
         // 2: with the attempts whose request was sent again.
         "deliveries" => 2,
         _ => 1,

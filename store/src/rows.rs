@@ -4,16 +4,13 @@
 
 use crate::delivery::Waiting;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
-use crate::endpoint::{
-    CustomHeaders, EndedUpTo, Endpoint, LiveSecret, Ordering, Seed, TypePattern,
-};
+use crate::endpoint::{CustomHeaders, Endpoint, LiveSecret, Ordering, Seed, TypePattern};
 use crate::error::StoreError;
-use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{EndpointId, EventId, UnixMs};
 use crate::record;
 use crate::tables::Views;
 use crate::tables::{self, Sums};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use stormhook_verifier::Secret;
 use zeroize::Zeroize;
 
@@ -25,7 +22,7 @@ pub(crate) struct Meta {
     pub(crate) last_stamp: u64,
     pub(crate) next_slot: u32,
     pub(crate) next_generation: u64,
-    pub(crate) next_job: u64,
+    pub(crate) next_bulk: u64,
     /// The last pack that the present pass of the sweep has seen.
     pub(crate) sweep_after: EventId,
     /// Up to when events were swept: the horizon moves on from here.
@@ -63,7 +60,7 @@ impl From<MetaV1> for Meta {
             last_stamp: old.last_stamp,
             next_slot: old.next_slot,
             next_generation: old.next_generation,
-            next_job: old.next_job,
+            next_bulk: old.next_job,
             sweep_after: old.sweep_after,
             swept_before: old.swept_before,
             deliveries_swept_before: old.deliveries_swept_before,
@@ -101,7 +98,6 @@ struct EndpointRow {
     created_at: UnixMs,
     updated_at: UnixMs,
     deleted_at: Option<UnixMs>,
-    ended: Vec<EndedUpTo>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,19 +151,39 @@ pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
         created_at: e.created_at,
         updated_at: e.updated_at,
         deleted_at: e.deleted_at,
-        ended: e.ended.clone(),
     };
     record::write("endpoints", &tables::slot_key(e.slot), &row)
 }
 
 pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
-    let row: EndpointRow = record::read("endpoints", key, bytes)?;
+    read_endpoint_and_marks(key, bytes).map(|(endpoint, _)| endpoint)
+}
+
+/// What version 1 of an endpoint's row has beside the endpoint: that what was open ended, up to a stamp.
+#[derive(Clone, Copy, Deserialize)]
+pub(crate) struct MarkV1 {
+    /// The last stamp that it covers.
+    pub(crate) stamp: u64,
+    pub(crate) reason: Reason,
+    pub(crate) at: UnixMs,
+}
+
+pub(crate) fn read_endpoint_and_marks(
+    key: &[u8; 4],
+    bytes: &[u8],
+) -> Result<(Endpoint, Vec<MarkV1>), StoreError> {
+    let (version, content) = record::versioned("endpoints", key, bytes)?;
+    let (row, marks): (EndpointRow, Vec<MarkV1>) = if version == 1 {
+        record::read_content("endpoints", content)?
+    } else {
+        (record::read_content("endpoints", content)?, Vec::new())
+    };
     let secrets = row
         .secrets
         .iter()
         .map(|secret| secret.read(row.id))
         .collect::<Result<_, _>>()?;
-    Ok(Endpoint {
+    let endpoint = Endpoint {
         id: row.id,
         slot: tables::slot_of(key),
         organization: row.organization,
@@ -183,8 +199,8 @@ pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, Sto
         created_at: row.created_at,
         updated_at: row.updated_at,
         deleted_at: row.deleted_at,
-        ended: row.ended,
-    })
+    };
+    Ok((endpoint, marks))
 }
 
 const DELIVERIES: &str = "deliveries";
@@ -199,7 +215,7 @@ struct DeliveryRow {
     attempts_finished: u32,
     next_trigger: Trigger,
     extra: bool,
-    opened: u64,
+    stamp: u64,
     created: u64,
     updated: u64,
     next_attempt: Option<u64>,
@@ -233,7 +249,7 @@ pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
         attempts_finished: d.attempts_finished,
         next_trigger: d.next_trigger,
         extra: d.extra,
-        opened: d.opened,
+        stamp: d.stamp,
         created: from_base(d.created_at),
         updated: from_base(d.updated_at),
         next_attempt: d.next_attempt_at.map(from_base),
@@ -281,7 +297,7 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
         next_attempt_at: row.next_attempt.map(|ms| base.plus_ms(ms)),
         due: row.due.map(|ms| base.plus_ms(ms)),
         extra: row.extra,
-        opened: row.opened,
+        stamp: row.stamp,
         created_at: base.plus_ms(row.created),
         updated_at: base.plus_ms(row.updated),
         attempts_total: row.attempts_total,
@@ -308,7 +324,7 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
 #[derive(Serialize, Deserialize)]
 struct DueRow {
     sequence: u64,
-    opened: u64,
+    stamp: u64,
     flags: u8,
     trigger: Trigger,
 }
@@ -319,7 +335,6 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
         id: d.id,
         due: d.due?,
         sequence: d.sequence,
-        opened: d.opened,
         retrying: d.status == Status::Retrying,
         fresh: d.attempts_total == 0 && d.round == 1 && d.next_trigger == Trigger::Schedule,
         later_round: d.round > 1,
@@ -327,68 +342,32 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
     })
 }
 
-pub(crate) fn write_due(w: &Waiting) -> Result<Vec<u8>, StoreError> {
+/// The row of an open delivery with this stamp.
+pub(crate) fn write_due(w: &Waiting, stamp: u64) -> Result<Vec<u8>, StoreError> {
     let row = DueRow {
         sequence: w.sequence,
-        opened: w.opened,
+        stamp,
         flags: w.flags(),
         trigger: w.trigger,
     };
     record::write("due", &tables::timed_key(w.due, w.id), &row)
 }
 
-pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<Waiting, StoreError> {
+/// What waits, and the stamp of its delivery.
+pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(Waiting, u64), StoreError> {
     let row: DueRow = record::read("due", key, bytes)?;
     let (due, id) = tables::timed_of(key);
-    Ok(Waiting {
+    let waiting = Waiting {
         id,
         due,
         sequence: row.sequence,
-        opened: row.opened,
         retrying: row.flags & Waiting::RETRYING != 0,
         fresh: row.flags & Waiting::FRESH != 0,
         later_round: row.flags & Waiting::LATER_ROUND != 0,
         trigger: row.trigger,
-    })
+    };
+    Ok((waiting, row.stamp))
 }
-
-/// What is left to recover for one endpoint, and how far it got.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Job {
-    pub(crate) slot: Slot,
-    pub(crate) since: UnixMs,
-    pub(crate) until: UnixMs,
-    pub(crate) missed: bool,
-    /// When it was asked for.
-    pub(crate) at: UnixMs,
-    /// The stamp of all rounds that it opens. Rounds opened with or after it are not part of it, or one that fails again
-    /// would be recovered for ever.
-    pub(crate) stamp: u64,
-    /// Events after this one are not part of it.
-    pub(crate) last_event: EventId,
-    /// `due` is looked through after this key for what a mark ended and nobody wrote out yet; `None` when that is done.
-    pub(crate) after_due: Option<(UnixMs, DeliveryId)>,
-    /// Then `bad` is looked through after this key; `None` when that is done.
-    pub(crate) after_bad: Option<DeliveryId>,
-    /// Then events are looked through after this one.
-    pub(crate) after_event: EventId,
-}
-
-impl Job {
-    /// Whether a delivery that ended badly is still to be opened again, and reads as if it were.
-    pub(crate) fn recovers(&self, d: &Delivery) -> bool {
-        let accepted = d.id.event.accepted_at();
-        d.id.slot == self.slot
-            && d.opened < self.stamp
-            // It could not be sent again.
-            && d.reason != Some(Reason::Damaged)
-            && (self.since..self.until).contains(&accepted)
-            && self.after_bad.is_some_and(|after| d.id > after)
-    }
-}
-
-/// What is being recovered, oldest first. There are few.
-pub(crate) type Jobs = BTreeMap<u64, Job>;
 
 impl Views {
     /// What the last commit left.
@@ -408,6 +387,7 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{DeliveryId, Slot};
 
     #[test]
     fn a_settled_delivery_takes_few_bytes_and_reads_back() {
@@ -427,7 +407,7 @@ mod tests {
             next_attempt_at: None,
             due: None,
             extra: false,
-            opened: 1_000_000,
+            stamp: 1_000_000,
             created_at: base,
             updated_at: base.plus_ms(9),
             attempts_total: 1,

@@ -10,7 +10,7 @@ use crate::file;
 use crate::handle::Handle;
 use crate::ids::Now;
 use crate::memory::{Memory, Shared};
-use crate::migrate;
+use crate::migrate::migrate;
 use crate::op::{Change, Done, Op};
 use crate::options::Options;
 use crate::pack;
@@ -88,8 +88,8 @@ impl Store {
         // On trial: see `Store::accept`.
         let handle = (reopen.0)()?;
         prepare(&handle)?;
+        migrate(&handle)?;
         let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
-        let loaded = guarded(|| migrate::to_format_2(&handle, loaded))?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
@@ -117,8 +117,8 @@ impl Store {
         }
     }
 
-    /// Hands every open delivery to `each`, those due first first: what queues in memory are built from. Those that a mark of
-    /// their endpoint covers ([`crate::Endpoint::mark_over`]) are among them: they wait for [`Op::EndCovered`].
+    /// Hands every open delivery to `each`, those due first first: what queues in memory are built from. Those that a bulk change
+    /// opened again are not among them: they are told of as [`Change::Waiting`] when their rows are written.
     ///
     /// # Errors
     /// The file can't be read.
@@ -176,6 +176,9 @@ impl Store {
                 old.give_up();
             }
             let opened = (self.reopen.0)()?;
+            // A file that was never accepted is still what it was before this process opened it.
+            prepare(&opened)?;
+            migrate(&opened)?;
             let found = read_meta(&opened)?;
             self.expect_commit(found.commit)?;
             opened.accept()?;

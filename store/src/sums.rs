@@ -71,6 +71,10 @@ impl<'t, const N: usize> Writing<'t, N> {
         self.sum
     }
 
+    pub(crate) fn set_sum(&mut self, sum: Sum) {
+        self.sum = sum;
+    }
+
     pub(crate) fn insert(&mut self, key: &[u8; N], value: &[u8]) -> Result<(), StoreError> {
         if let Some(before) = self.table.insert(key, value)? {
             self.sum.subtract(key, before.value());

@@ -66,6 +66,12 @@ macro_rules! tables {
                 }
             }
 
+            /// Sums up the rows of a file that has no sums.
+            pub(crate) fn sum_up(&mut self) -> Result<(), StoreError> {
+                $(let sum = sum_of_readable(&*self.$field)?; self.$field.set_sum(sum);)*
+                Ok(())
+            }
+
             /// The sums with what this transaction changed.
             pub(crate) fn sums(&self) -> Sums {
                 Sums { $($field: self.$field.sum(),)* }
@@ -84,11 +90,6 @@ macro_rules! tables {
                     $meta: txn.open_table($META)?,
                     $($field: txn.open_table($name)?,)*
                 })
-            }
-
-            /// The sums of what there is, where none were kept.
-            pub(crate) fn sums(&self) -> Result<Sums, StoreError> {
-                Ok(Sums { $($field: sum_of_readable(&self.$field)?,)* })
             }
 
             /// Writes every row into the tables of a file that has none yet.
@@ -122,7 +123,9 @@ pub(crate) trait Copies {
 }
 
 /// The rows of a table, up to the first page that can't be read. That page is damage, which `check` names.
-fn sum_of_readable<const N: usize>(table: &Reading<N>) -> Result<Sum, StoreError> {
+fn sum_of_readable<const N: usize>(
+    table: &impl ReadableTable<&'static [u8; N], Bytes>,
+) -> Result<Sum, StoreError> {
     let mut sum = Sum::default();
     let read = guarded(|| {
         for row in table.iter()? {
@@ -188,8 +191,8 @@ tables! {
     counters: COUNTERS[9];
     /// level, start ms, slot → histograms, and the counters of one endpoint.
     windows: WINDOWS[13];
-    /// job → what is left to recover.
-    jobs: JOBS[8];
+    /// slot, number → a bulk change in progress.
+    bulk: BULK[12];
 }
 
 /// The slot that stands for all endpoints in `windows`.
@@ -288,6 +291,14 @@ pub(crate) fn history_key(generation: u64, slot: Slot) -> [u8; 12] {
 
 pub(crate) fn history_of(key: &[u8; 12]) -> (u64, Slot) {
     (number_u64(key, 0), Slot(number_u32(key, 8)))
+}
+
+pub(crate) fn bulk_key(slot: Slot, number: u64) -> [u8; 12] {
+    join(&[&slot.0.to_be_bytes(), &number.to_be_bytes()])
+}
+
+pub(crate) fn bulk_of(key: &[u8; 12]) -> (Slot, u64) {
+    (Slot(number_u32(key, 0)), number_u64(key, 4))
 }
 
 pub(crate) fn generation_of_block(key: &[u8; 24]) -> u64 {

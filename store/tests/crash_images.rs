@@ -16,8 +16,8 @@ mod support;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Applied, DeliveryId, Done, EndpointId, EventId, Horizon, Op, Options, Page, Slot, Store,
-    UnixMs, Verdict,
+    AdvanceBulk, Applied, BulkFound, DeliveryId, Done, EndpointId, EventId, Horizon, Op, Options,
+    Page, Store, UnixMs, Verdict,
 };
 use support::disk::{self, Change, Disk, Kept, survive};
 use support::{
@@ -172,34 +172,22 @@ impl Run {
             0 => Op::Retry(id?),
             1 => Op::Cancel(id?),
             2 => Op::Replay { event, endpoint },
-            _ => {
-                let mut recover = stormhook_store::Recover {
-                    endpoint,
-                    since: UnixMs(0),
-                    until: UnixMs(u64::MAX),
-                    missed: true,
-                    count: 0,
-                };
-                recover.count = self.store.reader().count_recoverable(&recover).unwrap();
-                Op::Recover(recover)
-            }
+            _ => Op::Recover(stormhook_store::Recover {
+                endpoint,
+                since: UnixMs(0),
+                until: UnixMs(u64::MAX),
+                missed: true,
+            }),
         })
     }
 
     /// What is done behind: work in bulk, statistics, the sweep.
     fn chore(&mut self) -> Vec<Op> {
-        vec![match self.random.below(6) {
-            0 => Op::FlushStats,
-            1 => Op::WorkOff,
-            2 => {
-                let marked = self.store.reader().all_endpoints();
-                let marked = marked
-                    .iter()
-                    .find_map(|e| Some((e.slot, e.ended.last()?.stamp)));
-                marked.map_or(Op::Probe, |(slot, upto)| self.write_out(slot, upto))
-            }
-            _ => return self.sweep(10),
-        }]
+        match self.random.below(6) {
+            0 => vec![Op::FlushStats],
+            1 | 2 => vec![self.advance().map_or(Op::Probe, Op::AdvanceBulk)],
+            _ => self.sweep(10),
+        }
     }
 
     /// The old deliveries end, and go: so many operations at once, and the next one.
@@ -227,14 +215,21 @@ impl Run {
         sweeper.find().unwrap().into_iter().collect()
     }
 
-    fn write_out(&self, slot: Slot, upto: u64) -> Op {
-        let open = open_of(&self.store).into_iter();
-        let covered = open.filter(|w| w.id.slot == slot && w.opened <= upto);
-        let events: Vec<_> = covered.map(|w| w.id.event).collect();
-        if events.is_empty() {
-            Op::DropMarks { slot, upto }
-        } else {
-            Op::EndCovered { slot, events }
+    /// Some of what a bulk change still has to write, or its end. The writer did some of it already where a crash came between.
+    fn advance(&mut self) -> Option<AdvanceBulk> {
+        let reader = self.store.reader();
+        let (slot, upto) = *reader.bulks().first()?;
+        let mut walk = reader.bulk_walk(slot, upto)?;
+        loop {
+            match walk.step().unwrap() {
+                BulkFound::Work(mut found) => {
+                    found.events.truncate(2);
+                    found.missed.truncate(2);
+                    return Some(found);
+                }
+                BulkFound::Nothing => {}
+                BulkFound::End => return Some(walk.end(false)),
+            }
         }
     }
 

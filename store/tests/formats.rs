@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict, check_file,
-    read_file,
+    BulkFound, Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict,
+    check_file, read_file,
 };
 use support::disk::{self, Disk, Kept, survive};
 use support::{Random, accepted, open_of, options, settle};
@@ -61,6 +61,9 @@ fn statuses(store: &Store) -> BTreeMap<&'static str, usize> {
     counts
 }
 
+/// The format that is written now.
+const CURRENT: u8 = 3;
+
 /// What became of the deliveries in each of the files.
 fn of_format_1() -> BTreeMap<&'static str, usize> {
     BTreeMap::from([
@@ -81,7 +84,8 @@ fn format_of(path: &Path) -> u8 {
 }
 
 #[test]
-fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_accepted_and_not_when_it_is_read() {
+fn a_file_of_format_1_becomes_one_of_the_current_format_when_it_is_accepted_and_not_when_it_is_read()
+ {
     let (_dir, path, bytes) = unpacked("format-1");
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     drop(read_file(&path).unwrap());
@@ -95,7 +99,7 @@ fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_accepted_and_not_when_i
         .unwrap()
         .accept()
         .unwrap();
-    assert_eq!(format_of(&path), 2);
+    assert_eq!(format_of(&path), CURRENT);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     // From now on what is missing is missed.
     let bad: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("bad");
@@ -109,13 +113,15 @@ fn a_file_of_format_1_becomes_one_of_format_2_when_it_is_accepted_and_not_when_i
     assert!(damage.contains(&named), "{damage:?}");
 }
 
-#[test]
-fn whatever_a_crash_leaves_of_a_file_that_becomes_format_2_is_whole() {
-    let (_dir, _, bytes) = unpacked("format-1");
+/// At every moment of opening a file of an earlier format for the first time a crash leaves a whole one, of that format or of the current
+/// one.
+fn expect_whole_after_a_crash(name: &str, seen: &impl Fn(&Store) -> Vec<String>) {
+    let (_dir, _, bytes) = unpacked(name);
     let open = |disk: &Disk| {
         let disk = disk.clone();
         Store::open_on(options("simulated".into()), move || disk.open())
     };
+    let expected = seen(&open(&Disk::of(bytes.clone())).unwrap());
     let disk = Disk::of(bytes);
     let mut durable = disk.start_recording();
     open(&disk).unwrap().accept().unwrap();
@@ -134,11 +140,136 @@ fn whatever_a_crash_leaves_of_a_file_that_becomes_format_2_is_whole() {
             survive(&mut image, &unsynced, kept, &mut random);
             let store = open(&Disk::of(image)).unwrap();
             assert_eq!(store.reader().check().unwrap().damage, [""; 0]);
-            assert_eq!(statuses(&store), of_format_1());
+            assert_eq!(seen(&store), expected);
             images += 1;
         }
     }
     assert!(images > 40, "{images} images");
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_file_that_is_migrated_is_whole() {
+    let counted = |store: &Store| vec![format!("{:?}", statuses(store))];
+    expect_whole_after_a_crash("format-1", &counted);
+    expect_whole_after_a_crash("format-2", &counted);
+    expect_whole_after_a_crash("format-2-bulk", &lines);
+}
+
+/// What readers see of each delivery: endpoint, sequence, status, round, reason, when it last changed, attempts.
+fn lines(store: &Store) -> Vec<String> {
+    let page = store
+        .reader()
+        .deliveries(&DeliveryFilter::default(), None, 250);
+    let mut lines: Vec<_> = page
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|view| {
+            let d = view.delivery;
+            let reason = d.reason.map_or("-", |reason| reason.as_str());
+            let changed_ms = d.updated_at.0 - support::START.0;
+            let attempts = d.attempts.len();
+            format!(
+                "{} {} {} {} {reason} {changed_ms} {attempts}",
+                d.id.slot.0,
+                d.sequence,
+                d.status.as_str(),
+                d.round
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// As the program that wrote the file read it: discards, a deletion and recoveries of five endpoints, none of them worked off but one in
+/// part.
+const IN_PROGRESS: &str = "\
+0 1 FAILED 2 discarded 2080 1
+0 10 PENDING 1 - 2100 0
+0 2 FAILED 2 discarded 2080 1
+0 3 FAILED 2 discarded 2080 1
+0 4 FAILED 2 discarded 2080 1
+0 5 FAILED 2 discarded 2080 1
+0 6 FAILED 1 discarded 2080 0
+0 7 FAILED 1 discarded 2080 0
+0 8 FAILED 1 discarded 2080 0
+0 9 PENDING 1 - 2090 0
+1 1 ABANDONED 2 - 5140 1
+1 2 FAILED 2 discarded 6140 0
+1 3 FAILED 2 discarded 6140 0
+1 4 FAILED 2 discarded 6140 0
+2 1 SUCCESS 1 - 6180 1
+2 2 FAILED 1 endpoint_deleted 7180 0
+2 3 FAILED 1 endpoint_deleted 7180 0
+2 4 FAILED 1 endpoint_deleted 7180 0
+3 1 PENDING 2 - 8230 1
+3 2 PENDING 2 - 8230 1
+4 1 ABANDONED 2 - 10260 2
+4 2 PENDING 2 - 9260 1
+4 3 PENDING 2 - 9260 1";
+
+#[test]
+fn bulk_changes_that_were_in_progress_in_a_file_of_format_2_go_on() {
+    let (_dir, path, bytes) = unpacked("format-2-bulk");
+    assert_eq!(format_of(&path), 2);
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
+    let mut store = Store::open(options(path.clone())).unwrap();
+    assert_eq!(lines(&store).join("\n"), IN_PROGRESS);
+    // Those of endpoint 0: a recovery, and a discard after it; of endpoint 1 a discard, a recovery, a discard.
+    let bulks = store.reader().bulks();
+    let slots: Vec<_> = bulks.iter().map(|(slot, _)| slot.0).collect();
+    assert_eq!(slots, [0, 1, 2, 3, 4]);
+    // What is discarded waits in no queue, and neither does what is still to be opened again.
+    let waiting: Vec<_> = open_of(&store)
+        .iter()
+        .map(|w| (w.id.slot.0, w.sequence))
+        .collect();
+    assert_eq!(waiting, [(0, 9), (0, 10)]);
+
+    let now = store.reader().last_at().unwrap().plus_ms(1_000);
+    advance_all(&mut store, now);
+    assert_eq!(store.reader().bulks(), []);
+    let missed = [3, 4, 5]
+        .map(|sequence| format!("3 {sequence} PENDING 1 - {} 0", now.0 - support::START.0));
+    let mut expected: Vec<_> = IN_PROGRESS
+        .lines()
+        .map(str::to_owned)
+        .chain(missed)
+        .collect();
+    expected.sort();
+    assert_eq!(lines(&store), expected);
+    let open = expected
+        .iter()
+        .filter(|line| line.contains("PENDING"))
+        .count();
+    assert_eq!(open_of(&store).len(), open);
+    assert_eq!(store.reader().open_count(), open as u64);
+    assert_eq!(store.reader().check().unwrap().damage, [""; 0]);
+    drop(store);
+    assert_eq!(format_of(&path), CURRENT);
+    let store = Store::open(options(path)).unwrap();
+    assert_eq!(lines(&store), expected);
+}
+
+fn advance_all(store: &mut Store, now: stormhook_store::UnixMs) {
+    for (slot, upto) in store.reader().bulks() {
+        let mut walk = store.reader().bulk_walk(slot, upto).unwrap();
+        loop {
+            let (found, ends) = match walk.step().unwrap() {
+                BulkFound::Work(found) => (found, false),
+                BulkFound::Nothing => continue,
+                BulkFound::End => (walk.end(false), true),
+            };
+            store
+                .apply(vec![Op::AdvanceBulk(found)], now, 1 << 40)
+                .unwrap();
+            if ends {
+                break;
+            }
+        }
+    }
 }
 
 #[test]
@@ -152,11 +283,18 @@ fn a_file_of_format_2_is_sound_and_gone_on_with() {
 }
 
 #[test]
-fn a_file_of_format_2_says_so() {
-    let (_dir, path, bytes) = unpacked("format-2");
-    drop(read_file(&path).unwrap());
-    assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
-    assert_eq!(format_of(&path), 2);
+fn a_file_of_format_3_is_sound_and_gone_on_with() {
+    is_sound_and_gone_on_with("format-3");
+}
+
+#[test]
+fn a_kept_file_is_of_the_format_that_it_is_named_after_and_is_only_read() {
+    for format in 1..=CURRENT {
+        let (_dir, path, bytes) = unpacked(&format!("format-{format}"));
+        drop(read_file(&path).unwrap());
+        assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+        assert_eq!(format_of(&path), format);
+    }
 }
 
 fn is_sound_and_gone_on_with(name: &str) {

@@ -95,7 +95,6 @@ pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
         created_at: NOW,
         updated_at: NOW,
         deleted_at: None,
-        ended: Vec::new(),
     }
 }
 
@@ -114,7 +113,6 @@ pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -
         id: DeliveryId { event, slot },
         due,
         sequence,
-        opened: sequence,
         retrying,
         fresh: !retrying,
         later_round: false,

@@ -157,11 +157,9 @@ impl Dispatch {
         if !endpoint.receives() {
             return Err(Unsent::Back);
         }
-        if endpoint.mark_over(waiting.opened).is_some() {
-            return Err(Unsent::Covered);
-        }
         let missing = |what: &str| Unsent::Damaged(format!("{what} is missing"));
-        let (finished, total) = if waiting.fresh {
+        // A bulk change may have ended it.
+        let (finished, total) = if waiting.fresh && !self.reader.bulk_waits() {
             (0, 0)
         } else {
             let delivery = self.reader.bare_delivery(id)?;

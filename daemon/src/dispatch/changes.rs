@@ -51,8 +51,7 @@ impl Dispatch {
             return Ok(true);
         };
         let inner = self.inner();
-        let mut claimed = inner.schedule.claimed(endpoint.slot);
-        if claimed.all(|waiting| endpoint.mark_over(waiting.opened).is_none()) {
+        if !inner.schedule.has_ended_claims(endpoint.slot) {
             return Ok(true);
         }
         if self.is_stopping() {

@@ -4,15 +4,12 @@
 //! but for the sweep a few times an hour.
 
 use super::Dispatch;
+use super::bulk::BulkWork;
 use crate::clock;
 use crate::writer::SubmitError;
-use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{
-    Done, EventId, Found, Horizon, Op, ROWS_PER_STEP, Reader, Slot, Sweep, Sweeper, UnixMs,
-};
+use stormhook_store::{Done, Found, Horizon, Op, Reader, Sweep, Sweeper, UnixMs};
 
 /// How far histograms and per-endpoint windows may be behind the counters.
 const STATS_BEHIND: Duration = Duration::from_secs(10);
@@ -23,17 +20,7 @@ const SWEEP_FAILURES: u32 = 3;
 /// How long maintenance waits after it met damage: a commit that does opens the file anew.
 const AFTER_DAMAGE: Duration = SWEEP_EVERY;
 /// How long maintenance waits after a commit failed.
-const AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-/// What is to be done about an endpoint's mark.
-enum Covered {
-    /// These are to be written out.
-    Rows(Vec<EventId>),
-    /// Nothing is left, but some pair is owned by an attempt or an operator's change.
-    Busy,
-    /// The mark can go.
-    Nothing,
-}
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Dispatch {
     pub(super) async fn run_timer(self: Arc<Self>) {
@@ -60,20 +47,19 @@ impl Dispatch {
         }
     }
 
-    /// One step of each kind of maintenance in turn, so that none holds up the others: what marks ended, recovers, the sweep.
+    /// One step of each kind of maintenance in turn, so that neither holds up the other: bulk changes, the sweep.
     pub(super) async fn run_maintenance(self: Arc<Self>) {
         let mut stats_at = None;
         let mut sweeping = Sweeping::new(&self.reader);
-        let mut marks = Marks::default();
-        let (mut covered, mut recovers) = (true, true);
+        let mut bulk = BulkWork::default();
+        let mut advancing = true;
         loop {
-            covered = covered && self.write_out_covered(&mut marks).await;
-            recovers = recovers && self.work_off().await;
+            advancing = advancing && self.advance_bulk(&mut bulk).await;
             self.sweep(&mut sweeping).await;
             if stats_at.is_none() && self.reader.stats_wait() {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
-            let busy = covered || recovers || sweeping.under_way;
+            let busy = advancing || sweeping.under_way;
             // What has a time of its own comes first: maintenance may be called all the time.
             tokio::select! {
                 biased;
@@ -87,77 +73,14 @@ impl Dispatch {
                         _ => None,
                     };
                 }
-                () = self.maintenance.notified() => (covered, recovers) = (true, true),
+                () = self.maintenance.notified() => advancing = true,
                 () = tokio::task::yield_now(), if busy => {}
             }
         }
     }
 
-    /// Opens some of a recover's rounds. False when that is done, or waits for room.
-    async fn work_off(&self) -> bool {
-        self.reader.jobs_wait()
-            && matches!(
-                self.writer.submit(Op::WorkOff).await,
-                Ok(Done::WorkedOff { more: true })
-            )
-    }
-
-    /// Writes out some of what marks have ended, or drops a mark. False when nothing is left to do. Readers see it as ended already.
-    async fn write_out_covered(&self, marks: &mut Marks) -> bool {
-        while let Some((slot, stamp, covered)) = self.next_covered(marks.after) {
-            match covered {
-                Covered::Rows(events) => {
-                    return self.end_covered(slot, events, &mut marks.needed).await;
-                }
-                // The mark stays until what is out is recorded, which calls again.
-                Covered::Busy => marks.after = Some(slot),
-                // It still says what became of rows that can't be written.
-                Covered::Nothing if marks.needed.contains(&slot) => marks.after = Some(slot),
-                Covered::Nothing => {
-                    let op = || Op::DropMarks { slot, upto: stamp };
-                    let done = self.submit_until_done(op).await;
-                    // A recover still counts on it.
-                    if let Some(Done::WorkedOff { more: true }) = done {
-                        self.cover_again(slot, stamp);
-                    }
-                    marks.after = Some(slot);
-                    return done.is_some();
-                }
-            }
-        }
-        marks.after = None;
-        false
-    }
-
-    /// Writes out these deliveries of an endpoint, all but those that meet damage: such an endpoint needs its mark. False when the daemon
-    /// stops.
-    async fn end_covered(
-        &self,
-        slot: Slot,
-        events: Vec<EventId>,
-        needed: &mut BTreeSet<Slot>,
-    ) -> bool {
-        let mut parts = vec![events];
-        while let Some(mut events) = parts.pop() {
-            let op = || {
-                let events = events.clone();
-                Op::EndCovered { slot, events }
-            };
-            match self.submit_until_done(op).await {
-                None => return false,
-                Some(Done::Damaged(_)) if events.len() > 1 => {
-                    let rest = events.split_off(events.len() / 2);
-                    parts.extend([rest, events]);
-                }
-                Some(Done::Damaged(_)) => drop(needed.insert(slot)),
-                Some(_) => {}
-            }
-        }
-        true
-    }
-
     /// Has an operation done, trying again where a commit failed. `None` when the daemon stops.
-    async fn submit_until_done(&self, op: impl Fn() -> Op) -> Option<Done> {
+    pub(super) async fn submit_until_done(&self, op: impl Fn() -> Op) -> Option<Done> {
         loop {
             match self.writer.submit(op()).await {
                 Ok(done) => return Some(done),
@@ -165,29 +88,6 @@ impl Dispatch {
                 Err(_) => tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await,
             }
         }
-    }
-
-    /// The next endpoint after `after` with a mark, and what is to be done about it. Without anything left it is taken off.
-    fn next_covered(&self, after: Option<Slot>) -> Option<(Slot, u64, Covered)> {
-        let inner = &mut *self.inner();
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (&slot, &stamp) = inner.covered.range((from, Bound::Unbounded)).next()?;
-        let events = inner.schedule.take_covered(slot, stamp, ROWS_PER_STEP);
-        let covered = if !events.is_empty() {
-            Covered::Rows(events)
-        } else if inner.schedule.is_owned(slot) {
-            Covered::Busy
-        } else {
-            inner.covered.remove(&slot);
-            Covered::Nothing
-        };
-        Some((slot, stamp, covered))
-    }
-
-    fn cover_again(&self, slot: Slot, stamp: u64) {
-        let inner = &mut *self.inner();
-        let known = inner.covered.entry(slot).or_insert(stamp);
-        *known = stamp.max(*known);
     }
 
     fn begin_sweep(&self, sweeping: &mut Sweeping) {
@@ -243,15 +143,6 @@ impl Dispatch {
             }
         }
     }
-}
-
-/// How far marks are written out.
-#[derive(Default)]
-struct Marks {
-    /// The endpoint looked at last.
-    after: Option<Slot>,
-    /// Endpoints whose marks cover deliveries that can't be written. Their marks stay, and are looked at again after the next start.
-    needed: BTreeSet<Slot>,
 }
 
 /// The sweep, a pass every ten minutes.

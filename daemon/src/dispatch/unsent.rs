@@ -19,8 +19,6 @@ pub(super) enum Unsent {
     Back,
     /// It has ended, or there is no such endpoint.
     Over,
-    /// It was ended with all that waited for its endpoint: its row is still to be written out.
-    Covered,
     /// We lacked this for the request: what waits for its endpoint waits for a while.
     Lacking(String),
     /// What is stored of it can't be read at the moment: it waits for a while.
@@ -48,11 +46,7 @@ impl Dispatch {
         let now = self.clock.now();
         let mut inner = self.inner();
         match unsent {
-            // Among what waits, one that a mark covers goes aside and is written out.
-            Unsent::Back | Unsent::Covered => {
-                inner.schedule.not_sent(claim.waiting.id);
-                inner.schedule.waiting(&claim.waiting);
-            }
+            Unsent::Back => inner.schedule.give_back(&claim.waiting),
             Unsent::Over | Unsent::Damaged(_) => {
                 inner.schedule.not_sent(claim.waiting.id);
                 inner.schedule.ended(claim.waiting.id);

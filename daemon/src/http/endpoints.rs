@@ -380,7 +380,6 @@ pub(super) async fn recover(
         since,
         until,
         missed: flag(missed, "missed")?,
-        count: 0,
     };
     let dry = flag(dry, "dryRun")?;
     if !endpoint.receives() {
@@ -392,10 +391,7 @@ pub(super) async fn recover(
     let asked = recover.clone();
     let count = blocking(&app, move |app| app.read(|r| r.count_recoverable(&asked))).await?;
     if !dry {
-        match app
-            .submit(Op::Recover(Recover { count, ..recover }))
-            .await?
-        {
+        match app.submit(Op::Recover(recover)).await? {
             Done::Recovering(_) => {}
             other => return Err(not_done(other, "endpoint")),
         }

@@ -207,6 +207,10 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             Code::Busy,
             "limits.pending_deliveries has been reached; nothing was stored. Retry once some have been delivered.",
         ),
+        Refusal::TooManyBulk => Problem::new(
+            Code::Busy,
+            "Too many recoveries and discards of this endpoint are in progress; nothing was changed. Retry shortly.",
+        ),
         Refusal::TooManyEndpoints => Problem::field(
             "organizationId",
             "The organization has reached limits.endpoints_per_organization. Delete an endpoint, or raise the limit.",

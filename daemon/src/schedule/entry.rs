@@ -1,6 +1,5 @@
-//! One waiting delivery in 35 bytes, as the queues keep it. A million of them are held in memory, so nothing is
-//! aligned and numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers and commits than a
-//! file will see.
+//! One waiting delivery in 29 bytes, as the queues keep it. A million of them are held in memory, so nothing is
+//! aligned and numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers than a file will see.
 
 use stormhook_store::{DeliveryId, EventId, Slot, Trigger, UnixMs, Waiting};
 
@@ -17,7 +16,6 @@ pub(super) struct Entry {
     event: [u8; 16],
     due: [u8; 6],
     sequence: [u8; 6],
-    opened: [u8; 6],
     flags: u8,
 }
 
@@ -41,7 +39,6 @@ impl Entry {
             event: waiting.id.event.0.to_be_bytes(),
             due: pack(waiting.due.0),
             sequence: pack(waiting.sequence),
-            opened: pack(waiting.opened),
             flags: waiting.flags() | trigger,
         }
     }
@@ -54,7 +51,6 @@ impl Entry {
             },
             due: self.due(),
             sequence: self.sequence(),
-            opened: self.opened(),
             retrying: self.is(Waiting::RETRYING),
             fresh: self.is(Waiting::FRESH),
             later_round: self.is(Waiting::LATER_ROUND),
@@ -80,10 +76,6 @@ impl Entry {
 
     pub(super) fn sequence(self) -> u64 {
         unpack(self.sequence)
-    }
-
-    pub(super) fn opened(self) -> u64 {
-        unpack(self.opened)
     }
 
     pub(super) fn retrying(self) -> bool {
@@ -116,13 +108,13 @@ mod tests {
     proptest! {
         #[test]
         fn an_entry_gives_back_what_it_was_made_of(
-            event: u128, slot: u32, due in 0..=MAX_48_BITS, sequence in 0..=MAX_48_BITS, opened in 0..=MAX_48_BITS,
+            event: u128, slot: u32, due in 0..=MAX_48_BITS, sequence in 0..=MAX_48_BITS,
             flags: (bool, bool, bool), trigger in prop::sample::select(vec![Trigger::Schedule, Trigger::Manual, Trigger::Replay]),
         ) {
             let slot = Slot(slot);
             let waiting = Waiting {
                 id: DeliveryId { event: EventId(event), slot },
-                due: UnixMs(due), sequence, opened,
+                due: UnixMs(due), sequence,
                 retrying: flags.0, fresh: flags.1, later_round: flags.2, trigger,
             };
             prop_assert_eq!(Entry::new(&waiting).waiting(slot), waiting);
@@ -130,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_35_bytes() {
-        assert_eq!(size_of::<Entry>(), 35);
+    fn an_entry_has_29_bytes() {
+        assert_eq!(size_of::<Entry>(), 29);
     }
 }

@@ -238,7 +238,6 @@ mod tests {
             },
             due: UnixMs(due),
             sequence,
-            opened: 1,
             retrying: !fresh,
             fresh,
             later_round: false,

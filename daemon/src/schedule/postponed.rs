@@ -4,7 +4,7 @@
 use super::Schedule;
 use super::backoff::Backoff;
 use std::collections::HashMap;
-use stormhook_store::{DeliveryId, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, Slot, UnixMs, Waiting};
 
 /// So many in a row that can't be read mean that nothing can be.
 const IN_A_ROW: u32 = 32;
@@ -57,6 +57,11 @@ impl Postponed {
         }
     }
 
+    /// All that waits for an endpoint has ended.
+    pub(super) fn forget_all(&mut self, slot: Slot) {
+        self.pairs.retain(|id, _| id.slot != slot);
+    }
+
     /// Something could be read.
     pub(super) fn readable(&mut self) {
         self.in_a_row = 0;
@@ -90,8 +95,7 @@ impl Schedule {
     /// There was no attempt of this pair, because what is stored of it could not be read: it is tried again after a while. Ends the
     /// claim.
     pub fn postpone(&mut self, waiting: &Waiting, now: UnixMs) {
-        self.not_sent(waiting.id);
         let later = self.postponed.add(waiting, now);
-        self.wait_as(&later);
+        self.wait_again(&later);
     }
 }

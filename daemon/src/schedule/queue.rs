@@ -203,11 +203,7 @@ pub(super) struct Queue {
     pub(super) wake: Option<UnixMs>,
     /// How it waits after an attempt for which we lacked something.
     pub(super) backoff: Backoff,
-    /// The last commit of an endpoint's mark, and what it covers and is still to be written out.
-    pub(super) covered_to: Option<u64>,
-    pub(super) covered: Vec<Backlog>,
     highest_sequence: u64,
-    newest_opened: u64,
 }
 
 impl Queue {
@@ -228,10 +224,7 @@ impl Queue {
             stands_eager: false,
             wake: None,
             backoff: Backoff::default(),
-            covered_to: None,
-            covered: Vec::new(),
             highest_sequence: 0,
-            newest_opened: 0,
         }
     }
 
@@ -272,19 +265,9 @@ impl Queue {
         waiting.sequence > self.highest_sequence
     }
 
-    /// Adds what is not in it; what the endpoint's mark covers doesn't wait but goes straight aside.
+    /// Adds what is not in it.
     pub(super) fn add(&mut self, entry: Entry) {
         self.highest_sequence = self.highest_sequence.max(entry.sequence());
-        if self.covered_to.is_some_and(|to| entry.opened() <= to) {
-            if self.covered.is_empty() {
-                self.covered.push(Backlog::default());
-            }
-            if let Some(backlog) = self.covered.last_mut() {
-                backlog.push(entry);
-            }
-            return;
-        }
-        self.newest_opened = self.newest_opened.max(entry.opened());
         self.waits.add(entry);
         self.backlog.push(entry);
     }
@@ -296,45 +279,10 @@ impl Queue {
         Some(entry)
     }
 
-    /// Moves what was opened up to `commit` aside. Usually that is everything.
-    pub(super) fn cover(&mut self, commit: u64) {
-        if self.covered_to.is_some_and(|to| commit <= to) {
-            return;
-        }
-        self.covered_to = Some(commit);
-        let empty = Backlog::of(self.backlog.ordering());
-        let old = std::mem::replace(&mut self.backlog, empty);
-        if self.newest_opened <= commit {
-            self.waits = Count::default();
-            self.covered.push(old);
-            return;
-        }
-        let mut covered = Backlog::default();
-        for entry in old.iter() {
-            if entry.opened() <= commit {
-                self.waits.remove(entry);
-                covered.push(entry);
-            } else {
-                self.backlog.push(entry);
-            }
-        }
-        self.covered.push(covered);
-    }
-
-    /// Hands out up to `max` of what was moved aside.
-    pub(super) fn take_covered(&mut self, max: usize) -> Vec<EventId> {
-        let mut events = Vec::new();
-        while events.len() < max
-            && let Some(backlog) = self.covered.last_mut()
-        {
-            match backlog.pop() {
-                Some(entry) => events.push(entry.event()),
-                None => {
-                    self.covered.pop();
-                }
-            }
-        }
-        events
+    /// Drops all that waits.
+    pub(super) fn clear(&mut self) {
+        self.backlog = Backlog::of(self.backlog.ordering());
+        self.waits = Count::default();
     }
 
     /// Open deliveries, those in flight included.
@@ -344,6 +292,6 @@ impl Queue {
 
     /// Whether nothing is left of a deleted endpoint.
     pub(super) fn is_over(&self) -> bool {
-        self.deleted && self.backlog.is_empty() && self.covered.is_empty() && self.open() == 0
+        self.deleted && self.backlog.is_empty() && self.open() == 0
     }
 }

@@ -2,9 +2,9 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stormhook_store::endpoint::{CustomHeaders, Ordering};
-use stormhook_store::{EndpointId, Trigger};
+use stormhook_store::{EndpointId, EventId, Trigger};
 
 const AMPLE: Limits = Limits {
     max_in_flight: 512,
@@ -28,7 +28,6 @@ fn endpoint(slot: u32) -> Endpoint {
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
         deleted_at: None,
-        ended: Vec::new(),
     }
 }
 
@@ -48,7 +47,6 @@ fn waiting(slot: u32, sequence: u64, due: u64) -> Waiting {
         },
         due: UnixMs(due),
         sequence,
-        opened: 1,
         retrying: false,
         fresh: true,
         later_round: false,
@@ -100,7 +98,7 @@ enum Step {
     Change(usize, u64),
     Cancel(usize),
     Release(usize),
-    Cover(u32, usize),
+    EndAll(u32),
     SetBack(usize),
     Postpone(usize),
 }
@@ -121,7 +119,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<usize>(), 0u64..3_000).prop_map(|(i, d)| Step::Change(i, d)),
         1 => any::<usize>().prop_map(Step::Cancel),
         1 => any::<usize>().prop_map(Step::Release),
-        1 => (slot, 1usize..5).prop_map(|(s, n)| Step::Cover(s, n)),
+        1 => slot.prop_map(Step::EndAll),
         2 => any::<usize>().prop_map(Step::SetBack),
         2 => any::<usize>().prop_map(Step::Postpone),
     ]
@@ -154,13 +152,12 @@ struct Model {
     limits: Limits,
     endpoints: Vec<Endpoint>,
     pairs: BTreeMap<DeliveryId, Pair>,
-    covered: Vec<Vec<EventId>>,
-    covered_to: [Option<u64>; 4],
+    /// Claimed, and ended since by a bulk change.
+    over: BTreeSet<DeliveryId>,
     /// By endpoint: nothing is claimed before, and in trouble one at a time.
     back_until: [u64; 4],
     in_trouble: [bool; 4],
     sequences: u64,
-    commit: u64,
     now: u64,
 }
 
@@ -177,12 +174,10 @@ impl Model {
             limits,
             endpoints,
             pairs: BTreeMap::new(),
-            covered: vec![Vec::new(); 4],
-            covered_to: [None; 4],
+            over: BTreeSet::new(),
             back_until: [0; 4],
             in_trouble: [false; 4],
             sequences: 0,
-            commit: 1,
             now: 1_000,
         }
     }
@@ -208,9 +203,7 @@ impl Model {
 
     fn add(&mut self, slot: u32, due: u64, later_round: bool) {
         self.sequences += 1;
-        self.commit += 1;
         let new = Waiting {
-            opened: self.commit,
             fresh: !later_round,
             later_round,
             ..waiting(slot, self.sequences, due)
@@ -271,10 +264,8 @@ impl Model {
 
     /// Ends a claim without an attempt.
     fn give_back(&mut self, pair: Pair) {
-        // A row that a mark covers is not announced as waiting.
-        if self.is_covered(&pair.waiting) {
+        if self.over.remove(&pair.waiting.id) {
             self.pairs.remove(&pair.waiting.id);
-            self.covered[pair.waiting.id.slot.index()].push(pair.waiting.id.event);
         } else {
             self.put(pair.waiting, At::Waits, false);
         }
@@ -305,32 +296,19 @@ impl Model {
         self.in_trouble[slot] = true;
     }
 
-    fn is_covered(&self, waiting: &Waiting) -> bool {
-        let upto = self.covered_to[waiting.id.slot.index()];
-        upto.is_some_and(|upto| waiting.opened <= upto)
-    }
-
-    fn cover(&mut self, slot: u32, max: usize) {
-        let (slot, commit) = (Slot(slot), self.commit);
-        self.covered_to[slot.index()] = Some(commit);
-        let claimed = |p: &Pair| p.at != At::Waits;
-        let gone: Vec<_> = self
-            .of(slot)
-            .filter(|p| !claimed(p))
-            .map(|p| p.waiting.id)
-            .collect();
-        for id in gone {
-            self.pairs.remove(&id);
-            self.covered[slot.index()].push(id.event);
+    fn end_all(&mut self, slot: u32) {
+        let slot = Slot(slot);
+        let of_slot: Vec<_> = self.of(slot).copied().collect();
+        for pair in of_slot {
+            if pair.at == At::Waits {
+                self.pairs.remove(&pair.waiting.id);
+            } else {
+                self.over.insert(pair.waiting.id);
+            }
         }
-        for event in self.schedule.take_covered(slot, commit, max) {
-            let left = &mut self.covered[slot.index()];
-            let at = left
-                .iter()
-                .position(|e| *e == event)
-                .expect("handed out once");
-            left.swap_remove(at);
-        }
+        self.schedule.end_all(slot);
+        let claims = self.over.iter().any(|id| id.slot == slot);
+        assert_eq!(self.schedule.has_ended_claims(slot), claims);
     }
 
     fn configure(&mut self, slot: u32, change: impl FnOnce(&mut Endpoint)) {
@@ -366,12 +344,9 @@ impl Model {
             }
             Step::Retry(i, after) => {
                 if let Some(pair) = self.pick(i, |p| p.at == At::Answered) {
-                    self.commit += 1;
-                    // A row that a mark covered while its attempt was on the wire ends; the store doesn't announce it as waiting.
-                    let again = Waiting {
-                        opened: self.commit,
-                        ..retry(pair.waiting, self.now + after)
-                    };
+                    // Where a bulk change ended it, a later one opened it again.
+                    let again = retry(pair.waiting, self.now + after);
+                    self.over.remove(&again.id);
                     self.schedule.waiting(&again);
                     self.put(again, At::Waits, false);
                 }
@@ -379,6 +354,7 @@ impl Model {
             Step::End(i) => {
                 if let Some(pair) = self.pick(i, |p| p.at == At::Answered) {
                     self.schedule.ended(pair.waiting.id);
+                    self.over.remove(&pair.waiting.id);
                     self.pairs.remove(&pair.waiting.id);
                 }
             }
@@ -416,7 +392,7 @@ impl Model {
                     self.put(pair.waiting, pair.at, false);
                 }
             }
-            Step::Cover(slot, max) => self.cover(slot, max),
+            Step::EndAll(slot) => self.end_all(slot),
             Step::SetBack(i) => {
                 if let Some(pair) = self.pick(i, |p| p.at == At::Wire) {
                     self.set_back(pair);
@@ -452,9 +428,6 @@ impl Model {
     fn drain(&mut self) {
         for slot in 0..4 {
             self.configure(slot, |e| e.active = true);
-            while !self.covered[slot as usize].is_empty() {
-                self.cover(slot, 3);
-            }
         }
         for pair in self.pairs.values_mut().filter(|p| p.held) {
             pair.held = false;
@@ -918,8 +891,8 @@ fn what_was_set_back_can_be_held_cancelled_and_discarded_and_keeps_its_place_in_
     assert_eq!(next[0].sequence, 2);
     schedule.set_back(&next[0], UnixMs(3_001));
     // Discarded.
-    let covered = schedule.take_covered(Slot(0), 1, 10);
-    assert_eq!((covered.len(), schedule.open_count()), (3, 0));
+    schedule.end_all(Slot(0));
+    assert_eq!(schedule.open_count(), 0);
     assert_eq!(claims(&mut schedule, 60_000), []);
 }
 

@@ -130,8 +130,7 @@ impl Batch<'_, '_> {
         self.states.insert(slot, state);
         self.created.push((slot, state.last_sequence, event));
         let id = DeliveryId { event, slot };
-        let stamp = self.next_stamp();
-        let mut delivery = Delivery::created(id, state.last_sequence, trigger, stamp, self.now);
+        let mut delivery = Delivery::created(id, state.last_sequence, trigger, self.now);
         self.put_delivery(None, &mut delivery)?;
         Ok(delivery)
     }

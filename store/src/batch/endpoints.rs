@@ -1,12 +1,12 @@
 //! Endpoints: creation, change, deletion, secrets.
 //!
-//! What touches very many deliveries is one mark in the endpoint's row; the rows themselves are written out behind it.
+//! What ends very many deliveries is a bulk change: the rows are written later.
 
 use super::{Batch, refused};
+use crate::bulk::BulkEffect;
 use crate::delivery::Reason;
 use crate::endpoint::{
-    ENDED_MARKS, EndedUpTo, Endpoint, EndpointChange, LIVE_SECRETS, LiveSecret, NewEndpoint,
-    Revision, Seed, holds_from,
+    Endpoint, EndpointChange, LIVE_SECRETS, LiveSecret, NewEndpoint, Revision, Seed, holds_from,
 };
 use crate::error::StoreError;
 use crate::ids::{EndpointId, EventId, Slot};
@@ -84,7 +84,6 @@ impl Batch<'_, '_> {
             created_at: self.now,
             updated_at: self.now,
             deleted_at: None,
-            ended: Vec::new(),
         };
         self.put_endpoint(endpoint).map(Done::Endpoint)
     }
@@ -130,19 +129,17 @@ impl Batch<'_, '_> {
             }
         }
         let discards = change.discard_held && change.active == Some(true) && !endpoint.active;
-        if discards {
-            self.mark_ended(&mut e, Reason::Discarded);
+        if discards && !self.may_begin_bulk(e.slot) {
+            return refused(Refusal::TooManyBulk);
         }
-        let slot = e.slot;
         if e.has_settings_of(&endpoint) && !discards {
             return Ok(Done::Endpoint(endpoint));
         }
-        let changed = self.put_endpoint(e)?;
         if discards {
-            self.changes
-                .push(Change::EndedUpTo(slot, self.meta.last_stamp));
+            let reason = Reason::Discarded;
+            self.begin_bulk(e.slot, BulkEffect::End { reason })?;
         }
-        Ok(Done::Endpoint(changed))
+        self.put_endpoint(e).map(Done::Endpoint)
     }
 
     pub(super) fn delete_endpoint(&mut self, id: EndpointId) -> Result<Done, StoreError> {
@@ -155,12 +152,9 @@ impl Batch<'_, '_> {
         // What is left is a mark for readers of its deliveries: nothing secret stays.
         e.secrets.clear();
         e.headers.0.clear();
-        self.mark_ended(&mut e, Reason::EndpointDeleted);
-        let slot = e.slot;
-        let changed = self.put_endpoint(e)?;
-        self.changes
-            .push(Change::EndedUpTo(slot, self.meta.last_stamp));
-        Ok(Done::Endpoint(changed))
+        let reason = Reason::EndpointDeleted;
+        self.begin_bulk(e.slot, BulkEffect::End { reason })?;
+        self.put_endpoint(e).map(Done::Endpoint)
     }
 
     pub(super) fn rotate_secret(
@@ -227,18 +221,6 @@ impl Batch<'_, '_> {
         self.endpoints.insert(endpoint.slot, Arc::clone(&endpoint));
         self.changes.push(Change::Endpoint(Arc::clone(&endpoint)));
         Ok(endpoint)
-    }
-
-    fn mark_ended(&self, e: &mut Endpoint, reason: Reason) {
-        let mark = EndedUpTo {
-            stamp: self.meta.last_stamp,
-            reason,
-            at: self.now,
-        };
-        if e.ended.len() >= ENDED_MARKS {
-            e.ended.pop();
-        }
-        e.ended.push(mark);
     }
 }
 

@@ -119,10 +119,7 @@ impl Batch<'_, '_> {
             Err(StoreError::Damaged { .. }) => return Ok(Some(Arc::clone(event))),
             deliveries => deliveries?,
         };
-        let is_open = |d: &Delivery| {
-            let endpoint = self.endpoint(d.id.slot);
-            reads_as_open(d, endpoint.as_deref(), &self.jobs)
-        };
+        let is_open = |d: &Delivery| reads_as_open(d, &self.bulks);
         if deliveries.iter().any(is_open) {
             return Ok(Some(Arc::clone(event)));
         }
@@ -181,9 +178,7 @@ impl Batch<'_, '_> {
         let mut rows_left = ROWS_PER_STEP;
         for &slot in slots {
             let worked_off = |e: &Arc<crate::Endpoint>| {
-                e.deleted_at.is_some()
-                    && e.ended.is_empty()
-                    && !self.jobs.values().any(|job| job.slot == slot)
+                e.deleted_at.is_some() && !self.bulks.contains_key(&slot)
             };
             if !self.endpoint(slot).as_ref().is_some_and(worked_off) {
                 continue;

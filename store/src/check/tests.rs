@@ -99,7 +99,7 @@ fn renumber(path: &Path, from: u64, to: u64) {
             .deliveries
             .insert(&tables::delivery_key(delivery.id), &row)?;
         if let Some(waiting) = rows::waiting(&delivery) {
-            let row = rows::write_due(&waiting)?;
+            let row = rows::write_due(&waiting, delivery.stamp)?;
             let key = tables::timed_key(waiting.due, waiting.id);
             tables.due.insert(&key, &row)?;
         }

@@ -40,13 +40,7 @@ impl Status {
 
 impl Delivery {
     /// The first round of a pair.
-    pub(crate) fn created(
-        id: DeliveryId,
-        sequence: u64,
-        trigger: Trigger,
-        stamp: u64,
-        at: UnixMs,
-    ) -> Self {
+    pub(crate) fn created(id: DeliveryId, sequence: u64, trigger: Trigger, at: UnixMs) -> Self {
         Self {
             id,
             sequence,
@@ -58,7 +52,7 @@ impl Delivery {
             next_attempt_at: Some(at),
             due: Some(at),
             extra: false,
-            opened: stamp,
+            stamp: 0,
             created_at: at,
             updated_at: at,
             attempts_total: 0,
@@ -108,7 +102,7 @@ impl Delivery {
     }
 
     /// An operator asked for a new round: the whole schedule from its beginning.
-    pub(crate) fn reopened(&mut self, trigger: Trigger, stamp: u64, at: UnixMs) {
+    pub(crate) fn reopened(&mut self, trigger: Trigger, at: UnixMs) {
         self.status = Status::Pending;
         self.reason = None;
         self.round = self.round.saturating_add(1);
@@ -118,7 +112,6 @@ impl Delivery {
         self.next_attempt_at = Some(at);
         self.due = Some(at);
         self.updated_at = at;
-        self.opened = stamp;
     }
 
     /// An operator cancelled it.

@@ -1,7 +1,8 @@
 //! The targets without a fuzzer, and what fuzzing starts from.
 
 use super::{TABLES, TARGETS, row_key, smoke};
-use crate::delivery::{Attempt, AttemptOutcome, Trigger};
+use crate::bulk::{Bulk, BulkEffect, Reopen};
+use crate::delivery::{Attempt, AttemptOutcome, Reason, Trigger};
 use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, TypePattern};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
@@ -9,7 +10,6 @@ use crate::journal::{Bloom, Fingerprint, Generation, Run};
 use crate::op::{Op, Settle, Verdict};
 use crate::options::Options;
 use crate::record;
-use crate::rows::Job;
 use crate::store::Store;
 use crate::tables::Reading;
 use redb::ReadableTable;
@@ -186,25 +186,25 @@ fn make_seeds() {
         events: vec![event.id; 3],
     };
     seed_value("history", &[1; 12], &run);
-    let job = Job {
-        slot: Slot(1),
+    let reopen = BulkEffect::Reopen(Reopen {
         since: UnixMs(0),
         until: START,
         missed: true,
-        at: START,
-        stamp: 7,
         last_event: event.id,
-        after_due: Some((
-            START,
-            DeliveryId {
-                event: event.id,
-                slot: Slot(1),
-            },
-        )),
-        after_bad: None,
-        after_event: event.id,
+    });
+    let end = BulkEffect::End {
+        reason: Reason::Discarded,
     };
-    seed_value("jobs", &[1; 8], &job);
+    for (name, effect) in [("bulk-reopen", reopen), ("bulk-end", end)] {
+        let bulk = Bulk {
+            stamp: 7,
+            at: START,
+            effect,
+            number: 0,
+        };
+        let row = record::write("bulk", &[1; 12], &bulk).unwrap();
+        seed_row(name, "bulk", &[1; 12], &row);
+    }
     let id = DeliveryId {
         event: event.id,
         slot: Slot(1),

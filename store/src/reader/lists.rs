@@ -227,8 +227,8 @@ pub(super) fn deliveries(
         return Ok(filling.page);
     }
     let slot = endpoint.map(|(_, slot)| slot);
-    // What ended badly has an index of its own, which says all while nothing done to many at once is being worked off.
-    let of_bad = filter.status.is_some_and(Status::is_bad) && memory.is_worked_off();
+    // What ended badly has an index of its own, which says all while no bulk change is in progress.
+    let of_bad = filter.status.is_some_and(Status::is_bad) && memory.bulks.is_empty();
     drop(memory);
     let rows = if of_bad {
         &views.bad

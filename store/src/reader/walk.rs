@@ -152,7 +152,7 @@ impl<E: FnMut(Record<'_>) -> ControlFlow<()>> Walk<'_, E> {
             let error = StoreError::damaged(stored.id.to_string(), "its endpoint is missing");
             return self.damaged(Unreadable::Delivery(stored.id), &error);
         };
-        let delivery = &as_read(stored, Some(endpoint), self.views.jobs());
+        let delivery = &as_read(stored, self.views.all_bulks());
         (self.each)(Record::Delivery {
             delivery,
             endpoint: endpoint.id,

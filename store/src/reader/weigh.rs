@@ -1,7 +1,6 @@
 //! How many rows an operation writes: what bounds the work of a commit, beside the number of its operations.
 
 use super::Reader;
-use crate::bulk::ROWS_PER_STEP;
 use crate::endpoint::Endpoint;
 use crate::memory::Memory;
 use crate::op::{DisableWhen, Op, Settle};
@@ -32,7 +31,7 @@ impl Scales<'_> {
         match op {
             Op::Accept(event) => 1 + self.fan_out(&event.organization, &event.event_type),
             Op::Settle(settle) => 1 + self.notices(settle),
-            Op::WorkOff | Op::EndCovered { .. } => ROWS_PER_STEP,
+            Op::AdvanceBulk(advance) => 1 + advance.events.len() + advance.missed.len(),
             Op::Sweep(_) => swept::ROWS_PER_STEP,
             Op::FlushStats => 1 + self.0.windows.len(),
             _ => 1,

@@ -83,8 +83,7 @@ impl Sweeper {
             for (at, slot) in deleted {
                 self.deleted_after = (at, Slot(slot.0.saturating_add(1)));
                 looked.rows += 1;
-                let busy = views.endpoint(slot).is_none_or(|e| !e.ended.is_empty())
-                    || views.jobs().values().any(|job| job.slot == slot);
+                let busy = views.endpoint(slot).is_none() || !views.bulks(slot).is_empty();
                 let known = self.left.get(&slot).copied();
                 let there = match known {
                     Some(id) => views.deliveries.get(&tables::delivery_key(id))?.is_some(),

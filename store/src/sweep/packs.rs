@@ -179,8 +179,7 @@ impl Sweeper {
                 Err(StoreError::Damaged { .. }) => return Ok(false),
                 read => read?,
             };
-            let endpoint = views.endpoint(delivery.id.slot).map(AsRef::as_ref);
-            if reads_as_open(&delivery, endpoint, views.jobs()) {
+            if reads_as_open(&delivery, views.all_bulks()) {
                 return Ok(false);
             }
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::query::DeliveryFilter;
 use stormhook_store::{
-    Change, Done, Endpoint, Event, Op, Reason, Recover, Status, Trigger, UnixMs, Verdict,
+    BulkFound, Change, Done, Endpoint, Event, Op, Reason, Recover, Refusal, Status, Trigger,
+    UnixMs, Verdict,
 };
 
 fn settle_all(bed: &mut Bed, events: &[Arc<Event>], endpoint: &Endpoint, verdict: Verdict) {
@@ -13,13 +14,6 @@ fn settle_all(bed: &mut Bed, events: &[Arc<Event>], endpoint: &Endpoint, verdict
         .iter()
         .map(|e| Op::Settle(Box::new(settle(pair(e, endpoint), verdict, bed.now))));
     bed.apply(ops.collect());
-}
-
-fn recover(bed: &mut Bed, recover: Recover) -> u64 {
-    match bed.one(Op::Recover(recover)) {
-        Done::Recovering(recover) => recover.count,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]
@@ -38,15 +32,14 @@ fn a_recover_opens_what_ended_badly_in_its_time_and_nothing_else() {
         bed.settle(pair(&events[2], &endpoint), Verdict::Gone);
         bed.settle(pair(&events[0], &other), Verdict::GiveUp);
     }
-    let mut asked = Recover {
+    let asked = Recover {
         since: START.plus_ms(HOUR_MS),
         until: START.plus_ms(3 * HOUR_MS),
         ..bed.recover_of(endpoint.id, false)
     };
-    asked.count = bed.reader().count_recoverable(&asked).unwrap();
-    assert_eq!(asked.count, 4);
-    assert_eq!(recover(&mut bed, asked), 4);
-    assert!(!bed.reader().jobs_wait());
+    assert_eq!(bed.recover(asked), 4);
+    bed.work_off();
+    assert!(!bed.reader().bulk_waits());
     for (hour, events) in by_hour.iter().enumerate() {
         let within = hour == 1 || hour == 2;
         for n in [0, 2] {
@@ -74,9 +67,10 @@ fn a_recover_of_missed_events_opens_first_rounds_for_what_it_was_inactive_for() 
     let of_another = bed.accept(event("org2", "order.created"));
     bed.change(endpoint.id, activate(true));
     bed.order();
-    assert_eq!(bed.recover_of(endpoint.id, false).count, 0);
+    assert_eq!(bed.recoverable(endpoint.id, false), 0);
     let asked = bed.recover_of(endpoint.id, true);
-    assert_eq!(recover(&mut bed, asked), 3);
+    assert_eq!(bed.recover(asked), 3);
+    bed.work_off();
     let sequences: Vec<_> = missed
         .iter()
         .map(|e| bed.delivery(pair(e, &endpoint)).sequence)
@@ -87,7 +81,7 @@ fn a_recover_of_missed_events_opens_first_rounds_for_what_it_was_inactive_for() 
         assert_eq!(found, None);
     }
     // They are not missed any more.
-    assert_eq!(bed.recover_of(endpoint.id, true).count, 0);
+    assert_eq!(bed.recoverable(endpoint.id, true), 0);
     bed.expect_whole();
 }
 
@@ -101,11 +95,11 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     bed.orders(1_700);
     bed.change(endpoint.id, activate(true));
     let asked = bed.recover_of(endpoint.id, true);
-    assert_eq!(asked.count, 4_000);
-    recover(&mut bed, asked);
-    assert!(bed.reader().jobs_wait());
+    assert_eq!(bed.recover(asked), 4_000);
+    assert_eq!(bed.advance(1), 1);
+    assert!(bed.reader().bulk_waits());
     bed.reopen();
-    assert!(bed.reader().jobs_wait());
+    assert!(bed.reader().bulk_waits());
     // What fails again meanwhile is not recovered once more, and what is accepted meanwhile is no part of it.
     bed.pass_ms(5);
     let again: Vec<_> = bed.open().into_iter().take(10).collect();
@@ -115,8 +109,8 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     bed.apply(ops.collect());
     bed.order();
     let steps = bed.work_off();
-    assert!((3..=5).contains(&steps), "{steps}");
-    assert!(!bed.reader().jobs_wait());
+    assert!((4..=6).contains(&steps), "{steps}");
+    assert!(!bed.reader().bulk_waits());
     assert_eq!(bed.reader().open_count(), 4_000 - 10 + 1);
     for w in again {
         assert_eq!(bed.delivery(w.id).round, 2);
@@ -140,7 +134,7 @@ fn a_recover_of_very_many_reads_as_done_at_once() {
     let asked = bed.recover_of(endpoint.id, false);
     bed.pass_ms(1_000);
     let asked_at = bed.now;
-    recover(&mut bed, asked);
+    bed.recover(asked);
     bed.pass_ms(1_000);
     for step in 0..3 {
         let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
@@ -155,10 +149,10 @@ fn a_recover_of_very_many_reads_as_done_at_once() {
             ..DeliveryFilter::default()
         };
         assert_eq!(bed.all_deliveries(&ended, 250), []);
-        assert_eq!(bed.recover_of(endpoint.id, false).count, 0);
+        assert_eq!(bed.recoverable(endpoint.id, false), 0);
         match step {
             0 => bed.reopen(),
-            1 => drop(bed.work_off()),
+            1 => assert!(bed.work_off() > 2),
             _ => {}
         }
     }
@@ -174,7 +168,7 @@ fn what_reads_as_recovered_can_be_changed_before_it_is_worked_off() {
     let events = abandoned(&mut bed, &endpoint, 2_500);
     let [cancelled, retried] = [&events[2_400], &events[2_401]].map(|e| pair(e, &endpoint));
     let asked = bed.recover_of(endpoint.id, false);
-    recover(&mut bed, asked);
+    bed.recover(asked);
     let ended = bed.delivery_done(Op::Cancel(cancelled));
     assert_eq!(
         (ended.status, ended.reason),
@@ -198,7 +192,7 @@ fn what_is_left_of_a_recover_goes_on_for_an_endpoint_switched_off_since() {
     let endpoint = bed.endpoint("org", &["*"]);
     abandoned(&mut bed, &endpoint, 1_500);
     let asked = bed.recover_of(endpoint.id, false);
-    recover(&mut bed, asked);
+    bed.recover(asked);
     bed.change(endpoint.id, activate(false));
     bed.work_off();
     assert_eq!(bed.open().len(), 1_500);
@@ -213,8 +207,8 @@ fn recovering(pending_limit: u64, each: usize) -> (Bed, Arc<Endpoint>) {
         abandoned(&mut bed, &endpoint, each);
     }
     let asked = bed.recover_of(endpoint.id, false);
-    assert_eq!(asked.count, 2 * each as u64);
-    recover(&mut bed, asked);
+    assert_eq!(bed.recover(asked), 2 * each as u64);
+    bed.work_off();
     (bed, endpoint)
 }
 
@@ -223,12 +217,12 @@ fn a_recover_waits_where_no_more_deliveries_may_wait() {
     let (mut bed, _) = recovering(1_200, 1_000);
     bed.work_off();
     assert_eq!(bed.open().len(), 1_200);
-    assert!(bed.reader().jobs_wait());
+    assert!(bed.reader().bulk_waits());
     for waiting in bed.open() {
         bed.settle(waiting.id, Verdict::Success);
     }
     bed.work_off();
-    assert!(!bed.reader().jobs_wait());
+    assert!(!bed.reader().bulk_waits());
     assert_eq!(bed.open().len(), 800);
     bed.expect_whole();
 }
@@ -263,7 +257,7 @@ fn what_is_left_of_a_recover_ends_with_its_endpoint() {
     let endpoint = bed.endpoint("org", &["*"]);
     abandoned(&mut bed, &endpoint, 2_500);
     let asked = bed.recover_of(endpoint.id, false);
-    recover(&mut bed, asked);
+    bed.recover(asked);
     bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
     for step in 0..2 {
         let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
@@ -275,68 +269,36 @@ fn what_is_left_of_a_recover_ends_with_its_endpoint() {
         }
         if step == 0 {
             bed.work_off();
-            end_covered(&mut bed, &endpoint);
         }
     }
-    assert!(!bed.reader().jobs_wait());
+    assert!(!bed.reader().bulk_waits());
     assert_eq!(bed.open(), []);
     bed.expect_whole();
 }
 
 #[test]
-fn marks_go_when_nothing_is_left_to_be_ended() {
+fn bulk_changes_go_when_nothing_is_left_to_be_written() {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
     let events = abandoned(&mut bed, &endpoint, 1_500);
     let held = bed.order();
     bed.change(endpoint.id, activate(false));
-    let marked = bed.change(endpoint.id, discard());
-    let upto = marked.ended.last().expect("a mark").stamp;
-    let drop_marks = Op::DropMarks {
-        slot: endpoint.slot,
-        upto,
-    };
+    bed.change(endpoint.id, discard());
     let asked = bed.recover_of(endpoint.id, false);
-    recover(&mut bed, asked);
-    // The recover still looks for what the mark ended.
-    let answer = bed.one(Op::DropMarks {
-        slot: endpoint.slot,
-        upto,
-    });
-    assert!(matches!(answer, Done::WorkedOff { more: true }));
-    bed.work_off();
-    end_covered(&mut bed, &endpoint);
+    assert_eq!(bed.recover(asked), 1_501);
     let updated_at = bed.reader().endpoint(endpoint.id).unwrap().updated_at;
     bed.pass_ms(1_000);
-    assert!(matches!(
-        bed.one(drop_marks),
-        Done::WorkedOff { more: false }
-    ));
+    bed.work_off();
+    assert_eq!(bed.reader().bulks(), []);
     bed.reopen();
+    assert_eq!(bed.reader().bulks(), []);
     let after = bed.reader().endpoint(endpoint.id).unwrap();
-    assert_eq!((after.ended.len(), after.updated_at), (0, updated_at));
+    assert_eq!(after.updated_at, updated_at);
     for event in [&held, &events[0], &events[1_499]] {
         let d = bed.delivery(pair(event, &endpoint));
         assert_eq!((d.status, d.round), (Status::Pending, 2));
     }
     bed.expect_whole();
-}
-
-/// Ends what waits as the daemon does: in small commits, from what it knows to wait.
-fn end_covered(bed: &mut Bed, endpoint: &Endpoint) {
-    let events: Vec<_> = bed
-        .open()
-        .into_iter()
-        .filter(|w| w.id.slot == endpoint.slot)
-        .map(|w| w.id.event)
-        .collect();
-    for some in events.chunks(700) {
-        let op = Op::EndCovered {
-            slot: endpoint.slot,
-            events: some.to_vec(),
-        };
-        assert!(matches!(bed.one(op), Done::WorkedOff { more: false }));
-    }
 }
 
 #[test]
@@ -350,8 +312,9 @@ fn deleting_an_endpoint_ends_what_waits_for_it_at_once_for_every_reader() {
     let applied = bed.apply(vec![Op::DeleteEndpoint { id: endpoint.id }]);
     let told = applied.changes.iter();
     assert!(
-        told.clone()
-            .any(|c| matches!(c, Change::EndedUpTo(slot, _) if *slot == endpoint.slot))
+        told.clone().any(
+            |c| matches!(c, Change::Bulk(slot, bulk) if *slot == endpoint.slot && bulk.ends())
+        )
     );
     let deleted_at = bed.now;
     bed.pass_ms(1_000);
@@ -377,7 +340,7 @@ fn deleting_an_endpoint_ends_what_waits_for_it_at_once_for_every_reader() {
         assert_eq!(pending.len(), 1_500);
         match step {
             0 => bed.reopen(),
-            1 => end_covered(&mut bed, &endpoint),
+            1 => assert!(bed.work_off() > 1),
             _ => {}
         }
     }
@@ -420,10 +383,10 @@ fn discarding_ends_what_was_held_and_nothing_that_comes_after() {
     );
     assert_eq!(d.updated_at, discarded_at);
     assert_eq!(bed.status(after), Status::Pending);
-    // A new round of a discarded one is above the mark, though the row was never written out.
+    // A new round of a discarded one is not ended by it, though the row was never written.
     let again = bed.delivery_done(Op::Retry(pair(&held[1], &endpoint)));
     assert_eq!((again.round, again.status), (2, Status::Pending));
-    end_covered(&mut bed, &endpoint);
+    bed.work_off();
     assert_eq!(bed.status(pair(&held[1], &endpoint)), Status::Pending);
     let open: Vec<_> = bed.open().iter().map(|w| w.id).collect();
     assert_eq!(open.len(), 2);
@@ -441,44 +404,65 @@ fn an_endpoint_that_is_active_already_has_nothing_held_to_discard() {
 }
 
 #[test]
-fn marks_are_bounded_and_a_later_one_stands_for_those_it_replaced() {
+fn no_bulk_change_is_forgotten_and_one_too_many_is_refused() {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
     let mut ids = Vec::new();
-    for _ in 0..40 {
-        ids.push(pair(&bed.order(), &endpoint));
+    for _ in 0..64 {
+        ids.push((pair(&bed.order(), &endpoint), bed.now));
+        bed.change(endpoint.id, activate(false));
+        bed.change(endpoint.id, discard());
+        bed.pass_ms(1_000);
+    }
+    let after = pair(&bed.order(), &endpoint);
+    bed.change(endpoint.id, activate(false));
+    let op = |change| Op::UpdateEndpoint {
+        id: endpoint.id,
+        change: Box::new(change),
+    };
+    assert_eq!(bed.refusal(op(discard())), Refusal::TooManyBulk);
+    bed.change(endpoint.id, activate(true));
+    let asked = bed.recover_of(endpoint.id, false);
+    assert_eq!(bed.refusal(Op::Recover(asked)), Refusal::TooManyBulk);
+    for step in 0..3 {
+        for (id, at) in &ids {
+            let d = bed.delivery(*id);
+            let seen = (d.status, d.reason, d.updated_at);
+            let expected = (Status::Failed, Some(Reason::Discarded), *at);
+            assert_eq!(seen, expected, "step {step}");
+        }
+        assert_eq!(bed.status(after), Status::Pending);
+        match step {
+            0 => bed.reopen(),
+            1 => drop(bed.work_off()),
+            _ => {}
+        }
+    }
+    bed.change(endpoint.id, activate(false));
+    bed.change(endpoint.id, discard());
+    assert_eq!(bed.status(after), Status::Failed);
+    // An endpoint can always be deleted.
+    for _ in 0..63 {
         bed.change(endpoint.id, activate(false));
         bed.change(endpoint.id, discard());
     }
-    let after = pair(&bed.order(), &endpoint);
-    bed.reopen();
-    let marks = bed.reader().endpoint(endpoint.id).unwrap().ended.len();
-    assert!(marks <= stormhook_store::endpoint::ENDED_MARKS);
-    assert!(ids.iter().all(|id| bed.status(*id) == Status::Failed));
-    assert_eq!(bed.status(after), Status::Pending);
+    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.work_off();
+    bed.expect_whole();
 }
 
 #[test]
-fn what_a_mark_ended_is_recovered_whether_it_was_written_out_or_not() {
+fn what_was_discarded_is_recovered_whether_it_was_written_or_not() {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
     let other = bed.endpoint("org", &["*"]);
-    let held = bed.orders(2_500);
+    bed.orders(2_500);
     bed.change(endpoint.id, activate(false));
     bed.change(endpoint.id, discard());
-    // Some are written out, most are not.
-    bed.one(Op::EndCovered {
-        slot: endpoint.slot,
-        events: held[..400].iter().map(|e| e.id).collect(),
-    });
+    // Some are written, most are not.
+    assert_eq!(bed.advance(1), 1);
     let asked = bed.recover_of(endpoint.id, false);
-    assert_eq!(asked.count, 2_500);
-    recover(&mut bed, asked);
-    // The daemon goes on writing out meanwhile.
-    bed.one(Op::EndCovered {
-        slot: endpoint.slot,
-        events: held[1_500..2_300].iter().map(|e| e.id).collect(),
-    });
+    assert_eq!(bed.recover(asked), 2_500);
     bed.work_off();
     let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
     assert_eq!(all.len(), 2_500);
@@ -488,8 +472,35 @@ fn what_a_mark_ended_is_recovered_whether_it_was_written_out_or_not() {
     );
     let others = bed.all_deliveries(&of_endpoint(other.id), 250);
     assert!(others.iter().all(|d| d.round == 1));
-    assert_eq!(bed.recover_of(endpoint.id, true).count, 0);
+    assert_eq!(bed.recoverable(endpoint.id, true), 0);
     bed.expect_whole();
+}
+
+#[test]
+fn a_walk_goes_on_where_the_journal_is_folded_under_it() {
+    let mut bed = Bed::with(|options| options.fold_items = 1_200);
+    let endpoint = bed.endpoint("org", &["*"]);
+    for _ in 0..5 {
+        bed.orders(700);
+    }
+    bed.change(endpoint.id, activate(false));
+    bed.change(endpoint.id, discard());
+    let (slot, upto) = bed.reader().bulks()[0];
+    let mut walk = bed.reader().bulk_walk(slot, upto).unwrap();
+    let mut found = Vec::new();
+    for _ in 0..100 {
+        match walk.step().unwrap() {
+            BulkFound::Work(work) => found.extend(work.events),
+            BulkFound::Nothing => {}
+            BulkFound::End => break,
+        }
+        // Each commit may fold, and none of these is the walk's.
+        bed.orders(700);
+    }
+    assert!(bed.reader().generations().0 > 3);
+    assert_eq!(found.len(), 3_500);
+    found.dedup();
+    assert_eq!(found.len(), 3_500, "each once");
 }
 
 #[test]

@@ -149,8 +149,7 @@ fn what_ended_as_damaged_is_refused_by_name_while_it_cannot_be_read_and_sent_aga
     four.damage_pack(0);
     let ended = four.bed.delivery(id);
     let recover = four.bed.recover_of(endpoint, false);
-    assert_eq!(recover.count, 0, "a recover leaves it out");
-    four.bed.one(Op::Recover(recover));
+    assert_eq!(four.bed.recover(recover), 0, "a recovery leaves it out");
     assert_eq!(four.bed.delivery(id), ended);
     four.bed.work_off();
     assert_eq!(four.bed.delivery(id), ended);

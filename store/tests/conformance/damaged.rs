@@ -247,7 +247,7 @@ fn a_damaged_revision_is_named_where_an_event_is_explained_and_is_no_missed_even
     let (mut bed, ids, [first, second]) = four_packs();
     bed.change(second, activate(false));
     bed.order();
-    assert_eq!(bed.recover_of(second, true).count, 13);
+    assert_eq!(bed.recoverable(second, true), 13);
     flip::<20>(&mut bed, "revisions", 2);
     let explained = bed.reader().explain(ids[11]).unwrap().unwrap();
     assert_eq!(explained.answers.len(), 2);
@@ -256,7 +256,7 @@ fn a_damaged_revision_is_named_where_an_event_is_explained_and_is_no_missed_even
     assert_eq!(explained.answers.len(), 1);
     assert_eq!(explained.answers[0].0, first);
     assert_eq!(explained.damaged[0].what, Unreadable::Endpoint(second));
-    assert_eq!(bed.recover_of(second, true).count, 12);
+    assert_eq!(bed.recoverable(second, true), 12);
 }
 
 /// What a walk comes by: events, deliveries, and what it names.

@@ -4,7 +4,7 @@ use crate::support::*;
 use std::sync::Arc;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
-    Delivery, DeliveryId, Done, Endpoint, Op, Reason, Recover, Status, UnixMs, Verdict,
+    Delivery, DeliveryId, Endpoint, Op, Reason, Recover, Status, UnixMs, Verdict,
 };
 
 /// A recover that waits for room, and deliveries of its endpoint that were open when it was asked.
@@ -14,13 +14,6 @@ struct Waiting {
     /// What the recover is about.
     asked: Vec<DeliveryId>,
     open: Vec<DeliveryId>,
-}
-
-fn ask(bed: &mut Bed, asked: Recover) -> u64 {
-    match bed.one(Op::Recover(asked)) {
-        Done::Recovering(recover) => recover.count,
-        other => panic!("{other:?}"),
-    }
 }
 
 impl Waiting {
@@ -43,8 +36,8 @@ impl Waiting {
             .collect();
         set_room(&mut bed, open.len() as u64);
         let recover = bed.recover_of(endpoint.id, false);
-        assert_eq!(ask(&mut bed, recover), 10);
-        assert!(bed.reader().jobs_wait());
+        assert_eq!(bed.recover(recover), 10);
+        assert!(bed.reader().bulk_waits());
         Self {
             bed,
             endpoint,
@@ -61,7 +54,7 @@ impl Waiting {
         expected(&self.bed.delivery(id));
         set_room(&mut self.bed, 1_000_000);
         self.bed.work_off();
-        assert!(!self.bed.reader().jobs_wait());
+        assert!(!self.bed.reader().bulk_waits());
         expected(&self.bed.delivery(id));
         for asked in &self.asked {
             let d = self.bed.delivery(*asked);
@@ -115,10 +108,7 @@ fn what_is_discarded_while_a_recover_waits_stays_in_its_round_once_it_is_written
     let expected = (Status::Failed, Some(Reason::Discarded), 1);
     let seen = |d: &Delivery| (d.status, d.reason, d.round);
     assert_eq!(seen(&w.bed.delivery(id)), expected);
-    w.bed.one(Op::EndCovered {
-        slot: w.endpoint.slot,
-        events: vec![id.event],
-    });
+    w.bed.work_off();
     assert_eq!(seen(&w.bed.delivery(id)), expected);
     // The mark ends the rounds of the recover too.
     set_room(&mut w.bed, 1_000_000);
@@ -156,7 +146,7 @@ fn what_ends_between_two_recovers_is_recovered_by_the_second_alone() {
     w.bed.delivery_done(Op::Cancel(between));
     w.bed.pass_ms(1_000);
     let second = w.bed.recover_of(w.endpoint.id, false);
-    assert_eq!(ask(&mut w.bed, second), 1);
+    assert_eq!(w.bed.recover(second), 1);
     let opened_at = w.bed.now;
     w.bed.pass_ms(1_000);
     w.bed.delivery_done(Op::Cancel(after));
@@ -190,8 +180,8 @@ fn a_recover_opens_as_many_as_was_told_whatever_ends_meanwhile() {
         until: UnixMs(u64::MAX),
         ..bed.recover_of(endpoint.id, false)
     };
-    assert_eq!(ask(&mut bed, asked), 1_500);
-    assert!(bed.reader().jobs_wait());
+    assert_eq!(bed.recover(asked), 1_500);
+    assert!(bed.reader().bulk_waits());
     bed.delivery_done(Op::Cancel(later));
     assert_eq!(bed.status(later), Status::Failed);
     bed.work_off();
@@ -199,7 +189,7 @@ fn a_recover_opens_as_many_as_was_told_whatever_ends_meanwhile() {
     assert_eq!(bed.reader().open_count(), 1_500);
     // Asked for anew, it is recovered.
     let asked = bed.recover_of(endpoint.id, false);
-    assert_eq!(ask(&mut bed, asked), 1);
+    assert_eq!(bed.recover(asked), 1);
     assert_eq!(bed.status(later), Status::Pending);
     bed.expect_whole();
 }

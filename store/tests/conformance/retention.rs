@@ -190,11 +190,8 @@ fn a_deleted_endpoint_is_told_of_for_as_long_as_retention_lasts() {
         bed.settle(pair(&before, endpoint), Verdict::Success);
     }
     bed.pass_ms(1);
-    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
-    bed.one(Op::DropMarks {
-        slot: endpoint.slot,
-        upto: deleted.ended[0].stamp,
-    });
+    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.work_off();
     let after = bed.order();
     bed.settle(pair(&after, &other), Verdict::Success);
     assert_eq!(why(&bed, before.id, endpoint.id), Some(Why::Subscribed));
@@ -227,8 +224,8 @@ fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
     let holding = bed.endpoint("org", &["*"]);
     let event = bed.order();
     bed.change(holding.id, activate(false));
-    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id: gone.id });
-    // The mark is not worked off yet.
+    bed.endpoint_done(Op::DeleteEndpoint { id: gone.id });
+    // Its end is not written yet.
     bed.pass_ms(90 * DAY_MS);
     let now = bed.now;
     let mut sweeper = bed.reader().sweeper();
@@ -238,14 +235,7 @@ fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
     };
     bed.sweep_by(&mut sweeper, horizon);
     assert!(bed.reader().endpoint_or_mark(gone.id).is_some());
-    bed.one(Op::EndCovered {
-        slot: gone.slot,
-        events: vec![event.id],
-    });
-    bed.one(Op::DropMarks {
-        slot: gone.slot,
-        upto: deleted.ended[0].stamp,
-    });
+    bed.work_off();
     // Its delivery is kept with the event, which another endpoint holds.
     for _ in 0..2 {
         bed.sweep_by(&mut sweeper, horizon);
@@ -304,7 +294,7 @@ fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
         .iter()
         .filter(|(e, why)| e.id.accepted_at() >= horizon && *why == Why::InactiveAtAcceptance)
         .count();
-    assert_eq!(bed.recover_of(endpoint.id, true).count, missed as u64);
+    assert_eq!(bed.recoverable(endpoint.id, true), missed as u64);
     bed.expect_whole();
 }
 

@@ -364,8 +364,8 @@ fn an_attempt_that_ended_before_its_event_by_a_clock_that_went_back_leaves_no_st
     assert_eq!(bed.open(), []);
     bed.expect_whole();
     let recover = bed.recover_of(endpoint.id, false);
-    assert_eq!(recover.count, 1);
-    bed.one(Op::Recover(recover));
+    assert_eq!(bed.recover(recover), 1);
+    bed.work_off();
     assert_eq!(bed.open().len(), 1);
     bed.expect_whole();
 }

@@ -35,7 +35,7 @@ fn what_ended_before_the_horizon_is_dropped_and_the_rest_stays() {
                 .unwrap(),
             None
         );
-        assert_eq!(bed.recover_of(endpoint.id, true).count, 0);
+        assert_eq!(bed.recoverable(endpoint.id, true), 0);
         assert_eq!(bed.delivery(pair(&young[0], &endpoint)).sequence, 301);
         assert_eq!(bed.reader().swept_before(), horizon);
         bed.expect_whole();
@@ -104,7 +104,7 @@ fn an_event_past_its_time_keeps_its_name_while_its_attempts_are_kept() {
     };
     assert_eq!(bed.refusal(Op::Retry(id)), Refusal::DataGone);
     assert_eq!(bed.refusal(replay), Refusal::DataGone);
-    assert_eq!(bed.recover_of(endpoint.id, true).count, 0);
+    assert_eq!(bed.recoverable(endpoint.id, true), 0);
     bed.sweep(now, now);
     assert_eq!(bed.reader().event(event.id).unwrap(), None);
     bed.expect_whole();

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use stormhook_store::op::{Disable, DisableWhen};
-use stormhook_store::{DeliveryId, Done, Op, Settle, Verdict};
+use stormhook_store::{AdvanceBulk, DeliveryId, Done, Op, Settle, Verdict};
 
 const NOTICE: &str = "stormhook.endpoint.disabled";
 
@@ -86,12 +86,14 @@ fn work_in_bulk_weighs_a_step_of_it() {
     let mut bed = Bed::new();
     let partner = bed.endpoint("org", &["*"]);
     let ids: Vec<_> = bed.orders(30).iter().map(|e| pair(e, &partner)).collect();
+    let mut advance = AdvanceBulk::nothing(partner.slot);
+    advance.events = ids.iter().map(|id| id.event).collect();
     for id in ids {
         bed.settle(id, Verdict::Success);
     }
     let reader = bed.reader();
     let rows = |op| reader.scales().rows(&op);
-    assert_eq!(rows(Op::WorkOff), stormhook_store::ROWS_PER_STEP);
+    assert_eq!(rows(Op::AdvanceBulk(advance)), 31);
     // The minute's window of all and that of the endpoint.
     assert_eq!(rows(Op::FlushStats), 3);
     assert!(matches!(bed.one(Op::FlushStats), Done::Nothing));

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, Cursor, Delivery, DeliveryId, Done, Endpoint, EndpointId,
-    Event, EventId, Found, Horizon, NewEvent, Op, Options, Page, Reader, Recover, Refusal, Settle,
-    Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs, Verdict, Waiting,
+    Applied, Attempt, AttemptOutcome, BulkFound, Cursor, Delivery, DeliveryId, Done, Endpoint,
+    EndpointId, Event, EventId, Found, Horizon, NewEvent, Op, Options, Page, Reader, Recover,
+    Refusal, Settle, Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs, Verdict, Waiting,
 };
 use tempfile::TempDir;
 
@@ -250,31 +250,58 @@ impl Bed {
         self.delivery(id).status
     }
 
+    /// Everything of an endpoint's.
     pub(crate) fn recover_of(&self, endpoint: EndpointId, missed: bool) -> Recover {
-        let mut recover = Recover {
+        Recover {
             endpoint,
             since: UnixMs(0),
             until: UnixMs(u64::MAX),
             missed,
-            count: 0,
-        };
-        recover.count = self
-            .reader()
-            .count_recoverable(&recover)
-            .expect("it can be counted");
-        recover
+        }
     }
 
-    /// Works off what a recover left, and says in how many steps.
+    /// How many rounds a recovery would open.
+    pub(crate) fn recoverable(&self, endpoint: EndpointId, missed: bool) -> u64 {
+        let recover = self.recover_of(endpoint, missed);
+        let counted = self.reader().count_recoverable(&recover);
+        counted.expect("it can be counted")
+    }
+
+    /// Begins a recovery, and says how many rounds it opens.
+    pub(crate) fn recover(&mut self, recover: Recover) -> u64 {
+        let counted = self.reader().count_recoverable(&recover);
+        match self.one(Op::Recover(recover)) {
+            Done::Recovering(_) => counted.expect("it can be counted"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes what bulk changes have done as far as there is room, and says in how many commits.
     pub(crate) fn work_off(&mut self) -> usize {
-        for steps in 1.. {
-            match self.one(Op::WorkOff) {
-                Done::WorkedOff { more: true } => {}
-                Done::WorkedOff { more: false } => return steps,
-                other => panic!("{other:?}"),
+        self.advance(usize::MAX)
+    }
+
+    /// The same with at most so many commits.
+    pub(crate) fn advance(&mut self, most: usize) -> usize {
+        let mut commits = 0;
+        for (slot, upto) in self.reader().bulks() {
+            let walk = self.reader().bulk_walk(slot, upto);
+            let mut walk = walk.expect("there are some");
+            while commits < most {
+                let (found, ends) = match walk.step().expect("it can be read") {
+                    BulkFound::Work(found) => (found, false),
+                    BulkFound::Nothing => continue,
+                    BulkFound::End => (walk.end(false), true),
+                };
+                commits += 1;
+                match self.one(Op::AdvanceBulk(found)) {
+                    Done::BulkAdvanced { left } if left.is_empty() && !ends => {}
+                    Done::BulkAdvanced { .. } => break,
+                    other => panic!("{other:?}"),
+                }
             }
         }
-        0
+        commits
     }
 
     /// Sweeps to the end at this horizon.

@@ -432,15 +432,13 @@ fn recover(world: &mut World, app: &Arc<App>) {
 
 fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
     let (since, until) = span(world);
-    let mut recover = Recover {
+    let recover = Recover {
         endpoint,
         since,
         until,
         missed: world.random.one_in(2),
-        count: 0,
     };
     if let Ok(count) = app.read(|reader| reader.count_recoverable(&recover)) {
-        recover.count = count;
         world.oracle().asks_recover(endpoint);
         world.oracle().note(format!("call recover of {count}"));
         let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));

@@ -38,7 +38,7 @@ const MOVES: [(&str, Move); 12] = [
     }),
     ("retried", |d| d.retried(AT)),
     ("new round", |d| {
-        d.reopened(Trigger::Replay, 2, AT);
+        d.reopened(Trigger::Replay, AT);
         Ok(())
     }),
     ("cancelled", |d| d.cancelled(AT)),
@@ -69,7 +69,7 @@ fn pending() -> Delivery {
         event: EventId(1),
         slot: Slot(1),
     };
-    Delivery::created(id, 1, Trigger::Schedule, 1, AT)
+    Delivery::created(id, 1, Trigger::Schedule, AT)
 }
 
 fn with(status: Status) -> Delivery {

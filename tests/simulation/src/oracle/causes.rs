@@ -157,7 +157,6 @@ impl Oracle {
                     since: stormhook_store::UnixMs(0),
                     until: stormhook_store::UnixMs(u64::MAX),
                     missed: true,
-                    count: 0,
                 });
             }
         }

@@ -130,7 +130,7 @@ impl Oracle {
                     seen.touched.insert(*id);
                     seen.ended.insert(*id);
                 }
-                Change::EndedUpTo(slot, _) => drop(seen.marked.insert(*slot)),
+                Change::Bulk(slot, _) => drop(seen.marked.insert(*slot)),
                 Change::Endpoint(endpoint) => {
                     let slot = endpoint.slot;
                     let before = self.endpoints.insert(slot, endpoint.clone());
@@ -188,7 +188,7 @@ impl Oracle {
                 self.recovers(recover);
                 seen.bulk = true;
             }
-            Done::WorkedOff { .. } => seen.bulk = true,
+            Done::BulkAdvanced { .. } => seen.bulk = true,
             Done::Swept { .. } => {
                 seen.swept = true;
                 self.tally.sweeps += 1;

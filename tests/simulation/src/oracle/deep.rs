@@ -13,12 +13,10 @@ use stormhook_store::{
 
 const PAGE: usize = 250;
 
-/// The stamp of what ended is the store's own affair: it gets a new one where it is written out while a recover waits.
+/// The stamp is the store's own affair: it grows when what a bulk change did is written.
 pub(super) fn same(found: &Delivery, expected: &Delivery) -> bool {
     let mut found = found.clone();
-    if !found.status.is_open() {
-        found.opened = expected.opened;
-    }
+    found.stamp = expected.stamp;
     found == *expected
 }
 
@@ -244,14 +242,8 @@ impl Oracle {
         let endpoints = &self.endpoints;
         self.last_sequence
             .retain(|slot, _| endpoints.contains_key(slot));
-        // What marks are left of those that were worked off is the store's own affair.
-        let of = |e: &stormhook_store::Endpoint| {
-            let mut e = e.clone();
-            e.ended.clear();
-            format!("{e:?}")
-        };
-        let expected: Vec<_> = self.endpoints.values().map(|e| of(e)).collect();
-        let found: Vec<_> = found.iter().map(|e| of(e)).collect();
+        let expected: Vec<_> = self.endpoints.values().map(|e| format!("{e:?}")).collect();
+        let found: Vec<_> = found.iter().map(|e| format!("{e:?}")).collect();
         if found != expected {
             return Err(format!(
                 "endpoints are {found:?}, announced were {expected:?}"
@@ -260,7 +252,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What waits in memory is what is open. What a recover is still to open reads as open, and waits once there is room for it.
+    /// What waits in memory is what is open. What a recovery is still to open reads as open, and waits once there is room for it.
     fn compare_queues(&self, reader: &Reader, gauges: Gauges) -> Result<(), String> {
         let mut expected = Gauges::default();
         for d in self.deliveries.values().filter(|d| d.status.is_open()) {
@@ -279,7 +271,7 @@ impl Oracle {
         let of = |g: &Gauges| (g.pending, g.retrying, g.held);
         let (found, expected) = (of(&gauges), of(&expected));
         let no_more = found.0 <= expected.0 && found.1 <= expected.1 && found.2 <= expected.2;
-        if found != expected && !(reader.jobs_wait() && no_more) {
+        if found != expected && !(reader.bulk_waits() && no_more) {
             return Err(format!(
                 "queues hold (pending, retrying, held) {found:?}, open are {expected:?}"
             ));

@@ -1,0 +1,120 @@
+//! Bulk changes: beginning one, and writing what it has done, a bounded number of rows at a time.
+
+use super::{Batch, IndexedState, refused};
+use crate::advance::reopen_of;
+use crate::bulk::{BULKS, Bulk, BulkEffect, apply};
+use crate::delivery::Trigger;
+use crate::error::StoreError;
+use crate::ids::{DeliveryId, EventId, Slot};
+use crate::op::{AdvanceBulk, Change, Done, Recover, Refusal};
+use crate::record;
+use crate::tables;
+use redb::ReadableTable;
+use std::sync::Arc;
+
+impl Batch<'_, '_> {
+    pub(super) fn recover(&mut self, recover: &Recover) -> Result<Done, StoreError> {
+        let Some(endpoint) = self.live_endpoint(recover.endpoint) else {
+            return refused(Refusal::NotFound);
+        };
+        if !endpoint.receives() {
+            return refused(Refusal::EndpointInactive);
+        }
+        if !self.may_begin_bulk(endpoint.slot) {
+            return refused(Refusal::TooManyBulk);
+        }
+        let reopen = reopen_of(recover, &self.meta);
+        self.begin_bulk(endpoint.slot, BulkEffect::Reopen(reopen))?;
+        Ok(Done::Recovering(recover.clone()))
+    }
+
+    /// Whether another bulk change of this endpoint may begin before one is done.
+    pub(super) fn may_begin_bulk(&self, slot: Slot) -> bool {
+        self.bulks.get(&slot).map_or(0, Vec::len) < BULKS
+    }
+
+    /// Does something to all of an endpoint's deliveries at once.
+    pub(super) fn begin_bulk(&mut self, slot: Slot, effect: BulkEffect) -> Result<(), StoreError> {
+        let number = self.meta.next_bulk;
+        let bulk = Bulk {
+            stamp: self.meta.last_stamp + 1,
+            at: self.now,
+            effect,
+            number,
+        };
+        let key = tables::bulk_key(slot, number);
+        let row = record::write("bulk", &key, &bulk)?;
+        self.tables.bulk.insert(&key, row.as_slice())?;
+        self.meta.next_bulk += 1;
+        self.meta.last_stamp = bulk.stamp;
+        let bulks = Arc::make_mut(&mut self.bulks);
+        bulks.entry(slot).or_default().push(bulk);
+        self.changes.push(Change::Bulk(slot, bulk));
+        Ok(())
+    }
+
+    /// Writes what a walk found. Where there is no room for a round, the rest is left.
+    pub(super) fn advance_bulk(&mut self, advance: &AdvanceBulk) -> Result<Done, StoreError> {
+        let slot = advance.slot;
+        let mut left = advance.clone();
+        while let Some(&event) = left.events.first() {
+            if !self.write_out(DeliveryId { event, slot })? {
+                return Ok(Done::BulkAdvanced { left });
+            }
+            left.events.remove(0);
+        }
+        while let Some(&event) = left.missed.first() {
+            if !self.create_missed(event, slot)? {
+                return Ok(Done::BulkAdvanced { left });
+            }
+            left.missed.remove(0);
+        }
+        for number in left.done.drain(..) {
+            self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
+            let bulks = Arc::make_mut(&mut self.bulks);
+            if let Some(of_slot) = bulks.get_mut(&slot) {
+                of_slot.retain(|bulk| bulk.number != number);
+                if of_slot.is_empty() {
+                    bulks.remove(&slot);
+                }
+            }
+        }
+        Ok(Done::BulkAdvanced { left })
+    }
+
+    /// Writes what a delivery has become. False where there is no room for its round. A damaged one is left for `check` to name, so
+    /// that it does not stand in the way of the others.
+    fn write_out(&mut self, id: DeliveryId) -> Result<bool, StoreError> {
+        let stored = match self.stored(id) {
+            Err(StoreError::Damaged { .. }) => None,
+            stored => stored?,
+        };
+        let (Some(mut delivery), Some(bulks)) = (stored, self.bulks.get(&id.slot)) else {
+            return Ok(true);
+        };
+        let before = IndexedState::of(&delivery);
+        if !apply(&mut delivery, bulks) {
+            return Ok(true);
+        }
+        if before.due.is_none() && delivery.due.is_some() && self.room() == 0 {
+            return Ok(false);
+        }
+        self.put_delivery(Some(before), &mut delivery)?;
+        Ok(true)
+    }
+
+    /// Creates the delivery of an event that the endpoint was inactive for. False where there is no room for it.
+    fn create_missed(&mut self, event: EventId, slot: Slot) -> Result<bool, StoreError> {
+        let key = tables::delivery_key(DeliveryId { event, slot });
+        // What never had a round needs none any more.
+        let is_there = self.endpoint(slot).is_some_and(|e| e.deleted_at.is_none());
+        if !is_there || self.tables.deliveries.get(&key)?.is_some() {
+            return Ok(true);
+        }
+        if self.room() == 0 {
+            return Ok(false);
+        }
+        self.create_delivery(event, slot, Trigger::Replay)?;
+        Ok(true)
+    }
+}
