@@ -204,16 +204,17 @@ impl AdvanceBulk {
         self.len() == 0
     }
 
-    /// The same in two parts, the first half first.
-    pub fn halves(mut self) -> [Self; 2] {
-        let half = self.len() / 2;
-        let events = half.min(self.events.len());
-        let missed = (half - events).min(self.missed.len());
+    /// The same in two parts: the first so many things, and the rest.
+    #[must_use]
+    pub fn split_at(mut self, first: usize) -> [Self; 2] {
+        let events = first.min(self.events.len());
+        let missed = (first - events).min(self.missed.len());
+        let done = (first - events - missed).min(self.done.len());
         let rest = Self {
             slot: self.slot,
             events: self.events.split_off(events),
             missed: self.missed.split_off(missed),
-            done: self.done.split_off(half - events - missed),
+            done: self.done.split_off(done),
         };
         [self, rest]
     }

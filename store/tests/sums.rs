@@ -30,7 +30,7 @@ const TABLES: [(&str, Edit); 14] = [
     ("keys", edit::<24>),
     ("counters", edit::<9>),
     ("windows", edit::<13>),
-    ("jobs", edit::<8>),
+    ("bulk", edit::<12>),
 ];
 
 fn rows(path: &Path, (name, edit): (&str, Edit)) -> Rows {

@@ -162,7 +162,8 @@ impl Dispatch {
                     return Some(left);
                 }
                 Done::Damaged(_) if part.len() > 1 => {
-                    let [first, rest] = part.halves();
+                    let half = part.len() / 2;
+                    let [first, rest] = part.split_at(half);
                     parts.extend([rest, first]);
                 }
                 _ => walk.keep_ends = true,

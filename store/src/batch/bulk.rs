@@ -56,30 +56,36 @@ impl Batch<'_, '_> {
     /// Writes what a walk found. Where there is no room for a round, the rest is left.
     pub(super) fn advance_bulk(&mut self, advance: &AdvanceBulk) -> Result<Done, StoreError> {
         let slot = advance.slot;
-        let mut left = advance.clone();
-        while let Some(&event) = left.events.first() {
-            if !self.write_out(DeliveryId { event, slot })? {
+        let missed = advance.missed.iter().map(|event| (*event, true));
+        let events = advance.events.iter().map(|event| (*event, false));
+        for (n, (event, is_missed)) in events.chain(missed).enumerate() {
+            let written = if is_missed {
+                self.create_missed(event, slot)?
+            } else {
+                self.write_out(DeliveryId { event, slot })?
+            };
+            if !written {
+                let [_, left] = advance.clone().split_at(n);
                 return Ok(Done::BulkAdvanced { left });
             }
-            left.events.remove(0);
         }
-        while let Some(&event) = left.missed.first() {
-            if !self.create_missed(event, slot)? {
-                return Ok(Done::BulkAdvanced { left });
-            }
-            left.missed.remove(0);
+        for number in &advance.done {
+            self.end_bulk(slot, *number)?;
         }
-        for number in left.done.drain(..) {
-            self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
-            let bulks = Arc::make_mut(&mut self.bulks);
-            if let Some(of_slot) = bulks.get_mut(&slot) {
-                of_slot.retain(|bulk| bulk.number != number);
-                if of_slot.is_empty() {
-                    bulks.remove(&slot);
-                }
-            }
-        }
+        let left = AdvanceBulk::nothing(slot);
         Ok(Done::BulkAdvanced { left })
+    }
+
+    fn end_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError> {
+        self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
+        let bulks = Arc::make_mut(&mut self.bulks);
+        if let Some(of_slot) = bulks.get_mut(&slot) {
+            of_slot.retain(|bulk| bulk.number != number);
+            if of_slot.is_empty() {
+                bulks.remove(&slot);
+            }
+        }
+        Ok(())
     }
 
     /// Writes what a delivery has become. False where there is no room for its round. A damaged one is left for `check` to name, so
