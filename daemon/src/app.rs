@@ -5,10 +5,11 @@
 use crate::clock::StoreClock;
 use crate::config::{Config, LiveConfig};
 use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
+use crate::engine::Engine;
 use crate::life::{Life, Phase};
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
-use crate::writer::{Pending, SubmitError, Writer, random_u128};
+use crate::writer::{Pending, SubmitError, Writer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use stormhook_store::endpoint::Seed;
@@ -42,24 +43,16 @@ impl std::fmt::Debug for App {
 pub struct NoRandomness;
 
 impl App {
-    /// Puts the parts together.
-    pub fn new(
-        config: LiveConfig,
-        life: Arc<Life>,
-        own_listener: Option<SocketAddr>,
-        clock: Arc<StoreClock>,
-        writer: Arc<Writer>,
-        reader: Reader,
-        dispatch: Arc<Dispatch>,
-    ) -> Arc<Self> {
+    /// Front ends for an engine. `own_listener` is refused as a target.
+    pub fn new(engine: &Engine, own_listener: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
-            config,
+            config: engine.config.clone(),
             own_listener,
-            clock,
-            writer,
-            reader,
-            dispatch,
-            life,
+            clock: Arc::clone(&engine.clock),
+            writer: Arc::clone(&engine.writer),
+            reader: engine.reader.clone(),
+            dispatch: Arc::clone(&engine.dispatch),
+            life: Arc::clone(&engine.life),
         })
     }
 
@@ -242,7 +235,7 @@ impl App {
 
     /// A fresh endpoint id.
     pub fn new_endpoint_id(&self) -> EndpointId {
-        EndpointId::new(self.now(), random_u128())
+        EndpointId::new(self.now(), self.clock.environment().random_u128())
     }
 
     /// Whether events are taken and delivered, and if not, why.

@@ -2,9 +2,8 @@
 //!
 //! `data` is passed through byte for byte. Nothing here is sent, and no secret leaves but as a signature.
 
-use crate::deliver::Target;
-use crate::target::{TargetError, TargetPolicy};
 use crate::times::rfc3339;
+use crate::transport::{Destination, Transport};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use std::io::Write;
@@ -53,7 +52,7 @@ pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
 #[derive(Debug, Clone)]
 pub struct Partner {
     endpoint: Arc<Endpoint>,
-    target: Result<Target, TargetError>,
+    destination: Result<Arc<dyn Destination>, String>,
     keys: SigningKeys,
     /// Values of the endpoint's own headers are marked sensitive, so that they are never printed.
     constant: Box<[(HeaderName, HeaderValue)]>,
@@ -78,7 +77,7 @@ impl Partner {
     /// Prepares an endpoint with the secrets that are live at `now`.
     pub fn new(
         endpoint: &Arc<Endpoint>,
-        policy: &TargetPolicy,
+        transport: &dyn Transport,
         signature_header: HeaderName,
         now: UnixMs,
     ) -> Self {
@@ -99,7 +98,7 @@ impl Partner {
         let private: Vec<PrivateKey> = seeds.map(private_key).collect();
         Self {
             endpoint: Arc::clone(endpoint),
-            target: Target::new(&endpoint.url, policy),
+            destination: transport.destination(&endpoint.url),
             keys: SigningKeys::with_ed25519(live().map(|live| &live.secret), &private),
             constant: constant
                 .into_iter()
@@ -110,12 +109,12 @@ impl Partner {
         }
     }
 
-    /// Where it receives, or why nothing may be sent there.
+    /// Where it receives.
     ///
     /// # Errors
-    /// What the target guard says of the URL's form.
-    pub fn target(&self) -> Result<&Target, &TargetError> {
-        self.target.as_ref()
+    /// Why nothing may be sent there.
+    pub fn destination(&self) -> Result<&dyn Destination, &str> {
+        self.destination.as_deref().map_err(String::as_str)
     }
 
     /// Whether it was made of just these settings.
@@ -169,6 +168,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::transport::tests::Nowhere;
     use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
     use stormhook_store::{EndpointId, EventId, Slot, Timestamp};
     use stormhook_verifier::{Secret, StandardVerifier, Tolerance};
@@ -220,12 +220,7 @@ pub(crate) mod tests {
 
     fn headers(endpoint: &Endpoint, wall: u64) -> (Partner, HeaderMap) {
         let name = HeaderName::from_static("x-stormcom-signature");
-        let partner = Partner::new(
-            &Arc::new(endpoint.clone()),
-            &TargetPolicy::default(),
-            name,
-            UnixMs(wall),
-        );
+        let partner = Partner::new(&Arc::new(endpoint.clone()), &Nowhere, name, UnixMs(wall));
         let event = event("{}");
         let head = AttemptHead {
             event: &event,

@@ -6,17 +6,14 @@
     reason = "this is the module that the rule names"
 )]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::environment::Environment;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use stormhook_store::{Now, UnixMs};
 use tokio::time::Instant;
 
-/// The wall clock as it is at this moment: for `webhook-timestamp` and log lines.
+/// The wall clock of the machine at this moment. The engine asks its [`Environment`].
 pub fn wall() -> UnixMs {
-    #[cfg(feature = "simulation")]
-    if let Some(wall) = crate::simulation::wall() {
-        return wall;
-    }
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -31,6 +28,7 @@ pub fn wall() -> UnixMs {
 /// The paced time is the wall clock, but neither back nor ahead by leaps. What expires goes by it.
 #[derive(Debug)]
 pub struct StoreClock {
+    environment: Arc<dyn Environment>,
     clocks: Mutex<Clocks>,
 }
 
@@ -98,16 +96,18 @@ impl Paced {
 
 impl StoreClock {
     /// A clock that starts no earlier than `floor`. Its paced time starts at the wall clock.
-    pub fn starting_at(floor: UnixMs) -> Self {
+    pub fn starting_at(environment: Arc<dyn Environment>, floor: UnixMs) -> Self {
         let moment = Moment::now();
+        let wall = environment.wall();
         Self {
+            environment,
             clocks: Mutex::new(Clocks {
                 last: Last {
                     at_ms: floor.0,
                     moment,
                 },
                 paced: Paced {
-                    at_ms: wall().0,
+                    at_ms: wall.0,
                     behind_ms: 0,
                     moment,
                 },
@@ -123,6 +123,11 @@ impl StoreClock {
             self.clocks().paced.at_ms = known.0;
         }
         self
+    }
+
+    /// What it asks.
+    pub fn environment(&self) -> &dyn Environment {
+        &*self.environment
     }
 
     fn clocks(&self) -> MutexGuard<'_, Clocks> {
@@ -141,7 +146,7 @@ impl StoreClock {
 
     /// Both.
     pub fn both(&self) -> Now {
-        let wall_ms = wall().0;
+        let wall_ms = self.environment.wall().0;
         let clocks = &mut *self.clocks();
         let moment = Moment::now();
         Now {
@@ -189,11 +194,16 @@ pub fn deadline(after: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::System;
+
+    fn starting_at(floor: UnixMs) -> StoreClock {
+        StoreClock::starting_at(Arc::new(System), floor)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn ahead_of_the_wall_clock_it_goes_on_a_sixteenth_slower() {
         let floor = wall().plus_ms(86_400_000);
-        let clock = StoreClock::starting_at(floor);
+        let clock = starting_at(floor);
         assert_eq!(clock.now(), floor);
         for minutes in 1..=32 {
             tokio::time::advance(Duration::from_secs(60)).await;
@@ -286,19 +296,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_store_knows_of_the_paced_time_is_where_it_goes_on() {
         let days_ago = UnixMs(wall().0 - 6 * DAY_MS);
-        let clock = StoreClock::starting_at(UnixMs(1)).paced_from(days_ago);
+        let clock = starting_at(UnixMs(1)).paced_from(days_ago);
         assert!(clock.paced().since_ms(days_ago) < 1_000);
         tokio::time::advance(Duration::from_secs(2)).await;
         let passed_ms = clock.paced().since_ms(days_ago);
         assert!((2_000..=121_000).contains(&passed_ms), "{passed_ms}");
         // A store that knows of none is a new one, or of an earlier program.
-        let clock = StoreClock::starting_at(UnixMs(1)).paced_from(UnixMs(0));
+        let clock = starting_at(UnixMs(1)).paced_from(UnixMs(0));
         assert!(clock.paced() >= UnixMs(days_ago.0 + 6 * DAY_MS));
     }
 
     #[tokio::test(start_paused = true)]
     async fn behind_the_wall_clock_it_is_the_wall_clock() {
-        let clock = StoreClock::starting_at(UnixMs(1));
+        let clock = starting_at(UnixMs(1));
         let (before, now, after) = (wall(), clock.now(), wall());
         assert!((before..=after).contains(&now));
     }

@@ -21,9 +21,11 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tls_words;
+mod transport;
 mod trust;
 
 pub use destination::Target;
+pub use transport::HttpTransport;
 pub use trust::TrustError;
 
 use crate::clock;
@@ -31,10 +33,9 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::outcome::{Failure, Reply};
 use crate::target::TargetPolicy;
-use bytes::Bytes;
+use crate::transport::{AttemptRequest, Attempted};
 use connect::Connector;
 use exchange::{Again, Order, Outcome};
-use http::HeaderMap;
 use pool::{Connection, Pool};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -92,44 +93,6 @@ impl Settings {
     }
 }
 
-/// What an attempt sends.
-pub struct AttemptRequest<'a> {
-    /// Where to.
-    pub target: &'a Target,
-    /// Every header but `host` and `content-length`.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-    /// How much of a failure's body is kept.
-    pub excerpt_bytes: usize,
-    /// Asked right before the first byte is written: whether it is still to be sent.
-    pub still_wanted: &'a (dyn Fn() -> bool + Send + Sync),
-}
-
-/// What came of asking for an attempt.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Attempted {
-    /// This.
-    Reply {
-        /// What came back.
-        reply: Reply,
-        /// Whether the request was sent more than once, since the connection ended under it or the partner said that it did not
-        /// process it.
-        reconnected: bool,
-    },
-    /// It was not wanted any more once there was a connection: nothing was sent.
-    NotSent,
-}
-
-impl From<Reply> for Attempted {
-    fn from(reply: Reply) -> Self {
-        Self::Reply {
-            reply,
-            reconnected: false,
-        }
-    }
-}
-
 /// Sends attempts, over connections that it keeps for the next ones. Clones share them.
 #[derive(Clone)]
 pub struct Client {
@@ -181,14 +144,10 @@ impl Client {
     }
 
     /// Makes one attempt. Dropping the future closes its connection.
-    pub async fn attempt(&self, request: AttemptRequest<'_>) -> Attempted {
+    pub async fn attempt(&self, target: &Target, request: AttemptRequest<'_>) -> Attempted {
         let inner = &*self.inner;
-        #[cfg(feature = "simulation")]
-        if let Some(partners) = crate::simulation::partners() {
-            return partners.attempt(request, inner.timeout).await;
-        }
         let order = Order {
-            target: request.target,
+            target,
             headers: &request.headers,
             body: &request.body,
             still_wanted: request.still_wanted,

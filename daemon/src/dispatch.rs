@@ -15,16 +15,15 @@ mod unsent;
 
 use crate::clock::StoreClock;
 use crate::config::{Config, LiveConfig};
-use crate::deliver::{Client, Settings, TrustError};
+use crate::environment::Environment;
 use crate::life::{Life, Phase};
 use crate::schedule::{Gauges, InFlight, Limits, Schedule};
+use crate::transport::Transport;
 use crate::writer::{Committed, SubmitError, Writer};
 use alarm::Alarm;
-use http::HeaderName;
 use partners::Partners;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{
     Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Slot, Store,
     StoreError,
@@ -70,12 +69,6 @@ impl From<InFlight> for DispatchError {
     }
 }
 
-/// What can be changed while the daemon runs.
-struct Tuning {
-    settings: Settings,
-    signature_header: HeaderName,
-}
-
 struct Inner {
     schedule: Schedule,
     /// The time the timer is set to, so that only an earlier one wakes it.
@@ -95,8 +88,7 @@ pub struct Dispatch {
     clock: Arc<StoreClock>,
     runtime: tokio::runtime::Handle,
     config: LiveConfig,
-    tuning: RwLock<Arc<Tuning>>,
-    client: RwLock<Client>,
+    transport: Arc<dyn Transport>,
     inner: Mutex<Inner>,
     partners: Partners,
     /// Discards and recovers go one at a time.
@@ -115,15 +107,6 @@ impl std::fmt::Debug for Dispatch {
     }
 }
 
-fn tuning(config: &Config, own_listener: Option<SocketAddr>) -> Tuning {
-    Tuning {
-        settings: Settings::from_config(config, own_listener),
-        // The configuration has checked the name; the default stands in for what can't happen.
-        signature_header: HeaderName::from_bytes(config.delivery.signature_header.as_bytes())
-            .unwrap_or(HeaderName::from_static("x-stormcom-signature")),
-    }
-}
-
 fn limits(config: &Config) -> Limits {
     Limits {
         max_in_flight: config.delivery.max_in_flight,
@@ -135,20 +118,17 @@ impl Dispatch {
     /// Queues built from the file, and nothing started yet.
     ///
     /// # Errors
-    /// A file of extra roots can't be read, or the store can't.
+    /// The store can't be read.
     pub fn new(
         store: &Store,
         writer: Arc<Writer>,
         clock: Arc<StoreClock>,
         life: Arc<Life>,
         config: &LiveConfig,
-        own_listener: Option<SocketAddr>,
-    ) -> Result<Arc<Self>, StartError> {
-        let now = config.now();
-        let tuning = tuning(&now, own_listener);
-        let client = Client::new(&tuning.settings)?;
+        transport: Arc<dyn Transport>,
+    ) -> Result<Arc<Self>, StoreError> {
         let reader = store.reader();
-        let mut schedule = Schedule::new(limits(&now));
+        let mut schedule = Schedule::new(limits(&config.now()));
         let now = clock.now();
         for endpoint in reader.all_endpoints() {
             schedule.endpoint(&endpoint, Some(&reader.state(endpoint.slot)), now);
@@ -161,8 +141,7 @@ impl Dispatch {
             clock,
             runtime: tokio::runtime::Handle::current(),
             config: config.clone(),
-            tuning: RwLock::new(Arc::new(tuning)),
-            client: RwLock::new(client),
+            transport,
             inner: Mutex::new(Inner {
                 schedule,
                 alarm: Alarm::default(),
@@ -191,35 +170,19 @@ impl Dispatch {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tuning(&self) -> Arc<Tuning> {
-        Arc::clone(&self.tuning.read().unwrap_or_else(PoisonError::into_inner))
+    fn environment(&self) -> &dyn Environment {
+        self.clock.environment()
     }
 
-    fn client(&self) -> Client {
-        self.client
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Takes over what may change while the daemon runs.
-    ///
-    /// # Errors
-    /// A file of extra roots can't be read; nothing changed then.
-    pub fn reconfigure(self: &Arc<Self>, config: &Arc<Config>) -> Result<(), TrustError> {
-        let own_listener = self.tuning().settings.policy.own_listener;
-        let tuning = tuning(config, own_listener);
-        let client = Client::new(&tuning.settings)?;
-        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client;
-        *self.tuning.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(tuning);
+    /// Takes over what may change while the daemon runs: the configuration was changed just now.
+    pub fn reconfigured(self: &Arc<Self>) {
         self.partners.clear();
         let mut inner = self.inner();
-        inner.schedule.set_limits(limits(config));
+        inner.schedule.set_limits(limits(&self.config.now()));
         self.pump(&mut inner);
         drop(inner);
         // More deliveries may wait now.
         self.maintenance.notify_one();
-        Ok(())
     }
 
     /// Starts every attempt that may start now.
@@ -317,17 +280,6 @@ impl Dispatch {
             let _nobody = self.attempts.send(Arc::new(finished));
         }
     }
-}
-
-/// Why the daemon can't deliver.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Certificates to trust.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// The file.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The dispatch as the writer's thread sees it.

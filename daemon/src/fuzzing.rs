@@ -2,13 +2,14 @@
 //! but that of tests and of `fuzz/`.
 
 use crate::config::{Config, Retry};
-use crate::deliver::{AttemptRequest, Attempted, Client, Settings, Target};
+use crate::deliver::{Client, Settings, Target};
 use crate::headers::CustomHeaders;
 use crate::http::fuzzing as http;
 use crate::outcome::{self, Effect, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::target::{TargetPolicy, TargetUrl};
 use crate::times;
+use crate::transport::{AttemptRequest, Attempted};
 use ::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use std::net::{IpAddr, Ipv6Addr};
@@ -203,13 +204,13 @@ pub fn answer(bytes: &[u8]) {
     BED.with(|bed| {
         let (runtime, client, listener, target) = bed.as_ref()?;
         let request = AttemptRequest {
-            target,
             headers: HeaderMap::new(),
             body: Bytes::from_static(b"{}"),
             excerpt_bytes: EXCERPT_BYTES,
             still_wanted: &|| true,
         };
-        let attempt = async { tokio::join!(client.attempt(request), partner(listener, bytes)).0 };
+        let attempt =
+            async { tokio::join!(client.attempt(target, request), partner(listener, bytes)).0 };
         match runtime.block_on(attempt) {
             Attempted::Reply { reply, .. } => judge_reply(reply),
             Attempted::NotSent => assert!(bytes.is_empty(), "it was wanted"),

@@ -9,6 +9,8 @@ pub mod config;
 pub mod deliver;
 mod descriptors;
 pub mod dispatch;
+pub mod engine;
+pub mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod headers;
@@ -19,9 +21,8 @@ pub mod outcome;
 pub mod retry;
 pub mod schedule;
 pub mod serve;
-#[cfg(feature = "simulation")]
-pub mod simulation;
 pub mod target;
 pub mod text;
 pub mod times;
+pub mod transport;
 pub mod writer;

@@ -1,29 +1,25 @@
 //! The daemon's life: the folder, the store, the queues, the listeners; and in order back again.
 
 use crate::app::App;
-use crate::clock::{self, StoreClock};
 use crate::config::{self, Config, ConfigError, LiveConfig};
+use crate::deliver::{HttpTransport, TrustError};
 use crate::descriptors;
-use crate::dispatch::{Dispatch, OnCommit, StartError};
+use crate::engine::{Engine, Ports};
+use crate::environment::System;
 use crate::http::{ListenError, Listeners, bind};
 use crate::life::{Life, Phase};
 use crate::log::Log;
-use crate::writer::{Space, Writer};
+use crate::writer::Space;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Op, Options, Store, StoreError};
+use stormhook_store::{Options, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The store's name in the data folder.
 pub const STORE_FILE: &str = "stormhook.redb";
-/// How long attempts on the wire may take to finish once the daemon stops.
-const DRAIN: Duration = Duration::from_secs(5);
-/// How long the rest may take: recording what was cut, and the last commit.
-const RECORD: Duration = Duration::from_secs(2);
-
 /// Why the daemon did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -33,9 +29,9 @@ pub enum ServeError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The queues.
+    /// Certificates to trust.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Trust(#[from] TrustError),
     /// The system refuses.
     #[error("{doing} {}: {source}", path.display())]
     Io {
@@ -128,50 +124,41 @@ async fn run(
     };
     let mut signals = Signals::new().map_err(io("listening for signals beside"))?;
     let store = Store::open(options(&config))?;
-    let reader = store.reader();
-    let limits = reader.clone();
     let bound = bind(&config).await?;
     let address = bound.address();
     let ready = ready_line(bound.socket(), address, &path);
     let life = Arc::new(Life::default());
     let live = LiveConfig::new(Arc::clone(&config));
     let listeners = Listeners::serve(bound, &live, &life)?;
-    let clock = Arc::new(StoreClock::starting_at(reader.last_at()?).paced_from(reader.paced_at()));
-    let writer = Writer::new();
+    let ports = Ports {
+        store,
+        environment: Arc::new(System),
+        transport: Arc::new(HttpTransport::new(&config, address)?),
+    };
     // Reads everything that waits: the threads that serve go on meanwhile.
-    let dispatch = tokio::task::block_in_place(|| {
-        let (writer, clock, life) = (writer.clone(), clock.clone(), life.clone());
-        Dispatch::new(&store, writer, clock, life, &live, address)
-    })?;
-    // All that a start needs could be read.
-    store.accept()?;
-    let app = App::new(
-        live.clone(),
-        Arc::clone(&life),
-        address,
-        Arc::clone(&clock),
-        Arc::clone(&writer),
-        reader,
-        Arc::clone(&dispatch),
+    let loaded = tokio::task::block_in_place(|| Engine::load(ports, live.clone(), life.clone()))?;
+    let app = App::new(loaded.engine(), address);
+    let (engine, committer) = loaded.start(
+        |on_commit| Arc::new(on_commit),
+        room(path.clone(), live.clone()),
     );
-    let told = Arc::new(OnCommit(Arc::clone(&dispatch)));
-    let thread = writer
-        .serve(store, clock, told, room(path.clone(), live.clone()))
+    let thread = std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(move || committer.run())
         .map_err(io("starting the writer of"))?;
-    dispatch.start();
     listeners.open(&app);
     life.go_on_to(Phase::Running);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        waiting = limits.open_count(),
+        waiting = engine.reader().open_count(),
         "{ready}"
     );
     say(ready);
     signals
-        .until_stopped(|| take_over(&live, &dispatch, &limits, log, reload()))
+        .until_stopped(|| take_over(&live, &engine, log, reload()))
         .await;
     tracing::info!("stopping");
-    stop(&life, &dispatch, &writer, listeners, signals).await;
+    stop(&engine, listeners, signals).await;
     let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
     tracing::info!("stopped");
     Ok(())
@@ -230,13 +217,7 @@ impl Signals {
 }
 
 /// Takes over what can change while the daemon runs, and says what can't.
-fn take_over(
-    live: &LiveConfig,
-    dispatch: &Arc<Dispatch>,
-    store: &stormhook_store::Reader,
-    log: &Log,
-    read: Result<Config, ConfigError>,
-) {
+fn take_over(live: &LiveConfig, engine: &Engine, log: &Log, read: Result<Config, ConfigError>) {
     let new = match read {
         Ok(new) => new,
         Err(error) => {
@@ -245,17 +226,12 @@ fn take_over(
         }
     };
     let (config, ignored) = live.now().reloadable_changes(&new);
-    let config = Arc::new(config);
-    if let Err(error) = dispatch.reconfigure(&config) {
-        tracing::error!(%error, "the configuration stays as it was");
+    let level = config.log.level;
+    if let Err(error) = engine.reconfigure(Arc::new(config)) {
+        tracing::error!(error, "the configuration stays as it was");
         return;
     }
-    store.set_limits(
-        config.limits.pending_deliveries,
-        config.limits.endpoints_per_organization,
-    );
-    log.set_level(config.log.level);
-    live.set(config);
+    log.set_level(level);
     tracing::info!(
         ?ignored,
         "the configuration was read again; what is ignored needs a restart"
@@ -264,37 +240,8 @@ fn take_over(
 
 /// Takes nothing more, lets what is on the wire finish or records it as cut, and commits the rest. Asked a second time to stop, it
 /// waits no longer for what is on the wire.
-async fn stop(
-    life: &Life,
-    dispatch: &Arc<Dispatch>,
-    writer: &Arc<Writer>,
-    listeners: Listeners,
-    mut signals: Signals,
-) {
-    drain(life, dispatch, signals.until_stopped(|| {})).await;
+async fn stop(engine: &Engine, listeners: Listeners, mut signals: Signals) {
+    engine.drain(signals.until_stopped(|| {})).await;
     listeners.finish().await;
-    close(writer);
-}
-
-/// Takes nothing more and lets what is on the wire finish; what takes too long, or is still there when `hurry` resolves, is recorded
-/// as cut.
-pub async fn drain(life: &Life, dispatch: &Arc<Dispatch>, hurry: impl Future<Output = ()>) {
-    dispatch.drain();
-    let silent = tokio::select! {
-        biased;
-        () = dispatch.drained() => true,
-        () = tokio::time::sleep_until(clock::deadline(DRAIN)) => false,
-        () = hurry => false,
-    };
-    if !silent {
-        dispatch.cut();
-        let _late = tokio::time::timeout(RECORD, dispatch.drained()).await;
-    }
-    life.go_on_to(Phase::Closing);
-}
-
-/// Has the rest committed; the writer ends then.
-pub fn close(writer: &Writer) {
-    writer.post(Op::FlushStats);
-    writer.close();
+    engine.close();
 }

@@ -20,7 +20,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
 use tokio::sync::{Notify, oneshot};
@@ -118,7 +117,7 @@ pub struct Writer {
     keyed: AtomicU64,
     /// Operations left the queue.
     freed: Notify,
-    #[cfg(feature = "simulation")]
+    /// As `ready`, for a committer that is a task.
     arrived: Notify,
 }
 
@@ -140,29 +139,11 @@ impl Writer {
             refusing: AtomicBool::new(false),
             keyed: AtomicU64::new(0),
             freed: Notify::new(),
-            #[cfg(feature = "simulation")]
             arrived: Notify::new(),
         })
     }
 
-    /// Starts the thread. `look` says how much room there is.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub fn serve(
-        self: &Arc<Self>,
-        store: Store,
-        clock: Arc<StoreClock>,
-        told: Arc<dyn Committed>,
-        look: impl Fn() -> Space + Send + 'static,
-    ) -> std::io::Result<JoinHandle<()>> {
-        let committer = self.committer(store, clock, told, look);
-        std::thread::Builder::new()
-            .name("writer".to_owned())
-            .spawn(move || committer.run())
-    }
-
-    /// What the thread runs, for a caller that decides itself when to commit. `look` says how much room there is.
+    /// What makes the commits: on a thread of its own, or whenever its caller decides. `look` says how much room there is.
     pub fn committer(
         self: &Arc<Self>,
         store: Store,
@@ -288,7 +269,6 @@ impl Writer {
         // Whoever queues first wakes the writer; the others ride along.
         if queue.push(request) {
             self.ready.notify_one();
-            #[cfg(feature = "simulation")]
             self.arrived.notify_one();
         }
     }
@@ -298,7 +278,6 @@ impl Writer {
         self.queue().closed = true;
         self.ready.notify_one();
         self.freed.notify_waiters();
-        #[cfg(feature = "simulation")]
         self.arrived.notify_one();
     }
 
@@ -350,7 +329,6 @@ impl Writer {
 
     /// As the thread waits, on a runtime's clock: for work, or for the next probe while commits fail. False when there never
     /// will be any again.
-    #[cfg(feature = "simulation")]
     pub async fn work(&self) -> bool {
         loop {
             let arrived = self.arrived.notified();
@@ -382,19 +360,6 @@ impl Writer {
     fn free(&self, taken: &[Request]) {
         self.queue().taken(taken);
         self.freed.notify_waiters();
-    }
-}
-
-/// Randomness for ids. They need to differ, not to be secret, so a source that fails is no reason to stop.
-pub fn random_u128() -> u128 {
-    #[cfg(feature = "simulation")]
-    if let Some(random) = crate::simulation::random_u128() {
-        return random;
-    }
-    let mut bytes = [0; 16];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => u128::from_ne_bytes(bytes),
-        Err(_) => u128::from(crate::clock::wall().0),
     }
 }
 

@@ -8,7 +8,8 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormhook::body::Partner;
-use stormhook::target::TargetPolicy;
+use stormhook::config::Config;
+use stormhook::transport::{Destination, Transport};
 use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering, Seed, TypePattern};
 use stormhook_store::{
     Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,
@@ -102,7 +103,7 @@ pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
 pub(crate) fn partner(seed: Option<Seed>) -> Partner {
     let name = HeaderName::from_static("x-stormcom-signature");
     let endpoint = Arc::new(endpoint(Slot(0), seed));
-    Partner::new(&endpoint, &TargetPolicy::default(), name, NOW)
+    Partner::new(&endpoint, &Nowhere, name, NOW)
 }
 
 /// A delivery that waits: every second one for its retry, the rest for their first attempt.
@@ -140,5 +141,18 @@ pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
         ended_at: now,
         verdict: Verdict::Success,
         disable: None,
+    }
+}
+
+/// Nothing is sent: the headers are what is measured.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
+        Err(format!("{url} is nowhere"))
+    }
+
+    fn reconfigure(&self, _: &Config) -> Result<(), String> {
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@ mod streams;
 
 use super::*;
 use crate::target::Pattern;
+use bytes::Bytes;
+use http::HeaderMap;
 use http::HeaderValue;
 use std::future::Future;
 use std::sync::Mutex;
@@ -136,13 +138,12 @@ async fn attempt_with(client: &Client, to: &Target, body: Bytes) -> (Reply, bool
     let mut headers = HeaderMap::new();
     headers.insert("x-a", HeaderValue::from_static("b"));
     let request = AttemptRequest {
-        target: to,
         headers,
         body,
         excerpt_bytes: 16,
         still_wanted: &|| true,
     };
-    match client.attempt(request).await {
+    match client.attempt(to, request).await {
         Attempted::Reply { reply, reconnected } => (reply, reconnected),
         Attempted::NotSent => panic!("not sent"),
     }

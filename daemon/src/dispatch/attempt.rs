@@ -4,15 +4,16 @@ use super::unsent::Unsent;
 use super::{Dispatch, DispatchError};
 use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
-use crate::clock::{self, Moment};
+use crate::clock::Moment;
 use crate::config::Config;
-use crate::deliver::{AttemptRequest, Attempted};
 use crate::life::Phase;
 use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
-use crate::writer::{SubmitError, random_u128};
+use crate::transport::{AttemptRequest, Attempted};
+use crate::writer::SubmitError;
 use bytes::Bytes;
+use http::HeaderName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -52,9 +53,9 @@ struct Started {
 }
 
 impl Started {
-    fn now() -> Self {
+    fn at(wall: UnixMs) -> Self {
         Self {
-            at: clock::wall(),
+            at: wall,
             moment: Moment::now(),
         }
     }
@@ -80,7 +81,7 @@ impl Started {
 
 impl Dispatch {
     pub(super) async fn attempt(self: Arc<Self>, claim: Claim) {
-        let started = Started::now();
+        let started = Started::at(self.environment().wall());
         let id = claim.waiting.id;
         let config = self.config.now();
         let sent = self.prepare_and_send(&claim).await;
@@ -103,7 +104,9 @@ impl Dispatch {
             attempt,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ended_at,
-            verdict: follow(&config, &verdict, prepared.finished, ended_at),
+            verdict: follow(&config, &verdict, prepared.finished, ended_at, || {
+                draw(self.environment().random_u128())
+            }),
             disable: disable(&config, &prepared.endpoint, &verdict),
         };
         // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
@@ -192,9 +195,9 @@ impl Dispatch {
     ) -> Attempted {
         let failed = |failure, why: String| Attempted::from(Reply::Failed(failure, why));
         let partner = self.partner(&prepared.endpoint);
-        let target = match partner.target() {
-            Ok(target) => target,
-            Err(e) => return failed(Failure::TargetRefused, e.to_string()),
+        let destination = match partner.destination() {
+            Ok(destination) => destination,
+            Err(why) => return failed(Failure::TargetRefused, why.to_owned()),
         };
         let head = AttemptHead {
             event: &prepared.event,
@@ -209,16 +212,14 @@ impl Dispatch {
             wanted
         };
         let request = AttemptRequest {
-            target,
-            headers: partner.headers(head, &prepared.body, clock::wall()),
+            headers: partner.headers(head, &prepared.body, self.environment().wall()),
             body: prepared.body.clone(),
             excerpt_bytes: self.config.now().limits.excerpt_bytes,
             still_wanted: &still_wanted,
         };
-        let client = self.client();
         tokio::select! {
             biased;
-            attempted = client.attempt(request) => attempted,
+            attempted = destination.attempt(request) => attempted,
             () = self.life.reached(Phase::Cut) => {
                 if written.load(Ordering::Relaxed) {
                     failed(Failure::Interrupted, "the daemon stopped while the attempt was on the wire".to_owned())
@@ -232,9 +233,8 @@ impl Dispatch {
     fn partner(&self, endpoint: &Arc<Endpoint>) -> Arc<Partner> {
         let now = self.clock.paced();
         self.partners.of(endpoint, now, || {
-            let tuning = self.tuning();
-            let header = tuning.signature_header.clone();
-            Partner::new(endpoint, &tuning.settings.policy, header, now)
+            let header = signature_header(&self.config.now());
+            Partner::new(endpoint, &*self.transport, header, now)
         })
     }
 
@@ -251,7 +251,7 @@ impl Dispatch {
         };
         let now = self.clock.now();
         let event = Arc::new(Event {
-            id: EventId::following(EventId(0), now, random_u128()),
+            id: EventId::following(EventId(0), now, self.environment().random_u128()),
             organization: endpoint.organization.clone(),
             event_type: PING.to_owned(),
             timestamp: now.into(),
@@ -278,7 +278,7 @@ impl Dispatch {
             total: 0,
             reconnected: false,
         };
-        let started = Started::now();
+        let started = Started::at(self.environment().wall());
         let head = Head {
             delivery,
             sequence: 0,
@@ -322,8 +322,14 @@ fn disable(config: &Config, endpoint: &Endpoint, verdict: &outcome::Verdict) -> 
     })
 }
 
-/// What follows from an outcome, by the schedule.
-fn follow(config: &Config, verdict: &outcome::Verdict, finished: u32, ended_at: UnixMs) -> Verdict {
+/// What follows from an outcome, by the schedule; `draw` spreads retries.
+fn follow(
+    config: &Config,
+    verdict: &outcome::Verdict,
+    finished: u32,
+    ended_at: UnixMs,
+    draw: impl FnOnce() -> f64,
+) -> Verdict {
     match verdict.effect {
         Effect::Delivered => Verdict::Success,
         Effect::Gone => Verdict::Gone,
@@ -343,7 +349,13 @@ fn follow(config: &Config, verdict: &outcome::Verdict, finished: u32, ended_at: 
 }
 
 /// A number from 0 up to but not including 1, in steps of 2⁻³².
-fn draw() -> f64 {
-    let bits = u32::try_from(random_u128() & u128::from(u32::MAX)).unwrap_or(0);
+fn draw(random: u128) -> f64 {
+    let bits = u32::try_from(random & u128::from(u32::MAX)).unwrap_or(0);
     f64::from(bits) / 4_294_967_296.0
+}
+
+/// The configuration has checked the name; the default stands in for what can't happen.
+fn signature_header(config: &Config) -> HeaderName {
+    HeaderName::from_bytes(config.delivery.signature_header.as_bytes())
+        .unwrap_or(HeaderName::from_static("x-stormcom-signature"))
 }

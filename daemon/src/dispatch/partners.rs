@@ -55,7 +55,7 @@ impl Partners {
 mod tests {
     use super::*;
     use crate::body::tests::endpoint;
-    use crate::target::TargetPolicy;
+    use crate::transport::tests::Nowhere;
     use http::HeaderName;
     use stormhook_store::endpoint::LiveSecret;
     use stormhook_verifier::Secret;
@@ -72,7 +72,7 @@ mod tests {
     fn of(partners: &Partners, endpoint: &Arc<Endpoint>, now: UnixMs) -> Arc<Partner> {
         let name = HeaderName::from_static("x-stormcom-signature");
         partners.of(endpoint, now, || {
-            Partner::new(endpoint, &TargetPolicy::default(), name, now)
+            Partner::new(endpoint, &Nowhere, name, now)
         })
     }
 

@@ -6,6 +6,7 @@ use super::problem::{Code, Problem};
 use super::request;
 use super::{Shared, problem, routes};
 use crate::config::LiveConfig;
+use crate::environment::{Environment, System};
 use crate::life::{Life, Phase};
 use axum::Router;
 use axum::body::Body;
@@ -71,7 +72,7 @@ impl Front {
         life: &Arc<Life>,
         callers: Option<Callers>,
     ) -> Self {
-        let seed = u64::try_from(crate::writer::random_u128() >> 64).unwrap_or(0);
+        let seed = u64::try_from(System.random_u128() >> 64).unwrap_or(0);
         Self {
             behind: behind.clone(),
             config: config.clone(),

@@ -3,7 +3,7 @@
 
 use super::queue::Request;
 use super::turns::Turns;
-use super::{Committed, PROBE_EVERY, Reply, SubmitError, Writer, random_u128};
+use super::{Committed, PROBE_EVERY, Reply, SubmitError, Writer};
 use crate::clock::{Moment, StoreClock};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -137,7 +137,8 @@ impl Committer {
         }
     }
 
-    pub(super) fn run(mut self) {
+    /// Makes commits until the writer is closed and all that queued is committed: for a thread of its own.
+    pub fn run(mut self) {
         loop {
             let failing = self.writer.is_failing();
             if !self.writer.wait(failing.then_some(PROBE_EVERY)) {
@@ -237,10 +238,11 @@ impl Committer {
     /// Makes one commit, announces it and answers. What could not be committed comes back.
     fn commit_once(&mut self, work: Work) -> Result<(), Box<NotCommitted>> {
         let settled = settled(&work.ops);
-        match self
-            .store
-            .apply(&work.ops, self.clock.both(), random_u128())
-        {
+        match self.store.apply(
+            &work.ops,
+            self.clock.both(),
+            self.clock.environment().random_u128(),
+        ) {
             Ok(mut applied) => {
                 self.succeeded();
                 if self.writer.is_refusing() && work.ops.iter().any(is_event) {

@@ -1,6 +1,7 @@
 //! The writer with commits made by hand: who waits for room, what goes into a commit, and in which order.
 
 use super::*;
+use crate::environment::{Environment, System};
 use queue::{QUEUE_BYTES, QUEUE_OPS};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -56,7 +57,7 @@ impl Bed {
         let store = Store::open(Options::new(dir.path().join("store.redb")));
         let writer = Writer::new();
         let seen = Arc::new(Seen::default());
-        let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
+        let clock = Arc::new(StoreClock::starting_at(Arc::new(System), UnixMs(0)));
         let look = || Space {
             free_bytes: u64::MAX,
             file_bytes: 0,
@@ -71,7 +72,7 @@ impl Bed {
     }
 
     fn endpoints(&self, organization: &str, count: u128) {
-        let id = EndpointId::new(UnixMs(0), random_u128());
+        let id = EndpointId::new(UnixMs(0), System.random_u128());
         for n in 0..count {
             self.writer.post(Op::CreateEndpoint(Box::new(NewEndpoint {
                 id: EndpointId(id.0 ^ n),

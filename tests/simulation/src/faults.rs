@@ -4,7 +4,6 @@ use crate::disk::Faults;
 use crate::plan::{DAY_MS, HOUR_MS, SECOND_MS};
 use crate::random::Random;
 use crate::run::World;
-use stormhook::simulation;
 
 /// One fault begins, or ends.
 pub(crate) fn strike(world: &mut World) {
@@ -22,7 +21,7 @@ pub(crate) fn strike(world: &mut World) {
         2 if mix.clock => {
             let by_ms = jump_ms(&mut world.random);
             world.jump(by_ms);
-            simulation::set_wall(world.wall());
+            world.environment().set_wall(world.wall());
         }
         3 | 4 => world.partners.change(&mut world.random),
         5 if mix.crashes => {

@@ -13,6 +13,7 @@
     reason = "a simulation that can't go on fails"
 )]
 
+mod core;
 mod damage;
 #[allow(
     dead_code,
@@ -20,6 +21,7 @@ mod damage;
 )]
 #[path = "../../../store/tests/support/disk.rs"]
 mod disk;
+mod environment;
 mod faults;
 mod life;
 mod oracle;
@@ -31,6 +33,8 @@ mod random;
 mod run;
 mod tally;
 
+pub use core::Core;
+pub use environment::Simulated;
 pub use plan::{Mix, Plan};
 pub use run::{Report, run};
 pub use tally::Tally;

@@ -3,6 +3,7 @@
 use crate::disk::Disk;
 use crate::faults;
 use crate::oracle::Oracle;
+use crate::partners::Network;
 use crate::plan::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use crate::producers;
 use crate::random::Random;
@@ -10,11 +11,10 @@ use crate::run::World;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook::app::App;
-use stormhook::clock::StoreClock;
 use stormhook::config::LiveConfig;
-use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::dispatch::OnCommit;
+use stormhook::engine::{Engine, Ports};
 use stormhook::life::Phase;
-use stormhook::serve;
 use stormhook::writer::{Committed, Committer, Space, Writer};
 use stormhook_store::{Applied, DeliveryId, Store};
 use tokio::sync::Notify;
@@ -83,9 +83,7 @@ impl Committed for Told {
 /// See the module.
 pub(crate) struct Life {
     pub(crate) app: Arc<App>,
-    dispatch: Arc<Dispatch>,
-    writer: Arc<Writer>,
-    life: Arc<stormhook::life::Life>,
+    engine: Engine,
     writing: JoinHandle<()>,
     dead: Arc<Notify>,
 }
@@ -97,66 +95,54 @@ impl Life {
         let disk = world.disk.clone();
         let store = Store::open_on(world.plan.options(), move || disk.open());
         let store = store.map_err(|e| e.to_string())?;
-        let reader = store.reader();
-        let last_at = reader.last_at().map_err(|e| e.to_string())?;
-        let clock = StoreClock::starting_at(last_at).paced_from(reader.paced_at());
-        let clock = Arc::new(clock);
-        let writer = Writer::new();
         let life = Arc::new(stormhook::life::Life::default());
         let live = LiveConfig::new(Arc::clone(&config));
-        let dispatch = Dispatch::new(
-            &store,
-            Arc::clone(&writer),
-            Arc::clone(&clock),
-            Arc::clone(&life),
-            &live,
-            None,
-        );
-        let dispatch = dispatch.map_err(|e| e.to_string())?;
-        store.accept().map_err(|e| e.to_string())?;
+        let network = Network {
+            partners: Arc::clone(&world.partners),
+            timeout: config.delivery.timeout,
+        };
+        let ports = Ports {
+            store,
+            environment: Arc::clone(world.environment()) as _,
+            transport: Arc::new(network),
+        };
+        let loaded = Engine::load(ports, live, Arc::clone(&life)).map_err(|e| e.to_string())?;
         let faults = world.disk.faults();
         faults::heal_disk(world);
-        world
-            .oracle()
-            .begins(reader.clone(), Arc::clone(&clock), crashed);
-        world.disk.fail(faults);
-        let app = App::new(
-            live,
-            Arc::clone(&life),
-            None,
-            Arc::clone(&clock),
-            Arc::clone(&writer),
-            reader,
-            Arc::clone(&dispatch),
+        world.oracle().begins(
+            loaded.engine().reader().clone(),
+            Arc::clone(loaded.engine().clock()),
+            crashed,
         );
-        let told = Arc::new(Told {
-            disk: world.disk.clone(),
-            oracle: Arc::clone(&world.oracle),
-            dispatch: OnCommit(Arc::clone(&dispatch)),
-        });
+        world.disk.fail(faults);
+        let app = App::new(loaded.engine(), None);
+        let told = |dispatch| {
+            Arc::new(Told {
+                disk: world.disk.clone(),
+                oracle: Arc::clone(&world.oracle),
+                dispatch,
+            }) as Arc<dyn Committed>
+        };
         let (disk, most) = (world.disk.clone(), world.plan.disk_bytes);
         let reserve = config.limits.disk_reserve;
         let look = move || Space {
             free_bytes: most.saturating_sub(disk.len() + reserve),
             file_bytes: disk.len(),
         };
-        let committer = writer.committer(store, clock, told, look);
+        let (engine, committer) = loaded.start(told, look);
         let dead = Arc::new(Notify::new());
         let writing = tokio::spawn(write(
-            Arc::clone(&writer),
+            Arc::clone(engine.writer()),
             committer,
             world.disk.clone(),
             Arc::clone(&world.oracle),
             Random::seeded(world.random.next()),
             Arc::clone(&dead),
         ));
-        dispatch.start();
         life.go_on_to(Phase::Running);
         Ok(Self {
             app,
-            dispatch,
-            writer,
-            life,
+            engine,
             writing,
             dead,
         })
@@ -231,7 +217,7 @@ impl Life {
             quiet = world.oracle().is_quiet() && passed > MINUTE_MS;
         }
         self.look(world);
-        if self.writer.is_failing() {
+        if self.engine.writer().is_failing() {
             world.oracle().violated("commits still fail".to_owned());
         }
         world.oracle().expect_touched_ended();
@@ -253,12 +239,12 @@ impl Life {
     }
 
     fn gauges(&self) -> stormhook::schedule::Gauges {
-        self.dispatch.gauges()
+        self.engine.dispatch().gauges()
     }
 
     fn look(&self, world: &World) {
         // While commits fail, the file may not be open.
-        if self.writer.is_failing() || world.disk.power_is_gone() {
+        if self.engine.writer().is_failing() || world.disk.power_is_gone() {
             return;
         }
         let faults = world.disk.faults();
@@ -287,8 +273,8 @@ impl Life {
     async fn stop(self, world: &World) -> End {
         world.oracle().note("stop".to_owned());
         let stopping = async {
-            serve::drain(&self.life, &self.dispatch, std::future::pending()).await;
-            serve::close(&self.writer);
+            self.engine.drain(std::future::pending()).await;
+            self.engine.close();
             self.writing.await.expect("the writer does not panic");
         };
         let dead = tokio::select! {
@@ -297,7 +283,7 @@ impl Life {
             () = stopping => false,
         };
         let mut oracle = world.oracle();
-        if dead || self.writer.is_failing() {
+        if dead || self.engine.writer().is_failing() {
             oracle.dead = true;
             oracle.tally.crashes += 1;
             return End::Crashed;

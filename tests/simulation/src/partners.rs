@@ -2,11 +2,12 @@
 
 use crate::oracle::{Oracle, Saw};
 use crate::random::Random;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook::deliver::{AttemptRequest, Attempted};
+use stormhook::config::Config;
 use stormhook::outcome::{Failure, Reply};
-use stormhook::simulation::{self, Attempting};
+use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How a partner behaves.
@@ -206,14 +207,49 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
     script
 }
 
-impl simulation::Partners for Partners {
-    fn attempt<'a>(&'a self, request: AttemptRequest<'a>, timeout: Duration) -> Attempting<'a> {
+/// The way to the partners, for one life of the daemon.
+pub(crate) struct Network {
+    pub(crate) partners: Arc<Partners>,
+    /// How long an attempt may take.
+    pub(crate) timeout: Duration,
+}
+
+/// The way to one of them.
+struct Way {
+    partners: Arc<Partners>,
+    host: String,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)
+    }
+}
+
+impl Transport for Network {
+    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
+        let uri: http::Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+        Ok(Arc::new(Way {
+            partners: Arc::clone(&self.partners),
+            host: uri.host().unwrap_or_default().to_owned(),
+            timeout: self.timeout,
+        }))
+    }
+
+    fn reconfigure(&self, _: &Config) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Destination for Way {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a> {
         Box::pin(async move {
-            let deadline = deadline(timeout);
+            let deadline = deadline(self.timeout);
             let saw = Saw::of(&request.headers);
-            let mut flight = Oracle::started(&self.oracle, saw);
+            let mut flight = Oracle::started(&self.partners.oracle, saw);
             let now_ms = flight.now_ms();
-            let script = self.script(request.target.url().host(), now_ms, true);
+            let script = self.partners.script(&self.host, now_ms, true);
             let excerpt_bytes = request.excerpt_bytes;
             if timeout_at(deadline, sleep(script.connects_after))
                 .await

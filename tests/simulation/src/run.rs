@@ -2,6 +2,7 @@
 
 use crate::damage;
 use crate::disk::Disk;
+use crate::environment::Simulated;
 use crate::faults;
 use crate::life::{End, Life};
 use crate::oracle::Oracle;
@@ -13,7 +14,6 @@ use crate::tally::Tally;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
-use stormhook::simulation;
 use stormhook_store::UnixMs;
 
 /// 2026-01-02T03:04:05Z.
@@ -41,6 +41,8 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) oracle: Arc<Mutex<Oracle>>,
     pub(crate) partners: Arc<Partners>,
+    /// Of the present life.
+    environment: Option<Arc<Simulated>>,
     /// How far the wall clock is from where it would be without jumps.
     pub(crate) wall_offset_ms: i64,
     pub(crate) steps_left: u64,
@@ -70,10 +72,15 @@ impl World {
             disk,
             oracle,
             partners: Arc::new(partners),
+            environment: None,
             wall_offset_ms: 0,
             memory: Memory::default(),
             damage: None,
         }
+    }
+
+    pub(crate) fn environment(&self) -> &Arc<Simulated> {
+        self.environment.as_ref().expect("a life has begun")
     }
 
     pub(crate) fn oracle(&self) -> MutexGuard<'_, Oracle> {
@@ -145,7 +152,8 @@ impl World {
             .expect("a runtime");
         runtime.block_on(async {
             let wall = self.wall();
-            simulation::enter(wall, self.random.next(), self.partners.clone());
+            let simulated = Simulated::new(wall, self.random.next());
+            self.environment = Some(Arc::new(simulated));
             let end = match Life::begin(self, crashed) {
                 Ok(life) if last => life.finish(self).await,
                 Ok(life) => life.live(self).await,
@@ -158,7 +166,6 @@ impl World {
             };
             self.oracle()
                 .ends(Duration::from_millis(away), matches!(end, End::Stopped));
-            simulation::leave();
             end
         })
     }

@@ -13,14 +13,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use stormhook::clock::StoreClock;
-use stormhook::config::{Config, LiveConfig};
-use stormhook::deliver::{AttemptRequest, Attempted};
-use stormhook::dispatch::{Dispatch, DispatchError, OnCommit};
+use stormhook::config::Config;
+use stormhook::dispatch::{Dispatch, DispatchError};
 use stormhook::outcome::Reply;
 use stormhook::serve;
-use stormhook::simulation::{self, Attempting};
-use stormhook::writer::{Space, Writer};
+use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook::writer::Writer;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
     DeliveryId, Done, EndpointId, EventId, Op, Reader, Reason, Recover, Status, Store, UnixMs,
@@ -30,6 +28,7 @@ use tokio::sync::Semaphore;
 const NOW: UnixMs = UnixMs(1_767_323_045_000);
 
 /// Partners that connect only when told to, and take everything; a test can have them wait with their answers too.
+#[derive(Debug)]
 struct Gate {
     connecting: Semaphore,
     answering: Semaphore,
@@ -37,8 +36,21 @@ struct Gate {
     sent: AtomicUsize,
 }
 
-impl simulation::Partners for Gate {
-    fn attempt<'a>(&'a self, request: AttemptRequest<'a>, _: Duration) -> Attempting<'a> {
+/// All endpoints are behind the gate.
+struct Network(Arc<Gate>);
+
+impl Transport for Network {
+    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
+        Ok(self.0.clone())
+    }
+
+    fn reconfigure(&self, _: &Config) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Destination for Gate {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let connected = self.connecting.acquire().await;
@@ -95,40 +107,15 @@ impl Core {
             asked: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
         });
-        simulation::enter(NOW, 7, gate.clone());
         let store = Store::open(serve::options(&config)).expect("a store");
-        let reader = store.reader();
-        let (writer, clock) = (Writer::new(), Arc::new(StoreClock::starting_at(UnixMs(0))));
-        let dispatch = Dispatch::new(
-            &store,
-            writer.clone(),
-            clock.clone(),
-            Arc::default(),
-            &LiveConfig::new(config.clone()),
-            None,
-        );
-        let dispatch = dispatch.expect("a dispatch");
-        let told = Arc::new(OnCommit(dispatch.clone()));
-        let look = || Space {
-            free_bytes: u64::MAX,
-            file_bytes: 0,
-        };
-        let mut committer = writer.committer(store, clock, told, look);
-        let queued = writer.clone();
-        tokio::spawn(async move {
-            for _ in 0..COMMITS {
-                if queued.work().await {
-                    committer.commit_queued();
-                }
-            }
-        });
-        dispatch.start();
+        let network = Arc::new(Network(gate.clone()));
+        let core = stormhook_simulation::Core::start(store, config, network, NOW, COMMITS);
         Self {
             _folder: folder,
             gate,
-            reader,
-            writer,
-            dispatch,
+            reader: core.engine.reader().clone(),
+            writer: core.engine.writer().clone(),
+            dispatch: core.engine.dispatch().clone(),
         }
     }
 
@@ -178,7 +165,6 @@ async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     assert!(core.reader.bulk_waits(), "there is no room for it");
     let made = core.reader.commit() - before;
     assert!(made < 10, "{made} commits");
-    simulation::leave();
 }
 
 /// Switches an endpoint off, and on again without what was held.
@@ -223,7 +209,6 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
     let found = found.expect("it can be read").expect("it is there");
     assert_eq!((found.status, found.round), (Status::Success, 2));
     assert_eq!(core.gate.sent.load(Ordering::Relaxed), 2);
-    simulation::leave();
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +233,6 @@ async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
     let found = core.reader.bare_delivery(pair).expect("it can be read");
     let found = found.expect("it is there");
     assert_eq!((found.status, found.round), (Status::Success, 2), "{id}");
-    simulation::leave();
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,7 +264,6 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     let found = found.map(|d| (d.status, d.reason));
     assert_eq!(found, Some((Status::Failed, Some(Reason::Discarded))));
     assert_eq!(reader.check().expect("it can be checked").damage, [""; 0]);
-    simulation::leave();
 }
 
 /// One turn of the test's own after another, until something holds.
@@ -341,5 +324,4 @@ async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_
     assert!(made < 10, "{made} commits");
     assert!(is_there(&old[319]), "the sweep is still under way");
     until(|| !is_there(&old[319])).await;
-    simulation::leave();
 }

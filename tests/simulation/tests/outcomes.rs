@@ -25,6 +25,7 @@ use random::Random;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stormhook::clock::StoreClock;
+use stormhook::environment::System;
 use stormhook::writer::{Committed, Committer, Space, SubmitError, Writer};
 use stormhook_store::{
     Applied, Attempt, AttemptOutcome, DeliveryId, Done, EndpointId, Op, Options, Reader, Settle,
@@ -96,7 +97,7 @@ fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Com
         free_bytes: u64::MAX,
         file_bytes: 0,
     };
-    let clock = Arc::new(StoreClock::starting_at(UnixMs(0)));
+    let clock = Arc::new(StoreClock::starting_at(Arc::new(System), UnixMs(0)));
     let committer = writer.committer(store, clock, told, space);
     Some((writer, committer, reader))
 }

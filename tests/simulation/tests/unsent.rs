@@ -17,18 +17,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stormhook::clock::StoreClock;
-use stormhook::config::{Config, LiveConfig};
-use stormhook::deliver::{AttemptRequest, Attempted};
-use stormhook::dispatch::{Dispatch, OnCommit};
+use stormhook::config::Config;
+use stormhook::dispatch::Dispatch;
 use stormhook::outcome::Reply;
 use stormhook::serve;
-use stormhook::simulation::{self, Attempting};
-use stormhook::writer::{Space, Writer};
+use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook::writer::Writer;
 use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
     AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader, Reason,
-    Slot, Status, Store, UnixMs, Verdict,
+    Slot, Status, Store, Verdict,
 };
 use support::disk::{Disk, Faults};
 use support::{START, new_endpoint, settle};
@@ -38,7 +36,7 @@ const COMMITS: u32 = 1_000;
 const SLOT: Slot = Slot(0);
 
 /// Partners that answer everything alike, and are told apart by nothing.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Partners {
     /// Sequence and attempt of each request.
     requests: Mutex<Vec<(u64, u32)>>,
@@ -57,8 +55,21 @@ impl Partners {
     }
 }
 
-impl simulation::Partners for Partners {
-    fn attempt<'a>(&'a self, request: AttemptRequest<'a>, _: Duration) -> Attempting<'a> {
+/// All endpoints are these partners.
+struct Network(Arc<Partners>);
+
+impl Transport for Network {
+    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
+        Ok(self.0.clone())
+    }
+
+    fn reconfigure(&self, _: &Config) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Destination for Partners {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a> {
         Box::pin(async move {
             self.asked.fetch_add(1, Relaxed);
             if self.lacking.load(Relaxed) {
@@ -182,41 +193,14 @@ impl Made {
 
     /// A daemon's core on it.
     fn start(&self) -> Core {
-        simulation::enter(START, 7, self.partners.clone());
-        let store = self.open();
-        let reader = store.reader();
-        let (writer, clock) = (Writer::new(), Arc::new(StoreClock::starting_at(UnixMs(0))));
-        let dispatch = Dispatch::new(
-            &store,
-            writer.clone(),
-            clock.clone(),
-            Arc::default(),
-            &LiveConfig::new(self.config.clone()),
-            None,
-        );
-        let dispatch = dispatch.unwrap();
-        let told = Arc::new(OnCommit(dispatch.clone()));
-        let look = || Space {
-            free_bytes: u64::MAX,
-            file_bytes: 0,
-        };
-        let mut committer = writer.committer(store, clock, told, look);
-        let queued = writer.clone();
-        let commits = tokio::spawn(async move {
-            for _ in 0..COMMITS {
-                if !queued.work().await {
-                    return;
-                }
-                committer.commit_queued();
-            }
-            panic!("they follow each other without end");
-        });
-        dispatch.start();
+        let network = Arc::new(Network(self.partners.clone()));
+        let config = self.config.clone();
+        let core = stormhook_simulation::Core::start(self.open(), config, network, START, COMMITS);
         Core {
-            reader,
-            writer,
-            dispatch,
-            commits,
+            reader: core.engine.reader().clone(),
+            writer: core.engine.writer().clone(),
+            dispatch: core.engine.dispatch().clone(),
+            commits: core.commits,
         }
     }
 }
@@ -257,7 +241,6 @@ impl Core {
         self.dispatch.drained().await;
         self.writer.close();
         self.commits.await.unwrap();
-        simulation::leave();
     }
 }
 

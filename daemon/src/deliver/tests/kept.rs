@@ -97,13 +97,12 @@ async fn what_is_not_wanted_any_more_when_there_is_a_connection_is_not_sent() {
     let to = target(&format!("http://{address}/"));
     let client = client();
     let request = AttemptRequest {
-        target: &to,
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{}"),
         excerpt_bytes: 16,
         still_wanted: &|| false,
     };
-    assert_eq!(client.attempt(request).await, Attempted::NotSent);
+    assert_eq!(client.attempt(&to, request).await, Attempted::NotSent);
     assert_eq!(client.inner.pool.idle_count(), 1);
     assert_eq!(attempt(&client, &to).await, status(200));
     assert_eq!((seen.connections(), seen.requests()), (1, 1));
@@ -273,13 +272,12 @@ async fn what_is_not_wanted_any_more_is_not_sent_once_more() {
     assert_eq!(attempt(&client, &to).await, status(200));
     let asked = AtomicUsize::new(0);
     let request = AttemptRequest {
-        target: &to,
         headers: HeaderMap::new(),
         body: body(),
         excerpt_bytes: 16,
         still_wanted: &|| asked.fetch_add(1, Ordering::SeqCst) == 0,
     };
-    let Attempted::Reply { reply, reconnected } = client.attempt(request).await else {
+    let Attempted::Reply { reply, reconnected } = client.attempt(&to, request).await else {
         panic!("it was sent");
     };
     assert_failed(&reply, Failure::Protocol, "closed before an answer");

@@ -5,8 +5,8 @@ use http::HeaderMap;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use stormhook::deliver::Attempted;
 use stormhook::outcome::{Failure, Reply};
+use stormhook::transport::Attempted;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{AttemptOutcome, DeliveryId, UnixMs};
 

@@ -1,0 +1,76 @@
+//! HTTP as the engine's transport: a client and a policy of targets for each configuration.
+
+use super::{Client, Settings, Target, TrustError};
+use crate::config::Config;
+use crate::transport::{AttemptRequest, Attempting, Destination, Transport};
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// See the module.
+pub struct HttpTransport {
+    /// The TCP address that the daemon itself is bound to.
+    own_listener: Option<SocketAddr>,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    client: Client,
+    settings: Settings,
+}
+
+/// One endpoint's URL, and the client to reach it with.
+#[derive(Clone)]
+struct HttpDestination {
+    client: Client,
+    target: Target,
+}
+
+impl std::fmt::Debug for HttpDestination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.target.fmt(f)
+    }
+}
+
+impl Current {
+    fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, TrustError> {
+        let settings = Settings::from_config(config, own_listener);
+        Ok(Self {
+            client: Client::new(&settings)?,
+            settings,
+        })
+    }
+}
+
+impl HttpTransport {
+    /// A client without connections. `own_listener` is refused as a target.
+    ///
+    /// # Errors
+    /// A file of certificates to trust can't be read.
+    pub fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, TrustError> {
+        Ok(Self {
+            own_listener,
+            current: RwLock::new(Current::new(config, own_listener)?),
+        })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let target = Target::new(url, &current.settings.policy).map_err(|e| e.to_string())?;
+        let client = current.client.clone();
+        Ok(Arc::new(HttpDestination { client, target }))
+    }
+
+    fn reconfigure(&self, config: &Config) -> Result<(), String> {
+        let new = Current::new(config, self.own_listener).map_err(|e| e.to_string())?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl Destination for HttpDestination {
+    fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a> {
+        Box::pin(self.client.attempt(&self.target, request))
+    }
+}

@@ -1,0 +1,56 @@
+//! An engine for tests of single moments: on a store and a transport that the test brings, its commits made by a task.
+
+use crate::environment::Simulated;
+use std::sync::Arc;
+use stormhook::config::{Config, LiveConfig};
+use stormhook::engine::{Engine, Ports};
+use stormhook::transport::Transport;
+use stormhook::writer::Space;
+use stormhook_store::{Store, UnixMs};
+use tokio::task::JoinHandle;
+
+/// See the module.
+pub struct Core {
+    /// It runs.
+    pub engine: Engine,
+    /// Ends when the writer was closed and all is committed.
+    pub commits: JoinHandle<()>,
+}
+
+impl Core {
+    /// Starts it at this time. More commits than `most` are a failure.
+    ///
+    /// # Panics
+    /// The store can't be read.
+    pub fn start(
+        store: Store,
+        config: Arc<Config>,
+        transport: Arc<dyn Transport>,
+        now: UnixMs,
+        most: u32,
+    ) -> Self {
+        let ports = Ports {
+            store,
+            environment: Arc::new(Simulated::new(now, 7)),
+            transport,
+        };
+        let loaded = Engine::load(ports, LiveConfig::new(config), Arc::default());
+        let look = || Space {
+            free_bytes: u64::MAX,
+            file_bytes: 0,
+        };
+        let loaded = loaded.expect("the store can be read");
+        let (engine, mut committer) = loaded.start(|on_commit| Arc::new(on_commit), look);
+        let queued = Arc::clone(engine.writer());
+        let commits = tokio::spawn(async move {
+            for _ in 0..most {
+                if !queued.work().await {
+                    return;
+                }
+                committer.commit_queued();
+            }
+            panic!("commits follow each other without end");
+        });
+        Self { engine, commits }
+    }
+}
