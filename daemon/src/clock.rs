@@ -1,4 +1,5 @@
-//! What time it is: the one module that asks (docs/adr/0004-time.md). Everything else takes `now` as an argument.
+//! What time it is: this module asks the monotonic clock, and `environment` the wall clock (docs/adr/0004-time.md). Everything else
+//! takes `now` as an argument.
 //!
 //! Wall-clock time is for what must survive a restart or be told to others; waiting is done on the monotonic clock.
 #![allow(
@@ -8,17 +9,9 @@
 
 use crate::environment::Environment;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use stormhook_store::{Now, UnixMs};
 use tokio::time::Instant;
-
-/// The wall clock of the machine at this moment. The engine asks its [`Environment`].
-pub fn wall() -> UnixMs {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// The store's two clocks.
 ///
@@ -195,6 +188,10 @@ pub fn deadline(after: Duration) -> Instant {
 mod tests {
     use super::*;
     use crate::environment::System;
+
+    fn wall() -> UnixMs {
+        System.wall()
+    }
 
     fn starting_at(floor: UnixMs) -> StoreClock {
         StoreClock::starting_at(Arc::new(System), floor)

@@ -1,7 +1,7 @@
 //! What the engine asks of the machine beside storage and network, as a port: the wall clock and random numbers.
 
-use crate::clock;
 use std::fmt::Debug;
+use std::time::{SystemTime, UNIX_EPOCH};
 use stormhook_store::UnixMs;
 
 /// See the module.
@@ -18,8 +18,15 @@ pub trait Environment: Debug + Send + Sync {
 pub struct System;
 
 impl Environment for System {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the module that the rule names"
+    )]
     fn wall(&self) -> UnixMs {
-        clock::wall()
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn random_u128(&self) -> u128 {
@@ -27,7 +34,7 @@ impl Environment for System {
         match getrandom::fill(&mut bytes) {
             Ok(()) => u128::from_ne_bytes(bytes),
             // Ids need to differ: a source that fails is no reason to stop.
-            Err(_) => u128::from(clock::wall().0),
+            Err(_) => u128::from(self.wall().0),
         }
     }
 }

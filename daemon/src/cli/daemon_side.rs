@@ -16,7 +16,7 @@ use clap::Args;
 use super::failure::Failure;
 use super::parent;
 use super::report::Report;
-use crate::clock;
+use crate::environment::{Environment, System};
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use records::{Filter, Written, write_records};
 pub(crate) use settings::show;
@@ -29,7 +29,7 @@ pub(crate) use crate::serve::STORE_FILE;
 
 /// The wall clock.
 pub(crate) fn wall_clock() -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(clock::wall().0)
+    UNIX_EPOCH + Duration::from_millis(System.wall().0)
 }
 
 #[derive(Debug, Args)]
