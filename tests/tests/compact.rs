@@ -43,7 +43,7 @@ async fn a_compacted_store_is_the_same_store() {
     let store = setup.data_dir().join("stormhook.redb");
     let before = store.metadata().unwrap().len();
     let compacted = setup
-        .run(&["--json", "compact", "--data-dir", &folder])
+        .run(&["compact", "--data-dir", &folder, "--json"])
         .await;
     assert!(compacted.status.success(), "{compacted:?}");
     let said: serde_json::Value = serde_json::from_slice(&compacted.stdout).unwrap();

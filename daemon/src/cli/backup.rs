@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::{Client, empty};
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
+use super::options::SocketOption;
 use super::progress::Copied;
 use super::report::Report;
 use super::screen::{Screen, Tone, plain};
@@ -55,10 +56,10 @@ pub(crate) struct BackupArgs {
 
 pub(crate) async fn run(
     args: BackupArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     tokio::select! {
         done = back_up(&args, &surroundings, &screen) => done,
         ended = interrupted() => Err(ended),

@@ -2,7 +2,7 @@
 //!
 //! Damage is named and makes the status 1; it is never skipped, and nothing else makes it 1 but a daemon that says no.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use http::Method;
 use super::client::Client;
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
+use super::options::SocketOption;
 use super::report::Report;
 use super::screen::{Screen, Tone, plain};
 use super::socket::Surroundings;
@@ -38,10 +39,10 @@ pub(crate) struct CheckArgs {
 
 pub(crate) async fn run(
     args: CheckArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     check(&args.places, &surroundings, &screen).await
 }
 

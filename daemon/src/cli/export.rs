@@ -12,6 +12,7 @@ use super::backup::{self, Output};
 use super::daemon_side::{self, Filter, PlaceFlags, STORE_FILE, Written};
 use super::failure::Failure;
 use super::input::{self, Moment};
+use super::options::SocketOption;
 use super::progress::Copied;
 use super::screen::Screen;
 use super::socket::Surroundings;
@@ -59,10 +60,10 @@ pub(crate) struct ExportArgs {
 
 pub(crate) async fn run(
     args: ExportArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     tokio::select! {
         done = export(&args, &surroundings, &screen) => done,
         ended = backup::interrupted() => Err(ended),

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Command};
+use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::Cli;
 use super::failure::Failure;
 use super::screen::Screen;
-use super::tree;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +27,7 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn run(args: &ManArgs, screen: &Screen) -> Result<(), Failure> {
-    let mut top = tree::command().disable_help_subcommand(true);
+    let mut top = Cli::command().disable_help_subcommand(true);
     top.build();
     let unwritten = |error| Failure::local("write the manual", &error);
     let Some(folder) = &args.out else {
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn top() -> Command {
-        let mut top = tree::command().disable_help_subcommand(true);
+        let mut top = Cli::command().disable_help_subcommand(true);
         top.build();
         top
     }

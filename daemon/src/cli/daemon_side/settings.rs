@@ -36,12 +36,8 @@ fn settings(config: &Config) -> Vec<Setting> {
 }
 
 /// Prints the effective configuration and where each value came from.
-pub(crate) fn show(
-    flags: &ConfigFlags,
-    socket: Option<&Path>,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    let (config, _) = flags.load(socket)?;
+pub(crate) fn show(flags: &ConfigFlags, screen: &Screen) -> Result<(), Failure> {
+    let (config, _) = flags.load()?;
     let settings = settings(&config);
     let file = flags
         .file()
