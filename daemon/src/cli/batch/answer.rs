@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::client::Answer;
 use super::super::failure::Failure;
 use super::super::table::grouped;
 
@@ -139,6 +140,33 @@ impl<'a> AnswerLine<'a> {
                 problem => Verdict::Rejected(problem),
             },
         }
+    }
+}
+
+/// The answer to a line that was sent as an event of its own, as a line of a stream's answer, and what it says. A daemon that is away
+/// or full has not answered.
+pub(super) fn of_one_event(answer: Result<Answer, Failure>) -> Result<(String, Verdict), Failure> {
+    match answer {
+        Ok(answer) => {
+            let value = answer.value()?;
+            let replayed = answer.headers.contains_key("idempotency-replayed");
+            let deliveries = value["deliveries"].as_u64().unwrap_or(0);
+            let (status, verdict) = if replayed {
+                ("replayed", Verdict::Replayed)
+            } else {
+                ("accepted", Verdict::Accepted { deliveries })
+            };
+            let id = &value["id"];
+            let json =
+                format!(r#"{{"line":0,"status":"{status}","id":{id},"deliveries":{deliveries}}}"#);
+            Ok((json, verdict))
+        }
+        Err(Failure::Refused(refusal)) if refusal.status != 503 => {
+            let problem = String::from_utf8_lossy(&refusal.body);
+            let json = format!(r#"{{"line":0,"status":"rejected","problem":{problem}}}"#);
+            Ok((json, Verdict::Rejected(Problem::read(&refusal.body))))
+        }
+        Err(failure) => Err(failure),
     }
 }
 
