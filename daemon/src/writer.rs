@@ -6,49 +6,33 @@
 //! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
 
 mod committer;
+mod pace;
 mod queue;
+mod space;
+mod submission;
 mod turns;
 
-pub(crate) use committer::free_bytes;
-pub use committer::{Committer, Space};
+pub use committer::Committer;
+pub use space::Space;
+pub(crate) use space::free_bytes;
+pub use submission::{NotQueued, Pending, SubmitError};
 
 use crate::clock::StoreClock;
 use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
+use submission::Reply;
 use tokio::sync::{Notify, oneshot};
 
 /// What an operation takes up beside an event's data.
 const OP_BYTES: usize = 256;
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
-
-/// Why an operation was not done, or may not have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The queue is full; nothing was stored.
-    #[error("too much is waiting to be stored")]
-    Busy,
-    /// Free space is below `limits.disk_reserve`; nothing was stored.
-    #[error("the disk is nearly full")]
-    StorageFull,
-    /// The daemon is stopping; nothing was stored.
-    #[error("the daemon is stopping")]
-    ShuttingDown,
-    /// What is stored of it is damaged; nothing was changed.
-    #[error("what is stored of it is damaged")]
-    Damaged,
-    /// The commit failed; whether it happened is not known.
-    #[error("the store failed")]
-    StoreFailed,
-}
 
 /// Who is told of commits.
 pub trait Committed: Send + Sync {
@@ -59,52 +43,6 @@ pub trait Committed: Send + Sync {
     fn set_aside(&self, delivery: DeliveryId, damage: &str);
     /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
-}
-
-/// The answer's way back.
-#[derive(Debug)]
-struct Reply {
-    sender: oneshot::Sender<Result<Done, SubmitError>>,
-    /// Whether the operation is counted among those with an idempotency key.
-    keyed: bool,
-}
-
-/// An operation that did not get into the queue.
-#[derive(Debug)]
-pub struct NotQueued {
-    /// The operation, as it came.
-    pub op: Box<Op>,
-    /// Why.
-    pub why: SubmitError,
-}
-
-/// An operation that queued: resolves when its commit is durable.
-#[derive(Debug)]
-pub struct Pending {
-    answer: oneshot::Receiver<Result<Done, SubmitError>>,
-    known: Option<Result<Done, SubmitError>>,
-}
-
-impl Pending {
-    /// Waits until the answer is known, and keeps it for whoever polls.
-    pub async fn wait(&mut self) {
-        if self.known.is_none() {
-            let answer = (&mut self.answer).await;
-            self.known = Some(answer.unwrap_or(Err(SubmitError::StoreFailed)));
-        }
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Done, SubmitError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(known) = self.known.take() {
-            return Poll::Ready(known);
-        }
-        let answer = Pin::new(&mut self.answer).poll(context);
-        answer.map(|answer| answer.unwrap_or(Err(SubmitError::StoreFailed)))
-    }
 }
 
 /// Hands operations to the writer thread.
@@ -202,10 +140,7 @@ impl Writer {
         self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
         let reply = Some(Reply { sender, keyed });
         self.push(&mut queue, Request { op, size, reply });
-        Ok(Pending {
-            answer,
-            known: None,
-        })
+        Ok(Pending::of(answer))
     }
 
     /// Queues an operation as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.

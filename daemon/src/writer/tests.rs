@@ -3,8 +3,8 @@
 use super::*;
 use queue::{QUEUE_BYTES, QUEUE_OPS};
 use std::collections::HashMap;
-use std::pin::pin;
-use std::task::Waker;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use stormhook_store::endpoint::{CustomHeaders, Ordering as Order, TypePattern};
 use stormhook_store::{EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs};
 use stormhook_verifier::Secret;
