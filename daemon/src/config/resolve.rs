@@ -49,18 +49,7 @@ pub(super) fn resolve(
         config.origins.insert("data_dir", origin);
     }
     if !values.contains_key("socket") {
-        let runtime = folder_variable(environment, "RUNTIME_DIRECTORY");
-        config.socket = Some(
-            runtime
-                .as_ref()
-                .unwrap_or(&config.data_dir)
-                .join(SOCKET_FILE),
-        );
-        if runtime.is_some() {
-            config
-                .origins
-                .insert("socket", Origin::Variable("RUNTIME_DIRECTORY".to_owned()));
-        }
+        place_socket(&mut config, environment);
     }
     let mut report = |key: &str, detail: String| {
         problems.push(Problem {
@@ -82,10 +71,21 @@ pub(super) fn resolve(
     }
 }
 
+/// Puts the socket where it lies when no key says so: in the runtime folder, or else in the data folder.
+fn place_socket(config: &mut Config, environment: &[(OsString, OsString)]) {
+    let runtime = folder_variable(environment, "RUNTIME_DIRECTORY");
+    if runtime.is_some() {
+        let origin = Origin::Variable("RUNTIME_DIRECTORY".to_owned());
+        config.origins.insert("socket", origin);
+    }
+    let folder = runtime.as_ref().unwrap_or(&config.data_dir);
+    config.socket = Some(folder.join(SOCKET_FILE));
+}
+
 /// What no key can decide by itself.
 fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
     if config.socket.is_none() && config.listen.is_none() {
-        report("listen", "socket and listen are both \"off\": nobody could reach the daemon; switch one of them on".to_owned());
+        report("listen", "socket and listen are both \"off\", so the daemon would be unreachable; enable one of them".to_owned());
     }
     if let Some(path) = &config.socket {
         let bytes = path.as_os_str().len();
@@ -106,7 +106,7 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
         report(
             "listen",
             format!(
-                "listen is {address}, which is not a loopback address: that needs TLS on the listener, which this version doesn't offer; listen on 127.0.0.1 or [::1] and put a TLS proxy in front"
+                "listen is {address}, which is not a loopback address: this version doesn't support TLS on the listener; listen on 127.0.0.1 or [::1] and put a TLS proxy in front"
             ),
         );
     }
@@ -118,7 +118,7 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             report(
                 name,
                 format!(
-                    "{name} is set, but TLS on the listener comes in a later version; remove it"
+                    "{name} is set, but this version doesn't support TLS on the listener; remove it"
                 ),
             );
         }
@@ -129,7 +129,7 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
         report(
             "idempotency.ttl",
             format!(
-                "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replay would find no event; shorten the one or lengthen the other"
+                "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replayed key would find no event; shorten the first or lengthen the second"
             ),
         );
     }
