@@ -69,7 +69,7 @@ Start here:
     --url https://partner.example/hooks --event-type 'order.*'
   stormhook event send \\
     '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
-  stormhook tail                          watch the attempts as they end
+  stormhook tail                          watch attempts as they end
 
 Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
 
@@ -85,15 +85,15 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     #[command(
-        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be."
+        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
     )]
     Serve(daemon_side::ServeArgs),
-    /// See it work: a real daemon in a temporary folder, two receivers, a stream of orders
+    /// See it work: a real daemon in a temporary folder, two receivers and a stream of orders
     #[command(
         after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
     )]
     Demo(demo::DemoArgs),
-    /// Create, change and look at endpoints
+    /// Create, change and show endpoints
     #[command(visible_alias = "endpoints", after_help = endpoint::EXAMPLES)]
     Endpoint {
         #[command(flatten)]
@@ -101,7 +101,7 @@ enum Command {
         #[command(subcommand)]
         command: endpoint::EndpointCommand,
     },
-    /// Send events and look at them
+    /// Send and show events
     #[command(visible_alias = "events", after_help = event::EXAMPLES)]
     Event {
         #[command(flatten)]
@@ -109,7 +109,7 @@ enum Command {
         #[command(subcommand)]
         command: event::EventCommand,
     },
-    /// Look at deliveries, retry and cancel them
+    /// Show, retry and cancel deliveries
     #[command(visible_alias = "deliveries", after_help = delivery::EXAMPLES)]
     Delivery {
         #[command(flatten)]
@@ -125,7 +125,7 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Counts, percentiles, service levels and the queue
+    /// Show counts, percentiles, service levels and the queue
     #[command(after_help = "Examples:\n  stormhook stats --window 24h\n  stormhook stats --watch")]
     Stats {
         #[command(flatten)]
@@ -133,7 +133,7 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Receive webhooks on loopback while developing: verify, print, answer as told
+    /// Receive webhooks on loopback during development: verify, print and answer as told
     #[command(after_help = listen::EXAMPLES)]
     Listen {
         #[command(flatten)]
@@ -142,7 +142,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check the signature of a captured delivery, and say exactly what is wrong
+    /// Verify a captured delivery and explain what is wrong with it
     #[command(after_help = verify::EXAMPLES)]
     Verify {
         #[command(flatten)]
@@ -150,7 +150,7 @@ enum Command {
         #[command(flatten)]
         output: JsonOption,
     },
-    /// Check the store: online on a snapshot, or read-only on a stopped store
+    /// Check the store, online or stopped, without changing it
     #[command(after_help = check::EXAMPLES)]
     Check {
         #[command(flatten)]
@@ -158,7 +158,7 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Copy the store into a file, online or of a stopped daemon
+    /// Back up the store to a file, online or stopped
     #[command(after_help = backup::EXAMPLES)]
     Backup {
         #[command(flatten)]
@@ -184,7 +184,7 @@ enum Command {
         #[command(flatten)]
         output: JsonOption,
     },
-    /// Show the effective configuration and where each value came from
+    /// Show the effective configuration and the source of each value
     #[command(after_help = "\
 Examples:
   STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml
@@ -195,13 +195,13 @@ Examples:
         #[command(flatten)]
         output: JsonOption,
     },
-    /// Print the completion script of a shell
+    /// Print a shell completion script
     #[command(after_help = "\
 Example:
   stormhook completions bash \\
     > ~/.local/share/bash-completion/completions/stormhook")]
     Completions(shell::CompletionsArgs),
-    /// Print the manual page of a command, or write all of them
+    /// Print the manual page of a command, or write all pages
     #[command(after_help = manual::EXAMPLES)]
     Man(manual::ManArgs),
 }

@@ -55,7 +55,7 @@ async fn a_compacted_store_is_the_same_store() {
     assert!(after < before, "{said}");
     let again = setup.run(&["compact", "--data-dir", &folder]).await;
     let words = String::from_utf8(again.stdout).unwrap();
-    assert!(words.starts_with("Nothing to gain"), "{words}");
+    assert!(words.starts_with("Nothing to compact"), "{words}");
     let daemon = setup.start().await;
     assert_eq!(
         daemon.client().all("/v1/events?limit=250").await.len(),

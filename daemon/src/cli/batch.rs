@@ -146,7 +146,7 @@ impl Sending<'_> {
                 Item::Line(line) => self.window.push(line),
                 Item::TooLong(number) => {
                     let json = format!(
-                        r#"{{"line":{number},"status":"rejected","problem":{{"code":"event_too_large","detail":"no daemon takes a line over 16 MiB"}}}}"#
+                        r#"{{"line":{number},"status":"rejected","problem":{{"code":"event_too_large","detail":"a line may have at most 16 MiB"}}}}"#
                     );
                     self.print(json.as_bytes())?;
                     self.reject(number, &Problem::too_long());
@@ -242,7 +242,7 @@ impl Sending<'_> {
         }
         let Some(place) = self.window.place_of(answer.line) else {
             return Err(Failure::No(format!(
-                "the daemon answered a line that it was not sent ({}): is another program listening on this socket?",
+                "the daemon answered line {}, which it was not sent: is another program listening on this socket?",
                 answer.line
             )));
         };
@@ -297,7 +297,7 @@ impl Sending<'_> {
         }
         if self.tally.rejected == PROBLEMS_SHOWN + 1 {
             self.progress
-                .aside(|| screen.remark("further rejected lines are only counted"));
+                .aside(|| screen.remark("further rejected lines are counted but not shown"));
         }
     }
 
@@ -349,7 +349,7 @@ impl Sending<'_> {
             None => String::new(),
         };
         format!(
-            "Line {}{key} is the first without an answer: what became of it and of those after it is not known. Send them again with the same idempotency keys.",
+            "Line {}{key} is the first without an answer: it is unknown whether it and the lines after it were accepted. Send them again with the same idempotency keys.",
             first.number
         )
     }
@@ -366,7 +366,7 @@ fn may_pass(failure: &Failure) -> bool {
 
 /// A body of what comes through the channel.
 ///
-/// It begins when the daemon has answered, which it does at once: a refusal is then heard, where writing on to a daemon that
+/// It begins when the daemon has answered, which it does immediately: a refusal is then heard, where writing on to a daemon that
 /// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
 fn body_of(receiver: mpsc::Receiver<Bytes>, answered: oneshot::Receiver<()>) -> Body {
     let state = (receiver, Some(answered));
@@ -388,7 +388,7 @@ impl From<LineTooLong> for Failure {
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    Failure::Unreachable(format!("The stream broke off ({error})."))
+    Failure::Unreachable(format!("The stream was interrupted ({error})."))
 }
 
 #[cfg(test)]

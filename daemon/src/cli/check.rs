@@ -27,9 +27,9 @@ Examples:
   stormhook check --data-dir /var/lib/stormhook
   stormhook check --config /etc/stormhook.toml
 
-The running daemon checks a snapshot; where none answers, its store is read,
-and never written. Status 1 says that there is damage, and names it; 3 that
-neither a daemon nor a store was found.";
+The running daemon checks a snapshot; if no daemon answers, the stopped store
+is read, never written. Status 1 means that damage was found, and the output
+names it; 3 that neither a daemon nor a store was found.";
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct CheckArgs {
@@ -121,7 +121,7 @@ fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
 fn verdict(report: &Report) -> String {
     let places = u64::try_from(report.damage.len()).unwrap_or(u64::MAX);
     format!(
-        "the store is damaged in {}: restore a backup, and keep the damaged file for study",
+        "the store is damaged in {}: restore a backup, and keep the damaged file for analysis",
         counted(places, "place", "places")
     )
 }

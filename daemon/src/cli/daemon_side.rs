@@ -116,7 +116,7 @@ fn unread(error: &StoreError) -> Failure {
     }
 }
 
-/// Writes a store that nobody has open anew, without holes.
+/// Rewrites a store that nobody has open, without free space.
 pub(crate) fn compact_stopped(store: &Path) -> Result<stormhook_store::Compacted, StoreError> {
     stormhook_store::compact_file(store)
 }

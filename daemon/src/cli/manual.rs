@@ -18,7 +18,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The command, as endpoint add [default: the page that names them all]
+    /// The command, such as endpoint add [default: the page that lists them all]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
     /// Write the pages of all commands into this folder
@@ -59,7 +59,7 @@ fn find<'c>(top: &'c Command, words: &[String]) -> Result<&'c Command, Failure> 
             known.sort_unstable();
             let name = command.get_bin_name().unwrap_or("stormhook");
             Failure::Usage(if known.is_empty() {
-                format!("`{name}` has no command {word:?}: it has none at all")
+                format!("`{name}` has no subcommands")
             } else {
                 format!(
                     "`{name}` has no command {word:?}; it has {}",
@@ -144,7 +144,7 @@ fn see_also(command: &Command) -> Roff {
         .collect();
     if above.is_empty() {
         roff.text([
-            roman("Each command has a page of its own: "),
+            roman("Each command has its own page: "),
             bold("stormhook man"),
             roman(" COMMAND prints it, "),
             bold("stormhook man --out"),

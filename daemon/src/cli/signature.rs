@@ -1,4 +1,4 @@
-//! What the command line asks of the verifier crate: is this request signed rightly, by each scheme, and if not, why.
+//! What the command line asks of the verifier crate: whether each scheme's signature of a request is valid, and if not, why.
 //!
 //! Decides which schemes a request is held to. The checks themselves are the verifier's alone.
 
@@ -41,7 +41,7 @@ pub(crate) struct Verdict {
 /// What a header is worth under what is known of the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
-    /// It is signed rightly.
+    /// Its signature is valid.
     Valid,
     /// It is not.
     Wrong(Wrong),
@@ -178,7 +178,7 @@ impl Checker {
     fn judge_stormcom(&self, headers: &[Header], body: &[u8]) -> Judged {
         if self.kind == Kind::Public {
             return Judged::NotCheckable(
-                "not checkable with a public key: whoever checks it needs the endpoint's secret",
+                "not checkable with a public key; use the endpoint's secret",
             );
         }
         let checked = self.stormcom.as_ref().map_err(|error| *error);
@@ -193,7 +193,7 @@ impl Checker {
         // What an endpoint whose secret is none of `whsec_` sends with ed25519: no part of it is made with the secret.
         if self.kind == Kind::Plain && holds_ed25519_alone(headers) {
             return Judged::NotCheckable(
-                "signed with ed25519 alone: not checkable with this secret, but with the endpoint's public key (`whpk_…`)",
+                "signed only with ed25519: not checkable with this secret; use the endpoint's public key (`whpk_…`)",
             );
         }
         let checked = self.standard.as_ref().map_err(|error| *error);
@@ -229,13 +229,13 @@ fn detail(error: VerifyError, kind: Kind, headers: &[Header], body: &[u8]) -> St
     match (error, kind) {
         (VerifyError::NoMatch, _) => no_match(kind, headers, body),
         (VerifyError::InvalidSecret { reason }, Kind::Public) => format!(
-            "the public key is not usable: {reason}; pass it as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line ends"
+            "the public key is not usable: {reason}; pass it exactly as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line breaks"
         ),
         (VerifyError::UnsupportedSignature, Kind::Public) => {
-            "there is no ed25519 signature among them, none that begins with `v1a,`: ask for them with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
+            "no ed25519 signature (`v1a,…`) found: enable them with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
         }
         (VerifyError::MalformedSignature, Kind::Public) => {
-            "the signature header holds a signature that is cut, re-encoded or has something added: expected `v1a,` and 88 characters of padded base64".to_owned()
+            "the signature header holds a truncated, re-encoded or extended signature: expected `v1a,` and 88 characters of padded base64".to_owned()
         }
         (other, _) => other.to_string(),
     }
@@ -288,7 +288,7 @@ fn findings_of_public(
         .collect()
 }
 
-/// Whether something is signed rightly and nothing wrongly.
+/// Whether at least one signature is valid and none is wrong.
 pub(crate) fn all_good(verdicts: &[Verdict]) -> bool {
     let is_valid = |verdict: &Verdict| verdict.judged == Judged::Valid;
     let is_wrong = |verdict: &Verdict| matches!(verdict.judged, Judged::Wrong(_));
@@ -308,14 +308,14 @@ fn no_match(kind: Kind, headers: &[Header], body: &[u8]) -> String {
                 Kind::Standard | Kind::Plain => "stormhook endpoint show ENDPOINT --reveal-secret",
             };
             format!(
-                "no signature matches, and the body is as it was sent: the {noun} is another endpoint's, or an old one; take the one that `{show}` shows"
+                "no signature matches, but the body is unchanged: the {noun} is another endpoint's, or an old one; use the one that `{show}` shows"
             )
         }
         Some(_) => {
             "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them".to_owned()
         }
         None => format!(
-            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest tells which"
+            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest shows which"
         ),
     }
 }

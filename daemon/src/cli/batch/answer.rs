@@ -87,7 +87,7 @@ impl Problem {
     /// The problem of a line that is too long for any daemon.
     pub(super) fn too_long() -> Self {
         Self {
-            detail: "no daemon takes a line over 16 MiB: send less, or a link to it".to_owned(),
+            detail: "a line may have at most 16 MiB: send less data, or a link to it".to_owned(),
             code: "event_too_large".to_owned(),
             ..Self::default()
         }
@@ -123,7 +123,7 @@ impl fmt::Display for Problem {
 impl<'a> AnswerLine<'a> {
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Failure> {
         serde_json::from_slice(line).map_err(|error| {
-            Failure::No(format!("an answer line of the daemon can't be read ({error}): is another program listening on this socket?"))
+            Failure::No(format!("can't parse a line of the daemon's response ({error}): is another program listening on this socket?"))
         })
     }
 

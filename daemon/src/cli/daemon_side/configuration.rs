@@ -15,10 +15,10 @@ pub(super) const FILE_VARIABLE: &str = "STORMHOOK_CONFIG";
 /// Flags that say where things are.
 #[derive(Debug, Default, Args)]
 pub(crate) struct PlaceFlags {
-    /// The configuration file [default: $STORMHOOK_CONFIG, then stormhook.toml, if it is there]
+    /// The configuration file [default: $STORMHOOK_CONFIG, then stormhook.toml if it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder of the store and the token
+    /// The folder of the store and the admin token
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct ConfigFlags {
     /// The TCP address for operators, or off
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Any other key of the configuration, as delivery.timeout=15s
+    /// Any other configuration key, such as delivery.timeout=15s
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
 }
@@ -79,7 +79,7 @@ impl Named {
 pub(crate) struct Places {
     /// The folder of the store.
     pub(crate) data_dir: PathBuf,
-    /// The socket, if it is named, and none in the list if it is switched off; nothing where it is in its usual place.
+    /// The socket, if it is named, and an empty list if it is disabled; nothing if it is in its usual place.
     pub(crate) sockets: Option<Vec<PathBuf>>,
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn show(flags: &ConfigFlags, screen: &Screen) -> Result<(), Failure> 
     screen.line(&match &file {
         Some(file) => format!("Read {}.\n", file.display()),
         None => format!(
-            "No file was read: there is no {DEFAULT_FILE} here, and neither --config nor {FILE_VARIABLE} names one.\n"
+            "No file was read: {DEFAULT_FILE} doesn't exist here, and neither --config nor {FILE_VARIABLE} names a file.\n"
         ),
     })?;
     screen.line(&as_table(&settings, screen.colour))
