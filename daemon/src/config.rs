@@ -49,7 +49,7 @@ pub struct Config {
     pub host_names: Vec<String>,
     /// How attempts are made.
     pub delivery: Delivery,
-    /// How partners' names are looked up.
+    /// How endpoints' names are resolved.
     pub dns: Dns,
     /// When failed ones are made again.
     pub retry: Retry,
@@ -61,7 +61,7 @@ pub struct Config {
     pub limits: Limits,
     /// The store.
     pub store: Store,
-    /// When an endpoint is switched off.
+    /// When an endpoint is disabled.
     pub breaker: Breaker,
     /// Where deliveries may go; the daemon adds its own listener once it is bound.
     pub target: TargetPolicy,
@@ -79,7 +79,7 @@ pub struct Delivery {
     pub timeout: Duration,
     /// Look-up, TCP and TLS.
     pub connect_timeout: Duration,
-    /// Attempts on the wire at once.
+    /// Most attempts in flight.
     pub max_in_flight: usize,
     /// The same for one endpoint.
     pub max_in_flight_per_endpoint: usize,
@@ -136,7 +136,7 @@ pub struct Limits {
     pub connections: usize,
     /// Silence of a caller.
     pub idle: Duration,
-    /// Read of a partner's answer.
+    /// Read of an endpoint's response.
     pub response_bytes: usize,
     /// Kept of a failure's answer.
     pub excerpt_bytes: usize,

@@ -61,7 +61,7 @@ pub fn serve(
     if !service_links.is_empty() {
         tracing::info!(
             variables = service_links.join(" "),
-            "passed over the variables that Kubernetes sets for Services"
+            "ignored the variables that Kubernetes sets for Services"
         );
     }
     descriptors::raise(&config);
@@ -240,14 +240,14 @@ fn take_over(
     let new = match read {
         Ok(new) => new,
         Err(error) => {
-            tracing::error!(%error, "the configuration stays as it was");
+            tracing::error!(%error, "reload failed; the configuration is unchanged");
             return;
         }
     };
     let (config, ignored) = live.now().reloadable_changes(&new);
     let config = Arc::new(config);
     if let Err(error) = dispatch.reconfigure(&config) {
-        tracing::error!(%error, "the configuration stays as it was");
+        tracing::error!(%error, "reload failed; the configuration is unchanged");
         return;
     }
     store.set_limits(
@@ -258,7 +258,7 @@ fn take_over(
     live.set(config);
     tracing::info!(
         ?ignored,
-        "the configuration was read again; what is ignored needs a restart"
+        "configuration reloaded; ignored keys need a restart"
     );
 }
 

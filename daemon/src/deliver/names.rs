@@ -283,9 +283,7 @@ impl Names {
         let new = read.await.ok().flatten();
         let mut state = self.0.lock();
         if let Some((stamp, system)) = new {
-            tracing::info!(
-                "resolv.conf or hosts has changed: names are looked up by what it says now"
-            );
+            tracing::info!("resolv.conf or hosts has changed; reloaded");
             state.stamp = stamp;
             state.system = system;
             state.cache.forget_answers();

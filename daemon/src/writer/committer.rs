@@ -197,7 +197,7 @@ impl Committer {
             self.failed(&probe.error, whole.work);
             return;
         }
-        tracing::warn!(damage = %whole.error, "a commit met damage: what meets it is set aside; run `stormhook check`");
+        tracing::warn!(damage = %whole.error, "a commit met damage; the affected operations are set aside. Run `stormhook check`");
         // The next part is the last one.
         let mut parts = Vec::new();
         self.split(whole, &mut parts);
@@ -226,7 +226,7 @@ impl Committer {
         let what = damage.to_string();
         let of_event = part.ops.iter().any(is_event);
         if of_event && !self.writer.refusing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%damage, "the file is damaged where events are written: none is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
+            tracing::error!(%damage, "the store is damaged where events are written; no event is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
         }
         for (op, reply) in part.ops.into_iter().zip(part.replies) {
             if let Op::Settle(settle) = &op {
@@ -274,10 +274,10 @@ impl Committer {
             // Callers that try again make thousands of them a second, and the log may be on that disk.
             tracing::debug!(%error, "a commit failed again");
         } else if error.is_damage() {
-            tracing::error!(%error, "the file is damaged where every commit needs it: nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
+            tracing::error!(%error, "the store is damaged where every commit needs it; nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
             self.told.failing(true);
         } else {
-            tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
+            tracing::error!(%error, "a commit failed; no attempt starts until one succeeds");
             self.told.failing(true);
         }
     }

@@ -9,7 +9,7 @@ const APART_PER_OP: Duration = Duration::from_micros(25);
 /// but no later than this.
 const APART_MOST: Duration = Duration::from_millis(3);
 /// So many commits in a row that stay below this, though the writer waited for that long, show that callers are few, and that they
-/// wait for it: the next ones start at once.
+/// wait for it: the next ones start immediately.
 const FEW_OPS: usize = 144;
 const FEW_IN_A_ROW: u32 = 4;
 /// After so many of those it waits once more, to see whether callers have become more.
@@ -23,7 +23,7 @@ const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
 /// only wait for their answers the longer.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How many commits are still to start without waiting.
+    /// How many commits start without waiting before the next wait.
     at_once: u32,
     /// How many that waited stayed small, one after the other.
     few: u32,
@@ -77,7 +77,7 @@ mod tests {
             assert_eq!(pace.apart(128), APART_MOST);
             pace.waited(APART_MOST, 128);
         }
-        // Few: at once from now on, and once more to see whether that is still so.
+        // Few: immediately from now on, with one wait in between to check again.
         for _ in 0..2 {
             for _ in 0..COMMITS_AT_ONCE {
                 assert_eq!(pace.apart(128), Duration::ZERO);
