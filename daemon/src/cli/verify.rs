@@ -314,8 +314,8 @@ mod tests {
             let verdicts = checker.check(&headers, b"{}", 0, Demand::Carried);
             in_words(&brief(&verdicts[0], None), &Screen::piped())
         };
-        assert!(told("webhook-signature").contains("webhook-id is missing: give it with --header"));
-        assert!(told("other").contains("x-acme is missing: give it with --header"));
+        assert!(told("webhook-signature").contains("webhook-id is missing: pass it with --header"));
+        assert!(told("other").contains("x-acme is missing: pass it with --header"));
     }
 
     #[test]
