@@ -1,9 +1,9 @@
-//! The writer: one thread that makes a durable commit of whatever has queued, and nothing is said before its commit.
+//! The writer: one thread commits the queued operations durably, and nothing is acknowledged before its commit.
 //!
-//! The queue is bounded in operations and in bytes, and so is each organization's share of it; full is an answer to the caller, never
-//! growth. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
-//! find room: what bounds them is how many attempts may be out. After a commit that failed, outcomes are kept and submitted
-//! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
+//! The queue is bounded in operations and in bytes, and so is each organization's share of it: a full queue refuses, it never
+//! grows. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
+//! find room: the number of attempts in flight bounds them. After a failed commit, outcomes are kept and submitted
+//! again, attempts are held back, and a commit is tried every second until one succeeds (docs/adr/0002-group-commit.md).
 
 mod committer;
 mod pace;
@@ -29,19 +29,19 @@ use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
 use submission::Reply;
 use tokio::sync::{Notify, oneshot};
 
-/// What an operation takes up beside an event's data.
+/// What an operation takes in addition to an event's data.
 const OP_BYTES: usize = 256;
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Who is told of commits.
+/// Is told of commits.
 pub trait Committed: Send + Sync {
     /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
     /// operation that recorded an attempt, whose it was.
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
     /// An outcome meets damage and is never recorded.
     fn set_aside(&self, delivery: DeliveryId, damage: &str);
-    /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
+    /// Commits fail, so outcomes can't be recorded and no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
 }
 
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A queue that nobody serves yet.
+    /// A queue that no thread serves yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
@@ -228,7 +228,7 @@ impl Writer {
         }
     }
 
-    /// Takes nothing more; the thread ends when all that queued is committed.
+    /// Accepts nothing more; the thread ends when everything in the queue is committed.
     pub fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_one();

@@ -108,8 +108,8 @@ impl Committer {
         }
     }
 
-    /// Lets commits keep their distance; what queues meanwhile goes into the next one. A large file needs it, so that what
-    /// `quick_repair` writes stays within its rate, and so do many callers at once.
+    /// Spaces commits; operations that queue meanwhile go into the next one. A large file needs this to keep `quick_repair`
+    /// within its rate; with many callers it makes commits larger.
     fn keep_distance(&mut self) {
         let Some((started, ops)) = self.last_commit else {
             return;
@@ -349,7 +349,7 @@ fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
 
 fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
     if let Some(reply) = reply {
-        // Before the answer: whoever has it sees that the request no longer waits.
+        // Before the answer: a caller that has it sees that the request no longer waits.
         writer
             .keyed
             .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);

@@ -3,24 +3,24 @@
 
 use std::time::Duration;
 
-/// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
-/// following each other,
+/// The next commit starts this much later for each operation of a commit, so that near saturation commits grow instead of
+/// multiplying,
 const APART_PER_OP: Duration = Duration::from_micros(25);
 /// but no later than this.
 const APART_MOST: Duration = Duration::from_millis(3);
-/// So many commits in a row that stay below this, though the writer waited for that long, show that callers are few, and that they
-/// wait for it: the next ones start immediately.
+/// If this many commits in a row stay below this size although the writer waited the full time, there are few callers and each
+/// waits for its answer: the next commits start immediately.
 const FEW_OPS: usize = 144;
 const FEW_IN_A_ROW: u32 = 4;
-/// After so many of those it waits once more, to see whether callers have become more.
+/// After this many of those it waits once more, to see whether there are more callers now.
 const COMMITS_AT_ONCE: u32 = 32;
 /// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
 const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
-/// And that is held to this much a second, by letting commits of a large file wait for one another.
+/// Commits of a large file are spaced to keep that to this much per second.
 const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
 
-/// Whether commits wait for more to go along. Many callers are served with less work for each by fewer and larger commits; few
-/// only wait for their answers the longer.
+/// Whether commits wait for more operations. With many callers, fewer and larger commits take less work for each; with few
+/// callers, waiting only delays their answers.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     /// How many commits start without waiting before the next wait.

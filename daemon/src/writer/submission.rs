@@ -17,15 +17,15 @@ pub enum SubmitError {
     /// The daemon is stopping; nothing was stored.
     #[error("the daemon is stopping")]
     ShuttingDown,
-    /// What is stored of it is damaged; nothing was changed.
+    /// The stored record is damaged; nothing was changed.
     #[error("what is stored of it is damaged")]
     Damaged,
-    /// The commit failed; whether it happened is not known.
+    /// The commit failed; it is unknown whether it happened.
     #[error("the store failed")]
     StoreFailed,
 }
 
-/// The answer's way back.
+/// The channel for the answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) sender: oneshot::Sender<Result<Done, SubmitError>>,
@@ -57,7 +57,7 @@ impl Pending {
         }
     }
 
-    /// Waits until the answer is known, and keeps it for whoever polls.
+    /// Waits until the answer is known, and keeps it for the next poll.
     pub async fn wait(&mut self) {
         if self.known.is_none() {
             let answer = (&mut self.answer).await;
