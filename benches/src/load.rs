@@ -2,17 +2,15 @@
 //! It prints `ready` once its connections are open, starts at `go` on stdin, and ends with one line
 //! of JSON. Everything it sends is bounded by `--events`.
 
-use std::collections::BTreeMap;
+mod stream;
+mod tally;
+
 use std::io::BufRead;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
@@ -22,14 +20,10 @@ use tokio::sync::mpsc;
 use crate::bodies::{self, Kind, POOL_EVENTS};
 use crate::clock;
 use crate::error::{BenchError, Doing, Result};
-use crate::ledger::{event_value, histogram_us, percentiles};
+use crate::ledger::percentiles;
 use crate::wire::{self, Target};
-
-/// Lines of a batch that leave in one piece: about 64 KiB.
-const CHUNK_LINES: usize = 64;
-
-/// A slice of time, of which the slowest answer is told.
-const SLICE_NS: u64 = 100_000_000;
+use stream::stream;
+use tally::{SLICE_NS, Tally};
 
 /// How often an event is sent again after `503` before the run is given up.
 const BUSY_RETRIES: u32 = 200;
@@ -79,71 +73,6 @@ pub(crate) struct LoadArgs {
     /// Events per second, for `steady`.
     #[arg(long, default_value_t = 500)]
     pub(crate) rate: u64,
-}
-
-/// What came back so far.
-struct Tally {
-    accepted: u64,
-    id_sum: u128,
-    busy: u64,
-    answer_us: Histogram<u64>,
-    late_us: Histogram<u64>,
-    /// The slowest answer by the slice of the monotonic clock in which it came.
-    worst_us: BTreeMap<u64, u64>,
-}
-
-impl Tally {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            accepted: 0,
-            id_sum: 0,
-            busy: 0,
-            answer_us: histogram_us()?,
-            late_us: histogram_us()?,
-            worst_us: BTreeMap::new(),
-        })
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.id_sum = self.id_sum.wrapping_add(other.id_sum);
-        self.busy += other.busy;
-        // All histograms here have the same bounds, so adding can't fail.
-        let _ = self.answer_us.add(&other.answer_us);
-        let _ = self.late_us.add(&other.late_us);
-        for (slice, worst_us) in &other.worst_us {
-            let worst = self.worst_us.entry(*slice).or_default();
-            *worst = (*worst).max(*worst_us);
-        }
-    }
-
-    /// Enters the time that an answer took.
-    fn answered(&mut self, started_ns: u64, now_ns: u64) {
-        let took_us = now_ns.saturating_sub(started_ns) / 1_000;
-        self.answer_us.saturating_record(took_us);
-        let worst = self.worst_us.entry(now_ns / SLICE_NS).or_default();
-        *worst = (*worst).max(took_us);
-    }
-
-    /// Enters one accepted event by the id in its answer.
-    fn accept(&mut self, answer: &[u8]) -> Result<()> {
-        let event = id_in(answer).ok_or_else(|| {
-            let text = String::from_utf8_lossy(answer);
-            BenchError::wrong(format!(
-                "expected an accepted event with its id, got {text}"
-            ))
-        })?;
-        self.accepted += 1;
-        self.id_sum = self.id_sum.wrapping_add(event);
-        Ok(())
-    }
-}
-
-/// The event id in an answer, found without parsing the JSON.
-fn id_in(answer: &[u8]) -> Option<u128> {
-    const FIELD: &[u8] = b"\"id\":\"";
-    let start = answer.windows(FIELD.len()).position(|w| w == FIELD)? + FIELD.len();
-    event_value(answer.get(start..start + 30)?)
 }
 
 /// What every request of a run has in common.
@@ -295,107 +224,6 @@ async fn steady(plan: Arc<Plan>, senders: Vec<Sender>, rate: u64) -> Result<Tall
     Ok(total)
 }
 
-/// A request body that repeats prebuilt chunks as fast as the other side reads them.
-struct Chunks {
-    chunks: Arc<[Bytes]>,
-    next: usize,
-    left: usize,
-}
-
-impl Body for Chunks {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let at = self.next % self.chunks.len().max(1);
-        let chunk = self.chunks.get(at).cloned().unwrap_or_default();
-        self.next += 1;
-        self.left -= 1;
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
-    }
-}
-
-fn chunks(bodies: &[Bytes]) -> Arc<[Bytes]> {
-    bodies
-        .chunks(CHUNK_LINES)
-        .map(|lines| {
-            let mut chunk = Vec::new();
-            for line in lines {
-                chunk.extend_from_slice(line);
-                chunk.push(b'\n');
-            }
-            Bytes::from(chunk)
-        })
-        .collect()
-}
-
-/// One NDJSON stream; its answers are read while it is written.
-async fn stream(plan: &Plan, target: &Target) -> Result<Tally> {
-    let mut sender = wire::connect::<Chunks>(target).await?;
-    let left = plan.events.div_ceil(CHUNK_LINES);
-    let body = Chunks {
-        chunks: chunks(&plan.bodies),
-        next: 0,
-        left,
-    };
-    let request = plan.request(body, "application/x-ndjson");
-    let response = sender
-        .send_request(request)
-        .await
-        .doing("opening the stream")?;
-    let code = response.status();
-    if code != StatusCode::OK {
-        let answer = response
-            .into_body()
-            .collect()
-            .await
-            .doing("reading the answer")?
-            .to_bytes();
-        let text = String::from_utf8_lossy(&answer);
-        return Err(BenchError::wrong(format!(
-            "batch: expected 200, got {code}: {text}"
-        )));
-    }
-    let mut tally = Tally::new()?;
-    let mut body = response.into_body();
-    let mut rest: Vec<u8> = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.doing("reading the stream's answers")?.into_data() else {
-            continue;
-        };
-        rest.extend_from_slice(&data);
-        let end = rest
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        let whole = rest.get(..end).unwrap_or_default();
-        for line in whole
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty())
-        {
-            tally.accept(line)?;
-        }
-        rest.drain(..end);
-    }
-    if !rest.is_empty() {
-        tally.accept(&rest)?;
-    }
-    let sent = left * CHUNK_LINES;
-    if tally.accepted != sent as u64 {
-        let accepted = tally.accepted;
-        return Err(BenchError::wrong(format!(
-            "batch: {sent} lines, {accepted} accepted"
-        )));
-    }
-    Ok(tally)
-}
-
 async fn opened(args: &LoadArgs, target: &Target) -> Result<Vec<Sender>> {
     let mut senders = Vec::new();
     if args.way != Way::Stream {
@@ -454,20 +282,4 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         .build()
         .doing("starting the load's runtime")?
         .block_on(run_load(args))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answers_id_is_found_without_parsing_it() {
-        let answer = br#"{"line":1,"status":"accepted","id":"evt_00000000000000000000000010"}"#;
-        assert_eq!(id_in(answer), Some(32));
-        assert_eq!(
-            id_in(br#"{"line":1,"status":"rejected","problem":{}}"#),
-            None
-        );
-        assert_eq!(id_in(br#"{"id":"evt_0000"#), None);
-    }
 }

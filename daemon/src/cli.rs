@@ -20,6 +20,7 @@ mod input;
 mod lines;
 mod listen;
 mod manual;
+mod options;
 mod pages;
 mod parent;
 #[cfg(test)]
@@ -36,18 +37,19 @@ mod socket;
 mod stats;
 mod table;
 mod tail;
-mod tree;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod whereabouts;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use client::Client;
 use failure::Failure;
+use options::{ClientOptions, JsonOption, SocketOption};
 use screen::Screen;
 
 /// What every client command works with: where the daemon is, and how to show what it said.
@@ -67,7 +69,7 @@ Start here:
     --url https://partner.example/hooks --event-type 'order.*'
   stormhook event send \\
     '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
-  stormhook tail                          watch the attempts as they end
+  stormhook tail                          watch attempts as they end
 
 Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
 
@@ -75,14 +77,6 @@ Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
 #[derive(Debug, Parser)]
 #[command(name = "stormhook", version, after_help = SURVEY)]
 pub struct Cli {
-    /// The daemon's Unix socket [default: $STORMHOOK_SOCKET, then $RUNTIME_DIRECTORY, /run/stormhook and the data folder]
-    #[arg(long, global = true, value_name = "PATH", help_heading = tree::GLOBAL)]
-    socket: Option<PathBuf>,
-
-    /// Print JSON: exactly what the API said
-    #[arg(long, global = true, help_heading = tree::GLOBAL)]
-    json: bool,
-
     #[command(subcommand)]
     command: Command,
 }
@@ -91,79 +85,164 @@ pub struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     #[command(
-        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads what can be."
+        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
     )]
     Serve(daemon_side::ServeArgs),
-    /// See it work: a real daemon in a temporary folder, two receivers, a stream of orders
+    /// See it work: a real daemon in a temporary folder, two receivers and a stream of orders
     #[command(
         after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
     )]
     Demo(demo::DemoArgs),
-    /// Create, change and look at endpoints
-    #[command(subcommand, visible_alias = "endpoints", after_help = endpoint::EXAMPLES)]
-    Endpoint(endpoint::EndpointCommand),
-    /// Send events and look at them
-    #[command(subcommand, visible_alias = "events", after_help = event::EXAMPLES)]
-    Event(event::EventCommand),
-    /// Look at deliveries, retry and cancel them
-    #[command(subcommand, visible_alias = "deliveries", after_help = delivery::EXAMPLES)]
-    Delivery(delivery::DeliveryCommand),
+    /// Create, change and show endpoints
+    #[command(visible_alias = "endpoints", after_help = endpoint::EXAMPLES)]
+    Endpoint {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: endpoint::EndpointCommand,
+    },
+    /// Send and show events
+    #[command(visible_alias = "events", after_help = event::EXAMPLES)]
+    Event {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: event::EventCommand,
+    },
+    /// Show, retry and cancel deliveries
+    #[command(visible_alias = "deliveries", after_help = delivery::EXAMPLES)]
+    Delivery {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: delivery::DeliveryCommand,
+    },
     /// Follow attempts live
     #[command(after_help = "Example:\n  stormhook tail --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
-    Tail(tail::TailArgs),
-    /// Counts, percentiles, service levels and the queue
+    Tail {
+        #[command(flatten)]
+        args: tail::TailArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Show counts, percentiles, service levels and the queue
     #[command(after_help = "Examples:\n  stormhook stats --window 24h\n  stormhook stats --watch")]
-    Stats(stats::StatsArgs),
-    /// Receive webhooks on loopback while developing: verify, print, answer as told
+    Stats {
+        #[command(flatten)]
+        args: stats::StatsArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Receive webhooks on loopback during development: verify, print and answer as told
     #[command(after_help = listen::EXAMPLES)]
-    Listen(listen::ListenArgs),
-    /// Check the signature of a captured delivery, and say exactly what is wrong
+    Listen {
+        #[command(flatten)]
+        args: listen::ListenArgs,
+        /// Print one line of JSON for each delivery
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a captured delivery and explain what is wrong with it
     #[command(after_help = verify::EXAMPLES)]
-    Verify(verify::VerifyArgs),
-    /// Check the store: online on a snapshot, or read-only on a stopped store
+    Verify {
+        #[command(flatten)]
+        args: verify::VerifyArgs,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Check the store, online or stopped, without changing it
     #[command(after_help = check::EXAMPLES)]
-    Check(check::CheckArgs),
-    /// Copy the store into a file, online or of a stopped daemon
+    Check {
+        #[command(flatten)]
+        args: check::CheckArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Back up the store to a file, online or stopped
     #[command(after_help = backup::EXAMPLES)]
-    Backup(backup::BackupArgs),
+    Backup {
+        #[command(flatten)]
+        args: backup::BackupArgs,
+        #[command(flatten)]
+        daemon: SocketOption,
+        #[command(flatten)]
+        output: JsonOption,
+    },
     /// Export everything as NDJSON, to stdout or a file
     #[command(after_help = export::EXAMPLES)]
-    Export(export::ExportArgs),
+    Export {
+        #[command(flatten)]
+        args: export::ExportArgs,
+        #[command(flatten)]
+        daemon: SocketOption,
+    },
     /// Compact the store of a stopped daemon
     #[command(after_help = compact::EXAMPLES)]
-    Compact(compact::CompactArgs),
-    /// Show the effective configuration and where each value came from
+    Compact {
+        #[command(flatten)]
+        args: compact::CompactArgs,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Show the effective configuration and the source of each value
     #[command(after_help = "\
 Examples:
   STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml
   stormhook config --json | jq '.settings[\"delivery.timeout\"]'")]
-    Config(daemon_side::ConfigFlags),
-    /// Print the completion script of a shell
+    Config {
+        #[command(flatten)]
+        flags: daemon_side::ConfigFlags,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Print a shell completion script
     #[command(after_help = "\
 Example:
   stormhook completions bash \\
     > ~/.local/share/bash-completion/completions/stormhook")]
     Completions(shell::CompletionsArgs),
-    /// Print the manual page of a command, or write all of them
+    /// Print the manual page of a command, or write all pages
     #[command(after_help = manual::EXAMPLES)]
     Man(manual::ManArgs),
 }
 
+impl Command {
+    /// Whether it prints for programs.
+    fn json(&self) -> bool {
+        match self {
+            Self::Endpoint { client, .. }
+            | Self::Event { client, .. }
+            | Self::Delivery { client, .. }
+            | Self::Tail { client, .. }
+            | Self::Stats { client, .. }
+            | Self::Check { client, .. } => client.json,
+            Self::Verify { output, .. }
+            | Self::Backup { output, .. }
+            | Self::Compact { output, .. }
+            | Self::Config { output, .. } => output.json,
+            Self::Listen { json, .. } => *json,
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Export { .. }
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+}
+
 /// Reads the arguments, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
-    let parsed =
-        tree::parse(std::env::args_os()).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
         Err(error) => {
             // A closed pipe under `--help | head` is nobody's failure.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
         }
     };
-    let screen = Screen::for_process(cli.json);
-    let is_daemon = matches!(cli.command, Command::Serve(_));
-    match run(cli, screen) {
+    let screen = Screen::for_process(command.json());
+    let is_daemon = matches!(command, Command::Serve(_));
+    match run(command, screen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let status = failure.status();
@@ -187,41 +266,44 @@ fn show_briefly(failure: Failure, screen: Screen) {
     let _unread = wait.recv_timeout(SHOWN_WITHIN);
 }
 
-fn run(cli: Cli, screen: Screen) -> Result<(), Failure> {
-    let socket = cli.socket;
-    match cli.command {
-        Command::Serve(args) => daemon_side::serve(args, socket.as_deref()),
-        Command::Config(flags) => daemon_side::show(&flags, socket.as_deref(), &screen),
+fn run(command: Command, screen: Screen) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => daemon_side::serve(args),
+        Command::Config { flags, .. } => daemon_side::show(&flags, &screen),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),
-        Command::Verify(args) => verify::run(&args, &screen),
-        Command::Listen(args) => alone(listen::run(args, screen)),
+        Command::Verify { args, .. } => verify::run(&args, &screen),
+        Command::Listen { args, .. } => alone(listen::run(args, screen)),
         Command::Demo(args) => alone(demo::run(args, screen)),
-        Command::Check(args) => alone(check::run(args, socket, screen)),
-        Command::Backup(args) => alone(backup::run(args, socket, screen)),
-        Command::Export(args) => alone(export::run(args, socket, screen)),
-        Command::Compact(args) => compact::run(&args, &screen),
-        Command::Endpoint(command) => {
-            connected(socket, screen, |session| endpoint::run(command, session))
+        Command::Compact { args, .. } => compact::run(&args, &screen),
+        Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
+        Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),
+        Command::Export { args, daemon } => alone(export::run(args, daemon, screen)),
+        Command::Endpoint { client, command } => {
+            connected(client, screen, |session| endpoint::run(command, session))
         }
-        Command::Event(command) => {
-            connected(socket, screen, |session| event::run(command, session))
+        Command::Event { client, command } => {
+            connected(client, screen, |session| event::run(command, session))
         }
-        Command::Delivery(command) => {
-            connected(socket, screen, |session| delivery::run(command, session))
+        Command::Delivery { client, command } => {
+            connected(client, screen, |session| delivery::run(command, session))
         }
-        Command::Tail(args) => connected(socket, screen, |session| tail::run(args, session)),
-        Command::Stats(args) => connected(socket, screen, |session| stats::run(args, session)),
+        Command::Tail { args, client } => {
+            connected(client, screen, |session| tail::run(args, session))
+        }
+        Command::Stats { args, client } => {
+            connected(client, screen, |session| stats::run(args, session))
+        }
     }
 }
 
-fn connected<F, W>(socket: Option<PathBuf>, screen: Screen, work: F) -> Result<(), Failure>
+fn connected<F, W>(options: ClientOptions, screen: Screen, work: F) -> Result<(), Failure>
 where
     F: FnOnce(Session) -> W,
     W: Future<Output = Result<(), Failure>>,
 {
     alone(async move {
-        let sockets = socket::Surroundings::of_process(socket).candidates();
+        let sockets = socket::Surroundings::of_process(options.daemon.socket).candidates();
         let client = Client::find(&sockets).await?;
         work(Session { client, screen }).await
     })
@@ -237,61 +319,4 @@ fn alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure>
     // A thread still blocked in a read of stdin must not hold the exit up.
     runtime.shutdown_background();
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::FromArgMatches;
-
-    use super::{Cli, Command, tree};
-
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        tree::parse(line.split_whitespace().map(Into::into))
-            .and_then(|matches| Cli::from_arg_matches(&matches))
-    }
-
-    #[test]
-    fn socket_and_json_stand_before_or_after_the_command() {
-        for line in [
-            "stormhook --json --socket /tmp/s delivery list",
-            "stormhook delivery list --json --socket /tmp/s",
-        ] {
-            let cli = parse(line).unwrap();
-            assert!(cli.json, "{line}");
-            assert_eq!(
-                cli.socket.as_deref(),
-                Some(std::path::Path::new("/tmp/s")),
-                "{line}"
-            );
-        }
-    }
-
-    #[test]
-    fn event_types_are_given_together_or_one_by_one() {
-        for types in [
-            "--event-type a.b c.*",
-            "--event-type a.b --event-type c.*",
-            "--event-type a.b,c.*",
-        ] {
-            let cli = parse(&format!(
-                "stormhook endpoint add --organization o --url https://x.example/ {types}"
-            ))
-            .unwrap();
-            let Command::Endpoint(super::endpoint::EndpointCommand::Add(args)) = cli.command else {
-                panic!("{types}")
-            };
-            assert_eq!(args.event_types, ["a.b", "c.*"], "{types}");
-        }
-    }
-
-    #[test]
-    fn an_id_that_could_change_the_path_is_a_usage_error() {
-        for line in [
-            "stormhook event show evt_1/../x",
-            "stormhook delivery show dlv_1?x=1",
-            "stormhook endpoint show %2e",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
 }

@@ -2,18 +2,19 @@
 //! into a [`Config`] in which every value has been checked. It reads the one file it is told to and nothing else: the
 //! environment is an argument, and nothing is created, bound or resolved here.
 
+mod defaults;
 mod error;
 mod key;
 mod live;
 mod reference;
+mod resolve;
 mod rule;
 mod source;
 
-use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,8 +24,7 @@ pub use reference::reference;
 use source::RawConfig;
 pub(crate) use source::service_links;
 
-use crate::target::{Pattern, TargetPolicy};
-use crate::times::duration_text;
+use crate::target::TargetPolicy;
 
 /// The file that is read from the working directory when none is named and it is there.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
@@ -49,7 +49,7 @@ pub struct Config {
     pub host_names: Vec<String>,
     /// How attempts are made.
     pub delivery: Delivery,
-    /// How partners' names are looked up.
+    /// How endpoints' names are resolved.
     pub dns: Dns,
     /// When failed ones are made again.
     pub retry: Retry,
@@ -61,7 +61,7 @@ pub struct Config {
     pub limits: Limits,
     /// The store.
     pub store: Store,
-    /// When an endpoint is switched off.
+    /// When an endpoint is disabled.
     pub breaker: Breaker,
     /// Where deliveries may go; the daemon adds its own listener once it is bound.
     pub target: TargetPolicy,
@@ -79,7 +79,7 @@ pub struct Delivery {
     pub timeout: Duration,
     /// Look-up, TCP and TLS.
     pub connect_timeout: Duration,
-    /// Attempts on the wire at once.
+    /// Most attempts in flight.
     pub max_in_flight: usize,
     /// The same for one endpoint.
     pub max_in_flight_per_endpoint: usize,
@@ -136,7 +136,7 @@ pub struct Limits {
     pub connections: usize,
     /// Silence of a caller.
     pub idle: Duration,
-    /// Read of a partner's answer.
+    /// Read of an endpoint's response.
     pub response_bytes: usize,
     /// Kept of a failure's answer.
     pub excerpt_bytes: usize,
@@ -226,7 +226,7 @@ impl Config {
         }
         raw.add_environment(&environment);
         raw.add_flags(flags);
-        parse(raw, &environment)
+        resolve::resolve(raw, &environment)
     }
 
     /// Every key that has a value, with that value as TOML and where it came from, in the order of the reference.
@@ -264,82 +264,8 @@ impl Config {
         }
         (next, ignored)
     }
-
-    /// The built-in values around a data folder.
-    fn builtin(data_dir: PathBuf) -> Self {
-        const MINUTE_S: u64 = 60;
-        const HOUR_S: u64 = 60 * MINUTE_S;
-        const DAY_S: u64 = 24 * HOUR_S;
-        let schedule_s = [
-            MINUTE_S,
-            5 * MINUTE_S,
-            30 * MINUTE_S,
-            2 * HOUR_S,
-            24 * HOUR_S,
-        ];
-        Self {
-            socket: Some(data_dir.join(SOCKET_FILE)),
-            data_dir,
-            socket_allow_uids: Vec::new(),
-            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
-            host_names: Vec::new(),
-            delivery: Delivery {
-                timeout: Duration::from_secs(15),
-                connect_timeout: Duration::from_secs(5),
-                max_in_flight: 512,
-                max_in_flight_per_endpoint: 32,
-                signature_header: rule::SIGNATURE_HEADER.to_owned(),
-                pool_idle: Duration::from_secs(4),
-                pool_max_age: Duration::from_secs(5 * MINUTE_S),
-            },
-            dns: Dns {
-                servers: Vec::new(),
-            },
-            retry: Retry {
-                schedule: schedule_s.map(Duration::from_secs).to_vec(),
-                jitter: 0.1,
-            },
-            idempotency: Idempotency {
-                ttl: Duration::from_secs(DAY_S),
-            },
-            retention: Retention {
-                events: Duration::from_secs(30 * DAY_S),
-                attempts: Duration::from_secs(30 * DAY_S),
-            },
-            limits: Limits {
-                event_bytes: 256 << 10,
-                pending_deliveries: 5_000_000,
-                endpoints_per_organization: 1_000,
-                connections: 10_000,
-                idle: Duration::from_secs(60),
-                response_bytes: 64 << 10,
-                excerpt_bytes: 1 << 10,
-                disk_reserve: 256 << 20,
-            },
-            store: Store { cache: 8 << 20 },
-            breaker: Breaker {
-                disable_after: Duration::from_secs(5 * DAY_S),
-            },
-            target: TargetPolicy {
-                allow: vec![Pattern::Network(LOOPBACK.into())],
-                ..TargetPolicy::default()
-            },
-            tls: Tls {
-                certificate: None,
-                key: None,
-                extra_roots: Vec::new(),
-            },
-            log: Log {
-                format: LogFormat::Text,
-                level: tracing::Level::INFO,
-            },
-            origins: BTreeMap::new(),
-        }
-    }
 }
 
-/// What `target.allow` holds unless told otherwise (docs/adr/0008-loopback-targets.md).
-const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 /// The socket's name in its folder.
 pub(crate) const SOCKET_FILE: &str = "stormhook.sock";
 
@@ -360,161 +286,6 @@ fn read_file(path: &Path) -> Result<String, ConfigError> {
         });
     }
     Ok(text)
-}
-
-fn parse(raw: RawConfig, environment: &[(OsString, OsString)]) -> Result<Config, ConfigError> {
-    let RawConfig {
-        values,
-        mut problems,
-    } = raw;
-    let folder = if values.contains_key("data_dir") {
-        None
-    } else {
-        state_folder(environment)
-    };
-    let no_folder = folder.is_none() && !values.contains_key("data_dir");
-    let (folder, folder_origin) = folder.unwrap_or_default();
-    let mut config = Config::builtin(folder);
-    for key in key::KEYS {
-        let Some((raw, origin)) = values.get(key.name) else {
-            continue;
-        };
-        if (key.read)(&mut config, raw) {
-            config.origins.insert(key.name, origin.clone());
-        } else {
-            let detail = format!(
-                "{} must be {}; got {}",
-                key.name,
-                (key.allowed)(),
-                raw.shown()
-            );
-            problems.push(Problem {
-                key: key.name.to_owned(),
-                origin: origin.clone(),
-                detail,
-            });
-        }
-    }
-    if let Some(origin) = folder_origin {
-        config.origins.insert("data_dir", origin);
-    }
-    if !values.contains_key("socket") {
-        let runtime = folder_variable(environment, "RUNTIME_DIRECTORY");
-        config.socket = Some(
-            runtime
-                .as_ref()
-                .unwrap_or(&config.data_dir)
-                .join(SOCKET_FILE),
-        );
-        if runtime.is_some() {
-            config
-                .origins
-                .insert("socket", Origin::Variable("RUNTIME_DIRECTORY".to_owned()));
-        }
-    }
-    let mut report = |key: &str, detail: String| {
-        problems.push(Problem {
-            key: key.to_owned(),
-            origin: config.origin(key),
-            detail,
-        });
-    };
-    if no_folder {
-        let detail = "no data directory: set data_dir, or one of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME to an absolute path";
-        report("data_dir", detail.to_owned());
-    } else {
-        check_together(&config, &mut report);
-    }
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigError::Invalid(problems))
-    }
-}
-
-/// What no key can decide by itself.
-fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
-    if config.socket.is_none() && config.listen.is_none() {
-        report("listen", "socket and listen are both \"off\": nobody could reach the daemon; switch one of them on".to_owned());
-    }
-    if let Some(path) = &config.socket {
-        let bytes = path.as_os_str().len();
-        if bytes > MAX_SOCKET_PATH_BYTES {
-            let shown = path.display();
-            report(
-                "socket",
-                format!(
-                    "the socket path {shown} has {bytes} bytes, but a Unix socket's path may have at most {MAX_SOCKET_PATH_BYTES}; set socket to a shorter path"
-                ),
-            );
-        }
-    }
-    if let Some(address) = config
-        .listen
-        .filter(|address| !address.ip().to_canonical().is_loopback())
-    {
-        report(
-            "listen",
-            format!(
-                "listen is {address}, which is not a loopback address: that needs TLS on the listener, which this version doesn't offer; listen on 127.0.0.1 or [::1] and put a TLS proxy in front"
-            ),
-        );
-    }
-    for (name, value) in [
-        ("tls.certificate", &config.tls.certificate),
-        ("tls.key", &config.tls.key),
-    ] {
-        if value.is_some() {
-            report(
-                name,
-                format!(
-                    "{name} is set, but TLS on the listener comes in a later version; remove it"
-                ),
-            );
-        }
-    }
-    if config.idempotency.ttl > config.retention.events {
-        let ttl = duration_text(config.idempotency.ttl);
-        let events = duration_text(config.retention.events);
-        report(
-            "idempotency.ttl",
-            format!(
-                "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replay would find no event; shorten the one or lengthen the other"
-            ),
-        );
-    }
-}
-
-/// The data folder when none is configured, and what said so.
-fn state_folder(environment: &[(OsString, OsString)]) -> Option<(PathBuf, Option<Origin>)> {
-    let places = [
-        ("STATE_DIRECTORY", ""),
-        ("XDG_STATE_HOME", "stormhook"),
-        ("HOME", ".local/state/stormhook"),
-    ];
-    places.into_iter().find_map(|(name, below)| {
-        let folder = folder_variable(environment, name)?;
-        let folder = if below.is_empty() {
-            folder
-        } else {
-            folder.join(below)
-        };
-        Some((folder, Some(Origin::Variable(name.to_owned()))))
-    })
-}
-
-/// The first absolute path in a variable: systemd separates several folders by colons (systemd.exec(5)), and relative
-/// ones are to be ignored (XDG Base Directory Specification).
-fn folder_variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
-    let (_, value) = environment.iter().find(|(key, _)| key == name)?;
-    let several = name.ends_with("_DIRECTORY");
-    let first = if several {
-        value.to_str()?.split(':').next()?
-    } else {
-        value.to_str()?
-    };
-    let path = PathBuf::from(first);
-    path.is_absolute().then_some(path)
 }
 
 #[cfg(test)]

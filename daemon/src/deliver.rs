@@ -1,7 +1,7 @@
-//! One attempt over HTTP: a request goes out, and what came of it comes back as a [`Reply`].
+//! One attempt over HTTP: sends a request and returns the result as a [`Reply`].
 //!
-//! It never decides what the reply means, never retries, never follows a redirect and never decodes a body. The target guard is
-//! asked at every connection, about the very addresses that are then connected to. Proxy variables of the environment are
+//! It never decides what the reply means, never retries, never follows a redirect and never decodes a body. The target guard checks
+//! every connection, against the same addresses that it then connects to. Proxy variables of the environment are
 //! not read.
 
 mod connect;
@@ -43,11 +43,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep_until, timeout_at};
 
-/// The most that is read of the headers of an answer.
+/// The most that is read of a response's headers.
 const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
 /// How often one attempt sends its request again.
 const MAX_RESENDS: u32 = 3;
-/// How long a partner that takes too many requests at once is left alone first; each time as much longer.
+/// The first pause after a receiver refused a request as one too many; each further pause is this much longer.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How attempts are made.
@@ -61,7 +61,7 @@ pub struct Settings {
     pub pool_idle: Duration,
     /// How old a connection may be to be used again.
     pub pool_max_age: Duration,
-    /// How many idle connections are kept, to all partners together.
+    /// How many idle connections are kept, to all receivers together.
     pub pool_connections: usize,
     /// How much of an answer's body is read.
     pub response_bytes: usize,

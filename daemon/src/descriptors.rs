@@ -22,7 +22,7 @@ pub(crate) fn raise(config: &Config) {
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit of open files could not be raised");
+            tracing::warn!(%error, "can't raise the limit of open files");
         }
     }
     let needed = needed(config);

@@ -92,7 +92,7 @@ impl<W: Write> Write for Reporting<W> {
             self.reported = dropped;
             tracing::warn!(
                 lines = more,
-                "the log could not be written for a while: this many lines were dropped"
+                "log lines were dropped because stderr was not read"
             );
         }
         Ok(written)

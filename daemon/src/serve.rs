@@ -57,7 +57,7 @@ pub fn serve(
     if !service_links.is_empty() {
         tracing::info!(
             variables = service_links.join(" "),
-            "passed over the variables that Kubernetes sets for Services"
+            "ignored the variables that Kubernetes sets for Services"
         );
     }
     descriptors::raise(&config);
@@ -221,20 +221,20 @@ fn take_over(live: &LiveConfig, engine: &Engine, log: &Log, read: Result<Config,
     let new = match read {
         Ok(new) => new,
         Err(error) => {
-            tracing::error!(%error, "the configuration stays as it was");
+            tracing::error!(%error, "reload failed; the configuration is unchanged");
             return;
         }
     };
     let (config, ignored) = live.now().reloadable_changes(&new);
     let level = config.log.level;
     if let Err(error) = engine.reconfigure(Arc::new(config)) {
-        tracing::error!(error, "the configuration stays as it was");
+        tracing::error!(error, "reload failed; the configuration is unchanged");
         return;
     }
     log.set_level(level);
     tracing::info!(
         ?ignored,
-        "the configuration was read again; what is ignored needs a restart"
+        "configuration reloaded; ignored keys need a restart"
     );
 }
 

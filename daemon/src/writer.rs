@@ -1,109 +1,47 @@
-//! The writer: one thread that makes a durable commit of whatever has queued, and nothing is said before its commit.
+//! The writer: one thread commits the queued operations durably, and nothing is acknowledged before its commit.
 //!
-//! The queue is bounded in operations and in bytes, and so is each organization's share of it; full is an answer to the caller, never
-//! growth. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
-//! find room: what bounds them is how many attempts may be out. After a commit that failed, outcomes are kept and submitted
-//! again, attempts are held back, and a commit is tried each second until one succeeds (docs/adr/0002-group-commit.md).
+//! The queue is bounded in operations and in bytes, and so is each organization's share of it: a full queue refuses, it never
+//! grows. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
+//! find room: the number of attempts in flight bounds them. After a failed commit, outcomes are kept and submitted
+//! again, attempts are held back, and a commit is tried every second until one succeeds (docs/adr/0002-group-commit.md).
 
 mod committer;
+mod pace;
 mod queue;
+mod space;
+mod submission;
 mod turns;
 
-pub(crate) use committer::free_bytes;
-pub use committer::{Committer, Space};
+pub use committer::Committer;
+pub use space::Space;
+pub(crate) use space::free_bytes;
+pub use submission::{NotQueued, Pending, SubmitError};
 
 use crate::clock::StoreClock;
 use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
+use submission::Reply;
 use tokio::sync::{Notify, oneshot};
 
-/// What an operation takes up beside an event's data.
+/// What an operation takes in addition to an event's data.
 const OP_BYTES: usize = 256;
 /// How often a commit is tried while they fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Why an operation was not done, or may not have been.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The queue is full; nothing was stored.
-    #[error("too much is waiting to be stored")]
-    Busy,
-    /// Free space is below `limits.disk_reserve`; nothing was stored.
-    #[error("the disk is nearly full")]
-    StorageFull,
-    /// The daemon is stopping; nothing was stored.
-    #[error("the daemon is stopping")]
-    ShuttingDown,
-    /// What is stored of it is damaged; nothing was changed.
-    #[error("what is stored of it is damaged")]
-    Damaged,
-    /// The commit failed; whether it happened is not known.
-    #[error("the store failed")]
-    StoreFailed,
-}
-
-/// Who is told of commits.
+/// Is told of commits.
 pub trait Committed: Send + Sync {
     /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
     /// operation that recorded an attempt, whose it was.
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
     /// An outcome meets damage and is never recorded.
     fn set_aside(&self, delivery: DeliveryId, damage: &str);
-    /// Commits fail: outcomes can't be recorded, so no attempt may start; or they succeed again.
+    /// Commits fail, so outcomes can't be recorded and no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
-}
-
-/// The answer's way back.
-#[derive(Debug)]
-struct Reply {
-    sender: oneshot::Sender<Result<Done, SubmitError>>,
-    /// Whether the operation is counted among those with an idempotency key.
-    keyed: bool,
-}
-
-/// An operation that did not get into the queue.
-#[derive(Debug)]
-pub struct NotQueued {
-    /// The operation, as it came.
-    pub op: Box<Op>,
-    /// Why.
-    pub why: SubmitError,
-}
-
-/// An operation that queued: resolves when its commit is durable.
-#[derive(Debug)]
-pub struct Pending {
-    answer: oneshot::Receiver<Result<Done, SubmitError>>,
-    known: Option<Result<Done, SubmitError>>,
-}
-
-impl Pending {
-    /// Waits until the answer is known, and keeps it for whoever polls.
-    pub async fn wait(&mut self) {
-        if self.known.is_none() {
-            let answer = (&mut self.answer).await;
-            self.known = Some(answer.unwrap_or(Err(SubmitError::StoreFailed)));
-        }
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<Done, SubmitError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Some(known) = self.known.take() {
-            return Poll::Ready(known);
-        }
-        let answer = Pin::new(&mut self.answer).poll(context);
-        answer.map(|answer| answer.unwrap_or(Err(SubmitError::StoreFailed)))
-    }
 }
 
 /// Hands operations to the writer thread.
@@ -128,7 +66,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A queue that nobody serves yet.
+    /// A queue that no thread serves yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
@@ -183,10 +121,7 @@ impl Writer {
         self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
         let reply = Some(Reply { sender, keyed });
         self.push(&mut queue, Request { op, size, reply });
-        Ok(Pending {
-            answer,
-            known: None,
-        })
+        Ok(Pending::of(answer))
     }
 
     /// Queues an operation as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
@@ -273,7 +208,7 @@ impl Writer {
         }
     }
 
-    /// Takes nothing more; the thread ends when all that queued is committed.
+    /// Accepts nothing more; the thread ends when everything in the queue is committed.
     pub fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_one();

@@ -70,7 +70,7 @@ async fn a_backup_under_load_is_restored_by_putting_it_in_place_and_delivers_wha
     let before = acknowledged(200).await;
     let backup = daemon.setup.folder().join("backup.redb");
     let (socket, file) = (daemon.setup.socket(), backup.display().to_string());
-    let arguments = ["--socket", socket.to_str().unwrap(), "backup", &file];
+    let arguments = ["backup", &file, "--socket", socket.to_str().unwrap()];
     let made = daemon.setup.run(&arguments).await;
     assert!(made.status.success(), "{made:?}");
     let during = ledger.lock().unwrap().len();
@@ -178,10 +178,10 @@ async fn a_backup_is_refused_where_it_would_take_the_last_room() {
     let socket = daemon.setup.socket();
     let file = daemon.setup.folder().join("backup.redb");
     let arguments = [
-        "--socket",
-        socket.to_str().unwrap(),
         "backup",
         file.to_str().unwrap(),
+        "--socket",
+        socket.to_str().unwrap(),
     ];
     let refused = daemon.setup.run(&arguments).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
@@ -198,7 +198,7 @@ async fn a_stopped_store_is_backed_up_without_being_touched() {
     let folder = daemon.setup.data_dir().display().to_string();
     let backup = daemon.setup.folder().join("backup.redb");
     let file = backup.display().to_string();
-    let arguments = ["--json", "backup", &file, "--data-dir", &folder];
+    let arguments = ["backup", &file, "--data-dir", &folder, "--json"];
     let made = daemon.setup.run(&arguments).await;
     assert!(made.status.success(), "{made:?}");
     let said: Value = serde_json::from_slice(&made.stdout).unwrap();
@@ -281,7 +281,7 @@ async fn what_is_cut_or_no_store_never_gets_the_name_of_a_backup() {
         std::fs::create_dir(&folder).unwrap();
         let file = folder.join("backup.redb").display().to_string();
         let socket = setup.socket().display().to_string();
-        let made = setup.run(&["--socket", &socket, "backup", &file]).await;
+        let made = setup.run(&["backup", &file, "--socket", &socket]).await;
         assert_eq!(made.status.code(), Some(status), "{made:?}");
         let expected = (status == 0).then(|| "backup.redb".to_owned());
         assert_eq!(names(&folder), expected.into_iter().collect());
@@ -296,10 +296,10 @@ async fn an_interrupted_backup_takes_its_file_along() {
     std::fs::create_dir(&folder).unwrap();
     let mut command = setup.command();
     let child = command
-        .arg("--socket")
-        .arg(setup.socket())
         .arg("backup")
         .arg(folder.join("backup.redb"))
+        .arg("--socket")
+        .arg(setup.socket())
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let child = child.spawn().unwrap();

@@ -43,7 +43,7 @@ async fn a_compacted_store_is_the_same_store() {
     let store = setup.data_dir().join("stormhook.redb");
     let before = store.metadata().unwrap().len();
     let compacted = setup
-        .run(&["--json", "compact", "--data-dir", &folder])
+        .run(&["compact", "--data-dir", &folder, "--json"])
         .await;
     assert!(compacted.status.success(), "{compacted:?}");
     let said: serde_json::Value = serde_json::from_slice(&compacted.stdout).unwrap();
@@ -55,7 +55,7 @@ async fn a_compacted_store_is_the_same_store() {
     assert!(after < before, "{said}");
     let again = setup.run(&["compact", "--data-dir", &folder]).await;
     let words = String::from_utf8(again.stdout).unwrap();
-    assert!(words.starts_with("Nothing to gain"), "{words}");
+    assert!(words.starts_with("Nothing to compact"), "{words}");
     let daemon = setup.start().await;
     assert_eq!(
         daemon.client().all("/v1/events?limit=250").await.len(),

@@ -196,8 +196,7 @@ async fn no_private_key_is_in_any_answer_or_log() {
 /// Runs a command against the daemon, which must say yes, and returns what it prints.
 async fn stormhook(daemon: &Daemon, arguments: &[&str]) -> String {
     let socket = daemon.setup.socket();
-    let mut all = vec!["--socket", socket.to_str().unwrap()];
-    all.extend(arguments);
+    let all = [arguments, &["--socket", socket.to_str().unwrap()]].concat();
     let output = daemon.setup.run(&all).await;
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()

@@ -98,7 +98,7 @@ async fn an_export_is_the_same_from_a_daemon_a_backup_and_a_stopped_store() {
         .to_string();
     let made = daemon
         .setup
-        .run(&["--socket", &socket, "backup", &backup])
+        .run(&["backup", &backup, "--socket", &socket])
         .await;
     assert!(made.status.success(), "{made:?}");
     assert!(daemon.stop().await.success());

@@ -18,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::client::{Client, empty};
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
+use super::options::SocketOption;
 use super::progress::Copied;
 use super::report::Report;
 use super::screen::{Screen, Tone, plain};
@@ -36,17 +37,17 @@ Examples:
   stormhook backup /backup/stormhook-$(date +%F).redb
   stormhook backup --data-dir /var/lib/stormhook backup.redb
 
-The running daemon makes the copy while it goes on; where none answers, its
-store is copied, and never written. To restore: stop the daemon, put the file
-in place of stormhook.redb in its data folder, start the daemon. The file
-holds every secret: it is made with mode 0600.";
+The running daemon makes the copy and keeps working; if no daemon answers, the
+stopped store is copied, never written. To restore: stop the daemon, replace
+stormhook.redb in its data folder with the file, start the daemon. The file
+holds every secret and is created with mode 0600.";
 
 #[derive(Debug, Args)]
 pub(crate) struct BackupArgs {
     /// Output file; must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Don't look through what was copied
+    /// Don't check the copy
     #[arg(long)]
     unchecked: bool,
     #[command(flatten)]
@@ -55,10 +56,10 @@ pub(crate) struct BackupArgs {
 
 pub(crate) async fn run(
     args: BackupArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     tokio::select! {
         done = back_up(&args, &surroundings, &screen) => done,
         ended = interrupted() => Err(ended),
@@ -188,7 +189,9 @@ pub(crate) async fn from_daemon(
     let asked = client.open(Method::POST, "/v1/backup", None, empty());
     let response = tokio::time::timeout(ANSWER_TIMEOUT, asked)
         .await
-        .map_err(|_| Failure::Unreachable("the daemon made no copy within 4 h".to_owned()))??;
+        .map_err(|_| {
+            Failure::Unreachable("the daemon didn't finish the copy within 4 h".to_owned())
+        })??;
     let promised = response
         .headers()
         .get(header::CONTENT_LENGTH)
@@ -206,7 +209,7 @@ pub(crate) async fn from_daemon(
 
 fn cut(why: &str) -> Failure {
     Failure::Unreachable(format!(
-        "the copy broke off ({why}): no backup was written. Look at the daemon's log and try again"
+        "the copy was interrupted ({why}); no backup was written. Check the daemon's log and try again"
     ))
 }
 
@@ -244,12 +247,12 @@ async fn look_through(copy: PathBuf) -> Result<Report, Failure> {
     let looking = tokio::task::spawn_blocking(move || daemon_side::check_stopped(&copy));
     let report = match looking.await {
         Ok(report) => report.map_err(Failure::Usage)?,
-        Err(_) => Report::of_damage("it could not be looked through".to_owned()),
+        Err(_) => Report::of_damage("it could not be checked".to_owned()),
     };
     match report.damage.first() {
         None => Ok(report),
         Some(first) => Err(Failure::No(format!(
-            "the copy is damaged ({}), no backup was written: `stormhook check` says whether the store is. --unchecked keeps it as it is",
+            "the copy is damaged ({}); no backup was written. `stormhook check` shows whether the store is damaged; --unchecked keeps the copy anyway",
             plain(first)
         ))),
     }

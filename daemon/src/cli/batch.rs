@@ -6,13 +6,13 @@
 
 pub(super) mod answer;
 mod source;
+mod window;
 
-use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::stream;
 use http::Method;
 use http_body_util::{BodyExt, StreamBody};
@@ -26,13 +26,9 @@ use super::lines::{LineTooLong, Lines};
 use super::progress::Progress;
 use super::table::counted;
 use answer::{AnswerLine, Problem, Tally, Verdict};
-use source::{Counts, Item, Line};
+use source::{Counts, Item};
+use window::Window;
 
-/// What may wait for an answer: the daemon reads on up to 2,048 lines, and some more are on their way.
-const WINDOW_LINES: usize = 4_096;
-const WINDOW_BYTES: usize = 8 << 20;
-/// About how much leaves in one piece.
-const FRAME_BYTES: usize = 64 * 1024;
 /// Pieces ahead of the socket.
 const FRAMES_AHEAD: usize = 2;
 /// How long the lines wait for the head of the answer.
@@ -63,9 +59,7 @@ pub(crate) async fn send(
         counts,
         progress: Progress::start(bytes),
         tally: Tally::default(),
-        window: VecDeque::new(),
-        window_bytes: 0,
-        sent: 0,
+        window: Window::default(),
         ended: false,
         unread: None,
         holding: None,
@@ -90,25 +84,13 @@ pub(crate) async fn send(
     }
 }
 
-/// A line that has no answer yet.
-struct Waiting {
-    line: Line,
-    /// Its number in the stream that is open.
-    in_stream: u64,
-    /// It fits only without the key that was added, which then goes into a header.
-    alone: bool,
-}
-
 struct Sending<'s> {
     session: &'s Session,
     lines: mpsc::Receiver<Vec<Item>>,
     counts: Arc<Counts>,
     progress: Progress,
     tally: Tally,
-    /// In the order of the input. The first `sent` of them are in the stream that is open.
-    window: VecDeque<Waiting>,
-    window_bytes: usize,
-    sent: usize,
+    window: Window,
     /// There is no more input.
     ended: bool,
     /// Why not, where it could not be read.
@@ -161,17 +143,10 @@ impl Sending<'_> {
         };
         for item in items {
             match item {
-                Item::Line(line) => {
-                    self.window_bytes += line.bytes.len();
-                    self.window.push_back(Waiting {
-                        line,
-                        in_stream: 0,
-                        alone: false,
-                    });
-                }
+                Item::Line(line) => self.window.push(line),
                 Item::TooLong(number) => {
                     let json = format!(
-                        r#"{{"line":{number},"status":"rejected","problem":{{"code":"event_too_large","detail":"no daemon takes a line over 16 MiB"}}}}"#
+                        r#"{{"line":{number},"status":"rejected","problem":{{"code":"event_too_large","detail":"a line may have at most 16 MiB"}}}}"#
                     );
                     self.print(json.as_bytes())?;
                     self.reject(number, &Problem::too_long());
@@ -182,39 +157,19 @@ impl Sending<'_> {
         Ok(())
     }
 
-    fn has_room(&self) -> bool {
-        self.window.len() < WINDOW_LINES && self.window_bytes < WINDOW_BYTES
-    }
-
-    /// What goes out next, in one piece.
-    fn frame(&mut self, next_number: &mut u64) -> Bytes {
-        let mut frame = BytesMut::new();
-        while let Some(waiting) = self.window.get_mut(self.sent) {
-            waiting.in_stream = *next_number;
-            *next_number += 1;
-            self.sent += 1;
-            frame.extend_from_slice(&waiting.line.bytes);
-            if frame.len() >= FRAME_BYTES {
-                break;
-            }
-        }
-        frame.freeze()
-    }
-
     /// Sends what waits, and what comes meanwhile, until the stream ends.
     async fn attempt(&mut self) -> Result<(), Failure> {
-        while let Some(at) = self.window.iter().position(|waiting| waiting.alone) {
-            self.send_alone(at).await?;
+        while let Some(place) = self.window.next_alone() {
+            self.send_alone(place).await?;
         }
         if self.window.is_empty() {
             return Ok(());
         }
-        self.sent = 0;
+        self.window.open_stream();
         self.holding = None;
         let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
-        let mut next_number = 1;
         // A daemon that wants to see lines before it answers finds some.
-        let _there_is_room = frames.try_send(self.frame(&mut next_number));
+        let _there_is_room = frames.try_send(self.window.next_frame());
         let (answered, wait_for_answer) = oneshot::channel();
         let response = self
             .session
@@ -228,20 +183,18 @@ impl Sending<'_> {
             .await?;
         // The body may be under way already, after waiting in vain: then nobody listens here.
         let _ = answered.send(());
-        self.exchange(response.into_body(), frames, next_number)
-            .await
+        self.exchange(response.into_body(), frames).await
     }
 
     async fn exchange(
         &mut self,
         mut answers: Incoming,
         frames: mpsc::Sender<Bytes>,
-        mut next_number: u64,
     ) -> Result<(), Failure> {
         let mut frames = Some(frames);
         let mut lines = Lines::new(ANSWER_LINE_BYTES);
         loop {
-            let all_out = self.sent == self.window.len();
+            let all_out = self.window.is_sent();
             if self.holding.is_some() || (self.ended && all_out) {
                 frames = None;
             }
@@ -264,13 +217,13 @@ impl Sending<'_> {
                 }
                 room = room, if !all_out => match frames.take() {
                     Some(open) if room => {
-                        let _there_is_room = open.try_send(self.frame(&mut next_number));
+                        let _there_is_room = open.try_send(self.window.next_frame());
                         frames = Some(open);
                     }
                     // The connection takes nothing more; what is answered still comes.
                     _ => {}
                 },
-                items = self.lines.recv(), if !self.ended && self.has_room() => self.take(items)?,
+                items = self.lines.recv(), if !self.ended && self.window.has_room() => self.take(items)?,
             }
         }
         let rest = lines.into_rest();
@@ -287,43 +240,33 @@ impl Sending<'_> {
             self.holding = Some(problem);
             return Ok(());
         }
-        // Answers come in the order of the lines: it is nearly always the first.
-        let mut sent = self.window.iter().take(self.sent);
-        let place = sent.position(|waiting| waiting.in_stream == answer.line);
-        let Some(place) = place else {
+        let Some(place) = self.window.place_of(answer.line) else {
             return Err(Failure::No(format!(
-                "the daemon answered a line that it was not sent ({}): is another program listening on this socket?",
+                "the daemon answered line {}, which it was not sent: is another program listening on this socket?",
                 answer.line
             )));
         };
-        match (verdict, self.window.get_mut(place)) {
-            (Verdict::NotNow(problem), _) => {
+        match verdict {
+            Verdict::NotNow(problem) => {
                 self.holding.get_or_insert(problem);
                 Ok(())
             }
-            (Verdict::Rejected(problem), Some(waiting))
-                if problem.code == "event_too_large"
-                    && waiting.line.added.is_some()
-                    && !waiting.alone =>
+            Verdict::Rejected(problem)
+                if problem.code == "event_too_large" && self.window.send_alone(place) =>
             {
-                waiting.alone = true;
                 self.holding.get_or_insert(problem);
                 Ok(())
             }
-            (verdict, _) => self.settle(place, line, &verdict),
+            verdict => self.settle(place, line, &verdict),
         }
     }
 
     /// Takes the line that has its answer out of those that wait.
     fn settle(&mut self, place: usize, answer: &[u8], verdict: &Verdict) -> Result<(), Failure> {
-        let Some(waiting) = self.window.remove(place) else {
+        let Some(line) = self.window.remove(place) else {
             return Ok(());
         };
-        self.window_bytes -= waiting.line.bytes.len();
-        if place < self.sent {
-            self.sent -= 1;
-        }
-        let number = waiting.line.number;
+        let number = line.number;
         self.print(&answer::renumbered(answer, number))?;
         match verdict {
             Verdict::Accepted { deliveries } => {
@@ -354,15 +297,15 @@ impl Sending<'_> {
         }
         if self.tally.rejected == PROBLEMS_SHOWN + 1 {
             self.progress
-                .aside(|| screen.remark("further rejected lines are only counted"));
+                .aside(|| screen.remark("further rejected lines are counted but not shown"));
         }
     }
 
     /// Sends one line as an event of its own, as the producer wrote it, with the key in the header.
-    async fn send_alone(&mut self, at: usize) -> Result<(), Failure> {
-        let Some((line, key)) = self.window.get(at).and_then(|waiting| {
-            let key = waiting.line.added.as_ref()?.key.clone();
-            Some((waiting.line.original(), key))
+    async fn send_alone(&mut self, place: usize) -> Result<(), Failure> {
+        let Some((line, key)) = self.window.line(place).and_then(|line| {
+            let key = line.added.as_ref()?.key.clone();
+            Some((line.original(), key))
         }) else {
             return Ok(());
         };
@@ -370,30 +313,8 @@ impl Sending<'_> {
         let answer = client
             .post_keyed("/v1/events", line, &key, CALL_TIMEOUT)
             .await;
-        let (json, verdict) = match answer {
-            Ok(answer) => {
-                let value = answer.value()?;
-                let replayed = answer.headers.contains_key("idempotency-replayed");
-                let deliveries = value["deliveries"].as_u64().unwrap_or(0);
-                let (status, verdict) = if replayed {
-                    ("replayed", Verdict::Replayed)
-                } else {
-                    ("accepted", Verdict::Accepted { deliveries })
-                };
-                let id = &value["id"];
-                let json = format!(
-                    r#"{{"line":0,"status":"{status}","id":{id},"deliveries":{deliveries}}}"#
-                );
-                (json, verdict)
-            }
-            Err(Failure::Refused(refusal)) if refusal.status != 503 => {
-                let problem = String::from_utf8_lossy(&refusal.body);
-                let json = format!(r#"{{"line":0,"status":"rejected","problem":{problem}}}"#);
-                (json, Verdict::Rejected(Problem::read(&refusal.body)))
-            }
-            Err(failure) => return Err(failure),
-        };
-        self.settle(at, json.as_bytes(), &verdict)
+        let (json, verdict) = answer::of_one_event(answer)?;
+        self.settle(place, json.as_bytes(), &verdict)
     }
 
     /// The daemon was waited for long enough.
@@ -420,16 +341,16 @@ impl Sending<'_> {
     }
 
     fn first_without_an_answer(&self) -> String {
-        let Some(first) = self.window.front() else {
+        let Some(first) = self.window.line(0) else {
             return String::new();
         };
-        let key = match &first.line.added {
+        let key = match &first.added {
             Some(added) => format!(" (sent with the idempotency key {})", added.key),
             None => String::new(),
         };
         format!(
-            "Line {}{key} is the first without an answer: what became of it and of those after it is not known. Send them again with the same idempotency keys.",
-            first.line.number
+            "Line {}{key} is the first without an answer: it is unknown whether it and the lines after it were accepted. Send them again with the same idempotency keys.",
+            first.number
         )
     }
 }
@@ -445,7 +366,7 @@ fn may_pass(failure: &Failure) -> bool {
 
 /// A body of what comes through the channel.
 ///
-/// It begins when the daemon has answered, which it does at once: a refusal is then heard, where writing on to a daemon that
+/// It begins when the daemon has answered, which it does immediately: a refusal is then heard, where writing on to a daemon that
 /// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
 fn body_of(receiver: mpsc::Receiver<Bytes>, answered: oneshot::Receiver<()>) -> Body {
     let state = (receiver, Some(answered));
@@ -467,7 +388,7 @@ impl From<LineTooLong> for Failure {
 }
 
 fn broken(error: &hyper::Error) -> Failure {
-    Failure::Unreachable(format!("The stream broke off ({error})."))
+    Failure::Unreachable(format!("The stream was interrupted ({error})."))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Damage is named and makes the status 1; it is never skipped, and nothing else makes it 1 but a daemon that says no.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use http::Method;
 use super::client::Client;
 use super::daemon_side::{self, PlaceFlags, STORE_FILE};
 use super::failure::Failure;
+use super::options::SocketOption;
 use super::report::Report;
 use super::screen::{Screen, Tone, plain};
 use super::socket::Surroundings;
@@ -26,9 +27,9 @@ Examples:
   stormhook check --data-dir /var/lib/stormhook
   stormhook check --config /etc/stormhook.toml
 
-The running daemon checks a snapshot; where none answers, its store is read,
-and never written. Status 1 says that there is damage, and names it; 3 that
-neither a daemon nor a store was found.";
+The running daemon checks a snapshot; if no daemon answers, the stopped store
+is read, never written. Status 1 means that damage was found, and the output
+names it; 3 that neither a daemon nor a store was found.";
 
 #[derive(Debug, Default, Args)]
 pub(crate) struct CheckArgs {
@@ -38,10 +39,10 @@ pub(crate) struct CheckArgs {
 
 pub(crate) async fn run(
     args: CheckArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     check(&args.places, &surroundings, &screen).await
 }
 
@@ -120,7 +121,7 @@ fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
 fn verdict(report: &Report) -> String {
     let places = u64::try_from(report.damage.len()).unwrap_or(u64::MAX);
     format!(
-        "the store is damaged in {}: restore a backup, and keep the damaged file for study",
+        "the store is damaged in {}: restore a backup, and keep the damaged file for analysis",
         counted(places, "place", "places")
     )
 }

@@ -53,7 +53,7 @@ impl Answer {
     /// The answer as what the API says it is.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::No(format!("the daemon's answer is not what the API says ({error}): is another program, or another version, listening on this socket?")))
+            .map_err(|error| Failure::No(format!("the daemon's response doesn't match the API ({error}): is another program, or another version, listening on this socket?")))
     }
 }
 
@@ -164,7 +164,7 @@ impl Client {
         };
         tokio::time::timeout(within, exchange).await.unwrap_or_else(|_| {
             Err(Failure::Unreachable(format!(
-                "the daemon at {} did not answer within {} s: look at its log, and at `stormhook stats`",
+                "the daemon at {} didn't answer within {} s: check its log and `stormhook stats`",
                 self.socket.display(),
                 within.as_secs()
             )))
@@ -205,7 +205,7 @@ impl Client {
         }
         request
             .body(body)
-            .map_err(|error| Failure::Usage(format!("this can't be put into a request: {error}")))
+            .map_err(|error| Failure::Usage(format!("can't build the request: {error}")))
     }
 
     async fn begin(
@@ -256,7 +256,7 @@ impl Client {
             .map(http_body_util::Collected::to_bytes)
             .map_err(|error| {
                 Failure::Unreachable(format!(
-                    "the daemon's answer broke off or is over {ANSWER_BYTES} bytes: {error}"
+                    "the daemon's response is truncated or over {ANSWER_BYTES} bytes: {error}"
                 ))
             })
     }
@@ -264,7 +264,7 @@ impl Client {
     /// The connection ended in the middle of a call.
     pub(crate) fn lost(&self, error: &hyper::Error) -> Failure {
         Failure::Unreachable(format!(
-            "the connection to {} broke off ({error}): whether the daemon did what was asked is not known. Look with `stormhook event list` or try again",
+            "the connection to {} was interrupted ({error}): it is unknown whether the daemon carried out the request. Check with `stormhook event list`, or try again",
             self.socket.display()
         ))
     }
@@ -287,7 +287,7 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
         .unwrap_or_else(|_| {
             Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "nobody accepted within 5 s",
+                "the connection was not accepted within 5 s",
             ))
         })
 }
@@ -318,12 +318,14 @@ fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such socket".to_owned(),
         io::ErrorKind::ConnectionRefused => {
-            "a socket is there, but nobody listens on it".to_owned()
+            "the socket exists, but nothing listens on it".to_owned()
         }
         io::ErrorKind::PermissionDenied => {
-            "you may not open it: join its group, or run as its user".to_owned()
+            "permission denied: join its group, or run as its user".to_owned()
         }
-        io::ErrorKind::InvalidInput => "longer than a socket's path can be (107 bytes)".to_owned(),
+        io::ErrorKind::InvalidInput => {
+            "longer than the maximum for a socket path (107 bytes)".to_owned()
+        }
         _ => error.to_string(),
     }
 }

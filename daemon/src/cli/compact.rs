@@ -1,5 +1,5 @@
-//! `stormhook compact`: a stopped store written anew, without the holes that deleted rows left. The fresh file takes the place of the
-//! old one at once, when it is whole; whatever stops this before leaves the store as it was.
+//! `stormhook compact`: rewrites a stopped store without the free space that deleted rows left. The new file replaces the
+//! old one atomically, once it is complete; if anything stops it before, the store is unchanged.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   systemctl stop stormhook && stormhook compact && systemctl start stormhook
 
-The daemon must be stopped. Needs as much free space as the compacted file is
-long. May be stopped or killed at any moment: the store is then as before.";
+The daemon must be stopped. Needs free space for the compacted file. May be
+stopped or killed at any moment: the store is then unchanged.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CompactArgs {
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             Failure::Usage(whereabouts::absent(&folder))
         }
-        error => Failure::Usage(format!("{error}. The store is as it was")),
+        error => Failure::Usage(format!("{error}. The store is unchanged")),
     })?;
     let (before, after) = (compacted.before_bytes, compacted.after_bytes);
     if screen.json {
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
     }
     if after == before {
         return screen.line(&format!(
-            "Nothing to gain: {} holds no more than it must, {}",
+            "Nothing to compact: {} is already as small as possible, {}",
             store.display(),
             size_words(before)
         ));
@@ -69,7 +69,7 @@ fn in_use(store: &Path) -> String {
         )
     });
     format!(
-        "{} is open in another process{holder}: stop it first, compact, and start it again",
+        "{} is open in another process{holder}: stop it, compact, and start it again",
         store.display()
     )
 }

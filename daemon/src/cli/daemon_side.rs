@@ -42,8 +42,8 @@ pub(crate) struct ServeArgs {
 }
 
 /// Runs the daemon until it is told to stop.
-pub(crate) fn serve(args: ServeArgs, socket: Option<&Path>) -> Result<(), Failure> {
-    let (config, again) = args.config.load(socket)?;
+pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let (config, again) = args.config.load()?;
     if args.until_stdin_ends {
         parent::end_with_stdin()?;
     }
@@ -116,7 +116,7 @@ fn unread(error: &StoreError) -> Failure {
     }
 }
 
-/// Writes a store that nobody has open anew, without holes.
+/// Rewrites a store that nobody has open, without free space.
 pub(crate) fn compact_stopped(store: &Path) -> Result<stormhook_store::Compacted, StoreError> {
     stormhook_store::compact_file(store)
 }

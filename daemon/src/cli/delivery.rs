@@ -13,7 +13,7 @@ use super::screen::Tone;
 use super::table::{Cell, Table, pairs, words};
 
 pub(crate) const EXAMPLES: &str = "\
-Example, from what waits to another try of it:
+Example, from a waiting delivery to another attempt:
   stormhook delivery list --status retrying
   stormhook delivery show dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
   stormhook delivery retry dlv_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
@@ -49,22 +49,22 @@ pub(crate) enum Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only to this endpoint
+    /// Only this endpoint
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
-    /// Only in this status
+    /// Only this status
     #[arg(long, value_enum, ignore_case = true)]
     status: Option<Status>,
-    /// Only of this event type
+    /// Only this event type
     #[arg(long, value_name = "TYPE")]
     event_type: Option<String>,
-    /// Only of this event
+    /// Only this event
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
-    /// From this time on: RFC 3339, or how long ago (2h)
+    /// From this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
-    /// Until before this time
+    /// Before this time
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     until: Option<Moment>,
     #[command(flatten)]

@@ -44,7 +44,7 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Send 40 events, wait until all are settled, and judge: status 1 if anything is missing, doubled or badly signed
+    /// Send 40 events, wait until all are settled, and exit 1 if anything is missing, duplicated or wrongly signed
     #[arg(long)]
     once: bool,
 }
@@ -363,11 +363,11 @@ async fn conclude(
     screen.line(&board::summary(&balances, &names(), screen.colour))?;
     let right = balances.iter().all(Balance::is_right);
     if right {
-        return screen.line(&screen.paint(Tone::Good, "\nEvery event arrived at every receiver that asked for it, once, signed rightly by both schemes."));
+        return screen.line(&screen.paint(Tone::Good, "\nEvery event arrived exactly once at every subscribed receiver, with valid signatures of both schemes."));
     }
     if judge {
         return Err(Failure::No(
-            "the books don't agree: something is missing, doubled, badly signed or unexpected"
+            "the ledger doesn't match: something is missing, duplicated, wrongly signed or unexpected"
                 .to_owned(),
         ));
     }

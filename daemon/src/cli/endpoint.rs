@@ -144,7 +144,7 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
         .line(&secrets(&endpoint, session.screen.colour))?;
     session
         .screen
-        .line("Keep the secret now: it is not shown again by `endpoint show` (only with --reveal-secret).")
+        .line("Save the secret now: `endpoint show` doesn't show it again without --reveal-secret.")
 }
 
 fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {

@@ -29,7 +29,7 @@ const LOOK_BYTES: usize = 64 * 1024;
 const EVENT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) const EXAMPLES: &str = "\
-Example, from an event to where it went:
+Example, from an event to its deliveries:
   stormhook event send \\
     '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
   stormhook event explain evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
@@ -46,11 +46,11 @@ Examples:
   stormhook event send --file events.ndjson
   producer | stormhook event send -
 
-Answered only after the event and its deliveries are on disk. Of many, status 1
-says that at least one line was rejected. Many go on in a new stream after a
-pause or a restart of the daemon; a line that has no idempotencyKey gets one, so
-that none is stored twice. Where that fails, the first line without an answer is
-named.")]
+The daemon answers only after the event and its deliveries are on disk. With
+NDJSON, status 1 means that at least one line was rejected. Sending continues in
+a new stream after a pause or a restart of the daemon; a line without an
+idempotencyKey gets one, so that none is stored twice. If sending fails, the
+first unanswered line is named.")]
     Send(SendArgs),
     /// Show an event with its data
     #[command(after_help = "Example:\n  stormhook event show evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
@@ -60,7 +60,7 @@ named.")]
 Example:
   stormhook event list --organization org_42 --type order.created --since 2h")]
     List(ListArgs),
-    /// Say for each endpoint why it was or wasn't sent this event
+    /// Explain for each endpoint why it was or wasn't sent this event
     #[command(after_help = "Example:\n  stormhook event explain evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Explain(OneArgs),
     /// Send an event again to one endpoint
@@ -81,10 +81,10 @@ pub(crate) struct SendArgs {
         conflicts_with = "file"
     )]
     json_text: Option<String>,
-    /// A file with one event, or with one event a line
+    /// A file with one event, or with one event per line
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Of many events: how long to try again, without progress, while the daemon is away or full
+    /// With NDJSON: how long to retry without progress while the daemon is unreachable or full
     #[arg(long, value_name = "DURATION", value_parser = input::duration, default_value = "60s")]
     retry_for: Duration,
 }
@@ -98,16 +98,16 @@ pub(crate) struct OneArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only of this organization
+    /// Only this organization
     #[arg(long, value_name = "ORGANIZATION")]
     organization: Option<String>,
-    /// Only of this type
+    /// Only this type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
     /// Only with this idempotency key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Accepted from this time on: RFC 3339, or how long ago (2h)
+    /// Accepted since this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
     /// Accepted before this time
@@ -121,7 +121,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     one: OneArgs,
-    /// To which endpoint
+    /// The endpoint
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: String,
 }
@@ -183,7 +183,7 @@ async fn send_file(path: &Path, retry_for: Duration, session: &Session) -> Resul
     let read = all.take(EVENT_FILE_BYTES + 1).read_to_end(&mut event);
     if u64::try_from(read.map_err(failed)?).is_ok_and(|read| read > EVENT_FILE_BYTES) {
         return Err(Failure::Usage(format!(
-            "{} is over {EVENT_FILE_BYTES} bytes, more than any event may have",
+            "{} is over {EVENT_FILE_BYTES} bytes, the largest possible event",
             path.display()
         )));
     }

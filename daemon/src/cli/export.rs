@@ -12,6 +12,7 @@ use super::backup::{self, Output};
 use super::daemon_side::{self, Filter, PlaceFlags, STORE_FILE, Written};
 use super::failure::Failure;
 use super::input::{self, Moment};
+use super::options::SocketOption;
 use super::progress::Copied;
 use super::screen::Screen;
 use super::socket::Surroundings;
@@ -24,27 +25,27 @@ Examples:
   stormhook export --organization org_42 --since 7d | gzip > org_42.ndjson.gz
   stormhook export --from backup.redb | jq -c 'select(.status == \"ABANDONED\")'
 
-One JSON object a line, of the shapes that the API answers with. Its \"object\"
-is endpoint, event or delivery: first the endpoints, then each event with its
-data, oldest first, and after it its deliveries with their attempts. The last
-line has the object end and says how many there were: without it, it is not
-all. What is damaged has a line with the object damage, and makes the status 1.
-Secrets and the values of headers are left out; waitingFor is too.
-Of a running daemon a whole copy is made first, in the folder of --output or
-in $TMPDIR: for a few rows, use event list and delivery list.";
+One JSON object per line, in the API's format. Its \"object\" is endpoint, event
+or delivery: first the endpoints, then each event with its data, oldest first,
+each followed by its deliveries with their attempts. The last line has the
+object end and the counts: without it the export is incomplete. Damaged data
+has a line with the object damage, and makes the status 1. Secrets, header
+values and waitingFor are left out.
+A running daemon makes a complete copy first, in the folder of --output or in
+$TMPDIR: for a few rows, use event list and delivery list.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Output file; must not exist [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only of this organization
+    /// Only this organization
     #[arg(long, value_name = "ORGANIZATION")]
     organization: Option<String>,
-    /// Only events of this type, and their deliveries
+    /// Only this event type, and its deliveries
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Events accepted from this time on: RFC 3339, or how long ago (2h)
+    /// Events accepted since this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
     /// Events accepted before this time
@@ -59,10 +60,10 @@ pub(crate) struct ExportArgs {
 
 pub(crate) async fn run(
     args: ExportArgs,
-    socket: Option<PathBuf>,
+    daemon: SocketOption,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(socket);
+    let surroundings = Surroundings::of_process(daemon.socket);
     tokio::select! {
         done = export(&args, &surroundings, &screen) => done,
         ended = backup::interrupted() => Err(ended),
@@ -118,8 +119,8 @@ async fn export(
     if written.damaged > 0 {
         let places = counted(written.damaged, "place", "places");
         return Err(Failure::No(format!(
-            "the store is damaged: {places} could not be read and are named in lines with the object damage; all else is exported. \
-             Run stormhook check, and restore a backup if you need what is missing"
+            "the store is damaged: {places} could not be read and are named in lines with the object damage; everything else is exported. \
+             Run stormhook check, and restore a backup if you need the missing data"
         )));
     }
     Ok(())

@@ -29,7 +29,7 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(
-            "an id is a prefix and letters and digits, like evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"
+            "an id is a prefix followed by letters and digits, such as evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"
                 .to_owned(),
         )
     }
@@ -38,7 +38,9 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
 /// A duration as configuration writes it: an integer and `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let explain = || {
-        format!("a duration is a whole number and ms, s, m, h or d, like 30s or 24h; got {text:?}")
+        format!(
+            "a duration is a whole number followed by ms, s, m, h or d, such as 30s or 24h; got {text:?}"
+        )
     };
     parse_duration(text).ok_or_else(explain)
 }
@@ -60,7 +62,7 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     match OffsetDateTime::parse(text, &Rfc3339) {
         Ok(_) => Ok(Moment::At(text.to_owned())),
         Err(_) => Err(format!(
-            "a time is RFC 3339 like 2026-01-02T03:04:05Z, or how long ago like 2h; got {text:?}"
+            "a time is RFC 3339, such as 2026-01-02T03:04:05Z, or how long ago, such as 2h; got {text:?}"
         )),
     }
 }
@@ -74,7 +76,7 @@ impl Moment {
                 .checked_sub(*ago)
                 .map(OffsetDateTime::from)
                 .and_then(|at| at.format(&Rfc3339).ok())
-                .ok_or_else(|| Failure::Usage("that is longer ago than time goes back".to_owned())),
+                .ok_or_else(|| Failure::Usage("that is before 1970".to_owned())),
         }
     }
 }
@@ -127,7 +129,7 @@ pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
     let secret = secret_as_it_is(file)?;
     if daemon_side::is_quoted(&secret) {
         return Err(Failure::Usage(format!(
-            "the secret in {} stands in quotes, as it may in a file of settings: put it there without them",
+            "the secret in {} is in quotes: remove them",
             file.display()
         )));
     }

@@ -13,9 +13,7 @@ pub(crate) struct Lines {
 
 /// A line was longer than the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a line of the answer is over {0} bytes: this is not what the API answers, is another program listening on the socket?"
-)]
+#[error("a line of the response is over {0} bytes: is another program listening on the socket?")]
 pub(crate) struct LineTooLong(pub(crate) usize);
 
 impl Lines {

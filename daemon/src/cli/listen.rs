@@ -48,16 +48,16 @@ pub(crate) struct ListenArgs {
     /// The port on 127.0.0.1; 0 picks one
     #[arg(long, default_value_t = 8651)]
     port: u16,
-    /// The endpoint's secret or public key, from a file or - for stdin; without one nothing is verified
+    /// The endpoint's secret or public key, from a file or - for stdin; without it nothing is verified
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// What to answer, one after the other and round again: a status (200, 503), gone (410), redirect, slow:2s, retry-after:30, hang, reset, drip, garbage
+    /// Answers to give in turn: a status (200, 503), gone (410), redirect, slow:2s, retry-after:30, hang, reset, drip, garbage
     #[arg(long, value_name = "ANSWER,…", value_delimiter = ',', default_value = "200", value_parser = respond::respond)]
     respond: Vec<Respond>,
     /// The name of the first scheme's header [default: x-stormcom-signature]
     #[arg(long, value_name = "NAME")]
     signature_header: Option<String>,
-    /// End after so many deliveries
+    /// Exit after this many deliveries
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
@@ -137,7 +137,7 @@ fn announce(address: SocketAddr, verifies: bool, screen: &Screen) -> Result<(), 
     let verifying = if verifies {
         "verifying signatures"
     } else {
-        "without a secret: nothing is verified"
+        "no secret: nothing is verified"
     };
     let text = format!("Listening on http://{address}/ ({verifying}). Ctrl-C ends it.");
     if screen.json {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Command};
+use clap::{Args, Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use super::Cli;
 use super::failure::Failure;
 use super::screen::Screen;
-use super::tree;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +18,7 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The command, as endpoint add [default: the page that names them all]
+    /// The command, such as endpoint add [default: the page that lists them all]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
     /// Write the pages of all commands into this folder
@@ -27,7 +27,7 @@ pub(crate) struct ManArgs {
 }
 
 pub(crate) fn run(args: &ManArgs, screen: &Screen) -> Result<(), Failure> {
-    let mut top = tree::command().disable_help_subcommand(true);
+    let mut top = Cli::command().disable_help_subcommand(true);
     top.build();
     let unwritten = |error| Failure::local("write the manual", &error);
     let Some(folder) = &args.out else {
@@ -59,7 +59,7 @@ fn find<'c>(top: &'c Command, words: &[String]) -> Result<&'c Command, Failure> 
             known.sort_unstable();
             let name = command.get_bin_name().unwrap_or("stormhook");
             Failure::Usage(if known.is_empty() {
-                format!("`{name}` has no command {word:?}: it has none at all")
+                format!("`{name}` has no subcommands")
             } else {
                 format!(
                     "`{name}` has no command {word:?}; it has {}",
@@ -144,7 +144,7 @@ fn see_also(command: &Command) -> Roff {
         .collect();
     if above.is_empty() {
         roff.text([
-            roman("Each command has a page of its own: "),
+            roman("Each command has its own page: "),
             bold("stormhook man"),
             roman(" COMMAND prints it, "),
             bold("stormhook man --out"),
@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     fn top() -> Command {
-        let mut top = tree::command().disable_help_subcommand(true);
+        let mut top = Cli::command().disable_help_subcommand(true);
         top.build();
         top
     }

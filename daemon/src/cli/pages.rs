@@ -33,7 +33,7 @@ fn limit(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|rows| *rows > 0)
-        .ok_or_else(|| "a whole number over 0; --all shows everything".to_owned())
+        .ok_or_else(|| "a whole number above 0; --all shows everything".to_owned())
 }
 
 /// Prints a list: with `--json` each page as the API said it, one a line, else as a table made by `row`.
@@ -88,7 +88,7 @@ pub(crate) async fn list(
         if !paging.all && shown >= paging.limit {
             if !session.screen.json {
                 session.screen.remark(&format!(
-                    "There are more: --all, or --cursor {}",
+                    "There are more: use --all, or --cursor {}",
                     plain(next)
                 ));
             }

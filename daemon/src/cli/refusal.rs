@@ -89,10 +89,10 @@ impl Refusal {
             "idempotency_conflict" => {
                 "`stormhook event list --idempotency-key KEY` shows the other event".to_owned()
             }
-            "invalid_cursor" => "leave --cursor out to begin with the newest".to_owned(),
+            "invalid_cursor" => "omit --cursor to begin with the newest".to_owned(),
             "storage_full" => "`stormhook config` shows limits.disk_reserve".to_owned(),
             "busy" if !matches!(collection, "backup" | "check") => {
-                "`stormhook stats` shows what waits".to_owned()
+                "`stormhook stats` shows the queue".to_owned()
             }
             // In an event the field is named in its JSON; elsewhere by a flag.
             "invalid_field" | "target_refused" if self.path != "/v1/events" => {

@@ -1,21 +1,21 @@
 //! `completions`: what the shell knows of this program, made from the command tree itself.
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
+use super::Cli;
 use super::failure::Failure;
 use super::screen::Screen;
-use super::tree;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
-    /// Which shell
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 pub(crate) fn completions(args: &CompletionsArgs, screen: &Screen) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut tree::command(), "stormhook", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "stormhook", &mut script);
     screen.raw(&script)
 }

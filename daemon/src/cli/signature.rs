@@ -1,4 +1,4 @@
-//! What the command line asks of the verifier crate: is this request signed rightly, by each scheme, and if not, why.
+//! What the command line asks of the verifier crate: whether each scheme's signature of a request is valid, and if not, why.
 //!
 //! Decides which schemes a request is held to. The checks themselves are the verifier's alone.
 
@@ -41,7 +41,7 @@ pub(crate) struct Verdict {
 /// What a header is worth under what is known of the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
-    /// It is signed rightly.
+    /// Its signature is valid.
     Valid,
     /// It is not.
     Wrong(Wrong),
@@ -178,7 +178,7 @@ impl Checker {
     fn judge_stormcom(&self, headers: &[Header], body: &[u8]) -> Judged {
         if self.kind == Kind::Public {
             return Judged::NotCheckable(
-                "not checkable with a public key: whoever checks it needs the endpoint's secret",
+                "not checkable with a public key; use the endpoint's secret",
             );
         }
         let checked = self.stormcom.as_ref().map_err(|error| *error);
@@ -193,7 +193,7 @@ impl Checker {
         // What an endpoint whose secret is none of `whsec_` sends with ed25519: no part of it is made with the secret.
         if self.kind == Kind::Plain && holds_ed25519_alone(headers) {
             return Judged::NotCheckable(
-                "signed with ed25519 alone: not checkable with this secret, but with the endpoint's public key (`whpk_…`)",
+                "signed only with ed25519: not checkable with this secret; use the endpoint's public key (`whpk_…`)",
             );
         }
         let checked = self.standard.as_ref().map_err(|error| *error);
@@ -229,13 +229,13 @@ fn detail(error: VerifyError, kind: Kind, headers: &[Header], body: &[u8]) -> St
     match (error, kind) {
         (VerifyError::NoMatch, _) => no_match(kind, headers, body),
         (VerifyError::InvalidSecret { reason }, Kind::Public) => format!(
-            "the public key is not usable: {reason}; pass it as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line ends"
+            "the public key is not usable: {reason}; pass it exactly as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line breaks"
         ),
         (VerifyError::UnsupportedSignature, Kind::Public) => {
-            "there is no ed25519 signature among them, none that begins with `v1a,`: ask for them with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
+            "no ed25519 signature (`v1a,…`) found: enable them with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
         }
         (VerifyError::MalformedSignature, Kind::Public) => {
-            "the signature header holds a signature that is cut, re-encoded or has something added: expected `v1a,` and 88 characters of padded base64".to_owned()
+            "the signature header holds a truncated, re-encoded or extended signature: expected `v1a,` and 88 characters of padded base64".to_owned()
         }
         (other, _) => other.to_string(),
     }
@@ -288,7 +288,7 @@ fn findings_of_public(
         .collect()
 }
 
-/// Whether something is signed rightly and nothing wrongly.
+/// Whether at least one signature is valid and none is wrong.
 pub(crate) fn all_good(verdicts: &[Verdict]) -> bool {
     let is_valid = |verdict: &Verdict| verdict.judged == Judged::Valid;
     let is_wrong = |verdict: &Verdict| matches!(verdict.judged, Judged::Wrong(_));
@@ -308,258 +308,17 @@ fn no_match(kind: Kind, headers: &[Header], body: &[u8]) -> String {
                 Kind::Standard | Kind::Plain => "stormhook endpoint show ENDPOINT --reveal-secret",
             };
             format!(
-                "no signature matches, and the body is as it was sent: the {noun} is another endpoint's, or an old one; take the one that `{show}` shows"
+                "no signature matches, but the body is unchanged: the {noun} is another endpoint's, or an old one; use the one that `{show}` shows"
             )
         }
         Some(_) => {
             "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them".to_owned()
         }
         None => format!(
-            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest tells which"
+            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest shows which"
         ),
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use stormhook_verifier::{PrivateKey, Secret, SigningKeys};
-
-    use super::*;
-
-    pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
-    pub(crate) const NOW_S: u64 = 1_767_323_045;
-
-    /// The headers of a delivery signed as the daemon signs it.
-    pub(crate) fn signed(secret: &str, body: &[u8], now_s: u64) -> Vec<Header> {
-        let secret = Secret::parse(secret).unwrap();
-        headers_of(&SigningKeys::new([&secret]), body, now_s)
-    }
-
-    /// The same with ed25519, and the public key.
-    pub(crate) fn signed_with_ed25519(
-        secret: &str,
-        body: &[u8],
-        now_s: u64,
-    ) -> (Vec<Header>, String) {
-        let (secret, key) = (
-            Secret::parse(secret).unwrap(),
-            PrivateKey::from_seed([7; 32]),
-        );
-        let keys = SigningKeys::with_ed25519([&secret], [&key]);
-        (headers_of(&keys, body, now_s), key.public_key())
-    }
-
-    fn headers_of(keys: &SigningKeys, body: &[u8], now_s: u64) -> Vec<Header> {
-        let mut headers = vec![
-            ("webhook-id".to_owned(), b"evt_1".to_vec()),
-            (
-                "webhook-timestamp".to_owned(),
-                now_s.to_string().into_bytes(),
-            ),
-            (
-                "X-Stormcom-Signature".to_owned(),
-                keys.stormcom_signature(body).into_bytes(),
-            ),
-            (
-                "content-digest".to_owned(),
-                content_digest(body).into_bytes(),
-            ),
-        ];
-        if let Some(signature) = keys.standard_signature("evt_1", now_s, body) {
-            headers.push(("webhook-signature".to_owned(), signature.into_bytes()));
-        }
-        headers
-    }
-
-    fn codes(verdicts: &[Verdict]) -> Vec<Option<&'static str>> {
-        verdicts
-            .iter()
-            .map(|verdict| match &verdict.judged {
-                Judged::Valid => None,
-                Judged::Wrong(wrong) => Some(wrong.code),
-                Judged::NotCheckable(_) => Some("not checkable"),
-            })
-            .collect()
-    }
-
-    fn detail_of(verdict: &Verdict) -> &str {
-        match &verdict.judged {
-            Judged::Wrong(wrong) => &wrong.detail,
-            other => panic!("not wrong: {other:?}"),
-        }
-    }
-
-    fn checker(secret: &str) -> Checker {
-        Checker::new(secret, Tolerance::default(), None)
-    }
-
-    #[test]
-    fn a_delivery_passes_by_both_schemes() {
-        let verdicts = checker(SECRET).check(
-            &signed(SECRET, b"{}", NOW_S),
-            b"{}",
-            NOW_S + 10,
-            Demand::Complete,
-        );
-        assert_eq!(codes(&verdicts), [None, None]);
-        assert!(all_good(&verdicts));
-    }
-
-    #[test]
-    fn a_changed_body_is_told_from_a_wrong_secret() {
-        let headers = signed(SECRET, b"{}", NOW_S);
-        let verdicts = checker(SECRET).check(&headers, b"{ }", NOW_S, Demand::Complete);
-        assert_eq!(codes(&verdicts), [Some("no_match"), Some("no_match")]);
-        assert!(detail_of(&verdicts[0]).contains("the body is not the one that was sent"));
-        let other = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-        let verdicts = checker(other).check(&headers, b"{}", NOW_S, Demand::Complete);
-        assert!(detail_of(&verdicts[1]).contains("the secret is another endpoint's"));
-    }
-
-    #[test]
-    fn a_secret_that_is_none_is_told_as_such_by_every_scheme() {
-        let headers = signed(SECRET, b"{}", NOW_S);
-        for (secret, code) in [
-            ("", "invalid_secret"),
-            ("whsec_", "invalid_secret"),
-            ("whsec_not base64!", "invalid_secret"),
-            ("whsec_c2hvcnQ=", "secret_too_short"),
-        ] {
-            let verdicts = checker(secret).check(&headers, b"{}", NOW_S, Demand::Carried);
-            assert_eq!(codes(&verdicts), [Some(code), Some(code)], "{secret:?}");
-            let usable = Checker::of_usable(secret, Tolerance::default(), None);
-            assert_eq!(usable.unwrap_err().status(), 2, "{secret:?}");
-        }
-    }
-
-    #[test]
-    fn no_verdict_speaks_of_the_library() {
-        let mut headers = signed(SECRET, b"{}", NOW_S);
-        headers.retain(|(name, _)| name != "content-digest");
-        for verdict in checker(SECRET).check(&headers, b"{ }", NOW_S, Demand::Carried) {
-            assert_eq!(codes(std::slice::from_ref(&verdict)), [Some("no_match")]);
-            let detail = detail_of(&verdict);
-            assert!(!detail.contains("explain"), "{detail}");
-            assert!(detail.contains("content-digest"), "{detail}");
-        }
-    }
-
-    #[test]
-    fn a_missing_scheme_is_wrong_only_where_all_are_demanded() {
-        let mut headers = signed(SECRET, b"{}", NOW_S);
-        headers.retain(|(name, _)| name != "webhook-signature");
-        assert_eq!(
-            codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Carried)),
-            [None]
-        );
-        assert_eq!(
-            codes(&checker(SECRET).check(&headers, b"{}", NOW_S, Demand::Complete)),
-            [None, Some("missing_signature")]
-        );
-    }
-
-    #[test]
-    fn no_signature_at_all_is_never_good() {
-        for demand in [Demand::Carried, Demand::Complete] {
-            let verdicts = checker(SECRET).check(&[], b"{}", NOW_S, demand);
-            assert!(!all_good(&verdicts), "{demand:?}");
-        }
-        assert!(!all_good(&[]));
-    }
-
-    #[test]
-    fn a_plain_secret_has_only_the_first_scheme() {
-        let secret = "a plain secret!!".replace(' ', "-");
-        let verdicts = checker(&secret).check(
-            &signed(&secret, b"{}", NOW_S),
-            b"{}",
-            NOW_S,
-            Demand::Complete,
-        );
-        assert_eq!(codes(&verdicts), [None]);
-    }
-
-    const PLAIN: &str = "a-secret-of-their-own";
-
-    #[test]
-    fn a_public_key_judges_its_own_signature_and_leaves_the_other_header_alone() {
-        for secret in [SECRET, PLAIN] {
-            let (headers, key) = signed_with_ed25519(secret, b"{}", NOW_S);
-            for demand in [Demand::Carried, Demand::Complete] {
-                let verdicts = checker(&key).check(&headers, b"{}", NOW_S, demand);
-                assert_eq!(codes(&verdicts), [Some("not checkable"), None]);
-                assert!(all_good(&verdicts));
-                let verdicts = checker(secret).check(&headers, b"{}", NOW_S, demand);
-                assert!(all_good(&verdicts), "{secret} {verdicts:?}");
-            }
-            let changed = checker(&key).check(&headers, b"{ }", NOW_S, Demand::Carried);
-            assert_eq!(codes(&changed), [Some("not checkable"), Some("no_match")]);
-        }
-    }
-
-    #[test]
-    fn what_no_signature_can_be_checked_of_is_never_good() {
-        let (mut headers, key) = signed_with_ed25519(PLAIN, b"{}", NOW_S);
-        headers.retain(|(name, _)| name == "X-Stormcom-Signature");
-        let verdicts = checker(&key).check(&headers, b"{}", NOW_S, Demand::Carried);
-        assert_eq!(
-            codes(&verdicts),
-            [Some("not checkable"), Some("missing_id")]
-        );
-        assert!(!all_good(&verdicts));
-        let (mut headers, _) = signed_with_ed25519(PLAIN, b"{}", NOW_S);
-        headers.retain(|(name, _)| name != "X-Stormcom-Signature");
-        let verdicts = checker(PLAIN).check(&headers, b"{}", NOW_S, Demand::Carried);
-        assert_eq!(codes(&verdicts), [Some("not checkable")]);
-        assert!(!all_good(&verdicts));
-    }
-
-    #[test]
-    fn what_is_wrong_under_a_public_key_is_said_of_a_public_key() {
-        let (headers, key) = signed_with_ed25519(SECRET, b"{}", NOW_S);
-        let told = |key: &str, headers: &[Header], code: &str| {
-            let verdicts = checker(key).check(headers, b"{}", NOW_S, Demand::Carried);
-            assert_eq!(codes(&verdicts), [Some("not checkable"), Some(code)]);
-            detail_of(&verdicts[1]).to_owned()
-        };
-        let other = PrivateKey::from_seed([8; 32]).public_key();
-        let detail = told(&other, &headers, "no_match");
-        assert!(
-            detail.contains("the public key is another endpoint's"),
-            "{detail}"
-        );
-        let hmac_alone = signed(SECRET, b"{}", NOW_S);
-        let detail = told(&key, &hmac_alone, "unsupported_signature");
-        assert!(detail.contains("--ed25519 true"), "{detail}");
-        let detail = told("whpk_c2hvcnQ=", &headers, "invalid_secret");
-        assert!(detail.contains("a public key is `whpk_`"), "{detail}");
-        let usable = Checker::of_usable("whpk_c2hvcnQ=", Tolerance::default(), None);
-        assert_eq!(usable.unwrap_err().status(), 2);
-        Checker::of_usable(&key, Tolerance::default(), None).unwrap();
-        let mut cut = headers.clone();
-        let (_, value) = cut.last_mut().unwrap();
-        value.truncate(value.len() - 4);
-        let detail = told(&key, &cut, "malformed_signature");
-        assert!(detail.contains("`v1a,` and 88 characters"), "{detail}");
-    }
-
-    #[test]
-    fn findings_about_a_public_key_leave_secrets_out() {
-        let (headers, key) = signed_with_ed25519(SECRET, b"{}", NOW_S);
-        let found = |key: &str, body: &[u8], now_s: u64| {
-            let found = findings(key, &headers, body, now_s, Tolerance::default(), None);
-            assert!(
-                found.iter().all(|(_, text)| !text.contains("secret")),
-                "{found:?}"
-            );
-            found.into_iter().map(|(code, _)| code).collect::<Vec<_>>()
-        };
-        let other = PrivateKey::from_seed([8; 32]).public_key();
-        assert_eq!(found(&other, b"{}", NOW_S), ["wrong_secret"]);
-        let changed = found(&key, b"{}\n", NOW_S);
-        for code in ["body_changed", "body_final_line_end"] {
-            assert!(changed.contains(&code), "{changed:?}");
-        }
-        assert_eq!(found(&key, b"{}", NOW_S + 1_000), ["delivery_too_old"]);
-    }
-}
+pub(crate) mod tests;

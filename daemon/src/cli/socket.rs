@@ -92,7 +92,7 @@ fn first_folder(list: &str) -> Option<PathBuf> {
 /// Says that no daemon answered: what was tried, why each failed, and how to start one.
 pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
     if tried.is_empty() {
-        return "no daemon is reachable: the configuration switches its socket off".to_owned();
+        return "no daemon is reachable: the configuration disables its socket".to_owned();
     }
     let mut text = String::from("no daemon is reachable. Tried:\n");
     for (path, why) in tried {

@@ -25,16 +25,16 @@ pub(crate) enum Window {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatsArgs {
-    /// Over which time
+    /// The time window
     #[arg(long, value_enum, default_value = "1h")]
     window: Window,
-    /// Only of this endpoint
+    /// Only this endpoint
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
-    /// Only of this organization
+    /// Only this organization
     #[arg(long, value_name = "ORGANIZATION")]
     organization: Option<String>,
-    /// Show them anew every two seconds
+    /// Refresh every two seconds
     #[arg(long)]
     watch: bool,
 }

@@ -21,7 +21,7 @@ const LINE_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, Args)]
 pub(crate) struct TailArgs {
-    /// Only to this endpoint
+    /// Only this endpoint
     #[arg(long, value_name = "ENDPOINT")]
     endpoint: Option<String>,
 }
@@ -162,7 +162,7 @@ fn told(event: &Sse, table: &mut Table, colour: bool) -> Result<Option<String>, 
 fn read<'e, T: Deserialize<'e>>(event: &'e Sse) -> Result<T, Failure> {
     serde_json::from_str(&event.data).map_err(|error| {
         Failure::No(format!(
-            "an event of the daemon can't be read ({error}): is it of another version than this program?"
+            "can't parse an event of the daemon ({error}): is it a different version?"
         ))
     })
 }

@@ -1,4 +1,4 @@
-//! `stormhook verify`: is a captured delivery signed rightly, or exactly why not.
+//! `stormhook verify`: whether a captured delivery has valid signatures, and if not, why.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -30,26 +30,26 @@ Examples:
   STORMHOOK_SECRET=whsec_… stormhook verify --tolerance none \\
     --header 'x-stormcom-signature: sha256=…' < body.json
 
-Give all headers that came: the signatures among them are checked, and
-content-digest tells a changed body from a wrong secret. With a public key
-(whpk_…) only the v1a signatures in webhook-signature are checked. Status 0
-says valid, 1 not, a secret that can't be one included.";
+Pass every received header: all signatures are checked, and content-digest
+distinguishes a changed body from a wrong secret. With a public key (whpk_…)
+only the v1a signatures in webhook-signature are checked. Status 0 means valid,
+1 invalid, also if the secret can't be used.";
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The endpoint's secret or public key, from a file or - for stdin (or in STORMHOOK_SECRET)
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
-    /// A header as it came; give it once for each
+    /// A header as received; repeat it for each header
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = input::header)]
     headers: Vec<(String, String)>,
-    /// How far webhook-timestamp may lie from now, or none
+    /// Allowed difference between webhook-timestamp and now, or none
     #[arg(long, value_name = "DURATION|none", default_value = "5m", value_parser = tolerance)]
     tolerance: ToleranceArg,
     /// The name of the first scheme's header [default: x-stormcom-signature]
     #[arg(long, value_name = "NAME")]
     signature_header: Option<String>,
-    /// The body's bytes [default: stdin]
+    /// The body as received [default: stdin]
     #[arg(value_name = "FILE")]
     body: Option<PathBuf>,
 }
@@ -68,7 +68,9 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
     let stdin = Path::new("-");
     let body_file = args.body.as_deref().unwrap_or(stdin);
     if args.secret_file.as_deref() == Some(stdin) && body_file == stdin {
-        return Err(Failure::Usage("secret and body can't both come from stdin: give the body as a file, or the secret as one".to_owned()));
+        return Err(Failure::Usage(
+            "secret and body can't both come from stdin: pass one of them as a file".to_owned(),
+        ));
     }
     let secret = secret_of(
         args.secret_file.as_deref(),
@@ -128,7 +130,7 @@ fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, 
             })
         }
         (None, None) => Err(Failure::Usage(format!(
-            "no secret: give --secret-file FILE (- for stdin), or set {SECRET_VARIABLE}"
+            "no secret: pass --secret-file FILE (- for stdin), or set {SECRET_VARIABLE}"
         ))),
     }
 }
@@ -158,7 +160,7 @@ fn brief(verdict: &Verdict, explained: Option<&str>) -> Verdict {
             _ => return verdict,
         };
         wrong.detail = format!(
-            "the header {missing} is missing: give it with --header; if it did not come, something in front keeps it back"
+            "the header {missing} is missing: pass it with --header; if you didn't receive it, a proxy in front removes it"
         );
     }
     verdict
@@ -312,8 +314,8 @@ mod tests {
             let verdicts = checker.check(&headers, b"{}", 0, Demand::Carried);
             in_words(&brief(&verdicts[0], None), &Screen::piped())
         };
-        assert!(told("webhook-signature").contains("webhook-id is missing: give it with --header"));
-        assert!(told("other").contains("x-acme is missing: give it with --header"));
+        assert!(told("webhook-signature").contains("webhook-id is missing: pass it with --header"));
+        assert!(told("other").contains("x-acme is missing: pass it with --header"));
     }
 
     #[test]

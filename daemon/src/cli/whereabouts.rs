@@ -78,7 +78,7 @@ async fn both_named(
     let holder = Client::of_holder(&sockets, &folder.join(STORE_FILE)).await;
     holder.filter(|_| in_use).map(Found::Daemon).ok_or_else(|| {
         Failure::Usage(format!(
-            "the daemon at {} is not seen to have the store in {} open: leave out --socket or --data-dir",
+            "the daemon at {} doesn't seem to have the store in {} open: omit --socket or --data-dir",
             socket.display(),
             folder.display()
         ))
@@ -101,7 +101,7 @@ async fn daemon_or_its_store(
     let why = match daemon_side::look(&folder) {
         Stopped::AtRest => {
             screen.remark(&format!(
-                "No daemon answers: this is the stopped store in {}, read-only.",
+                "No daemon answers; reading the stopped store in {}.",
                 folder.display()
             ));
             return Ok(Found::Stopped(folder));
@@ -145,7 +145,7 @@ async fn through_its_daemon(
     };
     let Some(client) = client else {
         return Err(Failure::Unreachable(format!(
-            "{in_use}, and no daemon is reachable that has it open: name its socket with --socket PATH, or stop that process"
+            "{in_use}, and its daemon is not reachable: name its socket with --socket PATH, or stop that process"
         )));
     };
     screen.remark(&format!(

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration. All problems are reported at once, each with the place where it stood.
+//! What can be wrong with a configuration. All problems are reported together, each with its place.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Why there is no configuration.
+/// Why the configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -68,7 +68,7 @@ pub enum ConfigError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("{}:{line}: not valid TOML: {detail}", path.display())]
     Syntax {
         /// The file.

@@ -1,4 +1,4 @@
-//! The configuration as it is now. It is held here alone: who goes by it asks each time, and a reload is one change.
+//! The current configuration. Only this module holds it: its users read it each time, and a reload is one change.
 
 use super::Config;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ impl LiveConfig {
         Self(watch::channel(config).0)
     }
 
-    /// As it is now.
+    /// The current one.
     pub fn now(&self) -> Arc<Config> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Another one from now on.
+    /// Replaces it.
     pub fn set(&self, config: Arc<Config>) {
         self.0.send_replace(config);
     }

@@ -1,4 +1,4 @@
-//! Writes `docs/configuration.md` from the table of keys, so that the page can't say anything else than the program does.
+//! Generates `docs/configuration.md` from the table of keys, so the page can't contradict the program.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use super::key::KEYS;
 const HEAD: &str = "\
 # Configuration
 
-Built-in values are overridden by the file (`stormhook.toml`, or the one given with `--config`), the file by environment
-variables, and those by flags. `stormhook config` prints what is in effect and where each value came from. A key that
-doesn't exist is an error, in the file and in the environment.
+The file (`stormhook.toml`, or the one given with `--config`) overrides the built-in values, environment variables override
+the file, and flags override both. `stormhook config` prints each value in effect and where it came from. An unknown key is
+an error, in the file and in the environment.
 
-Durations are an integer and `ms`, `s`, `m`, `h` or `d`. Sizes are a number of bytes or an integer and `KiB`, `MiB` or
-`GiB`. In the environment a list is written with commas between its entries, or as a TOML array.
+A duration is an integer followed by `ms`, `s`, `m`, `h` or `d`. A size is a number of bytes, or an integer followed by `KiB`,
+`MiB` or `GiB`. In the environment, a list is written as entries separated by commas, or as a TOML array.
 
-A key marked *reload* takes a new value on SIGHUP; the others need a restart, and the log says which were left as they were.
-`STORMHOOK_SECRET` and `STORMHOOK_CONFIG` belong to the command line and are no keys.
-What Kubernetes sets for a Service whose name begins with `stormhook` (`STORMHOOK_PORT=tcp://…`, `STORMHOOK_SERVICE_HOST`) is passed over.
+A key marked *reload* takes a new value on SIGHUP. The others need a restart; the log names those that changed but were not applied.
+`STORMHOOK_SECRET` and `STORMHOOK_CONFIG` belong to the command line; they are not configuration keys.
+Variables that Kubernetes sets for a Service whose name begins with `stormhook` (`STORMHOOK_PORT=tcp://…`, `STORMHOOK_SERVICE_HOST`) are ignored.
 ";
 
 /// The reference page, in Markdown.

@@ -1,15 +1,17 @@
 //! How one value is read and shown: each rule says what it allows, takes a text (environment, flag) or a TOML value
 //! (file), and gives either the parsed value or what was expected. It never looks at other keys.
 
-use std::net::SocketAddr;
+mod network;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Value;
 
-use crate::headers;
-use crate::target::Pattern;
 use crate::times::{duration_text, parse_duration};
+pub(super) use network::{
+    Address, HostName, NameServer, SIGNATURE_HEADER, SignatureHeader, TargetPattern,
+};
 
 /// A value as it came.
 #[derive(Debug, Clone, PartialEq)]
@@ -309,96 +311,5 @@ impl<T, R: Rule<T>> Rule<Option<T>> for Unset<R> {
     }
     fn show(&self, value: &Option<T>) -> Option<Value> {
         value.as_ref().and_then(|value| self.0.show(value))
-    }
-}
-
-/// An address and a port to listen on.
-pub(super) struct Address;
-
-impl Rule<SocketAddr> for Address {
-    fn allowed(&self) -> String {
-        "an IP address and a port such as \"127.0.0.1:8650\" or \"[::1]:8650\"".to_owned()
-    }
-    fn read(&self, raw: &Raw) -> Option<SocketAddr> {
-        raw.text()?.parse().ok()
-    }
-    fn show(&self, value: &SocketAddr) -> Option<Value> {
-        Some(Value::String(value.to_string()))
-    }
-}
-
-/// The address of a name server; port 53 unless another is written.
-pub(super) struct NameServer;
-
-impl Rule<SocketAddr> for NameServer {
-    fn allowed(&self) -> String {
-        "an IP address, with a port unless that is 53, such as \"192.0.2.1\" or \"[::1]:5300\""
-            .to_owned()
-    }
-    fn read(&self, raw: &Raw) -> Option<SocketAddr> {
-        let text = raw.text()?;
-        let alone = || Some(SocketAddr::new(text.parse().ok()?, 53));
-        let address: SocketAddr = text.parse().ok().or_else(alone)?;
-        (address.port() != 0).then_some(address)
-    }
-    fn show(&self, value: &SocketAddr) -> Option<Value> {
-        let text = match value.port() {
-            53 => value.ip().to_string(),
-            _ => value.to_string(),
-        };
-        Some(Value::String(text))
-    }
-}
-
-/// A name that may stand in a `Host` header, without a port.
-pub(super) struct HostName;
-
-impl Rule<String> for HostName {
-    fn allowed(&self) -> String {
-        "a host name without a port, such as \"hooks.example.com\"".to_owned()
-    }
-    fn read(&self, raw: &Raw) -> Option<String> {
-        match raw.text()?.parse::<Pattern>().ok()? {
-            Pattern::Name(name) => Some(name),
-            Pattern::Network(_) | Pattern::Below(_) => None,
-        }
-    }
-    fn show(&self, value: &String) -> Option<Value> {
-        Some(Value::String(value.clone()))
-    }
-}
-
-/// An entry of `target.allow` or `target.deny`.
-pub(super) struct TargetPattern;
-
-impl Rule<Pattern> for TargetPattern {
-    fn allowed(&self) -> String {
-        "a network such as \"10.0.0.0/8\", an address, a host name or \"*.host-name\"".to_owned()
-    }
-    fn read(&self, raw: &Raw) -> Option<Pattern> {
-        raw.text()?.parse().ok()
-    }
-    fn show(&self, value: &Pattern) -> Option<Value> {
-        Some(Value::String(value.to_string()))
-    }
-}
-
-/// The name under which the first scheme's signature is sent.
-pub(super) struct SignatureHeader;
-
-/// The built-in name, the only one with a reserved prefix that is free for it.
-pub(super) const SIGNATURE_HEADER: &str = "x-stormcom-signature";
-
-impl Rule<String> for SignatureHeader {
-    fn allowed(&self) -> String {
-        "a header name (RFC 9110) that deliveries and connections don't use already".to_owned()
-    }
-    fn read(&self, raw: &Raw) -> Option<String> {
-        let name = raw.text()?.to_ascii_lowercase();
-        let free = name == SIGNATURE_HEADER || !headers::is_reserved(&name);
-        (headers::is_token(&name) && free).then_some(name)
-    }
-    fn show(&self, value: &String) -> Option<Value> {
-        Some(Value::String(value.clone()))
     }
 }

@@ -237,13 +237,19 @@ fn values_outside_their_range_are_refused_with_what_is_allowed() {
         ("listen = \"localhost:8650\"", "an IP address and a port"),
         (
             "listen = \"0.0.0.0:8650\"",
-            "needs TLS on the listener, which this version doesn't offer",
+            "this version doesn't support TLS on the listener; listen on",
         ),
-        ("listen = \"[::]:8650\"", "needs TLS on the listener"),
-        ("tls.certificate = \"/c.pem\"", "comes in a later version"),
+        (
+            "listen = \"[::]:8650\"",
+            "doesn't support TLS on the listener",
+        ),
+        (
+            "tls.certificate = \"/c.pem\"",
+            "this version doesn't support TLS",
+        ),
         (
             "socket = \"off\"\nlisten = \"off\"",
-            "nobody could reach the daemon",
+            "so the daemon would be unreachable",
         ),
         (
             "socket = \"\"",

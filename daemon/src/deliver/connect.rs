@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 pub(super) enum Opened {
     /// One request at a time.
     Http1(Line),
-    /// Many at a time, as many as the partner takes.
+    /// Many at a time, as many as the receiver takes.
     Http2(Streams),
 }
 

@@ -53,11 +53,11 @@ pub(super) enum Outcome {
 pub(super) enum Again {
     /// A kept connection ended before a byte of an answer: that is how a server closes an idle one.
     Ended,
-    /// The partner said that it did not process the request (RFC 9113, section 8.7).
+    /// The receiver said that it did not process the request (RFC 9113, section 8.7).
     Unprocessed,
     /// The same, and that it takes too many.
     Refused,
-    /// The partner asked for HTTP/1.1.
+    /// The receiver asked for HTTP/1.1.
     Http1,
 }
 

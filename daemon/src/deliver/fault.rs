@@ -1,4 +1,4 @@
-//! Whose trouble a failed connection is: this machine's, which must not count against a partner, or the partner's. A pure
+//! Whose trouble a failed connection is: this machine's, which must not count against a receiver, or the receiver's. A pure
 //! function from the errors of all addresses that were tried.
 
 use rustix::io::Errno;
@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 pub(super) enum Fault {
     /// This machine's: the attempt waits and is not counted.
     Ours,
-    /// The partner's, or the network's between.
+    /// The receiver's, or the network's between.
     Partner,
 }
 
@@ -47,9 +47,9 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     sign(error) == Sign::Short
 }
 
-/// Whose trouble it is that none of a partner's addresses could be connected to. `errors` are those of all that were
+/// Whose trouble it is that none of a receiver's addresses could be connected to. `errors` are those of all that were
 /// tried, where silence is none. `has_route` says whether this machine has a route to anywhere: without one, being unable
-/// to reach a network is its own trouble. With one, a partner that has only addresses of another family is at fault.
+/// to reach a network is its own trouble. With one, a receiver that has only addresses of another family is at fault.
 pub(super) fn whose<'a>(
     errors: impl IntoIterator<Item = Option<&'a io::Error>>,
     has_route: impl FnOnce() -> bool,

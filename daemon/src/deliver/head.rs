@@ -14,7 +14,7 @@ const MAX_LINE_BYTES: usize = 1024;
 const MAX_RETRY_AFTER_BYTES: usize = 64;
 /// How much of what is not HTTP is shown.
 const SHOWN_BYTES: usize = 24;
-/// By how much earlier a connection is dropped than the partner says it will: both would else meet in the middle.
+/// By how much earlier a connection is dropped than the receiver says it will: both would else meet in the middle.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(250);
 
 /// How long a body is.
@@ -33,7 +33,7 @@ pub(super) struct Head {
     pub(super) length: Length,
     /// Whether the connection can take another request.
     pub(super) persistent: bool,
-    /// How long the partner keeps the connection, if it says so.
+    /// How long the receiver keeps the connection, if it says so.
     pub(super) kept: Option<Duration>,
     pub(super) retry_after: Option<Vec<u8>>,
 }
@@ -61,7 +61,7 @@ struct Fields {
     keep_alive: bool,
     kept: Option<Duration>,
     retry_after: Option<Vec<u8>>,
-    /// Some line may have meant something else to the partner.
+    /// Some line may have meant something else to the receiver.
     odd: bool,
 }
 

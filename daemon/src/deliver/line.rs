@@ -1,8 +1,8 @@
-//! An HTTP/1.1 connection that is driven by whoever uses it. A task of its own would be woken for every request and wake the
-//! attempt for every answer; here both are steps of the attempt. While it is idle nobody looks at it: that its partner closed it
-//! is found out when it is to be used again.
+//! An HTTP/1.1 connection that its user drives. A task of its own would be woken for every request and would wake the
+//! attempt for every answer; here both are steps of the attempt. Nothing watches an idle connection: the next use detects that the
+//! receiver has closed it.
 //!
-//! Sending and reading go on side by side, and an error of the one does not end the other: a partner may answer before it has
+//! Sending and reading run concurrently, and an error in one does not end the other: a receiver may answer before it has
 //! read the request, and may answer and then reset the connection.
 
 use super::framing::{Framing, Part};
@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much of an answer is read at once.
+/// How much of an answer one read takes.
 const INPUT_BYTES: usize = 8 * 1024;
 /// How much is passed over of what comes while a connection is closed.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -84,7 +84,7 @@ pub(super) struct Line {
     input: Box<[u8]>,
     /// What was read and not yet used.
     unused: std::ops::Range<usize>,
-    /// The partner sends nothing more.
+    /// The receiver sends nothing more.
     ended: bool,
     /// Something was read that belongs to no answer.
     passed_over: bool,
@@ -113,7 +113,7 @@ impl Line {
         }
     }
 
-    /// Whether a request may be sent, as far as it can be known: the partner closed nothing, and said nothing unasked.
+    /// Whether a request may be sent, as far as it can be known: the receiver closed nothing, and said nothing unasked.
     pub(super) fn is_quiet(&mut self) -> bool {
         let read = self.poll_input(&mut Context::from_waker(Waker::noop()));
         read.is_pending()
@@ -191,7 +191,7 @@ impl Line {
         .await
     }
 
-    /// Sends the request to its end or until the connection breaks. What comes meanwhile is passed over: a partner may read only
+    /// Sends the request to its end or until the connection breaks. What comes meanwhile is passed over: a receiver may read only
     /// once its answer is taken.
     pub(super) async fn send_rest(&mut self) {
         poll_fn(|context| {
@@ -200,7 +200,7 @@ impl Line {
                 if matches!(self.sending, Sending::Sent | Sending::Broken(_)) {
                     return Poll::Ready(());
                 }
-                // A partner that sends nothing more may read on all the same.
+                // A receiver that sends nothing more may read on all the same.
                 if self.ended || self.poll_input(context).is_pending() {
                     return Poll::Pending;
                 }
@@ -211,15 +211,15 @@ impl Line {
         .await;
     }
 
-    /// Says to the partner that nothing more comes, if that can be said at once; whether it was.
+    /// Tells the receiver that nothing more comes, if that is possible without waiting; returns whether it did.
     pub(super) fn shut_down_now(&mut self) -> bool {
         let io = Pin::new(&mut self.io);
         io.poll_shutdown(&mut Context::from_waker(Waker::noop()))
             .is_ready()
     }
 
-    /// The same with time, then waits until the partner closes. To close a connection over which something unread came is to
-    /// reset it, and a reset takes back what the partner has not read yet.
+    /// The same with time, then waits until the receiver closes. To close a connection over which something unread came is to
+    /// reset it, and a reset takes back what the receiver has not read yet.
     pub(super) async fn linger(mut self) {
         let _ = self.io.shutdown().await;
         let mut left = LINGER_BYTES;
@@ -309,7 +309,7 @@ fn take_parts(framing: &mut Framing, input: &mut &[u8], excerpt: &mut Excerpt) -
     }
 }
 
-/// Whether this error says that the partner ended the connection, in one of the ways there are.
+/// Whether this error says that the receiver ended the connection, in one of the ways there are.
 pub(super) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

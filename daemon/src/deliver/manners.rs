@@ -55,7 +55,7 @@ impl Manners {
         }
     }
 
-    /// The partner asked for HTTP/1.1.
+    /// The receiver asked for HTTP/1.1.
     pub(super) fn wants_http1(&mut self, origin: &Origin, now: Instant) {
         self.of(origin, now).http1_until = Some(now + HTTP1);
     }

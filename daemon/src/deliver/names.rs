@@ -1,6 +1,6 @@
-//! Names to addresses. Who asks for a name while it is being looked up waits for the same answer; answers are kept for as
-//! long as they say, failures for some seconds. How many names are looked up at once is bounded by class, so that names
-//! nobody answers for leave room for the others. A look-up that nobody waits for any more ends, and its place is free.
+//! Names to addresses. Attempts that need the same name share one look-up; answers are kept for their TTL, failures for some
+//! seconds. The number of concurrent look-ups is bounded by class, so that names whose server doesn't answer leave room for the
+//! others. A look-up ends when nobody waits for it any more, and frees its place.
 
 mod ask;
 mod cache;
@@ -211,7 +211,7 @@ impl Names {
         let now = clock::deadline(Duration::ZERO);
         let mut state = self.0.lock();
         let Some(outcome) = done else {
-            // Given up: what is known of it is that it took long.
+            // Given up: all we know is that it took long.
             let class = match took {
                 Some(took) if took >= SLOW_AFTER => Some(Class::Slow),
                 _ => None,
@@ -283,9 +283,7 @@ impl Names {
         let new = read.await.ok().flatten();
         let mut state = self.0.lock();
         if let Some((stamp, system)) = new {
-            tracing::info!(
-                "resolv.conf or hosts has changed: names are looked up by what it says now"
-            );
+            tracing::info!("resolv.conf or hosts has changed; reloaded");
             state.stamp = stamp;
             state.system = system;
             state.cache.forget_answers();
@@ -307,7 +305,7 @@ async fn grown<T>(asking: impl Future<Output = T>, mut place: Place) -> T {
 }
 
 impl Inner {
-    /// Each change is made in one go: whoever panicked left it whole.
+    /// Each change is a single step, so a panic leaves it consistent.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,7 +337,7 @@ impl Outcome {
             Ok(_) => self.ttl.clamp(SECOND, 30 * SECOND),
             Err(Unknown::NoName | Unknown::NoAddress) => self.ttl.clamp(SECOND, 5 * SECOND),
             Err(Unknown::Trouble(Trouble::Said(_))) => SECOND,
-            // Who waited has been told. To tell the next one at once would make an endpoint that hangs look fast.
+            // The waiters have been told. To fail the next one immediately would make a hanging endpoint look fast.
             Err(Unknown::Trouble(_)) => Duration::ZERO,
         }
     }

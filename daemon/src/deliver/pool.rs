@@ -1,5 +1,5 @@
-//! Connections kept for the next attempt, by origin. An HTTP/1.1 connection is here while it is idle; an HTTP/2 one is shared and
-//! is here from the start. Idle ones are dropped when their time is over; one task sees to that, and only while there are any.
+//! Connections kept for the next attempt, by origin. The pool holds an HTTP/1.1 connection while it is idle, and an HTTP/2
+//! connection, which is shared, from the start. One task drops idle connections when their time is over, and runs only while there are any.
 
 use super::connect::Opened;
 use super::line::Line;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many requests share one HTTP/2 connection.
 const MAX_STREAMS: usize = 100;
-/// How long a connection that is given up may take to say so to its partner, and the partner to read what it was sent.
+/// How long a connection that is given up may take to say so to its receiver, and the receiver to read what it was sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 type Origin = Arc<str>;
@@ -41,7 +41,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Keeps a connection whose answer was read to its end, at most for as long as the partner says it will.
+    /// Keeps a connection whose answer was read to its end, at most for as long as the receiver says it will.
     pub(super) fn take_back(self, line: Line, partner: Option<Duration>) {
         let kept = partner.map_or(self.pool.idle, |partner| partner.min(self.pool.idle));
         if kept.is_zero() {
@@ -52,7 +52,7 @@ impl Home {
         }
     }
 
-    /// Closes a connection that can't be kept. The partner gets to read all that it was sent.
+    /// Closes a connection that can't be kept. The receiver gets to read all that it was sent.
     pub(super) fn part(self, line: Line) {
         self.pool.hang_up(line, true);
     }
@@ -66,7 +66,7 @@ impl Home {
 }
 
 /// One request's share in an HTTP/2 connection. Dropped before [`Share::finish`], no further request uses the connection:
-/// a partner that stopped answering may be gone with it.
+/// a receiver that stopped answering may be gone with it.
 pub(super) struct Share {
     pool: Arc<Pool>,
     origin: Origin,
@@ -80,7 +80,7 @@ impl Share {
         self.finished = true;
     }
 
-    /// The partner asked for HTTP/1.1: no further request to it goes over HTTP/2 for a while.
+    /// The receiver asked for HTTP/1.1: no further request to it goes over HTTP/2 for a while.
     pub(super) fn wants_http1(&self) {
         let now = clock::deadline(Duration::ZERO);
         let mut entries = self.pool.lock();
@@ -168,7 +168,7 @@ impl Pool {
                 && !streams.is_closed()
                 && !(is_old(entry.opened) && *requests == 0)
             {
-                // What the partner doesn't take at once would be sent later, perhaps after its attempt was given up.
+                // Bytes that the receiver doesn't accept immediately would be sent later, perhaps after the attempt was given up.
                 if *requests >= MAX_STREAMS.min(streams.most()) || is_old(entry.opened) {
                     continue;
                 }

@@ -1,4 +1,4 @@
-//! A TLS connection whose errors are plain words: HTTP libraries pass them on, some as text only, to whoever waits.
+//! A TLS connection whose errors are plain sentences: HTTP libraries pass them on, some only as text, to the waiting request.
 
 use super::tls_words::{inside, words};
 use std::error::Error;

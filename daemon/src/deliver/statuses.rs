@@ -97,7 +97,7 @@ impl Statuses {
 
 /// The status at the front of a header block.
 fn status(mut block: &[u8]) -> Option<u16> {
-    // The partner may first say how large its table is (RFC 7541, section 6.3).
+    // The receiver may first say how large its table is (RFC 7541, section 6.3).
     while let [size, rest @ ..] = block
         && size & 0xe0 == 0x20
     {

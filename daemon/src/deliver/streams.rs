@@ -1,5 +1,5 @@
-//! An HTTP/2 connection, shared by many requests. A task of its own reads and writes for all of them, and asks the partner from
-//! time to time whether it is still there.
+//! An HTTP/2 connection, shared by many requests. Its own task reads and writes for all of them, and pings the receiver from
+//! time to time.
 
 use super::line::is_end;
 use super::statuses::Statuses;
@@ -19,10 +19,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-/// What a partner may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
+/// What a receiver may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// How often a partner that owes an answer is asked whether it is there, and how long it has to say so.
+/// How often a receiver that owes an answer is asked whether it is there, and how long it has to say so.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
@@ -38,7 +38,7 @@ pub(super) struct Streams {
 struct Health {
     /// Requests without an answer.
     waiting: AtomicUsize,
-    /// The partner did not answer a PING.
+    /// The receiver did not answer a PING.
     hung: AtomicBool,
     /// What was answered, malformed answers among it.
     statuses: Mutex<Statuses>,
@@ -64,7 +64,7 @@ impl Drop for Stream {
     }
 }
 
-/// The body, sent as fast as the partner takes it.
+/// The body, sent as fast as the receiver takes it.
 struct Upload {
     stream: SendStream<Bytes>,
     left: Bytes,
@@ -84,7 +84,7 @@ impl Streams {
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .enable_push(false)
-            // Until the partner has said how many it takes at once.
+            // Until the receiver has announced its limit of concurrent streams.
             .initial_max_send_streams(1)
             .handshake(ReadOut {
                 io,
@@ -101,7 +101,7 @@ impl Streams {
         Ok(Self { sender, health })
     }
 
-    /// Whether it takes no more requests: it ended, or the partner said that it will end it (GOAWAY).
+    /// Whether it takes no more requests: it ended, or the receiver said that it will end it (GOAWAY).
     pub(super) fn is_closed(&mut self) -> bool {
         let ready = self
             .sender
@@ -109,12 +109,12 @@ impl Streams {
         matches!(ready, Poll::Ready(Err(_)))
     }
 
-    /// Whether the partner was asked whether it is there and said nothing.
+    /// Whether the receiver was asked whether it is there and said nothing.
     pub(super) fn is_hung(&self) -> bool {
         self.health.hung.load(Ordering::Relaxed)
     }
 
-    /// How many requests the partner takes at once.
+    /// How many concurrent requests the receiver allows.
     pub(super) fn most(&self) -> usize {
         self.sender.current_max_send_streams()
     }
@@ -162,7 +162,7 @@ impl Stream {
         self.health.statuses().of(id)
     }
 
-    /// Whether the request was sent to its end, or the partner wants no more of it.
+    /// Whether the request was sent to its end, or the receiver wants no more of it.
     pub(super) fn is_over(&self) -> bool {
         self.upload.over
     }
@@ -189,7 +189,7 @@ impl Stream {
     }
 }
 
-/// Lets the partner send as much more.
+/// Lets the receiver send as much more.
 pub(super) fn release(answer: &mut RecvStream, bytes: usize) {
     // It fails only for more than was received.
     let _ = answer.flow_control().release_capacity(bytes);
@@ -225,7 +225,7 @@ struct ReadOut<S> {
 }
 
 impl<S> ReadOut<S> {
-    /// What writing came to; where the partner ended the connection, it is as if `bytes` were written.
+    /// What writing came to; where the receiver ended the connection, it is as if `bytes` were written.
     fn written<T>(&mut self, bytes: T, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(error)) if is_end(&error) => {
@@ -296,7 +296,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadOut<S> {
     }
 }
 
-/// Reads and writes until the connection is over or the partner hangs. Errors reach whoever waits for an answer.
+/// Reads and writes until the connection ends or the receiver hangs. Errors reach the requests that wait for an answer.
 async fn drive<S>(connection: Connection<S, Bytes>, pings: Option<PingPong>, health: Arc<Health>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -313,7 +313,7 @@ where
     }
 }
 
-/// Resolves when the partner owes an answer and does not say that it is there.
+/// Resolves when the receiver owes an answer and does not say that it is there.
 async fn watch(mut pings: PingPong, health: &Health) {
     loop {
         sleep(PING_EVERY).await;

@@ -1,4 +1,4 @@
-//! Attempts against partners of every kind, over real sockets on the loopback address. Time stands still but for waiting.
+//! Attempts against receivers of every kind, over real sockets on the loopback address. Time stands still but for waiting.
 
 mod answers;
 mod connecting;
@@ -42,14 +42,14 @@ fn client() -> Client {
     Client::new(&settings()).unwrap()
 }
 
-/// What a partner saw.
+/// What a receiver saw.
 #[derive(Default)]
 struct Seen {
     connections: AtomicUsize,
     requests: Mutex<Vec<String>>,
-    /// Told when a partner sees a connection closed.
+    /// Told when a receiver sees a connection closed.
     closed: Notify,
-    /// Tells a partner to close one.
+    /// Tells a receiver to close one.
     close: Notify,
 }
 
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// A partner that handles each connection so; its address.
+/// A receiver that handles each connection so; its address.
 async fn partner<F, R>(handle: F) -> (SocketAddr, Arc<Seen>)
 where
     F: Fn(TcpStream, Arc<Seen>) -> R + Send + 'static,
@@ -111,7 +111,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> Option
     Some((head, length))
 }
 
-/// A partner that answers every request with these bytes.
+/// A receiver that answers every request with these bytes.
 async fn answering(answer: impl Into<Vec<u8>>) -> (SocketAddr, Arc<Seen>) {
     let answer = Arc::new(answer.into());
     partner(move |mut stream, seen| {

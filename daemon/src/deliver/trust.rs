@@ -45,7 +45,7 @@ pub(super) fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>
     let mut named = HashSet::new();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
-        tracing::warn!(%error, "a system certificate is left out");
+        tracing::warn!(%error, "ignored a system certificate");
     }
     roots.add_parsable_certificates(native.certs);
     for path in extra_roots {
@@ -53,7 +53,7 @@ pub(super) fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>
     }
     if roots.is_empty() {
         tracing::warn!(
-            "no certificate is trusted: deliveries over https will fail; install the system's certificates or set tls.extra_roots"
+            "no trusted certificates; deliveries over https will fail. Install the system's certificates or set tls.extra_roots"
         );
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

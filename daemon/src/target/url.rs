@@ -16,7 +16,7 @@ pub const MAX_URL_BYTES: usize = 8_000;
 const MAX_HOST_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
-/// Why a text is no target.
+/// Why a text is not a valid target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// No URL at all: the caller's mistake, answered with 400.

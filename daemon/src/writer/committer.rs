@@ -1,69 +1,21 @@
-//! The thread's side of the writer: one commit after the other of what has queued, at a pace that serves many callers with few
-//! commits and few callers at once (docs/adr/0002-group-commit.md).
+//! The writer's thread: makes one commit after another of the operations in the queue, announces each, and answers those who wait.
+//! It also decides what happens to the operations of a commit that failed (docs/adr/0002-group-commit.md).
 
+use super::pace::{self, Pace};
 use super::queue::Request;
+use super::space::Space;
+use super::submission::{Reply, SubmitError};
 use super::turns::Turns;
-use super::{Committed, PROBE_EVERY, Reply, SubmitError, Writer};
+use super::{Committed, PROBE_EVERY, Writer};
 use crate::clock::{Moment, StoreClock};
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stormhook_store::{DeliveryId, Done, Op, Reader, Store, StoreError};
 
-/// For each operation of a commit the next one starts this much later, so that near saturation commits grow instead of
-/// following each other,
-const APART_PER_OP: Duration = Duration::from_micros(25);
-/// but no later than this.
-const APART_MOST: Duration = Duration::from_millis(3);
-/// So many commits in a row that stay below this, though the writer waited for that long, show that callers are few, and that they
-/// wait for it: the next ones start at once.
-const FEW_OPS: usize = 144;
-const FEW_IN_A_ROW: u32 = 4;
-/// After so many of those it waits once more, to see whether callers have become more.
-const COMMITS_AT_ONCE: u32 = 32;
 /// How often free space is looked at.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
-/// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
-const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
-/// And that is held to this much a second, by letting commits of a large file wait for one another.
-const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
-
-/// Whether commits wait for more to go along. Many callers are served with less work for each by fewer and larger commits; few
-/// only wait for their answers the longer.
-#[derive(Debug, Default)]
-struct Pace {
-    /// How many commits are still to start without waiting.
-    at_once: u32,
-    /// How many that waited stayed small, one after the other.
-    few: u32,
-}
-
-impl Pace {
-    /// How long after the start of a commit of so many operations the next one starts.
-    fn apart(&mut self, ops: usize) -> Duration {
-        if let Some(left) = self.at_once.checked_sub(1) {
-            self.at_once = left;
-            return Duration::ZERO;
-        }
-        let ops = u32::try_from(ops).unwrap_or(u32::MAX);
-        APART_PER_OP.saturating_mul(ops).min(APART_MOST)
-    }
-
-    /// What has queued after a commit kept that distance.
-    fn waited(&mut self, apart: Duration, queued: usize) {
-        if apart < APART_MOST {
-            return;
-        }
-        self.few = if queued < FEW_OPS { self.few + 1 } else { 0 };
-        if self.few >= FEW_IN_A_ROW {
-            self.few = FEW_IN_A_ROW - 1;
-            self.at_once = COMMITS_AT_ONCE;
-        }
-    }
-}
-
 /// The thread's side: what makes commits.
 pub struct Committer {
     writer: Arc<Writer>,
@@ -89,26 +41,6 @@ pub struct Committer {
 impl std::fmt::Debug for Committer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Committer")
-    }
-}
-
-/// What the disk and the file are like.
-#[derive(Clone, Copy, Debug)]
-pub struct Space {
-    /// How much may be written until nothing but `limits.disk_reserve` is left.
-    pub free_bytes: u64,
-    /// The length of the file.
-    pub file_bytes: u64,
-}
-
-impl Space {
-    /// As it is now, where so much is to be left.
-    pub fn of(path: &Path, reserve_bytes: u64) -> Self {
-        let free_bytes = path.parent().map_or(u64::MAX, free_bytes);
-        Self {
-            free_bytes: free_bytes.saturating_sub(reserve_bytes),
-            file_bytes: std::fs::metadata(path).map_or(0, |m| m.len()),
-        }
     }
 }
 
@@ -177,15 +109,13 @@ impl Committer {
         }
     }
 
-    /// Lets commits keep their distance; what queues meanwhile goes into the next one. A large file needs it, so that what
-    /// `quick_repair` writes stays within its rate, and so do many callers at once.
+    /// Spaces commits; operations that queue meanwhile go into the next one. A large file needs this to keep `quick_repair`
+    /// within its rate; with many callers it makes commits larger.
     fn keep_distance(&mut self) {
         let Some((started, ops)) = self.last_commit else {
             return;
         };
-        let repair_bytes = (self.space().file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
-        let repair =
-            Duration::from_micros(repair_bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND);
+        let repair = pace::repair(self.space().file_bytes);
         let gather = self.pace.apart(ops);
         if let Some(rest) = repair.max(gather).checked_sub(started.elapsed()) {
             std::thread::sleep(rest);
@@ -269,7 +199,7 @@ impl Committer {
             self.failed(&probe.error, whole.work);
             return;
         }
-        tracing::warn!(damage = %whole.error, "a commit met damage: what meets it is set aside; run `stormhook check`");
+        tracing::warn!(damage = %whole.error, "a commit met damage; the affected operations are set aside. Run `stormhook check`");
         // The next part is the last one.
         let mut parts = Vec::new();
         self.split(whole, &mut parts);
@@ -298,7 +228,7 @@ impl Committer {
         let what = damage.to_string();
         let of_event = part.ops.iter().any(is_event);
         if of_event && !self.writer.refusing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%damage, "the file is damaged where events are written: none is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
+            tracing::error!(%damage, "the store is damaged where events are written; no event is accepted. Stop the daemon and run `stormhook compact`, or restore a backup");
         }
         for (op, reply) in part.ops.into_iter().zip(part.replies) {
             if let Op::Settle(settle) = &op {
@@ -346,10 +276,10 @@ impl Committer {
             // Callers that try again make thousands of them a second, and the log may be on that disk.
             tracing::debug!(%error, "a commit failed again");
         } else if error.is_damage() {
-            tracing::error!(%error, "the file is damaged where every commit needs it: nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
+            tracing::error!(%error, "the store is damaged where every commit needs it; nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
             self.told.failing(true);
         } else {
-            tracing::error!(%error, "a commit failed: nothing is delivered until one succeeds");
+            tracing::error!(%error, "a commit failed; no attempt starts until one succeeds");
             self.told.failing(true);
         }
     }
@@ -365,11 +295,6 @@ impl Committer {
 
 fn is_event(op: &Op) -> bool {
     matches!(op, Op::Accept(_))
-}
-
-/// Free space on the disk of a folder; where the system doesn't say, as much as one likes.
-pub(crate) fn free_bytes(folder: &Path) -> u64 {
-    rustix::fs::statvfs(folder).map_or(u64::MAX, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
 /// What could not be committed, and why.
@@ -426,43 +351,11 @@ fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
 
 fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
     if let Some(reply) = reply {
-        // Before the answer: whoever has it sees that the request no longer waits.
+        // Before the answer: a caller that has it sees that the request no longer waits.
         writer
             .keyed
             .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);
         // A caller that went away learns nothing; its event is stored all the same.
         let _gone = reply.sender.send(result);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn commits_wait_for_many_callers_and_not_for_few() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.apart(2), Duration::from_micros(50));
-        // Many, now and then fewer: they go on waiting.
-        for queued in [500, 100, 100, 100, 500, 100, 100] {
-            assert_eq!(pace.apart(500), APART_MOST);
-            pace.waited(APART_MOST, queued);
-        }
-        pace.waited(APART_MOST, 500);
-        for _ in 0..FEW_IN_A_ROW {
-            assert_eq!(pace.apart(128), APART_MOST);
-            pace.waited(APART_MOST, 128);
-        }
-        // Few: at once from now on, and once more to see whether that is still so.
-        for _ in 0..2 {
-            for _ in 0..COMMITS_AT_ONCE {
-                assert_eq!(pace.apart(128), Duration::ZERO);
-            }
-            assert_eq!(pace.apart(128), APART_MOST);
-            // A short wait says nothing of them.
-            pace.waited(Duration::from_millis(1), 20);
-            assert_eq!(pace.apart(128), APART_MOST);
-            pace.waited(APART_MOST, 128);
-        }
     }
 }

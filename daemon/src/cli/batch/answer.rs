@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::client::Answer;
 use super::super::failure::Failure;
 use super::super::table::grouped;
 
@@ -86,7 +87,7 @@ impl Problem {
     /// The problem of a line that is too long for any daemon.
     pub(super) fn too_long() -> Self {
         Self {
-            detail: "no daemon takes a line over 16 MiB: send less, or a link to it".to_owned(),
+            detail: "a line may have at most 16 MiB: send less data, or a link to it".to_owned(),
             code: "event_too_large".to_owned(),
             ..Self::default()
         }
@@ -122,7 +123,7 @@ impl fmt::Display for Problem {
 impl<'a> AnswerLine<'a> {
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Failure> {
         serde_json::from_slice(line).map_err(|error| {
-            Failure::No(format!("an answer line of the daemon can't be read ({error}): is another program listening on this socket?"))
+            Failure::No(format!("can't parse a line of the daemon's response ({error}): is another program listening on this socket?"))
         })
     }
 
@@ -139,6 +140,33 @@ impl<'a> AnswerLine<'a> {
                 problem => Verdict::Rejected(problem),
             },
         }
+    }
+}
+
+/// The answer to a line that was sent as an event of its own, as a line of a stream's answer, and what it says. A daemon that is away
+/// or full has not answered.
+pub(super) fn of_one_event(answer: Result<Answer, Failure>) -> Result<(String, Verdict), Failure> {
+    match answer {
+        Ok(answer) => {
+            let value = answer.value()?;
+            let replayed = answer.headers.contains_key("idempotency-replayed");
+            let deliveries = value["deliveries"].as_u64().unwrap_or(0);
+            let (status, verdict) = if replayed {
+                ("replayed", Verdict::Replayed)
+            } else {
+                ("accepted", Verdict::Accepted { deliveries })
+            };
+            let id = &value["id"];
+            let json =
+                format!(r#"{{"line":0,"status":"{status}","id":{id},"deliveries":{deliveries}}}"#);
+            Ok((json, verdict))
+        }
+        Err(Failure::Refused(refusal)) if refusal.status != 503 => {
+            let problem = String::from_utf8_lossy(&refusal.body);
+            let json = format!(r#"{{"line":0,"status":"rejected","problem":{problem}}}"#);
+            Ok((json, Verdict::Rejected(Problem::read(&refusal.body))))
+        }
+        Err(failure) => Err(failure),
     }
 }
 

@@ -15,10 +15,10 @@ pub(super) const FILE_VARIABLE: &str = "STORMHOOK_CONFIG";
 /// Flags that say where things are.
 #[derive(Debug, Default, Args)]
 pub(crate) struct PlaceFlags {
-    /// The configuration file [default: $STORMHOOK_CONFIG, then stormhook.toml, if it is there]
+    /// The configuration file [default: $STORMHOOK_CONFIG, then stormhook.toml if it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder of the store and the token
+    /// The folder of the store and the admin token
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -28,10 +28,13 @@ pub(crate) struct PlaceFlags {
 pub(crate) struct ConfigFlags {
     #[command(flatten)]
     places: PlaceFlags,
+    /// The Unix socket to listen on, or off
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// The TCP address for operators, or off
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Any other key of the configuration, as delivery.timeout=15s
+    /// Any other configuration key, such as delivery.timeout=15s
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
 }
@@ -76,7 +79,7 @@ impl Named {
 pub(crate) struct Places {
     /// The folder of the store.
     pub(crate) data_dir: PathBuf,
-    /// The socket, if it is named, and none in the list if it is switched off; nothing where it is in its usual place.
+    /// The socket, if it is named, and an empty list if it is disabled; nothing if it is in its usual place.
     pub(crate) sockets: Option<Vec<PathBuf>>,
 }
 
@@ -123,8 +126,8 @@ impl PlaceFlags {
 
 impl ConfigFlags {
     /// Dotted keys with their values, the later one winning.
-    fn dotted(&self, socket: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
-        let mut flags = self.places.dotted(socket)?;
+    fn dotted(&self) -> Result<Vec<(String, String)>, Failure> {
+        let mut flags = self.places.dotted(self.socket.as_deref())?;
         if let Some(listen) = &self.listen {
             flags.push(("listen".to_owned(), listen.clone()));
         }
@@ -140,9 +143,8 @@ impl ConfigFlags {
     /// The configuration, and how to read it again.
     pub(super) fn load(
         &self,
-        socket: Option<&Path>,
     ) -> Result<(Config, impl Fn() -> Result<Config, ConfigError> + use<>), Failure> {
-        let flags = self.dotted(socket)?;
+        let flags = self.dotted()?;
         let named = self.places.named();
         let config = load(named.as_ref(), &flags)?;
         let file = named.map(|named| named.path);
@@ -231,10 +233,11 @@ pub(super) mod tests {
                 config: None,
                 data_dir: Some("/d".into()),
             },
+            socket: Some("/s".into()),
             listen: Some("off".into()),
             settings: vec![setting("delivery.timeout = 5s").unwrap()],
         };
-        let pairs = flags.dotted(Some(Path::new("/s"))).unwrap();
+        let pairs = flags.dotted().unwrap();
         let expected = [
             ("data_dir", "/d"),
             ("socket", "/s"),

@@ -36,12 +36,8 @@ fn settings(config: &Config) -> Vec<Setting> {
 }
 
 /// Prints the effective configuration and where each value came from.
-pub(crate) fn show(
-    flags: &ConfigFlags,
-    socket: Option<&Path>,
-    screen: &Screen,
-) -> Result<(), Failure> {
-    let (config, _) = flags.load(socket)?;
+pub(crate) fn show(flags: &ConfigFlags, screen: &Screen) -> Result<(), Failure> {
+    let (config, _) = flags.load()?;
     let settings = settings(&config);
     let file = flags
         .file()
@@ -53,7 +49,7 @@ pub(crate) fn show(
     screen.line(&match &file {
         Some(file) => format!("Read {}.\n", file.display()),
         None => format!(
-            "No file was read: there is no {DEFAULT_FILE} here, and neither --config nor {FILE_VARIABLE} names one.\n"
+            "No file was read: {DEFAULT_FILE} doesn't exist here, and neither --config nor {FILE_VARIABLE} names a file.\n"
         ),
     })?;
     screen.line(&as_table(&settings, screen.colour))

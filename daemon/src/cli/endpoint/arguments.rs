@@ -8,7 +8,7 @@ use super::super::input::{self, Moment};
 use super::super::pages::Paging;
 
 pub(crate) const EXAMPLES: &str = "\
-Example, from a new endpoint to what was sent to it:
+Example, from a new endpoint to its deliveries:
   stormhook endpoint add --organization org_42 \\
     --url https://partner.example/hooks --event-type 'order.*'
   stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
@@ -38,12 +38,12 @@ Example:
   stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
     --rate-limit 20 --clear description")]
     Update(UpdateArgs),
-    /// Let deliveries go out again; what was held resumes
+    /// Enable an endpoint; held deliveries resume
     #[command(
         after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held"
     )]
     Enable(EnableArgs),
-    /// Stop deliveries; what is waiting is held
+    /// Disable an endpoint; waiting deliveries are held
     #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Disable(OneArgs),
     /// Rotate the secret; old ones stay valid for --overlap
@@ -51,17 +51,17 @@ Example:
 Example:
   stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
     RotateSecret(RotateArgs),
-    /// Send a ping now, also to an inactive endpoint, and say how it went
+    /// Send a ping now, also to an inactive endpoint, and show the result
     #[command(after_help = "\
 Examples:
   stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
   stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --json |
     jq -e '.outcome == \"success\"'
 
-Status 0 says that the ping was sent, not that it arrived; 1 that the daemon
-could not send it, as to an endpoint that does not exist.")]
+Status 0 means that the ping was sent, not that it arrived; 1 that the daemon
+could not send it, for example because the endpoint doesn't exist.")]
     Test(OneArgs),
-    /// Send again what failed, or was missed while inactive
+    /// Send failed deliveries again, and with --missed those missed while inactive
     #[command(after_help = "\
 Example:
   stormhook endpoint recover ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
@@ -87,20 +87,20 @@ pub(crate) enum Clearable {
 
 #[derive(Debug, Args)]
 pub(crate) struct SecretArgs {
-    /// A secret of your own, from a file or - for stdin [default: one is made]
+    /// Your own secret, from a file or - for stdin [default: a generated one]
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
-    /// A remark for people
+    /// A description for people
     #[arg(long)]
     pub(super) description: Option<String>,
-    /// Headers to send along, 'name: value' one a line, from a file or - for stdin: they are treated as secrets
+    /// Headers to add, one 'name: value' per line, from a file or - for stdin; they are treated as secrets
     #[arg(long, value_name = "FILE")]
     pub(super) headers_file: Option<PathBuf>,
-    /// Requests a second, at most
+    /// Most requests per second
     #[arg(long, value_name = "NUMBER")]
     pub(super) rate_limit: Option<serde_json::Number>,
     /// Delivery order: in parallel, or one at a time by sequence
@@ -110,19 +110,19 @@ pub(crate) struct Settings {
 
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
-    /// Whose events it gets
+    /// The organization whose events it receives
     #[arg(long, value_name = "ORGANIZATION")]
     pub(super) organization: String,
     /// Where deliveries are sent
     #[arg(long)]
     pub(super) url: String,
-    /// Which events: exact (order.created), a prefix (order.*) or *
+    /// Event types: exact (order.created), a prefix (order.*) or *
     #[arg(long = "event-type", value_name = "TYPE", required = true, num_args = 1.., value_delimiter = ',')]
     pub(crate) event_types: Vec<String>,
-    /// Create it switched off
+    /// Create it disabled
     #[arg(long)]
     pub(super) inactive: bool,
-    /// Sign with ed25519 too: the partner verifies with a public key
+    /// Sign with ed25519 too: the receiver verifies with a public key
     #[arg(long)]
     pub(super) ed25519: bool,
     #[command(flatten)]
@@ -133,7 +133,7 @@ pub(crate) struct AddArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Only this organization's
+    /// Only this organization
     #[arg(long, value_name = "ORGANIZATION")]
     pub(super) organization: Option<String>,
     /// Only active or only inactive ones
@@ -154,7 +154,7 @@ pub(crate) struct OneArgs {
 pub(crate) struct ShowArgs {
     #[command(flatten)]
     pub(super) one: OneArgs,
-    /// Show its secrets instead, the earlier ones that still sign included
+    /// Show its secrets instead, including earlier ones that still sign
     #[arg(long)]
     pub(super) reveal_secret: bool,
 }
@@ -166,12 +166,12 @@ pub(crate) struct UpdateArgs {
     /// Where deliveries are sent
     #[arg(long)]
     pub(super) url: Option<String>,
-    /// Which events, in place of those it has
+    /// Event types, replacing the current ones
     #[arg(long = "event-type", value_name = "TYPE", value_delimiter = ',')]
     pub(super) event_types: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
-    /// Sign with ed25519 too, or no longer: then its keys are gone for good
+    /// Enable or disable ed25519; disabling it deletes its keys for good
     #[arg(long, value_name = "true|false")]
     pub(super) ed25519: Option<bool>,
     /// Clear a setting
@@ -183,7 +183,7 @@ pub(crate) struct UpdateArgs {
 pub(crate) struct EnableArgs {
     #[command(flatten)]
     pub(super) one: OneArgs,
-    /// End what was held instead of sending it
+    /// Discard held deliveries instead of sending them
     #[arg(long)]
     pub(super) discard_held: bool,
 }
@@ -192,7 +192,7 @@ pub(crate) struct EnableArgs {
 pub(crate) struct RotateArgs {
     #[command(flatten)]
     pub(super) one: OneArgs,
-    /// How long earlier secrets go on signing, 0s to 7d [default: 24h]
+    /// How long earlier secrets keep signing, 0s to 7d [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
     pub(super) overlap: Option<String>,
     #[command(flatten)]
@@ -203,16 +203,16 @@ pub(crate) struct RotateArgs {
 pub(crate) struct RecoverArgs {
     #[command(flatten)]
     pub(super) one: OneArgs,
-    /// From this time on: RFC 3339, or how long ago (24h)
+    /// From this time: RFC 3339, or how long ago (24h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     pub(super) since: Option<Moment>,
-    /// Until before this time
+    /// Before this time
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     pub(super) until: Option<Moment>,
-    /// Also events it was subscribed to but inactive for
+    /// Also events that it missed while inactive
     #[arg(long)]
     pub(super) missed: bool,
-    /// Only count
+    /// Only count the deliveries
     #[arg(long)]
     pub(super) dry_run: bool,
 }

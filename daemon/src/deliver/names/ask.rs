@@ -315,7 +315,7 @@ fn resolver(server: SocketAddr, system: &System) -> Option<TokioResolver> {
     match builder.build() {
         Ok(resolver) => Some(resolver),
         Err(error) => {
-            tracing::warn!(%error, "a name server can't be used");
+            tracing::warn!(%error, "can't use a name server");
             None
         }
     }

@@ -89,7 +89,7 @@ impl System {
             Err(error) => {
                 let path = sources.resolv.display();
                 if sources.servers.is_empty() {
-                    tracing::warn!(%error, "{path} can't be read: names are looked up at 127.0.0.1:53; write the file or set dns.servers");
+                    tracing::warn!(%error, "{path} can't be read; using the name server 127.0.0.1:53. Create the file or set dns.servers");
                 }
                 Vec::new()
             }
@@ -98,7 +98,7 @@ impl System {
         let read_hosts = read(&sources.hosts).and_then(|text| hosts.read_hosts_conf(&*text));
         if let Err(error) = read_hosts {
             let path = sources.hosts.display();
-            tracing::warn!(%error, "{path} can't be read: no name is taken from it");
+            tracing::warn!(%error, "{path} can't be read; it is ignored");
         }
         Self::of(&text, hosts, &sources.servers)
     }
@@ -106,7 +106,7 @@ impl System {
     fn of(resolv: &[u8], hosts: Hosts, servers: &[SocketAddr]) -> Self {
         let (config, errors) = resolv_conf::Config::parse_with_errors(resolv);
         for error in errors.iter().take(10) {
-            tracing::warn!(%error, "a line of resolv.conf is passed over");
+            tracing::warn!(%error, "ignored a line of resolv.conf");
         }
         let servers = if servers.is_empty() {
             name_servers(&config.nameservers)
@@ -186,7 +186,7 @@ fn name_servers(listed: &[ScopedIp]) -> Vec<SocketAddr> {
     let usable = |scoped: &ScopedIp| match scoped {
         ScopedIp::V6(ip, Some(zone)) => {
             tracing::warn!(
-                "the name server {ip}%{zone} is passed over: addresses with a zone are not supported"
+                "the name server {ip}%{zone} is ignored: addresses with a zone are not supported"
             );
             None
         }

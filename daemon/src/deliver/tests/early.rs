@@ -1,4 +1,4 @@
-//! Partners that answer before they have read the request.
+//! Receivers that answer before they have read the request.
 
 use super::secure::acceptor;
 use super::*;
@@ -227,7 +227,7 @@ async fn closing_after_a_success_takes_nothing_back_that_was_sent() {
     assert_eq!(got.await.unwrap(), 4 << 20);
 }
 
-/// A connection whose partner answered and reset it while it was written to: writing meets that first.
+/// A connection whose receiver answered and reset it while it was written to: writing meets that first.
 #[derive(Default)]
 struct Reset {
     written: bool,

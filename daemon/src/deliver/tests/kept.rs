@@ -108,7 +108,7 @@ async fn what_is_not_wanted_any_more_when_there_is_a_connection_is_not_sent() {
     assert_eq!((seen.connections(), seen.requests()), (1, 1));
 }
 
-/// How a partner ends a connection whose next request it read or did not.
+/// How a receiver ends a connection whose next request it read or did not.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Close,
@@ -116,7 +116,7 @@ enum End {
     AfterOneByte,
 }
 
-/// A partner that answers the first `answers` requests of each connection and ends it with the next one.
+/// A receiver that answers the first `answers` requests of each connection and ends it with the next one.
 async fn ending(answers: usize, end: End) -> (SocketAddr, Arc<Seen>) {
     partner(move |mut stream, seen| async move {
         for _ in 0..answers {

@@ -21,7 +21,7 @@ pub(super) fn acceptor(alpn: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, tempfile::
     (Arc::new(config).into(), file)
 }
 
-/// A partner over TLS that offers these protocols, and the PEM of its certificate.
+/// A receiver over TLS that offers these protocols, and the PEM of its certificate.
 pub(super) async fn secure_partner(
     alpn: &[&[u8]],
 ) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {

@@ -1,4 +1,4 @@
-//! HTTP/2 partners that end connections and streams in every way. They speak it by the byte.
+//! HTTP/2 receivers that end connections and streams in every way. They speak it by the byte.
 
 use super::secure::acceptor;
 use super::*;
@@ -25,7 +25,7 @@ const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const HTTP_1_1_REQUIRED: u32 = 13;
 
-/// A connection as its partner sees it.
+/// A connection as its receiver sees it.
 struct Wire<S = TlsStream<TcpStream>> {
     stream: S,
     /// Whether it says that it is there.
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = self.stream.flush().await;
     }
 
-    /// Reads a frame, and answers what any partner answers.
+    /// Reads a frame, and answers what any receiver answers.
     async fn frame(&mut self) -> Option<(u8, u8, u32)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;
@@ -130,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// A partner that handles its connections so; each is given its number, from 1.
+/// A receiver that handles its connections so; each is given its number, from 1.
 async fn http2_partner<F, R>(handle: F) -> (Client, Target, Arc<Seen>)
 where
     F: Fn(Wire, usize, Arc<Seen>) -> R + Clone + Send + Sync + 'static,
@@ -385,7 +385,7 @@ async fn a_partner_that_does_not_answer_a_ping_swallows_no_further_attempt() {
     assert_eq!((seen.connections(), seen.requests()), (2, 2));
 }
 
-/// Begins a request over a connection without a socket, whose partner does so after 14 s.
+/// Begins a request over a connection without a socket, whose receiver does so after 14 s.
 async fn over_memory<R>(
     partner: impl FnOnce(Wire<DuplexStream>, u32) -> R + Send + 'static,
 ) -> (u16, bool)

@@ -1,0 +1,91 @@
+//! The built-in value of every key. `docs/configuration.md` is generated from them.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::rule::SIGNATURE_HEADER;
+use super::{
+    Breaker, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Retention, Retry,
+    SOCKET_FILE, Store, Tls,
+};
+use crate::target::{Pattern, TargetPolicy};
+
+/// What `target.allow` holds unless told otherwise (docs/adr/0008-loopback-targets.md).
+const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+impl Config {
+    /// The built-in values around a data folder.
+    pub(super) fn builtin(data_dir: PathBuf) -> Self {
+        const MINUTE_S: u64 = 60;
+        const HOUR_S: u64 = 60 * MINUTE_S;
+        const DAY_S: u64 = 24 * HOUR_S;
+        let schedule_s = [
+            MINUTE_S,
+            5 * MINUTE_S,
+            30 * MINUTE_S,
+            2 * HOUR_S,
+            24 * HOUR_S,
+        ];
+        Self {
+            socket: Some(data_dir.join(SOCKET_FILE)),
+            data_dir,
+            socket_allow_uids: Vec::new(),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
+            host_names: Vec::new(),
+            delivery: Delivery {
+                timeout: Duration::from_secs(15),
+                connect_timeout: Duration::from_secs(5),
+                max_in_flight: 512,
+                max_in_flight_per_endpoint: 32,
+                signature_header: SIGNATURE_HEADER.to_owned(),
+                pool_idle: Duration::from_secs(4),
+                pool_max_age: Duration::from_secs(5 * MINUTE_S),
+            },
+            dns: Dns {
+                servers: Vec::new(),
+            },
+            retry: Retry {
+                schedule: schedule_s.map(Duration::from_secs).to_vec(),
+                jitter: 0.1,
+            },
+            idempotency: Idempotency {
+                ttl: Duration::from_secs(DAY_S),
+            },
+            retention: Retention {
+                events: Duration::from_secs(30 * DAY_S),
+                attempts: Duration::from_secs(30 * DAY_S),
+            },
+            limits: Limits {
+                event_bytes: 256 << 10,
+                pending_deliveries: 5_000_000,
+                endpoints_per_organization: 1_000,
+                connections: 10_000,
+                idle: Duration::from_secs(60),
+                response_bytes: 64 << 10,
+                excerpt_bytes: 1 << 10,
+                disk_reserve: 256 << 20,
+            },
+            store: Store { cache: 8 << 20 },
+            breaker: Breaker {
+                disable_after: Duration::from_secs(5 * DAY_S),
+            },
+            target: TargetPolicy {
+                allow: vec![Pattern::Network(LOOPBACK.into())],
+                ..TargetPolicy::default()
+            },
+            tls: Tls {
+                certificate: None,
+                key: None,
+                extra_roots: Vec::new(),
+            },
+            log: Log {
+                format: LogFormat::Text,
+                level: tracing::Level::INFO,
+            },
+            origins: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! From raw values to a [`Config`]: reads each key by its rule, finds the folders that no key names, and checks what takes more than
+//! one key to decide.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::source::RawConfig;
+use super::{Config, ConfigError, MAX_SOCKET_PATH_BYTES, Origin, Problem, SOCKET_FILE, key};
+use crate::times::duration_text;
+
+/// The configuration of these values, or every problem that was found.
+pub(super) fn resolve(
+    raw: RawConfig,
+    environment: &[(OsString, OsString)],
+) -> Result<Config, ConfigError> {
+    let RawConfig {
+        values,
+        mut problems,
+    } = raw;
+    let folder = if values.contains_key("data_dir") {
+        None
+    } else {
+        state_folder(environment)
+    };
+    let no_folder = folder.is_none() && !values.contains_key("data_dir");
+    let (folder, folder_origin) = folder.unwrap_or_default();
+    let mut config = Config::builtin(folder);
+    for key in key::KEYS {
+        let Some((raw, origin)) = values.get(key.name) else {
+            continue;
+        };
+        if (key.read)(&mut config, raw) {
+            config.origins.insert(key.name, origin.clone());
+        } else {
+            let detail = format!(
+                "{} must be {}; got {}",
+                key.name,
+                (key.allowed)(),
+                raw.shown()
+            );
+            problems.push(Problem {
+                key: key.name.to_owned(),
+                origin: origin.clone(),
+                detail,
+            });
+        }
+    }
+    if let Some(origin) = folder_origin {
+        config.origins.insert("data_dir", origin);
+    }
+    if !values.contains_key("socket") {
+        place_socket(&mut config, environment);
+    }
+    let mut report = |key: &str, detail: String| {
+        problems.push(Problem {
+            key: key.to_owned(),
+            origin: config.origin(key),
+            detail,
+        });
+    };
+    if no_folder {
+        let detail = "no data directory: set data_dir, or one of $STATE_DIRECTORY, $XDG_STATE_HOME and $HOME to an absolute path";
+        report("data_dir", detail.to_owned());
+    } else {
+        check_together(&config, &mut report);
+    }
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::Invalid(problems))
+    }
+}
+
+/// Puts the socket where it lies when no key says so: in the runtime folder, or else in the data folder.
+fn place_socket(config: &mut Config, environment: &[(OsString, OsString)]) {
+    let runtime = folder_variable(environment, "RUNTIME_DIRECTORY");
+    if runtime.is_some() {
+        let origin = Origin::Variable("RUNTIME_DIRECTORY".to_owned());
+        config.origins.insert("socket", origin);
+    }
+    let folder = runtime.as_ref().unwrap_or(&config.data_dir);
+    config.socket = Some(folder.join(SOCKET_FILE));
+}
+
+/// What no key can decide by itself.
+fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
+    if config.socket.is_none() && config.listen.is_none() {
+        report("listen", "socket and listen are both \"off\", so the daemon would be unreachable; enable one of them".to_owned());
+    }
+    if let Some(path) = &config.socket {
+        let bytes = path.as_os_str().len();
+        if bytes > MAX_SOCKET_PATH_BYTES {
+            let shown = path.display();
+            report(
+                "socket",
+                format!(
+                    "the socket path {shown} has {bytes} bytes, but a Unix socket's path may have at most {MAX_SOCKET_PATH_BYTES}; set socket to a shorter path"
+                ),
+            );
+        }
+    }
+    if let Some(address) = config
+        .listen
+        .filter(|address| !address.ip().to_canonical().is_loopback())
+    {
+        report(
+            "listen",
+            format!(
+                "listen is {address}, which is not a loopback address: this version doesn't support TLS on the listener; listen on 127.0.0.1 or [::1] and put a TLS proxy in front"
+            ),
+        );
+    }
+    for (name, value) in [
+        ("tls.certificate", &config.tls.certificate),
+        ("tls.key", &config.tls.key),
+    ] {
+        if value.is_some() {
+            report(
+                name,
+                format!(
+                    "{name} is set, but this version doesn't support TLS on the listener; remove it"
+                ),
+            );
+        }
+    }
+    if config.idempotency.ttl > config.retention.events {
+        let ttl = duration_text(config.idempotency.ttl);
+        let events = duration_text(config.retention.events);
+        report(
+            "idempotency.ttl",
+            format!(
+                "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replayed key would find no event; shorten the first or lengthen the second"
+            ),
+        );
+    }
+}
+
+/// The data folder when none is configured, and what said so.
+fn state_folder(environment: &[(OsString, OsString)]) -> Option<(PathBuf, Option<Origin>)> {
+    let places = [
+        ("STATE_DIRECTORY", ""),
+        ("XDG_STATE_HOME", "stormhook"),
+        ("HOME", ".local/state/stormhook"),
+    ];
+    places.into_iter().find_map(|(name, below)| {
+        let folder = folder_variable(environment, name)?;
+        let folder = if below.is_empty() {
+            folder
+        } else {
+            folder.join(below)
+        };
+        Some((folder, Some(Origin::Variable(name.to_owned()))))
+    })
+}
+
+/// The first absolute path in a variable: systemd separates several folders by colons (systemd.exec(5)), and relative
+/// ones are to be ignored (XDG Base Directory Specification).
+fn folder_variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
+    let (_, value) = environment.iter().find(|(key, _)| key == name)?;
+    let several = name.ends_with("_DIRECTORY");
+    let first = if several {
+        value.to_str()?.split(':').next()?
+    } else {
+        value.to_str()?
+    };
+    let path = PathBuf::from(first);
+    path.is_absolute().then_some(path)
+}

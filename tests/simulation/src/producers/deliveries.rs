@@ -1,0 +1,147 @@
+//! What operators ask of deliveries: retry, cancel, replay, recover; and a ping, which is not a delivery.
+
+use super::{briefly, calls, some_delivery, some_endpoint, some_event, told};
+use crate::run::World;
+use std::sync::Arc;
+use stormhook::app::App;
+use stormhook::dispatch::DispatchError;
+use stormhook::writer::SubmitError;
+use stormhook_store::{DeliveryId, Done, EndpointId, Op, Recover, UnixMs};
+
+type Changed = Result<Done, DispatchError>;
+
+/// What an operator asks of one delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    Round,
+    End,
+}
+
+pub(super) fn retry(world: &mut World, app: &Arc<App>) {
+    on_delivery(world, app, Asks::Round, |app, id| async move {
+        app.retry(id).await
+    });
+}
+
+pub(super) fn cancel(world: &mut World, app: &Arc<App>) {
+    on_delivery(world, app, Asks::End, |app, id| async move {
+        app.cancel(id).await
+    });
+}
+
+fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
+    world: &mut World,
+    app: &Arc<App>,
+    asks: Asks,
+    change: impl FnOnce(Arc<App>, DeliveryId) -> F,
+) {
+    let Some(id) = some_delivery(world) else {
+        return;
+    };
+    let oracle = Arc::clone(&world.oracle);
+    let changed = change(Arc::clone(app), id);
+    if asks == Asks::Round {
+        world.oracle().asks_round(id);
+    }
+    calls(world, async move {
+        let changed = changed.await;
+        told(&oracle, |oracle| {
+            if asks == Asks::Round && is_known(&changed) {
+                oracle.round_answered(id);
+            }
+            oracle.note(format!("changed {id}: {}", changed_briefly(&changed)));
+        });
+    });
+}
+
+/// After a commit that failed nobody knows yet whether it happened.
+fn is_known(changed: &Changed) -> bool {
+    !matches!(
+        changed,
+        Err(DispatchError::Submit(SubmitError::StoreFailed))
+    )
+}
+
+fn changed_briefly(changed: &Changed) -> String {
+    match changed {
+        Ok(Done::Delivery(d)) => d.status.as_str().to_owned(),
+        Ok(Done::Refused(why)) => format!("refused, {why:?}"),
+        Ok(other) => format!("{other:?}"),
+        Err(e) => format!("{e:?}"),
+    }
+}
+
+pub(super) fn replay(world: &mut World, app: &Arc<App>) {
+    let (Some(event), Some(endpoint)) = (some_event(world), some_endpoint(world)) else {
+        return;
+    };
+    let slot = app.reader().endpoint(endpoint).map(|found| found.slot);
+    let pair = slot.map(|slot| DeliveryId { event, slot });
+    if let Some(pair) = pair {
+        world.oracle().asks_round(pair);
+    }
+    let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+    calls(world, async move {
+        let changed = app.replay(event, endpoint).await;
+        told(&oracle, |oracle| {
+            if let Some(pair) = pair.filter(|_| is_known(&changed)) {
+                oracle.round_answered(pair);
+            }
+            oracle.note(format!("replayed {event}: {}", changed_briefly(&changed)));
+        });
+    });
+}
+
+pub(super) fn recover(world: &mut World, app: &Arc<App>) {
+    if let Some(endpoint) = some_endpoint(world) {
+        recover_of(world, app, endpoint);
+    }
+}
+
+pub(super) fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
+    let (since, until) = span(world);
+    let recover = Recover {
+        endpoint,
+        since,
+        until,
+        missed: world.random.one_in(2),
+    };
+    if let Ok(count) = app.read(|reader| reader.count_recoverable(&recover)) {
+        world.oracle().asks_recover(endpoint);
+        world.oracle().note(format!("call recover of {count}"));
+        let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+        calls(world, async move {
+            let done = app.submit(Op::Recover(recover)).await;
+            told(&oracle, |oracle| {
+                if !matches!(done, Err(SubmitError::StoreFailed)) {
+                    oracle.recover_answered(endpoint);
+                }
+                oracle.note(format!("recover: {}", briefly(&done)));
+            });
+        });
+    }
+}
+
+/// All time, or from one event on, or up to it.
+fn span(world: &mut World) -> (UnixMs, UnixMs) {
+    let all = (UnixMs(0), UnixMs(u64::MAX));
+    let Some(event) = some_event(world) else {
+        return all;
+    };
+    match world.random.below(4) {
+        0 => (event.accepted_at(), all.1),
+        1 => (all.0, event.accepted_at()),
+        _ => all,
+    }
+}
+
+pub(super) fn ping(world: &mut World, app: &Arc<App>) {
+    let Some(endpoint) = some_endpoint(world) else {
+        return;
+    };
+    let app = Arc::clone(app);
+    calls(world, async move {
+        // Stored and counted nowhere: that it goes is seen by the partner.
+        let _attempt = app.ping(endpoint).await;
+    });
+}

@@ -1,0 +1,116 @@
+//! Producers: the events that they send, those sent again under the same key, and what each answer must mean.
+
+use super::{briefly, calls, organization, told};
+use crate::oracle::Oracle;
+use crate::run::World;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use stormhook::app::App;
+use stormhook::writer::SubmitError;
+use stormhook_store::{Done, NewEvent, Op, Refusal};
+
+const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.low", "ping"];
+/// Keys that callers of one organization use.
+const KEYS: u64 = 24;
+
+/// What callers remember.
+#[derive(Default)]
+pub(crate) struct Memory {
+    numbered: u64,
+    /// What was sent under each key last.
+    sent: BTreeMap<(String, String), NewEvent>,
+}
+
+/// Mostly of less than so many bytes.
+fn new_event(world: &mut World, bytes: u64) -> NewEvent {
+    let organization = organization(world);
+    let random = &mut world.random;
+    let key = random
+        .one_in(2)
+        .then(|| format!("key-{}", random.below(KEYS)));
+    if let Some(key) = &key
+        && let Some(sent) = world.memory.sent.get(&(organization.clone(), key.clone()))
+        && !random.one_in(5)
+    {
+        return sent.clone();
+    }
+    world.memory.numbered += 1;
+    let filling = match random.below(20) {
+        0 => random.below(20_000),
+        _ if bytes > 20_000 => bytes - random.below(1_000),
+        _ => random.below(bytes),
+    };
+    let filling = "x".repeat(usize::try_from(filling).unwrap());
+    let event = NewEvent {
+        organization: organization.clone(),
+        event_type: TYPES[usize::try_from(random.below(4)).unwrap()].to_owned(),
+        timestamp: None,
+        idempotency_key: key.clone(),
+        data: format!("{{\"n\":{},\"x\":\"{filling}\"}}", world.memory.numbered).into_bytes(),
+    };
+    if let Some(key) = key {
+        world.memory.sent.insert((organization, key), event.clone());
+    }
+    event
+}
+
+pub(super) fn send(world: &mut World, app: &Arc<App>, bytes: u64) {
+    let event = new_event(world, bytes);
+    world.oracle().hands_over(&event);
+    // A stream of events waits for room where there is none.
+    let waits = world.random.one_in(3);
+    let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+    calls(world, async move {
+        let op = Op::Accept(event.clone());
+        let done = if waits {
+            match app.enqueue(op).await {
+                Ok(pending) => pending.await,
+                Err(e) => Err(e),
+            }
+        } else {
+            app.submit(op).await
+        };
+        told(&oracle, |oracle| oracle.acknowledged(&event, &done));
+    });
+}
+
+impl Oracle {
+    /// A caller is told what became of its event.
+    fn acknowledged(&mut self, event: &NewEvent, done: &Result<Done, SubmitError>) {
+        self.note(format!("sent: {}", briefly(done)));
+        let stored = match done {
+            Ok(Done::Accepted(stored)) => {
+                self.tally.acknowledged += 1;
+                if !self.events.contains_key(&stored.id) {
+                    self.violated(format!(
+                        "{} is acknowledged and was not announced",
+                        stored.id
+                    ));
+                }
+                return;
+            }
+            Ok(Done::Replayed(stored)) => Some(stored),
+            Ok(Done::Refused(Refusal::IdempotencyConflict | Refusal::Full)) => None,
+            // Whether it is stored is not known.
+            Err(SubmitError::StoreFailed) => return,
+            Err(_) => None,
+            // The row that says whether its key is known, perhaps.
+            Ok(Done::Damaged(damage)) => {
+                if let Err(why) = self.expect_named(damage) {
+                    self.violated(why);
+                }
+                return;
+            }
+            Ok(other) => return self.violated(format!("sending an event came to {other:?}")),
+        };
+        if let Some(stored) = stored
+            && stored.data.as_ref() != Some(&event.data)
+        {
+            self.violated(format!(
+                "{} is another event than the one sent again",
+                stored.id
+            ));
+        }
+        self.not_stored(event);
+    }
+}
