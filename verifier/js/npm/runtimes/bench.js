@@ -13,7 +13,7 @@ import Stripe from "stripe";
 import { Webhook as Svix } from "svix";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const target = process.env.CARGO_TARGET_DIR ?? join(here, "../../../target");
+const target = process.env.CARGO_TARGET_DIR ?? join(here, "../../../../target");
 const package_ = join(target, "npm/stormhook-verifier");
 const ours = await import(pathToFileURL(join(package_, "node.js")));
 const option = process.argv.indexOf("--seconds");

@@ -13,7 +13,7 @@ import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const verifier = join(here, "../..");
+const verifier = join(here, "../../..");
 const target = process.env.CARGO_TARGET_DIR ?? join(verifier, "../target");
 const built = join(target, "npm/stormhook-verifier");
 const work = mkdtempSync(join(tmpdir(), "stormhook-runtimes-"));

@@ -13,7 +13,7 @@ import { brotliCompressSync, constants, deflateRawSync, gzipSync } from "node:zl
 import { buildSync, transformSync } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const root = join(here, "../..");
+const root = join(here, "../../..");
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const out = process.argv[2] ?? join(target, "npm/stormhook-verifier");
 const work = join(target, "npm/work");

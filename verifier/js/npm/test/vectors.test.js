@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { run } from "./cases.js";
 import { folder, load } from "./package.js";
 
-const read = (name) => JSON.parse(readFileSync(new URL(`../../${name}`, import.meta.url)));
+const read = (name) => JSON.parse(readFileSync(new URL(`../../../${name}`, import.meta.url)));
 const table = read("vectors.json");
 const asymmetric = read("vectors-v1a.json");
 

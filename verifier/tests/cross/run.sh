@@ -2,10 +2,10 @@
 # Signs random bodies and has the published Standard Webhooks libraries verify them, and the other way round. What it installs is
 # in the target folder. Run by hand: it needs the registries.
 #
-#     verifier/cross/run.sh [seed]
+#     verifier/tests/cross/run.sh [seed]
 set -euo pipefail
 cd "$(dirname "$0")"
-target=${CARGO_TARGET_DIR:-$(cd ../.. && pwd)/target}/cross
+target=${CARGO_TARGET_DIR:-$(cd ../../.. && pwd)/target}/cross
 seed=${1:-$RANDOM$RANDOM}
 echo "seed $seed" >&2
 
