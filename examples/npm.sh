@@ -1,7 +1,7 @@
 # Sourced by run.sh: starts the consumers that use the npm package, each in the runtime that it is written for.
 # They are copied beside an installed package, as a user would have them. Sets `npm_consumers`.
 npm_consumers=(consumer-express consumer-fastify consumer-next consumer-worker consumer-deno)
-runtimes=$PWD/verifier/npm/runtimes/node_modules
+runtimes=$PWD/verifier/js/npm/runtimes/node_modules
 package=${CARGO_TARGET_DIR:-$PWD/target}/npm/stormhook-verifier
 
 place=$folder/npm

@@ -5,7 +5,7 @@
 # - each consumer accepts what the daemon signed, drops a repeat, and refuses the same delivery
 #   with its body, its id, its time or its signature changed.
 #
-# Needs cargo, curl, node and python3, the npm package built (verifier/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, else it is built here.
+# Needs cargo, curl, node and python3, the npm package built (verifier/js/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, else it is built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -288,16 +288,12 @@ fn judge_reply(reply: Reply) {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/smoke.rs"]
-mod smoke;
-
-#[cfg(test)]
 mod tests {
-    use super::{TARGETS, smoke};
+    use super::TARGETS;
 
     // An answer is a connection: fewer of those.
-    smoke::each! {
-        event: 10_000, object: 10_000, lines: 10_000, query: 10_000, config: 2_000, retry_after: 10_000, target: 10_000,
+    stormhook_testkit::smoke! {
+        TARGETS; event: 10_000, object: 10_000, lines: 10_000, query: 10_000, config: 2_000, retry_after: 10_000, target: 10_000,
         custom_headers: 10_000, answer: 1_000
     }
 }

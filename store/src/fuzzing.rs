@@ -206,8 +206,4 @@ fn expect_damage(read: Result<(), StoreError>) {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/smoke.rs"]
-mod smoke;
-
-#[cfg(test)]
 mod tests;

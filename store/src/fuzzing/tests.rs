@@ -1,6 +1,6 @@
 //! The targets without a fuzzer, and what fuzzing starts from.
 
-use super::{TABLES, TARGETS, row_key, smoke};
+use super::{TABLES, TARGETS, row_key};
 use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::delivery::{Attempt, AttemptOutcome, Reason, Trigger};
 use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, TypePattern};
@@ -19,7 +19,7 @@ use stormhook_verifier::Secret;
 
 const START: UnixMs = UnixMs(1_767_323_045_000);
 
-smoke::each! { rows: 20_000, raw_rows: 5_000, packs: 20_000, ids: 20_000 }
+stormhook_testkit::smoke! { TARGETS; rows: 20_000, raw_rows: 5_000, packs: 20_000, ids: 20_000 }
 
 fn store(path: PathBuf) -> Store {
     let options = Options {
