@@ -28,7 +28,8 @@ pub(super) struct HeaderKey<'a> {
     /// The event's idempotency key, instead of `idempotencyKey` in the body, or the same as there.
     #[param(
         rename = "Idempotency-Key",
-        value_type = Option<String>,
+        value_type = String,
+        required = false,
         min_length = 1,
         max_length = 255,
         pattern = "^[!-~]+$",

@@ -3,6 +3,8 @@
 //! The type's `Deserialize` names the fields and their types, its `ToSchema` or `IntoParams` describes the same. Here it is held that
 //! every field is known and comes once, and each refusal is put into words, whatever type asked. What is wrong with the text goes first,
 //! then what is wrong with the names, then the values in the order of the type.
+//!
+//! A type of its own for a field that is required lets errors of the deserializer pass: that the field is missing is one of them.
 
 mod flaw;
 mod value;

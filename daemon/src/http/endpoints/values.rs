@@ -4,8 +4,9 @@ use crate::headers::{MAX_HEADERS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 use crate::http::problem::MAX_SHOWN_BYTES;
 use crate::target::MAX_URL_BYTES;
 use crate::text;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use stormhook_store::endpoint::TypePattern;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
@@ -18,25 +19,42 @@ pub(super) struct EventTypes(pub(super) Vec<TypePattern>);
 
 impl<'de> Deserialize<'de> for EventTypes {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let expected = |what: &str| {
-            D::Error::custom(format!(
-                "eventTypes must be a list of 1 to {MAX_EVENT_TYPES} event types: a.b, a.* or *{what}."
-            ))
-        };
-        let texts = Vec::<String>::deserialize(from).map_err(|_| expected(", each a string"))?;
-        if !(1..=MAX_EVENT_TYPES).contains(&texts.len()) {
-            return Err(expected(&format!(", not {}", texts.len())));
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = EventTypes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "a list of 1 to {MAX_EVENT_TYPES} event types: a.b, a.* or *"
+                )
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<EventTypes, A::Error> {
+                let mut types = Vec::new();
+                let no_text = |_| A::Error::custom("Each of eventTypes must be a string.");
+                while let Some(text) = list.next_element::<String>().map_err(no_text)? {
+                    let read = TypePattern::parse(&text).ok_or_else(|| no_type(text));
+                    types.push(read.map_err(A::Error::custom)?);
+                }
+                if !(1..=MAX_EVENT_TYPES).contains(&types.len()) {
+                    return Err(A::Error::custom(format!(
+                        "eventTypes must be 1 to {MAX_EVENT_TYPES} event types, not {}.",
+                        types.len()
+                    )));
+                }
+                Ok(EventTypes(types))
+            }
         }
-        let types = texts.into_iter().map(|text| {
-            TypePattern::parse(&text).ok_or_else(|| {
-                let shown = text::cut(text, MAX_SHOWN_BYTES);
-                D::Error::custom(format!(
-                    "{shown:?} is not an event type. Use a.b, a.* or *, with parts of A-Z, a-z, 0-9, _ and -."
-                ))
-            })
-        });
-        types.collect::<Result<_, _>>().map(Self)
+        from.deserialize_seq(Reading)
     }
+}
+
+fn no_type(text: String) -> String {
+    let shown = text::cut(text, MAX_SHOWN_BYTES);
+    format!(
+        "{shown:?} is not an event type. Use a.b, a.* or *, with parts of A-Z, a-z, 0-9, _ and -."
+    )
 }
 
 /// A note for people.
@@ -81,7 +99,7 @@ impl<'de> Deserialize<'de> for Pairs {
         impl<'de> Visitor<'de> for Reading {
             type Value = Pairs;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of strings")
             }
 
