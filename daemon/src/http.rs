@@ -8,16 +8,20 @@ mod code;
 mod deliveries;
 pub(crate) mod endpoints;
 mod events;
+mod fields;
 mod finished;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod ids;
 mod ingest;
 mod listen;
-mod object;
+mod lists;
+mod nesting;
 mod openapi;
 mod problem;
 mod request;
+mod routes;
 mod socket;
 mod stats;
 mod store;
@@ -32,11 +36,12 @@ use crate::writer::SubmitError;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{HeaderMap, Method, Uri};
 use problem::{Code, Problem};
+use serde::Deserialize;
 use std::sync::Arc;
 use stormhook_store::NewEvent;
+use utoipa::ToSchema;
 
 /// Reads an event from its JSON as the routes do; `None` where they would refuse it. For the benchmarks, which measure the
 /// reading alone.
@@ -47,41 +52,13 @@ pub fn read_event(body: &[u8]) -> Option<NewEvent> {
 type Shared = Arc<App>;
 type Answer = Result<Response, Problem>;
 
-fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/v1/events", post(events::accept).get(events::list))
-        .route("/v1/events/batch", post(batch::accept))
-        .route("/v1/events/{id}", get(events::show))
-        .route("/v1/events/{id}/explain", get(events::explain))
-        .route("/v1/events/{id}/replay", post(events::replay))
-        .route(
-            "/v1/endpoints",
-            post(endpoints::create).get(endpoints::list),
-        )
-        .route(
-            "/v1/endpoints/{id}",
-            get(endpoints::show)
-                .patch(endpoints::update)
-                .delete(endpoints::delete),
-        )
-        .route("/v1/endpoints/{id}/secret", get(endpoints::secret))
-        .route("/v1/endpoints/{id}/rotate-secret", post(endpoints::rotate))
-        .route("/v1/endpoints/{id}/test", post(endpoints::test))
-        .route("/v1/endpoints/{id}/recover", post(endpoints::recover))
-        .route("/v1/deliveries", get(deliveries::list))
-        .route("/v1/deliveries/{id}", get(deliveries::show))
-        .route("/v1/deliveries/{id}/retry", post(deliveries::retry))
-        .route("/v1/deliveries/{id}/cancel", post(deliveries::cancel))
-        .route("/v1/attempts/stream", get(stream::attempts))
-        .route("/v1/stats", get(stats::stats))
-        .route("/v1/backup", post(store::backup))
-        .route("/v1/check", post(store::check))
-        .route("/v1/openapi.json", get(openapi::show))
-        .route("/metrics", get(stats::metrics))
-        .route("/healthz", get(stats::healthz))
-        .route("/readyz", get(stats::readyz))
+/// What a request that was taken reaches.
+fn router(app: &Shared) -> Router {
+    let (router, _) = routes::routes().split_for_parts();
+    router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .with_state(Arc::clone(app))
 }
 
 async fn no_route(uri: Uri) -> Problem {
@@ -111,8 +88,16 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// A body without fields, or none.
-async fn no_fields(headers: &HeaderMap, body: Body) -> Result<(), Problem> {
-    let body = request::optional_json(headers, body).await?;
-    object::members(&body, &[]).map(|[]| ())
+/// No fields: the body may be left out.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(max_properties = 0, examples(json!({})))]
+struct NoFields {}
+
+impl NoFields {
+    /// Holds that a body, where there is one, has no field.
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
+        let body = request::optional_json(headers, body).await?;
+        fields::read(&body)
+    }
 }

@@ -3,10 +3,14 @@
 //! Bounded everywhere: lines that wait for their commit, the line being read, and the answers that the client has not taken
 //! yet. Full means that no more is read. A line that is too long is passed over without being kept.
 
+mod lines;
+
+pub(super) use lines::Lines;
+
 use super::events::IDEMPOTENCY_KEY;
-use super::ingest;
+use super::fields::query;
+use super::ingest::{self, EventBody};
 use super::openapi::answers::BatchAnswer;
-use super::openapi::bodies::NewEvent;
 use super::problem::{Code, Problem};
 use super::{Answer, Shared, request};
 use crate::clock;
@@ -15,7 +19,7 @@ use crate::writer::{Pending, SubmitError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Uri};
@@ -67,7 +71,7 @@ enum Waiting {
 /// others. Where the daemon takes no more, after a pause over `limits.idle` or because it stops, the last line is of status `cut` and
 /// names the first line that was not read. What a line without an answer became is not known: send it again with its key. The schemas are those of one line.
 #[utoipa::path(post, path = "/v1/events/batch", tag = "events", operation_id = "sendEventBatch",
-    request_body(content = NewEvent, content_type = "application/x-ndjson", description = "Lines of JSON, each at most `limits.event_bytes`."),
+    request_body(content = EventBody<'_>, content_type = "application/x-ndjson", description = "Lines of JSON, each at most `limits.event_bytes`."),
     responses((status = 200, description = "What became of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
 pub(super) async fn accept(
     State(app): State<Shared>,
@@ -75,8 +79,8 @@ pub(super) async fn accept(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let fits = request::query(&uri, [])
-        .and_then(|[]| request::check_media(&headers, "application/x-ndjson"))
+    let fits = query::<()>(&uri)
+        .and_then(|()| request::check_media(&headers, "application/x-ndjson"))
         .and_then(|()| has_no_key(&headers));
     if let Err(problem) = fits {
         request::pass_over(&headers, body, app.config().limits.idle);
@@ -330,110 +334,5 @@ fn rejected(line: u64, problem: Problem) -> Line<'static> {
 async fn oldest(waiting: &mut VecDeque<(u64, Waiting)>) {
     if let Some((_, Waiting::ForCommit(pending))) = waiting.front_mut() {
         pending.wait().await;
-    }
-}
-
-/// Lines out of a stream of bytes.
-#[derive(Default)]
-pub(super) struct Lines {
-    pub(super) buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
-    searched: usize,
-    count: u64,
-    /// The line being read is too long and passed over.
-    skipping: bool,
-}
-
-impl Lines {
-    /// The next line that is not blank, with its number; `Err` where it is too long. With `last`, what is left is a line.
-    pub(super) fn next(
-        &mut self,
-        most: usize,
-        last: bool,
-    ) -> Option<(u64, Result<Bytes, Problem>)> {
-        loop {
-            let unsearched = self.buffer.get(self.searched..).unwrap_or_default();
-            let found = unsearched.iter().position(|b| *b == b'\n');
-            let line = match found {
-                Some(at) => {
-                    let line = self.buffer.split_to(self.searched + at).freeze();
-                    self.buffer.advance(1);
-                    line
-                }
-                None if last && (!self.buffer.is_empty() || self.skipping) => {
-                    self.buffer.split().freeze()
-                }
-                None => {
-                    self.searched = self.buffer.len();
-                    // One byte more than fits may be the first of the line's end.
-                    if self.skipping || self.searched > most + 1 {
-                        self.skipping = true;
-                        self.buffer.clear();
-                        self.searched = 0;
-                    }
-                    return None;
-                }
-            };
-            self.searched = 0;
-            self.count += 1;
-            let line = line
-                .strip_suffix(b"\r")
-                .map_or(line.clone(), |l| line.slice_ref(l));
-            if std::mem::take(&mut self.skipping) || line.len() > most {
-                return Some((self.count, Err(request::too_large(most))));
-            }
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                return Some((self.count, Ok(line)));
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all(parts: &[&str], most: usize) -> Vec<(u64, Option<String>)> {
-        let mut lines = Lines::default();
-        let mut found = Vec::new();
-        for (at, part) in parts.iter().enumerate() {
-            lines.buffer.extend_from_slice(part.as_bytes());
-            let last = at + 1 == parts.len();
-            while let Some((number, line)) = lines.next(most, last) {
-                found.push((
-                    number,
-                    line.ok().map(|l| String::from_utf8(l.to_vec()).unwrap()),
-                ));
-            }
-        }
-        found
-    }
-
-    #[test]
-    fn blank_lines_count_and_the_last_needs_no_end() {
-        let line = |n, text: &str| (n, Some(text.to_owned()));
-        assert_eq!(
-            all(&["a\n\n \r\nb", "b\r\nc"], 10),
-            [line(1, "a"), line(4, "bb"), line(5, "c")]
-        );
-        assert_eq!(all(&["a\n"], 10), [line(1, "a")]);
-    }
-
-    #[test]
-    fn a_line_of_the_most_bytes_is_taken_however_its_end_is_torn() {
-        for parts in [["0123456789", "\r\n"], ["0123456789\r", "\n"]] {
-            assert_eq!(all(&parts, 10), [(1, Some("0123456789".to_owned()))]);
-        }
-        assert_eq!(all(&["0123456789x", "\n"], 10), [(1, None)]);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_passed_over_and_the_next_one_read() {
-        let long = "x".repeat(50);
-        let parts = [long.as_str(), long.as_str(), "\nok\n", long.as_str()];
-        assert_eq!(
-            all(&parts, 10),
-            [(1, None), (2, Some("ok".to_owned())), (3, None)]
-        );
     }
 }

@@ -4,7 +4,7 @@
 use super::callers::Callers;
 use super::problem::{Code, Problem};
 use super::request;
-use super::{Shared, problem, routes};
+use super::{Shared, problem};
 use crate::config::LiveConfig;
 use crate::environment::{Environment, System};
 use crate::life::{Life, Phase};
@@ -50,8 +50,7 @@ pub(super) struct Behind(Arc<OnceLock<(Shared, Router)>>);
 impl Behind {
     /// From now on requests reach their routes.
     pub(super) fn open(&self, app: &Shared) {
-        let router = routes().with_state(Arc::clone(app));
-        let _once = self.0.set((Arc::clone(app), router));
+        let _once = self.0.set((Arc::clone(app), super::router(app)));
     }
 }
 

@@ -1,10 +1,15 @@
 //! Fuzz targets of what callers send: bodies, lines of a batch, queries.
 
 use super::batch::Lines;
-use super::{ingest, object, request};
+use super::fields::{self, Members, Verbatim};
+use super::ingest;
+use super::lists::{Accepted, Paging};
+use super::nesting::nested_deeper_than;
 use crate::body;
 use http::Uri;
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use stormhook_store::{Event, EventId, List, Timestamp};
 
@@ -40,19 +45,33 @@ pub(crate) fn event(bytes: &[u8]) {
 
 /// An object with some members, read in every way that a field is.
 pub(crate) fn object(bytes: &[u8]) {
-    let Ok([a, b, data]) = object::members(bytes, &["a", "b", "data"]) else {
+    #[derive(Deserialize)]
+    struct Asked<'a> {
+        #[serde(borrow)]
+        a: Cow<'a, str>,
+        b: Option<Option<f64>>,
+        #[serde(borrow)]
+        data: Option<Verbatim<'a>>,
+    }
+    let Ok(members) = Members::of::<Asked<'_>>(bytes) else {
         return;
     };
-    for value in [a, b, data].into_iter().flatten() {
-        let as_text = object::text(value, "a");
+    let written: Vec<_> = members.values().collect();
+    if let Ok(asked) = members.read::<Asked<'_>>() {
+        let a = written.first().copied().flatten().unwrap_or_default();
         assert_eq!(
-            as_text.ok().map(|text| text.into_owned()),
-            serde_json::from_str::<String>(value.get()).ok()
+            serde_json::from_str::<String>(a).ok().as_deref(),
+            Some(&*asked.a)
         );
-        let _ = object::typed::<f64>(value, "a", "a number");
-        let _ = object::is_null(value);
-        let depth = deepest(value.get());
-        let is_deeper = |most| object::nested_deeper_than(value.get(), most);
+        let b = written.get(1).copied().flatten();
+        let number = b.map(|json| serde_json::from_str::<Option<f64>>(json).ok().flatten());
+        assert_eq!(asked.b, number);
+        let data = asked.data.map(|Verbatim(bytes)| bytes);
+        assert_eq!(data, written.get(2).copied().flatten().map(str::as_bytes));
+    }
+    for json in written.into_iter().flatten() {
+        let depth = deepest(json);
+        let is_deeper = |most| nested_deeper_than(json.as_bytes(), most);
         assert!(
             depth == 0 || is_deeper(depth - 1),
             "{depth} levels are not seen"
@@ -120,23 +139,21 @@ pub(crate) fn query(bytes: &[u8]) {
     let Ok(uri) = Uri::try_from([b"/?", bytes].concat()) else {
         return;
     };
-    let names = ["limit", "cursor", "since", "organizationId"];
-    let Ok([limit, cursor, since, organization]) = request::query(&uri, names) else {
+    let Ok((accepted, paging)) = fields::query::<(Accepted, Paging)>(&uri) else {
         return;
     };
-    if let Ok(limit) = request::limit(limit.as_deref()) {
-        assert!((1..=250).contains(&limit));
-    }
+    assert!((1..=250).contains(&paging.limit()));
     for list in [
         List::Events,
         List::Deliveries,
         List::OfEndpoint,
         List::Endpoints,
     ] {
-        if let Ok(Some(cursor)) = request::cursor(cursor.as_deref(), list) {
+        if let Ok(Some(cursor)) = paging.cursor(list) {
             assert_eq!(cursor.list, list);
         }
     }
-    let _ = request::instant(since.as_deref(), "since");
-    let _ = organization.map(|text| ingest::check_organization(&text));
+    if let Ok((Some(since), Some(until))) = accepted.span() {
+        assert!(since <= until);
+    }
 }

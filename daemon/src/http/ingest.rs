@@ -6,10 +6,14 @@ use std::sync::Arc;
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
 use stormhook_store::{Done, Event, GivenTime, NewEvent};
 
-use super::object;
+use super::fields::{self, Verbatim};
+use super::nesting::nested_deeper_than;
 use super::problem::{Problem, not_done};
 use crate::times::parse_timestamp;
 use crate::writer::SubmitError;
+use serde::Deserialize;
+use std::borrow::Cow;
+use utoipa::ToSchema;
 
 /// How deep lists and objects in `data` may be nested.
 pub(crate) const MAX_NESTING: usize = 128;
@@ -17,47 +21,65 @@ pub(crate) const MAX_NESTING: usize = 128;
 const MAX_ORGANIZATION_BYTES: usize = 128;
 const MAX_KEY_BYTES: usize = 255;
 
-const NAMES: [&str; 5] = [
-    "organizationId",
-    "type",
-    "data",
-    "timestamp",
-    "idempotencyKey",
-];
+/// An event to deliver.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = NewEvent, examples(json!({"organizationId": "org_42", "type": "order.created",
+    "data": {"orderId": 1001}, "timestamp": "2026-01-02T03:04:05.678Z", "idempotencyKey": "order-1001-created"})))]
+pub(super) struct EventBody<'a> {
+    /// Whose it is: it goes to this organization's endpoints.
+    #[serde(borrow)]
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    organization_id: Cow<'a, str>,
+    /// Parts separated by single dots. Types that begin with `stormhook.` are the daemon's own and refused.
+    #[serde(rename = "type", borrow)]
+    #[schema(
+        value_type = String,
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$"
+    )]
+    event_type: Cow<'a, str>,
+    /// Any JSON value, null too, with lists and objects nested at most 128 deep. Forwarded byte for byte.
+    #[serde(borrow)]
+    #[schema(value_type = Value)]
+    data: Verbatim<'a>,
+    /// When it happened, RFC 3339 with any offset; cut to milliseconds, UTC. Left out, it is the time of acceptance.
+    #[schema(nullable = false, format = DateTime)]
+    timestamp: Option<String>,
+    /// For as long as `idempotency.ttl` (24 h) the same event under the same key is taken once. Visible ASCII. It may stand in the
+    /// header `Idempotency-Key` instead, or in both if it is the same.
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$"
+    )]
+    idempotency_key: Option<String>,
+}
 
 /// Reads an event. `header_key` is the request's `Idempotency-Key`.
 ///
 /// # Errors
 /// `invalid_json`, `unknown_field` or `invalid_field`.
 pub(crate) fn parse(body: &[u8], header_key: Option<&str>) -> Result<NewEvent, Problem> {
-    let [organization, event_type, data, timestamp, key] = object::members(body, &NAMES)?;
-    let organization = object::text(
-        object::required(organization, "organizationId")?,
-        "organizationId",
-    )?;
-    check_organization(&organization)?;
-    let event_type = object::text(object::required(event_type, "type")?, "type")?;
-    check_event_type(&event_type)?;
-    let data = object::required(data, "data")?.get();
-    if object::nested_deeper_than(data, MAX_NESTING) {
+    let event: EventBody<'_> = fields::read(body)?;
+    check_organization(&event.organization_id)?;
+    check_event_type(&event.event_type)?;
+    let data = event.data.0;
+    if nested_deeper_than(data, MAX_NESTING) {
         return Err(Problem::field(
             "data",
             format!("data is nested more than {MAX_NESTING} levels deep."),
         ));
     }
-    let timestamp = timestamp
-        .map(|value| check_timestamp(&object::text(value, "timestamp")?))
-        .transpose()?;
-    let key = key
-        .map(|value| object::text(value, "idempotencyKey"))
-        .transpose()?;
-    let key = one_key(key.as_deref(), header_key)?;
+    let timestamp = event.timestamp.as_deref().map(check_timestamp);
     Ok(NewEvent {
-        organization: organization.into_owned(),
-        event_type: event_type.into_owned(),
-        timestamp,
-        idempotency_key: key.map(str::to_owned),
-        data: data.as_bytes().to_vec(),
+        timestamp: timestamp.transpose()?,
+        idempotency_key: one_key(event.idempotency_key, header_key)?,
+        organization: event.organization_id.into_owned(),
+        event_type: event.event_type.into_owned(),
+        data: data.to_vec(),
     })
 }
 
@@ -118,8 +140,8 @@ pub(crate) fn check_key(key: &str) -> Result<(), Problem> {
 }
 
 /// The key of an event, which may stand in its body, in the header, or in both if it is the same.
-fn one_key<'k>(body: Option<&'k str>, header: Option<&'k str>) -> Result<Option<&'k str>, Problem> {
-    for key in [body, header].into_iter().flatten() {
+fn one_key(body: Option<String>, header: Option<&str>) -> Result<Option<String>, Problem> {
+    for key in [body.as_deref(), header].into_iter().flatten() {
         check_key(key)?;
     }
     match (body, header) {
@@ -127,7 +149,7 @@ fn one_key<'k>(body: Option<&'k str>, header: Option<&'k str>) -> Result<Option<
             "idempotencyKey",
             "idempotencyKey and the Idempotency-Key header differ. Send one of them, or the same key in both.",
         )),
-        (body, header) => Ok(body.or(header)),
+        (body, header) => Ok(body.or_else(|| header.map(str::to_owned))),
     }
 }
 

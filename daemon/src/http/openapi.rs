@@ -1,24 +1,21 @@
-//! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the views and the enums behind them.
-//!
-//! What is read by hand, bodies and parameters, is described in [`bodies`] and [`params`]; tests hold the descriptions to what the
-//! daemon takes and answers.
+//! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the types that requests are read into, the
+//! views and the enums behind them. Tests hold it to what the daemon takes and answers.
 
 pub(super) mod answers;
-pub(super) mod bodies;
 mod completion;
 pub(super) mod examples;
-mod failures;
+pub(super) mod failures;
 pub(super) mod figures;
-pub(super) mod params;
 mod partner;
 #[cfg(test)]
 mod tests;
 pub(super) mod words;
 
-use super::{Answer, batch, deliveries, endpoints, events, request, stats, store, stream};
+use super::Answer;
+use super::fields::query;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use completion::Completion;
+use completion::complete;
 use http::Uri;
 use http::header::CONTENT_TYPE;
 use std::sync::LazyLock;
@@ -40,23 +37,26 @@ use utoipa::OpenApi;
         (name = "deliveries", description = "One event on its way to one endpoint, with its attempts: look, retry, cancel, follow live."),
         (name = "operations", description = "How the daemon is doing: stats, metrics, health, the store."),
     ),
-    paths(
-        events::accept, events::list, events::show, events::explain, events::replay, batch::accept,
-        endpoints::create, endpoints::list, endpoints::show, endpoints::update, endpoints::delete, endpoints::secret,
-        endpoints::rotate, endpoints::test, endpoints::recover,
-        deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, stream::attempts,
-        stats::stats, stats::prometheus::metrics, stats::healthz, stats::readyz, store::backup,
-        store::check, show,
-    ),
     components(schemas(super::problem::Details<'static>)),
     security(("bearer" = [])),
-    modifiers(&Completion),
 )]
-struct Described;
+struct Whole;
+
+/// What is said of the API as a whole, before any route.
+pub(super) fn whole() -> utoipa::openapi::OpenApi {
+    Whole::openapi()
+}
+
+/// The description of all routes.
+fn document() -> utoipa::openapi::OpenApi {
+    let mut document = super::routes::routes().into_openapi();
+    complete(&mut document);
+    document
+}
 
 /// Made once: it is the same for every caller. Names and numbers only, which can always be serialized.
 static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| Described::openapi().to_json().unwrap_or_default().into());
+    LazyLock::new(|| document().to_json().unwrap_or_default().into());
 
 /// This description.
 ///
@@ -64,7 +64,7 @@ static DOCUMENT: LazyLock<Bytes> =
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "operations", operation_id = "getOpenApi",
     responses((status = 200, description = "The document.", body = Object)))]
 pub(super) async fn show(uri: Uri) -> Answer {
-    request::query(&uri, [])?;
+    query::<()>(&uri)?;
     let kind = [(CONTENT_TYPE, "application/json")];
     Ok((kind, DOCUMENT.clone()).into_response())
 }

@@ -2,12 +2,13 @@
 
 pub(super) mod prometheus;
 
-pub(super) use prometheus::metrics;
-
+use super::fields::query;
+use super::ids::Given;
 use super::openapi::answers::Health;
-use super::openapi::{figures, params};
+use super::openapi::figures;
+use super::openapi::words::StatsWindow;
 use super::problem::Problem;
-use super::{Answer, Shared, blocking, request};
+use super::{Answer, Shared, blocking};
 use crate::app::App;
 use crate::schedule::Gauges;
 use crate::times::rfc3339;
@@ -15,30 +16,44 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stormhook_store::stats::{Span, Times, Window};
 use stormhook_store::{EndpointId, Slot, StatsOf};
+use utoipa::IntoParams;
 
 /// Mean latency of first attempts must stay below this, in milliseconds.
 const FIRST_ATTEMPT_AVG_MS: f64 = 2_000.0;
 /// Share of first attempts that must succeed.
 const FIRST_ATTEMPT_RATE: f64 = 0.95;
 
+/// Which stats.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct StatsQuery {
+    /// The time they are about.
+    #[param(value_type = StatsWindow, required = false, default = "1h")]
+    window: Option<StatsWindow>,
+    /// Only what goes to this endpoint.
+    #[param(value_type = Option<String>)]
+    endpoint_id: Option<Given<EndpointId>>,
+    /// Only what goes to this organization's endpoints.
+    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    organization_id: Option<String>,
+}
+
 /// Shows counts, percentiles, gauges and targets of a span of time.
 ///
 /// Of everything, or of one endpoint or organization: there, what is counted of events and keys means nothing and is null. Times are
 /// decimal milliseconds.
-#[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(params::StatsFilter),
+#[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(StatsQuery),
     responses((status = 200, description = "The stats.", body = figures::Stats)))]
 pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
-    let [window, endpoint, organization] =
-        request::query(&uri, ["window", "endpointId", "organizationId"])?;
-    let span = match window.as_deref() {
-        None => Span::Hour,
-        Some(text) => Span::parse(text)
-            .ok_or_else(|| Problem::field("window", "window must be 5m, 1h, 24h or all."))?,
-    };
-    let of = of_whom(&app, endpoint.as_deref(), organization.as_deref())?;
+    let (asked,) = query::<(StatsQuery,)>(&uri)?;
+    let span = asked.window.map_or(Span::Hour, |StatsWindow(span)| span);
+    let endpoint = asked.endpoint_id.map(|Given(id)| id);
+    let of = of_whom(&app, endpoint, asked.organization_id.as_deref())?;
     let now = app.now();
     let asked = of.clone();
     let question = move |app: &App| app.read(|r| r.stats_and_damage(span, now, &asked));
@@ -77,13 +92,13 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
 
 fn of_whom(
     app: &App,
-    endpoint: Option<&str>,
+    endpoint: Option<EndpointId>,
     organization: Option<&str>,
 ) -> Result<StatsOf, Problem> {
     if let Some(organization) = organization {
         super::ingest::check_organization(organization)?;
     }
-    let Some(endpoint) = endpoint else {
+    let Some(id) = endpoint else {
         let slots = |o: &str| -> Vec<Slot> {
             let all = app.reader().all_endpoints();
             all.iter()
@@ -93,8 +108,6 @@ fn of_whom(
         };
         return Ok(organization.map_or(StatsOf::All, |o| StatsOf::Endpoints(slots(o))));
     };
-    let id = EndpointId::parse(endpoint)
-        .ok_or_else(|| Problem::field("endpointId", "endpointId is not the id of an endpoint."))?;
     let found = app
         .reader()
         .endpoint_or_mark(id)
@@ -179,7 +192,7 @@ fn slo(sum: &Window) -> Value {
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "getHealth", security(()),
     responses((status = 200, description = "It serves.", body = Health)))]
 pub(super) async fn healthz(uri: Uri) -> Answer {
-    request::query(&uri, [])?;
+    query::<()>(&uri)?;
     Ok(health())
 }
 
@@ -194,7 +207,7 @@ pub(super) fn health() -> Response {
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "Ready.", body = Health), (status = 503, description = "Not ready.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
-    request::query(&uri, [])?;
+    query::<()>(&uri)?;
     Ok(readiness(app.readiness()))
 }
 

@@ -1,10 +1,10 @@
 //! The store as a whole: a copy of it to take away, and whether it is sound. Either reads everything, so it is done for one caller at
 //! a time, beside the threads that serve, and no commit waits for it.
 
+use super::fields::query;
 use super::openapi::answers::CheckReport;
-use super::openapi::bodies::NoFields;
 use super::problem::{self, Code, Problem};
-use super::{Answer, Shared, blocking, no_fields, request};
+use super::{Answer, NoFields, Shared, blocking};
 use crate::app::App;
 use crate::times::rfc3339;
 use crate::writer::{SubmitError, free_bytes};
@@ -60,8 +60,8 @@ pub(super) async fn backup(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    request::query(&uri, [])?;
-    no_fields(&headers, body).await?;
+    query::<()>(&uri)?;
+    NoFields::read(&headers, body).await?;
     let place = place(&BACKUPS, "backup")?;
     let began = app.now();
     let (file, copied) = copy(&app).await?;
@@ -187,8 +187,8 @@ pub(super) async fn check(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    request::query(&uri, [])?;
-    no_fields(&headers, body).await?;
+    query::<()>(&uri)?;
+    NoFields::read(&headers, body).await?;
     let place = place(&CHECKS, "check")?;
     let (report, bytes) = blocking(&app, move |app| {
         // Held to the end, also where nobody waits for it any more.

@@ -1,37 +1,43 @@
 //! Following attempts live: server-sent events, bounded for each client. Who reads too slowly is told how many it missed.
 
+use super::fields::query;
 use super::finished::{FinishedView, MissedView};
+use super::ids::Given;
 use super::openapi::answers::StreamedEvent;
-use super::openapi::params;
-use super::problem::Problem;
-use super::{Answer, Shared, request};
+use super::{Answer, Shared};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use http::Uri;
+use serde::Deserialize;
 use std::convert::Infallible;
 use std::time::Duration;
 use stormhook_store::EndpointId;
 use tokio::sync::broadcast::error::RecvError;
+use utoipa::IntoParams;
 
 /// So that whoever stands between keeps the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Which attempts.
+#[derive(Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct AttemptQuery {
+    /// Only attempts to this endpoint.
+    #[param(value_type = Option<String>)]
+    endpoint_id: Option<Given<EndpointId>>,
+}
 
 /// Follows attempts live.
 ///
 /// Server-sent events, without end: one `attempt` for each attempt that finishes from now on, and `missed` where the client read too
 /// slowly to be told of some. Comments keep the connection open while nothing happens. The schema is that of an event's `data`.
-#[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(params::OfEndpoint),
+#[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(AttemptQuery),
     responses((status = 200, description = "The events, as they happen.", body = StreamedEvent, content_type = "text/event-stream")))]
 pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
-    let [endpoint] = request::query(&uri, ["endpointId"])?;
-    let only = endpoint
-        .map(|text| {
-            EndpointId::parse(&text).ok_or_else(|| {
-                Problem::field("endpointId", "endpointId is not the id of an endpoint.")
-            })
-        })
-        .transpose()?;
+    let (asked,) = query::<(AttemptQuery,)>(&uri)?;
+    let only = asked.endpoint_id.map(|Given(id)| id);
     let begin = (app.attempts(), Box::pin(app.closing()));
     let stream =
         futures_util::stream::unfold(begin, move |(mut following, mut closing)| async move {

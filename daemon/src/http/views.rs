@@ -1,17 +1,14 @@
-//! What callers see of events, endpoints and deliveries: field names and their order are the contract's.
+//! What callers see of events and deliveries: field names and their order are the contract's.
 
 use super::openapi::{examples, words};
 use crate::app::App;
-use crate::body::private_key;
 use crate::text::is_invisible;
-use crate::times::{at, maybe_at, rfc3339};
+use crate::times::{at, maybe_at};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
-use stormhook_store::endpoint::LiveSecret;
 use stormhook_store::{
-    Attempt, Cursor, Damage, Delivery, DeliveryView, Endpoint, EndpointId, EndpointState, Event,
-    Page, Timestamp, UnixMs, Unreadable,
+    Attempt, Cursor, Damage, Delivery, DeliveryView, EndpointId, Event, Page, Timestamp, UnixMs,
+    Unreadable,
 };
 use utoipa::ToSchema;
 
@@ -183,155 +180,6 @@ pub(crate) struct ExplainView {
     pub(crate) endpoint_id: String,
     #[schema(value_type = words::ExplainReason)]
     pub(crate) reason: &'static str,
-}
-
-/// An endpoint.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Endpoint, examples(examples::endpoint))]
-pub(crate) struct EndpointView {
-    /// `ep_…`
-    id: String,
-    organization_id: String,
-    /// Where it receives, in the normal form of the URL standard.
-    url: String,
-    /// What it subscribed to: `a.b`, `a.*` or `*`.
-    event_types: Vec<String>,
-    /// Whether it receives.
-    active: bool,
-    /// Why the daemon switched it off, where it did; null otherwise.
-    #[schema(required)]
-    disabled_reason: Option<String>,
-    /// A note for people.
-    #[schema(required)]
-    description: Option<String>,
-    /// The headers that are sent along: names, with `***` for values.
-    headers: BTreeMap<String, &'static str>,
-    /// Attempts a second, with a burst of one second; null for no limit.
-    #[schema(required)]
-    rate_limit_per_second: Option<f64>,
-    #[schema(value_type = words::Ordering)]
-    ordering: &'static str,
-    /// True where `webhook-signature` holds ed25519 signatures (`v1a`) too; left out where not.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[schema(required = false)]
-    ed25519: bool,
-    /// Consecutive failed attempts.
-    failure_count: u32,
-    /// When an attempt last succeeded; null where none did.
-    #[serde(serialize_with = "maybe_at")]
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    last_success_at: Option<UnixMs>,
-    /// When it was created.
-    #[serde(serialize_with = "at")]
-    #[schema(value_type = String, format = DateTime)]
-    created_at: UnixMs,
-    /// When its settings last changed.
-    #[serde(serialize_with = "at")]
-    #[schema(value_type = String, format = DateTime)]
-    updated_at: UnixMs,
-    /// In the answer to its creation only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    secret: Option<String>,
-    /// Beside `secret`, where `ed25519` is on: what a partner verifies `v1a` with, `whpk_…`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    public_key: Option<String>,
-}
-
-impl EndpointView {
-    pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
-        Self::stored(e, app.reader().state(e.slot))
-    }
-
-    pub(crate) fn stored(e: &Endpoint, state: EndpointState) -> Self {
-        Self {
-            id: e.id.to_string(),
-            organization_id: e.organization.clone(),
-            url: e.url.clone(),
-            event_types: e.event_types.iter().map(ToString::to_string).collect(),
-            active: e.active,
-            disabled_reason: e.disabled_reason.clone(),
-            description: e.description.clone(),
-            headers: e
-                .headers
-                .0
-                .keys()
-                .map(|name| (name.clone(), "***"))
-                .collect(),
-            rate_limit_per_second: e.rate_limit_per_second,
-            ordering: e.ordering.as_str(),
-            ed25519: e.signs_with_ed25519(),
-            failure_count: state.failure_count,
-            last_success_at: state.last_success_at,
-            created_at: e.created_at,
-            updated_at: e.updated_at,
-            secret: None,
-            public_key: None,
-        }
-    }
-
-    pub(crate) fn with_secret(mut self, e: &Endpoint) -> Self {
-        let current = e.secrets.first();
-        self.secret = current.map(|live| live.secret.expose().to_owned());
-        self.public_key = current.and_then(public_key);
-        self
-    }
-}
-
-/// The secrets that sign an endpoint's deliveries.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Secrets, examples(examples::secrets))]
-pub(crate) struct SecretsView {
-    /// The current one.
-    #[schema(required, nullable = false)]
-    secret: Option<String>,
-    /// What a partner verifies the current one's `v1a` signatures with, `whpk_…`; left out where `ed25519` is off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    public_key: Option<String>,
-    /// Earlier ones that still sign, newest first.
-    previous: Vec<PreviousSecretView>,
-}
-
-/// An earlier secret that still signs.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = PreviousSecret)]
-pub(crate) struct PreviousSecretView {
-    secret: String,
-    /// The public key beside it, `whpk_…`; left out where it has none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    public_key: Option<String>,
-    /// When it stops signing.
-    #[schema(required, nullable = false, format = DateTime)]
-    until: Option<String>,
-}
-
-impl SecretsView {
-    pub(crate) fn of(e: &Endpoint, now: UnixMs) -> Self {
-        let mut live = e.live_secrets(now);
-        let current = live.next();
-        Self {
-            secret: current.map(|l| l.secret.expose().to_owned()),
-            public_key: current.and_then(public_key),
-            previous: live
-                .map(|l| PreviousSecretView {
-                    secret: l.secret.expose().to_owned(),
-                    public_key: public_key(l),
-                    until: l.until.map(rfc3339),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// The public half of a secret's key pair; the private one is never shown.
-fn public_key(live: &LiveSecret) -> Option<String> {
-    Some(private_key(live.seed.as_ref()?).public_key())
 }
 
 /// One finished attempt.

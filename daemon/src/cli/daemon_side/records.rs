@@ -10,7 +10,8 @@ use stormhook_store::{Endpoint, EventFilter, Record};
 
 use super::super::failure::Failure;
 use super::{one_line, unread};
-use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView};
+use crate::http::endpoints::EndpointView;
+use crate::http::views::{DamagedView, DeliveryJson, EventView};
 use crate::times::{maybe_at, parse_rfc3339};
 
 /// Which records. What is `None` doesn't matter.

@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "described, never made")]
 
 use super::examples;
+use crate::http::endpoints::EndpointView;
 use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
-use crate::http::views::{DamagedView, DeliveryJson, EndpointView, EventView, ExplainView};
+use crate::http::views::{DamagedView, DeliveryJson, EventView, ExplainView};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};

@@ -1,53 +1,41 @@
-//! What the attributes can't say and all operations have in common: error responses, `x-request-id`, the token, closed bodies; and the
-//! webhooks.
+//! What the attributes can't say and all operations have in common: `x-request-id`, the token, bodies that may be left out; and the
+//! responses that failures refer to, and the webhooks.
 
 use super::failures;
 use super::partner::Webhooks;
+use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::schema::{
-    AdditionalProperties, Components, ObjectBuilder, Schema, SchemaType, Type,
-};
+use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Content, Header, OpenApi, Ref, RefOr, Required};
-use utoipa::{Modify, OpenApi as _};
+use utoipa::openapi::{Header, OpenApi, Ref, RefOr, Required};
 
 const REQUEST_ID: &str = "x-request-id";
 
-/// See the module.
-pub(super) struct Completion;
-
-impl Modify for Completion {
-    fn modify(&self, document: &mut OpenApi) {
-        let components = document.components.get_or_insert_default();
-        let mut bodies = Vec::new();
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
-            with_failures(operation);
-            with_request_id(operation);
-            bodies.extend(json_body(operation));
-        }
-        for name in bodies {
-            if let Some(RefOr::T(Schema::Object(body))) = components.schemas.get_mut(&name) {
-                body.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
-            }
-        }
-        for (name, mut response) in failures::components() {
-            response
-                .headers
-                .insert(REQUEST_ID.to_owned(), RefOr::Ref(request_id_ref()));
-            components.responses.insert(name, RefOr::T(response));
-        }
-        let header = RefOr::T(request_id());
-        components.headers.insert("RequestId".to_owned(), header);
-        with_token(components);
-        let webhooks = Webhooks::openapi();
-        let schemas = webhooks.components.map(|components| components.schemas);
-        components.schemas.extend(schemas.unwrap_or_default());
-        document.webhooks = Some(webhooks.paths);
+/// Completes the description of all routes.
+pub(super) fn complete(document: &mut OpenApi) {
+    let components = document.components.get_or_insert_default();
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        with_request_id(operation);
+        with_optional_body(operation);
     }
+    for (name, mut response) in failures::components() {
+        response
+            .headers
+            .insert(REQUEST_ID.to_owned(), RefOr::Ref(request_id_ref()));
+        components.responses.insert(name, RefOr::T(response));
+    }
+    let header = RefOr::T(request_id());
+    components.headers.insert("RequestId".to_owned(), header);
+    with_token(components);
+    let webhooks = Webhooks::openapi();
+    let schemas = webhooks.components.map(|components| components.schemas);
+    components.schemas.extend(schemas.unwrap_or_default());
+    document.webhooks = Some(webhooks.paths);
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,
         &mut item.post,
@@ -56,14 +44,6 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     ]
     .into_iter()
     .flatten()
-}
-
-fn with_failures(operation: &mut Operation) {
-    let id = operation.operation_id.as_deref().unwrap_or_default();
-    for (status, failure) in failures::of(id).unwrap_or_default() {
-        let responses = &mut operation.responses.responses;
-        responses.entry(status).or_insert(RefOr::Ref(failure));
-    }
 }
 
 fn request_id() -> Header {
@@ -92,33 +72,19 @@ fn with_request_id(operation: &mut Operation) {
     }
 }
 
-/// The names of the schemas of an operation's JSON body, with a body that may be left out made just that: it may not be null.
-fn json_body(operation: &mut Operation) -> Vec<String> {
+/// A body that may be left out is just that: it may not be null.
+fn with_optional_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else {
-        return Vec::new();
+        return;
     };
     body.required.get_or_insert(Required::False);
-    let contents = body
-        .content
-        .values_mut()
-        .filter_map(|content| match content {
-            RefOr::T(content) => Some(content),
-            RefOr::Ref(_) => None,
-        });
-    contents.filter_map(body_schema).collect()
-}
-
-fn body_schema(content: &mut Content) -> Option<String> {
-    if let Some(RefOr::T(Schema::OneOf(either))) = &content.schema {
-        let body = either.items.iter().find(|one| matches!(one, RefOr::Ref(_)));
-        content.schema = body.cloned();
-    }
-    match &content.schema {
-        Some(RefOr::Ref(schema)) => {
-            let name = schema.ref_location.rsplit('/').next()?;
-            Some(name.to_owned())
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+        {
+            let body = either.items.iter().find(|one| matches!(one, RefOr::Ref(_)));
+            content.schema = body.cloned();
         }
-        _ => None,
     }
 }
 

@@ -1,24 +1,29 @@
-//! What each operation may fail with: one table, from which its error responses are made. All have the same form, a problem; which
-//! codes a response may carry stands in its description.
+//! What an operation may fail with, in groups of codes, from which its error responses are made. All have the same form, a problem;
+//! which codes a response may carry stands in its description.
 
+use super::completion::operations;
 use super::words::ProblemCode;
+use crate::http::Shared;
 use crate::http::problem::{Code, Details};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{Content, Header, Ref, Response, ResponseBuilder};
+use utoipa::openapi::{Content, Header, Ref, RefOr, Response, ResponseBuilder};
+use utoipa_axum::router::UtoipaMethodRouter;
 
 use Code::{
-    Busy, DeliveryEnded, DeliveryInFlight, EndpointInactive, EventTooLarge, HeadersTooLarge,
-    HostRefused, IdempotencyConflict, Internal, InvalidCursor, InvalidField, InvalidJson,
-    InvalidRequest, MethodNotAllowed, NotFound, OriginRefused, RequestTimeout, ShuttingDown,
-    StorageFull, StoreFailed, TargetRefused, TokenInvalid, TokenMissing, TooManyAttempts,
+    Busy, EventTooLarge, HeadersTooLarge, HostRefused, Internal, InvalidCursor, InvalidField,
+    InvalidJson, InvalidRequest, MethodNotAllowed, NotFound, OriginRefused, RequestTimeout,
+    ShuttingDown, StorageFull, StoreFailed, TokenInvalid, TokenMissing, TooManyAttempts,
     UnknownField, UnsupportedMediaType,
 };
 
+/// A route with its description.
+pub(in crate::http) type Route = UtoipaMethodRouter<Shared>;
+
 /// Whoever calls the health routes may be refused for this only.
-const OPEN: &[Code] = &[
+pub(in crate::http) const OPEN: &[Code] = &[
     InvalidRequest,
     HostRefused,
     OriginRefused,
@@ -27,7 +32,7 @@ const OPEN: &[Code] = &[
     Internal,
 ];
 /// Every other route needs the token, and a daemon that has started.
-const GUARDED: &[Code] = &[
+pub(in crate::http) const GUARDED: &[Code] = &[
     InvalidRequest,
     HostRefused,
     OriginRefused,
@@ -40,18 +45,18 @@ const GUARDED: &[Code] = &[
     Busy,
 ];
 /// A route that names a thing.
-const OF_ONE: &[Code] = &[NotFound];
+pub(in crate::http) const OF_ONE: &[Code] = &[NotFound];
 /// A list.
-const PAGED: &[Code] = &[InvalidField, InvalidCursor];
+pub(in crate::http) const PAGED: &[Code] = &[InvalidField, InvalidCursor];
 /// A JSON body without fields.
-const EMPTY_BODY: &[Code] = &[
+pub(in crate::http) const EMPTY_BODY: &[Code] = &[
     InvalidJson,
     RequestTimeout,
     EventTooLarge,
     UnsupportedMediaType,
 ];
 /// A JSON body with fields.
-const BODY: &[Code] = &[
+pub(in crate::http) const BODY: &[Code] = &[
     InvalidJson,
     InvalidField,
     RequestTimeout,
@@ -59,116 +64,40 @@ const BODY: &[Code] = &[
     UnsupportedMediaType,
 ];
 /// What is asked of the file.
-const READS: &[Code] = &[StoreFailed];
+pub(in crate::http) const READS: &[Code] = &[StoreFailed];
 /// What is committed.
-const WRITES: &[Code] = &[Busy, StorageFull, ShuttingDown, StoreFailed];
-
-/// The table: operations by id.
-const OPERATIONS: &[(&str, &[&[Code]])] = &[
-    (
-        "sendEvent",
-        &[GUARDED, BODY, WRITES, &[IdempotencyConflict]],
-    ),
-    (
-        "sendEventBatch",
-        &[GUARDED, &[InvalidField, UnsupportedMediaType]],
-    ),
-    ("listEvents", &[GUARDED, PAGED, READS]),
-    ("getEvent", &[GUARDED, OF_ONE, READS]),
-    ("explainEvent", &[GUARDED, OF_ONE, READS]),
-    (
-        "replayEvent",
-        &[
-            GUARDED,
-            OF_ONE,
-            BODY,
-            WRITES,
-            &[EndpointInactive, DeliveryInFlight],
-        ],
-    ),
-    (
-        "createEndpoint",
-        &[GUARDED, BODY, WRITES, &[TargetRefused, IdempotencyConflict]],
-    ),
-    ("listEndpoints", &[GUARDED, PAGED]),
-    ("getEndpoint", &[GUARDED, OF_ONE]),
-    (
-        "updateEndpoint",
-        &[GUARDED, OF_ONE, BODY, WRITES, &[TargetRefused]],
-    ),
-    ("deleteEndpoint", &[GUARDED, OF_ONE, WRITES]),
-    ("getEndpointSecret", &[GUARDED, OF_ONE]),
-    ("rotateEndpointSecret", &[GUARDED, OF_ONE, BODY, WRITES]),
-    (
-        "testEndpoint",
-        &[GUARDED, OF_ONE, EMPTY_BODY, &[ShuttingDown]],
-    ),
-    (
-        "recoverEndpoint",
-        &[GUARDED, OF_ONE, BODY, WRITES, &[EndpointInactive]],
-    ),
-    ("listDeliveries", &[GUARDED, PAGED, READS]),
-    ("getDelivery", &[GUARDED, OF_ONE, READS]),
-    (
-        "retryDelivery",
-        &[
-            GUARDED,
-            OF_ONE,
-            EMPTY_BODY,
-            WRITES,
-            &[EndpointInactive, DeliveryInFlight],
-        ],
-    ),
-    (
-        "cancelDelivery",
-        &[
-            GUARDED,
-            OF_ONE,
-            EMPTY_BODY,
-            WRITES,
-            &[DeliveryEnded, DeliveryInFlight],
-        ],
-    ),
-    ("streamAttempts", &[GUARDED, &[InvalidField]]),
-    ("getStats", &[GUARDED, OF_ONE, READS, &[InvalidField]]),
-    (
-        "backupStore",
-        &[GUARDED, EMPTY_BODY, READS, &[StorageFull, ShuttingDown]],
-    ),
-    ("checkStore", &[GUARDED, EMPTY_BODY, READS]),
-    ("getOpenApi", &[GUARDED]),
-    ("getMetrics", &[GUARDED, READS]),
-    ("getHealth", &[OPEN]),
-    ("getReadiness", &[OPEN]),
-];
+pub(in crate::http) const WRITES: &[Code] = &[Busy, StorageFull, ShuttingDown, StoreFailed];
 
 /// The name of the response that stands for what no operation is answered with: a route or method that isn't there.
 const NO_OPERATION: &str = "NoSuchRoute";
 
-/// The error responses of an operation by status; `None` where the table doesn't have it.
-pub(super) fn of(operation: &str) -> Option<BTreeMap<String, Ref>> {
-    let (_, groups) = OPERATIONS.iter().find(|(id, _)| *id == operation)?;
-    let codes = groups.concat();
+/// A route whose operations may fail with these codes.
+pub(in crate::http) fn fails(route: Route, groups: &[&[Code]]) -> Route {
+    let (schemas, mut paths, methods) = route;
+    let failures = responses(&groups.concat());
+    for operation in paths.paths.values_mut().flat_map(operations) {
+        for (status, failure) in &failures {
+            let responses = &mut operation.responses.responses;
+            let failure = || RefOr::Ref(failure.clone());
+            responses.entry(status.clone()).or_insert_with(failure);
+        }
+    }
+    (schemas, paths, methods)
+}
+
+/// The error responses for these codes by status.
+fn responses(codes: &[Code]) -> BTreeMap<String, Ref> {
     let mut responses = BTreeMap::new();
-    for code in &codes {
-        responses.entry(code.status().as_u16()).or_insert_with(|| {
+    for code in codes {
+        let status = code.status().as_u16().to_string();
+        responses.entry(status).or_insert_with(|| {
             let mut response = Ref::from_response_name(name_of(*code));
-            response.description = described(&codes, *code);
+            response.description = described(codes, *code);
             response
         });
     }
-    let mut responses: BTreeMap<_, _> = responses
-        .into_iter()
-        .map(|(status, response)| (status.to_string(), response))
-        .collect();
     responses.insert("default".to_owned(), Ref::from_response_name(NO_OPERATION));
-    Some(responses)
-}
-
-/// The ids in the table: for the test that operations and table go together.
-#[cfg(test)]
-pub(super) fn operations() -> impl Iterator<Item = &'static str> {
-    OPERATIONS.iter().map(|(id, _)| *id)
+    responses
 }
 
 /// One response for each status that a code has, to be referred to.

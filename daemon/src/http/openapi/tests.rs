@@ -1,14 +1,11 @@
-//! The document holds together, and describes the router's routes and no others. That answers are as it says is tested against the
-//! running daemon, in the `tests` crate.
+//! The document holds together. That requests and answers are as it says is tested against the running daemon, in the `tests` crate.
 
 use super::words::ProblemCode;
-use super::{Described, failures};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
-use utoipa::OpenApi;
+use std::collections::BTreeSet;
 
 fn document() -> Value {
-    serde_json::to_value(Described::openapi()).unwrap()
+    serde_json::to_value(super::document()).unwrap()
 }
 
 /// Every operation with its path, its method in capitals first.
@@ -82,11 +79,6 @@ fn every_operation_has_a_name_of_its_own_and_says_what_it_does() {
         assert_eq!(tag.as_array().unwrap().len(), 1, "{name}");
         assert!(tags.iter().any(|known| known["name"] == tag[0]), "{name}");
     }
-    let table: BTreeSet<_> = failures::operations().map(str::to_owned).collect();
-    assert_eq!(
-        names, table,
-        "operations, and those in the table of failures"
-    );
     assert!(tags.iter().all(|tag| tag["description"].is_string()));
 }
 
@@ -142,40 +134,6 @@ fn the_parameters_of_a_path_are_declared_and_no_others() {
             );
         }
     }
-}
-
-/// The routes in the source of the router, as path and methods.
-fn routed() -> BTreeMap<String, BTreeSet<String>> {
-    let source = include_str!("../../http.rs");
-    let router = source.split_once("fn routes()").unwrap().1;
-    let router = router.split_once(".fallback(").unwrap().0;
-    router
-        .split(".route(")
-        .skip(1)
-        .map(|route| {
-            let (path, handlers) = route.split_once('"').unwrap().1.split_once('"').unwrap();
-            let methods = ["get", "post", "patch", "delete", "put"];
-            let methods = methods.into_iter().filter(|method| {
-                handlers
-                    .match_indices(&format!("{method}("))
-                    .any(|(at, _)| {
-                        // `get(` on its own or chained, not the end of another name.
-                        !handlers[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-                    })
-            });
-            (path.to_owned(), methods.map(str::to_uppercase).collect())
-        })
-        .collect()
-}
-
-#[test]
-fn the_routes_are_those_of_the_router() {
-    let document = document();
-    let mut described: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (method, path, _) in operations(&document) {
-        described.entry(path).or_default().insert(method);
-    }
-    assert_eq!(described, routed());
 }
 
 #[test]

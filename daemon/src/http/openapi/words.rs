@@ -3,6 +3,8 @@
 
 use crate::http::code::Code;
 use crate::schedule::WaitingFor as Wait;
+use serde::de::{Deserialize, Deserializer, Error, Unexpected};
+use std::borrow::Cow;
 use stormhook_store::endpoint::{Ordering as Order, Why};
 use stormhook_store::stats::Span;
 use stormhook_store::{AttemptOutcome as Outcome, Reason, Status, Trigger};
@@ -23,10 +25,19 @@ fn one_of(what: &str, words: &[(&'static str, &str)]) -> RefOr<Schema> {
         .into()
 }
 
+/// Words as a choice: `a, b or c`.
+fn any_of(words: &[&str]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => words.concat(),
+    }
+}
+
 macro_rules! words {
     ($($(#[doc = $what:literal])+ $name:ident: $of:ident { $($variant:ident => $means:expr,)+ })+) => {$(
         $(#[doc = $what])+
-        pub(in crate::http) struct $name;
+        #[allow(dead_code, reason = "some are only answered, and so described alone")]
+        pub(in crate::http) struct $name(pub(in crate::http) $of);
 
         impl $name {
             /// Every value, with what it means.
@@ -45,6 +56,17 @@ macro_rules! words {
         }
 
         impl ToSchema for $name {}
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text: Cow<'_, str> = Deserialize::deserialize(from)?;
+                let meant = Self::all().into_iter().find(|(value, _)| value.as_str() == text);
+                meant.map(|(value, _)| Self(value)).ok_or_else(|| {
+                    let words: Vec<_> = Self::all().into_iter().map(|(value, _)| value.as_str()).collect();
+                    D::Error::invalid_value(Unexpected::Str(&text), &any_of(&words).as_str())
+                })
+            }
+        }
     )+};
 }
 

@@ -3,7 +3,8 @@
 //! Reads one row of the store and what is in memory, so that it may be asked often; what walks the file is in `POST /v1/check`.
 
 use crate::app::App;
-use crate::http::{Answer, Shared, blocking, request};
+use crate::http::fields::query;
+use crate::http::{Answer, Shared, blocking};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::Uri;
@@ -47,7 +48,7 @@ const BOUNDS_US: [(u64, &str); 22] = [
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain",
         example = "# HELP stormhook_ready Whether events are taken and delivered: 1, else 0.\n# TYPE stormhook_ready gauge\nstormhook_ready 1\n")))]
 pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
-    request::query(&uri, [])?;
+    query::<()>(&uri)?;
     let now = app.now();
     let (sum, file_bytes) = blocking(&app, move |app| {
         app.read(|r| Ok((r.stats(Span::All, now, &StatsOf::All)?, r.file_len()?)))

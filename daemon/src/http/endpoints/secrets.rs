@@ -1,0 +1,247 @@
+//! The secrets of an endpoint: shown, and given a new one.
+
+use super::{done, found};
+use crate::app::{App, NoRandomness};
+use crate::body::private_key;
+use crate::http::fields::{self, query};
+use crate::http::ids::{At, OfEndpoint};
+use crate::http::openapi::examples;
+use crate::http::problem::{Problem, unexpected};
+use crate::http::{Answer, Shared, request};
+use crate::times::{parse_duration, rfc3339};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{HeaderMap, Uri};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+use std::fmt;
+use std::time::Duration;
+use stormhook_store::endpoint::{LiveSecret, Seed};
+use stormhook_store::{Endpoint, Op, UnixMs};
+use stormhook_verifier::Secret;
+use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use zeroize::Zeroizing;
+
+const OVERLAP_DEFAULT_MS: u64 = 24 * 3_600_000;
+const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Shows an endpoint's secrets.
+///
+/// The current one, and earlier ones that still sign; with ed25519 the public key of each. A private key is never shown.
+#[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", operation_id = "getEndpointSecret", params(OfEndpoint),
+    responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
+pub(in crate::http) async fn secret(
+    State(app): State<Shared>,
+    At(endpoint): At<OfEndpoint>,
+    uri: Uri,
+) -> Answer {
+    query::<()>(&uri)?;
+    let endpoint = found(&app, &endpoint)?;
+    Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
+}
+
+/// A secret to sign with from now on.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(examples(json!({"overlap": "24h"}), json!({"overlap": "0s"})))]
+pub(in crate::http) struct Rotation {
+    #[schema(schema_with = overlap, required = false)]
+    overlap: Option<Overlap>,
+    #[schema(schema_with = secret_schema, required = false)]
+    secret: Option<NewSecret>,
+}
+
+/// Gives an endpoint a new secret.
+///
+/// It signs from now on; earlier ones go on signing beside it for the overlap. At most four are live. With ed25519 it brings a new key
+/// pair, and the earlier ones' sign for as long as they do.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", operation_id = "rotateEndpointSecret",
+    params(OfEndpoint), request_body = Option<Rotation>,
+    responses((status = 200, description = "The secrets that sign now.", body = SecretsView)))]
+pub(in crate::http) async fn rotate(
+    State(app): State<Shared>,
+    At(endpoint): At<OfEndpoint>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    query::<()>(&uri)?;
+    let body = request::optional_json(&headers, body).await?;
+    let rotation: Rotation = fields::read(&body)?;
+    let op = Op::RotateSecret {
+        id: endpoint.id()?,
+        secret: NewSecret::or_made(rotation.secret, &app)?,
+        // Whether the endpoint signs with ed25519 is known for sure in the commit alone.
+        seed: new_seed(&app)?,
+        overlap_ms: rotation
+            .overlap
+            .map_or(OVERLAP_DEFAULT_MS, |Overlap(ms)| ms),
+    };
+    let endpoint = done(app.submit(op).await?)?;
+    Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
+}
+
+/// The secrets that sign an endpoint's deliveries.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Secrets, examples(examples::secrets))]
+pub(in crate::http) struct SecretsView {
+    /// The current one.
+    #[schema(required, nullable = false)]
+    secret: Option<String>,
+    /// What a partner verifies the current one's `v1a` signatures with, `whpk_…`; left out where `ed25519` is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
+    /// Earlier ones that still sign, newest first.
+    previous: Vec<PreviousSecretView>,
+}
+
+/// An earlier secret that still signs.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PreviousSecret)]
+pub(in crate::http) struct PreviousSecretView {
+    secret: String,
+    /// The public key beside it, `whpk_…`; left out where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
+    /// When it stops signing.
+    #[schema(required, nullable = false, format = DateTime)]
+    until: Option<String>,
+}
+
+impl SecretsView {
+    pub(super) fn of(e: &Endpoint, now: UnixMs) -> Self {
+        let mut live = e.live_secrets(now);
+        let current = live.next();
+        Self {
+            secret: current.map(|l| l.secret.expose().to_owned()),
+            public_key: current.and_then(public_key),
+            previous: live
+                .map(|l| PreviousSecretView {
+                    secret: l.secret.expose().to_owned(),
+                    public_key: public_key(l),
+                    until: l.until.map(rfc3339),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The public half of a secret's key pair; the private one is never shown.
+pub(super) fn public_key(live: &LiveSecret) -> Option<String> {
+    Some(private_key(live.seed.as_ref()?).public_key())
+}
+
+/// A secret that a request brings.
+pub(super) struct NewSecret(Secret);
+
+impl NewSecret {
+    /// The secret that came, or a new one.
+    pub(super) fn or_made(came: Option<Self>, app: &App) -> Result<Secret, Problem> {
+        match came {
+            Some(Self(secret)) => Ok(secret),
+            None => app.new_secret().map_err(no_randomness),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NewSecret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from).map(Zeroizing::new)?;
+        if is_quoted(&text) {
+            let detail = "The secret is in quotes. Send it without them.";
+            return Err(D::Error::custom(detail));
+        }
+        Secret::parse(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Whether a secret stands in quotes: they would become a part of it that the partner doesn't have.
+pub(crate) fn is_quoted(secret: &str) -> bool {
+    ['"', '\'', '`']
+        .iter()
+        .any(|quote| secret.len() > 1 && secret.starts_with(*quote) && secret.ends_with(*quote))
+}
+
+pub(super) fn new_seed(app: &App) -> Result<Seed, Problem> {
+    app.new_seed().map_err(no_randomness)
+}
+
+fn no_randomness(error: NoRandomness) -> Problem {
+    tracing::error!(%error, "a secret could not be generated");
+    unexpected()
+}
+
+/// How long earlier secrets go on signing, in milliseconds.
+struct Overlap(u64);
+
+impl<'de> Deserialize<'de> for Overlap {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl Visitor<'_> for Reading {
+            type Value = Option<Duration>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration from \"0s\" to \"7d\", like \"24h\"")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(match text {
+                    "0" => Some(Duration::ZERO),
+                    text => parse_duration(text),
+                })
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                // Nothing needs no unit.
+                Ok((number == 0).then_some(Duration::ZERO))
+            }
+        }
+        from.deserialize_any(Reading)?
+            .and_then(|overlap| u64::try_from(overlap.as_millis()).ok())
+            .filter(|ms| *ms <= OVERLAP_MAX_MS)
+            .map(Self)
+            .ok_or_else(|| {
+                D::Error::custom("overlap must be a duration from \"0s\" to \"7d\", like \"24h\".")
+            })
+    }
+}
+
+fn overlap() -> RefOr<Schema> {
+    let duration = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some("^([0-9]+(ms|s|m|h|d)|0)$"));
+    let nothing = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Integer))
+        .enum_values(Some([0]));
+    OneOfBuilder::new()
+        .item(duration)
+        .item(nothing)
+        .description(Some(
+            "How long earlier secrets go on signing, from `0s`, which ends them at once, to `7d`: an integer and `ms`, `s`, `m`, `h` \
+             or `d`; 0 needs no unit.",
+        ))
+        .default(Some(json!("24h")))
+        .into()
+}
+
+pub(super) fn secret_schema() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .description(Some(
+            "A secret of your own: `whsec_` and 24 to 64 bytes in base64, or 16 to 256 other visible ASCII characters. Left out, \
+             one of 32 random bytes is made.",
+        ))
+        .min_length(Some(16))
+        .max_length(Some(256))
+        .pattern(Some("^[!-~]+$"))
+        .into()
+}

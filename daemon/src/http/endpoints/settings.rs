@@ -1,0 +1,258 @@
+//! The settings of an endpoint: as a request brings them, to make an endpoint or to change one, and as they are shown.
+
+use super::secrets::{NewSecret, new_seed, public_key, secret_schema};
+use super::values::{Description, EventTypes, Pairs, Rate, event_types, headers, url};
+use crate::app::App;
+use crate::headers::CustomHeaders;
+use crate::http::ingest::check_organization;
+use crate::http::openapi::{examples, words};
+use crate::http::problem::{Code, Problem};
+use crate::target::TargetError;
+use crate::times::{at, maybe_at};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use stormhook_store::endpoint::{self, EndpointChange, Seed};
+use stormhook_store::{Endpoint, EndpointState, NewEndpoint, UnixMs};
+use utoipa::ToSchema;
+
+/// An endpoint to make.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = NewEndpoint, examples(json!({"organizationId": "org_42", "url": "https://partner.example/hooks",
+    "eventTypes": ["order.*"], "headers": {"x-api-key": "k-123"}})))]
+pub(super) struct NewBody {
+    /// Whose it is: it receives this organization's events.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    organization_id: String,
+    #[schema(schema_with = url)]
+    url: String,
+    #[schema(schema_with = event_types)]
+    event_types: EventTypes,
+    #[schema(schema_with = secret_schema, required = false)]
+    secret: Option<NewSecret>,
+    /// Whether it receives from the start.
+    #[schema(nullable = false, default = true)]
+    active: Option<bool>,
+    /// A note for people, at most 1,024 bytes.
+    #[schema(value_type = Option<String>, max_length = 1024)]
+    description: Option<Option<Description>>,
+    #[schema(schema_with = headers, required = false)]
+    headers: Option<Option<Pairs>>,
+    /// Attempts a second, with a burst of one second; null for no limit.
+    #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
+    rate_limit_per_second: Option<Option<Rate>>,
+    #[schema(value_type = words::Ordering, required = false, default = "parallel")]
+    ordering: Option<words::Ordering>,
+    /// Whether `webhook-signature` holds ed25519 signatures (`v1a`) too, which a partner verifies with a public key; null is false.
+    #[schema(value_type = Option<bool>, default = false)]
+    ed25519: Option<Option<bool>>,
+}
+
+impl NewBody {
+    /// The endpoint that is asked for.
+    pub(super) fn into_new(self, app: &App) -> Result<NewEndpoint, Problem> {
+        check_organization(&self.organization_id)?;
+        Ok(NewEndpoint {
+            id: app.new_endpoint_id(),
+            url: judged(app, &self.url)?,
+            event_types: self.event_types.0,
+            secret: NewSecret::or_made(self.secret, app)?,
+            seed: seed_where_asked(app, self.ed25519)?.flatten(),
+            active: self.active.unwrap_or(true),
+            description: self.description.flatten().map(|Description(text)| text),
+            headers: headers_of(app, self.headers.flatten())?,
+            rate_limit_per_second: self.rate_limit_per_second.flatten().map(|Rate(rate)| rate),
+            ordering: self
+                .ordering
+                .map(|words::Ordering(it)| it)
+                .unwrap_or_default(),
+            organization: self.organization_id,
+        })
+    }
+}
+
+/// What to change of an endpoint: what is left out stays as it is, null clears.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = EndpointChange, examples(json!({"active": false}), json!({"active": true, "discardHeld": true}),
+    json!({"eventTypes": ["order.*", "invoice.paid"], "description": null})))]
+pub(super) struct ChangeBody {
+    #[schema(schema_with = url, required = false)]
+    url: Option<String>,
+    #[schema(schema_with = event_types, required = false)]
+    event_types: Option<EventTypes>,
+    /// False stops dispatch: an attempt on the wire finishes, none starts after the response. True resumes what is held and clears
+    /// `disabledReason` and `failureCount`.
+    #[schema(nullable = false)]
+    active: Option<bool>,
+    /// With `"active": true`: the deliveries that were held end as `FAILED` (`discarded`) instead of resuming.
+    #[schema(nullable = false, default = false)]
+    discard_held: Option<bool>,
+    /// A note for people, at most 1,024 bytes.
+    #[schema(value_type = Option<String>, max_length = 1024)]
+    description: Option<Option<Description>>,
+    #[schema(schema_with = headers, required = false)]
+    headers: Option<Option<Pairs>>,
+    /// Attempts a second, with a burst of one second; null for no limit.
+    #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
+    rate_limit_per_second: Option<Option<Rate>>,
+    #[schema(value_type = words::Ordering, required = false)]
+    ordering: Option<words::Ordering>,
+    /// True gives the current secret a key pair, unless it has one; false drops those of all secrets, for good. Null is false.
+    #[schema(value_type = Option<bool>)]
+    ed25519: Option<Option<bool>>,
+}
+
+impl ChangeBody {
+    /// The change that is asked for.
+    pub(super) fn into_change(self, app: &App) -> Result<EndpointChange, Problem> {
+        let discard_held = self.discard_held.unwrap_or(false);
+        let change = EndpointChange {
+            url: self.url.map(|url| judged(app, &url)).transpose()?,
+            event_types: self.event_types.map(|EventTypes(types)| types),
+            active: self.active,
+            discard_held,
+            description: self.description.map(|it| it.map(|Description(text)| text)),
+            headers: self.headers.map(|it| headers_of(app, it)).transpose()?,
+            rate_limit_per_second: self
+                .rate_limit_per_second
+                .map(|it| it.map(|Rate(rate)| rate)),
+            ordering: self.ordering.map(|words::Ordering(it)| it),
+            seed: seed_where_asked(app, self.ed25519)?,
+        };
+        if discard_held && change.active != Some(true) {
+            return Err(Problem::field(
+                "discardHeld",
+                "discardHeld requires \"active\":true: it ends held deliveries instead of resuming them.",
+            ));
+        }
+        Ok(change)
+    }
+}
+
+/// An endpoint.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Endpoint, examples(examples::endpoint))]
+pub(crate) struct EndpointView {
+    /// `ep_…`
+    id: String,
+    organization_id: String,
+    /// Where it receives, in the normal form of the URL standard.
+    url: String,
+    /// What it subscribed to: `a.b`, `a.*` or `*`.
+    event_types: Vec<String>,
+    /// Whether it receives.
+    active: bool,
+    /// Why the daemon switched it off, where it did; null otherwise.
+    #[schema(required)]
+    disabled_reason: Option<String>,
+    /// A note for people.
+    #[schema(required)]
+    description: Option<String>,
+    /// The headers that are sent along: names, with `***` for values.
+    headers: BTreeMap<String, &'static str>,
+    /// Attempts a second, with a burst of one second; null for no limit.
+    #[schema(required)]
+    rate_limit_per_second: Option<f64>,
+    #[schema(value_type = words::Ordering)]
+    ordering: &'static str,
+    /// True where `webhook-signature` holds ed25519 signatures (`v1a`) too; left out where not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    ed25519: bool,
+    /// Consecutive failed attempts.
+    failure_count: u32,
+    /// When an attempt last succeeded; null where none did.
+    #[serde(serialize_with = "maybe_at")]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    last_success_at: Option<UnixMs>,
+    /// When it was created.
+    #[serde(serialize_with = "at")]
+    #[schema(value_type = String, format = DateTime)]
+    created_at: UnixMs,
+    /// When its settings last changed.
+    #[serde(serialize_with = "at")]
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: UnixMs,
+    /// In the answer to its creation only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    secret: Option<String>,
+    /// Beside `secret`, where `ed25519` is on: what a partner verifies `v1a` with, `whpk_…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    public_key: Option<String>,
+}
+
+impl EndpointView {
+    pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
+        Self::stored(e, app.reader().state(e.slot))
+    }
+
+    pub(crate) fn stored(e: &Endpoint, state: EndpointState) -> Self {
+        Self {
+            id: e.id.to_string(),
+            organization_id: e.organization.clone(),
+            url: e.url.clone(),
+            event_types: e.event_types.iter().map(ToString::to_string).collect(),
+            active: e.active,
+            disabled_reason: e.disabled_reason.clone(),
+            description: e.description.clone(),
+            headers: e
+                .headers
+                .0
+                .keys()
+                .map(|name| (name.clone(), "***"))
+                .collect(),
+            rate_limit_per_second: e.rate_limit_per_second,
+            ordering: e.ordering.as_str(),
+            ed25519: e.signs_with_ed25519(),
+            failure_count: state.failure_count,
+            last_success_at: state.last_success_at,
+            created_at: e.created_at,
+            updated_at: e.updated_at,
+            secret: None,
+            public_key: None,
+        }
+    }
+
+    pub(crate) fn with_secret(mut self, e: &Endpoint) -> Self {
+        let current = e.secrets.first();
+        self.secret = current.map(|live| live.secret.expose().to_owned());
+        self.public_key = current.and_then(public_key);
+        self
+    }
+}
+
+/// The URL in its normal form, where policy allows it.
+fn judged(app: &App, url: &str) -> Result<String, Problem> {
+    app.judge_url(url).map_err(|error| match error {
+        TargetError::NotAUrl(_) => Problem::field("url", error.to_string()),
+        TargetError::Refused(refusal) => Problem {
+            code: Code::TargetRefused,
+            detail: refusal.to_string().into(),
+            field: Some("url".into()),
+        },
+    })
+}
+
+/// The headers, where they may be sent along; null is none.
+fn headers_of(app: &App, pairs: Option<Pairs>) -> Result<endpoint::CustomHeaders, Problem> {
+    let Some(Pairs(pairs)) = pairs else {
+        return Ok(endpoint::CustomHeaders::default());
+    };
+    CustomHeaders::parse(pairs, &app.config().delivery.signature_header)
+        .map(|headers| endpoint::CustomHeaders(headers.into_inner()))
+        .map_err(|e| Problem::field("headers", e.to_string()))
+}
+
+/// A seed to switch ed25519 on with, `Some(None)` to switch it off, or nothing to leave it as it is; null is the default, off.
+fn seed_where_asked(
+    app: &App,
+    asked: Option<Option<bool>>,
+) -> Result<Option<Option<Seed>>, Problem> {
+    asked
+        .map(|on| on.unwrap_or(false).then(|| new_seed(app)).transpose())
+        .transpose()
+}

@@ -1,0 +1,167 @@
+//! The values of an endpoint's settings that are more than a type of JSON: how each is read, and how it is described.
+
+use crate::headers::{MAX_HEADERS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::http::problem::MAX_SHOWN_BYTES;
+use crate::target::MAX_URL_BYTES;
+use crate::text;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use stormhook_store::endpoint::TypePattern;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+
+const MAX_EVENT_TYPES: usize = 64;
+const MAX_DESCRIPTION_BYTES: usize = 1_024;
+
+/// What an endpoint subscribes to.
+pub(super) struct EventTypes(pub(super) Vec<TypePattern>);
+
+impl<'de> Deserialize<'de> for EventTypes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = EventTypes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "a list of 1 to {MAX_EVENT_TYPES} event types: a.b, a.* or *"
+                )
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<EventTypes, A::Error> {
+                let mut types = Vec::new();
+                let no_text = |_| A::Error::custom("Each of eventTypes must be a string.");
+                while let Some(text) = list.next_element::<String>().map_err(no_text)? {
+                    let read = TypePattern::parse(&text).ok_or_else(|| no_type(text));
+                    types.push(read.map_err(A::Error::custom)?);
+                }
+                if !(1..=MAX_EVENT_TYPES).contains(&types.len()) {
+                    return Err(A::Error::custom(format!(
+                        "eventTypes must be 1 to {MAX_EVENT_TYPES} event types, not {}.",
+                        types.len()
+                    )));
+                }
+                Ok(EventTypes(types))
+            }
+        }
+        from.deserialize_seq(Reading)
+    }
+}
+
+fn no_type(text: String) -> String {
+    let shown = text::cut(text, MAX_SHOWN_BYTES);
+    format!(
+        "{shown:?} is not an event type. Use a.b, a.* or *, with parts of A-Z, a-z, 0-9, _ and -."
+    )
+}
+
+/// A note for people.
+pub(super) struct Description(pub(super) String);
+
+impl<'de> Deserialize<'de> for Description {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.len() > MAX_DESCRIPTION_BYTES {
+            return Err(D::Error::custom(format!(
+                "description must be at most {MAX_DESCRIPTION_BYTES} bytes, not {}.",
+                text.len()
+            )));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Attempts a second.
+pub(super) struct Rate(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        f64::deserialize(from)
+            .ok()
+            .filter(|rate| *rate > 0.0 && rate.is_finite())
+            .map(Self)
+            .ok_or_else(|| {
+                D::Error::custom(
+                    "rateLimitPerSecond must be a number above 0, or null for no limit.",
+                )
+            })
+    }
+}
+
+/// Headers in their order, repeated ones too: those are for the rules to judge.
+pub(super) struct Pairs(pub(super) Vec<(String, String)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Pairs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        from.deserialize_map(Reading).map_err(|_| {
+            D::Error::custom("headers must be an object of names and values, both strings.")
+        })
+    }
+}
+
+pub(super) fn url() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .format(Some(utoipa::openapi::SchemaFormat::Custom("uri".to_owned())))
+        .description(Some(
+            "Where it receives: `https`, or `http` where `target.allow_http` is set. A URL that policy forbids is a 422.",
+        ))
+        .max_length(Some(MAX_URL_BYTES))
+        .into()
+}
+
+pub(super) fn event_types() -> RefOr<Schema> {
+    let one = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .max_length(Some(130))
+        .pattern(Some(r"^(\*|[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?)$"));
+    ArrayBuilder::new()
+        .items(one)
+        .min_items(Some(1))
+        .max_items(Some(64))
+        .description(Some(
+            "What it subscribes to: exact types (`a.b`), prefixes (`a.*` matches `a.b` and `a.b.c`, not `a`), or `*` for all but \
+             `stormhook.…`, which must be named.",
+        ))
+        .into()
+}
+
+pub(super) fn headers() -> RefOr<Schema> {
+    let value = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .max_length(Some(MAX_VALUE_BYTES))
+        .pattern(Some("^([!-~]([\\t -~]*[!-~])?)?$"));
+    let name = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .max_length(Some(MAX_NAME_BYTES))
+        .pattern(Some("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"))
+        .build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(
+            "Headers to send along, at most 50; null for none. Values are shown as `***` from then on. Names that the daemon or \
+             the connection needs are refused.",
+        ))
+        .additional_properties(Some(value))
+        .property_names(Some(name))
+        .max_properties(Some(MAX_HEADERS))
+        .into()
+}

@@ -1,0 +1,119 @@
+//! What a path or a parameter names by its id: an event, an endpoint, a delivery.
+
+use super::problem::Problem;
+use axum::extract::{FromRequestParts, Path};
+use http::request::Parts;
+use serde::de::{DeserializeOwned, Error, Unexpected};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use stormhook_store::{DeliveryId, EndpointId, EventId};
+use utoipa::IntoParams;
+
+/// The event of a route.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfEvent {
+    /// The event, `evt_…`.
+    #[param(example = "evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    id: String,
+}
+
+impl OfEvent {
+    pub(super) fn id(&self) -> Result<EventId, Problem> {
+        named(&self.id)
+    }
+}
+
+/// The endpoint of a route.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfEndpoint {
+    /// The endpoint, `ep_…`.
+    #[param(example = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    id: String,
+}
+
+impl OfEndpoint {
+    pub(super) fn id(&self) -> Result<EndpointId, Problem> {
+        named(&self.id)
+    }
+}
+
+/// The delivery of a route.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfDelivery {
+    /// The delivery, `dlv_…`.
+    #[param(example = "dlv_06H1H290P3SHB4X9J2M7K5T8V1C0D000")]
+    id: String,
+}
+
+impl OfDelivery {
+    pub(super) fn id(&self) -> Result<DeliveryId, Problem> {
+        named(&self.id)
+    }
+}
+
+/// What a path says. One that is no text is malformed like any other: it names nothing.
+pub(super) struct At<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(said)) => Ok(Self(said)),
+            Err(_) => Err(Problem::not_found("thing")),
+        }
+    }
+}
+
+/// An id of one kind.
+pub(super) trait Id: Sized {
+    /// What has such an id.
+    const OF: &'static str;
+
+    fn of(text: &str) -> Option<Self>;
+}
+
+impl Id for EventId {
+    const OF: &'static str = "event";
+
+    fn of(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Id for EndpointId {
+    const OF: &'static str = "endpoint";
+
+    fn of(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Id for DeliveryId {
+    const OF: &'static str = "delivery";
+
+    fn of(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+/// The thing of this id; a malformed one names nothing.
+pub(super) fn named<T: Id>(text: &str) -> Result<T, Problem> {
+    T::of(text).ok_or_else(|| Problem::not_found(T::OF))
+}
+
+/// An id in a query: to ask for what can't be is an error there.
+pub(super) struct Given<T>(pub(super) T);
+
+impl<'de, T: Id> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text: Cow<'_, str> = Deserialize::deserialize(from)?;
+        T::of(&text).map(Self).ok_or_else(|| {
+            let expected = format!("an id of the kind {}", T::OF);
+            D::Error::invalid_value(Unexpected::Str(&text), &expected.as_str())
+        })
+    }
+}

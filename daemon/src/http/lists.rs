@@ -1,0 +1,125 @@
+//! What every list can be asked for: a page of it, and events of a span of time.
+
+use super::problem::{Code, Problem};
+use crate::times::parse_rfc3339;
+use serde::de::{Error, Unexpected};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use stormhook_store::{Cursor, List, UnixMs};
+use utoipa::IntoParams;
+
+/// Rows of a page unless asked otherwise, and at most.
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 250;
+
+/// Which part of a list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Paging {
+    /// How many rows a page holds at most. It may be short, even empty, while `nextCursor` is set.
+    #[param(value_type = u16, minimum = 1, maximum = 250, default = 50, required = false)]
+    limit: Option<Limit>,
+    /// `nextCursor` of the page before, as it came. Left out, the list begins with what is newest.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// How many rows the page holds.
+    pub(super) fn limit(&self) -> usize {
+        self.limit.as_ref().map_or(LIMIT_DEFAULT, |limit| limit.0)
+    }
+
+    /// Where the page of `list` begins.
+    pub(super) fn cursor(&self, list: List) -> Result<Option<Cursor>, Problem> {
+        let wrong = |detail: &'static str| Problem {
+            code: Code::InvalidCursor,
+            detail: detail.into(),
+            field: Some("cursor".into()),
+        };
+        match self.cursor.as_deref() {
+            None => Ok(None),
+            Some("") => Err(wrong(
+                "cursor is empty. Pass `nextCursor` of the previous page, or omit it to start with the newest.",
+            )),
+            Some(text) => {
+                let cursor = Cursor::parse(text).filter(|cursor| cursor.list == list);
+                cursor.map(Some).ok_or_else(|| {
+                    wrong("Invalid cursor for this list. Pass `nextCursor` unchanged, with the same filters.")
+                })
+            }
+        }
+    }
+}
+
+/// How many rows a page holds.
+struct Limit(usize);
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        digits
+            .then(|| text.parse().ok())
+            .flatten()
+            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
+            .map(Self)
+            .ok_or_else(|| {
+                D::Error::custom(format!("limit must be a number from 1 to {LIMIT_MAX}."))
+            })
+    }
+}
+
+/// Which span of time.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Accepted {
+    /// Events accepted at this time or later, RFC 3339 with any offset (write `+` as `%2B`).
+    #[param(value_type = Option<String>, format = DateTime, example = "2026-01-02T03:04:05.678Z")]
+    since: Option<Moment>,
+    /// Events accepted before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Moment>,
+}
+
+impl Accepted {
+    /// The span: `until` may not be before `since`.
+    pub(super) fn span(&self) -> Result<(Option<UnixMs>, Option<UnixMs>), Problem> {
+        let at = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.0);
+        let (since, until) = (at(&self.since), at(&self.until));
+        if since.zip(until).is_some_and(|(since, until)| until < since) {
+            return Err(Problem::field(
+                "until",
+                "until is before since. Swap them, or omit one.",
+            ));
+        }
+        Ok((since, until))
+    }
+}
+
+/// A point in time.
+#[derive(Clone, Copy)]
+pub(super) struct Moment(pub(super) UnixMs);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text: Cow<'_, str> = Deserialize::deserialize(from)?;
+        parse_rfc3339(&text).map(Self).ok_or_else(|| {
+            let expected = "an RFC 3339 time with an offset, like 2026-01-02T03:04:05.678Z (in a query, write + as %2B)";
+            D::Error::invalid_value(Unexpected::Str(&text), &expected)
+        })
+    }
+}
+
+/// A filter that finds what is exactly so: nothing is exactly nothing.
+pub(super) struct Filled(pub(super) String);
+
+impl<'de> Deserialize<'de> for Filled {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() {
+            let expected = "a value, or left out";
+            return Err(D::Error::invalid_value(Unexpected::Str(&text), &expected));
+        }
+        Ok(Self(text))
+    }
+}
