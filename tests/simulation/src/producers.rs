@@ -9,7 +9,7 @@ use std::time::Duration;
 use stormhook::app::App;
 use stormhook::dispatch::DispatchError;
 use stormhook::writer::SubmitError;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, Seed, TypePattern};
+use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
 use stormhook_store::{
     DeliveryId, Done, EndpointId, EventId, NewEndpoint, NewEvent, Op, Recover, Refusal, UnixMs,
 };
@@ -258,13 +258,14 @@ fn create_endpoint(world: &mut World, app: &Arc<App>) {
     let new = NewEndpoint {
         id: app.new_endpoint_id(),
         organization,
-        url,
-        event_types: patterns(random),
-        active: !random.one_in(8),
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: rate(random),
-        ordering: ordering(random),
+        settings: Settings {
+            url,
+            event_types: patterns(random),
+            active: !random.one_in(8),
+            rate_limit_per_second: rate(random),
+            ordering: ordering(random),
+            ..Settings::default()
+        },
         secret,
         seed: random.one_in(8).then_some(seed),
     };
