@@ -169,7 +169,7 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
 pub(crate) mod tests {
     use super::*;
     use crate::transport::tests::Nowhere;
-    use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering};
+    use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Settings};
     use stormhook_store::{EndpointId, EventId, Slot, Timestamp};
     use stormhook_verifier::{Secret, StandardVerifier, Tolerance};
 
@@ -195,14 +195,12 @@ pub(crate) mod tests {
             id: EndpointId(7),
             slot: Slot(3),
             organization: "org_42".into(),
-            url: "https://partner.example/hooks?a=b".into(),
-            event_types: Vec::new(),
-            active: true,
-            disabled_reason: None,
-            description: None,
-            headers: CustomHeaders(own.into()),
-            rate_limit_per_second: None,
-            ordering: Ordering::Parallel,
+            settings: Settings {
+                url: "https://partner.example/hooks?a=b".into(),
+                active: true,
+                headers: CustomHeaders(own.into()),
+                ..Settings::default()
+            },
             secrets,
             created_at: UnixMs(0),
             updated_at: UnixMs(0),

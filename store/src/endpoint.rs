@@ -6,6 +6,7 @@ use crate::ids::{EndpointId, EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use stormhook_verifier::Secret;
 use zeroize::Zeroizing;
 
@@ -148,15 +149,11 @@ impl fmt::Debug for CustomHeaders {
     }
 }
 
-/// An endpoint's settings.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its id.
-    pub id: EndpointId,
-    /// Its number in keys.
-    pub slot: Slot,
-    /// Whose it is.
-    pub organization: String,
+/// What an operator sets of an endpoint, secrets apart; with it goes whether the daemon switched it off.
+///
+/// The order of the fields is that of the endpoint's row in the file (`rows`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
     /// Where it receives, in the normal form of the URL standard.
     pub url: String,
     /// What it subscribed to.
@@ -173,6 +170,19 @@ pub struct Endpoint {
     pub rate_limit_per_second: Option<f64>,
     /// In which order it receives.
     pub ordering: Ordering,
+}
+
+/// An endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Its number in keys.
+    pub slot: Slot,
+    /// Whose it is.
+    pub organization: String,
+    /// What an operator set.
+    pub settings: Settings,
     /// The secrets, newest first; at most [`LIVE_SECRETS`].
     pub secrets: Vec<LiveSecret>,
     /// When it was created.
@@ -181,6 +191,15 @@ pub struct Endpoint {
     pub updated_at: UnixMs,
     /// When it was deleted: what is left is a mark for readers of its deliveries.
     pub deleted_at: Option<UnixMs>,
+}
+
+/// Who has an endpoint reads its settings as its own: `endpoint.url`. They are written through `settings` alone.
+impl Deref for Endpoint {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
 }
 
 impl Endpoint {
@@ -203,14 +222,7 @@ impl Endpoint {
 
     /// Whether everything that an operator sets is the same, secrets apart.
     pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
-        self.url == other.url
-            && self.event_types == other.event_types
-            && (self.active, &self.disabled_reason) == (other.active, &other.disabled_reason)
-            && self.description == other.description
-            && self.headers == other.headers
-            && self.rate_limit_per_second == other.rate_limit_per_second
-            && self.ordering == other.ordering
-            && self.signs_with_ed25519() == other.signs_with_ed25519()
+        self.settings == other.settings && self.signs_with_ed25519() == other.signs_with_ed25519()
     }
 
     /// Whether it takes new deliveries and attempts.
@@ -226,20 +238,8 @@ pub struct NewEndpoint {
     pub id: EndpointId,
     /// Whose it is.
     pub organization: String,
-    /// Where it receives.
-    pub url: String,
-    /// What it subscribes to.
-    pub event_types: Vec<TypePattern>,
-    /// Whether it receives from the start.
-    pub active: bool,
-    /// A note for people.
-    pub description: Option<String>,
-    /// Headers to send along.
-    pub headers: CustomHeaders,
-    /// Attempts a second, at most.
-    pub rate_limit_per_second: Option<f64>,
-    /// In which order it receives.
-    pub ordering: Ordering,
+    /// What it is set to from the start.
+    pub settings: Settings,
     /// Its first secret.
     pub secret: Secret,
     /// With ed25519 signatures: the seed of its first key.
@@ -268,6 +268,27 @@ pub struct EndpointChange {
     /// Ed25519 signatures: `Some(Some(…))` switches them on, with this seed unless there is one already; `Some(None)` switches them
     /// off and drops all seeds.
     pub seed: Option<Option<Seed>>,
+}
+
+impl EndpointChange {
+    /// Sets what it names; the seed and what was held are not settings.
+    pub(crate) fn apply_to(self, settings: &mut Settings) {
+        fn set<T>(setting: &mut T, to: Option<T>) {
+            if let Some(to) = to {
+                *setting = to;
+            }
+        }
+        set(&mut settings.url, self.url);
+        set(&mut settings.event_types, self.event_types);
+        set(&mut settings.active, self.active);
+        set(&mut settings.description, self.description);
+        set(&mut settings.headers, self.headers);
+        set(
+            &mut settings.rate_limit_per_second,
+            self.rate_limit_per_second,
+        );
+        set(&mut settings.ordering, self.ordering);
+    }
 }
 
 /// How an endpoint is doing: changes with every attempt.

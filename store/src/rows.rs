@@ -4,7 +4,7 @@
 
 use crate::delivery::Waiting;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
-use crate::endpoint::{CustomHeaders, Endpoint, LiveSecret, Ordering, Seed, TypePattern};
+use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::ids::{EndpointId, EventId, UnixMs};
 use crate::record;
@@ -86,14 +86,7 @@ pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError>
 struct EndpointRow {
     id: EndpointId,
     organization: String,
-    url: String,
-    event_types: Vec<TypePattern>,
-    active: bool,
-    disabled_reason: Option<String>,
-    description: Option<String>,
-    headers: CustomHeaders,
-    rate_limit_per_second: Option<f64>,
-    ordering: Ordering,
+    settings: Settings,
     secrets: Vec<SecretRow>,
     created_at: UnixMs,
     updated_at: UnixMs,
@@ -139,14 +132,7 @@ pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
     let row = EndpointRow {
         id: e.id,
         organization: e.organization.clone(),
-        url: e.url.clone(),
-        event_types: e.event_types.clone(),
-        active: e.active,
-        disabled_reason: e.disabled_reason.clone(),
-        description: e.description.clone(),
-        headers: e.headers.clone(),
-        rate_limit_per_second: e.rate_limit_per_second,
-        ordering: e.ordering,
+        settings: e.settings.clone(),
         secrets: e.secrets.iter().map(SecretRow::of).collect(),
         created_at: e.created_at,
         updated_at: e.updated_at,
@@ -187,14 +173,7 @@ pub(crate) fn read_endpoint_and_marks(
         id: row.id,
         slot: tables::slot_of(key),
         organization: row.organization,
-        url: row.url,
-        event_types: row.event_types,
-        active: row.active,
-        disabled_reason: row.disabled_reason,
-        description: row.description,
-        headers: row.headers,
-        rate_limit_per_second: row.rate_limit_per_second,
-        ordering: row.ordering,
+        settings: row.settings,
         secrets,
         created_at: row.created_at,
         updated_at: row.updated_at,

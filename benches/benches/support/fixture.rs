@@ -5,12 +5,11 @@ use bytes::Bytes;
 use http::HeaderName;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormhook::body::Partner;
 use stormhook::config::Config;
 use stormhook::transport::{Destination, Transport};
-use stormhook_store::endpoint::{CustomHeaders, LiveSecret, Ordering, Seed, TypePattern};
+use stormhook_store::endpoint::{LiveSecret, Seed, Settings, TypePattern};
 use stormhook_store::{
     Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,
     Slot, Timestamp, Trigger, UnixMs, Verdict, Waiting,
@@ -80,14 +79,12 @@ pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
         id: EndpointId(u128::from(slot.0)),
         slot,
         organization: "org_bench".to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: vec![TypePattern::All],
-        active: true,
-        disabled_reason: None,
-        description: None,
-        headers: CustomHeaders(BTreeMap::new()),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
+        settings: Settings {
+            url: "https://partner.example/hooks".to_owned(),
+            event_types: vec![TypePattern::All],
+            active: true,
+            ..Settings::default()
+        },
         secrets: vec![LiveSecret {
             secret,
             seed,

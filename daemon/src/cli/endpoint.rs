@@ -5,8 +5,7 @@
 
 mod arguments;
 mod describe;
-
-use std::path::Path;
+mod settings;
 
 use http::Method;
 use serde::Deserialize;
@@ -20,30 +19,27 @@ use super::pages;
 use super::screen::{paint, plain};
 use super::table::{Cell, counted};
 use arguments::{
-    AddArgs, Clearable, ListArgs, OneArgs, Ordering, RecoverArgs, RotateArgs, SecretArgs, Settings,
-    ShowArgs, UpdateArgs,
+    AddArgs, ListArgs, OneArgs, RecoverArgs, RotateArgs, SecretArgs, ShowArgs, UpdateArgs,
 };
 pub(crate) use arguments::{EXAMPLES, EndpointCommand};
 use describe::{describe, public_keys, secrets, state};
-
-/// 50 headers of 4 KiB each (the API's limit), with room for names.
-const HEADERS_FILE_BYTES: u64 = 256 * 1024;
+pub(crate) use settings::{SETTINGS, Setting};
 
 pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<(), Failure> {
     match command {
         EndpointCommand::Add(args) => add(&args, &session).await,
         EndpointCommand::List(args) => list(&args, &session).await,
         EndpointCommand::Show(args) => show(&args, &session).await,
-        EndpointCommand::Update(args) => change(&args.one.id, &update_body(&args)?, &session).await,
+        EndpointCommand::Update(args) => change(&args.one.id, update_body(&args)?, &session).await,
         EndpointCommand::Enable(args) => {
-            let mut body = json!({"active": true});
+            let mut body = members(json!({"active": true}));
             if args.discard_held {
-                insert(&mut body, "discardHeld", json!(true));
+                body.insert("discardHeld".to_owned(), json!(true));
             }
-            change(&args.one.id, &body, &session).await
+            change(&args.one.id, body, &session).await
         }
         EndpointCommand::Disable(args) => {
-            change(&args.id, &json!({"active": false}), &session).await
+            change(&args.id, members(json!({"active": false})), &session).await
         }
         EndpointCommand::RotateSecret(args) => rotate(&args, &session).await,
         EndpointCommand::Test(args) => test(&args, &session).await,
@@ -52,84 +48,36 @@ pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<()
     }
 }
 
-fn insert(body: &mut Value, key: &str, value: Value) {
-    if let Value::Object(map) = body {
-        map.insert(key.to_owned(), value);
+/// The members of a body that is begun with these.
+fn members(begun: Value) -> Map<String, Value> {
+    match begun {
+        Value::Object(members) => members,
+        _ => Map::new(),
     }
 }
 
-fn put_settings(body: &mut Value, settings: &Settings) -> Result<(), Failure> {
-    if let Some(description) = &settings.description {
-        insert(body, "description", json!(description));
-    }
-    if let Some(file) = &settings.headers_file {
-        insert(body, "headers", Value::Object(headers_of(file)?));
-    }
-    if let Some(rate) = &settings.rate_limit {
-        insert(body, "rateLimitPerSecond", Value::Number(rate.clone()));
-    }
-    if let Some(ordering) = settings.ordering {
-        let name = match ordering {
-            Ordering::Parallel => "parallel",
-            Ordering::Fifo => "fifo",
-        };
-        insert(body, "ordering", json!(name));
-    }
-    Ok(())
-}
-
-fn headers_of(file: &Path) -> Result<Map<String, Value>, Failure> {
-    let bytes = input::read_bounded(file, HEADERS_FILE_BYTES)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
-    let mut headers = Map::new();
-    for (number, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        // The line itself is not shown: it may hold a secret.
-        let (name, value) = input::header(line).map_err(|_| {
-            Failure::Usage(format!(
-                "{} line {}: a header is written 'name: value'",
-                file.display(),
-                number + 1
-            ))
-        })?;
-        if headers
-            .insert(name.to_ascii_lowercase(), Value::String(value))
-            .is_some()
-        {
-            return Err(Failure::Usage(format!(
-                "{} line {}: this header is given twice",
-                file.display(),
-                number + 1
-            )));
-        }
-    }
-    Ok(headers)
-}
-
-fn put_secret(body: &mut Value, args: &SecretArgs) -> Result<(), Failure> {
+fn put_secret(body: &mut Map<String, Value>, args: &SecretArgs) -> Result<(), Failure> {
     if let Some(file) = &args.secret_file {
-        insert(body, "secret", json!(input::secret_in(file)?));
+        body.insert("secret".to_owned(), json!(input::secret_in(file)?));
     }
     Ok(())
 }
 
 async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
-    let mut body = json!({"organizationId": args.organization, "url": args.url, "eventTypes": args.event_types});
+    let mut body = members(
+        json!({"organizationId": args.organization, "url": args.url, "eventTypes": args.event_types}),
+    );
     if args.inactive {
-        insert(&mut body, "active", json!(false));
+        body.insert("active".to_owned(), json!(false));
     }
     if args.ed25519 {
-        insert(&mut body, "ed25519", json!(true));
+        body.insert("ed25519".to_owned(), json!(true));
     }
-    put_settings(&mut body, &args.settings)?;
+    args.settings.put(&mut body)?;
     put_secret(&mut body, &args.secret)?;
     let answer = session
         .client
-        .send(Method::POST, "/v1/endpoints", &body)
+        .send(Method::POST, "/v1/endpoints", &body.into())
         .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
@@ -147,32 +95,20 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
         .line("Save the secret now: `endpoint show` doesn't show it again without --reveal-secret.")
 }
 
-fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
-    let mut body = json!({});
-    for setting in &args.clear {
-        let (key, also_set) = match setting {
-            Clearable::Description => ("description", args.settings.description.is_some()),
-            Clearable::Headers => ("headers", args.settings.headers_file.is_some()),
-            Clearable::RateLimit => ("rateLimitPerSecond", args.settings.rate_limit.is_some()),
-        };
-        if also_set {
-            return Err(Failure::Usage(format!(
-                "{key} is both set and cleared: leave one out"
-            )));
-        }
-        insert(&mut body, key, Value::Null);
-    }
+fn update_body(args: &UpdateArgs) -> Result<Map<String, Value>, Failure> {
+    let mut body = Map::new();
+    args.settings.clear(&args.clear, &mut body)?;
     if let Some(url) = &args.url {
-        insert(&mut body, "url", json!(url));
+        body.insert("url".to_owned(), json!(url));
     }
     if !args.event_types.is_empty() {
-        insert(&mut body, "eventTypes", json!(args.event_types));
+        body.insert("eventTypes".to_owned(), json!(args.event_types));
     }
-    put_settings(&mut body, &args.settings)?;
+    args.settings.put(&mut body)?;
     if let Some(on) = args.ed25519 {
-        insert(&mut body, "ed25519", json!(on));
+        body.insert("ed25519".to_owned(), json!(on));
     }
-    if body.as_object().is_some_and(Map::is_empty) {
+    if body.is_empty() {
         return Err(Failure::Usage(
             "nothing to change: name a setting, see `stormhook endpoint update --help`".to_owned(),
         ));
@@ -180,10 +116,10 @@ fn update_body(args: &UpdateArgs) -> Result<Value, Failure> {
     Ok(body)
 }
 
-async fn change(id: &str, body: &Value, session: &Session) -> Result<(), Failure> {
+async fn change(id: &str, body: Map<String, Value>, session: &Session) -> Result<(), Failure> {
     let answer = session
         .client
-        .send(Method::PATCH, &format!("/v1/endpoints/{id}"), body)
+        .send(Method::PATCH, &format!("/v1/endpoints/{id}"), &body.into())
         .await?;
     if session.screen.json {
         return session.screen.answer(&answer.body);
@@ -260,9 +196,9 @@ async fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
 }
 
 async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {
-    let mut body = json!({});
+    let mut body = Map::new();
     if let Some(overlap) = &args.overlap {
-        insert(&mut body, "overlap", json!(overlap));
+        body.insert("overlap".to_owned(), json!(overlap));
     }
     put_secret(&mut body, &args.secret)?;
     let answer = session
@@ -270,7 +206,7 @@ async fn rotate(args: &RotateArgs, session: &Session) -> Result<(), Failure> {
         .send(
             Method::POST,
             &format!("/v1/endpoints/{}/rotate-secret", args.one.id),
-            &body,
+            &body.into(),
         )
         .await?;
     if session.screen.json {
@@ -312,10 +248,10 @@ async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
         args.until.as_ref(),
         daemon_side::wall_clock(),
     )?;
-    let mut body = json!({"missed": args.missed, "dryRun": args.dry_run});
+    let mut body = members(json!({"missed": args.missed, "dryRun": args.dry_run}));
     for (key, value) in [("since", since), ("until", until)] {
         if let Some(value) = value {
-            insert(&mut body, key, json!(value));
+            body.insert(key.to_owned(), json!(value));
         }
     }
     let answer = session
@@ -323,7 +259,7 @@ async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
         .send(
             Method::POST,
             &format!("/v1/endpoints/{}/recover", args.one.id),
-            &body,
+            &body.into(),
         )
         .await?;
     if session.screen.json {

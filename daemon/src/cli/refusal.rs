@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use super::endpoint::{SETTINGS, Setting};
 use crate::text::plain;
 
 /// How much of an answer that is no problem is shown.
@@ -105,23 +106,26 @@ impl Refusal {
 }
 
 /// The flag that gives a field of the API, where it has another name.
-fn flag_of(field: &str) -> Option<&'static str> {
-    const FLAGS: [(&str, &str); 10] = [
+fn flag_of(field: &str) -> Option<String> {
+    const FLAGS: [(&str, &str); 8] = [
         ("organizationId", "--organization"),
         ("eventTypes", "--event-type"),
         ("eventType", "--event-type"),
-        ("headers", "--headers-file"),
-        ("rateLimitPerSecond", "--rate-limit"),
         ("secret", "--secret-file"),
         ("endpointId", "--endpoint"),
         ("eventId", "--event"),
         ("idempotencyKey", "--idempotency-key"),
         ("active", "--inactive"),
     ];
-    FLAGS
-        .iter()
-        .find(|(name, _)| *name == field)
-        .map(|(_, flag)| *flag)
+    let of_endpoint = || {
+        let mut settings = SETTINGS.iter().map(Setting::names);
+        let (_, flag) = settings.find(|(key, flag)| *key == field && key != flag)?;
+        Some(format!("--{flag}"))
+    };
+    let known = FLAGS.iter().find(|(name, _)| *name == field);
+    known
+        .map(|(_, flag)| (*flag).to_owned())
+        .or_else(of_endpoint)
 }
 
 #[cfg(test)]

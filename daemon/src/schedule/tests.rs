@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use stormhook_store::endpoint::{CustomHeaders, Ordering};
+use stormhook_store::endpoint::{Ordering, Settings};
 use stormhook_store::{EndpointId, EventId, Trigger};
 
 const AMPLE: Limits = Limits {
@@ -16,14 +16,11 @@ fn endpoint(slot: u32) -> Endpoint {
         id: EndpointId(u128::from(slot)),
         slot: Slot(slot),
         organization: "org".into(),
-        url: "https://partner.example/".into(),
-        event_types: Vec::new(),
-        active: true,
-        disabled_reason: None,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
+        settings: Settings {
+            url: "https://partner.example/".into(),
+            active: true,
+            ..Settings::default()
+        },
         secrets: Vec::new(),
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
@@ -359,9 +356,9 @@ impl Model {
                 }
             }
             Step::Pass(ms) => self.now += ms,
-            Step::Active(slot, active) => self.configure(slot, |e| e.active = active),
+            Step::Active(slot, active) => self.configure(slot, |e| e.settings.active = active),
             Step::Fifo(slot, fifo) => self.configure(slot, |e| {
-                e.ordering = if fifo {
+                e.settings.ordering = if fifo {
                     Ordering::Fifo
                 } else {
                     Ordering::Parallel
@@ -427,7 +424,7 @@ impl Model {
     /// Everything is activated and answered: nothing may be left over.
     fn drain(&mut self) {
         for slot in 0..4 {
-            self.configure(slot, |e| e.active = true);
+            self.configure(slot, |e| e.settings.active = true);
         }
         for pair in self.pairs.values_mut().filter(|p| p.held) {
             pair.held = false;
@@ -675,7 +672,7 @@ fn a_newcomer_that_hangs_gets_its_second_attempt_when_the_first_has_passed_a_sec
 fn a_deactivated_endpoint_is_sent_nothing_until_it_is_active_again_and_then_the_oldest_first() {
     let mut schedule = with_endpoints(1, AMPLE);
     let mut off = endpoint(0);
-    off.active = false;
+    off.settings.active = false;
     schedule.waiting(&waiting(0, 1, 100));
     schedule.waiting(&retry(waiting(0, 2, 0), 50));
     schedule.endpoint(&off, None, UnixMs(0));
@@ -697,7 +694,7 @@ fn a_deactivated_endpoint_is_sent_nothing_until_it_is_active_again_and_then_the_
 fn a_rate_limit_spreads_attempts_over_time() {
     let mut schedule = Schedule::new(AMPLE);
     let mut limited = endpoint(0);
-    limited.rate_limit_per_second = Some(5.0);
+    limited.settings.rate_limit_per_second = Some(5.0);
     schedule.endpoint(&limited, Some(&healthy()), UnixMs(0));
     for sequence in 1..=20 {
         schedule.waiting(&waiting(0, sequence, 0));
@@ -727,7 +724,7 @@ fn a_rate_limit_spreads_attempts_over_time() {
 fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
     let mut schedule = Schedule::new(AMPLE);
     let mut fifo = endpoint(0);
-    fifo.ordering = Ordering::Fifo;
+    fifo.settings.ordering = Ordering::Fifo;
     schedule.endpoint(&fifo, Some(&healthy()), UnixMs(0));
     for sequence in 1..=3 {
         schedule.waiting(&waiting(0, sequence, 1));
@@ -867,7 +864,7 @@ fn where_nothing_can_be_read_few_of_many_are_tried() {
 fn what_was_set_back_can_be_held_cancelled_and_discarded_and_keeps_its_place_in_a_fifo_line() {
     let mut schedule = Schedule::new(AMPLE);
     let mut fifo = endpoint(0);
-    fifo.ordering = Ordering::Fifo;
+    fifo.settings.ordering = Ordering::Fifo;
     schedule.endpoint(&fifo, Some(&healthy()), UnixMs(0));
     for sequence in 1..=4 {
         schedule.waiting(&waiting(0, sequence, 1));
@@ -929,7 +926,7 @@ fn what_is_no_longer_known_takes_no_room() {
         let new = waiting(0, round + 1, 10);
         schedule.waiting(&new);
         // An earlier and earlier wake-up each time, and a change of the ring.
-        fine.rate_limit_per_second = (round % 2 == 0).then_some(1.0);
+        fine.settings.rate_limit_per_second = (round % 2 == 0).then_some(1.0);
         schedule.endpoint(&fine, None, UnixMs(0));
         assert_eq!(schedule.next(UnixMs(0)), None);
         schedule.hold(new.id).unwrap();

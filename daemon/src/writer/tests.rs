@@ -6,7 +6,7 @@ use queue::{QUEUE_BYTES, QUEUE_OPS};
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use stormhook_store::endpoint::{CustomHeaders, Ordering as Order, TypePattern};
+use stormhook_store::endpoint::{Settings, TypePattern};
 use stormhook_store::{EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs};
 use stormhook_verifier::Secret;
 
@@ -77,13 +77,12 @@ impl Bed {
             self.writer.post(Op::CreateEndpoint(Box::new(NewEndpoint {
                 id: EndpointId(id.0 ^ n),
                 organization: organization.to_owned(),
-                url: "https://partner.example/".to_owned(),
-                event_types: vec![TypePattern::parse("*").unwrap()],
-                active: true,
-                description: None,
-                headers: CustomHeaders::default(),
-                rate_limit_per_second: None,
-                ordering: Order::Parallel,
+                settings: Settings {
+                    url: "https://partner.example/".to_owned(),
+                    event_types: vec![TypePattern::parse("*").unwrap()],
+                    active: true,
+                    ..Settings::default()
+                },
                 secret: Secret::from_random(&[1; 32]),
                 seed: None,
             })));

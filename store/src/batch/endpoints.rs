@@ -68,14 +68,7 @@ impl Batch<'_, '_> {
             id: new.id,
             slot,
             organization: new.organization,
-            url: new.url,
-            event_types: new.event_types,
-            active: new.active,
-            disabled_reason: None,
-            description: new.description,
-            headers: new.headers,
-            rate_limit_per_second: new.rate_limit_per_second,
-            ordering: new.ordering,
+            settings: new.settings,
             secrets: vec![LiveSecret {
                 secret: new.secret,
                 seed: new.seed,
@@ -91,46 +84,27 @@ impl Batch<'_, '_> {
     pub(super) fn update_endpoint(
         &mut self,
         id: EndpointId,
-        change: EndpointChange,
+        mut change: EndpointChange,
     ) -> Result<Done, StoreError> {
         let Some(endpoint) = self.live_endpoint(id) else {
             return refused(Refusal::NotFound);
         };
         let mut e = (*endpoint).clone();
-        if let Some(url) = change.url {
-            e.url = url;
-        }
-        if let Some(event_types) = change.event_types {
-            e.event_types = event_types;
-        }
-        if let Some(description) = change.description {
-            e.description = description;
-        }
-        if let Some(headers) = change.headers {
-            e.headers = headers;
-        }
-        if let Some(rate) = change.rate_limit_per_second {
-            e.rate_limit_per_second = rate;
-        }
-        if let Some(ordering) = change.ordering {
-            e.ordering = ordering;
-        }
-        if let Some(seed) = change.seed {
-            switch_ed25519(&mut e, seed);
-        }
-        if let Some(active) = change.active {
-            e.active = active;
-            if active && !endpoint.active {
-                e.disabled_reason = None;
-                let mut state = self.state(e.slot);
-                state.failure_count = 0;
-                state.failing_since = None;
-                self.states.insert(e.slot, state);
-            }
-        }
-        let discards = change.discard_held && change.active == Some(true) && !endpoint.active;
+        let activates = change.active == Some(true) && !endpoint.active;
+        let discards = change.discard_held && activates;
         if discards && !self.may_begin_bulk(e.slot) {
             return refused(Refusal::TooManyBulk);
+        }
+        if let Some(seed) = change.seed.take() {
+            switch_ed25519(&mut e, seed);
+        }
+        change.apply_to(&mut e.settings);
+        if activates {
+            e.settings.disabled_reason = None;
+            let mut state = self.state(e.slot);
+            state.failure_count = 0;
+            state.failing_since = None;
+            self.states.insert(e.slot, state);
         }
         if e.has_settings_of(&endpoint) && !discards {
             return Ok(Done::Endpoint(endpoint));
@@ -147,11 +121,11 @@ impl Batch<'_, '_> {
             return refused(Refusal::NotFound);
         };
         let mut e = (*endpoint).clone();
-        e.active = false;
+        e.settings.active = false;
         e.deleted_at = Some(self.now);
         // What is left is a mark for readers of its deliveries: nothing secret stays.
         e.secrets.clear();
-        e.headers.0.clear();
+        e.settings.headers.0.clear();
         let reason = Reason::EndpointDeleted;
         self.begin_bulk(e.slot, BulkEffect::End { reason })?;
         self.put_endpoint(e).map(Done::Endpoint)

@@ -112,8 +112,8 @@ impl Batch<'_, '_> {
             return Ok(());
         };
         let mut changed = (*endpoint).clone();
-        changed.active = false;
-        changed.disabled_reason = Some(disable.reason.clone());
+        changed.settings.active = false;
+        changed.settings.disabled_reason = Some(disable.reason.clone());
         self.put_endpoint(changed)?;
         // Whatever waits already: there is one for an endpoint that was switched off.
         let targets = self.subscribers(&disable.notice);

@@ -1,6 +1,6 @@
 //! Files in which each row and each sum is right, and what the rows say of each other is not.
 
-use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, TypePattern};
+use crate::endpoint::{NewEndpoint, Settings, TypePattern};
 use crate::error::StoreError;
 use crate::event::NewEvent;
 use crate::ids::{EndpointId, Slot, UnixMs};
@@ -31,14 +31,13 @@ fn store(folder: &TempDir) -> (Store, PathBuf) {
     let new = NewEndpoint {
         id: EndpointId::new(START, 1),
         organization: "org".to_owned(),
-        url: "https://example.com".to_owned(),
-        event_types: vec![TypePattern::parse("*").unwrap()],
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::default(),
+        settings: Settings {
+            url: "https://example.com".to_owned(),
+            event_types: vec![TypePattern::parse("*").unwrap()],
+            active: true,
+            ..Settings::default()
+        },
         secret: Secret::from_random(&[7; 32]),
-        active: true,
         seed: None,
     };
     apply(&mut store, START, vec![Op::CreateEndpoint(Box::new(new))]);

@@ -3,7 +3,7 @@
 use super::{TABLES, TARGETS, row_key};
 use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::delivery::{Attempt, AttemptOutcome, Reason, Trigger};
-use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, TypePattern};
+use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, Settings, TypePattern};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Bloom, Fingerprint, Generation, Run};
@@ -35,15 +35,18 @@ fn endpoint() -> NewEndpoint {
     NewEndpoint {
         id: EndpointId::new(START, 1),
         organization: "org".to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: ["*", "a.*", "a.b"]
-            .map(|t| TypePattern::parse(t).unwrap())
-            .into(),
-        active: true,
-        description: Some("one".to_owned()),
-        headers: CustomHeaders([("x-a".to_owned(), "b".to_owned())].into()),
-        rate_limit_per_second: Some(0.5),
-        ordering: Ordering::Fifo,
+        settings: Settings {
+            url: "https://partner.example/hooks".to_owned(),
+            event_types: ["*", "a.*", "a.b"]
+                .map(|t| TypePattern::parse(t).unwrap())
+                .into(),
+            active: true,
+            description: Some("one".to_owned()),
+            headers: CustomHeaders([("x-a".to_owned(), "b".to_owned())].into()),
+            rate_limit_per_second: Some(0.5),
+            ordering: Ordering::Fifo,
+            ..Settings::default()
+        },
         secret: Secret::from_random(&[1; 32]),
         seed: Some(Seed::from_random(&[2; 32])),
     }

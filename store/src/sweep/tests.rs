@@ -1,6 +1,6 @@
 //! That nothing grows with what was deleted or switched, by the rows of tables and what is kept in memory.
 
-use crate::endpoint::{CustomHeaders, EndpointChange, Ordering, TypePattern};
+use crate::endpoint::{EndpointChange, Settings, TypePattern};
 use crate::memory::Memory;
 use crate::{Done, EndpointId, Found, Horizon, NewEndpoint, NewEvent, Op, Options, Store, UnixMs};
 use redb::ReadableTableMetadata;
@@ -103,13 +103,12 @@ fn endpoint(id: EndpointId) -> Op {
     Op::CreateEndpoint(Box::new(NewEndpoint {
         id,
         organization: "org".to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: vec![TypePattern::All],
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
+        settings: Settings {
+            url: "https://partner.example/hooks".to_owned(),
+            event_types: vec![TypePattern::All],
+            active: true,
+            ..Settings::default()
+        },
         secret: Secret::from_random(&[1; 32]),
         seed: None,
     }))

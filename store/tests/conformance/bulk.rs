@@ -421,6 +421,7 @@ fn no_bulk_change_is_forgotten_and_one_too_many_is_refused() {
         change: Box::new(change),
     };
     assert_eq!(bed.refusal(op(discard())), Refusal::TooManyBulk);
+    assert!(!bed.reader().endpoint(endpoint.id).unwrap().active);
     bed.change(endpoint.id, activate(true));
     let asked = bed.recover_of(endpoint.id, false);
     assert_eq!(bed.refusal(Op::Recover(asked)), Refusal::TooManyBulk);

@@ -1,6 +1,6 @@
 //! An endpoint and an event that tests start from.
 
-use stormhook_store::endpoint::{CustomHeaders, Ordering, TypePattern};
+use stormhook_store::endpoint::{Settings, TypePattern};
 use stormhook_store::{EndpointId, NewEndpoint, NewEvent};
 use stormhook_verifier::Secret;
 
@@ -22,16 +22,15 @@ pub(crate) fn new_endpoint(id: EndpointId, organization: &str, types: &[&str]) -
     NewEndpoint {
         id,
         organization: organization.to_owned(),
-        url: "https://partner.example/hooks".to_owned(),
-        event_types: types
-            .iter()
-            .map(|t| TypePattern::parse(t).expect("a pattern"))
-            .collect(),
-        active: true,
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: None,
-        ordering: Ordering::Parallel,
+        settings: Settings {
+            url: "https://partner.example/hooks".to_owned(),
+            event_types: types
+                .iter()
+                .map(|t| TypePattern::parse(t).expect("a pattern"))
+                .collect(),
+            active: true,
+            ..Settings::default()
+        },
         secret: secret(1),
         seed: None,
     }

@@ -134,7 +134,7 @@ impl Made {
             _folder: folder,
         };
         let mut new = new_endpoint(EndpointId::new(START, 7), "org", &["*"]);
-        new.ordering = ordering;
+        new.settings.ordering = ordering;
         made.apply(Op::CreateEndpoint(Box::new(new)));
         for _ in 0..events {
             let Done::Accepted(event) = made.apply(Op::Accept(support::event("org", "a.b"))) else {

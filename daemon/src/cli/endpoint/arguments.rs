@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use super::super::input::{self, Moment};
 use super::super::pages::Paging;
+use super::settings::{self, Settings};
 
 pub(crate) const EXAMPLES: &str = "\
 Example, from a new endpoint to its deliveries:
@@ -72,40 +73,11 @@ Example:
     Remove(OneArgs),
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Ordering {
-    Parallel,
-    Fifo,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Clearable {
-    Description,
-    Headers,
-    RateLimit,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct SecretArgs {
     /// Your own secret, from a file or - for stdin [default: a generated one]
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Settings {
-    /// A description for people
-    #[arg(long)]
-    pub(super) description: Option<String>,
-    /// Headers to add, one 'name: value' per line, from a file or - for stdin; they are treated as secrets
-    #[arg(long, value_name = "FILE")]
-    pub(super) headers_file: Option<PathBuf>,
-    /// Most requests per second
-    #[arg(long, value_name = "NUMBER")]
-    pub(super) rate_limit: Option<serde_json::Number>,
-    /// Delivery order: in parallel, or one at a time by sequence
-    #[arg(long, value_enum)]
-    pub(super) ordering: Option<Ordering>,
 }
 
 #[derive(Debug, Args)]
@@ -175,8 +147,8 @@ pub(crate) struct UpdateArgs {
     #[arg(long, value_name = "true|false")]
     pub(super) ed25519: Option<bool>,
     /// Clear a setting
-    #[arg(long, value_enum, value_name = "SETTING")]
-    pub(super) clear: Vec<Clearable>,
+    #[arg(long, value_name = "SETTING", value_parser = settings::clearable())]
+    pub(super) clear: Vec<String>,
 }
 
 #[derive(Debug, Args)]

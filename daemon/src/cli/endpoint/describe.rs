@@ -4,47 +4,36 @@ use serde_json::Value;
 
 use super::super::screen::Tone;
 use super::super::table::{Cell, pairs};
+use super::settings::SETTINGS;
 
 /// One endpoint in words.
 pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
-    let headers = endpoint
-        .get("headers")
-        .and_then(Value::as_object)
-        .map(|headers| headers.keys().cloned().collect::<Vec<_>>().join(", "));
-    let headers = headers
-        .filter(|names| !names.is_empty())
-        .map(|names| format!("{names} (values are not shown)"));
-    let rows = [
+    let mut rows = vec![
         ("endpoint", Cell::of(endpoint, "id").tone(Tone::Bold)),
         ("organization", Cell::of(endpoint, "organizationId")),
         ("url", Cell::of(endpoint, "url")),
         ("event types", Cell::of(endpoint, "eventTypes")),
         ("state", state(endpoint)),
-        (
-            "disabled because",
-            Cell::of(endpoint, "disabledReason").tone(Tone::Warn),
-        ),
-        ("description", Cell::of(endpoint, "description")),
-        ("headers", Cell::text(headers.as_deref().unwrap_or("-"))),
-        ("rate limit /s", Cell::of(endpoint, "rateLimitPerSecond")),
-        ("ordering", Cell::of(endpoint, "ordering")),
-        ("ed25519", Cell::text("on")),
+    ];
+    if endpoint.get("disabledReason").is_some_and(Value::is_string) {
+        let why = Cell::of(endpoint, "disabledReason").tone(Tone::Warn);
+        rows.push(("disabled because", why));
+    }
+    rows.extend(
+        SETTINGS
+            .iter()
+            .filter_map(|setting| setting.shown(endpoint)),
+    );
+    if endpoint.get("ed25519").and_then(Value::as_bool) == Some(true) {
+        rows.push(("ed25519", Cell::text("on")));
+    }
+    rows.extend([
         ("failures in a row", Cell::of(endpoint, "failureCount")),
         ("last success", Cell::of(endpoint, "lastSuccessAt")),
         ("created", Cell::of(endpoint, "createdAt")),
         ("updated", Cell::of(endpoint, "updatedAt")),
-    ];
-    let says_something = |name: &str| match name {
-        "disabled because" => endpoint.get("disabledReason").is_some_and(Value::is_string),
-        "ed25519" => endpoint.get("ed25519").and_then(Value::as_bool) == Some(true),
-        "description" => endpoint.get("description").is_some_and(Value::is_string),
-        _ => true,
-    };
-    let shown: Vec<_> = rows
-        .into_iter()
-        .filter(|(name, _)| says_something(name))
-        .collect();
-    pairs(&shown, colour)
+    ]);
+    pairs(&rows, colour)
 }
 
 /// Active or not, in a tone.

@@ -5,13 +5,15 @@ use super::values::{Description, EventTypes, Pairs, Rate, event_types, headers, 
 use crate::app::App;
 use crate::headers::CustomHeaders;
 use crate::http::ingest::check_organization;
-use crate::http::openapi::{examples, words};
+use crate::http::openapi::examples::{ENDPOINT, HAPPENED};
+use crate::http::openapi::words;
 use crate::http::problem::{Code, Problem};
 use crate::target::TargetError;
 use crate::times::{at, maybe_at};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use stormhook_store::endpoint::{self, EndpointChange, Seed};
+use stormhook_store::endpoint::{self, EndpointChange, Seed, Settings};
 use stormhook_store::{Endpoint, EndpointState, NewEndpoint, UnixMs};
 use utoipa::ToSchema;
 
@@ -54,18 +56,21 @@ impl NewBody {
         check_organization(&self.organization_id)?;
         Ok(NewEndpoint {
             id: app.new_endpoint_id(),
-            url: judged(app, &self.url)?,
-            event_types: self.event_types.0,
+            settings: Settings {
+                url: judged(app, &self.url)?,
+                event_types: self.event_types.0,
+                active: self.active.unwrap_or(true),
+                disabled_reason: None,
+                description: self.description.flatten().map(|Description(text)| text),
+                headers: headers_of(app, self.headers.flatten())?,
+                rate_limit_per_second: self.rate_limit_per_second.flatten().map(|Rate(rate)| rate),
+                ordering: self
+                    .ordering
+                    .map(|words::Ordering(it)| it)
+                    .unwrap_or_default(),
+            },
             secret: NewSecret::or_made(self.secret, app)?,
             seed: seed_where_asked(app, self.ed25519)?.flatten(),
-            active: self.active.unwrap_or(true),
-            description: self.description.flatten().map(|Description(text)| text),
-            headers: headers_of(app, self.headers.flatten())?,
-            rate_limit_per_second: self.rate_limit_per_second.flatten().map(|Rate(rate)| rate),
-            ordering: self
-                .ordering
-                .map(|words::Ordering(it)| it)
-                .unwrap_or_default(),
             organization: self.organization_id,
         })
     }
@@ -133,7 +138,7 @@ impl ChangeBody {
 /// An endpoint.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Endpoint, examples(examples::endpoint))]
+#[schema(as = Endpoint, examples(example))]
 pub(crate) struct EndpointView {
     /// `ep_…`
     id: String,
@@ -223,6 +228,16 @@ impl EndpointView {
         self.public_key = current.and_then(public_key);
         self
     }
+}
+
+/// An endpoint as it is shown.
+fn example() -> Value {
+    json!({
+        "id": ENDPOINT, "organizationId": "org_42", "url": "https://partner.example/hooks", "eventTypes": ["order.*"],
+        "active": true, "disabledReason": null, "description": null, "headers": {"x-api-key": "***"},
+        "rateLimitPerSecond": null, "ordering": "parallel", "failureCount": 0, "lastSuccessAt": null,
+        "createdAt": HAPPENED, "updatedAt": HAPPENED,
+    })
 }
 
 /// The URL in its normal form, where policy allows it.

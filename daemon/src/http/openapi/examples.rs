@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 const EVENT: &str = "evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
-const ENDPOINT: &str = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+pub(in crate::http) const ENDPOINT: &str = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
 const DELIVERY: &str = "dlv_06H1H290P3SHB4X9J2M7K5T8V1C0D000";
-const HAPPENED: &str = "2026-01-02T03:04:05.678Z";
+pub(in crate::http) const HAPPENED: &str = "2026-01-02T03:04:05.678Z";
 const ACCEPTED: &str = "2026-01-02T03:04:05.712Z";
 const ATTEMPTED: &str = "2026-01-02T03:04:05.714Z";
 const ATTEMPTED_AGAIN: &str = "2026-01-02T03:05:05.755Z";
@@ -37,15 +37,6 @@ pub(in crate::http) fn damaged_events() -> Value {
 
 pub(in crate::http) fn damaged_delivery() -> Value {
     json!({"id": DELIVERY, "detail": DAMAGED})
-}
-
-pub(in crate::http) fn endpoint() -> Value {
-    json!({
-        "id": ENDPOINT, "organizationId": "org_42", "url": "https://partner.example/hooks", "eventTypes": ["order.*"],
-        "active": true, "disabledReason": null, "description": null, "headers": {"x-api-key": "***"},
-        "rateLimitPerSecond": null, "ordering": "parallel", "failureCount": 0, "lastSuccessAt": null,
-        "createdAt": HAPPENED, "updatedAt": HAPPENED,
-    })
 }
 
 pub(in crate::http) fn secrets() -> Value {

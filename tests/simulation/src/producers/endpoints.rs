@@ -6,7 +6,7 @@ use crate::random::Random;
 use crate::run::World;
 use std::sync::Arc;
 use stormhook::app::App;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, Ordering, Seed, TypePattern};
+use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
 use stormhook_store::{EndpointId, NewEndpoint, Op};
 use stormhook_verifier::Secret;
 
@@ -63,13 +63,14 @@ pub(super) fn create_endpoint(world: &mut World, app: &Arc<App>) {
     let new = NewEndpoint {
         id: app.new_endpoint_id(),
         organization,
-        url,
-        event_types: patterns(random),
-        active: !random.one_in(8),
-        description: None,
-        headers: CustomHeaders::default(),
-        rate_limit_per_second: rate(random),
-        ordering: ordering(random),
+        settings: Settings {
+            url,
+            event_types: patterns(random),
+            active: !random.one_in(8),
+            rate_limit_per_second: rate(random),
+            ordering: ordering(random),
+            ..Settings::default()
+        },
         secret,
         seed: random.one_in(8).then_some(seed),
     };

@@ -1,0 +1,249 @@
+//! The settings of an endpoint on the command line, one row each: how it is called here and in the API, what is typed for it, whether it
+//! can be cleared, and how it is shown.
+
+use std::path::Path;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser, ValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint};
+use serde_json::{Map, Value};
+
+use super::super::failure::Failure;
+use super::super::input;
+use super::super::table::Cell;
+
+/// 50 headers of 4 KiB each (the API's limit), with room for names.
+const HEADERS_FILE_BYTES: u64 = 256 * 1024;
+
+/// One setting.
+pub(crate) struct Setting {
+    /// Its option, without the dashes.
+    flag: &'static str,
+    /// What is typed for it, in a word.
+    typed: &'static str,
+    help: &'static str,
+    kind: Kind,
+    /// Its name in the API.
+    key: &'static str,
+    /// What `--clear` calls it, where it can be cleared.
+    clear: Option<&'static str>,
+    /// What `endpoint show` calls it.
+    label: &'static str,
+    /// Whether it is shown even where it has no value.
+    always_shown: bool,
+}
+
+/// What is typed for a setting.
+enum Kind {
+    Text,
+    Number,
+    Word(&'static [&'static str]),
+    /// Of headers, which may hold credentials: not an argument, that every process sees.
+    HeadersFile,
+}
+
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        flag: "description",
+        typed: "DESCRIPTION",
+        help: "A description for people",
+        kind: Kind::Text,
+        key: "description",
+        clear: Some("description"),
+        label: "description",
+        always_shown: false,
+    },
+    Setting {
+        flag: "headers-file",
+        typed: "FILE",
+        help: "Headers to add, one 'name: value' per line, from a file or - for stdin; they are treated as secrets",
+        kind: Kind::HeadersFile,
+        key: "headers",
+        clear: Some("headers"),
+        label: "headers",
+        always_shown: true,
+    },
+    Setting {
+        flag: "rate-limit",
+        typed: "NUMBER",
+        help: "Most requests per second",
+        kind: Kind::Number,
+        key: "rateLimitPerSecond",
+        clear: Some("rate-limit"),
+        label: "rate limit /s",
+        always_shown: true,
+    },
+    Setting {
+        flag: "ordering",
+        typed: "ORDERING",
+        help: "Delivery order: in parallel, or one at a time by sequence",
+        kind: Kind::Word(&["parallel", "fifo"]),
+        key: "ordering",
+        clear: None,
+        label: "ordering",
+        always_shown: true,
+    },
+];
+
+impl Setting {
+    /// Its name in the API, and its option.
+    pub(crate) fn names(&self) -> (&'static str, &'static str) {
+        (self.key, self.flag)
+    }
+
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.flag)
+            .long(self.flag)
+            .value_name(self.typed)
+            .help(self.help);
+        match self.kind {
+            Kind::Text => arg.value_parser(typed(|text| Ok(text.into()))),
+            Kind::Number => arg.value_parser(typed(|text| {
+                let number = text.parse::<serde_json::Number>();
+                number.map(Value::Number).map_err(|e| e.to_string())
+            })),
+            Kind::Word(words) => {
+                arg.value_parser(PossibleValuesParser::new(words).map(Value::String))
+            }
+            Kind::HeadersFile => arg
+                .value_parser(typed(|file| Ok(file.into())))
+                .value_hint(ValueHint::AnyPath),
+        }
+    }
+
+    /// What the API takes for what was typed.
+    fn value(&self, typed: &Value) -> Result<Value, Failure> {
+        match (&self.kind, typed) {
+            (Kind::HeadersFile, Value::String(file)) => {
+                headers_in(Path::new(file)).map(Value::Object)
+            }
+            _ => Ok(typed.clone()),
+        }
+    }
+
+    /// The setting of an endpoint, with its label; `None` where there is nothing to show.
+    pub(super) fn shown(&self, endpoint: &Value) -> Option<(&'static str, Cell)> {
+        let cell = match self.kind {
+            Kind::HeadersFile => {
+                let headers = endpoint.get(self.key).and_then(Value::as_object);
+                let names = headers.map(|headers| headers.keys().cloned().collect::<Vec<_>>());
+                let names = names.filter(|names| !names.is_empty());
+                let shown =
+                    names.map(|names| format!("{} (values are not shown)", names.join(", ")));
+                Cell::text(shown.as_deref().unwrap_or("-"))
+            }
+            _ => Cell::of(endpoint, self.key),
+        };
+        let is_set = endpoint.get(self.key).is_some_and(|value| !value.is_null());
+        (self.always_shown || is_set).then_some((self.label, cell))
+    }
+}
+
+fn typed(
+    read: impl Fn(&str) -> Result<Value, String> + Clone + Send + Sync + 'static,
+) -> ValueParser {
+    ValueParser::new(move |text: &str| read(text))
+}
+
+/// The settings that were typed.
+#[derive(Debug)]
+pub(crate) struct Settings(Vec<Option<Value>>);
+
+impl Settings {
+    /// Puts them into a body as the API takes them.
+    pub(super) fn put(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
+        for (setting, typed) in SETTINGS.iter().zip(&self.0) {
+            if let Some(typed) = typed {
+                body.insert(setting.key.to_owned(), setting.value(typed)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts in null for what is to be cleared, by what `--clear` calls it. What is set can't be cleared too.
+    pub(super) fn clear(
+        &self,
+        names: &[String],
+        body: &mut Map<String, Value>,
+    ) -> Result<(), Failure> {
+        for (setting, typed) in SETTINGS.iter().zip(&self.0) {
+            let is_named = |name: &String| setting.clear == Some(name.as_str());
+            if !names.iter().any(is_named) {
+                continue;
+            }
+            if typed.is_some() {
+                return Err(Failure::Usage(format!(
+                    "{} is both set and cleared: leave one out",
+                    setting.key
+                )));
+            }
+            body.insert(setting.key.to_owned(), Value::Null);
+        }
+        Ok(())
+    }
+}
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = SETTINGS.iter().map(|setting| {
+            let typed = matches.try_get_one::<Value>(setting.flag);
+            typed.map(Option::<&Value>::cloned)
+        });
+        let all: Result<_, _> = typed.collect();
+        all.map(Self)
+            .map_err(|error| clap::Error::raw(ErrorKind::InvalidValue, error))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Settings {
+    fn augment_args(command: Command) -> Command {
+        command.args(SETTINGS.iter().map(Setting::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// What `--clear` can be told.
+pub(super) fn clearable() -> PossibleValuesParser {
+    PossibleValuesParser::new(SETTINGS.iter().filter_map(|setting| setting.clear))
+}
+
+/// The headers in a file.
+fn headers_in(file: &Path) -> Result<Map<String, Value>, Failure> {
+    let bytes = input::read_bounded(file, HEADERS_FILE_BYTES)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::Usage(format!("{} is not text", file.display())))?;
+    let mut headers = Map::new();
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        // The line itself is not shown: it may hold a secret.
+        let (name, value) = input::header(line).map_err(|_| {
+            Failure::Usage(format!(
+                "{} line {}: a header is written 'name: value'",
+                file.display(),
+                number + 1
+            ))
+        })?;
+        if headers
+            .insert(name.to_ascii_lowercase(), Value::String(value))
+            .is_some()
+        {
+            return Err(Failure::Usage(format!(
+                "{} line {}: this header is given twice",
+                file.display(),
+                number + 1
+            )));
+        }
+    }
+    Ok(headers)
+}
