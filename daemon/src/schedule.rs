@@ -9,11 +9,13 @@ mod admission;
 mod backoff;
 mod bucket;
 mod entry;
+mod held;
 mod line;
 mod postponed;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod view;
 
 pub use admission::Limits;
@@ -25,6 +27,7 @@ use queue::{Class, Queue};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use stormhook_store::{DeliveryId, Endpoint, EndpointState, Slot, UnixMs, Waiting};
+use turns::Look;
 pub use view::{Gauges, WaitingFor};
 
 /// From here on an attempt makes its endpoint a slow one.
@@ -75,13 +78,6 @@ pub struct Schedule {
     started: VecDeque<(UnixMs, DeliveryId)>,
     /// The same of newcomers, to see which pass [`YOUNG_MS`].
     young: VecDeque<(UnixMs, DeliveryId)>,
-}
-
-/// What an endpoint's queue has to offer.
-enum Look {
-    Ready,
-    At(UnixMs),
-    Nothing,
 }
 
 impl Schedule {
@@ -306,18 +302,6 @@ impl Schedule {
         self.give_back(waiting);
     }
 
-    /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
-    ///
-    /// # Errors
-    /// [`InFlight`] if it is claimed, or held already.
-    pub fn hold(&mut self, id: DeliveryId) -> Result<(), InFlight> {
-        if self.flights.contains_key(&id) || self.held.contains_key(&id) {
-            return Err(InFlight);
-        }
-        self.held.insert(id, None);
-        Ok(())
-    }
-
     /// Whether attempts to this endpoint may start.
     pub fn receives(&self, slot: Slot) -> bool {
         let queue = self.queues.get(slot.index()).and_then(Option::as_ref);
@@ -339,16 +323,6 @@ impl Schedule {
     pub fn claim_of(&self, id: DeliveryId) -> Option<Waiting> {
         let flight = self.flights.get(&id)?;
         Some(flight.entry.waiting(id.slot))
-    }
-
-    /// The operator's change is over, done or not.
-    pub fn release(&mut self, id: DeliveryId) {
-        if let Some(Some(entry)) = self.held.remove(&id)
-            && let Some(queue) = self.queue_mut(id.slot)
-        {
-            queue.backlog.push(entry);
-        }
-        self.touch(id.slot);
     }
 }
 
@@ -395,80 +369,6 @@ impl Schedule {
         }
     }
 
-    /// Gives an endpoint a turn, if it may have something to send and may send it.
-    fn touch(&mut self, slot: Slot) {
-        let Some(queue) = queue_of(&mut self.queues, slot) else {
-            return;
-        };
-        // Who has come to have much to send moves up.
-        let moves_up = queue.is_eager() && !queue.stands_eager;
-        let stands = queue.stamp.is_some() && !moves_up;
-        let stands = stands || !queue.receives || queue.backlog.is_empty();
-        if stands || queue.is_taken() || !self.admission.has_room(queue) {
-            return;
-        }
-        self.admission.join(queue);
-        let queues = &self.queues;
-        self.admission
-            .sweep(self.endpoints, |slot, stamp| is_valid(queues, slot, stamp));
-    }
-
-    /// What an endpoint whose turn it is has to offer.
-    fn look(&mut self, slot: Slot, now: UnixMs) -> Look {
-        let Some(queue) = queue_of(&mut self.queues, slot) else {
-            return Look::Nothing;
-        };
-        if !queue.receives || queue.is_taken() || !self.admission.has_room(queue) {
-            return Look::Nothing;
-        }
-        while let Some(first) = queue.backlog.first(now) {
-            if first.due() > now {
-                return Look::At(first.due());
-            }
-            let event = first.event();
-            if let Some(stash) = self.held.get_mut(&DeliveryId { event, slot }) {
-                if queue.is_fifo() {
-                    return Look::Nothing;
-                }
-                *stash = queue.backlog.pop();
-                continue;
-            }
-            if let Some(until) = queue.backoff.waiting(now) {
-                return Look::At(until);
-            }
-            let token = queue.bucket.as_mut().and_then(|b| b.ready_at(now));
-            return token.map_or(Look::Ready, Look::At);
-        }
-        Look::Nothing
-    }
-
-    fn claim(&mut self, slot: Slot, now: UnixMs) -> Option<Claim> {
-        let queue = queue_of(&mut self.queues, slot)?;
-        let entry = queue.backlog.pop()?;
-        queue.waits.remove(entry);
-        queue.claimed.add(entry);
-        if let Some(bucket) = &mut queue.bucket {
-            bucket.take(now);
-        }
-        self.admission.start(queue);
-        let slow = queue.class == Class::Slow;
-        let is_young = queue.young;
-        let waiting = self.postponed.as_stored(entry.waiting(slot));
-        let flight = Flight {
-            entry: Entry::new(&waiting),
-            started: now,
-            on_wire: true,
-            over: false,
-        };
-        self.flights.insert(waiting.id, flight);
-        self.started.push_back((now, waiting.id));
-        if is_young {
-            self.young.push_back((now, waiting.id));
-        }
-        self.touch(slot);
-        Some(Claim { waiting, slow })
-    }
-
     /// Ends the claim of a pair; false if it has none.
     fn end_claim(&mut self, id: DeliveryId) -> bool {
         let Some(flight) = self.flights.remove(&id) else {
@@ -481,100 +381,6 @@ impl Schedule {
             }
         }
         true
-    }
-
-    /// Puts the entries of an endpoint's held pairs back into its queue, where they wait as before.
-    fn put_back(&mut self, slot: Slot) {
-        let Some(queue) = queue_of(&mut self.queues, slot) else {
-            return;
-        };
-        for (_, stash) in self.held.iter_mut().filter(|(id, _)| id.slot == slot) {
-            if let Some(entry) = stash.take() {
-                queue.backlog.push(entry);
-            }
-        }
-    }
-
-    /// Drops the entry that was set aside for a held pair; false if there is none.
-    fn drop_stash(&mut self, id: DeliveryId) -> bool {
-        let Some(entry) = self.held.get_mut(&id).and_then(Option::take) else {
-            return false;
-        };
-        if let Some(queue) = self.queue_mut(id.slot) {
-            queue.waits.remove(entry);
-        }
-        true
-    }
-
-    /// Newcomers that have not answered yet make way for the next.
-    fn note_grown(&mut self, now: UnixMs) {
-        while let Some(&(started, id)) = self.young.front() {
-            let flight = self.flights.get(&id);
-            if flight.is_some_and(|f| f.on_wire && f.started == started) {
-                // As below: a clock that went back says nothing.
-                if now.0.abs_diff(started.0) < YOUNG_MS {
-                    return;
-                }
-                if let Some(queue) = queue_of(&mut self.queues, id.slot) {
-                    self.admission.grown(queue);
-                }
-            }
-            self.young.pop_front();
-        }
-    }
-
-    /// Endpoints whose attempts have been on the wire for too long are slow from now on.
-    fn note_overdue(&mut self, now: UnixMs) {
-        while let Some(&(started, id)) = self.started.front() {
-            let flight = self.flights.get(&id);
-            if flight.is_some_and(|f| f.on_wire && f.started == started) {
-                // A clock that went back says nothing about how long it was: better slow than for ever unknown.
-                if now.0.abs_diff(started.0) < SLOW_AFTER_MS {
-                    return;
-                }
-                if let Some(queue) = queue_of(&mut self.queues, id.slot) {
-                    self.admission.reclass(queue, Class::Slow);
-                }
-                self.touch(id.slot);
-            }
-            self.started.pop_front();
-        }
-        if self.started.capacity() > STARTED_KEPT {
-            self.started.shrink_to(STARTED_KEPT);
-        }
-    }
-
-    /// Gives a turn to those whose time has come.
-    fn fire_timers(&mut self, now: UnixMs) {
-        while let Some(&Reverse((at, slot))) = self.timers.peek() {
-            let queue = queue_of(&mut self.queues, slot).filter(|queue| queue.wake == Some(at));
-            if let Some(queue) = queue {
-                if at > now {
-                    return;
-                }
-                queue.wake = None;
-                self.touch(slot);
-            }
-            self.timers.pop();
-        }
-    }
-
-    fn wake_at(&mut self, slot: Slot, at: UnixMs) {
-        let Some(queue) = queue_of(&mut self.queues, slot) else {
-            return;
-        };
-        if queue.wake.is_some_and(|earlier| earlier <= at) {
-            return;
-        }
-        queue.wake = Some(at);
-        self.timers.push(Reverse((at, slot)));
-        if self.timers.len() > 2 * self.endpoints + 64 {
-            let queues = &self.queues;
-            self.timers.retain(|Reverse((at, slot))| {
-                let queue = queues.get(slot.index()).and_then(Option::as_ref);
-                queue.is_some_and(|queue| queue.wake == Some(*at))
-            });
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod accept;
 mod bulk;
+mod counters;
 mod damaged;
 mod endpoints;
 mod fold;
@@ -337,34 +338,6 @@ impl<'a, 't> Batch<'a, 't> {
         let row = rows::write_delivery(d)?;
         self.tables.deliveries.insert(&key, row.as_slice())?;
         Ok(())
-    }
-
-    /// Counts in the windows of all endpoints that hold now: exact, since they commit with the work.
-    fn count(&mut self, add: impl Fn(&mut Counters)) -> Result<(), StoreError> {
-        for level in Level::ALL {
-            let key = (level, level.start_of(self.now));
-            if !self.counters.contains_key(&key) {
-                let before = self.counters_before(key)?;
-                self.counters.insert(key, before);
-            }
-            if let Some(counters) = self.counters.get_mut(&key) {
-                add(counters);
-            }
-        }
-        Ok(())
-    }
-
-    fn counters_before(&self, key: (Level, UnixMs)) -> Result<Counters, StoreError> {
-        if let Some(counters) = self.memory.tail.counters.get(&key) {
-            return Ok(*counters);
-        }
-        let key = tables::counters_key(key.0, key.1);
-        let before = self.tables.counters.get(&key)?;
-        match before.map(|row| record::read("counters", &key, row.value())) {
-            // Damaged counters start over: they must not stand in the way of the work that they count.
-            None | Some(Err(StoreError::Damaged { .. })) => Ok(Counters::default()),
-            Some(read) => read,
-        }
     }
 
     /// None of them follows from another, and all of them follow from what the commit was given.

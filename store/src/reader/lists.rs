@@ -1,11 +1,13 @@
 //! Lists: pages of events, deliveries and endpoints, newest first.
 
+mod of_endpoint;
+
 use super::Reader;
 use crate::delivery::Status;
 use crate::error::{StoreError, guarded};
 use crate::event::Event;
-use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-use crate::journal::{Fingerprint, Generation, Run};
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::journal::Fingerprint;
 use crate::keys;
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
@@ -14,7 +16,6 @@ use crate::query::{
     Unreadable,
 };
 use crate::reader::scan::{Next, Rows, Way};
-use crate::record;
 use crate::tables::{self, Reading, Views};
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
@@ -214,7 +215,7 @@ pub(super) fn deliveries(
         let numbered = memory.state(slot).last_sequence.saturating_add(1);
         drop(memory);
         let asked = after.map(|c| u64::try_from(c.at).unwrap_or(u64::MAX));
-        let mut listing = Listing {
+        let mut listing = of_endpoint::Listing {
             reader,
             filter,
             slot,
@@ -223,7 +224,7 @@ pub(super) fn deliveries(
             last: after,
             filling: &mut filling,
         };
-        of_endpoint(views, &mut listing, runs)?;
+        of_endpoint::of_endpoint(views, &mut listing, runs)?;
         return Ok(filling.page);
     }
     let slot = endpoint.map(|(_, slot)| slot);
@@ -322,114 +323,6 @@ fn take(
         Err(e) => return Err(e),
     }
     Ok(())
-}
-
-/// The deliveries of one endpoint, greatest sequence number first: what the journal holds, then the generations.
-fn of_endpoint(
-    views: &Snapshot,
-    listing: &mut Listing<'_>,
-    (tail, generations): (Option<Run>, Vec<Arc<Generation>>),
-) -> Result<(), StoreError> {
-    if let Some(run) = tail
-        && listing.run(views, &run)?.is_break()
-    {
-        return Ok(());
-    }
-    // What lies between the runs on both sides of it can't be read.
-    let mut hidden = None;
-    for generation in generations.iter().rev() {
-        let key = tables::history_key(generation.number, listing.slot);
-        let run = guarded(|| match views.history.get(&key)? {
-            Some(row) => record::read::<Run>("history", &key, row.value()).map(Some),
-            None => Ok(None),
-        });
-        match run {
-            Ok(None) => {}
-            Ok(Some(run)) => {
-                let end = run.end();
-                if let Some(error) = hidden.take()
-                    && listing.hidden(end, &error).is_break()
-                {
-                    return Ok(());
-                }
-                if listing.run(views, &run)?.is_break() {
-                    return Ok(());
-                }
-            }
-            Err(e) if e.is_damage() => hidden = hidden.or(Some(e)),
-            Err(e) => return Err(e),
-        }
-    }
-    if let Some(error) = hidden {
-        let _last = listing.hidden(1, &error);
-    }
-    Ok(())
-}
-
-/// A list of one endpoint's deliveries being made.
-struct Listing<'l> {
-    reader: &'l Reader,
-    filter: &'l DeliveryFilter,
-    slot: Slot,
-    endpoint: EndpointId,
-    /// Sequence numbers from this on were looked at.
-    below: u64,
-    last: Option<Cursor>,
-    filling: &'l mut Filling<DeliveryView>,
-}
-
-impl Listing<'_> {
-    /// Whether the page has room for what has this number or, where nothing can be read, a greater one.
-    fn go_on(&mut self, sequence: u64) -> ControlFlow<()> {
-        if self.filling.go_on(self.last).is_break() {
-            return ControlFlow::Break(());
-        }
-        self.below = sequence;
-        self.last = Some(Cursor {
-            list: List::OfEndpoint,
-            at: u128::from(sequence),
-            slot: self.slot,
-        });
-        ControlFlow::Continue(())
-    }
-
-    /// Names what has numbers from this one on and was not looked at.
-    fn hidden(&mut self, from: u64, error: &StoreError) -> ControlFlow<()> {
-        let before = self.below;
-        if from >= before {
-            return ControlFlow::Continue(());
-        }
-        let flow = self.go_on(from);
-        if flow.is_continue() {
-            let what = Unreadable::Sequences(self.endpoint, from, before);
-            self.filling.damaged(what, error);
-        }
-        flow
-    }
-
-    fn run(&mut self, views: &Snapshot, run: &Run) -> Result<ControlFlow<()>, StoreError> {
-        if run.first_sequence >= self.below {
-            return Ok(ControlFlow::Continue(()));
-        }
-        for (at, event) in run.events.iter().enumerate().rev() {
-            let sequence = run
-                .first_sequence
-                .saturating_add(u64::try_from(at).unwrap_or(0));
-            if sequence >= self.below {
-                continue;
-            }
-            if self.go_on(sequence).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-            let id = DeliveryId {
-                event: *event,
-                slot: self.slot,
-            };
-            let one = (id, Some(sequence));
-            take(self.reader, views, self.filter, one, self.filling)?;
-        }
-        Ok(ControlFlow::Continue(()))
-    }
 }
 
 pub(super) fn endpoints(

@@ -8,7 +8,9 @@ mod causes;
 mod commits;
 mod damage;
 mod deep;
+mod everything;
 mod rules;
+mod seen;
 mod states;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! Why a delivery has a round: its event was accepted, or somebody asked for it while the delivery had ended.
 
 use super::Oracle;
-use super::commits::Seen;
+use super::seen::Seen;
 use std::collections::BTreeMap;
 use stormhook_store::{Delivery, DeliveryId, EndpointId, Recover};
 

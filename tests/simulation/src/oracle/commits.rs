@@ -1,57 +1,14 @@
 //! Announced commits: what each changed is read back from the store and compared with what may follow.
 
 use super::rules::{self, Recorded};
+use super::seen::Seen;
 use super::{Oracle, Waits};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{
-    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventFilter, EventId,
-    NewEvent, Reader, Recover, Refusal, Slot,
+    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventFilter, NewEvent,
+    Reader, Refusal, Slot,
 };
-
-/// What one commit did.
-#[derive(Default)]
-pub(super) struct Seen {
-    touched: BTreeSet<DeliveryId>,
-    ended: BTreeSet<DeliveryId>,
-    /// Attempts recorded for each pair.
-    recorded: BTreeMap<DeliveryId, u32>,
-    marked: BTreeSet<Slot>,
-    configured: BTreeSet<Slot>,
-    /// Endpoints that the daemon itself switched off, and why, in the order in which it did.
-    pub(super) switched_off: Vec<(Slot, String)>,
-    pub(super) accepted: BTreeSet<EventId>,
-    /// Events that the daemon itself stored.
-    pub(super) noticed: BTreeSet<EventId>,
-    /// How many operations on one delivery there were.
-    pub(super) operated: BTreeMap<DeliveryId, u32>,
-    /// By their place among the operations: the first that left a delivery ended, the first that changed an endpoint, which may
-    /// have ended all that waited for it, and the recovers.
-    pub(super) ends: BTreeMap<DeliveryId, usize>,
-    pub(super) changed: BTreeMap<Slot, usize>,
-    pub(super) recovers: Vec<(usize, Recover)>,
-    bulk: bool,
-    swept: bool,
-}
-
-impl Seen {
-    /// Notes the place of an operation among those of its commit.
-    fn note_place(&mut self, at: usize, done: &Done) {
-        match done {
-            Done::Settled { delivery } | Done::Delivery(delivery) => {
-                if matches!(done, Done::Delivery(_)) {
-                    *self.operated.entry(delivery.id).or_default() += 1;
-                }
-                if !delivery.status.is_open() {
-                    self.ends.entry(delivery.id).or_insert(at);
-                }
-            }
-            Done::Endpoint(endpoint) => drop(self.changed.entry(endpoint.slot).or_insert(at)),
-            Done::Recovering(recover) => self.recovers.push((at, recover.clone())),
-            _ => {}
-        }
-    }
-}
 
 impl Oracle {
     /// A commit is announced: the store's memory is at it, and nobody else knows yet.

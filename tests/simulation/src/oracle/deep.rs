@@ -1,56 +1,21 @@
 //! The whole file against everything that was announced: after each start, and once in a while.
 
 use super::Oracle;
+use super::everything::{all_deliveries, all_events, list};
 use super::rules::{self, Recorded};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use stormhook::schedule::Gauges;
-use stormhook_store::query::{DeliveryFilter, EventFilter};
+use stormhook_store::query::DeliveryFilter;
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    AttemptOutcome, Delivery, DeliveryId, Event, EventId, Reader, Slot, StatsOf, Status, UnixMs,
+    AttemptOutcome, Delivery, DeliveryId, EventId, Reader, Slot, StatsOf, Status, UnixMs,
 };
-
-const PAGE: usize = 250;
 
 /// The stamp is the store's own affair: it grows when what a bulk change did is written.
 pub(super) fn same(found: &Delivery, expected: &Delivery) -> bool {
     let mut found = found.clone();
     found.stamp = expected.stamp;
     found == *expected
-}
-
-fn all_deliveries(reader: &Reader) -> Result<BTreeMap<DeliveryId, Delivery>, String> {
-    let all = list(reader, &DeliveryFilter::default())?;
-    Ok(all.into_iter().map(|d| (d.id, d)).collect())
-}
-
-fn list(reader: &Reader, filter: &DeliveryFilter) -> Result<Vec<Delivery>, String> {
-    let mut all = Vec::new();
-    let mut after = None;
-    loop {
-        let page = reader.deliveries(filter, after, PAGE);
-        let page = page.map_err(|e| format!("deliveries can't be listed: {e}"))?;
-        all.extend(page.items.into_iter().map(|view| view.delivery));
-        after = page.next;
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
-}
-
-fn all_events(reader: &Reader) -> Result<BTreeMap<EventId, Arc<Event>>, String> {
-    let mut all = BTreeMap::new();
-    let mut after = None;
-    loop {
-        let page = reader.events(&EventFilter::default(), after, PAGE);
-        let page = page.map_err(|e| format!("events can't be listed: {e}"))?;
-        all.extend(page.items.into_iter().map(|event| (event.id, event)));
-        after = page.next;
-        if after.is_none() {
-            return Ok(all);
-        }
-    }
 }
 
 impl Oracle {

@@ -1,8 +1,8 @@
 //! How endpoints do, and when the daemon switches one off: computed from what partners answered, never taken over from the store.
 
 use super::Oracle;
-use super::commits::Seen;
 use super::rules::{self, Outcomes};
+use super::seen::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook_store::endpoint::EndpointState;

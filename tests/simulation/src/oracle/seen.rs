@@ -1,0 +1,48 @@
+//! What one commit is seen to have done, before it is judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use stormhook_store::{DeliveryId, Done, EventId, Recover, Slot};
+
+/// What one commit did.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) touched: BTreeSet<DeliveryId>,
+    pub(super) ended: BTreeSet<DeliveryId>,
+    /// Attempts recorded for each pair.
+    pub(super) recorded: BTreeMap<DeliveryId, u32>,
+    pub(super) marked: BTreeSet<Slot>,
+    pub(super) configured: BTreeSet<Slot>,
+    /// Endpoints that the daemon itself switched off, and why, in the order in which it did.
+    pub(super) switched_off: Vec<(Slot, String)>,
+    pub(super) accepted: BTreeSet<EventId>,
+    /// Events that the daemon itself stored.
+    pub(super) noticed: BTreeSet<EventId>,
+    /// How many operations on one delivery there were.
+    pub(super) operated: BTreeMap<DeliveryId, u32>,
+    /// By their place among the operations: the first that left a delivery ended, the first that changed an endpoint, which may
+    /// have ended all that waited for it, and the recovers.
+    pub(super) ends: BTreeMap<DeliveryId, usize>,
+    pub(super) changed: BTreeMap<Slot, usize>,
+    pub(super) recovers: Vec<(usize, Recover)>,
+    pub(super) bulk: bool,
+    pub(super) swept: bool,
+}
+
+impl Seen {
+    /// Notes the place of an operation among those of its commit.
+    pub(super) fn note_place(&mut self, at: usize, done: &Done) {
+        match done {
+            Done::Settled { delivery } | Done::Delivery(delivery) => {
+                if matches!(done, Done::Delivery(_)) {
+                    *self.operated.entry(delivery.id).or_default() += 1;
+                }
+                if !delivery.status.is_open() {
+                    self.ends.entry(delivery.id).or_insert(at);
+                }
+            }
+            Done::Endpoint(endpoint) => drop(self.changed.entry(endpoint.slot).or_insert(at)),
+            Done::Recovering(recover) => self.recovers.push((at, recover.clone())),
+            _ => {}
+        }
+    }
+}
