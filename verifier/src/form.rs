@@ -1,6 +1,12 @@
 //! The form of each header's value: what an id, a timestamp and a list of signatures look like, whoever made them.
 //! Decides by the bytes alone; never looks at a key, a clock or a body.
 
+/// What each value of scheme A begins with.
+pub(crate) const HEX_PREFIX: &str = "sha256=";
+/// What each HMAC token of scheme B begins with.
+pub(crate) const BASE64_PREFIX: &str = "v1,";
+/// What each ed25519 token of scheme B begins with.
+pub(crate) const ED25519_PREFIX: &str = "v1a,";
 /// The last second that twelve digits can say.
 pub(crate) const TIMESTAMP_MAX_S: u64 = 999_999_999_999;
 /// Longest id.

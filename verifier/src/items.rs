@@ -4,9 +4,9 @@
 use base64ct::{Base64, Encoding};
 
 use crate::error::VerifyError;
+use crate::form::{BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX};
 use crate::headers::VALUE_MAX_BYTES;
 use crate::mac::{BASE64_BYTES, HEX_BYTES};
-use crate::sign::{BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX};
 
 /// More items than any sender has live secrets.
 pub(crate) const ITEMS_MAX: usize = 32;

@@ -2,11 +2,8 @@
 //! API takes; never keeps the text, never allocates for it, and never lets an empty key through, under which anyone could sign.
 
 use alloc::vec::Vec;
-use core::ops::Deref;
 
-use base64ct::{Base64Unpadded, Encoding};
-use zeroize::Zeroizing;
-
+use crate::encoded::{KEY_MAX_BYTES, KeyBytes, Undecodable, decode, invalid};
 use crate::error::VerifyError;
 use crate::items::Versions;
 use crate::mac::PreparedKey;
@@ -15,16 +12,8 @@ use crate::secret::STANDARD_PREFIX;
 
 /// Most secrets a verifier takes: four are live at most, so this is room to spare and a bound on hashing.
 const SECRETS_MAX: usize = 16;
-/// Longest key of either scheme.
-const KEY_MAX_BYTES: usize = 256;
 /// Shortest key of scheme B (Standard Webhooks 1.0).
 const STANDARD_MIN_BYTES: usize = 24;
-/// Base64 of the longest key, padded.
-const ENCODED_MAX_BYTES: usize = KEY_MAX_BYTES.div_ceil(3) * 4;
-
-pub(crate) const fn invalid(reason: &'static str) -> VerifyError {
-    VerifyError::InvalidSecret { reason }
-}
 
 /// What a signature of scheme B is checked with.
 #[derive(Clone)]
@@ -53,17 +42,21 @@ impl Key {
     }
 }
 
-/// The bytes of a key, wiped on drop.
-pub(crate) struct KeyBytes {
-    buffer: Zeroizing<[u8; ENCODED_MAX_BYTES]>,
-    used: usize,
-}
+impl PreparedKey {
+    /// The key of scheme A: the secret's text.
+    ///
+    /// # Errors
+    /// [`VerifyError::InvalidSecret`].
+    pub fn stormcom(secret: &[u8]) -> Result<Self, VerifyError> {
+        stormcom_key(secret)
+    }
 
-impl Deref for KeyBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.buffer.get(..self.used).unwrap_or_default()
+    /// The key of scheme B's `v1`: the bytes under the base64 of a secret.
+    ///
+    /// # Errors
+    /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
+    pub fn standard(secret: &[u8]) -> Result<Self, VerifyError> {
+        standard_key(secret)
     }
 }
 
@@ -100,33 +93,6 @@ pub(crate) fn standard_key_bytes(secret: &[u8]) -> Result<KeyBytes, VerifyError>
         STANDARD_MIN_BYTES..=KEY_MAX_BYTES => Ok(bytes),
         _ => Err(invalid("it decodes to over 256 bytes")),
     }
-}
-
-/// Why a text is not the base64 of a key.
-pub(crate) enum Undecodable {
-    Empty,
-    TooLong,
-    NotBase64,
-}
-
-/// Standard base64, padded or not.
-pub(crate) fn decode(encoded: &[u8]) -> Result<KeyBytes, Undecodable> {
-    if encoded.is_empty() {
-        return Err(Undecodable::Empty);
-    }
-    if encoded.len() > ENCODED_MAX_BYTES {
-        return Err(Undecodable::TooLong);
-    }
-    let bare = encoded.strip_suffix(b"=").unwrap_or(encoded);
-    let bare = bare.strip_suffix(b"=").unwrap_or(bare);
-    let padding = encoded.len() - bare.len();
-    if padding > 0 && !encoded.len().is_multiple_of(4) {
-        return Err(Undecodable::NotBase64);
-    }
-    let mut buffer = Zeroizing::new([0; ENCODED_MAX_BYTES]);
-    let decoded = Base64Unpadded::decode(bare, &mut *buffer);
-    let used = decoded.map_err(|_invalid| Undecodable::NotBase64)?.len();
-    Ok(KeyBytes { buffer, used })
 }
 
 /// Every secret made a key, or the first one's error.

@@ -78,6 +78,7 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod encoded;
 mod error;
 mod explain;
 mod form;
@@ -92,6 +93,8 @@ mod secret;
 mod sequence;
 mod sign;
 pub mod steps;
+mod tolerance;
+mod verified;
 mod verify;
 
 pub use error::VerifyError;
@@ -105,7 +108,8 @@ pub use private_key::PrivateKey;
 pub use secret::{Secret, SecretError};
 pub use sequence::{Observed, RANGES_MAX, RangesError, SequenceTracker};
 pub use sign::{SigningKeys, content_digest};
+pub use tolerance::Tolerance;
+pub use verified::Verified;
 pub use verify::{
-    STORMCOM_HEADER, StandardVerifier, StormcomVerifier, Tolerance, Verified, verify_standard,
-    verify_stormcom,
+    STORMCOM_HEADER, StandardVerifier, StormcomVerifier, verify_standard, verify_stormcom,
 };

@@ -8,9 +8,6 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroize;
 
-use crate::error::VerifyError;
-use crate::key;
-
 /// Bytes of an HMAC-SHA256.
 const TAG_BYTES: usize = 32;
 /// Block of SHA-256, which a key is padded or hashed to (RFC 2104, section 2).
@@ -43,22 +40,6 @@ impl PreparedKey {
         block.zeroize();
         hashed.zeroize();
         prepared
-    }
-
-    /// The key of scheme A: the secret's text.
-    ///
-    /// # Errors
-    /// [`VerifyError::InvalidSecret`].
-    pub fn stormcom(secret: &[u8]) -> Result<Self, VerifyError> {
-        key::stormcom_key(secret)
-    }
-
-    /// The key of scheme B's `v1`: the bytes under the base64 of a secret.
-    ///
-    /// # Errors
-    /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
-    pub fn standard(secret: &[u8]) -> Result<Self, VerifyError> {
-        key::standard_key(secret)
     }
 
     /// The code of the parts, one after the other.

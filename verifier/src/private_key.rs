@@ -9,9 +9,9 @@ use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
+use crate::encoded::{decode, invalid};
 use crate::error::VerifyError;
 use crate::items::{POINT_BASE64_BYTES, POINT_BYTES};
-use crate::key::{decode, invalid};
 use crate::public_key::PUBLIC_PREFIX;
 
 /// What a private key of the Standard Webhooks specification begins with.

@@ -6,18 +6,11 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 
-use crate::form::{self, TIMESTAMP_MAX_S};
+use crate::form::{self, BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX, TIMESTAMP_MAX_S};
 use crate::mac::{BASE64_BYTES, HEX_BYTES, PreparedKey, sha256_base64};
 #[cfg(feature = "ed25519")]
 use crate::private_key::PrivateKey;
 use crate::secret::Secret;
-
-/// What each value of scheme A begins with.
-pub(crate) const HEX_PREFIX: &str = "sha256=";
-/// What each HMAC token of scheme B begins with.
-pub(crate) const BASE64_PREFIX: &str = "v1,";
-/// What each ed25519 token of scheme B begins with.
-pub(crate) const ED25519_PREFIX: &str = "v1a,";
 
 /// An endpoint's live secrets, worked into keys once, so that signing costs no more than hashing the message.
 ///

@@ -22,7 +22,8 @@
 use crate::error::VerifyError;
 use crate::form;
 use crate::items::{Grammar, ITEMS_MAX};
-use crate::verify::{Tolerance, Verified};
+use crate::tolerance::Tolerance;
+use crate::verified::Verified;
 
 pub use crate::items::Versions;
 pub use crate::mac::{PreparedKey, RunningMac, Tag};
@@ -74,7 +75,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         }
         let timestamp_s =
             form::timestamp_s(self.timestamp).ok_or(VerifyError::MalformedTimestamp)?;
-        check_window(timestamp_s, now_s, tolerance)?;
+        tolerance.check(timestamp_s, now_s)?;
         Signatures::checked_standard(self.signatures, versions).check()
     }
 
@@ -161,22 +162,4 @@ impl<'v> Signatures<'v> {
             Err(error) => error,
         }
     }
-}
-
-fn check_window(timestamp_s: u64, now_s: u64, tolerance: Tolerance) -> Result<(), VerifyError> {
-    let Tolerance::Seconds(tolerance_s) = tolerance else {
-        return Ok(());
-    };
-    let age_s = now_s.saturating_sub(timestamp_s);
-    let ahead_s = timestamp_s.saturating_sub(now_s);
-    if age_s > tolerance_s {
-        return Err(VerifyError::TimestampTooOld { age_s, tolerance_s });
-    }
-    if ahead_s > tolerance_s {
-        return Err(VerifyError::TimestampTooNew {
-            ahead_s,
-            tolerance_s,
-        });
-    }
-    Ok(())
 }

@@ -11,6 +11,8 @@ use crate::headers::{Field, Headers, JoinBuffer, VALUE_MAX_BYTES, joined};
 use crate::key::{self, Key};
 use crate::mac::PreparedKey;
 use crate::steps::{Signatures, StandardHead};
+use crate::tolerance::Tolerance;
+use crate::verified::Verified;
 
 /// The name that scheme A's header has unless the sender was configured otherwise.
 pub const STORMCOM_HEADER: &str = "x-stormcom-signature";
@@ -22,31 +24,6 @@ pub(crate) const TIMESTAMP_HEADER: &str = "webhook-timestamp";
 static TOO_LONG: [u8; VALUE_MAX_BYTES + 1] = [b'.'; VALUE_MAX_BYTES + 1];
 /// The list of signatures of scheme B.
 pub(crate) const SIGNATURE_HEADER: &str = "webhook-signature";
-
-/// How far a delivery's timestamp may lie from now, in either direction. Five minutes unless said otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tolerance {
-    /// So many seconds; exactly so many still pass, and 0 means 0.
-    Seconds(u64),
-    /// Any age. An old delivery can then be sent again by whoever saw it: drop repeats of the id yourself.
-    Unchecked,
-}
-
-impl Default for Tolerance {
-    fn default() -> Self {
-        Self::Seconds(300)
-    }
-}
-
-/// What a delivery's signature vouches for beside the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "drop repeats by `id`: a delivery may come more than once"]
-pub struct Verified<'h> {
-    /// The event's id, the same on every attempt: drop what you have seen.
-    pub id: &'h str,
-    /// Unix seconds at which this attempt was signed.
-    pub timestamp_s: u64,
-}
 
 /// Verifies Standard Webhooks signatures: `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 ///

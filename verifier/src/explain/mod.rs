@@ -15,7 +15,8 @@ use inquiry::{Inquiry, digest_of};
 
 use crate::error::VerifyError;
 use crate::headers::Headers;
-use crate::verify::{STORMCOM_HEADER, StandardVerifier, StormcomVerifier, Tolerance};
+use crate::tolerance::Tolerance;
+use crate::verify::{STORMCOM_HEADER, StandardVerifier, StormcomVerifier};
 
 /// A step of verifying, in the order taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
