@@ -1,7 +1,7 @@
 //! The key that verifies `v1a`: an ed25519 public key, as text. Decides its form and how a signature is checked: strictly, as in RFC 8032
 //! with what it leaves open closed, so that all verifiers agree. Without the feature `ed25519` there is no such key, and asking for one says so.
 
-use crate::encoded::{decode, invalid};
+use crate::encoded::invalid;
 use crate::error::VerifyError;
 
 /// What a public key of the Standard Webhooks specification begins with.
@@ -42,7 +42,7 @@ impl PublicKey {
     /// [`VerifyError::InvalidSecret`].
     pub fn parse(text: &str) -> Result<Self, VerifyError> {
         let encoded = text.strip_prefix(PUBLIC_PREFIX).unwrap_or(text);
-        let bytes: Option<[u8; 32]> = decode(encoded.as_bytes())
+        let bytes: Option<[u8; 32]> = crate::encoded::decode(encoded.as_bytes())
             .ok()
             .and_then(|bytes| (*bytes).try_into().ok());
         let Some(bytes) = bytes else {

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
 
-use crate::form::{self, BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX, TIMESTAMP_MAX_S};
+use crate::form::{self, BASE64_PREFIX, HEX_PREFIX, TIMESTAMP_MAX_S};
 use crate::mac::{BASE64_BYTES, HEX_BYTES, PreparedKey, sha256_base64};
 #[cfg(feature = "ed25519")]
 use crate::private_key::PrivateKey;
@@ -114,7 +114,7 @@ impl SigningKeys {
             if !value.is_empty() {
                 value.push(' ');
             }
-            value.push_str(ED25519_PREFIX);
+            value.push_str(form::ED25519_PREFIX);
             signed.push_to(&mut value);
         }
         (!value.is_empty()).then_some(value)
