@@ -2,14 +2,13 @@
 //!
 //! It decides nothing: operations go to the writer, deliveries to the dispatch, questions to a reader.
 
-use crate::clock::StoreClock;
-use crate::config::{Config, LiveConfig};
-use crate::dispatch::{Dispatch, DispatchError, FinishedAttempt};
+use crate::config::Config;
+use crate::dispatch::{DispatchError, FinishedAttempt};
 use crate::engine::Engine;
-use crate::life::{Life, Phase};
+use crate::life::Phase;
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
-use crate::writer::{Pending, SubmitError, Writer};
+use crate::writer::{Pending, SubmitError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use stormhook_store::endpoint::Seed;
@@ -22,13 +21,8 @@ use zeroize::Zeroizing;
 
 /// See the module.
 pub struct App {
-    config: LiveConfig,
+    engine: Engine,
     own_listener: Option<SocketAddr>,
-    clock: Arc<StoreClock>,
-    writer: Arc<Writer>,
-    reader: Reader,
-    dispatch: Arc<Dispatch>,
-    life: Arc<Life>,
 }
 
 impl std::fmt::Debug for App {
@@ -44,31 +38,26 @@ pub struct NoRandomness;
 
 impl App {
     /// Front ends for an engine. `own_listener` is refused as a target.
-    pub fn new(engine: &Engine, own_listener: Option<SocketAddr>) -> Arc<Self> {
+    pub fn new(engine: Engine, own_listener: Option<SocketAddr>) -> Arc<Self> {
         Arc::new(Self {
-            config: engine.config.clone(),
+            engine,
             own_listener,
-            clock: Arc::clone(&engine.clock),
-            writer: Arc::clone(&engine.writer),
-            reader: engine.reader.clone(),
-            dispatch: Arc::clone(&engine.dispatch),
-            life: Arc::clone(&engine.life),
         })
     }
 
     /// The configuration as it is now.
     pub fn config(&self) -> Arc<Config> {
-        self.config.now()
+        self.engine.config.now()
     }
 
     /// The store's time.
     pub fn now(&self) -> UnixMs {
-        self.clock.now()
+        self.engine.clock.now()
     }
 
     /// The time that what expires goes by.
     pub fn paced(&self) -> UnixMs {
-        self.clock.paced()
+        self.engine.clock.paced()
     }
 
     /// Has an operation done and waits for its durable commit.
@@ -78,17 +67,17 @@ impl App {
     pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
         self.still_takes()?;
         match op {
-            Op::Recover(recover) => self.dispatch.recover(recover).await,
+            Op::Recover(recover) => self.engine.dispatch.recover(recover).await,
             Op::UpdateEndpoint { ref change, .. } if change.discard_held => {
-                self.dispatch.discard(op).await
+                self.engine.dispatch.discard(op).await
             }
-            op => self.writer.submit(op).await,
+            op => self.engine.writer.submit(op).await,
         }
     }
 
     /// Whether anything is taken from callers.
     fn still_takes(&self) -> Result<(), SubmitError> {
-        if self.life.phase() >= Phase::Draining {
+        if self.engine.life.phase() >= Phase::Draining {
             return Err(SubmitError::ShuttingDown);
         }
         Ok(())
@@ -99,7 +88,8 @@ impl App {
     /// # Errors
     /// The daemon is stopping.
     pub async fn enqueue(&self, op: Op) -> Result<Pending, SubmitError> {
-        self.writer
+        self.engine
+            .writer
             .enqueue_with_room(op, || self.still_takes())
             .await
     }
@@ -112,7 +102,7 @@ impl App {
         &self,
         question: impl FnOnce(&Reader) -> Result<T, StoreError>,
     ) -> Result<T, SubmitError> {
-        question(&self.reader).map_err(|error| {
+        question(&self.engine.reader).map_err(|error| {
             tracing::error!(%error, "a read of the store failed");
             if error.is_damage() {
                 SubmitError::Damaged
@@ -124,7 +114,7 @@ impl App {
 
     /// The reader itself, for what is in memory.
     pub fn reader(&self) -> &Reader {
-        &self.reader
+        &self.engine.reader
     }
 
     /// An extra attempt, or a new round.
@@ -133,7 +123,7 @@ impl App {
     /// An attempt is on the wire, or the writer says no.
     pub async fn retry(&self, id: DeliveryId) -> Result<Done, DispatchError> {
         self.still_takes()?;
-        self.dispatch.change(id, Op::Retry(id)).await
+        self.engine.dispatch.change(id, Op::Retry(id)).await
     }
 
     /// Ends a delivery.
@@ -142,7 +132,7 @@ impl App {
     /// As [`App::retry`].
     pub async fn cancel(&self, id: DeliveryId) -> Result<Done, DispatchError> {
         self.still_takes()?;
-        self.dispatch.change(id, Op::Cancel(id)).await
+        self.engine.dispatch.change(id, Op::Cancel(id)).await
     }
 
     /// A new round to one endpoint, or the first.
@@ -156,13 +146,13 @@ impl App {
     ) -> Result<Done, DispatchError> {
         self.still_takes()?;
         let op = Op::Replay { event, endpoint };
-        match self.reader.endpoint(endpoint) {
+        match self.engine.reader.endpoint(endpoint) {
             Some(found) => {
                 let id = DeliveryId {
                     event,
                     slot: found.slot,
                 };
-                self.dispatch.change(id, op).await
+                self.engine.dispatch.change(id, op).await
             }
             None => Ok(self.submit(op).await?),
         }
@@ -173,32 +163,32 @@ impl App {
     /// # Errors
     /// The daemon is stopping, or lacks something for a request.
     pub async fn ping(&self, endpoint: EndpointId) -> Result<Option<Attempt>, DispatchError> {
-        self.dispatch.ping(endpoint).await
+        self.engine.dispatch.ping(endpoint).await
     }
 
     /// The API's `waitingFor`.
     pub fn waiting_for(&self, delivery: &Delivery) -> Option<&'static str> {
-        self.dispatch.waiting_for(delivery)
+        self.engine.dispatch.waiting_for(delivery)
     }
 
     /// How much waits.
     pub fn gauges(&self) -> Gauges {
-        self.dispatch.gauges()
+        self.engine.dispatch.gauges()
     }
 
     /// How much waits for these endpoints.
     pub fn gauges_of(&self, endpoints: &[Slot]) -> Gauges {
-        self.dispatch.gauges_of(endpoints)
+        self.engine.dispatch.gauges_of(endpoints)
     }
 
     /// Requests with an idempotency key that wait for their commit.
     pub fn keyed_in_flight(&self) -> u64 {
-        self.writer.keyed_in_flight()
+        self.engine.writer.keyed_in_flight()
     }
 
     /// Attempts that finish from now on.
     pub fn attempts(&self) -> broadcast::Receiver<Arc<FinishedAttempt>> {
-        self.dispatch.attempts()
+        self.engine.dispatch.attempts()
     }
 
     /// The policy of targets as it is now.
@@ -235,7 +225,7 @@ impl App {
 
     /// A fresh endpoint id.
     pub fn new_endpoint_id(&self) -> EndpointId {
-        EndpointId::new(self.now(), self.clock.environment().random_u128())
+        EndpointId::new(self.now(), self.engine.clock.environment().random_u128())
     }
 
     /// Whether events are taken and delivered, and if not, why.
@@ -243,13 +233,13 @@ impl App {
     /// # Errors
     /// What it is busy with instead.
     pub fn readiness(&self) -> Result<(), &'static str> {
-        match self.life.phase() {
+        match self.engine.life.phase() {
             Phase::Starting => Err("starting"),
-            Phase::Running if self.writer.is_damaged() => Err(
+            Phase::Running if self.engine.writer.is_damaged() => Err(
                 "the store is damaged and takes no commit: stop the daemon and run `stormhook compact`, or restore a backup",
             ),
-            Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
-            Phase::Running if self.writer.is_refusing() => Err(
+            Phase::Running if self.engine.writer.is_failing() => Err("the last commit failed"),
+            Phase::Running if self.engine.writer.is_refusing() => Err(
                 "the store is damaged where events are written: stop the daemon and run `stormhook compact`, or restore a backup",
             ),
             Phase::Running => Ok(()),
@@ -259,17 +249,17 @@ impl App {
 
     /// Whether the daemon has begun to stop.
     pub fn is_stopping(&self) -> bool {
-        self.life.phase() >= Phase::Draining
+        self.engine.life.phase() >= Phase::Draining
     }
 
     /// Resolves when the daemon begins to stop: nothing more is taken.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.life.reached(Phase::Draining)
+        self.engine.life.reached(Phase::Draining)
     }
 
     /// Resolves when everything that was under way has ended.
     pub fn closing(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.life.reached(Phase::Closing)
+        self.engine.life.reached(Phase::Closing)
     }
 }
 

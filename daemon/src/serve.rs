@@ -137,7 +137,7 @@ async fn run(
     };
     // Reads everything that waits: the threads that serve go on meanwhile.
     let loaded = tokio::task::block_in_place(|| Engine::load(ports, live.clone(), life.clone()))?;
-    let app = App::new(loaded.engine(), address);
+    let app = App::new(loaded.engine().clone(), address);
     let (engine, committer) = loaded.start(
         |on_commit| Arc::new(on_commit),
         room(path.clone(), live.clone()),

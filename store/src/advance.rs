@@ -11,7 +11,7 @@ use crate::journal::Run;
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::missed::{was_missed, whole};
 use crate::op::{AdvanceBulk, Recover};
-use crate::pack::Pack;
+use crate::pack::{self, Pack};
 use crate::reader::Reader;
 use crate::record;
 use crate::rows::Meta;
@@ -51,6 +51,11 @@ impl Reader {
     /// Whether bulk changes are in progress.
     pub fn bulk_waits(&self) -> bool {
         !self.shared.memory().bulks.is_empty()
+    }
+
+    /// Whether bulk changes of this endpoint are in progress.
+    pub fn bulk_waits_for(&self, slot: Slot) -> bool {
+        self.shared.memory().bulks.contains_key(&slot)
     }
 
     /// Endpoints with bulk changes in progress, and the stamp of the last one of each.
@@ -220,12 +225,7 @@ impl BulkWalk {
             return Ok(missed);
         };
         let (from, end) = *span;
-        let before = views
-            .packs
-            .range::<&[u8; 16]>(..=&tables::event_key(from))?
-            .next_back()
-            .transpose()?;
-        let start = before.map_or(tables::event_key(from), |(key, _)| *key.value());
+        let start = pack::first_key(&views.packs, from)?;
         let end_key = tables::event_key(end).max(start);
         let mut seen = 0;
         for row in views.packs.range::<&[u8; 16]>(&start..&end_key)? {

@@ -31,7 +31,6 @@ use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, Tables};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use redb::ReadableTable;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -280,11 +279,7 @@ impl<'a, 't> Batch<'a, 't> {
 
     /// The delivery as its row is.
     fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let key = tables::delivery_key(id);
-        match self.tables.deliveries.get(&key)? {
-            Some(row) => rows::read_delivery(&key, row.value()).map(Some),
-            None => Ok(None),
-        }
+        rows::delivery_in(&*self.tables.deliveries, id)
     }
 
     /// The delivery as readers see it, and its row brought up to that.

@@ -109,10 +109,8 @@ pub(crate) fn reads_as_open(stored: &Delivery, bulks: &Bulks) -> bool {
 
 /// Whether an open delivery whose row has this stamp was ended since by a bulk change.
 pub(crate) fn has_ended(slot: Slot, stamp: u64, bulks: &Bulks) -> bool {
-    let of_slot = bulks.get(&slot).into_iter().flatten();
-    of_slot
-        .into_iter()
-        .any(|bulk| bulk.ends() && bulk.stamp > stamp)
+    let mut of_slot = bulks.get(&slot).into_iter().flatten();
+    of_slot.any(|bulk| bulk.ends() && bulk.stamp > stamp)
 }
 
 #[cfg(test)]

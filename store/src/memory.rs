@@ -49,11 +49,7 @@ impl Snapshot {
 
     /// The delivery as its row is.
     pub(crate) fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let key = tables::delivery_key(id);
-        match self.deliveries.get(&key)? {
-            Some(row) => rows::read_delivery(&key, row.value()).map(Some),
-            None => Ok(None),
-        }
+        rows::delivery_in(&self.deliveries, id)
     }
 
     /// The delivery as readers see it.

@@ -7,7 +7,7 @@ use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::record;
 use crate::rows::{self, MarkV1, Meta};
 use crate::sums::Sum;
-use crate::tables::{self, Def, META, Tables};
+use crate::tables::{self, Def, Tables};
 use redb::{Durability, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Deserialize;
 
@@ -29,19 +29,12 @@ struct JobV1 {
     _after_event: EventId,
 }
 
-/// Makes the file one of the current format. Nothing else has written to it since it was opened.
-pub(crate) fn migrate(handle: &Handle) -> Result<(), StoreError> {
+/// Makes a file with this row of `meta` one of the current format. Nothing else has written to it since it was opened.
+pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
+    if meta.version >= record::version_of("meta") {
+        return Ok(());
+    }
     guarded(|| {
-        let meta = {
-            let table = handle.begin_read()?.open_table(META)?;
-            match table.get(&[0])? {
-                Some(row) => rows::read_meta(&[0], row.value())?,
-                None => return Err(StoreError::damaged("the row of meta", "it is missing")),
-            }
-        };
-        if meta.version >= record::version_of("meta") {
-            return Ok(());
-        }
         let mut txn = handle.begin_write()?;
         txn.set_quick_repair(true);
         txn.set_durability(Durability::Immediate)

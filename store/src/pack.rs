@@ -114,6 +114,16 @@ impl Pack {
     }
 }
 
+/// From which key on packs are read to come by every event from this one on: the pack that holds the first may begin before it.
+pub(crate) fn first_key(
+    packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
+    from: EventId,
+) -> Result<[u8; 16], StoreError> {
+    let from = tables::event_key(from);
+    let before = packs.range::<&[u8; 16]>(..=&from)?.next_back();
+    Ok(before.transpose()?.map_or(from, |(key, _)| *key.value()))
+}
+
 /// The one pack that can hold the event, with its key; `None` where none reaches as far as its id.
 pub(crate) fn around(
     packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,

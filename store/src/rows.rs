@@ -6,10 +6,11 @@ use crate::delivery::Waiting;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
-use crate::ids::{EndpointId, EventId, UnixMs};
+use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
 use crate::record;
 use crate::tables::Views;
 use crate::tables::{self, Sums};
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use stormhook_verifier::Secret;
 use zeroize::Zeroize;
@@ -299,6 +300,16 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
     })
 }
 
+/// A delivery as its row is.
+pub(crate) fn delivery_in(
+    deliveries: &impl ReadableTable<&'static [u8; 20], &'static [u8]>,
+    id: DeliveryId,
+) -> Result<Option<Delivery>, StoreError> {
+    let key = tables::delivery_key(id);
+    let row = deliveries.get(&key)?;
+    row.map(|row| read_delivery(&key, row.value())).transpose()
+}
+
 /// What a queue in memory is rebuilt from at start.
 #[derive(Serialize, Deserialize)]
 struct DueRow {
@@ -366,7 +377,7 @@ impl Views {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{DeliveryId, Slot};
+    use crate::ids::Slot;
 
     #[test]
     fn a_settled_delivery_takes_few_bytes_and_reads_back() {

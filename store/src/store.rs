@@ -88,7 +88,6 @@ impl Store {
         // On trial: see `Store::accept`.
         let handle = (reopen.0)()?;
         prepare(&handle)?;
-        migrate(&handle)?;
         let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
@@ -178,7 +177,6 @@ impl Store {
             let opened = (self.reopen.0)()?;
             // A file that was never accepted is still what it was before this process opened it.
             prepare(&opened)?;
-            migrate(&opened)?;
             let found = read_meta(&opened)?;
             self.expect_commit(found.commit)?;
             opened.accept()?;
@@ -288,7 +286,7 @@ fn read_meta(handle: &Handle) -> Result<Meta, StoreError> {
     })
 }
 
-/// Makes the tables of a new file.
+/// Makes the tables of a new file, and a file of an earlier format one of the current format.
 fn prepare(handle: &Handle) -> Result<(), StoreError> {
     let known = guarded(|| {
         let txn = handle.begin_read()?;
@@ -303,7 +301,7 @@ fn prepare(handle: &Handle) -> Result<(), StoreError> {
     })?;
     if known {
         // Refuses a newer file before anything else of it is read.
-        return read_meta(handle).map(|_| ());
+        return migrate(handle, read_meta(handle)?);
     }
     let mut txn = handle.begin_write()?;
     txn.set_quick_repair(true);

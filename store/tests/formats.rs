@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    BulkFound, Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict,
-    check_file, read_file,
+    Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict, check_file,
+    read_file,
 };
 use support::disk::{self, Disk, Kept, survive};
 use support::{Random, accepted, open_of, options, settle};
@@ -229,7 +229,11 @@ fn bulk_changes_that_were_in_progress_in_a_file_of_format_2_go_on() {
     assert_eq!(waiting, [(0, 9), (0, 10)]);
 
     let now = store.reader().last_at().unwrap().plus_ms(1_000);
-    advance_all(&mut store, now);
+    let reader = store.reader();
+    support::advance(&reader, usize::MAX, |op| {
+        store.apply(vec![op], now, 1 << 40).unwrap().done.remove(0)
+    });
+    drop(reader);
     assert_eq!(store.reader().bulks(), []);
     let missed = [3, 4, 5]
         .map(|sequence| format!("3 {sequence} PENDING 1 - {} 0", now.0 - support::START.0));
@@ -251,25 +255,6 @@ fn bulk_changes_that_were_in_progress_in_a_file_of_format_2_go_on() {
     assert_eq!(format_of(&path), CURRENT);
     let store = Store::open(options(path)).unwrap();
     assert_eq!(lines(&store), expected);
-}
-
-fn advance_all(store: &mut Store, now: stormhook_store::UnixMs) {
-    for (slot, upto) in store.reader().bulks() {
-        let mut walk = store.reader().bulk_walk(slot, upto).unwrap();
-        loop {
-            let (found, ends) = match walk.step().unwrap() {
-                BulkFound::Work(found) => (found, false),
-                BulkFound::Nothing => continue,
-                BulkFound::End => (walk.end(false), true),
-            };
-            store
-                .apply(vec![Op::AdvanceBulk(found)], now, 1 << 40)
-                .unwrap();
-            if ends {
-                break;
-            }
-        }
-    }
 }
 
 #[test]

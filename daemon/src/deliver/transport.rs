@@ -2,6 +2,7 @@
 
 use super::{Client, Settings, Target, TrustError};
 use crate::config::Config;
+use crate::target::TargetPolicy;
 use crate::transport::{AttemptRequest, Attempting, Destination, Transport};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,11 +16,10 @@ pub struct HttpTransport {
 
 struct Current {
     client: Client,
-    settings: Settings,
+    policy: TargetPolicy,
 }
 
 /// One endpoint's URL, and the client to reach it with.
-#[derive(Clone)]
 struct HttpDestination {
     client: Client,
     target: Target,
@@ -36,7 +36,7 @@ impl Current {
         let settings = Settings::from_config(config, own_listener);
         Ok(Self {
             client: Client::new(&settings)?,
-            settings,
+            policy: settings.policy,
         })
     }
 }
@@ -57,7 +57,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let target = Target::new(url, &current.settings.policy).map_err(|e| e.to_string())?;
+        let target = Target::new(url, &current.policy).map_err(|e| e.to_string())?;
         let client = current.client.clone();
         Ok(Arc::new(HttpDestination { client, target }))
     }

@@ -162,7 +162,7 @@ impl Dispatch {
         }
         let missing = |what: &str| Unsent::Damaged(format!("{what} is missing"));
         // A bulk change may have ended it.
-        let (finished, total) = if waiting.fresh && !self.reader.bulk_waits() {
+        let (finished, total) = if waiting.fresh && !self.reader.bulk_waits_for(id.slot) {
             (0, 0)
         } else {
             let delivery = self.reader.bare_delivery(id)?;

@@ -9,7 +9,7 @@
 mod flaw;
 mod value;
 
-pub(super) use value::Verbatim;
+pub(super) use value::{Pairs, Verbatim};
 
 use super::problem::{Code, Problem};
 use flaw::Flaw;

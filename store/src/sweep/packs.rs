@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::memory::Snapshot;
-use crate::pack::Pack;
+use crate::pack::{self, Pack};
 use crate::rows;
 use crate::swept::{Horizon, Past, Work};
 use crate::tables;
@@ -107,13 +107,7 @@ impl Sweeper {
         found: &mut Vec<EventId>,
     ) -> Result<ControlFlow<()>, StoreError> {
         let from = EventId(span.after.0.saturating_add(1));
-        // The pack that holds the first may begin before it.
-        let before = views
-            .packs
-            .range::<&[u8; 16]>(..=&tables::event_key(from))?
-            .next_back()
-            .transpose()?;
-        let start = before.map_or(tables::event_key(from), |(key, _)| *key.value());
+        let start = pack::first_key(&views.packs, from)?;
         let end = tables::event_key(span.until).max(start);
         for row in views.packs.range::<&[u8; 16]>(&start..&end)? {
             if looked.is_full() || found.len() >= PACKS_FOUND {

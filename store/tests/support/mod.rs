@@ -283,25 +283,8 @@ impl Bed {
 
     /// The same with at most so many commits.
     pub(crate) fn advance(&mut self, most: usize) -> usize {
-        let mut commits = 0;
-        for (slot, upto) in self.reader().bulks() {
-            let walk = self.reader().bulk_walk(slot, upto);
-            let mut walk = walk.expect("there are some");
-            while commits < most {
-                let (found, ends) = match walk.step().expect("it can be read") {
-                    BulkFound::Work(found) => (found, false),
-                    BulkFound::Nothing => continue,
-                    BulkFound::End => (walk.end(false), true),
-                };
-                commits += 1;
-                match self.one(Op::AdvanceBulk(found)) {
-                    Done::BulkAdvanced { left } if left.is_empty() && !ends => {}
-                    Done::BulkAdvanced { .. } => break,
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-        commits
+        let reader = self.reader();
+        advance(&reader, most, |op| self.one(op))
     }
 
     /// Sweeps to the end at this horizon.
@@ -360,6 +343,29 @@ impl Bed {
     pub(crate) fn all_events(&self, filter: &EventFilter, limit: usize) -> Vec<Arc<Event>> {
         pages(|after| self.reader().events(filter, after, limit))
     }
+}
+
+/// Writes what bulk changes have done, as far as there is room and in at most so many commits; says in how many.
+pub(crate) fn advance(reader: &Reader, most: usize, mut one: impl FnMut(Op) -> Done) -> usize {
+    let mut commits = 0;
+    for (slot, upto) in reader.bulks() {
+        let walk = reader.bulk_walk(slot, upto);
+        let mut walk = walk.expect("there are some");
+        while commits < most {
+            let (found, ends) = match walk.step().expect("it can be read") {
+                BulkFound::Work(found) => (found, false),
+                BulkFound::Nothing => continue,
+                BulkFound::End => (walk.end(false), true),
+            };
+            commits += 1;
+            match one(Op::AdvanceBulk(found)) {
+                Done::BulkAdvanced { left } if left.is_empty() && !ends => {}
+                Done::BulkAdvanced { .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    commits
 }
 
 /// Every item of a list, page after page.

@@ -1,13 +1,27 @@
-//! An engine for tests of single moments: on a store and a transport that the test brings, its commits made by a task.
+//! An engine for tests of single moments: on a store that the test brings, with one destination for all endpoints, its commits made by
+//! a task.
 
 use crate::environment::Simulated;
 use std::sync::Arc;
 use stormhook::config::{Config, LiveConfig};
 use stormhook::engine::{Engine, Ports};
-use stormhook::transport::Transport;
+use stormhook::transport::{Destination, Transport};
 use stormhook::writer::Space;
 use stormhook_store::{Store, UnixMs};
 use tokio::task::JoinHandle;
+
+/// Every URL leads to this destination.
+struct AllTo(Arc<dyn Destination>);
+
+impl Transport for AllTo {
+    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
+        Ok(Arc::clone(&self.0))
+    }
+
+    fn reconfigure(&self, _: &Config) -> Result<(), String> {
+        Ok(())
+    }
+}
 
 /// See the module.
 pub struct Core {
@@ -25,14 +39,14 @@ impl Core {
     pub fn start(
         store: Store,
         config: Arc<Config>,
-        transport: Arc<dyn Transport>,
+        destination: Arc<dyn Destination>,
         now: UnixMs,
         most: u32,
     ) -> Self {
         let ports = Ports {
             store,
             environment: Arc::new(Simulated::new(now, 7)),
-            transport,
+            transport: Arc::new(AllTo(destination)),
         };
         let loaded = Engine::load(ports, LiveConfig::new(config), Arc::default());
         let look = || Space {

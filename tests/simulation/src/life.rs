@@ -115,7 +115,7 @@ impl Life {
             crashed,
         );
         world.disk.fail(faults);
-        let app = App::new(loaded.engine(), None);
+        let app = App::new(loaded.engine().clone(), None);
         let told = |dispatch| {
             Arc::new(Told {
                 disk: world.disk.clone(),

@@ -17,7 +17,7 @@ use stormhook::config::Config;
 use stormhook::dispatch::{Dispatch, DispatchError};
 use stormhook::outcome::Reply;
 use stormhook::serve;
-use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
 use stormhook::writer::Writer;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
@@ -34,19 +34,6 @@ struct Gate {
     answering: Semaphore,
     asked: AtomicUsize,
     sent: AtomicUsize,
-}
-
-/// All endpoints are behind the gate.
-struct Network(Arc<Gate>);
-
-impl Transport for Network {
-    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
-        Ok(self.0.clone())
-    }
-
-    fn reconfigure(&self, _: &Config) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 impl Destination for Gate {
@@ -108,8 +95,7 @@ impl Core {
             sent: AtomicUsize::new(0),
         });
         let store = Store::open(serve::options(&config)).expect("a store");
-        let network = Arc::new(Network(gate.clone()));
-        let core = stormhook_simulation::Core::start(store, config, network, NOW, COMMITS);
+        let core = stormhook_simulation::Core::start(store, config, gate.clone(), NOW, COMMITS);
         Self {
             _folder: folder,
             gate,

@@ -21,7 +21,7 @@ use stormhook::config::Config;
 use stormhook::dispatch::Dispatch;
 use stormhook::outcome::Reply;
 use stormhook::serve;
-use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
 use stormhook::writer::Writer;
 use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
@@ -52,19 +52,6 @@ struct Partners {
 impl Partners {
     fn requests(&self) -> Vec<(u64, u32)> {
         self.requests.lock().unwrap().clone()
-    }
-}
-
-/// All endpoints are these partners.
-struct Network(Arc<Partners>);
-
-impl Transport for Network {
-    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
-        Ok(self.0.clone())
-    }
-
-    fn reconfigure(&self, _: &Config) -> Result<(), String> {
-        Ok(())
     }
 }
 
@@ -193,9 +180,9 @@ impl Made {
 
     /// A daemon's core on it.
     fn start(&self) -> Core {
-        let network = Arc::new(Network(self.partners.clone()));
+        let partners = self.partners.clone();
         let config = self.config.clone();
-        let core = stormhook_simulation::Core::start(self.open(), config, network, START, COMMITS);
+        let core = stormhook_simulation::Core::start(self.open(), config, partners, START, COMMITS);
         Core {
             reader: core.engine.reader().clone(),
             writer: core.engine.writer().clone(),

@@ -1,7 +1,7 @@
 //! The settings of an endpoint: as a request brings them, to make an endpoint or to change one, and as they are shown.
 
 use super::secrets::{NewSecret, new_seed, public_key, secret_schema};
-use super::values::{Description, EventTypes, Pairs, Rate, event_types, headers, url};
+use super::values::{Description, EventTypes, Headers, Rate, event_types, headers, url};
 use crate::app::App;
 use crate::headers::CustomHeaders;
 use crate::http::ingest::check_organization;
@@ -39,7 +39,7 @@ pub(super) struct NewBody {
     #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]
-    headers: Option<Option<Pairs>>,
+    headers: Option<Option<Headers>>,
     /// Attempts a second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
@@ -97,7 +97,7 @@ pub(super) struct ChangeBody {
     #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]
-    headers: Option<Option<Pairs>>,
+    headers: Option<Option<Headers>>,
     /// Attempts a second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
@@ -253,8 +253,8 @@ fn judged(app: &App, url: &str) -> Result<String, Problem> {
 }
 
 /// The headers, where they may be sent along; null is none.
-fn headers_of(app: &App, pairs: Option<Pairs>) -> Result<endpoint::CustomHeaders, Problem> {
-    let Some(Pairs(pairs)) = pairs else {
+fn headers_of(app: &App, headers: Option<Headers>) -> Result<endpoint::CustomHeaders, Problem> {
+    let Some(Headers(pairs)) = headers else {
         return Ok(endpoint::CustomHeaders::default());
     };
     CustomHeaders::parse(pairs, &app.config().delivery.signature_header)

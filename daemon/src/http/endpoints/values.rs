@@ -1,10 +1,11 @@
 //! The values of an endpoint's settings that are more than a type of JSON: how each is read, and how it is described.
 
 use crate::headers::{MAX_HEADERS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
+use crate::http::fields::Pairs;
 use crate::http::problem::MAX_SHOWN_BYTES;
 use crate::target::MAX_URL_BYTES;
 use crate::text;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use stormhook_store::endpoint::TypePattern;
@@ -91,29 +92,14 @@ impl<'de> Deserialize<'de> for Rate {
 }
 
 /// Headers in their order, repeated ones too: those are for the rules to judge.
-pub(super) struct Pairs(pub(super) Vec<(String, String)>);
+pub(super) struct Headers(pub(super) Vec<(String, String)>);
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        from.deserialize_map(Reading).map_err(|_| {
+        let pairs = Pairs::deserialize(from).map_err(|_| {
             D::Error::custom("headers must be an object of names and values, both strings.")
-        })
+        })?;
+        Ok(Self(pairs.0))
     }
 }
 

@@ -9,6 +9,7 @@ use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 /// A JSON value.
 ///
@@ -129,19 +130,19 @@ impl<'de> Deserializer<'de> for Value<'de> {
 }
 
 /// The members of an object in their order, repeated ones too: those are for the rules to judge.
-struct Pairs<'de>(Vec<(String, &'de RawValue)>);
+pub(in crate::http) struct Pairs<V>(pub(in crate::http) Vec<(String, V)>);
 
-impl<'de> Deserialize<'de> for Pairs<'de> {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = Pairs<'de>;
+        struct Reading<V>(PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Reading<V> {
+            type Value = Pairs<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
@@ -149,7 +150,7 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
                 Ok(Pairs(pairs))
             }
         }
-        from.deserialize_map(Reading)
+        from.deserialize_map(Reading(PhantomData))
     }
 }
 
