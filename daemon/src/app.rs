@@ -3,17 +3,18 @@
 //! It decides nothing: operations go to the writer, deliveries to the dispatch, questions to a reader.
 
 use crate::config::Config;
-use crate::dispatch::{DispatchError, FinishedAttempt};
+use crate::dispatch::{CommandError, FinishedAttempt, Hold, PingError};
 use crate::engine::Engine;
 use crate::life::Phase;
 use crate::schedule::Gauges;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
-use crate::writer::{Pending, SubmitError};
+use crate::writer::{Free, Pending, SubmitError};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use stormhook_store::endpoint::Seed;
 use stormhook_store::{
-    Attempt, Delivery, DeliveryId, Done, EndpointId, EventId, Op, Reader, Slot, StoreError, UnixMs,
+    Attempt, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Reader, Recover, Refusal,
+    Replay, Slot, StoreError, UnixMs, UpdateEndpoint,
 };
 use stormhook_verifier::Secret;
 use tokio::sync::broadcast;
@@ -60,19 +61,16 @@ impl App {
         self.engine.clock.paced()
     }
 
-    /// Has an operation done and waits for its durable commit.
+    /// Carries out a command and waits for its durable commit.
     ///
     /// # Errors
-    /// [`SubmitError`]. That an operation was refused is a value.
-    pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
+    /// [`CommandError`].
+    pub async fn submit<T, C>(&self, command: C) -> Result<T, CommandError>
+    where
+        C: Free<Answer = Result<T, Refusal>>,
+    {
         self.still_takes()?;
-        match op {
-            Op::Recover(recover) => self.engine.dispatch.recover(recover).await,
-            Op::UpdateEndpoint { ref change, .. } if change.discard_held => {
-                self.engine.dispatch.discard(op).await
-            }
-            op => self.engine.writer.submit(op).await,
-        }
+        Ok(self.engine.writer.submit(command).await??)
     }
 
     /// Whether anything is taken from callers.
@@ -83,14 +81,15 @@ impl App {
         Ok(())
     }
 
-    /// Queues an operation, waiting for room: back-pressure for a stream.
+    /// Queues an event, waiting for room: back-pressure for a stream.
     ///
     /// # Errors
     /// The daemon is stopping.
-    pub async fn enqueue(&self, op: Op) -> Result<Pending, SubmitError> {
+    pub async fn enqueue(&self, event: NewEvent) -> Result<Pending<NewEvent>, SubmitError> {
+        let still_takes = || self.still_takes();
         self.engine
             .writer
-            .enqueue_with_room(op, || self.still_takes())
+            .enqueue_with_room(event, still_takes)
             .await
     }
 
@@ -117,52 +116,50 @@ impl App {
         &self.engine.reader
     }
 
-    /// An extra attempt, or a new round.
+    /// Keeps a delivery off the wire, to retry or cancel it.
     ///
     /// # Errors
-    /// An attempt is on the wire, or the writer says no.
-    pub async fn retry(&self, id: DeliveryId) -> Result<Done, DispatchError> {
+    /// An attempt is on the wire, or the daemon is stopping.
+    pub fn hold(&self, id: DeliveryId) -> Result<Hold, CommandError> {
         self.still_takes()?;
-        self.engine.dispatch.change(id, Op::Retry(id)).await
-    }
-
-    /// Ends a delivery.
-    ///
-    /// # Errors
-    /// As [`App::retry`].
-    pub async fn cancel(&self, id: DeliveryId) -> Result<Done, DispatchError> {
-        self.still_takes()?;
-        self.engine.dispatch.change(id, Op::Cancel(id)).await
+        self.engine.dispatch.hold(id)
     }
 
     /// A new round to one endpoint, or the first.
     ///
     /// # Errors
-    /// As [`App::retry`].
-    pub async fn replay(
-        &self,
-        event: EventId,
-        endpoint: EndpointId,
-    ) -> Result<Done, DispatchError> {
+    /// [`CommandError`].
+    pub async fn replay(&self, replay: Replay) -> Result<Box<Delivery>, CommandError> {
         self.still_takes()?;
-        let op = Op::Replay { event, endpoint };
-        match self.engine.reader.endpoint(endpoint) {
-            Some(found) => {
-                let id = DeliveryId {
-                    event,
-                    slot: found.slot,
-                };
-                self.engine.dispatch.change(id, op).await
-            }
-            None => Ok(self.submit(op).await?),
-        }
+        self.engine.dispatch.replay(replay).await
     }
 
-    /// Sends a test delivery; `None` where there is no such endpoint.
+    /// Changes an endpoint.
     ///
     /// # Errors
-    /// The daemon is stopping, or lacks something for a request.
-    pub async fn ping(&self, endpoint: EndpointId) -> Result<Option<Attempt>, DispatchError> {
+    /// [`CommandError`].
+    pub async fn update_endpoint(
+        &self,
+        update: UpdateEndpoint,
+    ) -> Result<Arc<Endpoint>, CommandError> {
+        self.still_takes()?;
+        self.engine.dispatch.update_endpoint(update).await
+    }
+
+    /// Begins a recovery.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn recover(&self, recover: Recover) -> Result<Recover, CommandError> {
+        self.still_takes()?;
+        self.engine.dispatch.recover(recover).await
+    }
+
+    /// Sends a test delivery.
+    ///
+    /// # Errors
+    /// [`PingError`].
+    pub async fn ping(&self, endpoint: EndpointId) -> Result<Attempt, PingError> {
         self.engine.dispatch.ping(endpoint).await
     }
 

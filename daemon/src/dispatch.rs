@@ -13,6 +13,8 @@ mod partners;
 mod trouble;
 mod unsent;
 
+pub use changes::Hold;
+
 use crate::clock::StoreClock;
 use crate::config::{Config, LiveConfig};
 use crate::environment::Environment;
@@ -25,7 +27,7 @@ use partners::Partners;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{
-    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Slot, Store,
+    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Refusal, Slot, Store,
     StoreError,
 };
 use tokio::sync::{Notify, broadcast};
@@ -49,24 +51,38 @@ pub struct FinishedAttempt {
     pub attempt: Attempt,
 }
 
-/// Why an operator's change to a delivery was not made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DispatchError {
-    /// An attempt of it, or another change to it, is under way.
-    #[error("an attempt of this delivery is under way")]
+/// Why a command was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// An attempt of the delivery, or another change of it, is in progress.
+    #[error("an attempt of this delivery is in progress")]
     InFlight,
-    /// The writer says no.
+    /// It was not committed.
     #[error(transparent)]
     Submit(#[from] SubmitError),
-    /// No request could be made, because the daemon lacks something for it.
-    #[error("no request could be made: {0}")]
-    OurTrouble(String),
 }
 
-impl From<InFlight> for DispatchError {
+impl From<InFlight> for CommandError {
     fn from(_: InFlight) -> Self {
         Self::InFlight
     }
+}
+
+/// Why a test delivery was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PingError {
+    /// There is no such endpoint.
+    #[error("not found")]
+    NotFound,
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    ShuttingDown,
+    /// The daemon lacked this for a request.
+    #[error("no request could be made: {0}")]
+    OurTrouble(String),
 }
 
 struct Inner {
@@ -317,7 +333,7 @@ impl Committed for OnCommit {
         for (done, id) in applied.done.iter().zip(settled) {
             let Some(id) = id else { continue };
             any_settled = true;
-            if let Done::Settled { delivery } = done {
+            if let Done::Settle(Ok(delivery)) = done {
                 dispatch.publish(delivery);
             } else if let Some(waiting) = inner.schedule.claim_of(*id) {
                 // Its row is gone or damaged. Left as it is, it would be sent again after every start.

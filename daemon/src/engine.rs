@@ -12,7 +12,8 @@ use crate::transport::Transport;
 use crate::writer::{Committed, Committer, Space, Writer};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Op, Reader, Store, StoreError};
+use stormhook_store::maintenance::FlushStats;
+use stormhook_store::{Reader, Store, StoreError};
 
 /// How long attempts on the wire may take to finish once the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -138,7 +139,7 @@ impl Engine {
 
     /// Has the rest committed; the committer ends then.
     pub fn close(&self) {
-        self.writer.post(Op::FlushStats);
+        self.writer.post(FlushStats);
         self.writer.close();
     }
 }

@@ -15,7 +15,7 @@ mod turns;
 pub use committer::Committer;
 pub use space::Space;
 pub(crate) use space::free_bytes;
-pub use submission::{NotQueued, Pending, SubmitError};
+pub use submission::{Free, Held, NotQueued, Pending, SubmitError};
 
 use crate::clock::StoreClock;
 use queue::{Lane, Queue, Request, Size};
@@ -24,7 +24,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook_store::{Applied, DeliveryId, Done, Op, Store};
+use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation, Store};
 use submission::Reply;
 use tokio::sync::{Notify, oneshot};
 
@@ -100,15 +100,62 @@ impl Writer {
     ///
     /// # Errors
     /// [`SubmitError`].
-    pub async fn submit(&self, op: Op) -> Result<Done, SubmitError> {
-        self.enqueue(op).map_err(|e| e.why)?.await
+    pub async fn submit<O: Free>(&self, operation: O) -> Result<O::Answer, SubmitError> {
+        self.enqueue(operation).map_err(|e| e.why)?.await
     }
 
     /// Queues an operation.
     ///
     /// # Errors
     /// There is no room, or the daemon is stopping: the operation comes back.
-    pub fn enqueue(&self, op: Op) -> Result<Pending, NotQueued> {
+    pub fn enqueue<O: Free>(&self, operation: O) -> Result<Pending<O>, NotQueued> {
+        self.admit(operation.into())
+    }
+
+    /// The same for a command that must not meet an attempt. `hold` keeps attempts off the wire until the commit is announced.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit_holding<C: Held>(
+        &self,
+        hold: C::Hold,
+        command: C,
+    ) -> Result<C::Answer, SubmitError> {
+        let pending = self.admit::<C>(command.into());
+        let answer = pending.map_err(|e| e.why)?.await;
+        drop(hold);
+        answer
+    }
+
+    /// Queues an event as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
+    ///
+    /// # Errors
+    /// What `still_takes` says, or the daemon is stopping.
+    pub async fn enqueue_with_room(
+        &self,
+        event: NewEvent,
+        still_takes: impl Fn() -> Result<(), SubmitError>,
+    ) -> Result<Pending<NewEvent>, SubmitError> {
+        let mut op = Op::Accept(event);
+        loop {
+            still_takes()?;
+            match self.admit(op) {
+                Ok(pending) => return Ok(pending),
+                Err(NotQueued {
+                    op: back,
+                    why: SubmitError::Busy,
+                }) => op = *back,
+                Err(NotQueued { why, .. }) => return Err(why),
+            }
+            self.room(self.size(&op).0).await;
+        }
+    }
+
+    /// The same for an operation that is an `O`.
+    ///
+    /// # Errors
+    /// There is no room, or the daemon is stopping: the operation comes back.
+    fn admit<O: Operation>(&self, op: Op) -> Result<Pending<O>, NotQueued> {
         let (size, keyed) = self.size(&op);
         let mut queue = self.queue();
         if let Err(why) = queue.admit(size) {
@@ -122,29 +169,6 @@ impl Writer {
         let reply = Some(Reply { sender, keyed });
         self.push(&mut queue, Request { op, size, reply });
         Ok(Pending::of(answer))
-    }
-
-    /// Queues an operation as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
-    ///
-    /// # Errors
-    /// What `still_takes` says, or the daemon is stopping.
-    pub async fn enqueue_with_room(
-        &self,
-        mut op: Op,
-        still_takes: impl Fn() -> Result<(), SubmitError>,
-    ) -> Result<Pending, SubmitError> {
-        loop {
-            still_takes()?;
-            match self.enqueue(op) {
-                Ok(pending) => return Ok(pending),
-                Err(NotQueued {
-                    op: back,
-                    why: SubmitError::Busy,
-                }) => op = *back,
-                Err(NotQueued { why, .. }) => return Err(why),
-            }
-            self.room(self.size(&op).0).await;
-        }
     }
 
     /// Waits until there is room for an operation of this size.
@@ -185,7 +209,8 @@ impl Writer {
     }
 
     /// Queues an outcome, or work of the daemon's own, that nobody waits for. Always finds room.
-    pub fn post(&self, op: Op) {
+    pub fn post(&self, operation: impl Free) {
+        let op = operation.into();
         let mut queue = self.queue();
         self.push(
             &mut queue,

@@ -5,12 +5,13 @@
 //! writes such a row applies the change too.
 
 use crate::bulk::{self, Bulk, BulkEffect, Reopen};
+use crate::command::Recover;
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::journal::Run;
+use crate::maintenance::AdvanceBulk;
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::missed::{was_missed, whole};
-use crate::op::{AdvanceBulk, Recover};
 use crate::pack::{self, Pack};
 use crate::reader::Reader;
 use crate::record;
@@ -26,7 +27,7 @@ const STEP_GENERATIONS: usize = 256;
 /// What a step of a [`BulkWalk`] found.
 #[derive(Debug)]
 pub enum BulkFound {
-    /// Hand this to [`crate::Op::AdvanceBulk`], again with what is left of it, and go on.
+    /// Submit this, again with what is left of it, and go on.
     Work(AdvanceBulk),
     /// Nothing so far. Go on.
     Nothing,

@@ -15,14 +15,16 @@ mod settle;
 mod sweep;
 
 use crate::bulk::{Bulks, apply};
+use crate::command::Refusal;
 use crate::delivery::{Delivery, Status};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::journal::{Fingerprint, Generation, JournalRow};
+use crate::maintenance::{FlushStats, Probe};
 use crate::memory::{Memory, Shared};
-use crate::op::{Change, Done, Op, Refusal};
+use crate::op::{Change, Done, Op};
 use crate::options::Options;
 use crate::pack::{self, Pack};
 use crate::record;
@@ -168,27 +170,21 @@ impl<'a, 't> Batch<'a, 't> {
     /// Decides one operation. A damaged row refuses this operation, not the batch.
     pub(crate) fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
         let done = match op {
-            Op::Accept(new) => self.accept(new),
-            Op::Settle(settle) => self.settle(settle),
-            Op::CreateEndpoint(new) => self.create_endpoint((**new).clone()),
-            Op::CreateEndpointOnce { new, key } => self.create_endpoint_once((**new).clone(), key),
-            Op::UpdateEndpoint { id, change } => self.update_endpoint(*id, (**change).clone()),
-            Op::DeleteEndpoint { id } => self.delete_endpoint(*id),
-            Op::RotateSecret {
-                id,
-                secret,
-                seed,
-                overlap_ms,
-            } => self.rotate_secret(*id, secret.clone(), seed.clone(), *overlap_ms),
-            Op::Retry(id) => self.retry(*id),
-            Op::Cancel(id) => self.cancel(*id),
-            Op::Replay { event, endpoint } => self.replay(*event, *endpoint),
-            Op::Recover(recover) => self.recover(recover),
-            Op::EndDamaged { delivery, due } => self.end_damaged(*delivery, *due),
-            Op::AdvanceBulk(advance) => self.advance_bulk(advance),
-            Op::FlushStats => self.flush_stats(),
-            Op::Sweep(sweep) => self.sweep(sweep),
-            Op::Probe => Ok(Done::Nothing),
+            Op::Accept(new) => self.accept(new).map(Done::Accept),
+            Op::Settle(settle) => self.settle(settle).map(Done::Settle),
+            Op::CreateEndpoint(create) => self.create_endpoint(create).map(Done::CreateEndpoint),
+            Op::UpdateEndpoint(update) => self.update_endpoint(update).map(Done::UpdateEndpoint),
+            Op::DeleteEndpoint(delete) => self.delete_endpoint(*delete).map(Done::DeleteEndpoint),
+            Op::RotateSecret(rotate) => self.rotate_secret(rotate).map(Done::RotateSecret),
+            Op::Retry(retry) => self.retry(*retry).map(Done::Retry),
+            Op::Cancel(cancel) => self.cancel(*cancel).map(Done::Cancel),
+            Op::Replay(replay) => self.replay(*replay).map(Done::Replay),
+            Op::Recover(recover) => self.recover(recover).map(Done::Recover),
+            Op::AdvanceBulk(advance) => self.advance_bulk(advance).map(Done::AdvanceBulk),
+            Op::EndDamaged(end) => self.end_damaged(*end).map(Done::EndDamaged),
+            Op::FlushStats(FlushStats) => self.flush_stats().map(Done::FlushStats),
+            Op::Sweep(sweep) => self.sweep(sweep).map(Done::Sweep),
+            Op::Probe(Probe) => Ok(Done::Probe(())),
         };
         match done {
             Err(
@@ -373,6 +369,9 @@ fn not_before_acceptance(d: &mut Delivery) {
     }
 }
 
-fn refused(refusal: Refusal) -> Result<Done, StoreError> {
-    Ok(Done::Refused(refusal))
+/// The answer to a command, or why it is refused; or why the whole batch fails.
+type Decision<T> = Result<Result<T, Refusal>, StoreError>;
+
+fn refused<T>(refusal: Refusal) -> Decision<T> {
+    Ok(Err(refusal))
 }

@@ -7,6 +7,7 @@ mod advance;
 mod batch;
 mod bulk;
 mod check;
+pub mod command;
 mod copy;
 pub mod delivery;
 pub mod endpoint;
@@ -20,6 +21,7 @@ pub mod ids;
 mod journal;
 mod keys;
 mod layer;
+pub mod maintenance;
 mod memory;
 mod migrate;
 mod missed;
@@ -33,6 +35,7 @@ pub mod query;
 pub mod reader;
 mod record;
 mod rows;
+pub mod settle;
 pub mod stats;
 mod store;
 mod sums;
@@ -44,22 +47,24 @@ mod waiting;
 
 pub use advance::{BulkFound, BulkWalk, ROWS_PER_STEP};
 pub use bulk::{Bulk, BulkEffect, Reopen};
+pub use command::{
+    Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Recover, Refusal,
+    Replay, Retry, RotateSecret, UpdateEndpoint,
+};
 pub use copy::{Compacted, Copied, compact_file, copy_file};
 pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger, Waiting};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
 pub use event::{Event, GivenTime, NewEvent};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
-pub use op::{
-    AdvanceBulk, Change, Disable, DisableWhen, Done, EndpointKey, Op, Recover, Refusal, Settle,
-    Verdict,
-};
+pub use op::{Change, Done, Op, Operation};
 pub use options::Options;
 pub use overlay::{check_file, is_open, read_file};
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, Unreadable,
 };
 pub use reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
+pub use settle::{Disable, DisableWhen, Settle, Verdict};
 pub use store::{Applied, Store};
 pub use sweep::{Found, Sweeper};
-pub use swept::{Horizon, Sweep};
+pub use swept::Horizon;

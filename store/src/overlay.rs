@@ -6,6 +6,7 @@ use crate::error::{StoreError, guarded};
 use crate::file::{self, io, is_at};
 use crate::ids::UnixMs;
 use crate::layer::Layer;
+use crate::maintenance::Probe;
 use crate::op::Op;
 use crate::options::Options;
 use crate::query::CheckReport;
@@ -196,7 +197,7 @@ fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
     let mut store = guarded(|| Store::open_on(at_rest(path), move || source.backend()))?;
     // In memory, like all that is written here. A commit reads pages that no question does: each one those that an earlier one freed.
     for _ in 0..TRIAL_COMMITS {
-        store.apply([Op::Probe], UnixMs(0), 0)?;
+        store.apply([Op::Probe(Probe)], UnixMs(0), 0)?;
     }
     Ok(())
 }

@@ -151,7 +151,7 @@ impl Store {
             });
         };
         // Alone, so that nothing but pages that all events or all commits are written to can be damaged.
-        if error.is_damage() && matches!(ops, [] | [Op::Probe | Op::Accept(_)]) {
+        if error.is_damage() && matches!(ops, [] | [Op::Probe(_) | Op::Accept(_)]) {
             *self.shared.uncommittable() = Some(error.to_string());
         }
         // The engine may refuse everything after a failed write until it is opened again.

@@ -14,7 +14,6 @@ mod tests;
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::memory::{Shared, Snapshot};
-use crate::op::Op;
 use crate::reader::Reader;
 use crate::stats::{HOUR_MS, Level, MINUTE_MS};
 use crate::swept::{Horizon, Sweep, Work};
@@ -35,7 +34,7 @@ const BEHIND_MS: u64 = 24 * HOUR_MS;
 /// What a step of a [`Sweeper`] came to.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// Hand this to [`Op::Sweep`], again for as long as it answers that more is left, and go on.
+    /// Submit this, again for as long as it answers that more is left, and go on.
     Work(Sweep),
     /// Nothing so far. Go on.
     Nothing,
@@ -211,14 +210,14 @@ impl Sweeper {
         })
     }
 
-    /// The next operation of this pass, however many steps it takes to find it.
+    /// The next [`Sweep`] of this pass, however many steps it takes to find it.
     ///
     /// # Errors
     /// As [`Sweeper::step`].
-    pub fn find(&mut self) -> Result<Option<Op>, StoreError> {
+    pub fn find(&mut self) -> Result<Option<Sweep>, StoreError> {
         loop {
             match self.step()? {
-                Found::Work(sweep) => return Ok(Some(Op::Sweep(sweep))),
+                Found::Work(sweep) => return Ok(Some(sweep)),
                 Found::Nothing => {}
                 Found::End => return Ok(None),
             }

@@ -14,10 +14,13 @@
 mod support;
 
 use stormhook_store::endpoint::EndpointChange;
+use stormhook_store::maintenance::AdvanceBulk;
+use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    AdvanceBulk, Applied, BulkFound, DeliveryId, Done, EndpointId, EventId, Horizon, Op, Options,
-    Page, Store, UnixMs, Verdict,
+    Accepted, Applied, BulkFound, Cancel, DeleteEndpoint, DeliveryId, Done, EndpointId, EventId,
+    Horizon, Op, Options, Page, Replay, Retry, RotateSecret, Store, UnixMs, UpdateEndpoint,
+    Verdict,
 };
 use support::disk::{self, Change, Disk, Kept, survive};
 use support::{
@@ -132,24 +135,24 @@ impl Run {
     fn change_of_endpoint(&mut self) -> Op {
         let id = self.endpoint();
         match self.random.below(6) {
-            0 => Op::DeleteEndpoint { id },
-            1 => Op::RotateSecret {
+            0 => Op::DeleteEndpoint(DeleteEndpoint { id }),
+            1 => Op::RotateSecret(RotateSecret {
                 id,
                 secret: secret(self.random.next() as u8),
                 seed: seed(1),
                 overlap_ms: HOUR_MS,
-            },
+            }),
             2 => {
                 let change = Box::new(EndpointChange {
                     discard_held: true,
                     ..activate(true)
                 });
-                Op::UpdateEndpoint { id, change }
+                Op::UpdateEndpoint(UpdateEndpoint { id, change })
             }
-            n => Op::UpdateEndpoint {
+            n => Op::UpdateEndpoint(UpdateEndpoint {
                 id,
                 change: Box::new(activate(n != 3)),
-            },
+            }),
         }
     }
 
@@ -158,9 +161,9 @@ impl Run {
         let types: &[&str] =
             [&["*"][..], &["a.*"], &["order.created", "b"]][self.endpoints.len() % 3];
         self.endpoints.push(id);
-        self.apply(vec![Op::CreateEndpoint(Box::new(new_endpoint(
-            id, "org", types,
-        )))]);
+        self.apply(vec![Op::CreateEndpoint(
+            new_endpoint(id, "org", types).into(),
+        )]);
     }
 
     /// What an operator asks of one delivery or of many.
@@ -169,9 +172,9 @@ impl Run {
         let event = *self.events.last()?;
         let endpoint = self.endpoint();
         Some(match self.random.below(4) {
-            0 => Op::Retry(id?),
-            1 => Op::Cancel(id?),
-            2 => Op::Replay { event, endpoint },
+            0 => Op::Retry(Retry(id?)),
+            1 => Op::Cancel(Cancel(id?)),
+            2 => Op::Replay(Replay { event, endpoint }),
             _ => Op::Recover(stormhook_store::Recover {
                 endpoint,
                 since: UnixMs(0),
@@ -184,8 +187,8 @@ impl Run {
     /// What is done behind: work in bulk, statistics, the sweep.
     fn chore(&mut self) -> Vec<Op> {
         match self.random.below(6) {
-            0 => vec![Op::FlushStats],
-            1 | 2 => vec![self.advance().map_or(Op::Probe, Op::AdvanceBulk)],
+            0 => vec![Op::FlushStats(FlushStats)],
+            1 | 2 => vec![self.advance().map_or(Op::Probe(Probe), Op::AdvanceBulk)],
             _ => self.sweep(10),
         }
     }
@@ -208,11 +211,11 @@ impl Run {
         sweeper.begin(horizon, self.now);
         for _ in 0..most {
             match sweeper.find().unwrap() {
-                Some(op) => drop(self.apply(vec![op])),
+                Some(sweep) => drop(self.apply(vec![sweep.into()])),
                 None => return Vec::new(),
             }
         }
-        sweeper.find().unwrap().into_iter().collect()
+        sweeper.find().unwrap().map(Op::Sweep).into_iter().collect()
     }
 
     /// Some of what a bulk change still has to write, or its end. The writer did some of it already where a crash came between.
@@ -251,7 +254,11 @@ impl Run {
         }
         for done in self.apply(ops).done {
             assert!(!matches!(done, Done::Damaged(_)), "{done:?}");
-            if let Done::Accepted(event) = done {
+            if let Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) = done
+            {
                 self.events.push(event.id);
             }
         }
@@ -426,7 +433,10 @@ fn keys_are_known(store: &mut Store, what: &str) {
     let again = again.unwrap_or_else(|e| panic!("{what}: {e}")).done;
     for ((id, key), done) in named.iter().zip(again) {
         match done {
-            Done::Replayed(known) if known.id == *id => {}
+            Done::Accept(Ok(Accepted {
+                event: known,
+                replayed: true,
+            })) if known.id == *id => {}
             other => panic!("{what}: key {key} of {id} came to {other:?}"),
         }
     }
@@ -440,7 +450,7 @@ fn scripted(seed: u64, steps: usize, sampling: &Sampling) -> usize {
     }
     run.commits.clear();
     let before = run.disk.start_recording();
-    run.apply(vec![Op::Probe]);
+    run.apply(vec![Op::Probe(Probe)]);
     for _ in 0..steps {
         run.step();
     }
@@ -487,13 +497,22 @@ fn a_crash_while_the_journal_is_folded_or_a_generation_dropped_loses_nothing() {
     run.apply(many.collect());
     run.commits.clear();
     let before = run.disk.start_recording();
-    run.apply(vec![Op::Probe]);
+    run.apply(vec![Op::Probe(Probe)]);
     let again = run.apply(vec![
         Op::Accept(keyed("org", "0")),
         Op::Accept(keyed("org", "400")),
     ]);
     assert!(
-        matches!(again.done[..], [Done::Replayed(_), Done::Accepted(_)]),
+        matches!(
+            again.done[..],
+            [
+                Done::Accept(Ok(Accepted { replayed: true, .. })),
+                Done::Accept(Ok(Accepted {
+                    replayed: false,
+                    ..
+                }))
+            ]
+        ),
         "{:?}",
         again.done
     );

@@ -16,8 +16,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict, check_file,
-    read_file,
+    Accepted, Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict,
+    check_file, read_file,
 };
 use support::disk::{self, Disk, Kept, survive};
 use support::{Random, accepted, open_of, options, settle};
@@ -316,7 +316,7 @@ fn is_sound_and_gone_on_with(name: &str) {
     };
     let again = apply(&mut store, Op::Accept(order(3)));
     assert!(
-        matches!(&again, Done::Replayed(event) if event.deliveries == 1),
+        matches!(&again, Done::Accept(Ok(Accepted { event, replayed: true })) if event.deliveries == 1),
         "{again:?}"
     );
     let paid = NewEvent {
@@ -329,7 +329,10 @@ fn is_sound_and_gone_on_with(name: &str) {
         ..order(0)
     };
     let again = apply(&mut store, Op::Accept(paid));
-    assert!(matches!(again, Done::Replayed(_)), "{again:?}");
+    assert!(
+        matches!(again, Done::Accept(Ok(Accepted { replayed: true, .. }))),
+        "{again:?}"
+    );
     let waiting = open_of(&store);
     assert_eq!(waiting.len(), 3);
     for waiting in waiting {
@@ -337,7 +340,7 @@ fn is_sound_and_gone_on_with(name: &str) {
             &mut store,
             Op::Settle(Box::new(settle(waiting.id, Verdict::Success, now))),
         );
-        assert!(matches!(done, Done::Settled { delivery } if delivery.attempts.len() == 2));
+        assert!(matches!(done, Done::Settle(Ok(delivery)) if delivery.attempts.len() == 2));
     }
     let new = NewEvent {
         idempotency_key: None,

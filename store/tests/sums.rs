@@ -12,6 +12,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::{Op, Store, Verdict, check_file};
 use support::raw::{Edit, Rows, edit};
 use support::{Bed, activate, event, keyed, pair, pair_of};
@@ -56,7 +57,7 @@ fn filled() -> Bed {
         bed.change(second.id, activate(active));
     }
     bed.orders(4);
-    bed.one(Op::FlushStats);
+    bed.one(Op::FlushStats(FlushStats));
     // There is no room for what it opens.
     let recover = bed.recover_of(endpoint.id, false);
     bed.one(Op::Recover(recover));
@@ -143,11 +144,11 @@ fn a_row_that_is_what_it_was_before_is_named_by_its_table() {
     bed.work_off();
     let endpoint = bed.reader().all_endpoints()[0].id;
     bed.change(endpoint, activate(false));
-    bed.one(Op::FlushStats);
+    bed.one(Op::FlushStats(FlushStats));
     // Folded again: states and counters are written over.
     let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &format!("again {n}"))));
     bed.apply(many.collect());
-    bed.one(Op::Probe);
+    bed.one(Op::Probe(Probe));
     bed.expect_whole();
     bed.close();
     let mut seen = Vec::new();
@@ -188,7 +189,7 @@ fn sums_follow_what_is_swept_folded_and_copied() {
     bed.expect_whole();
     bed.pass_ms(40 * support::DAY_MS);
     bed.accept(event("org", "order.created"));
-    bed.one(Op::FlushStats);
+    bed.one(Op::FlushStats(FlushStats));
     let now = bed.now;
     bed.sweep(now, now);
     bed.expect_whole();

@@ -16,9 +16,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
+use stormhook_store::maintenance::Probe;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Op, Options, Store, StoreError, UnixMs, Verdict, check_file, compact_file, copy_file,
+    Accepted, Op, Options, Replay, Store, StoreError, UnixMs, Verdict, check_file, compact_file,
+    copy_file,
 };
 use support::disk::Disk;
 use support::*;
@@ -76,7 +78,7 @@ fn a_copy_holds_what_was_there_when_it_began_and_nothing_later() {
     let before = contents(bed.store());
     let path = bed.dir.path().join("copy.redb");
     let reader = bed.reader();
-    let commit = bed.apply(vec![Op::Probe]).commit;
+    let commit = bed.apply(vec![Op::Probe(Probe)]).commit;
     // Committed while the copy is under way: asked the first time, it has begun.
     let mut later = Some(());
     let copied = reader
@@ -116,7 +118,10 @@ fn a_copy_goes_on_as_a_store_of_its_own() {
     );
     let done = applied.unwrap().done;
     assert!(
-        matches!(done[0], stormhook_store::Done::Replayed(_)),
+        matches!(
+            done[0],
+            stormhook_store::Done::Accept(Ok(Accepted { replayed: true, .. }))
+        ),
         "it knows the keys: {done:?}"
     );
     assert_eq!(
@@ -159,7 +164,7 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
         random += 1 << 20;
         store.apply(ops, START, random)
     };
-    apply(&mut store, vec![Op::CreateEndpoint(Box::new(new))]).unwrap();
+    apply(&mut store, vec![Op::CreateEndpoint(new.into())]).unwrap();
     for _ in 0..20 {
         let ops = (0..500).map(|_| Op::Accept(event("org", "a.b")));
         apply(&mut store, ops.collect()).unwrap();
@@ -182,11 +187,11 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
     let failing = disk.clone();
     let writing = std::thread::spawn(move || {
         failing.fail_syncs(true);
-        let _failed = apply(&mut store, vec![Op::Probe]);
+        let _failed = apply(&mut store, vec![Op::Probe(Probe)]);
         failing.fail_syncs(false);
         // Whether or not the probe counted, the file has been opened anew and goes on.
         let _known = store.resolve_in_doubt();
-        let after = apply(&mut store, vec![Op::Probe]);
+        let after = apply(&mut store, vec![Op::Probe(Probe)]);
         ended.send(after.is_ok()).unwrap();
     });
     let went_on = end.recv_timeout(Duration::from_secs(20));
@@ -361,10 +366,10 @@ fn a_check_beside_a_busy_writer_finds_nothing() {
                 _ => Verdict::RetryAt(now.plus_ms(60_000)),
             };
             // A delivery under an old event's id, which the check may have passed.
-            let replay = Op::Replay {
+            let replay = Op::Replay(Replay {
                 event: id.event,
                 endpoint: late.id,
-            };
+            });
             [
                 Op::Settle(Box::new(settle(id, verdict, now))),
                 replay,

@@ -39,7 +39,7 @@ impl Bed {
         let organizations = fixture::organizations(endpoints);
         let create = organizations.into_iter().map(|organization| {
             let id = EndpointId::new(NOW, bed.draw.wide());
-            Op::CreateEndpoint(Box::new(new_endpoint(id, &organization)))
+            Op::CreateEndpoint(new_endpoint(id, &organization).into())
         });
         let create = create.collect();
         bed.apply(create);
@@ -95,7 +95,8 @@ impl Bed {
         };
         let mut sweeper = self.store.reader().sweeper();
         sweeper.begin(horizon, before);
-        sweeper.find().expect("the file can be read")
+        let found = sweeper.find().expect("the file can be read");
+        found.map(Op::Sweep)
     }
 
     /// That these were delivered, to be recorded.

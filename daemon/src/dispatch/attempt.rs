@@ -1,7 +1,7 @@
 //! One attempt from claim to outcome: prepare the body and its signatures, send, judge, hand the outcome to the writer.
 
 use super::unsent::Unsent;
-use super::{Dispatch, DispatchError};
+use super::{Dispatch, PingError};
 use crate::body::{self, AttemptHead, Partner};
 use crate::breaker;
 use crate::clock::Moment;
@@ -11,15 +11,14 @@ use crate::outcome::{self, Effect, Failure, OurTrouble, Reply};
 use crate::retry::{self, FailedAttempt, Next};
 use crate::schedule::Claim;
 use crate::transport::{AttemptRequest, Attempted};
-use crate::writer::SubmitError;
 use bytes::Bytes;
 use http::HeaderName;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stormhook_store::{
-    Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Op, Settle,
-    Trigger, UnixMs, Verdict,
+    Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Settle, Trigger,
+    UnixMs, Verdict,
 };
 
 /// The type of a test delivery.
@@ -110,7 +109,7 @@ impl Dispatch {
             disable: disable(&config, &prepared.endpoint, &verdict),
         };
         // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
-        self.writer.post(Op::Settle(Box::new(settle)));
+        self.writer.post(Box::new(settle));
         let mut inner = self.inner();
         inner
             .schedule
@@ -238,17 +237,15 @@ impl Dispatch {
         })
     }
 
-    /// Sends a test delivery now, which is stored and counted nowhere. `None` where there is no such endpoint.
+    /// Sends a test delivery now, which is stored and counted nowhere.
     ///
     /// # Errors
-    /// The daemon is stopping, or lacks something for a request.
-    pub async fn ping(&self, id: EndpointId) -> Result<Option<Attempt>, DispatchError> {
+    /// [`PingError`].
+    pub async fn ping(&self, id: EndpointId) -> Result<Attempt, PingError> {
         if self.is_stopping() {
-            return Err(SubmitError::ShuttingDown.into());
+            return Err(PingError::ShuttingDown);
         }
-        let Some(endpoint) = self.reader.endpoint(id) else {
-            return Ok(None);
-        };
+        let endpoint = self.reader.endpoint(id).ok_or(PingError::NotFound)?;
         let now = self.clock.now();
         let event = Arc::new(Event {
             id: EventId::following(EventId(0), now, self.environment().random_u128()),
@@ -287,17 +284,17 @@ impl Dispatch {
         let (reply, reconnected) = match self.send(&prepared, head, &|| true).await {
             Attempted::Reply { reply, reconnected } => (reply, reconnected),
             // It is wanted to the end, unless the daemon stops.
-            Attempted::NotSent => return Err(SubmitError::ShuttingDown.into()),
+            Attempted::NotSent => return Err(PingError::ShuttingDown),
         };
         let verdict = outcome::judge(reply);
-        let verdict = verdict.map_err(|OurTrouble(what)| DispatchError::OurTrouble(what))?;
+        let verdict = verdict.map_err(|OurTrouble(what)| PingError::OurTrouble(what))?;
         let (attempt, _) = started.ended(Trigger::Manual, &verdict);
-        Ok(Some(Attempt {
+        Ok(Attempt {
             number: 1,
             round: 1,
             reconnected,
             ..attempt
-        }))
+        })
     }
 }
 

@@ -1,14 +1,13 @@
 //! Carrying out bulk changes: what they have done to each delivery is written a thousand rows at a time, an endpoint after the other.
 //! Readers see it as done already.
 
-use super::maintenance::AGAIN_AFTER;
+use super::maintenance::{AGAIN_AFTER, Damaged};
 use super::{Dispatch, Inner};
 use crate::clock;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use stormhook_store::{
-    AdvanceBulk, BulkFound, BulkWalk, DeliveryId, Done, EventId, Op, Slot, StoreError,
-};
+use stormhook_store::maintenance::{AdvanceBulk, Probe};
+use stormhook_store::{BulkFound, BulkWalk, DeliveryId, EventId, Slot, StoreError};
 
 /// How far bulk changes are written.
 #[derive(Default)]
@@ -140,7 +139,7 @@ impl Dispatch {
             tracing::warn!(%error, "bulk changes wait until the store can be read");
         }
         if !error.is_damage() {
-            self.writer.post(Op::Probe);
+            self.writer.post(Probe);
         }
         tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await;
         true
@@ -154,19 +153,19 @@ impl Dispatch {
             if part.is_empty() {
                 continue;
             }
-            let done = self.submit_until_done(|| Op::AdvanceBulk(part.clone()));
-            match done.await? {
-                Done::BulkAdvanced { left } if left.is_empty() => {}
-                Done::BulkAdvanced { mut left } => {
+            let advanced = self.submit_until_done(|| part.clone());
+            match advanced.await? {
+                Ok(left) if left.is_empty() => {}
+                Ok(mut left) => {
                     parts.into_iter().rev().for_each(|part| left.append(part));
                     return Some(left);
                 }
-                Done::Damaged(_) if part.len() > 1 => {
+                Err(Damaged) if part.len() > 1 => {
                     let half = part.len() / 2;
                     let [first, rest] = part.split_at(half);
                     parts.extend([rest, first]);
                 }
-                _ => walk.keep_ends = true,
+                Err(Damaged) => walk.keep_ends = true,
             }
         }
         Some(nothing)

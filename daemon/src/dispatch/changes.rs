@@ -1,49 +1,142 @@
-//! Operators' changes that must not meet an attempt on the wire.
+//! Operators' changes that must not meet an attempt on the wire. What holds the attempts back is an argument of each of them.
 
-use super::{Dispatch, DispatchError};
-use crate::writer::SubmitError;
+use super::{CommandError, Dispatch};
+use crate::writer::{Held, SubmitError};
 use std::sync::Arc;
-use stormhook_store::{DeliveryId, Done, EndpointId, Op, Recover};
+use stormhook_store::{
+    Cancel, Delivery, DeliveryId, Endpoint, EndpointId, Recover, Refusal, Replay, Retry,
+    UpdateEndpoint,
+};
+use tokio::sync::OwnedMutexGuard;
+
+/// A delivery that no attempt is made of, and that nothing else changes, until this is dropped.
+pub struct Hold {
+    dispatch: Arc<Dispatch>,
+    id: DeliveryId,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut inner = self.dispatch.inner();
+        inner.schedule.release(self.id);
+        self.dispatch.pump(&mut inner);
+    }
+}
+
+/// The turn of one bulk change: no other begins until this is dropped.
+pub struct BulkTurn(#[allow(dead_code, reason = "it is held, not read")] OwnedMutexGuard<()>);
+
+impl Held for Retry {
+    type Hold = Hold;
+}
+
+impl Held for Cancel {
+    type Hold = Hold;
+}
+
+impl Held for Replay {
+    type Hold = Hold;
+}
+
+impl Held for Recover {
+    type Hold = BulkTurn;
+}
+
+impl Held for UpdateEndpoint {
+    /// A change that discards nothing needs none.
+    type Hold = Option<BulkTurn>;
+}
+
+impl Hold {
+    /// Requests an extra attempt, or a new round.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn retry(self) -> Result<Box<Delivery>, CommandError> {
+        let retry = Retry(self.id);
+        self.dispatch.clone().submit_holding(self, retry).await
+    }
+
+    /// Ends the delivery.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn cancel(self) -> Result<Box<Delivery>, CommandError> {
+        let cancel = Cancel(self.id);
+        self.dispatch.clone().submit_holding(self, cancel).await
+    }
+
+    /// Opens a new round, or the first one. `endpoint` is the delivery's.
+    async fn replay(self, endpoint: EndpointId) -> Result<Box<Delivery>, CommandError> {
+        let event = self.id.event;
+        let replay = Replay { event, endpoint };
+        self.dispatch.clone().submit_holding(self, replay).await
+    }
+}
 
 impl Dispatch {
-    /// Does an operator's change to one delivery while no attempt of it is on the wire.
+    /// Keeps a delivery off the wire.
     ///
     /// # Errors
-    /// One is on the wire, or the writer says no.
-    pub async fn change(self: &Arc<Self>, id: DeliveryId, op: Op) -> Result<Done, DispatchError> {
+    /// [`CommandError::InFlight`].
+    pub fn hold(self: &Arc<Self>, id: DeliveryId) -> Result<Hold, CommandError> {
         self.inner().schedule.hold(id)?;
-        let held = Held {
+        Ok(Hold {
             dispatch: Arc::clone(self),
             id,
+        })
+    }
+
+    /// Sends an event to one endpoint again.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn replay(self: &Arc<Self>, replay: Replay) -> Result<Box<Delivery>, CommandError> {
+        let endpoint = self.reader.endpoint(replay.endpoint);
+        let endpoint = endpoint.ok_or(Refusal::NotFound)?;
+        let hold = self.hold(DeliveryId {
+            event: replay.event,
+            slot: endpoint.slot,
+        })?;
+        hold.replay(endpoint.id).await
+    }
+
+    /// Changes an endpoint.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn update_endpoint(
+        &self,
+        update: UpdateEndpoint,
+    ) -> Result<Arc<Endpoint>, CommandError> {
+        let turn = if update.change.discard_held {
+            Some(self.bulk_turn().await)
+        } else {
+            None
         };
-        Ok(self.submit_holding(held, op).await?)
+        self.submit_holding(turn, update).await
     }
 
-    /// Has an activation done that discards what was held.
+    /// Begins a recovery, once no attempt is on the wire of what a discard ended: opened again, it would be attempted twice at the same
+    /// time.
     ///
     /// # Errors
-    /// The writer says no.
-    pub async fn discard(&self, op: Op) -> Result<Done, SubmitError> {
-        let turn = Arc::clone(&self.in_bulk).lock_owned().await;
-        self.submit_holding(turn, op).await
-    }
-
-    /// Has a recover done. What was discarded with an attempt on the wire is waited for: opened again under that, it would be
-    /// attempted twice at once.
-    ///
-    /// # Errors
-    /// The writer says no.
-    pub async fn recover(&self, recover: Recover) -> Result<Done, SubmitError> {
+    /// [`CommandError`].
+    pub async fn recover(&self, recover: Recover) -> Result<Recover, CommandError> {
         loop {
             let settled = self.settled.notified();
             // No discard between the look and the commit.
-            let turn = Arc::clone(&self.in_bulk).lock_owned().await;
+            let turn = self.bulk_turn().await;
             if self.may_recover(recover.endpoint)? {
-                return self.submit_holding(turn, Op::Recover(recover)).await;
+                return self.submit_holding(turn, recover).await;
             }
             drop(turn);
             settled.await;
         }
+    }
+
+    async fn bulk_turn(&self) -> BulkTurn {
+        BulkTurn(Arc::clone(&self.in_bulk).lock_owned().await)
     }
 
     fn may_recover(&self, endpoint: EndpointId) -> Result<bool, SubmitError> {
@@ -63,29 +156,18 @@ impl Dispatch {
         Ok(false)
     }
 
-    /// Hands an operation to the writer, and what it holds back stays held until its commit, also when the caller goes away.
-    async fn submit_holding(&self, held: impl Send + 'static, op: Op) -> Result<Done, SubmitError> {
+    /// Submits a command. What it holds back stays held until its commit, also when the caller goes away.
+    async fn submit_holding<T, C>(&self, hold: C::Hold, command: C) -> Result<T, CommandError>
+    where
+        T: Send + 'static,
+        C: Held<Answer = Result<T, Refusal>> + Send + 'static,
+    {
         let writer = Arc::clone(&self.writer);
-        let submitted = self.runtime.spawn(async move {
-            let done = writer.submit(op).await;
-            drop(held);
-            done
-        });
+        let submitted = self
+            .runtime
+            .spawn(async move { writer.submit_holding(hold, command).await });
         // It is only ever cut off with the runtime.
-        submitted.await.unwrap_or(Err(SubmitError::ShuttingDown))
-    }
-}
-
-/// A pair that an operator's change owns.
-struct Held {
-    dispatch: Arc<Dispatch>,
-    id: DeliveryId,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut inner = self.dispatch.inner();
-        inner.schedule.release(self.id);
-        self.dispatch.pump(&mut inner);
+        let answer = submitted.await.unwrap_or(Err(SubmitError::ShuttingDown))?;
+        Ok(answer?)
     }
 }

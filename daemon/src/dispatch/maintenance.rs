@@ -6,10 +6,11 @@
 use super::Dispatch;
 use super::bulk::BulkWork;
 use crate::clock;
-use crate::writer::SubmitError;
+use crate::writer::{Free, SubmitError};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Done, Found, Horizon, Op, Reader, Sweep, Sweeper, UnixMs};
+use stormhook_store::maintenance::{FlushStats, Probe, Sweep, Swept};
+use stormhook_store::{Found, Horizon, Reader, Sweeper, UnixMs};
 
 /// How far histograms and per-endpoint windows may be behind the counters.
 const STATS_BEHIND: Duration = Duration::from_secs(10);
@@ -68,8 +69,8 @@ impl Dispatch {
                 }
                 () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweeping.at)).await }, if stats_at.is_some() => {
                     // Waited for, or what is being written would be written again ten seconds later.
-                    stats_at = match self.writer.submit(Op::FlushStats).await {
-                        Ok(Done::Damaged(_)) => Some(clock::deadline(AFTER_DAMAGE)),
+                    stats_at = match self.writer.submit(FlushStats).await {
+                        Err(SubmitError::Damaged) => Some(clock::deadline(AFTER_DAMAGE)),
                         _ => None,
                     };
                 }
@@ -79,11 +80,15 @@ impl Dispatch {
         }
     }
 
-    /// Has an operation done, trying again where a commit failed. `None` when the daemon stops.
-    pub(super) async fn submit_until_done(&self, op: impl Fn() -> Op) -> Option<Done> {
+    /// Commits an operation, trying again where a commit failed. `None` when the daemon stops.
+    pub(super) async fn submit_until_done<O: Free>(
+        &self,
+        operation: impl Fn() -> O,
+    ) -> Option<Result<O::Answer, Damaged>> {
         loop {
-            match self.writer.submit(op()).await {
-                Ok(done) => return Some(done),
+            match self.writer.submit(operation()).await {
+                Ok(answer) => return Some(Ok(answer)),
+                Err(SubmitError::Damaged) => return Some(Err(Damaged)),
                 Err(SubmitError::ShuttingDown) => return None,
                 Err(_) => tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await,
             }
@@ -120,7 +125,7 @@ impl Dispatch {
                     tracing::warn!(%error, "the sweep can't read the store; it begins anew in ten minutes");
                     // After a read that failed the engine refuses every question until a commit has the file opened again.
                     if !error.is_damage() {
-                        self.writer.post(Op::Probe);
+                        self.writer.post(Probe);
                     }
                     return sweeping.end();
                 }
@@ -129,9 +134,9 @@ impl Dispatch {
         let Some(sweep) = sweeping.found.clone() else {
             return;
         };
-        match self.writer.submit(Op::Sweep(sweep)).await {
-            Ok(Done::Swept { more: true }) => {}
-            Ok(_) => sweeping.found = None,
+        match self.writer.submit(sweep).await {
+            Ok(Swept { more: true }) => {}
+            Ok(Swept { more: false }) | Err(SubmitError::Damaged) => sweeping.found = None,
             Err(SubmitError::ShuttingDown) => sweeping.end(),
             Err(_) => {
                 // What fails is passed over, and comes up again with what is looked at again.
@@ -144,6 +149,10 @@ impl Dispatch {
         }
     }
 }
+
+/// Of an operation that met damage: nothing of it was done.
+#[derive(Debug)]
+pub(super) struct Damaged;
 
 /// The sweep, a pass every ten minutes.
 struct Sweeping {

@@ -2,13 +2,15 @@
 //! nothing is recorded or counted.
 
 use super::Dispatch;
+use super::maintenance::Damaged;
 use crate::clock;
 use crate::life::Phase;
 use crate::schedule::Claim;
 use crate::writer::SubmitError;
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Done, Op, StoreError, Waiting};
+use stormhook_store::maintenance::{EndDamaged, Probe};
+use stormhook_store::{Delivery, StoreError, Waiting};
 
 /// How long the end of a damaged delivery waits after a commit failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -71,7 +73,7 @@ impl Dispatch {
                 // After a read that failed the engine refuses everything until the file is opened anew, as it is when a commit
                 // fails: without one nothing could be read again before somebody sends an event.
                 if !self.writer.is_failing() && inner.unreadable.wants_probe(now) {
-                    self.writer.post(Op::Probe);
+                    self.writer.post(Probe);
                 }
             }
         }
@@ -90,19 +92,18 @@ impl Dispatch {
             inner.schedule.not_sent(id);
             self.pump(inner);
         }
-        let done = self.submit_end(waiting).await;
-        let is_ended = match &done {
-            Some(Done::Delivery(_)) => {
+        let is_ended = match self.submit_end(waiting).await {
+            Some(Ok(Some(_))) => {
                 tracing::error!(delivery = %id, what, "a delivery can't be sent and ended as damaged: `stormhook check` names the damage");
                 true
             }
-            Some(Done::Nothing) => {
+            Some(Ok(None)) => {
                 tracing::error!(delivery = %id, what, "a delivery is damaged and waits no longer: `stormhook check` names it");
                 true
             }
             // The place where its end would be written is damaged too, or the daemon stops: it is set aside again at the next start.
-            other => {
-                tracing::error!(delivery = %id, what, ?other, "a delivery is damaged, and its end could not be recorded: it waits no longer");
+            Some(Err(_)) | None => {
+                tracing::error!(delivery = %id, what, "a delivery is damaged, and its end could not be recorded: it waits no longer");
                 false
             }
         };
@@ -117,14 +118,15 @@ impl Dispatch {
     }
 
     /// Has it ended, trying again where a commit failed, but not when the daemon stops: that waits for nothing of the kind.
-    async fn submit_end(&self, waiting: Waiting) -> Option<Done> {
+    async fn submit_end(&self, waiting: Waiting) -> Option<Result<Option<Box<Delivery>>, Damaged>> {
         loop {
-            let op = Op::EndDamaged {
+            let end = EndDamaged {
                 delivery: waiting.id,
                 due: waiting.due,
             };
-            match self.writer.submit(op).await {
-                Ok(done) => return Some(done),
+            match self.writer.submit(end).await {
+                Ok(ended) => return Some(Ok(ended)),
+                Err(SubmitError::Damaged) => return Some(Err(Damaged)),
                 Err(SubmitError::ShuttingDown) => return None,
                 Err(_) => {}
             }

@@ -11,7 +11,7 @@ use super::events::IDEMPOTENCY_KEY;
 use super::fields::query;
 use super::ingest::{self, EventBody};
 use super::openapi::answers::BatchAnswer;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, refused};
 use super::{Answer, Shared, request};
 use crate::clock;
 use crate::config::Limits;
@@ -28,7 +28,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use stormhook_store::Op;
+use stormhook_store::{Accepted, NewEvent, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Lines that may wait for their commit.
@@ -60,7 +60,7 @@ struct Line<'a> {
 
 /// A line that was read.
 enum Waiting {
-    ForCommit(Pending),
+    ForCommit(Pending<NewEvent>),
     Rejected(Problem),
 }
 
@@ -252,7 +252,7 @@ impl Batch {
     async fn hand_over(&self, text: &[u8]) -> Waiting {
         match ingest::parse(text, None) {
             Err(problem) => Waiting::Rejected(problem),
-            Ok(event) => match self.app.enqueue(Op::Accept(event)).await {
+            Ok(event) => match self.app.enqueue(event).await {
                 Ok(pending) => Waiting::ForCommit(pending),
                 Err(error) => Waiting::Rejected(error.into()),
             },
@@ -283,17 +283,21 @@ impl Batch {
         self.send().await
     }
 
-    fn write_done(&mut self, line: u64, done: Result<stormhook_store::Done, SubmitError>) {
-        match ingest::taken(done) {
-            Ok(taken) => self.write(&Line {
+    fn write_done(&mut self, line: u64, done: Result<Result<Accepted, Refusal>, SubmitError>) {
+        let accepted = match done {
+            Ok(answer) => answer.map_err(|refusal| refused(refusal, "event")),
+            Err(error) => Err(error.into()),
+        };
+        match accepted {
+            Ok(accepted) => self.write(&Line {
                 line,
-                status: if taken.replayed {
+                status: if accepted.replayed {
                     "replayed"
                 } else {
                     "accepted"
                 },
-                id: Some(taken.event.id.to_string()),
-                deliveries: Some(taken.event.deliveries),
+                id: Some(accepted.event.id.to_string()),
+                deliveries: Some(accepted.event.deliveries),
                 problem: None,
             }),
             Err(problem) => self.write(&rejected(line, problem)),

@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
-use stormhook_store::{DeliveryFilter, DeliveryId, Done, EndpointId, EventId};
+use stormhook_store::{DeliveryFilter, DeliveryId, EndpointId, EventId};
 use utoipa::IntoParams;
 
 /// Which deliveries.
@@ -90,10 +90,10 @@ pub(super) async fn retry(
 ) -> Answer {
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
-    match app.retry(delivery.id()?).await? {
-        Done::Delivery(delivery) => answer(&app, delivery.id),
-        other => Err(not_done(other, "delivery")),
-    }
+    let failed = |error| not_done(error, "delivery");
+    let hold = app.hold(delivery.id()?).map_err(failed)?;
+    let delivery = hold.retry().await.map_err(failed)?;
+    answer(&app, delivery.id)
 }
 
 /// Cancels an open delivery.
@@ -110,10 +110,10 @@ pub(super) async fn cancel(
 ) -> Answer {
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
-    match app.cancel(delivery.id()?).await? {
-        Done::Delivery(delivery) => answer(&app, delivery.id),
-        other => Err(not_done(other, "delivery")),
-    }
+    let failed = |error| not_done(error, "delivery");
+    let hold = app.hold(delivery.id()?).map_err(failed)?;
+    let delivery = hold.cancel().await.map_err(failed)?;
+    answer(&app, delivery.id)
 }
 
 /// The delivery with its attempts, as an answer.

@@ -17,6 +17,7 @@ use super::problem::{Problem, not_done};
 use super::views::{AttemptView, ListView};
 use super::{Answer, NoFields, Shared, ingest, request};
 use crate::app::App;
+use crate::dispatch::CommandError;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -25,7 +26,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use settings::{ChangeBody, NewBody};
 use std::sync::Arc;
-use stormhook_store::{Done, Endpoint, EndpointKey, List, Op};
+use stormhook_store::{
+    CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List, UpdateEndpoint,
+};
 use utoipa::IntoParams;
 
 /// Makes an endpoint.
@@ -52,26 +55,18 @@ pub(super) async fn create(
     let members = Members::of::<NewBody>(&body)?;
     let request = digest_of(&members);
     let new = Box::new(members.read::<NewBody>()?.into_new(&app)?);
-    let op = match key {
-        None => Op::CreateEndpoint(new),
-        Some(key) => Op::CreateEndpointOnce {
-            new,
-            key: EndpointKey {
-                key: key.to_owned(),
-                request,
-            },
-        },
-    };
-    let view = |endpoint: &Endpoint| Json(EndpointView::of(&app, endpoint).with_secret(endpoint));
-    Ok(match app.submit(op).await? {
-        Done::EndpointReplayed(endpoint) => {
-            let replayed = [(REPLAYED, HeaderValue::from_static("true"))];
-            (StatusCode::OK, replayed, view(&endpoint)).into_response()
-        }
-        other => {
-            let endpoint = done(other)?;
-            (StatusCode::CREATED, view(&endpoint)).into_response()
-        }
+    let key = key.map(|key| EndpointKey {
+        key: key.to_owned(),
+        request,
+    });
+    let created = app.submit(CreateEndpoint { new, key }).await;
+    let Created { endpoint, replayed } = created.map_err(failed)?;
+    let view = Json(EndpointView::of(&app, &endpoint).with_secret(&endpoint));
+    Ok(if replayed {
+        let replayed = [(REPLAYED, HeaderValue::from_static("true"))];
+        (StatusCode::OK, replayed, view).into_response()
+    } else {
+        (StatusCode::CREATED, view).into_response()
     })
 }
 
@@ -152,8 +147,11 @@ pub(super) async fn update(
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
     let change = fields::read::<ChangeBody>(&body)?.into_change(&app)?;
-    let (id, change) = (endpoint.id()?, Box::new(change));
-    let endpoint = done(app.submit(Op::UpdateEndpoint { id, change }).await?)?;
+    let update = UpdateEndpoint {
+        id: endpoint.id()?,
+        change: Box::new(change),
+    };
+    let endpoint = app.update_endpoint(update).await.map_err(failed)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
 
@@ -169,7 +167,8 @@ pub(super) async fn delete(
 ) -> Answer {
     query::<()>(&uri)?;
     let id = endpoint.id()?;
-    done(app.submit(Op::DeleteEndpoint { id }).await?)?;
+    let deleted = app.submit(DeleteEndpoint { id }).await;
+    deleted.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -188,15 +187,11 @@ pub(super) async fn test(
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
     let attempt = app.ping(endpoint.id()?).await?;
-    let attempt = attempt.ok_or_else(|| Problem::not_found("endpoint"))?;
     Ok(Json(AttemptView::from(&attempt)).into_response())
 }
 
-fn done(done: Done) -> Result<Arc<Endpoint>, Problem> {
-    match done {
-        Done::Endpoint(endpoint) => Ok(endpoint),
-        other => Err(not_done(other, "endpoint")),
-    }
+fn failed(error: CommandError) -> Problem {
+    not_done(error, "endpoint")
 }
 
 fn found(app: &App, endpoint: &OfEndpoint) -> Result<Arc<Endpoint>, Problem> {

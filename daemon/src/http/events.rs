@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
-use stormhook_store::{Done, EventFilter, List, Op};
+use stormhook_store::{EventFilter, List, Replay};
 use utoipa::{IntoParams, ToSchema};
 
 /// The header that may carry an event's key.
@@ -77,9 +77,10 @@ pub(super) async fn accept(
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
     let HeaderKey { key } = HeaderKey::of(&headers)?;
-    let taken = ingest::taken(app.submit(Op::Accept(ingest::parse(&body, key)?)).await)?;
-    let receipt = Json(ReceiptView::from(&*taken.event));
-    Ok(if taken.replayed {
+    let accepted = app.submit(ingest::parse(&body, key)?).await;
+    let accepted = accepted.map_err(|e| not_done(e, "event"))?;
+    let receipt = Json(ReceiptView::from(&*accepted.event));
+    Ok(if accepted.replayed {
         (
             StatusCode::OK,
             [(REPLAYED, HeaderValue::from_static("true"))],
@@ -176,8 +177,8 @@ pub(super) async fn explain(State(app): State<Shared>, At(event): At<OfEvent>, u
 /// Which endpoint to send an event to again.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(examples(json!({"endpointId": "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"})))]
-pub(super) struct Replay {
+#[schema(as = Replay, examples(json!({"endpointId": "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"})))]
+pub(super) struct ReplayBody {
     /// An endpoint of the event's organization, `ep_…`.
     endpoint_id: String,
 }
@@ -186,7 +187,7 @@ pub(super) struct Replay {
 ///
 /// As a new round of attempts of its delivery, or for the first time where it had none.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", operation_id = "replayEvent", params(OfEvent),
-    request_body = Replay, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
+    request_body = ReplayBody, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn replay(
     State(app): State<Shared>,
     At(event): At<OfEvent>,
@@ -196,10 +197,13 @@ pub(super) async fn replay(
 ) -> Answer {
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
-    let asked: Replay = fields::read(&body)?;
+    let asked: ReplayBody = fields::read(&body)?;
     let (id, endpoint) = (event.id()?, named(&asked.endpoint_id)?);
-    match app.replay(id, endpoint).await? {
-        Done::Delivery(delivery) => deliveries::answer(&app, delivery.id),
-        other => Err(not_done(other, "event or endpoint")),
-    }
+    let replay = Replay {
+        event: id,
+        endpoint,
+    };
+    let replayed = app.replay(replay).await;
+    let delivery = replayed.map_err(|e| not_done(e, "event or endpoint"))?;
+    deliveries::answer(&app, delivery.id)
 }

@@ -1,16 +1,13 @@
 //! One event from its JSON: the same reading for a single request and for a line of a batch. What it lets through is
 //! fit to be stored; `data` is kept byte for byte and never rewritten.
 
-use std::sync::Arc;
-
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
-use stormhook_store::{Done, Event, GivenTime, NewEvent};
+use stormhook_store::{GivenTime, NewEvent};
 
 use super::fields::{self, Verbatim};
 use super::nesting::nested_deeper_than;
-use super::problem::{Problem, not_done};
+use super::problem::Problem;
 use crate::times::parse_timestamp;
-use crate::writer::SubmitError;
 use serde::Deserialize;
 use std::borrow::Cow;
 use utoipa::ToSchema;
@@ -150,30 +147,6 @@ fn one_key(body: Option<String>, header: Option<&str>) -> Result<Option<String>,
             "idempotencyKey and the Idempotency-Key header differ. Send one of them, or the same key in both.",
         )),
         (body, header) => Ok(body.or_else(|| header.map(str::to_owned))),
-    }
-}
-
-/// An event that is durable.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    /// As it is stored.
-    pub(crate) event: Arc<Event>,
-    /// Whether it was stored before, under the same key.
-    pub(crate) replayed: bool,
-}
-
-/// What became of an event that was handed to the store.
-pub(crate) fn taken(done: Result<Done, SubmitError>) -> Result<Taken, Problem> {
-    match done? {
-        Done::Accepted(event) => Ok(Taken {
-            event,
-            replayed: false,
-        }),
-        Done::Replayed(event) => Ok(Taken {
-            event,
-            replayed: true,
-        }),
-        other => Err(not_done(other, "event")),
     }
 }
 

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::{Serialize, Serializer};
-use stormhook_store::{Done, Refusal};
+use stormhook_store::Refusal;
 
 pub(crate) use super::code::Code;
-use crate::dispatch::DispatchError;
+use crate::dispatch::{CommandError, PingError};
 use crate::writer::SubmitError;
 
 /// How much of what a caller sent is told back in a detail.
@@ -173,15 +173,12 @@ impl From<SubmitError> for Problem {
     }
 }
 
-impl From<DispatchError> for Problem {
-    fn from(error: DispatchError) -> Self {
+impl From<PingError> for Problem {
+    fn from(error: PingError) -> Self {
         match error {
-            DispatchError::InFlight => Self::new(
-                Code::DeliveryInFlight,
-                "An attempt of this delivery is in progress. Retry when it has finished.",
-            ),
-            DispatchError::Submit(error) => error.into(),
-            DispatchError::OurTrouble(what) => Self::new(
+            PingError::NotFound => Self::not_found("endpoint"),
+            PingError::ShuttingDown => SubmitError::ShuttingDown.into(),
+            PingError::OurTrouble(what) => Self::new(
                 Code::Busy,
                 format!(
                     "The daemon ran out of a resource and sent nothing: {what}. Retry when it is available."
@@ -191,7 +188,19 @@ impl From<DispatchError> for Problem {
     }
 }
 
-/// What a refused operation on `what` (an endpoint, event or delivery) means to its caller.
+/// Why a command on `what` (an endpoint, event or delivery) was not carried out.
+pub(crate) fn not_done(error: CommandError, what: &str) -> Problem {
+    match error {
+        CommandError::Refused(refusal) => refused(refusal, what),
+        CommandError::InFlight => Problem::new(
+            Code::DeliveryInFlight,
+            "An attempt of this delivery is in progress. Retry when it has finished.",
+        ),
+        CommandError::Submit(error) => error.into(),
+    }
+}
+
+/// Why a command on `what` (an endpoint, event or delivery) was refused.
 pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
     match refusal {
         Refusal::NotFound => Problem::not_found(what),
@@ -231,18 +240,6 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             Code::NotFound,
             "The event's data is past retention.events and can no longer be sent. Send it as a new event.",
         ),
-    }
-}
-
-/// What an operation on `what` came to, where that is not what was asked for.
-pub(crate) fn not_done(done: Done, what: &str) -> Problem {
-    match done {
-        Done::Refused(refusal) => refused(refusal, what),
-        Done::Damaged(damage) => {
-            tracing::error!(damage, "an operation met damage in the store");
-            damaged()
-        }
-        _ => unexpected(),
     }
 }
 

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use stormhook_store::maintenance::Probe;
 use stormhook_store::{DeliveryId, Done, Op, Reader, Store, StoreError};
 
 /// How often free space is looked at.
@@ -153,7 +154,7 @@ impl Committer {
             if !self.writer.is_failing() {
                 return;
             }
-            work.push(Op::Probe, None);
+            work.push(Op::Probe(Probe), None);
         }
         self.last_commit = Some((Moment::now(), work.ops.len()));
         if let Err(not) = self.commit_once(work) {
@@ -195,7 +196,7 @@ impl Committer {
     /// After a commit that met damage: finds the operations that meet it by halves, sets those aside, and commits the others. Where even
     /// an empty commit meets damage, nothing can be committed.
     fn commit_in_parts(&mut self, whole: NotCommitted) {
-        if let Err(probe) = self.commit_once(Work::of_outcomes(vec![Op::Probe])) {
+        if let Err(probe) = self.commit_once(Work::of_outcomes(vec![Op::Probe(Probe)])) {
             self.failed(&probe.error, whole.work);
             return;
         }

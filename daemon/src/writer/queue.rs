@@ -138,10 +138,11 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stormhook_store::maintenance::Probe;
 
     fn event(lane: u64, bytes: usize) -> Request {
         Request {
-            op: Op::Probe,
+            op: Op::Probe(Probe),
             size: Size {
                 bytes,
                 lane: Some(Lane(lane)),

@@ -1,9 +1,33 @@
 //! What a caller gets for an operation: a reason why it was not queued, or an answer once its commit is durable.
 
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use stormhook_store::{Done, Op};
+use stormhook_store::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep};
+use stormhook_store::{
+    CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op, Operation, RotateSecret, Settle,
+};
 use tokio::sync::oneshot;
+
+/// An operation that may be committed whatever attempts are on the wire.
+pub trait Free: Operation {}
+
+impl Free for NewEvent {}
+impl Free for CreateEndpoint {}
+impl Free for DeleteEndpoint {}
+impl Free for RotateSecret {}
+impl Free for Box<Settle> {}
+impl Free for AdvanceBulk {}
+impl Free for EndDamaged {}
+impl Free for FlushStats {}
+impl Free for Sweep {}
+impl Free for Probe {}
+
+/// A command that must not meet an attempt on the wire.
+pub trait Held: Operation {
+    /// Keeps such attempts off the wire until it is dropped.
+    type Hold: Send + 'static;
+}
 
 /// Why an operation was not done, or may not have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,16 +68,18 @@ pub struct NotQueued {
 
 /// An operation that queued: resolves when its commit is durable.
 #[derive(Debug)]
-pub struct Pending {
+pub struct Pending<O> {
     answer: oneshot::Receiver<Result<Done, SubmitError>>,
     known: Option<Result<Done, SubmitError>>,
+    of: PhantomData<fn() -> O>,
 }
 
-impl Pending {
+impl<O: Operation> Pending<O> {
     pub(super) fn of(answer: oneshot::Receiver<Result<Done, SubmitError>>) -> Self {
         Self {
             answer,
             known: None,
+            of: PhantomData,
         }
     }
 
@@ -66,14 +92,22 @@ impl Pending {
     }
 }
 
-impl Future for Pending {
-    type Output = Result<Done, SubmitError>;
+impl<O: Operation> Future for Pending<O> {
+    type Output = Result<O::Answer, SubmitError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Some(known) = self.known.take() {
-            return Poll::Ready(known);
+            return Poll::Ready(answer_of::<O>(known));
         }
         let answer = Pin::new(&mut self.answer).poll(context);
-        answer.map(|answer| answer.unwrap_or(Err(SubmitError::StoreFailed)))
+        answer.map(|answer| answer_of::<O>(answer.unwrap_or(Err(SubmitError::StoreFailed))))
     }
+}
+
+/// The answer to an operation.
+fn answer_of<O: Operation>(done: Result<Done, SubmitError>) -> Result<O::Answer, SubmitError> {
+    O::answer(done?).map_err(|damage| {
+        tracing::error!(damage, "an operation met damage in the store");
+        SubmitError::Damaged
+    })
 }

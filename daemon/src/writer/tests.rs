@@ -7,40 +7,27 @@ use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use stormhook_store::endpoint::{Settings, TypePattern};
-use stormhook_store::{EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs};
+use stormhook_store::{
+    CreateEndpoint, Done, EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs,
+};
 use stormhook_verifier::Secret;
 
-/// What each commit took.
+/// The events that each commit stored since the last look.
 #[derive(Default)]
-struct Seen(Mutex<Vec<Vec<Done>>>);
+struct Seen(Mutex<Vec<Vec<Arc<Event>>>>);
 
 impl Committed for Seen {
     fn committed(&self, applied: &mut Applied, _: &[Option<DeliveryId>]) {
-        let shown = applied.done.iter().map(|done| match done {
-            Done::Accepted(event) => Done::Accepted(Arc::clone(event)),
-            _ => Done::Nothing,
+        let accepted = applied.done.iter().filter_map(|done| match done {
+            Done::Accept(Ok(accepted)) => Some(Arc::clone(&accepted.event)),
+            _ => None,
         });
-        self.0.lock().unwrap().push(shown.collect());
+        self.0.lock().unwrap().push(accepted.collect());
     }
 
     fn failing(&self, _: bool) {}
 
     fn set_aside(&self, _: DeliveryId, _: &str) {}
-}
-
-impl Seen {
-    /// The events of each commit since the last call.
-    fn events(&self) -> Vec<Vec<Arc<Event>>> {
-        let commits = std::mem::take(&mut *self.0.lock().unwrap());
-        let accepted = |done| match done {
-            Done::Accepted(event) => Some(event),
-            _ => None,
-        };
-        commits
-            .into_iter()
-            .map(|commit| commit.into_iter().filter_map(accepted).collect())
-            .collect()
-    }
 }
 
 /// A writer whose commits are made by hand.
@@ -74,7 +61,7 @@ impl Bed {
     fn endpoints(&self, organization: &str, count: u128) {
         let id = EndpointId::new(UnixMs(0), System.random_u128());
         for n in 0..count {
-            self.writer.post(Op::CreateEndpoint(Box::new(NewEndpoint {
+            self.writer.post(CreateEndpoint::from(NewEndpoint {
                 id: EndpointId(id.0 ^ n),
                 organization: organization.to_owned(),
                 settings: Settings {
@@ -85,7 +72,7 @@ impl Bed {
                 },
                 secret: Secret::from_random(&[1; 32]),
                 seed: None,
-            })));
+            }));
         }
     }
 
@@ -94,18 +81,18 @@ impl Bed {
         while self.writer.queued() > 0 {
             self.committer.commit_queued();
         }
-        self.seen.events()
+        std::mem::take(&mut *self.seen.0.lock().unwrap())
     }
 }
 
-fn event(organization: &str, bytes: usize) -> Op {
-    Op::Accept(NewEvent {
+fn event(organization: &str, bytes: usize) -> NewEvent {
+    NewEvent {
         organization: organization.to_owned(),
         event_type: "a".to_owned(),
         timestamp: None,
         idempotency_key: None,
         data: vec![b'1'; bytes],
-    })
+    }
 }
 
 /// Queues events until there is no room: how many that were.
@@ -250,7 +237,7 @@ fn a_commit_is_bounded_in_rows_and_another_organizations_event_goes_with_the_nex
     }
     for mut pending in waiting {
         let answer = poll(Pin::new(&mut pending));
-        assert!(matches!(answer, Poll::Ready(Ok(Done::Accepted(_)))));
+        assert!(matches!(answer, Poll::Ready(Ok(Ok(_)))));
     }
 }
 
@@ -278,14 +265,14 @@ fn events_of_an_organization_keep_their_order() {
     for n in 0..3_000 {
         let organization = format!("org_{}", n % 3);
         sent.entry(organization.clone()).or_default().push(n);
-        let op = Op::Accept(NewEvent {
+        let event = NewEvent {
             organization,
             event_type: "a".to_owned(),
             timestamp: None,
             idempotency_key: Some(n.to_string()),
             data: b"1".to_vec(),
-        });
-        waiting.push(bed.writer.enqueue(op).unwrap());
+        };
+        waiting.push(bed.writer.enqueue(event).unwrap());
         if n % 500 == 0 {
             bed.committer.commit_queued();
         }

@@ -147,17 +147,14 @@ impl Turns {
 
 /// Whether an operation may give an organization one more endpoint that receives its events.
 fn adds_subscriber(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::CreateEndpoint(_) | Op::CreateEndpointOnce { .. } | Op::UpdateEndpoint { .. }
-    )
+    matches!(op, Op::CreateEndpoint(_) | Op::UpdateEndpoint(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::queue::Size;
     use super::*;
-    use stormhook_store::{DeliveryId, EventId, NewEvent, Slot};
+    use stormhook_store::{Cancel, DeliveryId, EventId, NewEvent, Slot, UpdateEndpoint};
 
     /// An event of an organization; its data says how many rows it writes and which one it is.
     fn event(lane: u64, rows: usize, number: usize) -> Request {
@@ -183,7 +180,7 @@ mod tests {
             slot: Slot(0),
         };
         Request {
-            op: Op::Cancel(delivery),
+            op: Op::Cancel(Cancel(delivery)),
             size: Size {
                 bytes: 0,
                 lane: None,
@@ -209,7 +206,7 @@ mod tests {
                     let lane = request.size.lane.unwrap().0;
                     events.entry(lane).or_default().push(number);
                 }
-                Op::Cancel(id) => changes.push(id.event.0),
+                Op::Cancel(Cancel(id)) => changes.push(id.event.0),
                 other => unreachable!("{other:?}"),
             }
         }
@@ -356,10 +353,10 @@ mod tests {
     fn endpoints_that_are_made_in_the_same_commit_count() {
         let mut turns = with((0..1_000).map(|n| event(1, 1, n)));
         let switched_on = (0..500).map(|_| Request {
-            op: Op::UpdateEndpoint {
+            op: Op::UpdateEndpoint(UpdateEndpoint {
                 id: stormhook_store::EndpointId(1),
                 change: Box::default(),
-            },
+            }),
             ..change(0)
         });
         turns.add(&mut switched_on.collect());

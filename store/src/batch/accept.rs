@@ -1,17 +1,17 @@
 //! Taking events: idempotency, fan-out, ids and sequence numbers.
 
-use super::{Batch, refused};
+use super::{Batch, Decision, refused};
+use crate::command::{Accepted, Refusal};
 use crate::delivery::{Delivery, Trigger};
 use crate::error::StoreError;
 use crate::event::{Event, NewEvent};
 use crate::ids::{DeliveryId, EventId, Slot};
 use crate::journal::Fingerprint;
 use crate::keys;
-use crate::op::{Done, Refusal};
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    pub(super) fn accept(&mut self, new: &NewEvent) -> Result<Done, StoreError> {
+    pub(super) fn accept(&mut self, new: &NewEvent) -> Decision<Accepted> {
         let fingerprint = new
             .idempotency_key
             .as_deref()
@@ -21,7 +21,10 @@ impl Batch<'_, '_> {
         {
             return if event.is_same_as(new) {
                 self.count(|c| c.replays += 1)?;
-                Ok(Done::Replayed(event))
+                Ok(Ok(Accepted {
+                    event,
+                    replayed: true,
+                }))
             } else {
                 self.count(|c| c.conflicts += 1)?;
                 refused(Refusal::IdempotencyConflict)
@@ -36,7 +39,10 @@ impl Batch<'_, '_> {
         if let Some(fingerprint) = fingerprint {
             self.keys.insert(fingerprint, event.id);
         }
-        Ok(Done::Accepted(event))
+        Ok(Ok(Accepted {
+            event,
+            replayed: false,
+        }))
     }
 
     /// The event under a key that has not expired.

@@ -1,19 +1,21 @@
 //! Bulk changes: beginning one, and writing what it has done, a bounded number of rows at a time.
 
-use super::{Batch, IndexedState, refused};
+use super::{Batch, Decision, IndexedState, refused};
 use crate::advance::reopen_of;
 use crate::bulk::{BULKS, Bulk, BulkEffect, apply};
+use crate::command::{Recover, Refusal};
 use crate::delivery::Trigger;
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot};
-use crate::op::{AdvanceBulk, Change, Done, Recover, Refusal};
+use crate::maintenance::AdvanceBulk;
+use crate::op::Change;
 use crate::record;
 use crate::tables;
 use redb::ReadableTable;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    pub(super) fn recover(&mut self, recover: &Recover) -> Result<Done, StoreError> {
+    pub(super) fn recover(&mut self, recover: &Recover) -> Decision<Recover> {
         let Some(endpoint) = self.live_endpoint(recover.endpoint) else {
             return refused(Refusal::NotFound);
         };
@@ -25,7 +27,7 @@ impl Batch<'_, '_> {
         }
         let reopen = reopen_of(recover, &self.meta);
         self.begin_bulk(endpoint.slot, BulkEffect::Reopen(reopen))?;
-        Ok(Done::Recovering(recover.clone()))
+        Ok(Ok(recover.clone()))
     }
 
     /// Whether another bulk change of this endpoint may begin before one is done.
@@ -54,7 +56,10 @@ impl Batch<'_, '_> {
     }
 
     /// Writes what a walk found. Where there is no room for a round, the rest is left.
-    pub(super) fn advance_bulk(&mut self, advance: &AdvanceBulk) -> Result<Done, StoreError> {
+    pub(super) fn advance_bulk(
+        &mut self,
+        advance: &AdvanceBulk,
+    ) -> Result<AdvanceBulk, StoreError> {
         let slot = advance.slot;
         let missed = advance.missed.iter().map(|event| (*event, true));
         let events = advance.events.iter().map(|event| (*event, false));
@@ -66,14 +71,13 @@ impl Batch<'_, '_> {
             };
             if !written {
                 let [_, left] = advance.clone().split_at(n);
-                return Ok(Done::BulkAdvanced { left });
+                return Ok(left);
             }
         }
         for number in &advance.done {
             self.end_bulk(slot, *number)?;
         }
-        let left = AdvanceBulk::nothing(slot);
-        Ok(Done::BulkAdvanced { left })
+        Ok(AdvanceBulk::nothing(slot))
     }
 
     fn end_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError> {

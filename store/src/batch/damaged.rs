@@ -1,14 +1,19 @@
 //! Ending deliveries that can't be attempted, or whose outcome can't be recorded, because what is stored of them is damaged.
 
 use super::{Batch, IndexedState};
+use crate::delivery::Delivery;
 use crate::error::StoreError;
-use crate::ids::{DeliveryId, UnixMs};
-use crate::op::{Change, Done};
+use crate::maintenance::EndDamaged;
+use crate::op::Change;
 use crate::tables;
 
 impl Batch<'_, '_> {
     /// No attempt is recorded and nothing is counted, for none was made. Whatever is found, the pair waits no longer.
-    pub(super) fn end_damaged(&mut self, id: DeliveryId, due: UnixMs) -> Result<Done, StoreError> {
+    pub(super) fn end_damaged(
+        &mut self,
+        end: EndDamaged,
+    ) -> Result<Option<Box<Delivery>>, StoreError> {
+        let id = end.delivery;
         let found = match self.delivery(id) {
             Err(StoreError::Damaged { .. }) => None,
             found => found?,
@@ -18,21 +23,21 @@ impl Batch<'_, '_> {
                 let before = IndexedState::of(&d);
                 d.found_damaged(self.now)?;
                 self.put_delivery(Some(before), &mut d)?;
-                Ok(Done::Delivery(Box::new(d)))
+                Ok(Some(Box::new(d)))
             }
             // It ended otherwise meanwhile.
             Some(_) => {
                 self.changes.push(Change::Ended(id));
-                Ok(Done::Nothing)
+                Ok(None)
             }
             // What is left of it stays for `check` to name. In the due index it would come back at every start.
             None => {
-                let key = tables::timed_key(due, id);
+                let key = tables::timed_key(end.due, id);
                 if self.tables.due.remove(&key)? {
                     self.open = self.open.saturating_sub(1);
                 }
                 self.changes.push(Change::Ended(id));
-                Ok(Done::Nothing)
+                Ok(None)
             }
         }
     }

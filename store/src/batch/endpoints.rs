@@ -2,49 +2,64 @@
 //!
 //! What ends very many deliveries is a bulk change: the rows are written later.
 
-use super::{Batch, refused};
+use super::{Batch, Decision, refused};
 use crate::bulk::BulkEffect;
+use crate::command::{
+    CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Refusal, RotateSecret, UpdateEndpoint,
+};
 use crate::delivery::Reason;
 use crate::endpoint::{
-    Endpoint, EndpointChange, LIVE_SECRETS, LiveSecret, NewEndpoint, Revision, Seed, holds_from,
+    Endpoint, LIVE_SECRETS, LiveSecret, NewEndpoint, Revision, Seed, holds_from,
 };
 use crate::error::StoreError;
 use crate::ids::{EndpointId, EventId, Slot};
 use crate::journal::Fingerprint;
-use crate::op::{Change, Done, EndpointKey, Refusal};
+use crate::op::Change;
 use crate::record;
 use crate::tables;
 use std::sync::Arc;
-use stormhook_verifier::Secret;
 
 impl Batch<'_, '_> {
+    pub(super) fn create_endpoint(&mut self, create: &CreateEndpoint) -> Decision<Created> {
+        let new = (*create.new).clone();
+        if let Some(key) = &create.key {
+            return self.create_endpoint_once(new, key);
+        }
+        let created = self.new_endpoint(new)?;
+        Ok(created.map(|endpoint| Created {
+            endpoint,
+            replayed: false,
+        }))
+    }
+
     /// Creates an endpoint, or finds the one that the same request created under this key.
-    pub(super) fn create_endpoint_once(
-        &mut self,
-        new: NewEndpoint,
-        key: &EndpointKey,
-    ) -> Result<Done, StoreError> {
+    fn create_endpoint_once(&mut self, new: NewEndpoint, key: &EndpointKey) -> Decision<Created> {
         let of_key = Fingerprint::of_endpoint(&new.organization, &key.key);
         let of_request = Fingerprint::of_request(&new.organization, &key.key, &key.request);
         if let Some(id) = self.key(of_key)? {
             let same = self.key(of_request)? == Some(id);
             return match self.live_endpoint(EndpointId(id.0)) {
-                Some(endpoint) if same => Ok(Done::EndpointReplayed(endpoint)),
+                Some(endpoint) if same => Ok(Ok(Created {
+                    endpoint,
+                    replayed: true,
+                })),
                 // The endpoint that this key stands for was deleted: made again, it would have another id.
                 _ => refused(Refusal::EndpointKeyConflict),
             };
         }
-        let done = self.create_endpoint(new)?;
-        if let Done::Endpoint(endpoint) = &done {
+        Ok(self.new_endpoint(new)?.map(|endpoint| {
             // An id of an endpoint has its time in the same place as that of an event.
             let id = EventId(endpoint.id.0);
             self.keys.insert(of_key, id);
             self.keys.insert(of_request, id);
-        }
-        Ok(done)
+            Created {
+                endpoint,
+                replayed: false,
+            }
+        }))
     }
 
-    pub(super) fn create_endpoint(&mut self, new: NewEndpoint) -> Result<Done, StoreError> {
+    fn new_endpoint(&mut self, new: NewEndpoint) -> Decision<Arc<Endpoint>> {
         let known = self.memory.by_organization.get(&new.organization);
         let made = self.endpoints.values().filter(|e| {
             e.organization == new.organization
@@ -78,17 +93,14 @@ impl Batch<'_, '_> {
             updated_at: self.now,
             deleted_at: None,
         };
-        self.put_endpoint(endpoint).map(Done::Endpoint)
+        self.put_endpoint(endpoint).map(Ok)
     }
 
-    pub(super) fn update_endpoint(
-        &mut self,
-        id: EndpointId,
-        mut change: EndpointChange,
-    ) -> Result<Done, StoreError> {
-        let Some(endpoint) = self.live_endpoint(id) else {
+    pub(super) fn update_endpoint(&mut self, update: &UpdateEndpoint) -> Decision<Arc<Endpoint>> {
+        let Some(endpoint) = self.live_endpoint(update.id) else {
             return refused(Refusal::NotFound);
         };
+        let mut change = (*update.change).clone();
         let mut e = (*endpoint).clone();
         let activates = change.active == Some(true) && !endpoint.active;
         let discards = change.discard_held && activates;
@@ -107,17 +119,17 @@ impl Batch<'_, '_> {
             self.states.insert(e.slot, state);
         }
         if e.has_settings_of(&endpoint) && !discards {
-            return Ok(Done::Endpoint(endpoint));
+            return Ok(Ok(endpoint));
         }
         if discards {
             let reason = Reason::Discarded;
             self.begin_bulk(e.slot, BulkEffect::End { reason })?;
         }
-        self.put_endpoint(e).map(Done::Endpoint)
+        self.put_endpoint(e).map(Ok)
     }
 
-    pub(super) fn delete_endpoint(&mut self, id: EndpointId) -> Result<Done, StoreError> {
-        let Some(endpoint) = self.live_endpoint(id) else {
+    pub(super) fn delete_endpoint(&mut self, delete: DeleteEndpoint) -> Decision<Arc<Endpoint>> {
+        let Some(endpoint) = self.live_endpoint(delete.id) else {
             return refused(Refusal::NotFound);
         };
         let mut e = (*endpoint).clone();
@@ -128,33 +140,33 @@ impl Batch<'_, '_> {
         e.settings.headers.0.clear();
         let reason = Reason::EndpointDeleted;
         self.begin_bulk(e.slot, BulkEffect::End { reason })?;
-        self.put_endpoint(e).map(Done::Endpoint)
+        self.put_endpoint(e).map(Ok)
     }
 
-    pub(super) fn rotate_secret(
-        &mut self,
-        id: EndpointId,
-        secret: Secret,
-        seed: Seed,
-        overlap_ms: u64,
-    ) -> Result<Done, StoreError> {
-        let Some(endpoint) = self.live_endpoint(id) else {
+    pub(super) fn rotate_secret(&mut self, rotate: &RotateSecret) -> Decision<Arc<Endpoint>> {
+        let Some(endpoint) = self.live_endpoint(rotate.id) else {
             return refused(Refusal::NotFound);
         };
+        let RotateSecret {
+            secret,
+            seed,
+            overlap_ms,
+            ..
+        } = rotate;
         let mut e = (*endpoint).clone();
         let now = self.paced;
-        let until = now.plus_ms(overlap_ms);
+        let until = now.plus_ms(*overlap_ms);
         if e.live_secrets(now)
-            .any(|live| live.secret.is_same_as(&secret))
+            .any(|live| live.secret.is_same_as(secret))
         {
             return refused(Refusal::SecretLive);
         }
         let mut secrets = vec![LiveSecret {
-            secret,
-            seed: e.signs_with_ed25519().then_some(seed),
+            secret: secret.clone(),
+            seed: e.signs_with_ed25519().then(|| seed.clone()),
             until: None,
         }];
-        if overlap_ms > 0 {
+        if *overlap_ms > 0 {
             secrets.extend(e.live_secrets(now).map(|live| LiveSecret {
                 secret: live.secret.clone(),
                 seed: live.seed.clone(),
@@ -163,7 +175,7 @@ impl Batch<'_, '_> {
         }
         secrets.truncate(LIVE_SECRETS);
         e.secrets = secrets;
-        self.put_endpoint(e).map(Done::Endpoint)
+        self.put_endpoint(e).map(Ok)
     }
 
     pub(super) fn live_endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {

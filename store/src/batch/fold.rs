@@ -4,7 +4,6 @@ use super::Batch;
 use crate::error::StoreError;
 use crate::ids::EventId;
 use crate::journal::{Bloom, Fingerprint, Generation};
-use crate::op::Done;
 use crate::record;
 use crate::stats::{Counters, Level, Window};
 use crate::tables::{self, ALL_ENDPOINTS};
@@ -76,9 +75,9 @@ impl Batch<'_, '_> {
     }
 
     /// Adds the windows in memory to their rows: the minute's, the hour's, and that of all time.
-    pub(super) fn flush_stats(&mut self) -> Result<Done, StoreError> {
+    pub(super) fn flush_stats(&mut self) -> Result<(), StoreError> {
         if std::mem::replace(&mut self.windows_flushed, true) {
-            return Ok(Done::Nothing);
+            return Ok(());
         }
         let mut pending: Vec<_> = self.memory.windows.iter().collect();
         pending.retain(|((_, slot), _)| *slot == ALL_ENDPOINTS || self.endpoint(*slot).is_some());
@@ -101,6 +100,6 @@ impl Batch<'_, '_> {
                 self.tables.windows.insert(&key, row.as_slice())?;
             }
         }
-        Ok(Done::Nothing)
+        Ok(())
     }
 }

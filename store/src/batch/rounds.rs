@@ -1,11 +1,11 @@
 //! Operators' changes to one delivery: retry, cancel, replay.
 
-use super::{Batch, IndexedState, refused};
+use super::{Batch, Decision, IndexedState, refused};
+use crate::command::{Cancel, Refusal, Replay, Retry};
 use crate::delivery::{Delivery, Trigger};
 use crate::endpoint::Endpoint;
 use crate::error::StoreError;
-use crate::ids::{DeliveryId, EndpointId, EventId};
-use crate::op::{Done, Refusal};
+use crate::ids::DeliveryId;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
@@ -17,7 +17,7 @@ impl Batch<'_, '_> {
         Ok(self.delivery(id)?.map(|d| (d, endpoint)))
     }
 
-    pub(super) fn retry(&mut self, id: DeliveryId) -> Result<Done, StoreError> {
+    pub(super) fn retry(&mut self, Retry(id): Retry) -> Decision<Box<Delivery>> {
         let Some((mut d, endpoint)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
@@ -29,10 +29,10 @@ impl Batch<'_, '_> {
             return self.new_round(d, Trigger::Manual);
         }
         self.put_delivery(Some(before), &mut d)?;
-        Ok(Done::Delivery(Box::new(d)))
+        Ok(Ok(Box::new(d)))
     }
 
-    pub(super) fn cancel(&mut self, id: DeliveryId) -> Result<Done, StoreError> {
+    pub(super) fn cancel(&mut self, Cancel(id): Cancel) -> Decision<Box<Delivery>> {
         let Some((mut d, _)) = self.found(id)? else {
             return refused(Refusal::NotFound);
         };
@@ -41,16 +41,14 @@ impl Batch<'_, '_> {
             return refused(Refusal::DeliveryEnded);
         }
         self.put_delivery(Some(before), &mut d)?;
-        Ok(Done::Delivery(Box::new(d)))
+        Ok(Ok(Box::new(d)))
     }
 
-    pub(super) fn replay(
-        &mut self,
-        event: EventId,
-        endpoint: EndpointId,
-    ) -> Result<Done, StoreError> {
-        let (Some(event), Some(endpoint)) = (self.event(event)?, self.live_endpoint(endpoint))
-        else {
+    pub(super) fn replay(&mut self, replay: Replay) -> Decision<Box<Delivery>> {
+        let (Some(event), Some(endpoint)) = (
+            self.event(replay.event)?,
+            self.live_endpoint(replay.endpoint),
+        ) else {
             return refused(Refusal::NotFound);
         };
         if event.organization != endpoint.organization {
@@ -73,7 +71,7 @@ impl Batch<'_, '_> {
             return refused(Refusal::Full);
         }
         let d = self.create_delivery(event.id, endpoint.slot, Trigger::Replay)?;
-        Ok(Done::Delivery(Box::new(d)))
+        Ok(Ok(Box::new(d)))
     }
 
     /// How many more deliveries may wait.
@@ -81,7 +79,7 @@ impl Batch<'_, '_> {
         self.options.pending_limit.saturating_sub(self.open)
     }
 
-    fn new_round(&mut self, mut d: Delivery, trigger: Trigger) -> Result<Done, StoreError> {
+    fn new_round(&mut self, mut d: Delivery, trigger: Trigger) -> Decision<Box<Delivery>> {
         let before = IndexedState::of(&d);
         if self.event(d.id.event)?.is_none_or(|e| e.data.is_none()) {
             return refused(Refusal::DataGone);
@@ -91,6 +89,6 @@ impl Batch<'_, '_> {
         }
         d.reopened(trigger, self.now);
         self.put_delivery(Some(before), &mut d)?;
-        Ok(Done::Delivery(Box::new(d)))
+        Ok(Ok(Box::new(d)))
     }
 }

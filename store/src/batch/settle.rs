@@ -1,11 +1,12 @@
 //! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
 
-use super::{Batch, IndexedState, refused};
-use crate::delivery::{AttemptOutcome, Status};
+use super::{Batch, Decision, IndexedState, refused};
+use crate::command::Refusal;
+use crate::delivery::{AttemptOutcome, Delivery, Status};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::ids::{Slot, UnixMs};
-use crate::op::{Disable, Done, Refusal, Settle, Verdict};
+use crate::settle::{Disable, Settle, Verdict};
 use crate::stats::{Level, Window};
 use crate::tables::ALL_ENDPOINTS;
 
@@ -25,7 +26,7 @@ struct Tally {
 }
 
 impl Batch<'_, '_> {
-    pub(super) fn settle(&mut self, settle: &Settle) -> Result<Done, StoreError> {
+    pub(super) fn settle(&mut self, settle: &Settle) -> Decision<Box<Delivery>> {
         let id = settle.delivery;
         let Some(mut delivery) = self.delivery(id)? else {
             return refused(Refusal::NotFound);
@@ -50,9 +51,7 @@ impl Batch<'_, '_> {
                 // It counts nowhere.
                 delivery.attempt_interrupted(attempt, at);
                 self.put_delivery(Some(before), &mut delivery)?;
-                return Ok(Done::Settled {
-                    delivery: Box::new(delivery),
-                });
+                return Ok(Ok(Box::new(delivery)));
             }
         }
         let success = ended.verdict == Verdict::Success;
@@ -75,9 +74,7 @@ impl Batch<'_, '_> {
         {
             self.disable(id.slot, disable)?;
         }
-        Ok(Done::Settled {
-            delivery: Box::new(delivery),
-        })
+        Ok(Ok(Box::new(delivery)))
     }
 
     fn tally(&mut self, slot: Slot, tally: &Tally) -> Result<(), StoreError> {

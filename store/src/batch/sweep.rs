@@ -9,7 +9,7 @@ use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::op::Done;
+use crate::maintenance::Swept;
 use crate::pack::Pack;
 use crate::rows;
 use crate::stats::Level;
@@ -20,7 +20,7 @@ use redb::ReadableTable;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Done, StoreError> {
+    pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept, StoreError> {
         let horizon = sweep.horizon;
         let more = match &sweep.work {
             Work::Packs(packs) => self.sweep_packs(packs, horizon)?,
@@ -39,7 +39,7 @@ impl Batch<'_, '_> {
             }
         };
         self.meta.sweep_after = sweep.again_after;
-        Ok(Done::Swept { more })
+        Ok(Swept { more })
     }
 
     fn swept_to(&mut self, events: UnixMs, deliveries: UnixMs) {

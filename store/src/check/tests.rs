@@ -40,7 +40,7 @@ fn store(folder: &TempDir) -> (Store, PathBuf) {
         secret: Secret::from_random(&[7; 32]),
         seed: None,
     };
-    apply(&mut store, START, vec![Op::CreateEndpoint(Box::new(new))]);
+    apply(&mut store, START, vec![Op::CreateEndpoint(new.into())]);
     (store, path)
 }
 
@@ -133,7 +133,7 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
     let mut sweeper = store.reader().sweeper();
     sweeper.begin(horizon, now);
     while let Some(sweep) = sweeper.find().unwrap() {
-        apply(&mut store, now, vec![sweep]);
+        apply(&mut store, now, vec![sweep.into()]);
     }
     drop(sweeper);
     drop(store);

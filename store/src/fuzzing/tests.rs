@@ -7,9 +7,11 @@ use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, Settings, Type
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::journal::{Bloom, Fingerprint, Generation, Run};
-use crate::op::{Op, Settle, Verdict};
+use crate::maintenance::FlushStats;
+use crate::op::Op;
 use crate::options::Options;
 use crate::record;
+use crate::settle::{Settle, Verdict};
 use crate::store::Store;
 use crate::tables::Reading;
 use redb::ReadableTable;
@@ -121,7 +123,7 @@ fn make_seeds() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path().join("store.redb"));
     let mut apply = |ops| store.apply(ops, START, 7).unwrap();
-    apply(vec![Op::CreateEndpoint(Box::new(endpoint()))]);
+    apply(vec![Op::CreateEndpoint(endpoint().into())]);
     apply(vec![
         event(Some("k")),
         event(None),
@@ -140,7 +142,9 @@ fn make_seeds() {
             .apply(vec![settle(id, verdict, code)], START, 8)
             .unwrap();
     }
-    store.apply(vec![Op::FlushStats], START, 9).unwrap();
+    store
+        .apply(vec![Op::FlushStats(FlushStats)], START, 9)
+        .unwrap();
     let views = |views: &crate::memory::Snapshot| {
         seeds_of("meta", &views.meta);
         seeds_of("endpoints", &views.endpoints);

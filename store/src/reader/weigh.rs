@@ -3,7 +3,8 @@
 use super::Reader;
 use crate::endpoint::Endpoint;
 use crate::memory::Memory;
-use crate::op::{DisableWhen, Op, Settle};
+use crate::op::Op;
+use crate::settle::{DisableWhen, Settle};
 use crate::swept;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -33,7 +34,7 @@ impl Scales<'_> {
             Op::Settle(settle) => 1 + self.notices(settle),
             Op::AdvanceBulk(advance) => 1 + advance.events.len() + advance.missed.len(),
             Op::Sweep(_) => swept::ROWS_PER_STEP,
-            Op::FlushStats => 1 + self.0.windows.len(),
+            Op::FlushStats(_) => 1 + self.0.windows.len(),
             _ => 1,
         }
     }

@@ -1,8 +1,12 @@
 //! That nothing grows with what was deleted or switched, by the rows of tables and what is kept in memory.
 
 use crate::endpoint::{EndpointChange, Settings, TypePattern};
+use crate::maintenance::Swept;
 use crate::memory::Memory;
-use crate::{Done, EndpointId, Found, Horizon, NewEndpoint, NewEvent, Op, Options, Store, UnixMs};
+use crate::{
+    Accepted, Cancel, DeleteEndpoint, Done, EndpointId, Found, Horizon, NewEndpoint, NewEvent, Op,
+    Options, Store, UnixMs, UpdateEndpoint,
+};
 use redb::ReadableTableMetadata;
 use stormhook_verifier::Secret;
 
@@ -61,7 +65,7 @@ impl Bed {
         loop {
             match sweeper.step().unwrap() {
                 Found::Work(sweep) => {
-                    while let [Done::Swept { more: true }] =
+                    while let [Done::Sweep(Swept { more: true })] =
                         self.apply(vec![Op::Sweep(sweep.clone())])[..]
                     {}
                 }
@@ -100,18 +104,21 @@ impl Bed {
 }
 
 fn endpoint(id: EndpointId) -> Op {
-    Op::CreateEndpoint(Box::new(NewEndpoint {
-        id,
-        organization: "org".to_owned(),
-        settings: Settings {
-            url: "https://partner.example/hooks".to_owned(),
-            event_types: vec![TypePattern::All],
-            active: true,
-            ..Settings::default()
-        },
-        secret: Secret::from_random(&[1; 32]),
-        seed: None,
-    }))
+    Op::CreateEndpoint(
+        NewEndpoint {
+            id,
+            organization: "org".to_owned(),
+            settings: Settings {
+                url: "https://partner.example/hooks".to_owned(),
+                event_types: vec![TypePattern::All],
+                active: true,
+                ..Settings::default()
+            },
+            secret: Secret::from_random(&[1; 32]),
+            seed: None,
+        }
+        .into(),
+    )
 }
 
 fn order() -> Op {
@@ -135,9 +142,12 @@ fn nothing_grows_with_endpoints_that_were_deleted_once_retention_is_over() {
     assert_eq!(kept[0], 1);
     for _ in 0..100 {
         let ids: Vec<_> = (0..100).map(|_| bed.new_id()).collect();
-        let ops = ids
-            .iter()
-            .flat_map(|id| [endpoint(*id), Op::DeleteEndpoint { id: *id }]);
+        let ops = ids.iter().flat_map(|id| {
+            [
+                endpoint(*id),
+                Op::DeleteEndpoint(DeleteEndpoint { id: *id }),
+            ]
+        });
         bed.apply(ops.collect());
         let reader = bed.reader();
         let walks = reader
@@ -152,7 +162,10 @@ fn nothing_grows_with_endpoints_that_were_deleted_once_retention_is_over() {
     bed.reopen();
     assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
     match bed.apply(vec![order()]).pop() {
-        Some(Done::Accepted(event)) => assert_eq!(event.deliveries, 1),
+        Some(Done::Accept(Ok(Accepted {
+            event,
+            replayed: false,
+        }))) => assert_eq!(event.deliveries, 1),
         other => panic!("{other:?}"),
     }
     bed.now = bed.now.plus_ms(1);
@@ -173,20 +186,25 @@ fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over(
     let rows = bed.rows();
     for _ in 0..100 {
         // Each switch lies between two events: those between the same two are one revision.
-        let switch = |active| Op::UpdateEndpoint {
-            id,
-            change: Box::new(EndpointChange {
-                active: Some(active),
-                ..EndpointChange::default()
-            }),
+        let switch = |active| {
+            Op::UpdateEndpoint(UpdateEndpoint {
+                id,
+                change: Box::new(EndpointChange {
+                    active: Some(active),
+                    ..EndpointChange::default()
+                }),
+            })
         };
         let ops = (0..50).flat_map(|_| [switch(false), order(), switch(true), order()]);
         let open: Vec<_> = bed.apply(ops.collect());
         let ends = open.iter().filter_map(|done| match done {
-            Done::Accepted(event) if event.deliveries == 1 => Some(Op::Cancel(crate::DeliveryId {
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) if event.deliveries == 1 => Some(Op::Cancel(Cancel(crate::DeliveryId {
                 event: event.id,
                 slot: crate::Slot(0),
-            })),
+            }))),
             _ => None,
         });
         bed.apply(ends.collect());

@@ -1,8 +1,12 @@
 //! Taking events: fan-out, sequence numbers, idempotency, bounds.
 
 use crate::support::*;
+use stormhook_store::maintenance::Probe;
 use stormhook_store::query::DeliveryFilter;
-use stormhook_store::{Done, EventId, GivenTime, NewEvent, Op, Refusal, Timestamp, UnixMs};
+use stormhook_store::{
+    Accepted, DeleteEndpoint, Done, EventId, GivenTime, NewEvent, Op, Refusal, Replay, Timestamp,
+    UnixMs,
+};
 
 #[test]
 fn an_event_goes_to_the_endpoints_of_its_organization_that_asked_for_its_type() {
@@ -33,16 +37,19 @@ fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
     let id = bed.endpoint_id();
     let applied = bed.apply(vec![
         Op::Accept(event("org", "a.b")),
-        Op::CreateEndpoint(Box::new(new_endpoint(id, "org", &["*"]))),
+        Op::CreateEndpoint(new_endpoint(id, "org", &["*"]).into()),
         Op::Accept(event("org", "a.b")),
-        Op::DeleteEndpoint { id },
+        Op::DeleteEndpoint(DeleteEndpoint { id }),
         Op::Accept(event("org", "a.b")),
     ]);
     let fan_out: Vec<_> = applied
         .done
         .iter()
         .filter_map(|done| match done {
-            Done::Accepted(event) => Some(event.deliveries),
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) => Some(event.deliveries),
             _ => None,
         })
         .collect();
@@ -137,7 +144,10 @@ fn the_same_event_under_its_key_again_is_the_event_there_was() {
     for _ in 0..3 {
         bed.pass_ms(1_000);
         match bed.one(Op::Accept(keyed("org", "k"))) {
-            Done::Replayed(event) => assert_eq!(event, first),
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: true,
+            })) => assert_eq!(event, first),
             other => panic!("{other:?}"),
         }
         bed.reopen();
@@ -173,7 +183,7 @@ fn another_event_under_a_known_key_is_a_conflict() {
         },
     ];
     for other in differently {
-        assert_eq!(bed.refusal(Op::Accept(other)), Refusal::IdempotencyConflict);
+        assert_eq!(bed.refusal(other), Refusal::IdempotencyConflict);
     }
     assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
 }
@@ -193,9 +203,15 @@ fn of_two_with_one_key_in_one_batch_the_first_is_accepted_and_the_second_replaye
     ]);
     match applied.done.as_slice() {
         [
-            Done::Accepted(first),
-            Done::Replayed(second),
-            Done::Refused(Refusal::IdempotencyConflict),
+            Done::Accept(Ok(Accepted {
+                event: first,
+                replayed: false,
+            })),
+            Done::Accept(Ok(Accepted {
+                event: second,
+                replayed: true,
+            })),
+            Done::Accept(Err(Refusal::IdempotencyConflict)),
         ] => assert_eq!(first, second),
         other => panic!("{other:?}"),
     }
@@ -209,14 +225,17 @@ fn a_key_is_forgotten_when_its_time_is_over_and_not_before() {
     bed.pass_ms(DAY_MS - 1);
     assert!(matches!(
         bed.one(Op::Accept(keyed("org", "k"))),
-        Done::Replayed(_)
+        Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
     bed.pass_ms(1);
     let second = bed.accept(keyed("org", "k"));
     assert_ne!(first.id, second.id);
     bed.reopen();
     match bed.one(Op::Accept(keyed("org", "k"))) {
-        Done::Replayed(event) => assert_eq!(event, second),
+        Done::Accept(Ok(Accepted {
+            event,
+            replayed: true,
+        })) => assert_eq!(event, second),
         other => panic!("{other:?}"),
     }
 }
@@ -232,11 +251,14 @@ fn keys_and_sequence_numbers_are_known_after_the_journal_was_folded_and_after_re
         bed.pass_ms(1);
     }
     // The next commit folds what those left.
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
     for _ in 0..2 {
         for key in ["0-0", "0-32999", "1-0", "1-17", "1-32999"] {
             let done = bed.one(Op::Accept(keyed("org", key)));
-            assert!(matches!(done, Done::Replayed(_)), "{key}: {done:?}");
+            assert!(
+                matches!(done, Done::Accept(Ok(Accepted { replayed: true, .. }))),
+                "{key}: {done:?}"
+            );
         }
         let fresh = format!("new {}", bed.random.next());
         let event = bed.accept(keyed("org", &fresh));
@@ -259,12 +281,24 @@ fn keys_folded_together_expire_each_at_its_own_time() {
     bed.pass_ms(DAY_MS / 2 - 1);
     // This one folds them.
     let done = bed.one(Op::Accept(keyed("org", "early")));
-    assert!(matches!(done, Done::Replayed(_)));
+    assert!(matches!(
+        done,
+        Done::Accept(Ok(Accepted { replayed: true, .. }))
+    ));
     bed.pass_ms(1);
     let done = bed.one(Op::Accept(keyed("org", "77")));
-    assert!(matches!(done, Done::Replayed(_)));
+    assert!(matches!(
+        done,
+        Done::Accept(Ok(Accepted { replayed: true, .. }))
+    ));
     let done = bed.one(Op::Accept(keyed("org", "early")));
-    assert!(matches!(done, Done::Accepted(_)));
+    assert!(matches!(
+        done,
+        Done::Accept(Ok(Accepted {
+            replayed: false,
+            ..
+        }))
+    ));
 }
 
 #[test]
@@ -274,19 +308,21 @@ fn a_fold_without_keys_does_not_hide_older_ones() {
     let ops = (0..32_768).map(|n| Op::Accept(keyed("org", &n.to_string())));
     let old = bed.apply(ops.collect()).done.into_iter().map(accepted);
     let old: Vec<_> = old.collect();
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
     // A generation of first deliveries of old events only.
     let late = bed.endpoint("org", &["*"]);
-    let replays = old.iter().map(|e| Op::Replay {
-        event: e.id,
-        endpoint: late.id,
+    let replays = old.iter().map(|e| {
+        Op::Replay(Replay {
+            event: e.id,
+            endpoint: late.id,
+        })
     });
     bed.apply(replays.collect());
     bed.pass_ms(DAY_MS / 2);
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
     assert!(matches!(
         bed.one(Op::Accept(keyed("org", "5"))),
-        Done::Replayed(_)
+        Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
 }
 
@@ -297,10 +333,7 @@ fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
     bed.endpoint("org", &["*"]);
     let first = bed.order();
     bed.order();
-    assert_eq!(
-        bed.refusal(Op::Accept(event("org", "order.created"))),
-        Refusal::Full
-    );
+    assert_eq!(bed.refusal(event("org", "order.created")), Refusal::Full);
     assert_eq!(bed.reader().open_count(), 4);
     // Within one batch too, and what goes to nobody still goes in.
     let applied = bed.apply(vec![
@@ -309,7 +342,13 @@ fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
     ]);
     assert!(matches!(
         applied.done.as_slice(),
-        [Done::Refused(Refusal::Full), Done::Accepted(_)]
+        [
+            Done::Accept(Err(Refusal::Full)),
+            Done::Accept(Ok(Accepted {
+                replayed: false,
+                ..
+            }))
+        ]
     ));
     bed.settle(pair(&first, &a), stormhook_store::Verdict::Success);
     assert_eq!(bed.order().deliveries, 2);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::query::DeliveryFilter;
 use stormhook_store::{
-    BulkFound, Change, Done, Endpoint, Event, Op, Reason, Recover, Refusal, Status, Trigger,
-    UnixMs, Verdict,
+    Accepted, BulkFound, Cancel, Change, DeleteEndpoint, Done, Endpoint, Event, Op, Reason,
+    Recover, Refusal, Retry, Status, Trigger, UnixMs, UpdateEndpoint, Verdict,
 };
 
 fn settle_all(bed: &mut Bed, events: &[Arc<Event>], endpoint: &Endpoint, verdict: Verdict) {
@@ -169,12 +169,12 @@ fn what_reads_as_recovered_can_be_changed_before_it_is_worked_off() {
     let [cancelled, retried] = [&events[2_400], &events[2_401]].map(|e| pair(e, &endpoint));
     let asked = bed.recover_of(endpoint.id, false);
     bed.recover(asked);
-    let ended = bed.delivery_done(Op::Cancel(cancelled));
+    let ended = bed.delivery_done(Cancel(cancelled));
     assert_eq!(
         (ended.status, ended.reason),
         (Status::Failed, Some(Reason::Cancelled))
     );
-    let extra = bed.delivery_done(Op::Retry(retried));
+    let extra = bed.delivery_done(Retry(retried));
     assert_eq!(
         (extra.status, extra.round, extra.extra),
         (Status::Pending, 2, true)
@@ -258,7 +258,7 @@ fn what_is_left_of_a_recover_ends_with_its_endpoint() {
     abandoned(&mut bed, &endpoint, 2_500);
     let asked = bed.recover_of(endpoint.id, false);
     bed.recover(asked);
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
     for step in 0..2 {
         let all = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
         assert_eq!(all.len(), 2_500);
@@ -309,7 +309,7 @@ fn deleting_an_endpoint_ends_what_waits_for_it_at_once_for_every_reader() {
     let events = bed.orders(1_500);
     bed.settle(pair(&events[0], &endpoint), Verdict::Success);
     bed.pass_ms(1_000);
-    let applied = bed.apply(vec![Op::DeleteEndpoint { id: endpoint.id }]);
+    let applied = bed.apply(vec![Op::DeleteEndpoint(DeleteEndpoint { id: endpoint.id })]);
     let told = applied.changes.iter();
     assert!(
         told.clone().any(
@@ -365,14 +365,20 @@ fn discarding_ends_what_was_held_and_nothing_that_comes_after() {
     bed.change(endpoint.id, activate(false));
     bed.pass_ms(1_000);
     let applied = bed.apply(vec![
-        Op::UpdateEndpoint {
+        Op::UpdateEndpoint(UpdateEndpoint {
             id: endpoint.id,
             change: Box::new(discard()),
-        },
+        }),
         Op::Accept(event("org", "order.created")),
     ]);
     let after = match applied.done.as_slice() {
-        [Done::Endpoint(_), Done::Accepted(event)] => pair(event, &endpoint),
+        [
+            Done::UpdateEndpoint(Ok(_)),
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })),
+        ] => pair(event, &endpoint),
         other => panic!("{other:?}"),
     };
     let discarded_at = bed.now;
@@ -384,7 +390,7 @@ fn discarding_ends_what_was_held_and_nothing_that_comes_after() {
     assert_eq!(d.updated_at, discarded_at);
     assert_eq!(bed.status(after), Status::Pending);
     // A new round of a discarded one is not ended by it, though the row was never written.
-    let again = bed.delivery_done(Op::Retry(pair(&held[1], &endpoint)));
+    let again = bed.delivery_done(Retry(pair(&held[1], &endpoint)));
     assert_eq!((again.round, again.status), (2, Status::Pending));
     bed.work_off();
     assert_eq!(bed.status(pair(&held[1], &endpoint)), Status::Pending);
@@ -416,7 +422,7 @@ fn no_bulk_change_is_forgotten_and_one_too_many_is_refused() {
     }
     let after = pair(&bed.order(), &endpoint);
     bed.change(endpoint.id, activate(false));
-    let op = |change| Op::UpdateEndpoint {
+    let op = |change| UpdateEndpoint {
         id: endpoint.id,
         change: Box::new(change),
     };
@@ -424,7 +430,7 @@ fn no_bulk_change_is_forgotten_and_one_too_many_is_refused() {
     assert!(!bed.reader().endpoint(endpoint.id).unwrap().active);
     bed.change(endpoint.id, activate(true));
     let asked = bed.recover_of(endpoint.id, false);
-    assert_eq!(bed.refusal(Op::Recover(asked)), Refusal::TooManyBulk);
+    assert_eq!(bed.refusal(asked), Refusal::TooManyBulk);
     for step in 0..3 {
         for (id, at) in &ids {
             let d = bed.delivery(*id);
@@ -447,7 +453,7 @@ fn no_bulk_change_is_forgotten_and_one_too_many_is_refused() {
         bed.change(endpoint.id, activate(false));
         bed.change(endpoint.id, discard());
     }
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
     bed.work_off();
     bed.expect_whole();
 }
@@ -509,7 +515,7 @@ fn an_attempt_that_was_on_the_wire_when_its_delivery_ended_is_recorded_and_chang
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
     let events = bed.orders(3);
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
     let next = UnixMs(bed.now.0 + 60_000);
     for (event, verdict) in events.iter().zip([
         Verdict::Success,

@@ -2,9 +2,11 @@
 
 use crate::support::*;
 use std::sync::Arc;
+use stormhook_store::maintenance::EndDamaged;
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    Change, DeliveryId, Done, Endpoint, Event, Op, Reason, StatsOf, Status, UnixMs, Verdict,
+    Change, DeliveryId, Done, Endpoint, Event, Op, Reason, Replay, Retry, StatsOf, Status, UnixMs,
+    Verdict,
 };
 
 /// One endpoint and four deliveries, the first of which failed once.
@@ -54,7 +56,9 @@ impl Four {
 
     fn end(&mut self, at: usize, due: UnixMs) -> (Done, Vec<DeliveryId>) {
         let delivery = self.ids[at];
-        let mut applied = self.bed.apply(vec![Op::EndDamaged { delivery, due }]);
+        let mut applied = self
+            .bed
+            .apply(vec![Op::EndDamaged(EndDamaged { delivery, due })]);
         let ended = applied.changes.iter().map(|change| match change {
             Change::Ended(id) => *id,
             other => panic!("{other:?}"),
@@ -109,7 +113,7 @@ fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_
     let due = four.due(0);
     let (done, ended) = four.end(0, due);
     assert_eq!(ended, [four.ids[0]]);
-    let Done::Delivery(d) = done else {
+    let Done::EndDamaged(Some(d)) = done else {
         panic!("{done:?}");
     };
     assert_eq!(
@@ -128,7 +132,7 @@ fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_
     four.expect_one_damage();
     // It ended: there is nothing more to end.
     let (done, _) = four.end(0, due);
-    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
     assert_eq!(four.bed.delivery(four.ids[0]), *d);
     let settled = four.bed.settle(four.ids[1], Verdict::Success);
     assert_eq!(settled.status, Status::Success);
@@ -141,7 +145,7 @@ fn what_ended_as_damaged_is_refused_by_name_while_it_cannot_be_read_and_sent_aga
     four.damage_pack(0);
     let due = four.due(0);
     four.end(0, due);
-    for op in [Op::Retry(id), Op::Replay { event, endpoint }] {
+    for op in [Op::Retry(Retry(id)), Op::Replay(Replay { event, endpoint })] {
         let done = four.bed.one(op);
         assert!(matches!(done, Done::Damaged(_)), "{done:?}");
     }
@@ -153,7 +157,7 @@ fn what_ended_as_damaged_is_refused_by_name_while_it_cannot_be_read_and_sent_aga
     assert_eq!(four.bed.delivery(id), ended);
     four.bed.work_off();
     assert_eq!(four.bed.delivery(id), ended);
-    let again = four.bed.delivery_done(Op::Retry(id));
+    let again = four.bed.delivery_done(Retry(id));
     assert_eq!((again.status, again.reason), (Status::Pending, None));
     assert_eq!(four.waits(), [0, 1, 2, 3]);
     four.bed.expect_whole();
@@ -165,14 +169,14 @@ fn a_delivery_whose_own_row_is_damaged_waits_no_longer_and_check_names_that_row_
     four.damage_row(1);
     let due = four.due(1);
     let (done, ended) = four.end(1, due);
-    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
     assert_eq!(ended, [four.ids[1]]);
     assert_eq!(four.waits(), [0, 2, 3]);
     four.expect_one_damage();
     four.bed.reopen();
     assert_eq!(four.waits(), [0, 2, 3]);
     four.expect_one_damage();
-    let done = four.bed.one(Op::Retry(four.ids[1]));
+    let done = four.bed.one(Op::Retry(Retry(four.ids[1])));
     assert!(matches!(done, Done::Damaged(_)), "{done:?}");
     assert!(four.bed.reader().bare_delivery(four.ids[1]).is_err());
 }
@@ -183,7 +187,7 @@ fn a_delivery_without_a_row_waits_no_longer() {
     four.bed.remove("deliveries", &row_key(four.ids[1]));
     let due = four.due(1);
     let (done, ended) = four.end(1, due);
-    assert!(matches!(done, Done::Nothing), "{done:?}");
+    assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
     assert_eq!(ended, [four.ids[1]]);
     assert_eq!(four.waits(), [0, 2, 3]);
 }

@@ -5,6 +5,7 @@ use crate::support::raw::{Rows, edit};
 use crate::support::*;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::Span;
 use stormhook_store::{
@@ -194,7 +195,7 @@ fn a_damaged_part_of_an_endpoints_list_is_named_by_its_sequence_numbers() {
         bed.orders(5);
         let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &format!("{generation} {n}"))));
         bed.apply(many.collect());
-        bed.one(Op::Probe);
+        bed.one(Op::Probe(Probe));
     }
     bed.orders(4);
     for (damaged, from, before) in [(0, 1, 6), (1, 6, 11)] {
@@ -225,7 +226,7 @@ fn damaged_statistics_count_nothing_and_are_told() {
         let order = bed.order();
         bed.settle(pair(&order, &endpoint), Verdict::Success);
         bed.pass_ms(60_000);
-        bed.one(Op::FlushStats);
+        bed.one(Op::FlushStats(FlushStats));
     }
     // The minutes of the endpoint, those of all, the hours: the first is a minute of the endpoint.
     flip::<13>(&mut bed, "windows", 0);
@@ -313,7 +314,7 @@ fn a_damaged_page_hides_nothing_that_is_not_named() {
             .unwrap()
     };
     let endpoint = new_endpoint(stormhook_store::EndpointId(1), "org", &["*"]);
-    apply(&mut store, vec![Op::CreateEndpoint(Box::new(endpoint))]);
+    apply(&mut store, vec![Op::CreateEndpoint(endpoint.into())]);
     let mut ids = Vec::new();
     for _ in 0..40 {
         let ops = (0..6).map(|n| {

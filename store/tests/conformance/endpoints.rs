@@ -2,7 +2,10 @@
 
 use crate::support::*;
 use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Seed, Why};
-use stormhook_store::{Done, EndpointId, EndpointKey, EventId, Op, Reader, Refusal, StoreError};
+use stormhook_store::{
+    Accepted, CreateEndpoint, Created, DeleteEndpoint, Done, EndpointId, EndpointKey, EventId, Op,
+    Reader, Refusal, RotateSecret, StoreError, UpdateEndpoint,
+};
 
 #[test]
 fn an_endpoint_reads_back_as_it_was_set_also_after_reopening() {
@@ -52,19 +55,19 @@ fn an_organization_has_only_as_many_endpoints_as_it_may() {
     let first = bed.endpoint("org", &["*"]);
     let create = |bed: &mut Bed, organization: &str| {
         let id = bed.endpoint_id();
-        Op::CreateEndpoint(Box::new(new_endpoint(id, organization, &["*"])))
+        CreateEndpoint::from(new_endpoint(id, organization, &["*"]))
     };
-    let ops = (0..4).map(|_| create(&mut bed, "org")).collect();
+    let ops = (0..4).map(|_| create(&mut bed, "org").into()).collect();
     let refused: Vec<_> = bed
         .apply(ops)
         .done
         .iter()
-        .map(|d| matches!(d, stormhook_store::Done::Refused(Refusal::TooManyEndpoints)))
+        .map(|d| matches!(d, Done::CreateEndpoint(Err(Refusal::TooManyEndpoints))))
         .collect();
     assert_eq!(refused, [false, false, true, true]);
     bed.endpoint("org2", &["*"]);
     // A deleted one makes room, also after reopening.
-    bed.endpoint_done(Op::DeleteEndpoint { id: first.id });
+    bed.endpoint_done(DeleteEndpoint { id: first.id });
     bed.reopen();
     bed.endpoint("org", &["*"]);
     let op = create(&mut bed, "org");
@@ -75,23 +78,21 @@ fn an_organization_has_only_as_many_endpoints_as_it_may() {
 fn an_unknown_or_deleted_endpoint_is_not_found() {
     let mut bed = Bed::new();
     let deleted = bed.endpoint("org", &["*"]);
-    bed.endpoint_done(Op::DeleteEndpoint { id: deleted.id });
+    bed.endpoint_done(DeleteEndpoint { id: deleted.id });
     for id in [deleted.id, EndpointId(5)] {
-        for op in [
-            Op::DeleteEndpoint { id },
-            Op::UpdateEndpoint {
-                id,
-                change: Box::default(),
-            },
-            Op::RotateSecret {
-                id,
-                secret: secret(9),
-                seed: seed(9),
-                overlap_ms: 0,
-            },
-        ] {
-            assert_eq!(bed.refusal(op), Refusal::NotFound);
-        }
+        assert_eq!(bed.refusal(DeleteEndpoint { id }), Refusal::NotFound);
+        let update = UpdateEndpoint {
+            id,
+            change: Box::default(),
+        };
+        assert_eq!(bed.refusal(update), Refusal::NotFound);
+        let rotate = RotateSecret {
+            id,
+            secret: secret(9),
+            seed: seed(9),
+            overlap_ms: 0,
+        };
+        assert_eq!(bed.refusal(rotate), Refusal::NotFound);
     }
 }
 
@@ -99,7 +100,7 @@ fn an_unknown_or_deleted_endpoint_is_not_found() {
 fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
     let mut bed = Bed::new();
     let e = bed.endpoint("org", &["*"]);
-    let rotate = |n: u8, overlap_ms| Op::RotateSecret {
+    let rotate = |n: u8, overlap_ms| RotateSecret {
         id: e.id,
         secret: secret(n),
         seed: seed(n),
@@ -164,13 +165,13 @@ fn each_secret_of_an_ed25519_endpoint_has_a_seed_of_its_own_for_as_long_as_it_si
     let id = bed.endpoint_id();
     let mut new = new_endpoint(id, "org", &["*"]);
     new.seed = Some(seed(0xA1));
-    let made = bed.endpoint_done(Op::CreateEndpoint(Box::new(new)));
+    let made = bed.run(CreateEndpoint::from(new)).unwrap().endpoint;
     assert!(made.signs_with_ed25519());
     let shown = format!("{made:?}");
     assert!(!shown.contains("161"), "{shown}");
     bed.reopen();
     assert_eq!(seeds(&bed, id), [Some(0xA1)]);
-    let rotate = |n: u8, overlap_ms| Op::RotateSecret {
+    let rotate = |n: u8, overlap_ms| RotateSecret {
         id,
         secret: secret(n),
         seed: seed(n),
@@ -190,7 +191,7 @@ fn each_secret_of_an_ed25519_endpoint_has_a_seed_of_its_own_for_as_long_as_it_si
 fn ed25519_is_switched_on_with_one_seed_and_off_with_none_left() {
     let mut bed = Bed::new();
     let id = bed.endpoint("org", &["*"]).id;
-    let rotate = |n: u8| Op::RotateSecret {
+    let rotate = |n: u8| RotateSecret {
         id,
         secret: secret(n),
         seed: seed(n),
@@ -229,10 +230,10 @@ fn a_deleted_endpoint_has_no_secret_and_no_seed() {
     let mut bed = Bed::new();
     let id = bed.endpoint("org", &["*"]).id;
     bed.change(id, switch(Some(seed(7))));
-    let deleted = bed.endpoint_done(Op::DeleteEndpoint { id });
+    let deleted = bed.endpoint_done(DeleteEndpoint { id });
     assert!(deleted.secrets.is_empty() && !deleted.signs_with_ed25519());
     bed.reopen();
-    assert_eq!(bed.refusal(Op::DeleteEndpoint { id }), Refusal::NotFound);
+    assert_eq!(bed.refusal(DeleteEndpoint { id }), Refusal::NotFound);
 }
 
 fn why(reader: &Reader, event: EventId, endpoint: EndpointId) -> Why {
@@ -258,7 +259,7 @@ fn explain_knows_what_each_endpoint_was_when_the_event_was_accepted() {
         },
     );
     let third = bed.order();
-    bed.endpoint_done(Op::DeleteEndpoint { id: changing.id });
+    bed.endpoint_done(DeleteEndpoint { id: changing.id });
     let fourth = bed.order();
     let late = bed.endpoint("org", &["*"]);
     bed.reopen();
@@ -291,22 +292,25 @@ fn the_last_of_several_changes_between_two_events_is_the_one_that_counts() {
     assert_eq!(event.deliveries, 1);
     assert_eq!(why(&bed.reader(), event.id, e.id), Why::Subscribed);
     let applied = bed.apply(vec![
-        Op::UpdateEndpoint {
+        Op::UpdateEndpoint(UpdateEndpoint {
             id: e.id,
             change: Box::new(activate(false)),
-        },
+        }),
         Op::Accept(crate::support::event("org", "a.b")),
-        Op::UpdateEndpoint {
+        Op::UpdateEndpoint(UpdateEndpoint {
             id: e.id,
             change: Box::new(activate(true)),
-        },
+        }),
         Op::Accept(crate::support::event("org", "a.b")),
     ]);
     let events: Vec<_> = applied
         .done
         .iter()
         .filter_map(|d| match d {
-            stormhook_store::Done::Accepted(event) => Some(event),
+            stormhook_store::Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) => Some(event),
             _ => None,
         })
         .map(|event| why(&bed.reader(), event.id, e.id))
@@ -337,27 +341,28 @@ fn the_file_is_made_for_its_owner_alone() {
     assert_eq!(beside.len(), 1, "nothing is left of making it");
 }
 
-fn once(bed: &mut Bed, organization: &str, key: &str, request: u8) -> Done {
+fn once(bed: &mut Bed, organization: &str, key: &str, request: u8) -> Result<Created, Refusal> {
     let new = Box::new(new_endpoint(bed.endpoint_id(), organization, &["*"]));
     let key = EndpointKey {
         key: key.to_owned(),
         request: [request; 32],
     };
-    bed.one(Op::CreateEndpointOnce { new, key })
+    bed.run(CreateEndpoint {
+        new,
+        key: Some(key),
+    })
 }
 
-fn made(done: Done) -> EndpointId {
-    match done {
-        Done::Endpoint(endpoint) => endpoint.id,
-        other => panic!("not made: {other:?}"),
-    }
+fn made(created: Result<Created, Refusal>) -> EndpointId {
+    let created = created.unwrap();
+    assert!(!created.replayed);
+    created.endpoint.id
 }
 
-fn replayed(done: Done) -> EndpointId {
-    match done {
-        Done::EndpointReplayed(endpoint) => endpoint.id,
-        other => panic!("not replayed: {other:?}"),
-    }
+fn replayed(created: Result<Created, Refusal>) -> EndpointId {
+    let created = created.unwrap();
+    assert!(created.replayed);
+    created.endpoint.id
 }
 
 #[test]
@@ -368,16 +373,16 @@ fn an_endpoint_is_made_once_a_key_also_after_reopening() {
     bed.reopen();
     assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
     let other = once(&mut bed, "org", "k", 2);
-    assert!(matches!(other, Done::Refused(Refusal::EndpointKeyConflict)));
+    assert_eq!(other.unwrap_err(), Refusal::EndpointKeyConflict);
     assert_ne!(made(once(&mut bed, "other", "k", 1)), first);
     // An event's key is another.
     let mut keyed = event("org", "a.b");
     keyed.idempotency_key = Some("k".to_owned());
     bed.accept(keyed);
     assert_eq!(replayed(once(&mut bed, "org", "k", 1)), first);
-    bed.one(Op::DeleteEndpoint { id: first });
+    bed.one(Op::DeleteEndpoint(DeleteEndpoint { id: first }));
     let gone = once(&mut bed, "org", "k", 1);
-    assert!(matches!(gone, Done::Refused(Refusal::EndpointKeyConflict)));
+    assert_eq!(gone.unwrap_err(), Refusal::EndpointKeyConflict);
 }
 
 #[test]

@@ -2,8 +2,11 @@
 
 use crate::support::disk::Disk;
 use crate::support::*;
+use stormhook_store::maintenance::Probe;
 use stormhook_store::query::DeliveryFilter;
-use stormhook_store::{Applied, Done, EndpointId, Op, Store, StoreError, Verdict, Waiting};
+use stormhook_store::{
+    Accepted, Applied, Done, EndpointId, Op, Store, StoreError, Verdict, Waiting,
+};
 
 struct Faulty {
     disk: Disk,
@@ -30,9 +33,9 @@ impl Faulty {
 
     fn endpoint(&mut self) -> stormhook_store::Slot {
         let new = new_endpoint(EndpointId(self.random), "org", &["*"]);
-        let applied = self.apply(vec![Op::CreateEndpoint(Box::new(new))]);
+        let applied = self.apply(vec![Op::CreateEndpoint(new.into())]);
         match applied.unwrap().done.pop() {
-            Some(Done::Endpoint(endpoint)) => endpoint.slot,
+            Some(Done::CreateEndpoint(Ok(created))) => created.endpoint.slot,
             other => panic!("{other:?}"),
         }
     }
@@ -81,7 +84,13 @@ fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
     // The numbers that were taken are given again, and the key is free.
     let after = f.apply(some_events("second")).unwrap();
     assert_eq!(after.commit, before.commit + 1);
-    assert!(matches!(after.done[0], Done::Accepted(_)));
+    assert!(matches!(
+        after.done[0],
+        Done::Accept(Ok(Accepted {
+            replayed: false,
+            ..
+        }))
+    ));
     assert_eq!(f.store.reader().state(slot).last_sequence, 6);
     f.expect_whole();
 }
@@ -97,7 +106,7 @@ fn while_nobody_knows_whether_a_commit_happened_nothing_else_is_accepted() {
         Err(StoreError::InDoubt(_))
     ));
     assert!(matches!(
-        f.apply(vec![Op::Probe]),
+        f.apply(vec![Op::Probe(Probe)]),
         Err(StoreError::InDoubt(_))
     ));
     assert!(f.store.resolve_in_doubt().is_err());
@@ -119,7 +128,14 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
         let mut f = Faulty::new();
         let slot = f.endpoint();
         let done = f.apply(some_events("first")).unwrap().done;
-        let [Done::Accepted(first), ..] = done.as_slice() else {
+        let [
+            Done::Accept(Ok(Accepted {
+                event: first,
+                replayed: false,
+            })),
+            ..,
+        ] = done.as_slice()
+        else {
             panic!("{done:?}");
         };
         let id = pair_of(first.id, slot);
@@ -165,7 +181,10 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
             Err(e) => panic!("cut {cut}: {e}"),
         }
         let next = f.apply(some_events("second")).unwrap();
-        let replayed = matches!(next.done[0], Done::Replayed(_));
+        let replayed = matches!(
+            next.done[0],
+            Done::Accept(Ok(Accepted { replayed: true, .. }))
+        );
         assert_eq!(replayed, settled, "cut {cut}");
         f.expect_whole();
     }
@@ -188,7 +207,13 @@ fn a_sync_that_fails_is_not_taken_for_a_commit_or_for_none_without_looking() {
     let expected = if stored { 3 } else { 0 };
     assert_eq!(f.store.reader().state(slot).last_sequence, expected);
     let again = f.apply(some_events("k")).unwrap();
-    assert_eq!(matches!(again.done[0], Done::Replayed(_)), stored);
+    assert_eq!(
+        matches!(
+            again.done[0],
+            Done::Accept(Ok(Accepted { replayed: true, .. }))
+        ),
+        stored
+    );
     f.expect_whole();
 }
 
@@ -439,7 +464,7 @@ fn a_file_that_can_t_be_written_to_is_named_by_check_and_healed_by_compact() {
         bytes[at] ^= 3 << random.below(7);
         std::fs::write(&path, &bytes).unwrap();
         let refused = match Store::open(options(path.clone())) {
-            Ok(mut store) => store.apply([Op::Probe], START, 1).is_err(),
+            Ok(mut store) => store.apply([Op::Probe(Probe)], START, 1).is_err(),
             Err(e) => e.to_string().contains("`stormhook compact`"),
         };
         if !refused {
@@ -455,7 +480,10 @@ fn a_file_that_can_t_be_written_to_is_named_by_check_and_healed_by_compact() {
             continue;
         }
         let mut store = Store::open(options(path.clone())).expect("it opens");
-        assert!(store.apply([Op::Probe], START, 2).is_ok(), "byte {at}");
+        assert!(
+            store.apply([Op::Probe(Probe)], START, 2).is_ok(),
+            "byte {at}"
+        );
         assert_eq!(open_of(&store), open, "byte {at}");
         healed += 1;
         if healed == 2 {

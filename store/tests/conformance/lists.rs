@@ -3,7 +3,9 @@
 use crate::support::*;
 use std::collections::BTreeSet;
 use stormhook_store::query::{DeliveryFilter, EventFilter, ROWS_PER_PAGE};
-use stormhook_store::{DeliveryId, EndpointId, NewEvent, Op, Status, UnixMs, Verdict};
+use stormhook_store::{
+    DeleteEndpoint, DeliveryId, EndpointId, NewEvent, Replay, Retry, Status, UnixMs, Verdict,
+};
 
 #[test]
 fn events_are_listed_newest_first_whatever_the_size_of_a_page() {
@@ -154,7 +156,7 @@ fn what_ended_badly_is_found_without_looking_at_the_rest() {
     assert_eq!(abandoned, (vec![pair(&first, &endpoint)], None));
     let failed = first_page(&bed, Status::Failed);
     assert_eq!(failed, (vec![pair(&second, &endpoint)], None));
-    bed.delivery_done(Op::Retry(pair(&first, &endpoint)));
+    bed.delivery_done(Retry(pair(&first, &endpoint)));
     assert_eq!(first_page(&bed, Status::Abandoned), (vec![], None));
 }
 
@@ -239,7 +241,7 @@ fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations()
         bed.orders(33_000);
         // An event that is delivered late has a late number under an old id.
         let late = bed.accept(event("org", "order.created"));
-        bed.delivery_done(Op::Replay {
+        bed.delivery_done(Replay {
             event: late.id,
             endpoint: quiet.id,
         });
@@ -282,7 +284,7 @@ fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
         let now = bed.now;
         bed.sweep(UnixMs(0), now);
         let (event, endpoint) = (event.id, endpoint.id);
-        let again = bed.delivery_done(Op::Replay { event, endpoint });
+        let again = bed.delivery_done(Replay { event, endpoint });
         assert_eq!(again.sequence, round + 1);
         for limit in [1, 10] {
             let listed = bed.all_deliveries(&of_endpoint(endpoint), limit);
@@ -303,7 +305,7 @@ fn endpoints_are_listed_newest_first_without_the_deleted() {
     for n in 0..12 {
         made.push(bed.endpoint(["org", "org2"][n % 2], &["*"]).id);
     }
-    bed.endpoint_done(Op::DeleteEndpoint { id: made[4] });
+    bed.endpoint_done(DeleteEndpoint { id: made[4] });
     bed.change(made[6], activate(false));
     let list = |organization: Option<&str>, active| {
         let reader = bed.reader();

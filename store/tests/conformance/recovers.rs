@@ -4,7 +4,7 @@ use crate::support::*;
 use std::sync::Arc;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
-    Delivery, DeliveryId, Endpoint, Op, Reason, Recover, Status, UnixMs, Verdict,
+    Cancel, Delivery, DeliveryId, Endpoint, Op, Reason, Recover, Replay, Status, UnixMs, Verdict,
 };
 
 /// A recover that waits for room, and deliveries of its endpoint that were open when it was asked.
@@ -72,7 +72,7 @@ fn set_room(bed: &mut Bed, pending_limit: u64) {
 fn what_is_cancelled_while_a_recover_waits_stays_cancelled() {
     let mut w = Waiting::new(1);
     let id = w.open[0];
-    let told = w.bed.delivery_done(Op::Cancel(id));
+    let told = w.bed.delivery_done(Cancel(id));
     let expected = (Status::Failed, Some(Reason::Cancelled), 1);
     assert_eq!((told.status, told.reason, told.round), expected);
     w.expect_always(id, |d| assert_eq!((d.status, d.reason, d.round), expected));
@@ -127,7 +127,7 @@ fn a_round_opened_while_a_recover_waits_and_ended_again_stays_ended() {
     // Its success frees the room for one round.
     w.bed.settle(w.open[0], Verdict::Success);
     let again = w.asked.remove(3);
-    let opened = w.bed.delivery_done(Op::Replay {
+    let opened = w.bed.delivery_done(Replay {
         event: again.event,
         endpoint: w.endpoint.id,
     });
@@ -143,19 +143,19 @@ fn what_ends_between_two_recovers_is_recovered_by_the_second_alone() {
     let [between, after] = w.open[..] else {
         panic!("two are open")
     };
-    w.bed.delivery_done(Op::Cancel(between));
+    w.bed.delivery_done(Cancel(between));
     w.bed.pass_ms(1_000);
     let second = w.bed.recover_of(w.endpoint.id, false);
     assert_eq!(w.bed.recover(second), 1);
     let opened_at = w.bed.now;
     w.bed.pass_ms(1_000);
-    w.bed.delivery_done(Op::Cancel(after));
+    w.bed.delivery_done(Cancel(after));
     let reopened = w.bed.delivery(between);
     assert_eq!((reopened.status, reopened.round), (Status::Pending, 2));
     assert_eq!(reopened.updated_at, opened_at);
     // One that the first recover opens is no part of the second, also when it ends before that is worked off.
     let cancelled = w.asked.remove(9);
-    w.bed.delivery_done(Op::Cancel(cancelled));
+    w.bed.delivery_done(Cancel(cancelled));
     w.expect_always(after, |d| {
         assert_eq!((d.status, d.round), (Status::Failed, 1));
     });
@@ -182,7 +182,7 @@ fn a_recover_opens_as_many_as_was_told_whatever_ends_meanwhile() {
     };
     assert_eq!(bed.recover(asked), 1_500);
     assert!(bed.reader().bulk_waits());
-    bed.delivery_done(Op::Cancel(later));
+    bed.delivery_done(Cancel(later));
     assert_eq!(bed.status(later), Status::Failed);
     bed.work_off();
     assert_eq!(bed.status(later), Status::Failed);

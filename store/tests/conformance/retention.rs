@@ -3,8 +3,10 @@
 use crate::support::*;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, TypePattern, Why};
+use stormhook_store::maintenance::Probe;
 use stormhook_store::{
-    DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon, Op, Sweeper, UnixMs, Verdict,
+    Accepted, DeleteEndpoint, DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon, Op,
+    Replay, Sweeper, UnixMs, Verdict,
 };
 
 /// A horizon of events and one of attempts, in days after the start: either may come first.
@@ -190,7 +192,7 @@ fn a_deleted_endpoint_is_told_of_for_as_long_as_retention_lasts() {
         bed.settle(pair(&before, endpoint), Verdict::Success);
     }
     bed.pass_ms(1);
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
     bed.work_off();
     let after = bed.order();
     bed.settle(pair(&after, &other), Verdict::Success);
@@ -224,7 +226,7 @@ fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
     let holding = bed.endpoint("org", &["*"]);
     let event = bed.order();
     bed.change(holding.id, activate(false));
-    bed.endpoint_done(Op::DeleteEndpoint { id: gone.id });
+    bed.endpoint_done(DeleteEndpoint { id: gone.id });
     // Its end is not written yet.
     bed.pass_ms(90 * DAY_MS);
     let now = bed.now;
@@ -311,7 +313,7 @@ fn folding(idempotency_ttl_ms: u64) -> Bed {
 fn fold(bed: &mut Bed, salt: &str) {
     let ops = (0..1_000).map(|n| Op::Accept(keyed("nobody", &format!("{salt}{n}"))));
     bed.apply(ops.collect());
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
 }
 
 #[test]
@@ -320,7 +322,7 @@ fn a_generation_stays_while_a_delivery_made_late_of_an_older_event_is_held() {
     let late = bed.endpoint("org", &["other.type"]);
     let event = bed.order();
     fold(&mut bed, "a");
-    let replay = Op::Replay {
+    let replay = Replay {
         event: event.id,
         endpoint: late.id,
     };
@@ -354,7 +356,7 @@ fn a_generation_stays_while_one_of_its_keys_lives() {
     let event = bed.accept(keyed("org", "k"));
     fold(&mut bed, "a");
     // The event is held by a delivery that a later generation lists.
-    bed.delivery_done(Op::Replay {
+    bed.delivery_done(Replay {
         event: event.id,
         endpoint: late.id,
     });
@@ -363,7 +365,10 @@ fn a_generation_stays_while_one_of_its_keys_lives() {
     let now = bed.now;
     bed.sweep(now, now);
     match bed.one(Op::Accept(keyed("org", "k"))) {
-        Done::Replayed(known) => assert_eq!(known.id, event.id),
+        Done::Accept(Ok(Accepted {
+            event: known,
+            replayed: true,
+        })) => assert_eq!(known.id, event.id),
         other => panic!("{other:?}"),
     }
     let rows = bed.reader().check().unwrap().rows;

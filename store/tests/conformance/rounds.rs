@@ -1,7 +1,10 @@
 //! Operators' changes to one delivery: retry, cancel, replay.
 
 use crate::support::*;
-use stormhook_store::{Change, Op, Reason, Refusal, Status, Trigger, UnixMs, Verdict};
+use stormhook_store::{
+    Cancel, Change, DeleteEndpoint, Op, Reason, Refusal, Replay, Retry, Status, Trigger, UnixMs,
+    Verdict,
+};
 
 #[test]
 fn a_retry_of_an_ended_delivery_is_a_new_round_of_the_whole_schedule() {
@@ -12,7 +15,7 @@ fn a_retry_of_an_ended_delivery_is_a_new_round_of_the_whole_schedule() {
         let id = pair(&event, &endpoint);
         let ended = bed.settle(id, verdict);
         bed.pass_ms(5_000);
-        let d = bed.delivery_done(Op::Retry(id));
+        let d = bed.delivery_done(Retry(id));
         assert_eq!(
             (d.status, d.round, d.attempts_finished),
             (Status::Pending, 2, 0)
@@ -41,16 +44,16 @@ fn a_cancelled_delivery_ends_and_can_be_opened_again() {
     let endpoint = bed.endpoint("org", &["*"]);
     let event = bed.order();
     let id = pair(&event, &endpoint);
-    let applied = bed.apply(vec![Op::Cancel(id)]);
+    let applied = bed.apply(vec![Op::Cancel(Cancel(id))]);
     assert!(matches!(applied.changes.as_slice(), [Change::Ended(ended)] if *ended == id));
     let d = bed.delivery(id);
     assert_eq!(
         (d.status, d.reason),
         (Status::Failed, Some(Reason::Cancelled))
     );
-    assert_eq!(bed.refusal(Op::Cancel(id)), Refusal::DeliveryEnded);
+    assert_eq!(bed.refusal(Cancel(id)), Refusal::DeliveryEnded);
     assert_eq!(bed.reader().open_count(), 0);
-    assert_eq!(bed.delivery_done(Op::Retry(id)).round, 2);
+    assert_eq!(bed.delivery_done(Retry(id)).round, 2);
     assert_eq!(bed.reader().open_count(), 1);
 }
 
@@ -61,24 +64,21 @@ fn nothing_is_retried_or_replayed_to_an_inactive_endpoint() {
     let event = bed.order();
     let id = pair(&event, &endpoint);
     bed.change(endpoint.id, activate(false));
-    let replay = || Op::Replay {
+    let replay = || Replay {
         event: event.id,
         endpoint: endpoint.id,
     };
-    assert_eq!(bed.refusal(Op::Retry(id)), Refusal::EndpointInactive);
+    assert_eq!(bed.refusal(Retry(id)), Refusal::EndpointInactive);
     assert_eq!(bed.refusal(replay()), Refusal::EndpointInactive);
     let recover = bed.recover_of(endpoint.id, true);
-    assert_eq!(
-        bed.refusal(Op::Recover(recover.clone())),
-        Refusal::EndpointInactive
-    );
+    assert_eq!(bed.refusal(recover.clone()), Refusal::EndpointInactive);
     // It is held, and may still be cancelled.
     assert_eq!(bed.status(id), Status::Pending);
-    bed.delivery_done(Op::Cancel(id));
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
-    assert_eq!(bed.refusal(Op::Retry(id)), Refusal::EndpointInactive);
+    bed.delivery_done(Cancel(id));
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
+    assert_eq!(bed.refusal(Retry(id)), Refusal::EndpointInactive);
     assert_eq!(bed.refusal(replay()), Refusal::NotFound);
-    assert_eq!(bed.refusal(Op::Recover(recover)), Refusal::NotFound);
+    assert_eq!(bed.refusal(recover), Refusal::NotFound);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_replay_is_a_new_round_or_the_first_delivery() {
     let event = bed.order();
     let late = bed.endpoint("org", &["other.type"]);
     let elsewhere = bed.endpoint("org2", &["*"]);
-    let replay = |endpoint| Op::Replay {
+    let replay = |endpoint| Replay {
         event: event.id,
         endpoint,
     };
@@ -104,7 +104,7 @@ fn a_replay_is_a_new_round_or_the_first_delivery() {
     assert_eq!(bed.delivery_done(replay(early.id)).round, 3);
     assert_eq!(bed.open().len(), 2);
     assert_eq!(bed.refusal(replay(elsewhere.id)), Refusal::NotFound);
-    let nothing = Op::Replay {
+    let nothing = Replay {
         event: stormhook_store::EventId(1),
         endpoint: early.id,
     };
@@ -130,10 +130,10 @@ fn what_waits_after_reopening_is_what_waited_before() {
         match n % 5 {
             0 => drop(bed.settle(pair(event, &a), Verdict::RetryAt(next))),
             1 => drop(bed.settle(pair(event, &a), Verdict::Success)),
-            2 => drop(bed.delivery_done(Op::Retry(pair(event, &b)))),
+            2 => drop(bed.delivery_done(Retry(pair(event, &b)))),
             3 => {
                 bed.settle(pair(event, &b), Verdict::GiveUp);
-                bed.delivery_done(Op::Retry(pair(event, &b)));
+                bed.delivery_done(Retry(pair(event, &b)));
             }
             _ => {}
         }
@@ -179,11 +179,11 @@ fn changes_told_of_are_what_reading_everything_again_tells() {
     // One and the same delivery may change several times in a batch.
     let ops = vec![
         Op::Settle(Box::new(settle(ids[0], Verdict::RetryAt(at(500)), at(1)))),
-        Op::Retry(ids[0]),
+        Op::Retry(Retry(ids[0])),
         Op::Settle(Box::new(settle(ids[0], Verdict::GiveUp, at(2)))),
         Op::Settle(Box::new(settle(ids[1], Verdict::Success, at(2)))),
-        Op::Retry(ids[1]),
-        Op::Cancel(ids[2]),
+        Op::Retry(Retry(ids[1])),
+        Op::Cancel(Cancel(ids[2])),
         Op::Settle(Box::new(settle(ids[3], Verdict::Interrupted, at(2)))),
         accept(),
     ];

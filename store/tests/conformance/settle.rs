@@ -5,8 +5,8 @@ use std::sync::Arc;
 use stormhook_store::delivery::{ATTEMPTS_KEPT, EXCERPTS_KEPT};
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    Change, Delivery, DeliveryId, Disable, DisableWhen, Done, Endpoint, Op, Reason, Refusal,
-    StatsOf, Status, Trigger, UnixMs, Verdict,
+    Cancel, Change, DeleteEndpoint, Delivery, DeliveryId, Disable, DisableWhen, Done, Endpoint, Op,
+    Reason, Refusal, Retry, StatsOf, Status, Trigger, UnixMs, Verdict,
 };
 
 fn one_delivery(bed: &mut Bed) -> (DeliveryId, Arc<Endpoint>) {
@@ -24,7 +24,7 @@ fn in_status(bed: &mut Bed, status: Status) -> DeliveryId {
         Status::Retrying => drop(bed.settle(id, Verdict::RetryAt(later))),
         Status::Success => drop(bed.settle(id, Verdict::Success)),
         Status::Abandoned => drop(bed.settle(id, Verdict::GiveUp)),
-        Status::Failed => drop(bed.delivery_done(Op::Cancel(id))),
+        Status::Failed => drop(bed.delivery_done(Cancel(id))),
     }
     assert_eq!(bed.status(id), status);
     id
@@ -131,7 +131,7 @@ fn an_extra_attempt_that_fails_leaves_the_schedule_as_it_was() {
     bed.settle(id, Verdict::RetryAt(next));
     for verdict in [Verdict::RetryAt(UnixMs(next.0 * 2)), Verdict::GiveUp] {
         bed.pass_ms(1_000);
-        let asked = bed.delivery_done(Op::Retry(id));
+        let asked = bed.delivery_done(Retry(id));
         assert_eq!((asked.due, asked.extra), (Some(bed.now), true));
         assert_eq!(asked.next_attempt_at, Some(next));
         assert_eq!(bed.open()[0].trigger, Trigger::Manual);
@@ -141,7 +141,7 @@ fn an_extra_attempt_that_fails_leaves_the_schedule_as_it_was() {
         assert_eq!(d.next_trigger, Trigger::Schedule);
     }
     assert_eq!(bed.delivery(id).attempts.len(), 3);
-    bed.delivery_done(Op::Retry(id));
+    bed.delivery_done(Retry(id));
     assert_eq!(bed.settle(id, Verdict::Success).status, Status::Success);
     bed.expect_whole();
 }
@@ -174,7 +174,7 @@ fn an_interrupted_attempt_is_recorded_and_counts_nowhere() {
     assert_eq!(stats.unwrap().counters.first_successes, 1);
     // An extra attempt that is interrupted is still owed.
     let (id, _) = one_delivery(&mut bed);
-    bed.delivery_done(Op::Retry(id));
+    bed.delivery_done(Retry(id));
     assert!(bed.settle(id, Verdict::Interrupted).extra);
 }
 
@@ -223,7 +223,7 @@ fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
         Op::Settle(Box::new(s))
     };
     let op = disable(id, bed.now);
-    assert!(matches!(bed.one(op), Done::Settled { .. }));
+    assert!(matches!(bed.one(op), Done::Settle(Ok(_))));
     let off = bed.reader().endpoint(endpoint.id).expect("it is there");
     assert!(!off.active);
     assert_eq!(off.disabled_reason.as_deref(), Some("gone"));
@@ -300,7 +300,7 @@ fn that_an_endpoint_was_switched_off_is_said_however_much_waits() {
 fn an_attempt_that_was_out_when_its_delivery_ended_is_one_of_its_round() {
     let mut bed = Bed::new();
     let (id, endpoint) = one_delivery(&mut bed);
-    bed.endpoint_done(Op::DeleteEndpoint { id: endpoint.id });
+    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
     let d = bed.settle(id, Verdict::Success);
     assert_eq!((d.status, d.attempt_shown()), (Status::Failed, 1));
 }
@@ -310,7 +310,7 @@ fn the_first_attempt_is_the_first_whoever_asked_for_it() {
     let mut bed = Bed::new();
     let (id, _) = one_delivery(&mut bed);
     bed.settle(id, Verdict::Interrupted);
-    bed.delivery_done(Op::Retry(id));
+    bed.delivery_done(Retry(id));
     bed.settle(id, Verdict::RetryAt(bed.now));
     bed.settle(id, Verdict::Success);
     let all = bed
@@ -345,10 +345,10 @@ fn what_does_not_exist_is_not_found() {
     let mut bed = Bed::new();
     let (id, _) = one_delivery(&mut bed);
     let elsewhere = pair_of(id.event, stormhook_store::Slot(99));
-    let op = Op::Settle(Box::new(settle(elsewhere, Verdict::Success, bed.now)));
+    let op = Box::new(settle(elsewhere, Verdict::Success, bed.now));
     assert_eq!(bed.refusal(op), Refusal::NotFound);
-    assert_eq!(bed.refusal(Op::Cancel(elsewhere)), Refusal::NotFound);
-    assert_eq!(bed.refusal(Op::Retry(elsewhere)), Refusal::NotFound);
+    assert_eq!(bed.refusal(Cancel(elsewhere)), Refusal::NotFound);
+    assert_eq!(bed.refusal(Retry(elsewhere)), Refusal::NotFound);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Stats windows: counters are exact and survive; histograms are flushed and merged.
 
 use crate::support::*;
+use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::stats::{Counters, Span, Window};
-use stormhook_store::{Op, StatsOf, Verdict};
+use stormhook_store::{Op, Retry, StatsOf, Verdict};
 
 fn of_all(bed: &Bed, span: Span) -> Window {
     bed.reader().stats(span, bed.now, &StatsOf::All).unwrap()
@@ -46,7 +47,7 @@ fn counters_are_exact_in_every_span_and_survive_reopening() {
     }
     // Folded away they are the same, and counting goes on from there.
     bed.orders(32_768);
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
     bed.reopen();
     bed.order();
     for span in SPANS {
@@ -92,7 +93,7 @@ fn histograms_are_the_same_before_and_after_they_are_flushed_and_merge_over_wind
         if minute % 2 == 0 {
             assert!(bed.reader().stats_wait());
             // What settles in the very batch that flushes is not lost.
-            bed.apply(vec![Op::FlushStats, Op::FlushStats]);
+            bed.apply(vec![Op::FlushStats(FlushStats), Op::FlushStats(FlushStats)]);
             assert!(!bed.reader().stats_wait());
             assert_eq!(SPANS.map(|span| of_all(&bed, span)).to_vec(), before);
             bed.reopen();
@@ -125,7 +126,7 @@ fn each_endpoint_has_windows_of_its_own_that_add_up() {
             bed.settle(pair(&event, &b), Verdict::GiveUp);
         }
         if n == 2 {
-            bed.apply(vec![Op::FlushStats]);
+            bed.apply(vec![Op::FlushStats(FlushStats)]);
         }
     }
     for span in SPANS {
@@ -157,7 +158,7 @@ fn latency_is_of_deliveries_that_succeeded_in_their_first_round() {
     bed.settle(id, Verdict::RetryAt(next));
     bed.pass_ms(3_000);
     bed.settle(id, Verdict::Success);
-    bed.delivery_done(Op::Retry(id));
+    bed.delivery_done(Retry(id));
     bed.pass_ms(9_000);
     bed.settle(id, Verdict::Success);
     let all = of_all(&bed, Span::All);
@@ -175,7 +176,7 @@ fn old_windows_are_swept_and_the_sum_of_all_time_stays() {
     for _ in 0..5 {
         let event = bed.order();
         bed.settle(pair(&event, &endpoint), Verdict::Success);
-        bed.apply(vec![Op::FlushStats]);
+        bed.apply(vec![Op::FlushStats(FlushStats)]);
         bed.pass_ms(HOUR_MS);
     }
     let before = of_all(&bed, Span::All);

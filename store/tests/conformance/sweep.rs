@@ -1,8 +1,9 @@
 //! Retention: what is dropped, what is kept, and in what steps.
 
 use crate::support::*;
+use stormhook_store::maintenance::Probe;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
-use stormhook_store::{Done, Horizon, Op, Refusal, Status, UnixMs, Verdict};
+use stormhook_store::{Done, Horizon, Op, Refusal, Replay, Retry, Status, UnixMs, Verdict};
 
 const NEVER: UnixMs = UnixMs(0);
 
@@ -98,11 +99,11 @@ fn an_event_past_its_time_keeps_its_name_while_its_attempts_are_kept() {
         bed.reopen();
     }
     // There is nothing left to send.
-    let replay = Op::Replay {
+    let replay = Replay {
         event: event.id,
         endpoint: endpoint.id,
     };
-    assert_eq!(bed.refusal(Op::Retry(id)), Refusal::DataGone);
+    assert_eq!(bed.refusal(Retry(id)), Refusal::DataGone);
     assert_eq!(bed.refusal(replay), Refusal::DataGone);
     assert_eq!(bed.recoverable(endpoint.id, true), 0);
     bed.sweep(now, now);
@@ -125,7 +126,7 @@ fn attempts_past_their_time_go_before_the_event_they_were_of() {
     assert_eq!(kept.data, event.data);
     bed.expect_whole();
     // A replay of it is a first delivery, with the next number.
-    let d = bed.delivery_done(Op::Replay {
+    let d = bed.delivery_done(Replay {
         event: event.id,
         endpoint: endpoint.id,
     });
@@ -148,13 +149,16 @@ fn an_event_swept_in_a_batch_cannot_be_replayed_in_the_same_batch() {
     sweeper.begin(horizon, bed.now);
     let sweep = sweeper.find().unwrap().expect("something to drop");
     let applied = bed.apply(vec![
-        sweep,
-        Op::Replay {
+        sweep.into(),
+        Op::Replay(Replay {
             event: event.id,
             endpoint: endpoint.id,
-        },
+        }),
     ]);
-    assert!(matches!(applied.done[1], Done::Refused(Refusal::NotFound)));
+    assert!(matches!(
+        applied.done[1],
+        Done::Replay(Err(Refusal::NotFound))
+    ));
     bed.expect_whole();
 }
 
@@ -165,7 +169,7 @@ fn generations_are_dropped_when_nothing_of_them_is_left_and_their_keys_have_expi
     let held = bed.order();
     let ops = (0..33_000).map(|n| Op::Accept(keyed("nobody", &n.to_string())));
     bed.apply(ops.collect());
-    bed.apply(vec![Op::Probe]);
+    bed.apply(vec![Op::Probe(Probe)]);
     bed.pass_ms(1_000);
     let horizon = bed.now;
     bed.sweep(horizon, horizon);
@@ -214,15 +218,15 @@ fn a_step_of_the_sweep_drops_a_bounded_number_of_rows() {
     };
     sweeper.begin(horizon, bed.now);
     let mut step = sweeper.find().unwrap();
-    while let Some(Op::Sweep(sweep)) = step.take() {
-        let done = bed.one(Op::Sweep(sweep.clone()));
+    while let Some(sweep) = step.take() {
+        let swept = bed.run(sweep.clone());
         steps += 1;
         let now_left = bed.reader().check().unwrap().deliveries;
         assert!(left - now_left <= 5_000 + 1_000, "{left} to {now_left}");
         left = now_left;
         bed.expect_whole();
-        step = if matches!(done, Done::Swept { more: true }) {
-            Some(Op::Sweep(sweep))
+        step = if swept.more {
+            Some(sweep)
         } else {
             sweeper.find().unwrap()
         };
@@ -251,7 +255,7 @@ fn an_open_delivery_is_never_swept() {
     let next = bed.now.plus_ms(90 * DAY_MS);
     bed.settle(pair(&events[0], &endpoint), Verdict::RetryAt(next));
     bed.settle(pair(&events[1], &endpoint), Verdict::Success);
-    bed.delivery_done(Op::Retry(pair(&events[1], &endpoint)));
+    bed.delivery_done(Retry(pair(&events[1], &endpoint)));
     bed.pass_ms(60 * DAY_MS);
     let now = bed.now;
     bed.sweep(now, now);

@@ -1,8 +1,10 @@
 //! What an operation weighs is no less than what it writes, and not much more.
 
 use crate::support::*;
-use stormhook_store::op::{Disable, DisableWhen};
-use stormhook_store::{AdvanceBulk, DeliveryId, Done, Op, Settle, Verdict};
+use stormhook_store::maintenance::AdvanceBulk;
+use stormhook_store::maintenance::FlushStats;
+use stormhook_store::{DeliveryId, Op, Settle, Verdict};
+use stormhook_store::{Disable, DisableWhen};
 
 const NOTICE: &str = "stormhook.endpoint.disabled";
 
@@ -95,7 +97,7 @@ fn work_in_bulk_weighs_a_step_of_it() {
     let rows = |op| reader.scales().rows(&op);
     assert_eq!(rows(Op::AdvanceBulk(advance)), 31);
     // The minute's window of all and that of the endpoint.
-    assert_eq!(rows(Op::FlushStats), 3);
-    assert!(matches!(bed.one(Op::FlushStats), Done::Nothing));
-    assert_eq!(rows(Op::FlushStats), 1);
+    assert_eq!(rows(Op::FlushStats(FlushStats)), 3);
+    bed.run(FlushStats);
+    assert_eq!(rows(Op::FlushStats(FlushStats)), 1);
 }

@@ -10,13 +10,15 @@ mod samples;
 pub(crate) use random::Random;
 pub(crate) use samples::*;
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, BulkFound, Cursor, Delivery, DeliveryId, Done, Endpoint,
-    EndpointId, Event, EventId, Found, Horizon, NewEvent, Op, Options, Page, Reader, Recover,
-    Refusal, Settle, Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs, Verdict, Waiting,
+    Accepted, Applied, Attempt, AttemptOutcome, BulkFound, CreateEndpoint, Cursor, Delivery,
+    DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Found, Horizon, NewEvent, Op,
+    Operation, Options, Page, Reader, Recover, Refusal, Settle, Slot, Status, Store, StoreError,
+    Sweeper, Trigger, UnixMs, UpdateEndpoint, Verdict, Waiting,
 };
 use tempfile::TempDir;
 
@@ -176,15 +178,21 @@ impl Bed {
         self.try_apply(ops).expect("a commit")
     }
 
-    pub(crate) fn one(&mut self, op: Op) -> Done {
-        self.apply(vec![op]).done.pop().expect("one answer")
+    pub(crate) fn one(&mut self, op: impl Into<Op>) -> Done {
+        self.apply(vec![op.into()]).done.pop().expect("one answer")
     }
 
-    pub(crate) fn refusal(&mut self, op: Op) -> Refusal {
-        match self.one(op) {
-            Done::Refused(refusal) => refusal,
-            other => panic!("not refused: {other:?}"),
-        }
+    /// Commits one operation by itself.
+    pub(crate) fn run<O: Operation>(&mut self, operation: O) -> O::Answer {
+        let done = self.one(operation);
+        O::answer(done).expect("no damage")
+    }
+
+    pub(crate) fn refusal<T: Debug>(
+        &mut self,
+        command: impl Operation<Answer = Result<T, Refusal>>,
+    ) -> Refusal {
+        self.run(command).expect_err("it is refused")
     }
 
     pub(crate) fn endpoint_id(&mut self) -> EndpointId {
@@ -195,19 +203,20 @@ impl Bed {
     pub(crate) fn endpoint(&mut self, organization: &str, types: &[&str]) -> Arc<Endpoint> {
         let id = self.endpoint_id();
         let new = new_endpoint(id, organization, types);
-        self.endpoint_done(Op::CreateEndpoint(Box::new(new)))
+        let created = self.run(CreateEndpoint::from(new));
+        created.expect("it is created").endpoint
     }
 
-    pub(crate) fn endpoint_done(&mut self, op: Op) -> Arc<Endpoint> {
-        match self.one(op) {
-            Done::Endpoint(endpoint) => endpoint,
-            other => panic!("no endpoint: {other:?}"),
-        }
+    pub(crate) fn endpoint_done(
+        &mut self,
+        command: impl Operation<Answer = Result<Arc<Endpoint>, Refusal>>,
+    ) -> Arc<Endpoint> {
+        self.run(command).expect("it is done")
     }
 
     pub(crate) fn change(&mut self, id: EndpointId, change: EndpointChange) -> Arc<Endpoint> {
         let change = Box::new(change);
-        self.endpoint_done(Op::UpdateEndpoint { id, change })
+        self.endpoint_done(UpdateEndpoint { id, change })
     }
 
     pub(crate) fn accept(&mut self, new: NewEvent) -> Arc<Event> {
@@ -227,18 +236,15 @@ impl Bed {
     }
 
     pub(crate) fn settle(&mut self, id: DeliveryId, verdict: Verdict) -> Delivery {
-        let op = Op::Settle(Box::new(settle(id, verdict, self.now)));
-        match self.one(op) {
-            Done::Settled { delivery } => *delivery,
-            other => panic!("not settled: {other:?}"),
-        }
+        let settle = Box::new(settle(id, verdict, self.now));
+        *self.run(settle).expect("it is recorded")
     }
 
-    pub(crate) fn delivery_done(&mut self, op: Op) -> Delivery {
-        match self.one(op) {
-            Done::Delivery(delivery) => *delivery,
-            other => panic!("no delivery: {other:?}"),
-        }
+    pub(crate) fn delivery_done(
+        &mut self,
+        command: impl Operation<Answer = Result<Box<Delivery>, Refusal>>,
+    ) -> Delivery {
+        *self.run(command).expect("it is done")
     }
 
     pub(crate) fn delivery(&self, id: DeliveryId) -> Delivery {
@@ -270,10 +276,8 @@ impl Bed {
     /// Begins a recovery, and says how many rounds it opens.
     pub(crate) fn recover(&mut self, recover: Recover) -> u64 {
         let counted = self.reader().count_recoverable(&recover);
-        match self.one(Op::Recover(recover)) {
-            Done::Recovering(_) => counted.expect("it can be counted"),
-            other => panic!("{other:?}"),
-        }
+        self.run(recover).expect("it begins");
+        counted.expect("it can be counted")
     }
 
     /// Writes what bulk changes have done as far as there is room, and says in how many commits.
@@ -309,10 +313,8 @@ impl Bed {
             };
             loop {
                 commits += 1;
-                match self.one(Op::Sweep(sweep.clone())) {
-                    Done::Swept { more: true } => {}
-                    Done::Swept { more: false } => break,
-                    other => panic!("{other:?}"),
+                if !self.run(sweep.clone()).more {
+                    break;
                 }
             }
         }
@@ -359,8 +361,8 @@ pub(crate) fn advance(reader: &Reader, most: usize, mut one: impl FnMut(Op) -> D
             };
             commits += 1;
             match one(Op::AdvanceBulk(found)) {
-                Done::BulkAdvanced { left } if left.is_empty() && !ends => {}
-                Done::BulkAdvanced { .. } => break,
+                Done::AdvanceBulk(left) if left.is_empty() && !ends => {}
+                Done::AdvanceBulk(_) => break,
                 other => panic!("{other:?}"),
             }
         }
@@ -397,7 +399,10 @@ pub(crate) fn open_of(store: &Store) -> Vec<Waiting> {
 
 pub(crate) fn accepted(done: Done) -> Arc<Event> {
     match done {
-        Done::Accepted(event) => event,
+        Done::Accept(Ok(Accepted {
+            event,
+            replayed: false,
+        })) => event,
         other => panic!("not accepted: {other:?}"),
     }
 }

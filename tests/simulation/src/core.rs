@@ -6,8 +6,8 @@ use std::sync::Arc;
 use stormhook::config::{Config, LiveConfig};
 use stormhook::engine::{Engine, Ports};
 use stormhook::transport::{Destination, Transport};
-use stormhook::writer::Space;
-use stormhook_store::{Store, UnixMs};
+use stormhook::writer::{Free, Space};
+use stormhook_store::{Done, Op, Operation, Store, UnixMs};
 use tokio::task::JoinHandle;
 
 /// Every URL leads to this destination.
@@ -22,6 +22,25 @@ impl Transport for AllTo {
         Ok(())
     }
 }
+
+/// A command that is submitted without what keeps attempts off the wire: as if the store alone did it.
+pub struct Unheld<C>(pub C);
+
+impl<C: Operation> From<Unheld<C>> for Op {
+    fn from(Unheld(command): Unheld<C>) -> Self {
+        command.into()
+    }
+}
+
+impl<C: Operation> Operation for Unheld<C> {
+    type Answer = C::Answer;
+
+    fn answer(done: Done) -> Result<C::Answer, String> {
+        C::answer(done)
+    }
+}
+
+impl<C: Operation> Free for Unheld<C> {}
 
 /// See the module.
 pub struct Core {

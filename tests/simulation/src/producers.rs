@@ -16,8 +16,8 @@ use events::send;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stormhook::app::App;
-use stormhook::writer::SubmitError;
-use stormhook_store::{DeliveryId, Done, EndpointId, EventId, Op};
+use stormhook::dispatch::CommandError;
+use stormhook_store::{DeliveryId, EndpointId, EventId};
 use tokio::time::sleep;
 
 /// One caller in so many does not wait for its answer.
@@ -111,33 +111,25 @@ fn told(oracle: &Mutex<Oracle>, tell: impl FnOnce(&mut Oracle)) {
     }
 }
 
-fn submit(world: &mut World, app: &Arc<App>, op: Op) {
-    let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
-    let named = named(&op);
+/// An operator's call, and what comes of it.
+fn submit<T>(
+    world: &mut World,
+    named: &'static str,
+    call: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+) {
+    let oracle = Arc::clone(&world.oracle);
     world.oracle().note(format!("call {named}"));
     calls(world, async move {
-        let done = app.submit(op).await;
+        let done = call.await;
         told(&oracle, |oracle| {
             oracle.note(format!("{named}: {}", briefly(&done)));
         });
     });
 }
 
-fn briefly(done: &Result<Done, SubmitError>) -> String {
+fn briefly<T>(done: &Result<T, CommandError>) -> String {
     match done {
-        Ok(Done::Refused(why)) => format!("refused, {why:?}"),
-        Ok(Done::Damaged(what)) => format!("damaged, {what}"),
         Ok(_) => "done".to_owned(),
         Err(e) => format!("{e:?}"),
-    }
-}
-
-fn named(op: &Op) -> &'static str {
-    match op {
-        Op::CreateEndpoint(_) | Op::CreateEndpointOnce { .. } => "create",
-        Op::UpdateEndpoint { .. } => "change",
-        Op::DeleteEndpoint { .. } => "delete",
-        Op::RotateSecret { .. } => "rotate",
-        _ => "other",
     }
 }

@@ -14,14 +14,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use stormhook::config::Config;
-use stormhook::dispatch::{Dispatch, DispatchError};
+use stormhook::dispatch::{CommandError, Dispatch};
 use stormhook::outcome::Reply;
 use stormhook::serve;
 use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
 use stormhook::writer::Writer;
+use stormhook_simulation::Unheld;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
-    DeliveryId, Done, EndpointId, EventId, Op, Reader, Reason, Recover, Status, Store, UnixMs,
+    Cancel, CreateEndpoint, DeliveryId, EndpointId, EventId, Reader, Reason, Recover, Status,
+    Store, UnixMs, UpdateEndpoint,
 };
 use tokio::sync::Semaphore;
 
@@ -109,20 +111,16 @@ impl Core {
     async fn endpoint(&self) -> EndpointId {
         let new = samples::new_endpoint(EndpointId::new(NOW, 7), "org", &["*"]);
         let id = new.id;
-        let create = Op::CreateEndpoint(Box::new(new));
-        self.writer.submit(create).await.expect("an endpoint");
+        let create = CreateEndpoint::from(new);
+        let created = self.writer.submit(create).await.expect("a commit");
+        created.expect("an endpoint");
         id
     }
 
     async fn accept(&self) -> EventId {
-        match self
-            .writer
-            .submit(Op::Accept(samples::event("org", "order.created")))
-            .await
-        {
-            Ok(Done::Accepted(event)) => event.id,
-            other => unreachable!("not accepted: {other:?}"),
-        }
+        let event = samples::event("org", "order.created");
+        let accepted = self.writer.submit(event).await.expect("a commit");
+        accepted.expect("it is accepted").event.id
     }
 }
 
@@ -142,10 +140,11 @@ async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     let event = core.accept().await;
     // Cancelled by the store alone: its attempt is at the gate for good.
     let pair = DeliveryId { event, slot };
-    core.writer.submit(Op::Cancel(pair)).await.expect("an end");
+    let cancelled = core.writer.submit(Unheld(Cancel(pair))).await;
+    cancelled.expect("a commit").expect("an end");
     core.accept().await;
-    let recover = core.writer.submit(Op::Recover(recover_of(id))).await;
-    assert!(matches!(recover, Ok(Done::Recovering(_))), "{recover:?}");
+    let recover = core.writer.submit(Unheld(recover_of(id))).await;
+    recover.expect("a commit").expect("it begins");
     let before = core.reader.commit();
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert!(core.reader.bulk_waits(), "there is no room for it");
@@ -161,8 +160,9 @@ async fn discard(core: &Core, id: EndpointId) {
             discard_held,
             ..EndpointChange::default()
         });
-        let change = Op::UpdateEndpoint { id, change };
-        core.dispatch.discard(change).await.expect("a change");
+        let update = UpdateEndpoint { id, change };
+        let updated = core.dispatch.update_endpoint(update).await;
+        updated.expect("a change");
     }
 }
 
@@ -185,10 +185,7 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
     assert!(!recover.is_finished());
     core.gate.answering.add_permits(2);
     let recovered = recover.await.expect("no panic");
-    assert!(
-        matches!(recovered, Ok(Done::Recovering(_))),
-        "{recovered:?}"
-    );
+    recovered.expect("it begins");
     tokio::time::sleep(Duration::from_secs(1)).await;
     let slot = core.reader.endpoint(id).expect("it is there").slot;
     let found = core.reader.bare_delivery(DeliveryId { event, slot });
@@ -205,16 +202,16 @@ async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
     let event = core.accept().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let pair = DeliveryId { event, slot };
-    let dispatch = core.dispatch.clone();
-    let caller = async move { dispatch.change(pair, Op::Retry(pair)).await };
+    let hold = core.dispatch.hold(pair).expect("nothing is on the wire");
+    let caller = hold.retry();
     // Polled once: the change is handed over, and nobody waits for it any more.
     tokio::select! {
         biased;
         done = caller => unreachable!("not at once: {done:?}"),
         () = std::future::ready(()) => {}
     }
-    let second = core.dispatch.change(pair, Op::Cancel(pair)).await;
-    assert_eq!(second.expect_err("it is held"), DispatchError::InFlight);
+    let second = core.dispatch.hold(pair).err().expect("it is held");
+    assert_eq!(second, CommandError::InFlight);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let found = core.reader.bare_delivery(pair).expect("it can be read");
     let found = found.expect("it is there");
@@ -271,29 +268,32 @@ async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_
     let mut old = Vec::new();
     for _ in 0..320 {
         let event = core.accept().await;
-        let end = Op::Cancel(DeliveryId { event, slot });
-        core.writer.submit(end).await.expect("an end");
+        let end = Unheld(Cancel(DeliveryId { event, slot }));
+        let ended = core.writer.submit(end).await.expect("a commit");
+        ended.expect("an end");
         old.push(event);
     }
     // The sweep looks after a minute, and then each ten: by the second time these are past their retention.
     tokio::time::sleep(Duration::from_secs(11 * 60 - 1)).await;
     let since = UnixMs(NOW.0 + 600_000);
-    let submit = |op| {
-        let writer = core.writer.clone();
-        tokio::spawn(async move { writer.submit(op).await })
-    };
-    let young = || Op::Accept(samples::event("org", "order.created"));
-    let accepts: Vec<_> = (0..2_500).map(|_| submit(young())).collect();
+    let accepts: Vec<_> = (0..2_500)
+        .map(|_| {
+            let writer = core.writer.clone();
+            let young = samples::event("org", "order.created");
+            tokio::spawn(async move { writer.submit(young).await })
+        })
+        .collect();
     let mut ends = Vec::new();
     for accept in accepts {
-        let Ok(Ok(Done::Accepted(event))) = accept.await else {
-            unreachable!("accepted");
-        };
-        let event = event.id;
-        ends.push(submit(Op::Cancel(DeliveryId { event, slot })));
+        let accepted = accept.await.expect("a task").expect("a commit");
+        let event = accepted.expect("it is accepted").event.id;
+        let writer = core.writer.clone();
+        let end = Unheld(Cancel(DeliveryId { event, slot }));
+        ends.push(tokio::spawn(async move { writer.submit(end).await }));
     }
     for end in ends {
-        end.await.expect("a task").expect("an end");
+        let end = end.await.expect("a task").expect("a commit");
+        end.expect("an end");
     }
     let is_there = |event: &EventId| core.reader.event(*event).expect("it can be read").is_some();
     tokio::time::advance(Duration::from_secs(60)).await;

@@ -28,8 +28,8 @@ use stormhook::clock::StoreClock;
 use stormhook::environment::System;
 use stormhook::writer::{Committed, Committer, Space, SubmitError, Writer};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, DeliveryId, Done, EndpointId, Op, Options, Reader, Settle,
-    Status, Store, Trigger, UnixMs, Verdict,
+    Applied, Attempt, AttemptOutcome, CreateEndpoint, DeliveryId, Done, EndpointId, Options,
+    Reader, Settle, Status, Store, Trigger, UnixMs, Verdict,
 };
 
 struct Nobody;
@@ -47,7 +47,7 @@ struct SetAside(Mutex<BTreeSet<DeliveryId>>);
 impl Committed for SetAside {
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]) {
         let damaged = settled.iter().zip(&applied.done);
-        let damaged = damaged.filter(|(_, done)| !matches!(done, Done::Settled { .. }));
+        let damaged = damaged.filter(|(_, done)| !matches!(done, Done::Settle(Ok(_))));
         self.0
             .lock()
             .unwrap()
@@ -59,8 +59,8 @@ impl Committed for SetAside {
     fn failing(&self, _: bool) {}
 }
 
-fn success(delivery: DeliveryId) -> Op {
-    Op::Settle(Box::new(Settle {
+fn success(delivery: DeliveryId) -> Box<Settle> {
+    Box::new(Settle {
         delivery,
         attempt: Attempt {
             number: 0,
@@ -78,7 +78,7 @@ fn success(delivery: DeliveryId) -> Op {
         ended_at: UnixMs(0),
         verdict: Verdict::Success,
         disable: None,
-    }))
+    })
 }
 
 /// A writer whose commits are made by hand.
@@ -108,14 +108,11 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
     for cut in 1..60 {
         let disk = Disk::default();
         let (writer, mut committer, reader) = writer(&disk);
-        writer.post(Op::CreateEndpoint(Box::new(samples::new_endpoint(
-            EndpointId(1),
-            "org",
-            &["*"],
-        ))));
-        writer.post(Op::Accept(samples::event("org", "order.created")));
-        writer.post(Op::Accept(samples::event("org", "order.created")));
-        writer.post(Op::Accept(samples::event("org", "order.created")));
+        let new = samples::new_endpoint(EndpointId(1), "org", &["*"]);
+        writer.post(CreateEndpoint::from(new));
+        writer.post(samples::event("org", "order.created"));
+        writer.post(samples::event("org", "order.created"));
+        writer.post(samples::event("org", "order.created"));
         committer.commit_queued();
         let deliveries = reader.deliveries(&Default::default(), None, 10);
         let deliveries = deliveries.expect("they can be read").items;
@@ -148,9 +145,9 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
     let disk = Disk::default();
     let (writer, mut committer, reader) = writer(&disk);
     let new = samples::new_endpoint(EndpointId(1), "org", &["*"]);
-    writer.post(Op::CreateEndpoint(Box::new(new)));
+    writer.post(CreateEndpoint::from(new));
     for _ in 0..200 {
-        writer.post(Op::Accept(samples::event("org", "order.created")));
+        writer.post(samples::event("org", "order.created"));
     }
     committer.commit_queued();
     let found = reader.deliveries(&Default::default(), None, 250).unwrap();
@@ -180,8 +177,8 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
         for id in &pairs {
             writer.post(success(*id));
         }
-        let accept = Op::Accept(samples::event("org", "order.created"));
-        let accepted = writer.enqueue(accept).unwrap();
+        let accepted = writer.enqueue(samples::event("org", "order.created"));
+        let accepted = accepted.unwrap();
         committer.commit_queued();
         if writer.is_failing() {
             // The pages of the engine's own: nothing can be committed, and that is said.
@@ -191,7 +188,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
             continue;
         }
         match runtime.block_on(accepted) {
-            Ok(Done::Accepted(_)) => {}
+            Ok(Ok(_)) => {}
             // A page that every event is written to.
             Err(SubmitError::StoreFailed) => {
                 assert!(writer.is_refusing(), "byte {at}");

@@ -25,8 +25,8 @@ use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
 use stormhook::writer::Writer;
 use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
-    AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader, Reason,
-    Slot, Status, Store, Verdict,
+    Accepted, AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader,
+    Reason, Slot, Status, Store, UpdateEndpoint, Verdict,
 };
 use support::disk::{Disk, Faults};
 use support::{START, new_endpoint, settle};
@@ -122,9 +122,13 @@ impl Made {
         };
         let mut new = new_endpoint(EndpointId::new(START, 7), "org", &["*"]);
         new.settings.ordering = ordering;
-        made.apply(Op::CreateEndpoint(Box::new(new)));
+        made.apply(Op::CreateEndpoint(new.into()));
         for _ in 0..events {
-            let Done::Accepted(event) = made.apply(Op::Accept(support::event("org", "a.b"))) else {
+            let Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) = made.apply(Op::Accept(support::event("org", "a.b")))
+            else {
                 panic!("not accepted");
             };
             made.ids.push(pair(&event));
@@ -137,9 +141,9 @@ impl Made {
         Store::open_on(self.options.clone(), move || disk.open()).unwrap()
     }
 
-    fn apply(&mut self, op: Op) -> Done {
+    fn apply(&mut self, op: impl Into<Op>) -> Done {
         self.random += 1;
-        let applied = self.open().apply(vec![op], START, self.random << 20);
+        let applied = self.open().apply(vec![op.into()], START, self.random << 20);
         applied.unwrap().done.pop().unwrap()
     }
 
@@ -335,14 +339,15 @@ async fn what_was_discarded_stays_so_although_some_of_it_is_on_a_damaged_page() 
             ..EndpointChange::default()
         };
         let (id, change) = (EndpointId::new(START, 7), Box::new(change));
-        Op::UpdateEndpoint { id, change }
+        UpdateEndpoint { id, change }
     };
     made.apply(change(false, false));
     let (first, last) = (made.ids[0], *made.ids.last().unwrap());
     let page = page_of(&made, first, last);
     let core = made.start();
     made.disk.flip(page, 0x60);
-    core.dispatch.discard(change(true, true)).await.unwrap();
+    let discarded = core.dispatch.update_endpoint(change(true, true));
+    discarded.await.unwrap();
     pass(60).await;
     assert_eq!(core.waits().0, 0);
     core.stop().await;
@@ -417,8 +422,8 @@ async fn what_the_daemon_lacks_is_no_attempt_and_what_waits_for_it_goes_in_order
         assert_eq!(core.failure_count(), 0);
         // An operator finds none of them under way.
         let id = made.ids[3];
-        let done = core.dispatch.change(id, Op::Cancel(id)).await;
-        assert!(matches!(done, Ok(Done::Delivery(_))), "{done:?}");
+        let hold = core.dispatch.hold(id).expect("nothing is on the wire");
+        hold.cancel().await.expect("an end");
         made.partners.lacking.store(false, Relaxed);
         pass(31).await;
         let expected: Vec<_> = (1..=20).filter(|n| *n != 4).map(|n| (n, 1)).collect();

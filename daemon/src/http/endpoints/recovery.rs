@@ -1,10 +1,10 @@
 //! Recovery: new rounds for what an endpoint failed to receive, or missed.
 
-use super::found;
+use super::{failed, found};
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::lists::Moment;
-use crate::http::problem::{Problem, not_done, refused};
+use crate::http::problem::{Problem, refused};
 use crate::http::{Answer, Shared, blocking, request};
 use axum::Json;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use stormhook_store::{Done, Op, Recover, Refusal, UnixMs};
+use stormhook_store::{Recover, Refusal, UnixMs};
 use utoipa::ToSchema;
 
 /// Which deliveries of an endpoint get a new round of attempts.
@@ -84,10 +84,7 @@ pub(in crate::http) async fn recover(
     })
     .await?;
     if !asked.dry_run.unwrap_or(false) {
-        match app.submit(Op::Recover(recover)).await? {
-            Done::Recovering(_) => {}
-            other => return Err(not_done(other, "endpoint")),
-        }
+        app.recover(recover).await.map_err(failed)?;
     }
     let view = RecoveredView { recovered: count };
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())

@@ -1,6 +1,6 @@
 //! The secrets of an endpoint: shown, and given a new one.
 
-use super::{done, found};
+use super::{failed, found};
 use crate::app::{App, NoRandomness};
 use crate::body::private_key;
 use crate::http::fields::{self, query};
@@ -20,7 +20,7 @@ use serde_json::json;
 use std::fmt;
 use std::time::Duration;
 use stormhook_store::endpoint::{LiveSecret, Seed};
-use stormhook_store::{Endpoint, Op, UnixMs};
+use stormhook_store::{Endpoint, RotateSecret, UnixMs};
 use stormhook_verifier::Secret;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -73,7 +73,7 @@ pub(in crate::http) async fn rotate(
     query::<()>(&uri)?;
     let body = request::optional_json(&headers, body).await?;
     let rotation: Rotation = fields::read(&body)?;
-    let op = Op::RotateSecret {
+    let rotate = RotateSecret {
         id: endpoint.id()?,
         secret: NewSecret::or_made(rotation.secret, &app)?,
         // Whether the endpoint signs with ed25519 is known for sure in the commit alone.
@@ -82,7 +82,7 @@ pub(in crate::http) async fn rotate(
             .overlap
             .map_or(OVERLAP_DEFAULT_MS, |Overlap(ms)| ms),
     };
-    let endpoint = done(app.submit(op).await?)?;
+    let endpoint = app.submit(rotate).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 

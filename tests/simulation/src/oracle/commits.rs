@@ -6,8 +6,8 @@ use super::{Oracle, Waits};
 use std::collections::{BTreeMap, VecDeque};
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{
-    Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventFilter, NewEvent,
-    Reader, Refusal, Slot,
+    Accepted, Applied, AttemptOutcome, Change, Delivery, DeliveryId, Done, Event, EventFilter,
+    NewEvent, Reader, Refusal, Slot,
 };
 
 impl Oracle {
@@ -120,12 +120,18 @@ impl Oracle {
         seen: &mut Seen,
     ) -> Result<(), String> {
         match done {
-            Done::Accepted(event) => {
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: false,
+            })) => {
                 self.counters.accepted += 1;
                 seen.accepted.insert(event.id);
                 self.learn_event(event)?;
             }
-            Done::Replayed(event) => {
+            Done::Accept(Ok(Accepted {
+                event,
+                replayed: true,
+            })) => {
                 self.counters.replays += 1;
                 if self
                     .events
@@ -135,18 +141,21 @@ impl Oracle {
                     return Err(format!("{} was replayed but is not as accepted", event.id));
                 }
             }
-            Done::Settled { delivery } => {
+            Done::Settle(Ok(delivery)) => {
                 seen.touched.insert(delivery.id);
                 *seen.recorded.entry(delivery.id).or_default() += 1;
                 self.flying.remove(&delivery.id);
             }
-            Done::Delivery(delivery) => drop(seen.touched.insert(delivery.id)),
-            Done::Recovering(recover) => {
+            Done::Retry(Ok(delivery))
+            | Done::Cancel(Ok(delivery))
+            | Done::Replay(Ok(delivery))
+            | Done::EndDamaged(Some(delivery)) => drop(seen.touched.insert(delivery.id)),
+            Done::Recover(Ok(recover)) => {
                 self.recovers(recover);
                 seen.bulk = true;
             }
-            Done::BulkAdvanced { .. } => seen.bulk = true,
-            Done::Swept { .. } => {
+            Done::AdvanceBulk(_) => seen.bulk = true,
+            Done::Sweep(_) => {
                 seen.swept = true;
                 self.tally.sweeps += 1;
             }
@@ -154,15 +163,15 @@ impl Oracle {
                 Some(id) => self.set_aside(id, what),
                 None => self.expect_named(what)?,
             },
-            Done::Refused(Refusal::IdempotencyConflict) => self.counters.conflicts += 1,
-            Done::Refused(why)
+            Done::Accept(Err(Refusal::IdempotencyConflict)) => self.counters.conflicts += 1,
+            Done::Settle(Err(why))
                 if let Some(id) = of
                     && self.deliveries.contains_key(&id)
                     && !self.is_touched(id) =>
             {
                 return Err(format!("the outcome of {id} was refused: {why}"));
             }
-            Done::Refused(_) | Done::Endpoint(_) | Done::EndpointReplayed(_) | Done::Nothing => {}
+            _ => {}
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What one commit is seen to have done, before it is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use stormhook_store::{DeliveryId, Done, EventId, Recover, Slot};
+use stormhook_store::{Created, DeliveryId, Done, EventId, Recover, Slot};
 
 /// What one commit did.
 #[derive(Default)]
@@ -32,16 +32,28 @@ impl Seen {
     /// Notes the place of an operation among those of its commit.
     pub(super) fn note_place(&mut self, at: usize, done: &Done) {
         match done {
-            Done::Settled { delivery } | Done::Delivery(delivery) => {
-                if matches!(done, Done::Delivery(_)) {
+            Done::Settle(Ok(delivery))
+            | Done::Retry(Ok(delivery))
+            | Done::Cancel(Ok(delivery))
+            | Done::Replay(Ok(delivery))
+            | Done::EndDamaged(Some(delivery)) => {
+                if !matches!(done, Done::Settle(_)) {
                     *self.operated.entry(delivery.id).or_default() += 1;
                 }
                 if !delivery.status.is_open() {
                     self.ends.entry(delivery.id).or_insert(at);
                 }
             }
-            Done::Endpoint(endpoint) => drop(self.changed.entry(endpoint.slot).or_insert(at)),
-            Done::Recovering(recover) => self.recovers.push((at, recover.clone())),
+            Done::CreateEndpoint(Ok(Created {
+                endpoint,
+                replayed: false,
+            }))
+            | Done::UpdateEndpoint(Ok(endpoint))
+            | Done::DeleteEndpoint(Ok(endpoint))
+            | Done::RotateSecret(Ok(endpoint)) => {
+                self.changed.entry(endpoint.slot).or_insert(at);
+            }
+            Done::Recover(Ok(recover)) => self.recovers.push((at, recover.clone())),
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook_store::endpoint::EndpointState;
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
+    Applied, Attempt, AttemptOutcome, Created, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
 };
 
 /// How much faster than time the paced time goes.
@@ -57,7 +57,7 @@ impl Oracle {
         let mut due = Vec::new();
         for done in &applied.done {
             match done {
-                Done::Settled { delivery } => {
+                Done::Settle(Ok(delivery)) => {
                     let Some(attempt) = delivery.attempts.last() else {
                         continue;
                     };
@@ -68,7 +68,13 @@ impl Oracle {
                         }
                     }
                 }
-                Done::Endpoint(endpoint) => {
+                Done::CreateEndpoint(Ok(Created {
+                    endpoint,
+                    replayed: false,
+                }))
+                | Done::UpdateEndpoint(Ok(endpoint))
+                | Done::DeleteEndpoint(Ok(endpoint))
+                | Done::RotateSecret(Ok(endpoint)) => {
                     let slot = endpoint.slot;
                     let received = receives.insert(slot, endpoint.receives());
                     if endpoint.receives() && received == Some(false) {

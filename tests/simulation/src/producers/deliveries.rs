@@ -4,11 +4,11 @@ use super::{briefly, calls, some_delivery, some_endpoint, some_event, told};
 use crate::run::World;
 use std::sync::Arc;
 use stormhook::app::App;
-use stormhook::dispatch::DispatchError;
+use stormhook::dispatch::CommandError;
 use stormhook::writer::SubmitError;
-use stormhook_store::{DeliveryId, Done, EndpointId, Op, Recover, UnixMs};
+use stormhook_store::{Delivery, DeliveryId, EndpointId, Recover, Replay, UnixMs};
 
-type Changed = Result<Done, DispatchError>;
+type Changed = Result<Box<Delivery>, CommandError>;
 
 /// What an operator asks of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,13 @@ enum Asks {
 
 pub(super) fn retry(world: &mut World, app: &Arc<App>) {
     on_delivery(world, app, Asks::Round, |app, id| async move {
-        app.retry(id).await
+        app.hold(id)?.retry().await
     });
 }
 
 pub(super) fn cancel(world: &mut World, app: &Arc<App>) {
     on_delivery(world, app, Asks::End, |app, id| async move {
-        app.cancel(id).await
+        app.hold(id)?.cancel().await
     });
 }
 
@@ -56,17 +56,12 @@ fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
 
 /// After a commit that failed nobody knows yet whether it happened.
 fn is_known(changed: &Changed) -> bool {
-    !matches!(
-        changed,
-        Err(DispatchError::Submit(SubmitError::StoreFailed))
-    )
+    !matches!(changed, Err(CommandError::Submit(SubmitError::StoreFailed)))
 }
 
 fn changed_briefly(changed: &Changed) -> String {
     match changed {
-        Ok(Done::Delivery(d)) => d.status.as_str().to_owned(),
-        Ok(Done::Refused(why)) => format!("refused, {why:?}"),
-        Ok(other) => format!("{other:?}"),
+        Ok(d) => d.status.as_str().to_owned(),
         Err(e) => format!("{e:?}"),
     }
 }
@@ -82,7 +77,7 @@ pub(super) fn replay(world: &mut World, app: &Arc<App>) {
     }
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
     calls(world, async move {
-        let changed = app.replay(event, endpoint).await;
+        let changed = app.replay(Replay { event, endpoint }).await;
         told(&oracle, |oracle| {
             if let Some(pair) = pair.filter(|_| is_known(&changed)) {
                 oracle.round_answered(pair);
@@ -111,9 +106,9 @@ pub(super) fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId
         world.oracle().note(format!("call recover of {count}"));
         let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
         calls(world, async move {
-            let done = app.submit(Op::Recover(recover)).await;
+            let done = app.recover(recover).await;
             told(&oracle, |oracle| {
-                if !matches!(done, Err(SubmitError::StoreFailed)) {
+                if !matches!(done, Err(CommandError::Submit(SubmitError::StoreFailed))) {
                     oracle.recover_answered(endpoint);
                 }
                 oracle.note(format!("recover: {}", briefly(&done)));

@@ -7,7 +7,9 @@ use crate::run::World;
 use std::sync::Arc;
 use stormhook::app::App;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
-use stormhook_store::{EndpointId, NewEndpoint, Op};
+use stormhook_store::{
+    CreateEndpoint, DeleteEndpoint, EndpointId, NewEndpoint, RotateSecret, UpdateEndpoint,
+};
 use stormhook_verifier::Secret;
 
 const PATTERNS: [&str; 6] = [
@@ -74,7 +76,10 @@ pub(super) fn create_endpoint(world: &mut World, app: &Arc<App>) {
         secret,
         seed: random.one_in(8).then_some(seed),
     };
-    submit(world, app, Op::CreateEndpoint(Box::new(new)));
+    let app = Arc::clone(app);
+    submit(world, "create", async move {
+        app.submit(CreateEndpoint::from(new)).await
+    });
 }
 
 pub(super) fn change_endpoint(world: &mut World, app: &Arc<App>) {
@@ -131,12 +136,20 @@ pub(crate) fn switch_on_all(world: &mut World, app: &Arc<App>) {
 
 fn update(world: &mut World, app: &Arc<App>, id: EndpointId, change: EndpointChange) {
     let change = Box::new(change);
-    submit(world, app, Op::UpdateEndpoint { id, change });
+    let app = Arc::clone(app);
+    let update = UpdateEndpoint { id, change };
+    submit(
+        world,
+        "change",
+        async move { app.update_endpoint(update).await },
+    );
 }
 
 pub(super) fn delete_endpoint(world: &mut World, app: &Arc<App>) {
     if let Some(id) = some_endpoint(world) {
-        submit(world, app, Op::DeleteEndpoint { id });
+        let app = Arc::clone(app);
+        let delete = DeleteEndpoint { id };
+        submit(world, "delete", async move { app.submit(delete).await });
     }
 }
 
@@ -146,14 +159,12 @@ pub(super) fn rotate(world: &mut World, app: &Arc<App>) {
     };
     let (secret, seed) = secret(&mut world.random);
     let overlap_ms = world.random.below(3) * 3_600_000;
-    submit(
-        world,
-        app,
-        Op::RotateSecret {
-            id,
-            secret,
-            seed,
-            overlap_ms,
-        },
-    );
+    let app = Arc::clone(app);
+    let rotate = RotateSecret {
+        id,
+        secret,
+        seed,
+        overlap_ms,
+    };
+    submit(world, "rotate", async move { app.submit(rotate).await });
 }

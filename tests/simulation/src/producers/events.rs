@@ -6,8 +6,9 @@ use crate::run::World;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormhook::app::App;
+use stormhook::dispatch::CommandError;
 use stormhook::writer::SubmitError;
-use stormhook_store::{Done, NewEvent, Op, Refusal};
+use stormhook_store::{Accepted, NewEvent, Refusal};
 
 const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.low", "ping"];
 /// Keys that callers of one organization use.
@@ -61,14 +62,15 @@ pub(super) fn send(world: &mut World, app: &Arc<App>, bytes: u64) {
     let waits = world.random.one_in(3);
     let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
     calls(world, async move {
-        let op = Op::Accept(event.clone());
         let done = if waits {
-            match app.enqueue(op).await {
-                Ok(pending) => pending.await,
-                Err(e) => Err(e),
+            match app.enqueue(event.clone()).await {
+                Ok(pending) => pending
+                    .await
+                    .map_or_else(|e| Err(e.into()), |done| Ok(done?)),
+                Err(e) => Err(e.into()),
             }
         } else {
-            app.submit(op).await
+            app.submit(event.clone()).await
         };
         told(&oracle, |oracle| oracle.acknowledged(&event, &done));
     });
@@ -76,10 +78,13 @@ pub(super) fn send(world: &mut World, app: &Arc<App>, bytes: u64) {
 
 impl Oracle {
     /// A caller is told what became of its event.
-    fn acknowledged(&mut self, event: &NewEvent, done: &Result<Done, SubmitError>) {
+    fn acknowledged(&mut self, event: &NewEvent, done: &Result<Accepted, CommandError>) {
         self.note(format!("sent: {}", briefly(done)));
         let stored = match done {
-            Ok(Done::Accepted(stored)) => {
+            Ok(Accepted {
+                event: stored,
+                replayed: false,
+            }) => {
                 self.tally.acknowledged += 1;
                 if !self.events.contains_key(&stored.id) {
                     self.violated(format!(
@@ -89,19 +94,17 @@ impl Oracle {
                 }
                 return;
             }
-            Ok(Done::Replayed(stored)) => Some(stored),
-            Ok(Done::Refused(Refusal::IdempotencyConflict | Refusal::Full)) => None,
-            // Whether it is stored is not known.
-            Err(SubmitError::StoreFailed) => return,
-            Err(_) => None,
-            // The row that says whether its key is known, perhaps.
-            Ok(Done::Damaged(damage)) => {
-                if let Err(why) = self.expect_named(damage) {
-                    self.violated(why);
-                }
+            Ok(Accepted {
+                event: stored,
+                replayed: true,
+            }) => Some(stored),
+            Err(CommandError::Submit(SubmitError::StoreFailed | SubmitError::Damaged)) => {
+                // Whether it is stored is not known; or the row that says whether its key is known is damaged, which the commit told.
                 return;
             }
-            Ok(other) => return self.violated(format!("sending an event came to {other:?}")),
+            Err(CommandError::Submit(_))
+            | Err(CommandError::Refused(Refusal::IdempotencyConflict | Refusal::Full)) => None,
+            Err(other) => return self.violated(format!("an event was answered with {other:?}")),
         };
         if let Some(stored) = stored
             && stored.data.as_ref() != Some(&event.data)
