@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::hint::black_box;
-use stormhook::body::{AttemptHead, render};
+use stormhook_engine::payload::{AttemptHead, render};
 use stormhook_store::endpoint::Seed;
 use stormhook_store::{DeliveryId, Event, EventId, Slot};
 use stormhook_verifier::{Secret, SigningKeys, content_digest};

@@ -23,6 +23,8 @@ pub use live::LiveConfig;
 pub use reference::reference;
 use source::RawConfig;
 pub(crate) use source::service_links;
+pub use stormhook_engine::retention::Retention;
+pub use stormhook_engine::retry::Retry;
 
 use crate::target::TargetPolicy;
 
@@ -98,29 +100,11 @@ pub struct Dns {
     pub servers: Vec<SocketAddr>,
 }
 
-/// `[retry]`
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// Delay after the first, second, … failed attempt; 1 to 20.
-    pub schedule: Vec<Duration>,
-    /// Part of the delay that is added at most, 0 to 1.
-    pub jitter: f64,
-}
-
 /// `[idempotency]`
 #[derive(Debug, Clone)]
 pub struct Idempotency {
     /// 5 minutes to 72 hours, and not over `retention.events`.
     pub ttl: Duration,
-}
-
-/// `[retention]`
-#[derive(Debug, Clone)]
-pub struct Retention {
-    /// Data of settled events.
-    pub events: Duration,
-    /// Attempts of ended deliveries.
-    pub attempts: Duration,
 }
 
 /// `[limits]`
@@ -267,7 +251,7 @@ impl Config {
 }
 
 /// The socket's name in its folder.
-pub(crate) const SOCKET_FILE: &str = "stormhook.sock";
+pub const SOCKET_FILE: &str = "stormhook.sock";
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable {

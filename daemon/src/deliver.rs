@@ -28,12 +28,9 @@ pub use destination::Target;
 pub use transport::HttpTransport;
 pub use trust::TrustError;
 
-use crate::clock;
 use crate::config::Config;
 use crate::descriptors;
-use crate::outcome::{Failure, Reply};
 use crate::target::TargetPolicy;
-use crate::transport::{AttemptRequest, Attempted};
 use connect::Connector;
 use exchange::{Again, Order, Outcome};
 use pool::{Connection, Pool};
@@ -41,6 +38,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::clock;
+use stormhook_engine::outcome::{Failure, Reply};
+use stormhook_engine::transport::{AttemptRequest, Attempted};
 use tokio::time::{sleep_until, timeout_at};
 
 /// The most that is read of a response's headers.

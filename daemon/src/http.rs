@@ -6,7 +6,7 @@ mod batch;
 mod callers;
 mod code;
 mod deliveries;
-pub(crate) mod endpoints;
+mod endpoints;
 mod events;
 mod fields;
 mod finished;
@@ -26,13 +26,14 @@ mod socket;
 mod stats;
 mod store;
 mod stream;
-pub(crate) mod views;
+mod views;
 
+pub use endpoints::{EndpointView, is_quoted};
 pub use listen::{Bound, Listeners, bind};
 pub use socket::ListenError;
+pub use views::{DamagedView, DeliveryJson, EventView};
 
 use crate::app::App;
-use crate::writer::SubmitError;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
@@ -40,6 +41,7 @@ use http::{HeaderMap, Method, Uri};
 use problem::{Code, Problem};
 use serde::Deserialize;
 use std::sync::Arc;
+use stormhook_engine::writer::SubmitError;
 use stormhook_store::NewEvent;
 use utoipa::ToSchema;
 

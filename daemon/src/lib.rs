@@ -1,28 +1,15 @@
-//! The verbs of stormhook: ingest, schedule, deliver, settle, and what operators ask of them.
+//! The daemon around the engine: HTTP on both listeners, HTTP as the transport of attempts, the target guard, the configuration, and
+//! `serve`, which starts it all.
 
 pub mod app;
-pub mod body;
-pub mod breaker;
-pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod deliver;
 mod descriptors;
-pub mod dispatch;
-pub mod engine;
-pub mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod headers;
 pub mod http;
-pub mod life;
 mod log;
-pub mod outcome;
-pub mod retry;
-pub mod schedule;
 pub mod serve;
+mod space;
 pub mod target;
-pub mod text;
-pub mod times;
-pub mod transport;
-pub mod writer;

@@ -4,17 +4,18 @@ use crate::app::App;
 use crate::config::{self, Config, ConfigError, LiveConfig};
 use crate::deliver::{HttpTransport, TrustError};
 use crate::descriptors;
-use crate::engine::{Engine, Ports};
-use crate::environment::System;
 use crate::http::{ListenError, Listeners, bind};
-use crate::life::{Life, Phase};
 use crate::log::Log;
-use crate::writer::Space;
+use crate::space;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::environment::System;
+use stormhook_engine::lifecycle::{Lifecycle, Phase};
+use stormhook_engine::writer::Space;
+use stormhook_engine::{Engine, Ports};
 use stormhook_store::{Options, Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -127,17 +128,20 @@ async fn run(
     let bound = bind(&config).await?;
     let address = bound.address();
     let ready = ready_line(bound.socket(), address, &path);
-    let life = Arc::new(Life::default());
+    let life = Arc::new(Lifecycle::default());
     let live = LiveConfig::new(Arc::clone(&config));
     let listeners = Listeners::serve(bound, &live, &life)?;
+    let transport = Arc::new(HttpTransport::new(&config, address)?);
     let ports = Ports {
         store,
         environment: Arc::new(System),
-        transport: Arc::new(HttpTransport::new(&config, address)?),
+        transport: transport.clone(),
+        settings: Arc::new(live.clone()),
+        life: life.clone(),
     };
     // Reads everything that waits: the threads that serve go on meanwhile.
-    let loaded = tokio::task::block_in_place(|| Engine::load(ports, live.clone(), life.clone()))?;
-    let app = App::new(loaded.engine().clone(), address);
+    let loaded = tokio::task::block_in_place(|| Engine::load(ports))?;
+    let app = App::new(loaded.engine().clone(), live.clone(), address);
     let (engine, committer) = loaded.start(
         |on_commit| Arc::new(on_commit),
         room(path.clone(), live.clone()),
@@ -155,7 +159,7 @@ async fn run(
     );
     say(ready);
     signals
-        .until_stopped(|| take_over(&live, &engine, log, reload()))
+        .until_stopped(|| take_over(reload(), &transport, &live, &engine, log))
         .await;
     tracing::info!("stopping");
     stop(&engine, listeners, signals).await;
@@ -166,7 +170,7 @@ async fn run(
 
 /// How much room there is for the store, as the configuration is at the moment.
 fn room(path: PathBuf, live: LiveConfig) -> impl Fn() -> Space + Send + 'static {
-    move || Space::of(&path, live.now().limits.disk_reserve)
+    move || space::of(&path, live.now().limits.disk_reserve)
 }
 
 fn ready_line(
@@ -217,7 +221,13 @@ impl Signals {
 }
 
 /// Takes over what can change while the daemon runs, and says what can't.
-fn take_over(live: &LiveConfig, engine: &Engine, log: &Log, read: Result<Config, ConfigError>) {
+fn take_over(
+    read: Result<Config, ConfigError>,
+    transport: &HttpTransport,
+    live: &LiveConfig,
+    engine: &Engine,
+    log: &Log,
+) {
     let new = match read {
         Ok(new) => new,
         Err(error) => {
@@ -227,10 +237,12 @@ fn take_over(live: &LiveConfig, engine: &Engine, log: &Log, read: Result<Config,
     };
     let (config, ignored) = live.now().reloadable_changes(&new);
     let level = config.log.level;
-    if let Err(error) = engine.reconfigure(Arc::new(config)) {
-        tracing::error!(error, "reload failed; the configuration is unchanged");
+    if let Err(error) = transport.reconfigure(&config) {
+        tracing::error!(%error, "reload failed; the configuration is unchanged");
         return;
     }
+    live.set(Arc::new(config));
+    engine.reconfigured();
     log.set_level(level);
     tracing::info!(
         ?ignored,

@@ -125,7 +125,13 @@ fn a_function_fits_on_a_screen() {
 }
 
 /// Crates whose rooms, the files and folders at the top, import each other in one direction.
-const SOURCES: &[&str] = &["daemon/src", "store/src", "verifier/src"];
+const SOURCES: &[&str] = &[
+    "daemon/engine/src",
+    "daemon/src",
+    "daemon/cli/src",
+    "store/src",
+    "verifier/src",
+];
 
 /// What no pure module names: files, locks, threads, clocks, logs, what waits.
 const IMPURE: &[&str] = &[
@@ -172,7 +178,7 @@ fn imports(source: &str) -> BTreeMap<String, BTreeSet<String>> {
         imports.entry(room).or_default();
     }
     for (room, name) in named {
-        if room != name && imports.contains_key(&name) && room != "lib" {
+        if room != name && imports.contains_key(&name) && room != "lib" && room != "main" {
             imports.entry(room).or_default().insert(name);
         }
     }

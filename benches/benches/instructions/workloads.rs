@@ -6,7 +6,7 @@ use crate::support::fixture::{self, ID, NOW, NOW_S, SECRET};
 use crate::support::turns::Turns;
 use bytes::Bytes;
 use std::hint::black_box;
-use stormhook::body::{AttemptHead, Partner, render};
+use stormhook_engine::payload::{AttemptHead, Partner, render};
 use stormhook_store::{DeliveryId, Event, EventId, Op, Slot};
 use stormhook_verifier::{Secret, SigningKeys, StandardVerifier, StormcomVerifier};
 

@@ -6,9 +6,8 @@ use http::HeaderName;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::sync::Arc;
-use stormhook::body::Partner;
-use stormhook::config::Config;
-use stormhook::transport::{Destination, Transport};
+use stormhook_engine::payload::Partner;
+use stormhook_engine::transport::{Destination, Transport};
 use stormhook_store::endpoint::{LiveSecret, Seed, Settings, TypePattern};
 use stormhook_store::{
     Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,
@@ -56,7 +55,7 @@ pub(crate) fn organizations(count: usize) -> Vec<String> {
 
 /// An event as the daemon reads it.
 pub(crate) fn read(request: &[u8]) -> NewEvent {
-    stormhook::http::read_event(request).expect("a request that is taken")
+    stormhook_daemon::http::read_event(request).expect("a request that is taken")
 }
 
 /// What the store makes of it.
@@ -147,9 +146,5 @@ struct Nowhere;
 impl Transport for Nowhere {
     fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
         Err(format!("{url} is nowhere"))
-    }
-
-    fn reconfigure(&self, _: &Config) -> Result<(), String> {
-        Ok(())
     }
 }

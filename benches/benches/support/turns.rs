@@ -2,7 +2,7 @@
 
 use super::fixture::{self, Draw, NOW};
 use std::collections::VecDeque;
-use stormhook::schedule::{Limits, Schedule};
+use stormhook_engine::schedule::{Limits, Schedule};
 use stormhook_store::{DeliveryId, EndpointState, Slot, UnixMs, Waiting};
 
 pub(crate) struct Turns {

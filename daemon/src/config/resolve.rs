@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::source::RawConfig;
 use super::{Config, ConfigError, MAX_SOCKET_PATH_BYTES, Origin, Problem, SOCKET_FILE, key};
-use crate::times::duration_text;
+use stormhook_engine::times::duration_text;
 
 /// The configuration of these values, or every problem that was found.
 pub(super) fn resolve(

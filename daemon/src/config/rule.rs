@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use toml::Value;
 
-use crate::times::{duration_text, parse_duration};
 pub(super) use network::{
     Address, HostName, NameServer, SIGNATURE_HEADER, SignatureHeader, TargetPattern,
 };
+use stormhook_engine::times::{duration_text, parse_duration};
 
 /// A value as it came.
 #[derive(Debug, Clone, PartialEq)]

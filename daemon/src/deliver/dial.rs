@@ -2,7 +2,6 @@
 //! the first that succeeds wins. Addresses that are learnt late join the race.
 
 use super::fault::{self, Fault};
-use crate::clock;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::VecDeque;
@@ -10,6 +9,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
+use stormhook_engine::clock;
 use tokio::time::{Instant, sleep_until};
 
 /// How many addresses of a name are tried.

@@ -9,14 +9,14 @@ use super::line::{Excerpt, Heard, Line, Read, is_end};
 use super::pool::{Connection, Home, Kind, Share};
 use super::secured::told;
 use super::streams::{Stream, Streams, release};
-use crate::clock;
-use crate::outcome::{Failure, Reply};
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http::header::{HeaderMap, RETRY_AFTER};
 use http::{Method, Request, Response, Version};
 use std::io::Write;
 use std::time::Duration;
+use stormhook_engine::clock;
+use stormhook_engine::outcome::{Failure, Reply};
 use tokio::time::{Instant, timeout_at};
 
 /// How long the rest of a success's body is waited for: longer costs more than a new connection.

@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn now() -> Instant {
-        crate::clock::deadline(Duration::ZERO)
+        stormhook_engine::clock::deadline(Duration::ZERO)
     }
 
     const SECOND: Duration = Duration::from_secs(1);

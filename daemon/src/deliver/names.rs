@@ -9,7 +9,6 @@ mod system;
 #[cfg(test)]
 pub(super) mod tests;
 
-use crate::clock;
 use ask::{LATE, Outcome, Servers, Trouble, Unknown};
 use cache::{Cache, Class};
 use hickory_resolver::proto::rr::Name;
@@ -17,6 +16,7 @@ use places::{Place, Places};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use stormhook_engine::clock;
 pub(super) use system::Sources;
 use system::{Stamp, System};
 use tokio::sync::watch;

@@ -5,10 +5,10 @@ use super::connect::Opened;
 use super::line::Line;
 use super::manners::Manners;
 use super::streams::Streams;
-use crate::clock;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
+use stormhook_engine::clock;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 

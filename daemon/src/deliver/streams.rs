@@ -4,7 +4,6 @@
 use super::line::is_end;
 use super::statuses::Statuses;
 use super::{Failed, MAX_RESPONSE_HEADER_BYTES};
-use crate::outcome::Failure;
 use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, RecvStream, SendStream};
@@ -16,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use stormhook_engine::outcome::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 

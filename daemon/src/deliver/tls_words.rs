@@ -235,7 +235,7 @@ fn incompatible(why: &PeerIncompatible) -> String {
 }
 
 fn date(seconds: u64) -> String {
-    crate::times::rfc3339(UnixMs(seconds.saturating_mul(1_000)))
+    stormhook_engine::times::rfc3339(UnixMs(seconds.saturating_mul(1_000)))
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::{Client, Settings, Target, TrustError};
 use crate::config::Config;
 use crate::target::TargetPolicy;
-use crate::transport::{AttemptRequest, Attempting, Destination, Transport};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use stormhook_engine::transport::{AttemptRequest, Attempting, Destination, Transport};
 
 /// See the module.
 pub struct HttpTransport {
@@ -52,6 +52,16 @@ impl HttpTransport {
             current: RwLock::new(Current::new(config, own_listener)?),
         })
     }
+
+    /// Applies another configuration, to destinations that are prepared from now on.
+    ///
+    /// # Errors
+    /// A file of certificates to trust can't be read. Nothing changed then.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), TrustError> {
+        let new = Current::new(config, self.own_listener)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
 }
 
 impl Transport for HttpTransport {
@@ -60,12 +70,6 @@ impl Transport for HttpTransport {
         let target = Target::new(url, &current.policy).map_err(|e| e.to_string())?;
         let client = current.client.clone();
         Ok(Arc::new(HttpDestination { client, target }))
-    }
-
-    fn reconfigure(&self, config: &Config) -> Result<(), String> {
-        let new = Current::new(config, self.own_listener).map_err(|e| e.to_string())?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
     }
 }
 

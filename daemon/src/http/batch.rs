@@ -13,9 +13,7 @@ use super::ingest::{self, EventBody};
 use super::openapi::answers::BatchAnswer;
 use super::problem::{Code, Problem, refused};
 use super::{Answer, Shared, request};
-use crate::clock;
 use crate::config::Limits;
-use crate::writer::{Pending, SubmitError};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -28,6 +26,9 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use stormhook_engine::clock;
+use stormhook_engine::lifecycle::Phase;
+use stormhook_engine::writer::{Pending, SubmitError};
 use stormhook_store::{Accepted, NewEvent, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -199,7 +200,7 @@ impl Batch {
 
     /// Takes lines until they end, or says why it takes no more of them.
     async fn take_lines(&mut self, body: &mut Body) -> Result<Option<Problem>, Gone> {
-        let stopping = self.app.stopping();
+        let stopping = self.app.engine.life().reached(Phase::Draining);
         tokio::pin!(stopping);
         loop {
             self.answer_ready().await?;
@@ -252,7 +253,7 @@ impl Batch {
     async fn hand_over(&self, text: &[u8]) -> Waiting {
         match ingest::parse(text, None) {
             Err(problem) => Waiting::Rejected(problem),
-            Ok(event) => match self.app.enqueue(event).await {
+            Ok(event) => match self.app.engine.enqueue(event).await {
                 Ok(pending) => Waiting::ForCommit(pending),
                 Err(error) => Waiting::Rejected(error.into()),
             },

@@ -3,7 +3,6 @@
 //! A right token always passes; wrong ones are counted, so that guessing is slow.
 
 use super::problem::{Code, Problem};
-use crate::clock::Moment;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 use std::fs::OpenOptions;
@@ -13,6 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use stormhook_engine::clock::Moment;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 

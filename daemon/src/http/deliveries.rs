@@ -91,7 +91,7 @@ pub(super) async fn retry(
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
     let failed = |error| not_done(error, "delivery");
-    let hold = app.hold(delivery.id()?).map_err(failed)?;
+    let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
     let delivery = hold.retry().await.map_err(failed)?;
     answer(&app, delivery.id)
 }
@@ -111,7 +111,7 @@ pub(super) async fn cancel(
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
     let failed = |error| not_done(error, "delivery");
-    let hold = app.hold(delivery.id()?).map_err(failed)?;
+    let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
     let delivery = hold.cancel().await.map_err(failed)?;
     answer(&app, delivery.id)
 }

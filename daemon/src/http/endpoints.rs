@@ -5,8 +5,8 @@ pub(super) mod secrets;
 mod settings;
 mod values;
 
-pub(crate) use secrets::is_quoted;
-pub(crate) use settings::EndpointView;
+pub use secrets::is_quoted;
+pub use settings::EndpointView;
 
 use super::events::{HeaderKey, REPLAYED};
 use super::fields::{self, Members, query};
@@ -17,7 +17,6 @@ use super::problem::{Problem, not_done};
 use super::views::{AttemptView, ListView};
 use super::{Answer, NoFields, Shared, ingest, request};
 use crate::app::App;
-use crate::dispatch::CommandError;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -26,6 +25,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use settings::{ChangeBody, NewBody};
 use std::sync::Arc;
+use stormhook_engine::dispatch::CommandError;
 use stormhook_store::{
     CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List, UpdateEndpoint,
 };
@@ -59,7 +59,7 @@ pub(super) async fn create(
         key: key.to_owned(),
         request,
     });
-    let created = app.submit(CreateEndpoint { new, key }).await;
+    let created = app.engine.submit(CreateEndpoint { new, key }).await;
     let Created { endpoint, replayed } = created.map_err(failed)?;
     let view = Json(EndpointView::of(&app, &endpoint).with_secret(&endpoint));
     Ok(if replayed {
@@ -111,6 +111,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     organization.map(ingest::check_organization).transpose()?;
     let (limit, cursor) = (paging.limit(), paging.cursor(List::Endpoints)?);
     let page = app
+        .engine
         .reader()
         .endpoints(organization, asked.active, cursor, limit);
     Ok(Json(ListView::of(page, |e| EndpointView::of(&app, &e))).into_response())
@@ -151,7 +152,7 @@ pub(super) async fn update(
         id: endpoint.id()?,
         change: Box::new(change),
     };
-    let endpoint = app.update_endpoint(update).await.map_err(failed)?;
+    let endpoint = app.engine.update_endpoint(update).await.map_err(failed)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
 
@@ -167,7 +168,7 @@ pub(super) async fn delete(
 ) -> Answer {
     query::<()>(&uri)?;
     let id = endpoint.id()?;
-    let deleted = app.submit(DeleteEndpoint { id }).await;
+    let deleted = app.engine.submit(DeleteEndpoint { id }).await;
     deleted.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -186,7 +187,7 @@ pub(super) async fn test(
 ) -> Answer {
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
-    let attempt = app.ping(endpoint.id()?).await?;
+    let attempt = app.engine.ping(endpoint.id()?).await?;
     Ok(Json(AttemptView::from(&attempt)).into_response())
 }
 
@@ -195,6 +196,6 @@ fn failed(error: CommandError) -> Problem {
 }
 
 fn found(app: &App, endpoint: &OfEndpoint) -> Result<Arc<Endpoint>, Problem> {
-    let found = app.reader().endpoint(endpoint.id()?);
+    let found = app.engine.reader().endpoint(endpoint.id()?);
     found.ok_or_else(|| Problem::not_found("endpoint"))
 }

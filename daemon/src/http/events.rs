@@ -77,7 +77,7 @@ pub(super) async fn accept(
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
     let HeaderKey { key } = HeaderKey::of(&headers)?;
-    let accepted = app.submit(ingest::parse(&body, key)?).await;
+    let accepted = app.engine.submit(ingest::parse(&body, key)?).await;
     let accepted = accepted.map_err(|e| not_done(e, "event"))?;
     let receipt = Json(ReceiptView::from(&*accepted.event));
     Ok(if accepted.replayed {
@@ -203,7 +203,7 @@ pub(super) async fn replay(
         event: id,
         endpoint,
     };
-    let replayed = app.replay(replay).await;
+    let replayed = app.engine.replay(replay).await;
     let delivery = replayed.map_err(|e| not_done(e, "event or endpoint"))?;
     deliveries::answer(&app, delivery.id)
 }

@@ -2,9 +2,9 @@
 
 use super::openapi::{examples, words};
 use super::views::AttemptView;
-use crate::dispatch::FinishedAttempt;
-use crate::times::at;
 use serde::Serialize;
+use stormhook_engine::dispatch::FinishedAttempt;
+use stormhook_engine::times::at;
 use stormhook_store::UnixMs;
 use utoipa::ToSchema;
 

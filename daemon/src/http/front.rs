@@ -6,8 +6,6 @@ use super::problem::{Code, Problem};
 use super::request;
 use super::{Shared, problem};
 use crate::config::LiveConfig;
-use crate::environment::{Environment, System};
-use crate::life::{Life, Phase};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -21,6 +19,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use stormhook_engine::environment::{Environment, System};
+use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use tower_service::Service;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -59,7 +59,7 @@ impl Behind {
 pub(super) struct Front {
     behind: Behind,
     config: LiveConfig,
-    life: Arc<Life>,
+    life: Arc<Lifecycle>,
     callers: Option<Arc<Callers>>,
     ids: Arc<RequestIds>,
 }
@@ -68,7 +68,7 @@ impl Front {
     pub(super) fn new(
         behind: &Behind,
         config: &LiveConfig,
-        life: &Arc<Life>,
+        life: &Arc<Lifecycle>,
         callers: Option<Callers>,
     ) -> Self {
         let seed = u64::try_from(System.random_u128() >> 64).unwrap_or(0);

@@ -5,12 +5,12 @@ use super::fields::{self, Members, Verbatim};
 use super::ingest;
 use super::lists::{Accepted, Paging};
 use super::nesting::nested_deeper_than;
-use crate::body;
 use http::Uri;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use stormhook_engine::payload;
 use stormhook_store::{Event, EventId, List, Timestamp};
 
 /// A body of `POST /v1/events`; what is taken reaches a partner as JSON that holds the same bytes.
@@ -31,7 +31,7 @@ pub(crate) fn event(bytes: &[u8]) {
         deliveries: 1,
         data: Some(new.data),
     };
-    let body = body::render(&stored, 42).unwrap_or_default();
+    let body = payload::render(&stored, 42).unwrap_or_default();
     let members: BTreeMap<&str, &RawValue> = match serde_json::from_slice(&body) {
         Ok(members) => members,
         Err(e) => return assert!(e.to_string().is_empty(), "the body is no JSON: {e}"),

@@ -7,9 +7,9 @@ use stormhook_store::{GivenTime, NewEvent};
 use super::fields::{self, Verbatim};
 use super::nesting::nested_deeper_than;
 use super::problem::Problem;
-use crate::times::parse_timestamp;
 use serde::Deserialize;
 use std::borrow::Cow;
+use stormhook_engine::times::parse_timestamp;
 use utoipa::ToSchema;
 
 /// How deep lists and objects in `data` may be nested.

@@ -7,7 +7,6 @@ use super::socket::{self, ListenError, SocketFile};
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
 use crate::descriptors::{self, REFUSALS};
-use crate::life::Life;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::collections::VecDeque;
@@ -16,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::lifecycle::Lifecycle;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -94,7 +94,11 @@ impl Listeners {
     ///
     /// # Errors
     /// The token can't be read or made.
-    pub fn serve(bound: Bound, live: &LiveConfig, life: &Arc<Life>) -> Result<Self, ListenError> {
+    pub fn serve(
+        bound: Bound,
+        live: &LiveConfig,
+        life: &Arc<Lifecycle>,
+    ) -> Result<Self, ListenError> {
         let config = live.now();
         let places = descriptors::connections(&config);
         let room = Arc::new(Semaphore::new(places));

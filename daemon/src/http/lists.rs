@@ -1,10 +1,10 @@
 //! What every list can be asked for: a page of it, and events of a span of time.
 
 use super::problem::{Code, Problem};
-use crate::times::parse_rfc3339;
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
+use stormhook_engine::times::parse_rfc3339;
 use stormhook_store::{Cursor, List, UnixMs};
 use utoipa::IntoParams;
 

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use stormhook_store::Refusal;
 
 pub(crate) use super::code::Code;
-use crate::dispatch::{CommandError, PingError};
-use crate::writer::SubmitError;
+use stormhook_engine::dispatch::{CommandError, PingError};
+use stormhook_engine::writer::SubmitError;
 
 /// How much of what a caller sent is told back in a detail.
 pub(crate) const MAX_SHOWN_BYTES: usize = 150;

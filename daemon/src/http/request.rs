@@ -1,7 +1,6 @@
 //! What a request must be before its fields are read: its body whole, within bounds and of the right media type.
 
 use super::problem::{Code, MAX_SHOWN_BYTES, Problem};
-use crate::text;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,6 +8,7 @@ use http::header::{CONTENT_TYPE, EXPECT};
 use http_body_util::{BodyExt, Collected};
 use hyper::body::{Body as HttpBody, Incoming};
 use std::time::Duration;
+use stormhook_engine::text;
 
 /// How much of a body that is too large is taken so that its sender hears the answer, and for how long.
 const DRAIN_BYTES: usize = 32 << 20;

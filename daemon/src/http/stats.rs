@@ -10,14 +10,14 @@ use super::openapi::words::StatsWindow;
 use super::problem::Problem;
 use super::{Answer, Shared, blocking};
 use crate::app::App;
-use crate::schedule::Gauges;
-use crate::times::rfc3339;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use stormhook_engine::schedule::Gauges;
+use stormhook_engine::times::rfc3339;
 use stormhook_store::stats::{Span, Times, Window};
 use stormhook_store::{EndpointId, Slot, StatsOf};
 use utoipa::IntoParams;
@@ -59,8 +59,8 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let question = move |app: &App| app.read(|r| r.stats_and_damage(span, now, &asked));
     let (sum, damaged) = blocking(&app, question).await?;
     let gauges = match &of {
-        StatsOf::All => app.gauges(),
-        StatsOf::Endpoints(slots) => app.gauges_of(slots),
+        StatsOf::All => app.engine.dispatch().gauges(),
+        StatsOf::Endpoints(slots) => app.engine.dispatch().gauges_of(slots),
     };
     let filtered = matches!(of, StatsOf::Endpoints(_));
     let mut fields = Map::new();
@@ -80,7 +80,7 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
         json!(first_rate(&sum)),
     );
     times(&mut fields, "attempt.duration", &sum.attempt_duration);
-    let in_flight = (!filtered).then(|| app.keyed_in_flight());
+    let in_flight = (!filtered).then(|| app.engine.writer().keyed_in_flight());
     fields.insert("idempotency.inflight.gauge".into(), json!(in_flight));
     queue(&mut fields, gauges);
     fields.insert("slo".into(), slo(&sum));
@@ -100,7 +100,7 @@ fn of_whom(
     }
     let Some(id) = endpoint else {
         let slots = |o: &str| -> Vec<Slot> {
-            let all = app.reader().all_endpoints();
+            let all = app.engine.reader().all_endpoints();
             all.iter()
                 .filter(|e| e.organization == o)
                 .map(|e| e.slot)
@@ -109,6 +109,7 @@ fn of_whom(
         return Ok(organization.map_or(StatsOf::All, |o| StatsOf::Endpoints(slots(o))));
     };
     let found = app
+        .engine
         .reader()
         .endpoint_or_mark(id)
         .ok_or_else(|| Problem::not_found("endpoint"))?;
@@ -208,7 +209,7 @@ pub(super) fn health() -> Response {
     responses((status = 200, description = "Ready.", body = Health), (status = 503, description = "Not ready.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
-    Ok(readiness(app.readiness()))
+    Ok(readiness(app.engine.readiness()))
 }
 
 pub(super) fn readiness(ready: Result<(), &'static str>) -> Response {

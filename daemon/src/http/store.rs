@@ -6,8 +6,7 @@ use super::openapi::answers::CheckReport;
 use super::problem::{self, Code, Problem};
 use super::{Answer, NoFields, Shared, blocking};
 use crate::app::App;
-use crate::times::rfc3339;
-use crate::writer::{SubmitError, free_bytes};
+use crate::space::free_bytes;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -21,6 +20,8 @@ use std::io::{Seek, SeekFrom};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use stormhook_engine::times::rfc3339;
+use stormhook_engine::writer::SubmitError;
 use stormhook_store::{Copied, StoreError, UnixMs};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,7 +82,7 @@ async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
         let mut file = tempfile::tempfile_in(folder).map_err(|error| unwritable(&error))?;
         let taken = file.try_clone().map_err(|error| unwritable(&error))?;
         let mut why = None;
-        let copied = app.reader().copy_into(taken, || {
+        let copied = app.engine.reader().copy_into(taken, || {
             why = stopped_by(&app, &still, folder, reserve);
             why.is_none()
         });
@@ -115,7 +116,7 @@ impl Drop for Wanted {
 
 /// Why a copy is not gone on with.
 fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Option<Problem> {
-    if app.is_stopping() || !wanted.load(Ordering::Relaxed) {
+    if app.engine.is_stopping() || !wanted.load(Ordering::Relaxed) {
         return Some(Problem::new(
             Code::ShuttingDown,
             "The daemon is stopping; no backup was made. Retry once it is back, or copy the file while it is stopped.",

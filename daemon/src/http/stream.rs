@@ -12,6 +12,7 @@ use http::Uri;
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::time::Duration;
+use stormhook_engine::lifecycle::Phase;
 use stormhook_store::EndpointId;
 use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
@@ -38,7 +39,10 @@ pub(super) struct AttemptQuery {
 pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
     let (asked,) = query::<(AttemptQuery,)>(&uri)?;
     let only = asked.endpoint_id.map(|Given(id)| id);
-    let begin = (app.attempts(), Box::pin(app.closing()));
+    let begin = (
+        app.engine.attempts(),
+        Box::pin(app.engine.life().reached(Phase::Closing)),
+    );
     let stream =
         futures_util::stream::unfold(begin, move |(mut following, mut closing)| async move {
             loop {

@@ -2,10 +2,10 @@
 
 use super::openapi::{examples, words};
 use crate::app::App;
-use crate::text::is_invisible;
-use crate::times::{at, maybe_at};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use stormhook_engine::text::is_invisible;
+use stormhook_engine::times::{at, maybe_at};
 use stormhook_store::{
     Attempt, Cursor, Damage, Delivery, DeliveryView, EndpointId, Event, Page, Timestamp, UnixMs,
     Unreadable,
@@ -38,7 +38,7 @@ impl<T> ListView<T> {
 #[derive(Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Damaged, examples(examples::damaged_events, examples::damaged_delivery))]
-pub(crate) struct DamagedView {
+pub struct DamagedView {
     /// One delivery, `dlv_…`, or what is said of an endpoint, `ep_…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -120,7 +120,7 @@ impl<'a> From<&'a Event> for ReceiptView<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Event, examples(examples::event))]
-pub(crate) struct EventView {
+pub struct EventView {
     /// `evt_…`
     id: String,
     organization_id: String,
@@ -162,7 +162,8 @@ impl EventView {
         Self::new(event, None)
     }
 
-    pub(crate) fn whole(event: &Event) -> Self {
+    /// With its data.
+    pub fn whole(event: &Event) -> Self {
         let raw = |bytes: &Vec<u8>| {
             let text = String::from_utf8(bytes.clone()).ok()?;
             RawValue::from_string(text).ok()
@@ -260,7 +261,7 @@ fn shown(bytes: &[u8]) -> String {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Delivery, examples(examples::delivery))]
-pub(crate) struct DeliveryJson {
+pub struct DeliveryJson {
     /// `dlv_…`
     id: String,
     /// Where it goes, `ep_…`
@@ -306,13 +307,13 @@ pub(crate) struct DeliveryJson {
 impl DeliveryJson {
     pub(crate) fn new(app: &App, d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
         Self {
-            waiting_for: Some(app.waiting_for(d)),
+            waiting_for: Some(app.engine.dispatch().waiting_for(d)),
             ..Self::stored(d, endpoint, event_type)
         }
     }
 
     /// As the file has it: what it waits for is the queues' to say.
-    pub(crate) fn stored(d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
+    pub fn stored(d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
         Self {
             id: d.id.to_string(),
             endpoint_id: endpoint.to_string(),
@@ -339,7 +340,9 @@ impl DeliveryJson {
         Self::new(app, &view.delivery, view.endpoint, &view.event.event_type)
     }
 
-    pub(crate) fn with_attempts(mut self, d: &Delivery) -> Self {
+    /// Adds the attempts.
+    #[must_use]
+    pub fn with_attempts(mut self, d: &Delivery) -> Self {
         self.attempts = Some(d.attempts.iter().map(AttemptView::from).collect());
         self
     }

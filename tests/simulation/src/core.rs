@@ -2,11 +2,15 @@
 //! a task.
 
 use crate::environment::Simulated;
+use http::HeaderName;
 use std::sync::Arc;
-use stormhook::config::{Config, LiveConfig};
-use stormhook::engine::{Engine, Ports};
-use stormhook::transport::{Destination, Transport};
-use stormhook::writer::{Free, Space};
+use std::time::Duration;
+use stormhook_engine::retention::Retention;
+use stormhook_engine::retry::Retry;
+use stormhook_engine::schedule::Limits;
+use stormhook_engine::transport::{Destination, Transport};
+use stormhook_engine::writer::{Free, Space};
+use stormhook_engine::{Engine, Ports, Settings};
 use stormhook_store::{Done, Op, Operation, Store, UnixMs};
 use tokio::task::JoinHandle;
 
@@ -16,10 +20,6 @@ struct AllTo(Arc<dyn Destination>);
 impl Transport for AllTo {
     fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
         Ok(Arc::clone(&self.0))
-    }
-
-    fn reconfigure(&self, _: &Config) -> Result<(), String> {
-        Ok(())
     }
 }
 
@@ -42,6 +42,32 @@ impl<C: Operation> Operation for Unheld<C> {
 
 impl<C: Operation> Free for Unheld<C> {}
 
+/// Settings as the daemon has them by default.
+#[must_use]
+pub fn settings() -> Settings {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    let day = hour * 24;
+    Settings {
+        in_flight: Limits {
+            max_in_flight: 512,
+            max_per_endpoint: 32,
+        },
+        retry: Retry {
+            schedule: vec![minute, minute * 5, minute * 30, hour * 2, day],
+            jitter: 0.1,
+        },
+        retention: Retention {
+            events: day * 30,
+            attempts: day * 30,
+        },
+        disable_after: day * 5,
+        signature_header: HeaderName::from_static("x-stormcom-signature"),
+        excerpt_bytes: 1 << 10,
+        pending_deliveries: 5_000_000,
+        endpoints_per_organization: 1_000,
+    }
+}
+
 /// See the module.
 pub struct Core {
     /// It runs.
@@ -57,7 +83,7 @@ impl Core {
     /// The store can't be read.
     pub fn start(
         store: Store,
-        config: Arc<Config>,
+        settings: Settings,
         destination: Arc<dyn Destination>,
         now: UnixMs,
         most: u32,
@@ -66,8 +92,10 @@ impl Core {
             store,
             environment: Arc::new(Simulated::new(now, 7)),
             transport: Arc::new(AllTo(destination)),
+            settings: Arc::new(Arc::new(settings)),
+            life: Arc::default(),
         };
-        let loaded = Engine::load(ports, LiveConfig::new(config), Arc::default());
+        let loaded = Engine::load(ports);
         let look = || Space {
             free_bytes: u64::MAX,
             file_bytes: 0,

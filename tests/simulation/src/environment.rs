@@ -3,7 +3,7 @@
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use stormhook::environment::Environment;
+use stormhook_engine::environment::Environment;
 use stormhook_store::UnixMs;
 use tokio::time::Instant;
 

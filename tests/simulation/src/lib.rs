@@ -33,7 +33,7 @@ mod random;
 mod run;
 mod tally;
 
-pub use core::{Core, Unheld};
+pub use core::{Core, Unheld, settings};
 pub use environment::Simulated;
 pub use plan::{Mix, Plan};
 pub use run::{Report, run};

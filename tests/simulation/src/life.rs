@@ -10,12 +10,10 @@ use crate::random::Random;
 use crate::run::World;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook::app::App;
-use stormhook::config::LiveConfig;
-use stormhook::dispatch::OnCommit;
-use stormhook::engine::{Engine, Ports};
-use stormhook::life::Phase;
-use stormhook::writer::{Committed, Committer, Space, Writer};
+use stormhook_engine::dispatch::OnCommit;
+use stormhook_engine::lifecycle::Phase;
+use stormhook_engine::writer::{Committed, Committer, Space, Writer};
+use stormhook_engine::{Engine, Ports};
 use stormhook_store::{Applied, DeliveryId, Store};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,6 +21,10 @@ use tokio::time::sleep;
 
 /// How long everything may take to end once nothing is wrong any more.
 const MOST_TO_END_MS: u64 = 3 * DAY_MS;
+/// How long an attempt may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// What is kept free on the disk.
+const DISK_RESERVE_BYTES: u64 = 1 << 20;
 /// Between two looks at everything, in steps.
 const LOOK_EVERY: u64 = 64;
 
@@ -82,8 +84,7 @@ impl Committed for Told {
 
 /// See the module.
 pub(crate) struct Life {
-    pub(crate) app: Arc<App>,
-    engine: Engine,
+    pub(crate) engine: Engine,
     writing: JoinHandle<()>,
     dead: Arc<Notify>,
 }
@@ -91,22 +92,22 @@ pub(crate) struct Life {
 impl Life {
     /// Starts the daemon on the disk as it is.
     pub(crate) fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
-        let config = Arc::clone(&world.plan.config);
         let disk = world.disk.clone();
         let store = Store::open_on(world.plan.options(), move || disk.open());
         let store = store.map_err(|e| e.to_string())?;
-        let life = Arc::new(stormhook::life::Life::default());
-        let live = LiveConfig::new(Arc::clone(&config));
+        let life = Arc::new(stormhook_engine::lifecycle::Lifecycle::default());
         let network = Network {
             partners: Arc::clone(&world.partners),
-            timeout: config.delivery.timeout,
+            timeout: TIMEOUT,
         };
         let ports = Ports {
             store,
             environment: Arc::clone(world.environment()) as _,
             transport: Arc::new(network),
+            settings: Arc::new(Arc::clone(&world.plan.settings)),
+            life: Arc::clone(&life),
         };
-        let loaded = Engine::load(ports, live, Arc::clone(&life)).map_err(|e| e.to_string())?;
+        let loaded = Engine::load(ports).map_err(|e| e.to_string())?;
         let faults = world.disk.faults();
         faults::heal_disk(world);
         world.oracle().begins(
@@ -115,7 +116,6 @@ impl Life {
             crashed,
         );
         world.disk.fail(faults);
-        let app = App::new(loaded.engine().clone(), None);
         let told = |dispatch| {
             Arc::new(Told {
                 disk: world.disk.clone(),
@@ -124,9 +124,8 @@ impl Life {
             }) as Arc<dyn Committed>
         };
         let (disk, most) = (world.disk.clone(), world.plan.disk_bytes);
-        let reserve = config.limits.disk_reserve;
         let look = move || Space {
-            free_bytes: most.saturating_sub(disk.len() + reserve),
+            free_bytes: most.saturating_sub(disk.len() + DISK_RESERVE_BYTES),
             file_bytes: disk.len(),
         };
         let (engine, committer) = loaded.start(told, look);
@@ -141,7 +140,6 @@ impl Life {
         ));
         life.go_on_to(Phase::Running);
         Ok(Self {
-            app,
             engine,
             writing,
             dead,
@@ -158,7 +156,7 @@ impl Life {
             if world.random.one_in(10) {
                 faults::strike(world);
             } else {
-                producers::act(world, &self.app);
+                producers::act(world, &self.engine);
             }
             if self.passes(pause(&mut world.random)).await {
                 return self.crashed(world);
@@ -210,7 +208,7 @@ impl Life {
                 self.stop(world).await;
                 return End::Finished;
             }
-            producers::switch_on_all(world, &self.app);
+            producers::switch_on_all(world, &self.engine);
             if self.passes(Duration::from_millis(step_ms)).await {
                 return End::Finished;
             }
@@ -234,11 +232,11 @@ impl Life {
 
     /// Whether the file is damaged where every commit needs it. Then it takes none, and says so.
     fn takes_no_commit(&self, world: &World) -> bool {
-        let ready = || self.app.readiness();
+        let ready = || self.engine.readiness();
         world.oracle().is_damaged() && ready().is_err_and(|why| why.contains("damaged"))
     }
 
-    fn gauges(&self) -> stormhook::schedule::Gauges {
+    fn gauges(&self) -> stormhook_engine::schedule::Gauges {
         self.engine.dispatch().gauges()
     }
 

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook::clock::StoreClock;
+use stormhook_engine::clock::StoreClock;
 use stormhook_store::stats::Counters;
 use stormhook_store::{
     AttemptOutcome, Delivery, DeliveryId, Endpoint, EndpointState, Event, EventId, Reader, Slot,

@@ -5,9 +5,8 @@ use crate::random::Random;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook::config::Config;
-use stormhook::outcome::{Failure, Reply};
-use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook_engine::outcome::{Failure, Reply};
+use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How a partner behaves.
@@ -235,10 +234,6 @@ impl Transport for Network {
             host: uri.host().unwrap_or_default().to_owned(),
             timeout: self.timeout,
         }))
-    }
-
-    fn reconfigure(&self, _: &Config) -> Result<(), String> {
-        Ok(())
     }
 }
 

@@ -1,10 +1,12 @@
 //! What a seed decides before anything runs: the daemon's configuration, how large the world is, and which faults it holds.
 
 use crate::random::Random;
-use std::path::Path;
 use std::sync::Arc;
-use stormhook::config::Config;
-use stormhook::serve;
+use std::time::Duration;
+use stormhook_engine::Settings;
+use stormhook_engine::retention::Retention;
+use stormhook_engine::retry::Retry;
+use stormhook_engine::schedule::Limits;
 use stormhook_store::Options;
 
 pub(crate) const SECOND_MS: u64 = 1_000;
@@ -32,8 +34,10 @@ pub struct Mix {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The daemon's.
-    pub config: Arc<Config>,
+    /// The engine's.
+    pub settings: Arc<Settings>,
+    /// How long idempotency keys are remembered.
+    pub idempotency_ttl: Duration,
     /// Faults.
     pub mix: Mix,
     /// How many things happen.
@@ -81,8 +85,10 @@ impl Plan {
         };
         // An event to hundreds of endpoints is hundreds of deliveries, each of which is compared again and again.
         let wide = random.one_in(10);
+        let (settings, idempotency_ttl) = settings(random, wide);
         Self {
-            config: Arc::new(config(random, wide)),
+            settings: Arc::new(settings),
+            idempotency_ttl,
             mix,
             steps: if wide {
                 20 + random.below(30)
@@ -117,66 +123,48 @@ impl Plan {
             fold_items,
             fold_commits,
             keys_per_block,
-            ..serve::options(&self.config)
+            cache_bytes: 1 << 20,
+            pending_limit: self.settings.pending_deliveries,
+            endpoints_per_organization: self.settings.endpoints_per_organization,
+            idempotency_ttl_ms: u64::try_from(self.idempotency_ttl.as_millis()).unwrap(),
+            ..Options::new("/simulated/stormhook.redb")
         }
     }
 }
 
-fn config(random: &mut Random, wide: bool) -> Config {
-    let schedule = pick(
-        random,
-        &[
-            r#"["1m","5m","30m","2h","24h"]"#,
-            r#"["1m","5m","30m","2h","24h"]"#,
-            r#"["10s","1m","10m"]"#,
-            r#"["1s"]"#,
-        ],
-    );
+/// The engine's settings, and how long idempotency keys are remembered.
+fn settings(random: &mut Random, wide: bool) -> (Settings, Duration) {
+    let second = Duration::from_millis(SECOND_MS);
+    let (minute, hour, day) = (second * 60, second * 3_600, second * 86_400);
+    let usual = [minute, minute * 5, minute * 30, hour * 2, day];
+    let short = [second * 10, minute, minute * 10];
+    let once = [second];
+    let schedule = pick(random, &[&usual[..], &usual, &short, &once]);
     let (ttl, events) = pick(
         random,
         &[
-            ("24h", "30d"),
-            ("24h", "2d"),
-            ("1h", "6h"),
-            ("5m", "1h"),
-            ("5m", "10m"),
+            (day, day * 30),
+            (day, day * 2),
+            (hour, hour * 6),
+            (minute * 5, hour),
+            (minute * 5, minute * 10),
         ],
     );
-    let attempts = pick(random, &["10m", "1h", "6h", "2d", "30d"]);
-    let text = format!(
-        r#"
-        data_dir = "/simulated"
-        socket = "off"
-        [delivery]
-        max_in_flight = {in_flight}
-        max_in_flight_per_endpoint = {per_endpoint}
-        [retry]
-        schedule = {schedule}
-        jitter = {jitter}
-        [idempotency]
-        ttl = "{ttl}"
-        [retention]
-        events = "{events}"
-        attempts = "{attempts}"
-        [limits]
-        pending_deliveries = {pending}
-        endpoints_per_organization = {endpoints}
-        disk_reserve = "1MiB"
-        [store]
-        cache = "1MiB"
-        [breaker]
-        disable_after = "{disable_after}"
-        "#,
-        in_flight = pick(random, &[1, 3, 16, 64, 512]),
-        per_endpoint = pick(random, &[1, 4, 32]),
-        jitter = pick(random, &["0.0", "0.1", "0.5"]),
-        pending = pick(random, &[20, 200, 100_000]) * if wide { 50 } else { 1 },
-        endpoints = if wide { 400 } else { pick(random, &[3, 20]) },
-        disable_after = pick(random, &["1h", "1d", "5d"]),
-    );
-    let file = (Path::new("simulated.toml"), text.as_str());
-    match Config::from_sources(Some(file), [], &[]) {
-        Ok(config) => config,
-        Err(error) => panic!("the simulation's own configuration: {error}"),
-    }
+    let attempts = pick(random, &[minute * 10, hour, hour * 6, day * 2, day * 30]);
+    let settings = Settings {
+        in_flight: Limits {
+            max_in_flight: pick(random, &[1, 3, 16, 64, 512]),
+            max_per_endpoint: pick(random, &[1, 4, 32]),
+        },
+        retry: Retry {
+            schedule: schedule.to_vec(),
+            jitter: pick(random, &[0.0, 0.1, 0.5]),
+        },
+        retention: Retention { events, attempts },
+        pending_deliveries: pick(random, &[20, 200, 100_000]) * if wide { 50 } else { 1 },
+        endpoints_per_organization: if wide { 400 } else { pick(random, &[3, 20]) },
+        disable_after: pick(random, &[hour, day, day * 5]),
+        ..crate::settings()
+    };
+    (settings, ttl)
 }

@@ -15,8 +15,8 @@ pub(crate) use events::Memory;
 use events::send;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use stormhook::app::App;
-use stormhook::dispatch::CommandError;
+use stormhook_engine::Engine;
+use stormhook_engine::dispatch::CommandError;
 use stormhook_store::{DeliveryId, EndpointId, EventId};
 use tokio::time::sleep;
 
@@ -24,7 +24,7 @@ use tokio::time::sleep;
 const GOES_AWAY: u64 = 16;
 
 /// Somebody does something.
-pub(crate) fn act(world: &mut World, app: &Arc<App>) {
+pub(crate) fn act(world: &mut World, engine: &Engine) {
     let endpoints = world
         .oracle()
         .endpoints
@@ -34,29 +34,29 @@ pub(crate) fn act(world: &mut World, app: &Arc<App>) {
     match world.random.below(100) {
         _ if (endpoints as u64) < world.plan.fan_out => {
             for _ in 0..world.plan.fan_out.min(100) {
-                create_endpoint(world, app);
+                create_endpoint(world, engine);
             }
         }
         0..60 if world.plan.large && world.random.one_in(20) => {
             for _ in 0..300 {
-                send(world, app, 250 << 10);
+                send(world, engine, 250 << 10);
             }
         }
         0..60 => {
             let burst = if world.random.one_in(12) { 40 } else { 4 };
             for _ in 0..=world.random.below(burst) {
-                send(world, app, 200);
+                send(world, engine, 200);
             }
         }
-        60..66 => create_endpoint(world, app),
-        66..76 => change_endpoint(world, app),
-        76..77 => delete_endpoint(world, app),
-        77..79 => rotate(world, app),
-        79..86 => retry(world, app),
-        86..90 => cancel(world, app),
-        90..94 => replay(world, app),
-        94..97 => recover(world, app),
-        97..98 => ping(world, app),
+        60..66 => create_endpoint(world, engine),
+        66..76 => change_endpoint(world, engine),
+        76..77 => delete_endpoint(world, engine),
+        77..79 => rotate(world, engine),
+        79..86 => retry(world, engine),
+        86..90 => cancel(world, engine),
+        90..94 => replay(world, engine),
+        94..97 => recover(world, engine),
+        97..98 => ping(world, engine),
         _ => {}
     }
 }

@@ -9,21 +9,20 @@
 #[path = "../../../store/tests/support/samples.rs"]
 mod samples;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use stormhook::config::Config;
-use stormhook::dispatch::{CommandError, Dispatch};
-use stormhook::outcome::Reply;
-use stormhook::serve;
-use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
-use stormhook::writer::Writer;
+use stormhook_engine::Settings;
+use stormhook_engine::dispatch::{CommandError, Dispatch};
+use stormhook_engine::outcome::Reply;
+use stormhook_engine::retention::Retention;
+use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination};
+use stormhook_engine::writer::Writer;
 use stormhook_simulation::Unheld;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::{
-    Cancel, CreateEndpoint, DeliveryId, EndpointId, EventId, Reader, Reason, Recover, Status,
-    Store, UnixMs, UpdateEndpoint,
+    Cancel, CreateEndpoint, DeliveryId, EndpointId, EventId, Options, Reader, Reason, Recover,
+    Status, Store, UnixMs, UpdateEndpoint,
 };
 use tokio::sync::Semaphore;
 
@@ -59,18 +58,8 @@ impl Destination for Gate {
     }
 }
 
-fn config(folder: &Path, pending: &str) -> Arc<Config> {
-    let folder = folder.to_str().expect("a name");
-    let flags = [
-        ("data_dir", folder),
-        ("limits.pending_deliveries", pending),
-        ("idempotency.ttl", "5m"),
-        ("retention.events", "5m"),
-        ("retention.attempts", "5m"),
-    ];
-    let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Arc::new(Config::from_sources(None, [], &flags).expect("a configuration"))
-}
+/// Everything is kept for five minutes.
+const KEPT: Duration = Duration::from_secs(300);
 
 /// A daemon's core whose partners wait at a gate.
 struct Core {
@@ -87,17 +76,29 @@ const ANSWERS: usize = 1_000;
 const COMMITS: u32 = 10_000;
 
 impl Core {
-    fn start(pending: &str) -> Self {
+    fn start(pending_deliveries: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let config = config(folder.path(), pending);
         let gate = Arc::new(Gate {
             connecting: Semaphore::new(0),
             answering: Semaphore::new(ANSWERS),
             asked: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
         });
-        let store = Store::open(serve::options(&config)).expect("a store");
-        let core = stormhook_simulation::Core::start(store, config, gate.clone(), NOW, COMMITS);
+        let store = Store::open(Options {
+            pending_limit: pending_deliveries,
+            idempotency_ttl_ms: 300_000,
+            ..Options::new(folder.path().join("store.redb"))
+        });
+        let settings = Settings {
+            pending_deliveries,
+            retention: Retention {
+                events: KEPT,
+                attempts: KEPT,
+            },
+            ..stormhook_simulation::settings()
+        };
+        let store = store.expect("a store");
+        let core = stormhook_simulation::Core::start(store, settings, gate.clone(), NOW, COMMITS);
         Self {
             _folder: folder,
             gate,
@@ -135,7 +136,7 @@ fn recover_of(endpoint: EndpointId) -> Recover {
 
 #[tokio::test(start_paused = true)]
 async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
-    let core = Core::start("1");
+    let core = Core::start(1);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
     // Cancelled by the store alone: its attempt is at the gate for good.
@@ -168,7 +169,7 @@ async fn discard(core: &Core, id: EndpointId) {
 
 #[tokio::test(start_paused = true)]
 async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
-    let core = Core::start("1000");
+    let core = Core::start(1000);
     core.gate.answering.forget_permits(ANSWERS);
     core.gate.connecting.add_permits(2);
     let id = core.endpoint().await;
@@ -196,7 +197,7 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
-    let core = Core::start("1000");
+    let core = Core::start(1000);
     core.gate.connecting.add_permits(5);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
@@ -220,7 +221,7 @@ async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_stays_discarded() {
-    let core = Core::start("1000");
+    let core = Core::start(1000);
     let Core {
         gate,
         reader,
@@ -262,7 +263,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_ended() {
-    let core = Core::start("10000");
+    let core = Core::start(10000);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     // A pack each, so that the sweep takes many commits.
     let mut old = Vec::new();

@@ -24,9 +24,9 @@ use disk::Disk;
 use random::Random;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use stormhook::clock::StoreClock;
-use stormhook::environment::System;
-use stormhook::writer::{Committed, Committer, Space, SubmitError, Writer};
+use stormhook_engine::clock::StoreClock;
+use stormhook_engine::environment::System;
+use stormhook_engine::writer::{Committed, Committer, Space, SubmitError, Writer};
 use stormhook_store::{
     Applied, Attempt, AttemptOutcome, CreateEndpoint, DeliveryId, Done, EndpointId, Options,
     Reader, Settle, Status, Store, Trigger, UnixMs, Verdict,

@@ -13,16 +13,15 @@
 #[path = "../../../store/tests/support/mod.rs"]
 mod support;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use stormhook::config::Config;
-use stormhook::dispatch::Dispatch;
-use stormhook::outcome::Reply;
-use stormhook::serve;
-use stormhook::transport::{AttemptRequest, Attempted, Attempting, Destination};
-use stormhook::writer::Writer;
+use stormhook_engine::Settings;
+use stormhook_engine::dispatch::Dispatch;
+use stormhook_engine::outcome::Reply;
+use stormhook_engine::retry::Retry;
+use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination};
+use stormhook_engine::writer::Writer;
 use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
     Accepted, AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader,
@@ -85,19 +84,20 @@ impl Destination for Partners {
 }
 
 /// A schedule of a second, twice.
-fn config(folder: &Path) -> Arc<Config> {
-    let flags = [("data_dir".to_owned(), folder.to_str().unwrap().to_owned())];
-    let mut config = Config::from_sources(None, [], &flags).unwrap();
-    config.retry.schedule = vec![Duration::from_secs(1); 2];
-    config.retry.jitter = 0.0;
-    Arc::new(config)
+fn settings() -> Settings {
+    Settings {
+        retry: Retry {
+            schedule: vec![Duration::from_secs(1); 2],
+            jitter: 0.0,
+        },
+        ..stormhook_simulation::settings()
+    }
 }
 
 /// A store with one endpoint and some events, a commit each, before any daemon runs on it.
 struct Made {
     disk: Disk,
     options: Options,
-    config: Arc<Config>,
     ids: Vec<DeliveryId>,
     random: u128,
     partners: Arc<Partners>,
@@ -107,14 +107,15 @@ struct Made {
 impl Made {
     fn new(events: usize, ordering: Ordering) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = config(folder.path());
-        let mut options = serve::options(&config);
-        // Every page is read from the disk.
-        options.cache_bytes = 0;
+        let options = Options {
+            // Every page is read from the disk.
+            cache_bytes: 0,
+            pending_limit: settings().pending_deliveries,
+            ..Options::new(folder.path().join("store.redb"))
+        };
         let mut made = Self {
             disk: Disk::default(),
             options,
-            config,
             ids: Vec::new(),
             random: 1,
             partners: Arc::default(),
@@ -185,8 +186,8 @@ impl Made {
     /// A daemon's core on it.
     fn start(&self) -> Core {
         let partners = self.partners.clone();
-        let config = self.config.clone();
-        let core = stormhook_simulation::Core::start(self.open(), config, partners, START, COMMITS);
+        let store = self.open();
+        let core = stormhook_simulation::Core::start(store, settings(), partners, START, COMMITS);
         Core {
             reader: core.engine.reader().clone(),
             writer: core.engine.writer().clone(),

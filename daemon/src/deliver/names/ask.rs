@@ -2,7 +2,6 @@
 //! search list. What is asked and when is decided here; the packets are hickory's.
 
 use super::system::System;
-use crate::clock;
 use crate::deliver::fault;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,6 +17,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use stormhook_engine::clock;
 use tokio::time::{sleep_until, timeout};
 
 /// How long the answer about one family is waited for once that about the other is there (RFC 8305, section 3).

@@ -110,8 +110,8 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use std::time::Duration;
+    use stormhook_engine::clock;
 
     fn flight() -> Arc<Flight> {
         let (_, progress) = tokio::sync::watch::channel(Progress::Waiting);

@@ -84,7 +84,7 @@ pub(in crate::http) async fn recover(
     })
     .await?;
     if !asked.dry_run.unwrap_or(false) {
-        app.recover(recover).await.map_err(failed)?;
+        app.engine.recover(recover).await.map_err(failed)?;
     }
     let view = RecoveredView { recovered: count };
     Ok((StatusCode::ACCEPTED, Json(view)).into_response())

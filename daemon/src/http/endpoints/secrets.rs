@@ -2,13 +2,11 @@
 
 use super::{failed, found};
 use crate::app::{App, NoRandomness};
-use crate::body::private_key;
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::openapi::examples;
 use crate::http::problem::{Problem, unexpected};
 use crate::http::{Answer, Shared, request};
-use crate::times::{parse_duration, rfc3339};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -19,6 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::fmt;
 use std::time::Duration;
+use stormhook_engine::payload::private_key;
+use stormhook_engine::times::{parse_duration, rfc3339};
 use stormhook_store::endpoint::{LiveSecret, Seed};
 use stormhook_store::{Endpoint, RotateSecret, UnixMs};
 use stormhook_verifier::Secret;
@@ -82,7 +82,7 @@ pub(in crate::http) async fn rotate(
             .overlap
             .map_or(OVERLAP_DEFAULT_MS, |Overlap(ms)| ms),
     };
-    let endpoint = app.submit(rotate).await.map_err(failed)?;
+    let endpoint = app.engine.submit(rotate).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for NewSecret {
 }
 
 /// Whether a secret stands in quotes: they would become a part of it that the partner doesn't have.
-pub(crate) fn is_quoted(secret: &str) -> bool {
+pub fn is_quoted(secret: &str) -> bool {
     ['"', '\'', '`']
         .iter()
         .any(|quote| secret.len() > 1 && secret.starts_with(*quote) && secret.ends_with(*quote))

@@ -9,10 +9,10 @@ use crate::http::openapi::examples::{ENDPOINT, HAPPENED};
 use crate::http::openapi::words;
 use crate::http::problem::{Code, Problem};
 use crate::target::TargetError;
-use crate::times::{at, maybe_at};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use stormhook_engine::times::{at, maybe_at};
 use stormhook_store::endpoint::{self, EndpointChange, Seed, Settings};
 use stormhook_store::{Endpoint, EndpointState, NewEndpoint, UnixMs};
 use utoipa::ToSchema;
@@ -55,7 +55,7 @@ impl NewBody {
     pub(super) fn into_new(self, app: &App) -> Result<NewEndpoint, Problem> {
         check_organization(&self.organization_id)?;
         Ok(NewEndpoint {
-            id: app.new_endpoint_id(),
+            id: app.engine.new_endpoint_id(),
             settings: Settings {
                 url: judged(app, &self.url)?,
                 event_types: self.event_types.0,
@@ -139,7 +139,7 @@ impl ChangeBody {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Endpoint, examples(example))]
-pub(crate) struct EndpointView {
+pub struct EndpointView {
     /// `ep_…`
     id: String,
     organization_id: String,
@@ -192,10 +192,11 @@ pub(crate) struct EndpointView {
 
 impl EndpointView {
     pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
-        Self::stored(e, app.reader().state(e.slot))
+        Self::stored(e, app.engine.reader().state(e.slot))
     }
 
-    pub(crate) fn stored(e: &Endpoint, state: EndpointState) -> Self {
+    /// An endpoint as the store has it, without what the daemon knows.
+    pub fn stored(e: &Endpoint, state: EndpointState) -> Self {
         Self {
             id: e.id.to_string(),
             organization_id: e.organization.clone(),

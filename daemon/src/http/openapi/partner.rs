@@ -1,4 +1,4 @@
-//! The other direction: what the daemon sends to a partner, described as a webhook. Made by `crate::body` and signed there; here it
+//! The other direction: what the daemon sends to a partner, described as a webhook. Made by `stormhook_engine::payload` and signed there; here it
 //! is only described.
 #![allow(dead_code, reason = "described, never made")]
 

@@ -2,9 +2,9 @@
 //! a variant is missing, or is one too many, it doesn't compile.
 
 use crate::http::code::Code;
-use crate::schedule::WaitingFor as Wait;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected};
 use std::borrow::Cow;
+use stormhook_engine::schedule::WaitingFor as Wait;
 use stormhook_store::endpoint::{Ordering as Order, Why};
 use stormhook_store::stats::Span;
 use stormhook_store::{AttemptOutcome as Outcome, Reason, Status, Trigger};

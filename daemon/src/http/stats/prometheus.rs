@@ -105,8 +105,8 @@ impl Page {
             self.gauge("process_start_time_seconds", help, started);
         }
         let help = "Whether events are taken and delivered, as GET /readyz says: 1, else 0.";
-        self.gauge("ready", help, u8::from(app.readiness().is_ok()));
-        let all = app.reader().all_endpoints();
+        self.gauge("ready", help, u8::from(app.engine.readiness().is_ok()));
+        let all = app.engine.reader().all_endpoints();
         let there = || all.iter().filter(|e| e.deleted_at.is_none());
         let active = there().filter(|e| e.active).count();
         self.family(
@@ -168,7 +168,7 @@ impl Page {
     }
 
     fn queue(&mut self, app: &App) {
-        let g = app.gauges();
+        let g = app.engine.dispatch().gauges();
         for (name, help, value) in [
             (
                 "queue_pending",
@@ -197,7 +197,11 @@ impl Page {
         let overdue = seconds(g.overdue_ms.saturating_mul(1_000));
         self.gauge("queue_overdue_seconds", help, overdue);
         let help = "Requests with an idempotency key that wait for their commit.";
-        self.gauge("idempotency_inflight", help, app.keyed_in_flight());
+        self.gauge(
+            "idempotency_inflight",
+            help,
+            app.engine.writer().keyed_in_flight(),
+        );
     }
 
     fn histograms(&mut self, sum: &Window) {

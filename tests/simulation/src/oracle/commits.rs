@@ -196,7 +196,7 @@ impl Oracle {
         }
         if let Some(key) = &event.idempotency_key {
             let key = (event.organization.clone(), key.clone());
-            let ttl_ms = u64::try_from(self.plan.config.idempotency.ttl.as_millis()).unwrap();
+            let ttl_ms = u64::try_from(self.plan.idempotency_ttl.as_millis()).unwrap();
             if let Some(known) = self.keys.insert(key, id)
                 && known.accepted_at().plus_ms(ttl_ms) > self.expiry.0
             {
@@ -325,7 +325,7 @@ impl Oracle {
         for attempt in after.attempts.iter().rev().take(new as usize) {
             let told = self.told.get(&(after.id, attempt.number));
             let requested = self.was_requested(after.id, attempt.number);
-            rules::is_bounded(attempt, &self.plan.config)?;
+            rules::is_bounded(attempt, &self.plan.settings)?;
             match (attempt.outcome, told) {
                 // It was cut, and its partner had it.
                 (AttemptOutcome::Interrupted, None) if requested => {}
@@ -347,9 +347,9 @@ impl Oracle {
             return Ok(());
         }
         let told = self.told.get(&(after.id, after.attempts_total)).copied();
-        let config = &self.plan.config;
+        let retry = &self.plan.settings.retry;
         if let Some(told) = told {
-            let wait = rules::settled(before, after, &told, &config.retry, recorded)?;
+            let wait = rules::settled(before, after, &told, retry, recorded)?;
             let wait = wait.map(|delay_ms| Waits {
                 since_ms: told.at_ms,
                 jumped_ms: told.jumped_ms,
@@ -381,7 +381,7 @@ impl Oracle {
     }
 
     pub(super) fn is_old(&self, id: DeliveryId) -> bool {
-        let keep = self.plan.config.retention.attempts;
+        let keep = self.plan.settings.retention.attempts;
         let keep_ms = u64::try_from(keep.as_millis()).unwrap();
         id.event.accepted_at().0 + keep_ms <= self.expiry.0.0
     }

@@ -4,7 +4,7 @@ use super::Oracle;
 use super::everything::{all_deliveries, all_events, list};
 use super::rules::{self, Recorded};
 use std::collections::{BTreeMap, BTreeSet};
-use stormhook::schedule::Gauges;
+use stormhook_engine::schedule::Gauges;
 use stormhook_store::query::DeliveryFilter;
 use stormhook_store::stats::Span;
 use stormhook_store::{
@@ -161,7 +161,7 @@ impl Oracle {
     fn compare_events(&mut self, reader: &Reader) -> Result<(), String> {
         let found = all_events(reader)?;
         let swept = reader.swept_before();
-        let attempts = self.plan.config.retention.attempts.as_millis();
+        let attempts = self.plan.settings.retention.attempts.as_millis();
         let keep_ms = u64::try_from(attempts).unwrap();
         let mut gone = Vec::new();
         for (id, expected) in &self.events {
@@ -194,7 +194,7 @@ impl Oracle {
         let found = reader.all_endpoints();
         let is_found = |slot: Slot| found.iter().any(|e| e.slot == slot);
         let expiry_ms = self.expiry.0.0;
-        let (retention, deliveries) = (&self.plan.config.retention, &self.deliveries);
+        let (retention, deliveries) = (&self.plan.settings.retention, &self.deliveries);
         let keep = retention.events.max(retention.attempts).as_millis();
         let keep_ms = u64::try_from(keep).unwrap();
         // A deleted one of which nothing is left goes after retention.

@@ -2,7 +2,8 @@
 
 use super::Told;
 use std::time::Duration;
-use stormhook::config::{Config, Retry};
+use stormhook_engine::Settings;
+use stormhook_engine::retry::Retry;
 use stormhook_store::{
     Attempt, AttemptOutcome, Delivery, Endpoint, EndpointState, Event, Reason, Status, UnixMs,
 };
@@ -48,10 +49,10 @@ fn is_same_attempt(a: &Attempt, b: &Attempt) -> bool {
 const MOST_ERROR_BYTES: usize = 500;
 
 /// What a partner said takes no more room than it may.
-pub(super) fn is_bounded(attempt: &Attempt, config: &Config) -> Result<(), String> {
+pub(super) fn is_bounded(attempt: &Attempt, settings: &Settings) -> Result<(), String> {
     let error = attempt.error.as_ref().map_or(0, String::len);
     let excerpt = attempt.response_excerpt.as_ref().map_or(0, Vec::len);
-    if error > MOST_ERROR_BYTES || excerpt > config.limits.excerpt_bytes {
+    if error > MOST_ERROR_BYTES || excerpt > settings.excerpt_bytes {
         let number = attempt.number;
         return Err(format!(
             "attempt {number} keeps an error of {error} bytes and an excerpt of {excerpt}"

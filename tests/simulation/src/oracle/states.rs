@@ -106,7 +106,7 @@ impl Oracle {
         let success = attempt.outcome == AttemptOutcome::Success;
         self.count_attempt(d, success);
         let at_ms = self.ended_ms(d.id, attempt.number);
-        let disable_after = self.plan.config.breaker.disable_after;
+        let disable_after = self.plan.settings.disable_after;
         let (paced, _) = self.expiry;
         let state = self.states.entry(d.id.slot).or_default();
         *state = rules::run_after(*state, success, at_ms, paced);

@@ -5,8 +5,8 @@ use http::HeaderMap;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use stormhook::outcome::{Failure, Reply};
-use stormhook::transport::Attempted;
+use stormhook_engine::outcome::{Failure, Reply};
+use stormhook_engine::transport::Attempted;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{AttemptOutcome, DeliveryId, UnixMs};
 
@@ -127,9 +127,8 @@ impl Oracle {
         let life = oracle.lives;
         if !saw.ping {
             oracle.flying.insert(saw.delivery);
-            let delivery = &oracle.plan.config.delivery;
-            let (most, most_per_endpoint) =
-                (delivery.max_in_flight, delivery.max_in_flight_per_endpoint);
+            let limits = oracle.plan.settings.in_flight;
+            let (most, most_per_endpoint) = (limits.max_in_flight, limits.max_per_endpoint);
             let of_endpoint = oracle.on_wire.entry(saw.endpoint.clone()).or_default();
             *of_endpoint += 1;
             let of_endpoint = *of_endpoint;

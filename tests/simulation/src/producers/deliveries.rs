@@ -3,9 +3,9 @@
 use super::{briefly, calls, some_delivery, some_endpoint, some_event, told};
 use crate::run::World;
 use std::sync::Arc;
-use stormhook::app::App;
-use stormhook::dispatch::CommandError;
-use stormhook::writer::SubmitError;
+use stormhook_engine::Engine;
+use stormhook_engine::dispatch::CommandError;
+use stormhook_engine::writer::SubmitError;
 use stormhook_store::{Delivery, DeliveryId, EndpointId, Recover, Replay, UnixMs};
 
 type Changed = Result<Box<Delivery>, CommandError>;
@@ -17,29 +17,29 @@ enum Asks {
     End,
 }
 
-pub(super) fn retry(world: &mut World, app: &Arc<App>) {
-    on_delivery(world, app, Asks::Round, |app, id| async move {
-        app.hold(id)?.retry().await
+pub(super) fn retry(world: &mut World, engine: &Engine) {
+    on_delivery(world, engine, Asks::Round, |engine, id| async move {
+        engine.hold(id)?.retry().await
     });
 }
 
-pub(super) fn cancel(world: &mut World, app: &Arc<App>) {
-    on_delivery(world, app, Asks::End, |app, id| async move {
-        app.hold(id)?.cancel().await
+pub(super) fn cancel(world: &mut World, engine: &Engine) {
+    on_delivery(world, engine, Asks::End, |engine, id| async move {
+        engine.hold(id)?.cancel().await
     });
 }
 
 fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     world: &mut World,
-    app: &Arc<App>,
+    engine: &Engine,
     asks: Asks,
-    change: impl FnOnce(Arc<App>, DeliveryId) -> F,
+    change: impl FnOnce(Engine, DeliveryId) -> F,
 ) {
     let Some(id) = some_delivery(world) else {
         return;
     };
     let oracle = Arc::clone(&world.oracle);
-    let changed = change(Arc::clone(app), id);
+    let changed = change(engine.clone(), id);
     if asks == Asks::Round {
         world.oracle().asks_round(id);
     }
@@ -66,18 +66,18 @@ fn changed_briefly(changed: &Changed) -> String {
     }
 }
 
-pub(super) fn replay(world: &mut World, app: &Arc<App>) {
+pub(super) fn replay(world: &mut World, engine: &Engine) {
     let (Some(event), Some(endpoint)) = (some_event(world), some_endpoint(world)) else {
         return;
     };
-    let slot = app.reader().endpoint(endpoint).map(|found| found.slot);
+    let slot = engine.reader().endpoint(endpoint).map(|found| found.slot);
     let pair = slot.map(|slot| DeliveryId { event, slot });
     if let Some(pair) = pair {
         world.oracle().asks_round(pair);
     }
-    let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+    let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));
     calls(world, async move {
-        let changed = app.replay(Replay { event, endpoint }).await;
+        let changed = engine.replay(Replay { event, endpoint }).await;
         told(&oracle, |oracle| {
             if let Some(pair) = pair.filter(|_| is_known(&changed)) {
                 oracle.round_answered(pair);
@@ -87,13 +87,13 @@ pub(super) fn replay(world: &mut World, app: &Arc<App>) {
     });
 }
 
-pub(super) fn recover(world: &mut World, app: &Arc<App>) {
+pub(super) fn recover(world: &mut World, engine: &Engine) {
     if let Some(endpoint) = some_endpoint(world) {
-        recover_of(world, app, endpoint);
+        recover_of(world, engine, endpoint);
     }
 }
 
-pub(super) fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId) {
+pub(super) fn recover_of(world: &mut World, engine: &Engine, endpoint: EndpointId) {
     let (since, until) = span(world);
     let recover = Recover {
         endpoint,
@@ -101,12 +101,12 @@ pub(super) fn recover_of(world: &mut World, app: &Arc<App>, endpoint: EndpointId
         until,
         missed: world.random.one_in(2),
     };
-    if let Ok(count) = app.read(|reader| reader.count_recoverable(&recover)) {
+    if let Ok(count) = engine.reader().count_recoverable(&recover) {
         world.oracle().asks_recover(endpoint);
         world.oracle().note(format!("call recover of {count}"));
-        let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+        let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));
         calls(world, async move {
-            let done = app.recover(recover).await;
+            let done = engine.recover(recover).await;
             told(&oracle, |oracle| {
                 if !matches!(done, Err(CommandError::Submit(SubmitError::StoreFailed))) {
                     oracle.recover_answered(endpoint);
@@ -130,13 +130,13 @@ fn span(world: &mut World) -> (UnixMs, UnixMs) {
     }
 }
 
-pub(super) fn ping(world: &mut World, app: &Arc<App>) {
+pub(super) fn ping(world: &mut World, engine: &Engine) {
     let Some(endpoint) = some_endpoint(world) else {
         return;
     };
-    let app = Arc::clone(app);
+    let engine = engine.clone();
     calls(world, async move {
         // Stored and counted nowhere: that it goes is seen by the partner.
-        let _attempt = app.ping(endpoint).await;
+        let _attempt = engine.ping(endpoint).await;
     });
 }

@@ -4,8 +4,7 @@ use super::deliveries::recover_of;
 use super::{organization, some_endpoint, submit};
 use crate::random::Random;
 use crate::run::World;
-use std::sync::Arc;
-use stormhook::app::App;
+use stormhook_engine::Engine;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
 use stormhook_store::{
     CreateEndpoint, DeleteEndpoint, EndpointId, NewEndpoint, RotateSecret, UpdateEndpoint,
@@ -57,13 +56,13 @@ fn ordering(random: &mut Random) -> Ordering {
     }
 }
 
-pub(super) fn create_endpoint(world: &mut World, app: &Arc<App>) {
+pub(super) fn create_endpoint(world: &mut World, engine: &Engine) {
     let organization = organization(world);
     let url = url(world);
     let random = &mut world.random;
     let (secret, seed) = secret(random);
     let new = NewEndpoint {
-        id: app.new_endpoint_id(),
+        id: engine.new_endpoint_id(),
         organization,
         settings: Settings {
             url,
@@ -76,13 +75,13 @@ pub(super) fn create_endpoint(world: &mut World, app: &Arc<App>) {
         secret,
         seed: random.one_in(8).then_some(seed),
     };
-    let app = Arc::clone(app);
+    let engine = engine.clone();
     submit(world, "create", async move {
-        app.submit(CreateEndpoint::from(new)).await
+        engine.submit(CreateEndpoint::from(new)).await
     });
 }
 
-pub(super) fn change_endpoint(world: &mut World, app: &Arc<App>) {
+pub(super) fn change_endpoint(world: &mut World, engine: &Engine) {
     let Some(id) = some_endpoint(world) else {
         return;
     };
@@ -102,23 +101,23 @@ pub(super) fn change_endpoint(world: &mut World, app: &Arc<App>) {
             change.event_types = Some(patterns(random));
         }
     }
-    update(world, app, id, change);
+    update(world, engine, id, change);
     if world.random.one_in(3) {
         let change = EndpointChange {
             active: Some(true),
             discard_held: world.random.one_in(3),
             ..EndpointChange::default()
         };
-        update(world, app, id, change);
+        update(world, engine, id, change);
     }
     // Somebody who discarded too much takes it back while some of it is on the wire.
     if world.random.one_in(4) {
-        recover_of(world, app, id);
+        recover_of(world, engine, id);
     }
 }
 
 /// Whatever is switched off is switched on, so that what is held goes.
-pub(crate) fn switch_on_all(world: &mut World, app: &Arc<App>) {
+pub(crate) fn switch_on_all(world: &mut World, engine: &Engine) {
     let off: Vec<_> = {
         let oracle = world.oracle();
         let off = oracle.endpoints.values();
@@ -130,41 +129,39 @@ pub(crate) fn switch_on_all(world: &mut World, app: &Arc<App>) {
             active: Some(true),
             ..EndpointChange::default()
         };
-        update(world, app, id, change);
+        update(world, engine, id, change);
     }
 }
 
-fn update(world: &mut World, app: &Arc<App>, id: EndpointId, change: EndpointChange) {
+fn update(world: &mut World, engine: &Engine, id: EndpointId, change: EndpointChange) {
     let change = Box::new(change);
-    let app = Arc::clone(app);
+    let engine = engine.clone();
     let update = UpdateEndpoint { id, change };
-    submit(
-        world,
-        "change",
-        async move { app.update_endpoint(update).await },
-    );
+    submit(world, "change", async move {
+        engine.update_endpoint(update).await
+    });
 }
 
-pub(super) fn delete_endpoint(world: &mut World, app: &Arc<App>) {
+pub(super) fn delete_endpoint(world: &mut World, engine: &Engine) {
     if let Some(id) = some_endpoint(world) {
-        let app = Arc::clone(app);
+        let engine = engine.clone();
         let delete = DeleteEndpoint { id };
-        submit(world, "delete", async move { app.submit(delete).await });
+        submit(world, "delete", async move { engine.submit(delete).await });
     }
 }
 
-pub(super) fn rotate(world: &mut World, app: &Arc<App>) {
+pub(super) fn rotate(world: &mut World, engine: &Engine) {
     let Some(id) = some_endpoint(world) else {
         return;
     };
     let (secret, seed) = secret(&mut world.random);
     let overlap_ms = world.random.below(3) * 3_600_000;
-    let app = Arc::clone(app);
+    let engine = engine.clone();
     let rotate = RotateSecret {
         id,
         secret,
         seed,
         overlap_ms,
     };
-    submit(world, "rotate", async move { app.submit(rotate).await });
+    submit(world, "rotate", async move { engine.submit(rotate).await });
 }

@@ -5,9 +5,9 @@ use crate::oracle::Oracle;
 use crate::run::World;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use stormhook::app::App;
-use stormhook::dispatch::CommandError;
-use stormhook::writer::SubmitError;
+use stormhook_engine::Engine;
+use stormhook_engine::dispatch::CommandError;
+use stormhook_engine::writer::SubmitError;
 use stormhook_store::{Accepted, NewEvent, Refusal};
 
 const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.low", "ping"];
@@ -55,22 +55,22 @@ fn new_event(world: &mut World, bytes: u64) -> NewEvent {
     event
 }
 
-pub(super) fn send(world: &mut World, app: &Arc<App>, bytes: u64) {
+pub(super) fn send(world: &mut World, engine: &Engine, bytes: u64) {
     let event = new_event(world, bytes);
     world.oracle().hands_over(&event);
     // A stream of events waits for room where there is none.
     let waits = world.random.one_in(3);
-    let (app, oracle) = (Arc::clone(app), Arc::clone(&world.oracle));
+    let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));
     calls(world, async move {
         let done = if waits {
-            match app.enqueue(event.clone()).await {
+            match engine.enqueue(event.clone()).await {
                 Ok(pending) => pending
                     .await
                     .map_or_else(|e| Err(e.into()), |done| Ok(done?)),
                 Err(e) => Err(e.into()),
             }
         } else {
-            app.submit(event.clone()).await
+            engine.submit(event.clone()).await
         };
         told(&oracle, |oracle| oracle.acknowledged(&event, &done));
     });

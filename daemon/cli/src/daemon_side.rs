@@ -1,0 +1,122 @@
+//! Everything the command line takes from the daemon's own modules: starting it, its configuration, its store at rest, the time.
+//!
+//! Client commands need none of this but the time; it is kept in one place so that the rest of `cli` knows the API and nothing else.
+
+mod configuration;
+mod one_line;
+mod records;
+mod settings;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use crate::failure::Failure;
+use crate::parent;
+use crate::report::Report;
+pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
+pub(crate) use records::{Filter, Written, write_records};
+pub(crate) use settings::show;
+use stormhook_engine::environment::{Environment, System};
+use stormhook_store::StoreError;
+
+/// Whether a secret stands in quotes.
+pub(crate) use stormhook_daemon::http::is_quoted;
+/// The store's name in the data folder.
+pub(crate) use stormhook_daemon::serve::STORE_FILE;
+
+/// The wall clock.
+pub(crate) fn wall_clock() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(System.wall().0)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Stop when stdin ends: the demo's daemon does, so that none outlives its demo
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let (config, again) = args.config.load()?;
+    if args.until_stdin_ends {
+        parent::end_with_stdin()?;
+    }
+    stormhook_daemon::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
+}
+
+/// What a folder holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// A store that nobody has open. It may be damaged.
+    AtRest,
+    /// A store that another process has open.
+    InUse,
+    /// None.
+    Absent,
+    /// A store that can't be read, and why: not damage, which is in a report.
+    Unreadable(String),
+}
+
+/// Whether there is a store in this folder, and nobody has it open.
+pub(crate) fn look(folder: &Path) -> Stopped {
+    match stormhook_store::is_open(&folder.join(STORE_FILE)) {
+        Ok(false) => Stopped::AtRest,
+        Ok(true) => Stopped::InUse,
+        Err(StoreError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory
+            ) =>
+        {
+            Stopped::Absent
+        }
+        Err(error) => Stopped::Unreadable(error.to_string()),
+    }
+}
+
+/// Verifies a store that nobody has open without writing to it. `Err` says why it can't be read, which is not damage.
+pub(crate) fn check_stopped(store: &Path) -> Result<Report, String> {
+    match stormhook_store::check_file(store) {
+        Ok(found) => Ok(Report {
+            ok: found.damage.is_empty(),
+            rows: found.rows,
+            events: found.events,
+            deliveries: found.deliveries,
+            damage: found.damage,
+        }),
+        Err(StoreError::Damaged { what, detail }) => {
+            Ok(Report::of_damage(format!("{what}: {detail}")))
+        }
+        Err(error) if error.is_damage() => Ok(Report::of_damage(error.to_string())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Copies a store that nobody has open into an empty file, without writing to it; until `go_on` says no.
+pub(crate) fn copy_stopped(
+    store: &Path,
+    to: std::fs::File,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<stormhook_store::Copied>, Failure> {
+    stormhook_store::copy_file(store, to, go_on).map_err(|error| unread(&error))
+}
+
+/// How it ends where a store at rest can't be read: damage is what the store says, anything else is about what was asked for.
+fn unread(error: &StoreError) -> Failure {
+    if error.is_damage() {
+        Failure::No(error.to_string())
+    } else {
+        Failure::Usage(error.to_string())
+    }
+}
+
+/// Rewrites a store that nobody has open, without free space.
+pub(crate) fn compact_stopped(store: &Path) -> Result<stormhook_store::Compacted, StoreError> {
+    stormhook_store::compact_file(store)
+}

@@ -1,0 +1,326 @@
+//! The command line: which commands there are, and how each one ends.
+//!
+//! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and what reads or
+//! writes a store at rest reach into the daemon, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
+//! 2 usage, 3 daemon not reachable. A closed stdout (`stormhook event list | head`) is a quiet end, not a failure.
+
+mod backup;
+mod batch;
+mod check;
+mod client;
+mod compact;
+mod daemon_side;
+mod delivery;
+mod demo;
+mod endpoint;
+mod event;
+mod export;
+mod failure;
+mod input;
+mod lines;
+mod listen;
+mod manual;
+mod options;
+mod pages;
+mod parent;
+#[cfg(test)]
+mod pretend;
+mod progress;
+mod receiver;
+mod refusal;
+mod report;
+mod respond;
+mod screen;
+mod shell;
+mod signature;
+mod socket;
+mod stats;
+mod table;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod whereabouts;
+
+/// Who hands out memory (docs/adr/0011-memory.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::Client;
+use failure::Failure;
+use options::{ClientOptions, JsonOption, SocketOption};
+use screen::Screen;
+
+/// What every client command works with: where the daemon is, and how to show what it said.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    pub(crate) screen: Screen,
+}
+
+/// How long a daemon that failed waits for somebody to read why.
+const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+const SURVEY: &str = "\
+Start here:
+  stormhook demo                          see it work, in a temporary folder
+  stormhook serve                         run the daemon in the foreground
+  stormhook endpoint add --organization org_42 \\
+    --url https://partner.example/hooks --event-type 'order.*'
+  stormhook event send \\
+    '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
+  stormhook tail                          watch attempts as they end
+
+Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
+
+/// Deliver signed webhooks from one process, durably and with retries.
+#[derive(Debug, Parser)]
+#[command(name = "stormhook", version, after_help = SURVEY)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    #[command(
+        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
+    )]
+    Serve(daemon_side::ServeArgs),
+    /// See it work: a real daemon in a temporary folder, two receivers and a stream of orders
+    #[command(
+        after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
+    )]
+    Demo(demo::DemoArgs),
+    /// Create, change and show endpoints
+    #[command(visible_alias = "endpoints", after_help = endpoint::EXAMPLES)]
+    Endpoint {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: endpoint::EndpointCommand,
+    },
+    /// Send and show events
+    #[command(visible_alias = "events", after_help = event::EXAMPLES)]
+    Event {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: event::EventCommand,
+    },
+    /// Show, retry and cancel deliveries
+    #[command(visible_alias = "deliveries", after_help = delivery::EXAMPLES)]
+    Delivery {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: delivery::DeliveryCommand,
+    },
+    /// Follow attempts live
+    #[command(after_help = "Example:\n  stormhook tail --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    Tail {
+        #[command(flatten)]
+        args: tail::TailArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Show counts, percentiles, service levels and the queue
+    #[command(after_help = "Examples:\n  stormhook stats --window 24h\n  stormhook stats --watch")]
+    Stats {
+        #[command(flatten)]
+        args: stats::StatsArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Receive webhooks on loopback during development: verify, print and answer as told
+    #[command(after_help = listen::EXAMPLES)]
+    Listen {
+        #[command(flatten)]
+        args: listen::ListenArgs,
+        /// Print one line of JSON for each delivery
+        #[arg(long)]
+        json: bool,
+    },
+    /// Verify a captured delivery and explain what is wrong with it
+    #[command(after_help = verify::EXAMPLES)]
+    Verify {
+        #[command(flatten)]
+        args: verify::VerifyArgs,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Check the store, online or stopped, without changing it
+    #[command(after_help = check::EXAMPLES)]
+    Check {
+        #[command(flatten)]
+        args: check::CheckArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
+    /// Back up the store to a file, online or stopped
+    #[command(after_help = backup::EXAMPLES)]
+    Backup {
+        #[command(flatten)]
+        args: backup::BackupArgs,
+        #[command(flatten)]
+        daemon: SocketOption,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Export everything as NDJSON, to stdout or a file
+    #[command(after_help = export::EXAMPLES)]
+    Export {
+        #[command(flatten)]
+        args: export::ExportArgs,
+        #[command(flatten)]
+        daemon: SocketOption,
+    },
+    /// Compact the store of a stopped daemon
+    #[command(after_help = compact::EXAMPLES)]
+    Compact {
+        #[command(flatten)]
+        args: compact::CompactArgs,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Show the effective configuration and the source of each value
+    #[command(after_help = "\
+Examples:
+  STORMHOOK_DELIVERY__TIMEOUT=10s stormhook config --config stormhook.toml
+  stormhook config --json | jq '.settings[\"delivery.timeout\"]'")]
+    Config {
+        #[command(flatten)]
+        flags: daemon_side::ConfigFlags,
+        #[command(flatten)]
+        output: JsonOption,
+    },
+    /// Print a shell completion script
+    #[command(after_help = "\
+Example:
+  stormhook completions bash \\
+    > ~/.local/share/bash-completion/completions/stormhook")]
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page of a command, or write all pages
+    #[command(after_help = manual::EXAMPLES)]
+    Man(manual::ManArgs),
+}
+
+impl Command {
+    /// Whether it prints for programs.
+    fn json(&self) -> bool {
+        match self {
+            Self::Endpoint { client, .. }
+            | Self::Event { client, .. }
+            | Self::Delivery { client, .. }
+            | Self::Tail { client, .. }
+            | Self::Stats { client, .. }
+            | Self::Check { client, .. } => client.json,
+            Self::Verify { output, .. }
+            | Self::Backup { output, .. }
+            | Self::Compact { output, .. }
+            | Self::Config { output, .. } => output.json,
+            Self::Listen { json, .. } => *json,
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Export { .. }
+            | Self::Completions(_)
+            | Self::Man(_) => false,
+        }
+    }
+}
+
+/// Reads the arguments, runs the command, and says how it ended.
+fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // A closed pipe under `--help | head` is nobody's failure.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
+        }
+    };
+    let screen = Screen::for_process(command.json());
+    let is_daemon = matches!(command, Command::Serve(_));
+    match run(command, screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let status = failure.status();
+            if is_daemon {
+                show_briefly(failure, screen);
+            } else {
+                screen.failure(&failure);
+            }
+            ExitCode::from(status)
+        }
+    }
+}
+
+/// Says why the daemon failed. Nobody may be reading stderr: the process ends all the same.
+fn show_briefly(failure: Failure, screen: Screen) {
+    let (shown, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        screen.failure(&failure);
+        let _late = shown.send(());
+    });
+    let _unread = wait.recv_timeout(SHOWN_WITHIN);
+}
+
+fn run(command: Command, screen: Screen) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => daemon_side::serve(args),
+        Command::Config { flags, .. } => daemon_side::show(&flags, &screen),
+        Command::Completions(args) => shell::completions(&args, &screen),
+        Command::Man(args) => manual::run(&args, &screen),
+        Command::Verify { args, .. } => verify::run(&args, &screen),
+        Command::Listen { args, .. } => alone(listen::run(args, screen)),
+        Command::Demo(args) => alone(demo::run(args, screen)),
+        Command::Compact { args, .. } => compact::run(&args, &screen),
+        Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
+        Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),
+        Command::Export { args, daemon } => alone(export::run(args, daemon, screen)),
+        Command::Endpoint { client, command } => {
+            connected(client, screen, |session| endpoint::run(command, session))
+        }
+        Command::Event { client, command } => {
+            connected(client, screen, |session| event::run(command, session))
+        }
+        Command::Delivery { client, command } => {
+            connected(client, screen, |session| delivery::run(command, session))
+        }
+        Command::Tail { args, client } => {
+            connected(client, screen, |session| tail::run(args, session))
+        }
+        Command::Stats { args, client } => {
+            connected(client, screen, |session| stats::run(args, session))
+        }
+    }
+}
+
+fn connected<F, W>(options: ClientOptions, screen: Screen, work: F) -> Result<(), Failure>
+where
+    F: FnOnce(Session) -> W,
+    W: Future<Output = Result<(), Failure>>,
+{
+    alone(async move {
+        let sockets = socket::Surroundings::of_process(options.daemon.socket).candidates();
+        let client = Client::find(&sockets).await?;
+        work(Session { client, screen }).await
+    })
+}
+
+/// Client commands wait on one socket: one thread is enough, and it starts faster.
+fn alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::local("start the asynchronous runtime", &error))?;
+    let result = runtime.block_on(work);
+    // A thread still blocked in a read of stdin must not hold the exit up.
+    runtime.shutdown_background();
+    result
+}

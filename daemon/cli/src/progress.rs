@@ -1,0 +1,161 @@
+//! How far a stream of events has come, on a terminal's stderr only. What counts is what the daemon has answered: bytes handed
+//! over are in buffers, and a full bar over lines that nobody has taken would be a lie.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::batch::answer::Tally;
+
+/// What is known of a stream while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Read {
+    /// Bytes read so far.
+    pub(crate) bytes: u64,
+    /// Lines with something in them that were read so far.
+    pub(crate) lines: u64,
+    /// All of it was read.
+    pub(crate) ended: bool,
+}
+
+/// How many lines a stream of `size` bytes has: counted once all is read, until then as many as its first part suggests.
+fn expected_lines(size: u64, read: Read) -> u64 {
+    if read.ended || read.bytes == 0 {
+        return read.lines;
+    }
+    let whole = u128::from(read.lines) * u128::from(size) / u128::from(read.bytes);
+    // A file may grow while it is read.
+    u64::try_from(whole).unwrap_or(u64::MAX).max(read.lines)
+}
+
+/// A bar where the size is known, a running count where not, nothing where stderr isn't a terminal.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    size: Option<u64>,
+}
+
+impl Progress {
+    /// Starts it; `size` is how many bytes are sent, if that is known.
+    pub(crate) fn start(size: Option<u64>) -> Self {
+        let (bar, template) = match size {
+            Some(_) => (
+                // Not of length 0, which would be a full bar before the first answer.
+                ProgressBar::no_length(),
+                "{spinner} {bar:32} {percent:>3}%  {msg}  {elapsed}, {eta} to go",
+            ),
+            None => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed}"),
+        };
+        style(&bar, template);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar, size }
+    }
+
+    /// Shows where things stand.
+    pub(crate) fn show(&self, read: Read, tally: &Tally) {
+        if let Some(size) = self.size {
+            self.bar.set_length(expected_lines(size, read));
+        }
+        self.bar.set_position(tally.answered());
+        self.bar.set_message(tally.to_string());
+    }
+
+    /// Runs something that prints to the same terminal.
+    pub(crate) fn aside(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// How far a copy has come: the daemon makes it, then its bytes come, then it is looked through.
+#[derive(Debug)]
+pub(crate) struct Copied(ProgressBar);
+
+impl Copied {
+    /// The daemon makes the copy.
+    pub(crate) fn start() -> Self {
+        let bar = ProgressBar::new_spinner();
+        style(&bar, "{spinner} {msg}  {elapsed}");
+        bar.set_message("copying the store");
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+
+    /// So many bytes are to come.
+    pub(crate) fn of(&self, bytes: u64) {
+        style(
+            &self.0,
+            "{spinner} {bar:32} {percent:>3}%  {binary_bytes} of {binary_total_bytes}  {elapsed}, {eta} to go",
+        );
+        self.0.set_length(bytes);
+    }
+
+    /// So many came.
+    pub(crate) fn show(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+
+    /// What came is looked through.
+    pub(crate) fn checking(&self) {
+        style(&self.0, "{spinner} {msg}  {elapsed}");
+        self.0.set_message("checking the copy");
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: u64, lines: u64, ended: bool) -> Read {
+        Read {
+            bytes,
+            lines,
+            ended,
+        }
+    }
+
+    #[test]
+    fn lines_are_estimated_until_all_are_counted() {
+        assert_eq!(expected_lines(1_000, read(100, 10, false)), 100);
+        assert_eq!(expected_lines(1_000, read(1_000, 93, true)), 93);
+        assert_eq!(expected_lines(1_000, read(2_000, 40, false)), 40);
+        assert_eq!(expected_lines(1_000, read(0, 0, false)), 0);
+        assert_eq!(expected_lines(u64::MAX, read(1, u64::MAX, false)), u64::MAX);
+    }
+
+    #[test]
+    fn the_bar_follows_the_answers_and_not_what_was_handed_over() {
+        let progress = Progress::start(Some(1_000));
+        assert_eq!(progress.bar.length(), None);
+        let tally = Tally {
+            accepted: 2,
+            replayed: 1,
+            rejected: 1,
+            deliveries: 2,
+        };
+        progress.show(read(1_000, 8, true), &tally);
+        assert_eq!(progress.bar.position(), 4);
+        assert_eq!(progress.bar.length(), Some(8));
+    }
+}

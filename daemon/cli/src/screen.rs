@@ -1,0 +1,180 @@
+//! What reaches the terminal: colour or not, the API's bytes or words for people, and text that can't drive the terminal.
+//!
+//! Strings in answers come from partners and producers. Nothing of them is printed for people before [`plain`] has turned
+//! control characters into visible escapes. `--json` is for programs and passes bytes through.
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::failure::Failure;
+use crate::refusal::Words;
+pub(crate) use stormhook_engine::text::plain;
+
+/// How a piece of text stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// As it is.
+    Plain,
+    /// A heading.
+    Bold,
+    /// Beside the point.
+    Dim,
+    /// Went well.
+    Good,
+    /// Not there yet.
+    Warn,
+    /// Went wrong.
+    Bad,
+}
+
+/// Where output goes and how it may look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Screen {
+    /// Print what the API said, byte for byte.
+    pub(crate) json: bool,
+    /// Stdout is a terminal that moves its cursor.
+    pub(crate) terminal: bool,
+    /// Stdout may carry colours.
+    pub(crate) colour: bool,
+    /// Stderr may carry colours.
+    error_colour: bool,
+}
+
+impl Screen {
+    /// As the process's streams and environment (`NO_COLOR`, `TERM=dumb`) say.
+    pub(crate) fn for_process(json: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let capable = std::env::var_os("TERM").is_none_or(|value| value != "dumb");
+        let terminal = io::stdout().is_terminal() && capable;
+        Self {
+            json,
+            terminal,
+            colour: terminal && wanted && !json,
+            error_colour: io::stderr().is_terminal() && capable && wanted,
+        }
+    }
+
+    /// A screen that is a file or a pipe.
+    #[cfg(test)]
+    pub(crate) fn piped() -> Self {
+        Self {
+            json: false,
+            terminal: false,
+            colour: false,
+            error_colour: false,
+        }
+    }
+
+    /// Paints text for stdout.
+    pub(crate) fn paint(&self, tone: Tone, text: &str) -> String {
+        paint(self.colour, tone, text)
+    }
+
+    /// One line, or several, for people.
+    pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::output(&error))
+    }
+
+    /// Text as it is, without a newline of our own.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::output(&error))
+    }
+
+    /// What the API said, byte for byte; a newline ends it where it brought none, so that several answers stay apart.
+    pub(crate) fn answer(&self, body: &[u8]) -> Result<(), Failure> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        self.raw(body)?;
+        if body.ends_with(b"\n") {
+            Ok(())
+        } else {
+            self.raw(b"\n")
+        }
+    }
+
+    /// Says what went wrong: for people on stderr; with `--json` a refusal is printed as the API said it, on stdout.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        match failure {
+            Failure::Shown | Failure::OutputClosed => {}
+            Failure::Refused(refusal) if self.json => {
+                // Nothing better can be done when stdout is gone too: the exit status still says it.
+                let _ = self.answer(&refusal.body);
+            }
+            Failure::Refused(refusal) => self.refuse(&refusal.in_words()),
+            Failure::No(text) | Failure::Usage(text) | Failure::Unreachable(text) => {
+                self.complain(text);
+            }
+        }
+    }
+
+    /// Words on stderr. A closed stderr is not worth an exit status of its own.
+    pub(crate) fn complain(&self, text: &str) {
+        let mark = paint(self.error_colour, Tone::Bad, "error:");
+        let _ = writeln!(io::stderr().lock(), "{mark} {text}");
+    }
+
+    /// A refusal on stderr: what is wrong, what identifies it, and what to type.
+    pub(crate) fn refuse(&self, words: &Words) {
+        self.complain(&words.what);
+        self.remark(&format!("       {}", words.which));
+        if let Some(hint) = &words.hint {
+            let mark = paint(self.error_colour, Tone::Bold, "hint:");
+            let _ = writeln!(io::stderr().lock(), "{mark}  {hint}");
+        }
+    }
+
+    /// A remark on stderr that is no error.
+    pub(crate) fn remark(&self, text: &str) {
+        let _ = writeln!(
+            io::stderr().lock(),
+            "{}",
+            paint(self.error_colour, Tone::Dim, text)
+        );
+    }
+}
+
+/// Wraps text in the SGR sequence of a tone (ECMA-48).
+pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
+    let code = match tone {
+        Tone::Plain => return text.to_owned(),
+        Tone::Bold => "1",
+        Tone::Dim => "2",
+        Tone::Good => "32",
+        Tone::Warn => "33",
+        Tone::Bad => "31",
+    };
+    if colour && !text.is_empty() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_elsewhere_cannot_drive_the_terminal() {
+        assert_eq!(
+            plain("a\u{1b}]0;evil\u{7}b\nc"),
+            "a\\u{1b}]0;evil\\u{7}b\\nc"
+        );
+        assert_eq!(plain("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
+        assert_eq!(plain("grüße 漢字 ✓"), "grüße 漢字 ✓");
+    }
+
+    #[test]
+    fn without_colour_text_is_left_alone() {
+        assert_eq!(paint(false, Tone::Bad, "x"), "x");
+        assert_eq!(paint(true, Tone::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(paint(true, Tone::Bad, ""), "");
+    }
+}

@@ -1,0 +1,21 @@
+//! `completions`: what the shell knows of this program, made from the command tree itself.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use crate::Cli;
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub(crate) fn completions(args: &CompletionsArgs, screen: &Screen) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "stormhook", &mut script);
+    screen.raw(&script)
+}

@@ -1,0 +1,66 @@
+//! The work in bulk that is done beside the attempts: bulk changes are written, what is past its retention is dropped, statistics are
+//! written. It never wakes up without a reason: it waits to be called, except for the sweep every ten minutes.
+
+mod bulk;
+mod sweep;
+
+use crate::clock::{self, StoreClock};
+use crate::dispatch::Dispatch;
+use crate::lifecycle::Lifecycle;
+use crate::settings::SettingsSource;
+use crate::writer::{SubmitError, Writer};
+use bulk::BulkWork;
+use std::sync::Arc;
+use std::time::Duration;
+use stormhook_store::Reader;
+use stormhook_store::maintenance::FlushStats;
+use sweep::{SWEEP_EVERY, Sweeping};
+
+/// How far histograms and per-endpoint windows may be behind the counters.
+const STATS_BEHIND: Duration = Duration::from_secs(10);
+/// How long maintenance waits after it met damage: a commit that does opens the file again.
+const AFTER_DAMAGE: Duration = SWEEP_EVERY;
+
+/// See the module.
+pub(crate) struct Maintenance {
+    pub(crate) dispatch: Arc<Dispatch>,
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) reader: Reader,
+    pub(crate) clock: Arc<StoreClock>,
+    pub(crate) settings: Arc<dyn SettingsSource>,
+    pub(crate) life: Arc<Lifecycle>,
+}
+
+impl Maintenance {
+    /// One step of each kind of maintenance in turn, so that neither holds up the other: bulk changes, the sweep.
+    pub(crate) async fn run(self) {
+        let mut stats_at = None;
+        let mut sweeping = Sweeping::new(&self.reader);
+        let mut bulk = BulkWork::default();
+        let mut advancing = true;
+        loop {
+            advancing = advancing && self.advance_bulk(&mut bulk).await;
+            self.sweep(&mut sweeping).await;
+            if stats_at.is_none() && self.reader.stats_wait() {
+                stats_at = Some(clock::deadline(STATS_BEHIND));
+            }
+            let busy = advancing || sweeping.under_way;
+            // What has a time of its own comes first: maintenance may be called all the time.
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(sweeping.at), if !sweeping.under_way => {
+                    self.begin_sweep(&mut sweeping);
+                }
+                () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweeping.at)).await }, if stats_at.is_some() => {
+                    // Waited for, or what is being written would be written again ten seconds later.
+                    stats_at = match self.writer.submit(FlushStats).await {
+                        Err(SubmitError::Damaged) => Some(clock::deadline(AFTER_DAMAGE)),
+                        _ => None,
+                    };
+                }
+                () = self.dispatch.calls_maintenance() => advancing = true,
+                () = tokio::task::yield_now(), if busy => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The sweep: drops what is past its retention, a pass every ten minutes.
+
+use super::Maintenance;
+use crate::clock;
+use crate::writer::SubmitError;
+use std::time::Duration;
+use stormhook_store::maintenance::{Probe, Sweep, Swept};
+use stormhook_store::{Found, Reader, Sweeper};
+
+/// How often retention is looked after.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Commits of one pass of the sweep that may fail.
+const SWEEP_FAILURES: u32 = 3;
+
+impl Maintenance {
+    pub(super) fn begin_sweep(&self, sweeping: &mut Sweeping) {
+        let now = self.clock.paced();
+        let horizon = self.settings.settings().retention.horizon(now);
+        sweeping.sweeper.begin(horizon, now);
+        sweeping.under_way = true;
+        sweeping.failures = 0;
+    }
+
+    /// One step of the sweep: some rows looked at, or one commit.
+    pub(super) async fn sweep(&self, sweeping: &mut Sweeping) {
+        if !sweeping.under_way {
+            return;
+        }
+        if sweeping.found.is_none() {
+            match sweeping.sweeper.step() {
+                Ok(Found::Work(sweep)) => sweeping.found = Some(sweep),
+                Ok(Found::Nothing) => return,
+                Ok(Found::End) => return sweeping.end(),
+                Err(error) => {
+                    tracing::warn!(%error, "the sweep can't read the store; it starts again in ten minutes");
+                    // After a read that failed the engine refuses every question until a commit has the file opened again.
+                    if !error.is_damage() {
+                        self.writer.post(Probe);
+                    }
+                    return sweeping.end();
+                }
+            }
+        }
+        let Some(sweep) = sweeping.found.clone() else {
+            return;
+        };
+        match self.writer.submit(sweep).await {
+            Ok(Swept { more: true }) => {}
+            Ok(Swept { more: false }) | Err(SubmitError::Damaged) => sweeping.found = None,
+            Err(SubmitError::ShuttingDown) => sweeping.end(),
+            Err(_) => {
+                // What fails is passed over, and comes up again with what is looked at again.
+                sweeping.found = None;
+                sweeping.failures += 1;
+                if sweeping.failures >= SWEEP_FAILURES {
+                    sweeping.end();
+                }
+            }
+        }
+    }
+}
+
+/// A sweep, and when the next one begins.
+pub(super) struct Sweeping {
+    sweeper: Sweeper,
+    /// Found and not yet dropped.
+    found: Option<Sweep>,
+    pub(super) under_way: bool,
+    failures: u32,
+    /// When the next pass begins.
+    pub(super) at: tokio::time::Instant,
+}
+
+impl Sweeping {
+    pub(super) fn new(reader: &Reader) -> Self {
+        Self {
+            sweeper: reader.sweeper(),
+            found: None,
+            under_way: false,
+            failures: 0,
+            at: clock::deadline(SWEEP_EVERY / 10),
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.found = None;
+        self.under_way = false;
+        self.at = clock::deadline(SWEEP_EVERY);
+    }
+}

@@ -1,0 +1,44 @@
+//! How long history is kept: what is past it at a given time.
+
+use std::time::Duration;
+use stormhook_store::{Horizon, UnixMs};
+
+/// How long history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Data of settled events.
+    pub events: Duration,
+    /// Attempts of ended deliveries.
+    pub attempts: Duration,
+}
+
+impl Retention {
+    /// What is past its retention at `now`, by the paced time.
+    #[must_use]
+    pub fn horizon(self, now: UnixMs) -> Horizon {
+        let before = |keep: Duration| {
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            UnixMs(now.0.saturating_sub(keep_ms))
+        };
+        Horizon {
+            events_before: before(self.events),
+            attempts_before: before(self.attempts),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_horizon_is_as_far_back_as_history_is_kept_and_never_before_all_time() {
+        let retention = Retention {
+            events: Duration::from_millis(10),
+            attempts: Duration::from_secs(1),
+        };
+        let horizon = retention.horizon(UnixMs(500));
+        assert_eq!(horizon.events_before, UnixMs(490));
+        assert_eq!(horizon.attempts_before, UnixMs(0));
+    }
+}

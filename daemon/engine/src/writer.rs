@@ -1,0 +1,348 @@
+//! The writer: one thread commits the queued operations durably, and nothing is acknowledged before its commit.
+//!
+//! The queue is bounded in operations and in bytes, and so is each organization's share of it: a full queue refuses, it never
+//! grows. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
+//! find room: the number of attempts in flight bounds them. After a failed commit, outcomes are kept and submitted
+//! again, attempts are held back, and a commit is tried every second until one succeeds (docs/adr/0002-group-commit.md).
+
+mod committer;
+mod pace;
+mod queue;
+mod space;
+mod submission;
+mod turns;
+
+pub use committer::Committer;
+pub use space::Space;
+pub use submission::{Free, Held, NotQueued, Pending, SubmitError};
+
+use crate::clock::{self, StoreClock};
+use queue::{Lane, Queue, Request, Size};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation, Store};
+use submission::Reply;
+use tokio::sync::{Notify, oneshot};
+
+/// What an operation takes in addition to an event's data.
+const OP_BYTES: usize = 256;
+/// How often a commit is tried while they fail.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long an operation waits after a commit failed before it is tried again.
+pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Of an operation that met damage: nothing of it was done.
+#[derive(Debug)]
+pub struct Damaged;
+
+/// Is told of commits.
+pub trait Committed: Send + Sync {
+    /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
+    /// operation that recorded an attempt, whose it was.
+    fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
+    /// An outcome meets damage and is never recorded.
+    fn set_aside(&self, delivery: DeliveryId, damage: &str);
+    /// Commits fail, so outcomes can't be recorded and no attempt may start; or they succeed again.
+    fn failing(&self, failing: bool);
+}
+
+/// Hands operations to the writer thread.
+pub struct Writer {
+    queue: Mutex<Queue>,
+    hashes: RandomState,
+    ready: Condvar,
+    failing: AtomicBool,
+    damaged: AtomicBool,
+    refusing: AtomicBool,
+    keyed: AtomicU64,
+    /// Operations left the queue.
+    freed: Notify,
+    /// As `ready`, for a committer that is a task.
+    arrived: Notify,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Writer")
+    }
+}
+
+impl Writer {
+    /// A queue that no thread serves yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            hashes: RandomState::new(),
+            ready: Condvar::new(),
+            failing: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            keyed: AtomicU64::new(0),
+            freed: Notify::new(),
+            arrived: Notify::new(),
+        })
+    }
+
+    /// What makes the commits: on a thread of its own, or whenever its caller decides. `look` says how much room there is.
+    pub fn committer(
+        self: &Arc<Self>,
+        store: Store,
+        clock: Arc<StoreClock>,
+        told: Arc<dyn Committed>,
+        look: impl Fn() -> Space + Send + 'static,
+    ) -> Committer {
+        Committer::new(Arc::clone(self), store, clock, told, Box::new(look))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an operation and waits for its durable commit.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit<O: Free>(&self, operation: O) -> Result<O::Answer, SubmitError> {
+        self.enqueue(operation).map_err(|e| e.why)?.await
+    }
+
+    /// Queues an operation.
+    ///
+    /// # Errors
+    /// There is no room, or the daemon is stopping: the operation comes back.
+    pub fn enqueue<O: Free>(&self, operation: O) -> Result<Pending<O>, NotQueued> {
+        self.admit(operation.into())
+    }
+
+    /// The same for a command that must not meet an attempt. `hold` keeps attempts off the wire until the commit is announced.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn submit_holding<C: Held>(
+        &self,
+        hold: C::Hold,
+        command: C,
+    ) -> Result<C::Answer, SubmitError> {
+        let pending = self.admit::<C>(command.into());
+        let answer = pending.map_err(|e| e.why)?.await;
+        drop(hold);
+        answer
+    }
+
+    /// Queues an event as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
+    ///
+    /// # Errors
+    /// What `still_takes` says, or the daemon is stopping.
+    pub async fn enqueue_with_room(
+        &self,
+        event: NewEvent,
+        still_takes: impl Fn() -> Result<(), SubmitError>,
+    ) -> Result<Pending<NewEvent>, SubmitError> {
+        let mut op = Op::Accept(event);
+        loop {
+            still_takes()?;
+            match self.admit(op) {
+                Ok(pending) => return Ok(pending),
+                Err(NotQueued {
+                    op: back,
+                    why: SubmitError::Busy,
+                }) => op = *back,
+                Err(NotQueued { why, .. }) => return Err(why),
+            }
+            self.room(self.size(&op).0).await;
+        }
+    }
+
+    /// The same for an operation that is an `O`.
+    ///
+    /// # Errors
+    /// There is no room, or the daemon is stopping: the operation comes back.
+    fn admit<O: Operation>(&self, op: Op) -> Result<Pending<O>, NotQueued> {
+        let (size, keyed) = self.size(&op);
+        let mut queue = self.queue();
+        if let Err(why) = queue.admit(size) {
+            return Err(NotQueued {
+                op: Box::new(op),
+                why,
+            });
+        }
+        let (sender, answer) = oneshot::channel();
+        self.keyed.fetch_add(u64::from(keyed), Ordering::Relaxed);
+        let reply = Some(Reply { sender, keyed });
+        self.push(&mut queue, Request { op, size, reply });
+        Ok(Pending::of(answer))
+    }
+
+    /// Commits an operation, trying again where a commit failed. `None` when the daemon stops.
+    pub async fn submit_until_done<O: Free>(
+        &self,
+        operation: impl Fn() -> O,
+    ) -> Option<Result<O::Answer, Damaged>> {
+        loop {
+            match self.submit(operation()).await {
+                Ok(answer) => return Some(Ok(answer)),
+                Err(SubmitError::Damaged) => return Some(Err(Damaged)),
+                Err(SubmitError::ShuttingDown) => return None,
+                Err(_) => tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await,
+            }
+        }
+    }
+
+    /// Waits until there is room for an operation of this size.
+    async fn room(&self, size: Size) {
+        loop {
+            // Before the look, so that what is freed after it is heard of.
+            let freed = self.freed.notified();
+            if self.queue().has_room(size) {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// How much room an operation takes up, and whether it has an idempotency key.
+    fn size(&self, op: &Op) -> (Size, bool) {
+        match op {
+            Op::Accept(event) => {
+                let size = Size {
+                    bytes: event.data.len() + OP_BYTES,
+                    lane: Some(Lane(self.hashes.hash_one(&event.organization))),
+                };
+                (size, event.idempotency_key.is_some())
+            }
+            _ => {
+                let size = Size {
+                    bytes: OP_BYTES,
+                    lane: None,
+                };
+                (size, false)
+            }
+        }
+    }
+
+    /// Operations with an idempotency key that wait for their commit.
+    pub fn keyed_in_flight(&self) -> u64 {
+        self.keyed.load(Ordering::Relaxed)
+    }
+
+    /// Queues an outcome, or work of the daemon's own, that nobody waits for. Always finds room.
+    pub fn post(&self, operation: impl Free) {
+        let op = operation.into();
+        let mut queue = self.queue();
+        self.push(
+            &mut queue,
+            Request {
+                op,
+                size: Size {
+                    bytes: 0,
+                    lane: None,
+                },
+                reply: None,
+            },
+        );
+    }
+
+    fn push(&self, queue: &mut Queue, request: Request) {
+        // Whoever queues first wakes the writer; the others ride along.
+        if queue.push(request) {
+            self.ready.notify_one();
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Accepts nothing more; the thread ends when everything in the queue is committed.
+    pub fn close(&self) {
+        self.queue().closed = true;
+        self.ready.notify_one();
+        self.freed.notify_waiters();
+        self.arrived.notify_one();
+    }
+
+    /// Whether the last commit failed and none has succeeded since.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Whether commits fail because the file is damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last event met damage where events are written. Other commits succeed.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
+    }
+
+    fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
+    }
+
+    /// Waits until there is work, or for `timeout`; false when there never will be any again.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
+        let mut queue = self.queue();
+        while queue.waiting() == 0 {
+            if queue.closed {
+                return false;
+            }
+            queue = match timeout {
+                None => self
+                    .ready
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(timeout) => {
+                    let (queue, waited) = self
+                        .ready
+                        .wait_timeout(queue, timeout)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() {
+                        return true;
+                    }
+                    queue
+                }
+            };
+        }
+        true
+    }
+
+    /// As the thread waits, on a runtime's clock: for work, or for the next probe while commits fail. False when there never
+    /// will be any again.
+    pub async fn work(&self) -> bool {
+        loop {
+            let arrived = self.arrived.notified();
+            {
+                let queue = self.queue();
+                if queue.waiting() > 0 || queue.closed {
+                    return queue.waiting() > 0;
+                }
+            }
+            if !self.is_failing() {
+                arrived.await;
+            } else if tokio::time::timeout(PROBE_EVERY, arrived).await.is_err() {
+                return true;
+            }
+        }
+    }
+
+    /// How many operations wait.
+    fn queued(&self) -> usize {
+        self.queue().waiting()
+    }
+
+    /// Hands what has arrived to the writer's thread.
+    fn fetch(&self, into: &mut VecDeque<Request>) {
+        self.queue().fetch(into);
+    }
+
+    /// Frees the room of what is in a commit now.
+    fn free(&self, taken: &[Request]) {
+        self.queue().taken(taken);
+        self.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests;
