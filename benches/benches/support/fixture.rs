@@ -1,6 +1,5 @@
 //! Fixed inputs: the same events, endpoint and secret in every run, so that figures of two runs are of the same work.
 
-use super::bodies::{self, Kind};
 use bytes::Bytes;
 use http::HeaderName;
 use rand_xoshiro::SplitMix64;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use stormhook::body::Partner;
 use stormhook::config::Config;
 use stormhook::transport::{Destination, Transport};
+use stormhook_benches::bodies::{self, Kind};
 use stormhook_store::endpoint::{LiveSecret, Seed, Settings, TypePattern};
 use stormhook_store::{
     Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,

@@ -1,11 +1,11 @@
 //! What a seed decides before anything runs: the daemon's configuration, how large the world is, and which faults it holds.
 
-use crate::random::Random;
 use std::path::Path;
 use std::sync::Arc;
 use stormhook::config::Config;
 use stormhook::serve;
 use stormhook_store::Options;
+use stormhook_testkit::random::Random;
 
 pub(crate) const SECOND_MS: u64 = 1_000;
 pub(crate) const MINUTE_MS: u64 = 60 * SECOND_MS;

@@ -10,9 +10,6 @@
     reason = "a test that can't go on fails, and has the paused clock to itself"
 )]
 
-#[path = "../../../store/tests/support/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -28,8 +25,8 @@ use stormhook_store::{
     AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader, Reason,
     Slot, Status, Store, Verdict,
 };
-use support::disk::{Disk, Faults};
-use support::{START, new_endpoint, settle};
+use stormhook_testkit::disk::{Disk, Faults};
+use stormhook_testkit::samples::{START, event, new_endpoint, settle};
 
 /// The most commits that a test makes.
 const COMMITS: u32 = 1_000;
@@ -124,7 +121,7 @@ impl Made {
         new.settings.ordering = ordering;
         made.apply(Op::CreateEndpoint(Box::new(new)));
         for _ in 0..events {
-            let Done::Accepted(event) = made.apply(Op::Accept(support::event("org", "a.b"))) else {
+            let Done::Accepted(event) = made.apply(Op::Accept(event("org", "a.b"))) else {
                 panic!("not accepted");
             };
             made.ids.push(pair(&event));

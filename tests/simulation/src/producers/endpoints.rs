@@ -2,12 +2,12 @@
 
 use super::deliveries::recover_of;
 use super::{organization, some_endpoint, submit};
-use crate::random::Random;
 use crate::run::World;
 use std::sync::Arc;
 use stormhook::app::App;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
 use stormhook_store::{EndpointId, NewEndpoint, Op};
+use stormhook_testkit::random::Random;
 use stormhook_verifier::Secret;
 
 const PATTERNS: [&str; 6] = [
