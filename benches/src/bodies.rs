@@ -7,10 +7,10 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// How many different bodies a generator goes round: a multiple of a stream's chunk and of 100
 /// organizations, and far more than any one pack of events holds.
-pub(crate) const POOL_EVENTS: usize = 3_200;
+pub const POOL_EVENTS: usize = 3_200;
 
 /// Bytes of a request in the throughput scenarios.
-pub(crate) const KIB_BYTES: usize = 1_024;
+pub const KIB_BYTES: usize = 1_024;
 
 /// Where the producer writes its start time: twenty digits, so that a body keeps its length.
 const AT_FIELD: &str = "\"at\":\"";
@@ -18,7 +18,7 @@ const AT_DIGITS: usize = 20;
 
 /// What an event's `data` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A request of 1,024 bytes in all.
     Kib,
     /// `data` of a typical order, 735 bytes on average.
@@ -248,7 +248,7 @@ fn kib(draw: &mut Draw, organization: &str) -> String {
 
 /// The bodies of a run. With several organizations, body `i` belongs to organization
 /// `<name><i mod n>`; with one, to `<name>`.
-pub(crate) fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<Bytes> {
+pub fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<Bytes> {
     let mut draw = Draw(SplitMix64::seed_from_u64(20_260_102));
     (0..POOL_EVENTS)
         .map(|i| {
@@ -269,7 +269,7 @@ pub(crate) fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<
 }
 
 /// A copy of `body` with the producer's start time in its place.
-pub(crate) fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
+pub fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
     let mut bytes = body.to_vec();
     if let Some(start) = at_position(&bytes)
         && let Some(place) = bytes.get_mut(start..start + AT_DIGITS)
@@ -280,7 +280,7 @@ pub(crate) fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
 }
 
 /// The time that [`stamped`] wrote, read from a delivery's body.
-pub(crate) fn stamp_of(body: &[u8]) -> Option<u64> {
+pub fn stamp_of(body: &[u8]) -> Option<u64> {
     let start = at_position(body)?;
     std::str::from_utf8(body.get(start..start + AT_DIGITS)?)
         .ok()?

@@ -15,9 +15,9 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use serde_json::json;
+use stormhook_benches::bodies::{self, Kind, POOL_EVENTS};
 use tokio::sync::mpsc;
 
-use crate::bodies::{self, Kind, POOL_EVENTS};
 use crate::clock;
 use crate::error::{BenchError, Doing, Result};
 use crate::ledger::percentiles;

@@ -13,7 +13,6 @@
 
 mod api;
 mod bench;
-mod bodies;
 mod clock;
 mod daemon;
 mod draw;

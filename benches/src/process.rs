@@ -6,11 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
+use stormhook_benches::bodies::Kind;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::bodies::Kind;
 use crate::error::{BenchError, Doing, Result};
 use crate::load::Way;
 

@@ -17,12 +17,13 @@ use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use stormhook_benches::bodies;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::error::{Doing, Result};
 use crate::ledger::{Ledger, event_value};
 use crate::signature::Check;
-use crate::{bodies, clock, signature};
+use crate::{clock, signature};
 
 /// One delivery in this many has its signatures computed again.
 const VERIFY_EVERY: u64 = 64;

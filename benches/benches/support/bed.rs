@@ -1,12 +1,12 @@
 //! A store in a folder of its own, driven as the daemon's writer drives it: a batch, a time and a random number a commit.
 
 use super::fixture::{self, Draw, NOW};
-use super::samples;
 use bytes::Bytes;
 use std::path::Path;
 use stormhook_store::{
     Applied, Change, DeliveryId, EndpointId, Horizon, NewEndpoint, Op, Options, Store, UnixMs,
 };
+use stormhook_testkit::samples;
 use stormhook_verifier::Secret;
 use tempfile::TempDir;
 

@@ -1,11 +1,11 @@
 //! Fixed inputs: the same events, endpoint and secret in every run, so that figures of two runs are of the same work.
 
-use super::bodies::{self, Kind};
 use bytes::Bytes;
 use http::HeaderName;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::sync::Arc;
+use stormhook_benches::bodies::{self, Kind};
 use stormhook_engine::payload::Partner;
 use stormhook_engine::transport::{Destination, Transport};
 use stormhook_store::endpoint::{LiveSecret, Seed, Settings, TypePattern};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use stormhook_benches::bodies::Kind;
 
 use crate::bench::Bench;
-use crate::bodies::Kind;
 use crate::daemon::Daemon;
 use crate::error::Result;
 use crate::load::Way;

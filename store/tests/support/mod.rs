@@ -1,29 +1,29 @@
-//! What the store's tests share: a store with a clock of its own, and a simulated disk to put it on.
+//! What the store's tests share: a store with a clock of its own, beside what tests of other crates start from too.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
-pub(crate) mod disk;
-mod random;
 pub(crate) mod raw;
-mod samples;
 
-pub(crate) use random::Random;
-pub(crate) use samples::*;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Accepted, Applied, Attempt, AttemptOutcome, BulkFound, CreateEndpoint, Cursor, Delivery,
-    DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Found, Horizon, NewEvent, Op,
-    Operation, Options, Page, Reader, Recover, Refusal, Settle, Slot, Status, Store, StoreError,
-    Sweeper, Trigger, UnixMs, UpdateEndpoint, Verdict, Waiting,
+    Accepted, Applied, BulkFound, CreateEndpoint, Cursor, Delivery, DeliveryId, Done, Endpoint,
+    EndpointId, Event, EventId, Found, Horizon, NewEvent, Op, Operation, Options, Page, Reader,
+    Recover, Refusal, Settle, Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs,
+    UpdateEndpoint, Verdict, Waiting,
 };
+pub(crate) use stormhook_testkit::disk;
+pub(crate) use stormhook_testkit::random::Random;
+pub(crate) use stormhook_testkit::samples::*;
 use tempfile::TempDir;
 
-/// 2026-01-02T03:04:05Z.
-pub(crate) const START: UnixMs = UnixMs(1_767_323_045_000);
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
@@ -50,35 +50,6 @@ pub(crate) fn activate(active: bool) -> EndpointChange {
     EndpointChange {
         active: Some(active),
         ..EndpointChange::default()
-    }
-}
-
-/// An attempt that ended at `ended_at` after 40 ms.
-pub(crate) fn settle(delivery: DeliveryId, verdict: Verdict, ended_at: UnixMs) -> Settle {
-    let (outcome, code) = match verdict {
-        Verdict::Success => (AttemptOutcome::Success, Some(204)),
-        Verdict::Gone => (AttemptOutcome::HttpStatus, Some(410)),
-        Verdict::Interrupted => (AttemptOutcome::Interrupted, None),
-        Verdict::RetryAt(_) | Verdict::GiveUp => (AttemptOutcome::HttpStatus, Some(503)),
-    };
-    Settle {
-        delivery,
-        attempt: Attempt {
-            number: 0,
-            round: 0,
-            trigger: Trigger::Schedule,
-            started_at: UnixMs(ended_at.0.saturating_sub(40)),
-            duration_ms: 40,
-            outcome,
-            response_code: code,
-            response_excerpt: (code == Some(503)).then(|| b"down".to_vec()),
-            error: None,
-            reconnected: false,
-        },
-        duration_us: 40_000,
-        ended_at,
-        verdict,
-        disable: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a disk does to what it holds: bits flip, pages are lost, sectors are written elsewhere.
 
-use crate::random::Random;
+use stormhook_testkit::random::Random;
 
 /// The engine's pages, and what disks write whole.
 const PAGE_BYTES: usize = 4_096;

@@ -1,9 +1,9 @@
 //! What goes wrong around the daemon, as far as a run's plan allows it.
 
-use crate::disk::Faults;
 use crate::plan::{DAY_MS, HOUR_MS, SECOND_MS};
-use crate::random::Random;
 use crate::run::World;
+use stormhook_testkit::disk::Faults;
+use stormhook_testkit::random::Random;
 
 /// One fault begins, or ends.
 pub(crate) fn strike(world: &mut World) {

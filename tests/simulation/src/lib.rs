@@ -15,12 +15,6 @@
 
 mod core;
 mod damage;
-#[allow(
-    dead_code,
-    reason = "shared with the store's tests, which use other parts of it"
-)]
-#[path = "../../../store/tests/support/disk.rs"]
-mod disk;
 mod environment;
 mod faults;
 mod life;
@@ -28,8 +22,6 @@ mod oracle;
 mod partners;
 mod plan;
 mod producers;
-#[path = "../../../store/tests/support/random.rs"]
-mod random;
 mod run;
 mod tally;
 

@@ -1,12 +1,10 @@
 //! One life of the daemon's core, put together as `serve` does it but for the listeners: the writer's commits are made inline.
 
-use crate::disk::Disk;
 use crate::faults;
 use crate::oracle::Oracle;
 use crate::partners::Network;
 use crate::plan::{DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS};
 use crate::producers;
-use crate::random::Random;
 use crate::run::World;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +13,8 @@ use stormhook_engine::lifecycle::Phase;
 use stormhook_engine::writer::{Committed, Committer, Space, Writer};
 use stormhook_engine::{Engine, Ports};
 use stormhook_store::{Applied, DeliveryId, Store};
+use stormhook_testkit::disk::Disk;
+use stormhook_testkit::random::Random;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;

@@ -1,12 +1,12 @@
 //! Simulated partners: what each does with a request, and when. What they saw is handed to the oracle.
 
 use crate::oracle::{Oracle, Saw};
-use crate::random::Random;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook_engine::outcome::{Failure, Reply};
 use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook_testkit::random::Random;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How a partner behaves.

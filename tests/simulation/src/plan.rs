@@ -1,6 +1,5 @@
 //! What a seed decides before anything runs: the daemon's configuration, how large the world is, and which faults it holds.
 
-use crate::random::Random;
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_engine::Settings;
@@ -8,6 +7,7 @@ use stormhook_engine::retention::Retention;
 use stormhook_engine::retry::Retry;
 use stormhook_engine::schedule::Limits;
 use stormhook_store::Options;
+use stormhook_testkit::random::Random;
 
 pub(crate) const SECOND_MS: u64 = 1_000;
 pub(crate) const MINUTE_MS: u64 = 60 * SECOND_MS;

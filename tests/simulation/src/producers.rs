@@ -6,7 +6,6 @@ mod endpoints;
 mod events;
 
 use crate::oracle::Oracle;
-use crate::random::Random;
 use crate::run::World;
 use deliveries::{cancel, ping, recover, replay, retry};
 pub(crate) use endpoints::switch_on_all;
@@ -18,6 +17,7 @@ use std::time::Duration;
 use stormhook_engine::Engine;
 use stormhook_engine::dispatch::CommandError;
 use stormhook_store::{DeliveryId, EndpointId, EventId};
+use stormhook_testkit::random::Random;
 use tokio::time::sleep;
 
 /// One caller in so many does not wait for its answer.

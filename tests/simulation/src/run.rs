@@ -1,7 +1,6 @@
 //! One run: lives of the daemon one after another on the same disk, until its plan is done and everything has ended.
 
 use crate::damage;
-use crate::disk::Disk;
 use crate::environment::Simulated;
 use crate::faults;
 use crate::life::{End, Life};
@@ -9,12 +8,13 @@ use crate::oracle::Oracle;
 use crate::partners::Partners;
 use crate::plan::{HOUR_MS, MINUTE_MS, Mix, Plan, SECOND_MS};
 use crate::producers::Memory;
-use crate::random::Random;
 use crate::tally::Tally;
 use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 use stormhook_store::UnixMs;
+use stormhook_testkit::disk::Disk;
+use stormhook_testkit::random::Random;
 
 /// 2026-01-02T03:04:05Z.
 const START_MS: u64 = 1_767_323_045_000;

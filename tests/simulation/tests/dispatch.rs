@@ -2,13 +2,6 @@
 
 #![allow(clippy::expect_used, reason = "a test that can't go on fails")]
 
-#[allow(
-    dead_code,
-    reason = "shared with the store's tests, which use other parts of it"
-)]
-#[path = "../../../store/tests/support/samples.rs"]
-mod samples;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +17,7 @@ use stormhook_store::{
     Cancel, CreateEndpoint, DeliveryId, EndpointId, EventId, Options, Reader, Reason, Recover,
     Status, Store, UnixMs, UpdateEndpoint,
 };
+use stormhook_testkit::samples;
 use tokio::sync::Semaphore;
 
 const NOW: UnixMs = UnixMs(1_767_323_045_000);

@@ -7,21 +7,6 @@
     reason = "a test that can't go on fails"
 )]
 
-#[allow(
-    dead_code,
-    reason = "shared with the store's tests, which use other parts of it"
-)]
-#[path = "../../../store/tests/support/disk.rs"]
-mod disk;
-#[allow(dead_code, reason = "as above")]
-#[path = "../../../store/tests/support/random.rs"]
-mod random;
-#[allow(dead_code, reason = "as above")]
-#[path = "../../../store/tests/support/samples.rs"]
-mod samples;
-
-use disk::Disk;
-use random::Random;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stormhook_engine::clock::StoreClock;
@@ -31,6 +16,9 @@ use stormhook_store::{
     Applied, Attempt, AttemptOutcome, CreateEndpoint, DeliveryId, Done, EndpointId, Options,
     Reader, Settle, Status, Store, Trigger, UnixMs, Verdict,
 };
+use stormhook_testkit::disk::Disk;
+use stormhook_testkit::random::Random;
+use stormhook_testkit::samples;
 
 struct Nobody;
 

@@ -10,9 +10,6 @@
     reason = "a test that can't go on fails, and has the paused clock to itself"
 )]
 
-#[path = "../../../store/tests/support/mod.rs"]
-mod support;
-
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,8 +24,8 @@ use stormhook_store::{
     Accepted, AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader,
     Reason, Slot, Status, Store, UpdateEndpoint, Verdict,
 };
-use support::disk::{Disk, Faults};
-use support::{START, new_endpoint, settle};
+use stormhook_testkit::disk::{Disk, Faults};
+use stormhook_testkit::samples::{START, event, new_endpoint, settle};
 
 /// The most commits that a test makes.
 const COMMITS: u32 = 1_000;
@@ -128,7 +125,7 @@ impl Made {
             let Done::Accept(Ok(Accepted {
                 event,
                 replayed: false,
-            })) = made.apply(Op::Accept(support::event("org", "a.b")))
+            })) = made.apply(Op::Accept(event("org", "a.b")))
             else {
                 panic!("not accepted");
             };

@@ -2,13 +2,13 @@
 
 use super::deliveries::recover_of;
 use super::{organization, some_endpoint, submit};
-use crate::random::Random;
 use crate::run::World;
 use stormhook_engine::Engine;
 use stormhook_store::endpoint::{EndpointChange, Ordering, Seed, Settings, TypePattern};
 use stormhook_store::{
     CreateEndpoint, DeleteEndpoint, EndpointId, NewEndpoint, RotateSecret, UpdateEndpoint,
 };
+use stormhook_testkit::random::Random;
 use stormhook_verifier::Secret;
 
 const PATTERNS: [&str; 6] = [

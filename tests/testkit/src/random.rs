@@ -5,7 +5,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// A small generator, so that a seed replays a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(SplitMix64);
+pub struct Random(SplitMix64);
 
 impl Default for Random {
     fn default() -> Self {
@@ -14,19 +14,19 @@ impl Default for Random {
 }
 
 impl Random {
-    pub(crate) fn seeded(seed: u64) -> Self {
+    pub fn seeded(seed: u64) -> Self {
         Self(SplitMix64::seed_from_u64(seed))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0.next_u64()
     }
 
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }

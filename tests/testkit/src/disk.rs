@@ -1,6 +1,6 @@
 //! A simulated disk: it remembers what was written since the last sync, can lose any part of it, and can fail.
 
-use super::random::Random;
+use crate::random::Random;
 use redb::StorageBackend;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,21 +9,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Debug)]
-pub(crate) enum Change {
+pub enum Change {
     Write(u64, Vec<u8>),
     Length(u64),
 }
 
 /// What was done to a disk that keeps a record, one after the other.
 #[derive(Clone, Debug)]
-pub(crate) enum Done {
+pub enum Done {
     Changed(Change),
     Synced,
 }
 
 /// What a crash leaves of what was not synced.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Kept {
+pub enum Kept {
     All,
     Nothing,
     /// Each write with so many chances in eight.
@@ -56,36 +56,36 @@ struct State {
 
 /// How often calls fail: one in so many, and never where it is 0.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) reads: u64,
-    pub(crate) writes: u64,
-    pub(crate) lengths: u64,
-    pub(crate) syncs: u64,
+pub struct Faults {
+    pub reads: u64,
+    pub writes: u64,
+    pub lengths: u64,
+    pub syncs: u64,
     /// A sync that fails drops part of what it should have made durable: it can be read until the power goes, and no later sync
     /// writes it. So do the page caches of most systems.
-    pub(crate) forgetful: bool,
+    pub forgetful: bool,
 }
 
 impl Faults {
     /// Whether no call fails.
-    pub(crate) fn are_none(self) -> bool {
+    pub fn are_none(self) -> bool {
         [self.reads, self.writes, self.lengths, self.syncs] == [0; 4]
     }
 }
 
 /// A disk. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<State>>);
 
 /// The disk as one opener sees it.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub struct Opened {
     disk: Disk,
     crashes: u64,
 }
 
 impl Disk {
-    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+    pub fn of(bytes: Vec<u8>) -> Self {
         let disk = Self::default();
         disk.state().visible.clone_from(&bytes);
         disk.state().durable = bytes;
@@ -98,7 +98,7 @@ impl Disk {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn open(&self) -> Opened {
+    pub fn open(&self) -> Opened {
         let crashes = self.state().crashes;
         Opened {
             disk: self.clone(),
@@ -106,12 +106,12 @@ impl Disk {
         }
     }
 
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         self.state().visible.clone()
     }
 
     /// Puts other bytes in place, as a restored backup does.
-    pub(crate) fn replace(&self, bytes: Vec<u8>) {
+    pub fn replace(&self, bytes: Vec<u8>) {
         let mut state = self.state();
         state.unsynced.clear();
         state.visible.clone_from(&bytes);
@@ -120,14 +120,14 @@ impl Disk {
     }
 
     /// Changes a byte where it lies, unseen by who has the disk open.
-    pub(crate) fn flip(&self, at: usize, bits: u8) {
+    pub fn flip(&self, at: usize, bits: u8) {
         let mut state = self.state();
         state.visible[at] ^= bits;
         state.durable[at] ^= bits;
     }
 
     /// Begins to keep a record, and says what it begins with.
-    pub(crate) fn start_recording(&self) -> Vec<u8> {
+    pub fn start_recording(&self) -> Vec<u8> {
         let mut state = self.state();
         assert!(
             state.unsynced.is_empty(),
@@ -138,53 +138,53 @@ impl Disk {
     }
 
     /// How much was recorded.
-    pub(crate) fn recorded(&self) -> usize {
+    pub fn recorded(&self) -> usize {
         self.state().record.as_ref().map_or(0, Vec::len)
     }
 
-    pub(crate) fn take_record(&self) -> Vec<Done> {
+    pub fn take_record(&self) -> Vec<Done> {
         self.state().record.take().unwrap_or_default()
     }
 
     /// Lets the power go after this many more writes and syncs.
-    pub(crate) fn power_for(&self, changes: Option<u64>) {
+    pub fn power_for(&self, changes: Option<u64>) {
         self.state().power_for = changes;
     }
 
-    pub(crate) fn power_is_gone(&self) -> bool {
+    pub fn power_is_gone(&self) -> bool {
         self.state().power_for == Some(0)
     }
 
-    pub(crate) fn fail_syncs(&self, fail: bool) {
+    pub fn fail_syncs(&self, fail: bool) {
         self.state().syncs_fail = fail;
     }
 
-    pub(crate) fn fail(&self, faults: Faults) {
+    pub fn fail(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
-    pub(crate) fn faults(&self) -> Faults {
+    pub fn faults(&self) -> Faults {
         self.state().faults
     }
 
-    pub(crate) fn seed(&self, seed: u64) {
+    pub fn seed(&self, seed: u64) {
         self.state().random = Random::seeded(seed);
     }
 
-    pub(crate) fn limit(&self, bytes: Option<u64>) {
+    pub fn limit(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
     }
 
-    pub(crate) fn len(&self) -> u64 {
+    pub fn len(&self) -> u64 {
         u64::try_from(self.state().visible.len()).unwrap()
     }
 
-    pub(crate) fn fill_up(&self, full: bool) {
+    pub fn fill_up(&self, full: bool) {
         self.state().full = full;
     }
 
     /// Loses an arbitrary part of what was not synced: whole writes, or all but some sectors of one.
-    pub(crate) fn crash(&self, random: &mut Random) {
+    pub fn crash(&self, random: &mut Random) {
         let mut state = self.state();
         state.crashes += 1;
         state.power_for = None;
@@ -197,7 +197,7 @@ impl Disk {
 }
 
 /// Makes of what was durable what a crash leaves.
-pub(crate) fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, random: &mut Random) {
+pub fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, random: &mut Random) {
     for change in unsynced {
         let (of_8, torn) = match kept {
             Kept::All => (8, false),
@@ -231,7 +231,7 @@ impl State {
     }
 }
 
-pub(crate) fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
+pub fn change_bytes(bytes: &mut Vec<u8>, change: &Change) {
     match change {
         Change::Write(at, data) => {
             let at = usize::try_from(*at).unwrap();

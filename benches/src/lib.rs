@@ -1,0 +1,3 @@
+//! What the end-to-end benchmarks and the micro-benchmarks both send. Measures nothing.
+
+pub mod bodies;
