@@ -1,25 +1,25 @@
-//! The current configuration. Only this module holds it: its users read it each time, and a reload is one change.
+//! The current configuration. Only this module holds it: its users read it every time, and a reload is one change.
 
 use super::Config;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// See the module. Clones are the same one.
+/// See the module. Clones share the configuration.
 #[derive(Clone, Debug)]
 pub struct LiveConfig(watch::Sender<Arc<Config>>);
 
 impl LiveConfig {
-    /// What the daemon starts with.
+    /// Returns a holder of the configuration at startup.
     pub fn new(config: Arc<Config>) -> Self {
         Self(watch::channel(config).0)
     }
 
-    /// The current one.
+    /// Returns the current configuration.
     pub fn now(&self) -> Arc<Config> {
         Arc::clone(&self.0.borrow())
     }
 
-    /// Replaces it.
+    /// Replaces the configuration.
     pub fn set(&self, config: Arc<Config>) {
         self.0.send_replace(config);
     }
