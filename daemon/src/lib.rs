@@ -1,4 +1,4 @@
-//! The verbs of stormhook: ingest, schedule, deliver, settle, and what operators ask of them.
+//! The stormhook daemon: ingest, schedule, deliver, settle, and the API and command line for operators.
 
 pub mod app;
 pub mod body;

@@ -1,4 +1,4 @@
-//! The `stormhook` binary: everything is decided in the library's `cli` module, but for who hands out memory (ADR 0011).
+//! The `stormhook` binary: the library's `cli` module decides everything except the memory allocator (ADR 0011).
 
 use std::process::ExitCode;
 
