@@ -1,4 +1,4 @@
-//! An endpoint and an event that tests start from.
+//! An endpoint and an event as a starting point for tests.
 
 use stormhook_store::endpoint::{Settings, TypePattern};
 use stormhook_store::{EndpointId, NewEndpoint, NewEvent};
