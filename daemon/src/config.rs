@@ -1,6 +1,6 @@
-//! The configuration: built-in defaults, then `stormhook.toml`, then `STORMHOOK_…` variables, then flags, turned once
-//! into a [`Config`] in which every value has been checked. It reads the one file it is told to and nothing else: the
-//! environment is an argument, and nothing is created, bound or resolved here.
+//! The configuration: built-in defaults, then `stormhook.toml`, then `STORMHOOK_…` variables, then flags, merged once
+//! into a [`Config`] in which every value has been checked. It reads only the one file; the environment is an argument,
+//! and nothing is created, bound or resolved here.
 
 mod defaults;
 mod error;
@@ -28,10 +28,10 @@ pub use stormhook_engine::retry::Retry;
 
 use crate::target::TargetPolicy;
 
-/// The file that is read from the working directory when none is named and it is there.
+/// The file that is read from the working directory if none is named and it exists.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
 
-/// What a socket address has room for, with the closing NUL left out (`sockaddr_un`, unix(7)).
+/// The room in a socket address without the closing NUL (`sockaddr_un`, unix(7)).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -39,21 +39,21 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The effective configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Folder of the store and the admin token.
+    /// Directory of the store and the admin token.
     pub data_dir: PathBuf,
-    /// Path of the Unix socket; none if it is off.
+    /// Path of the Unix socket; `None` if disabled.
     pub socket: Option<PathBuf>,
-    /// Users that may use the socket; empty leaves it to the file's permissions.
+    /// Users that may use the socket; if empty, only the file's permissions apply.
     pub socket_allow_uids: Vec<u32>,
-    /// Loopback address of the TCP listener; none if it is off.
+    /// Loopback address of the TCP listener; `None` if disabled.
     pub listen: Option<SocketAddr>,
-    /// Further names allowed in `Host`, in lower case.
+    /// Additional names allowed in `Host`, in lower case.
     pub host_names: Vec<String>,
     /// How attempts are made.
     pub delivery: Delivery,
     /// How endpoints' names are resolved.
     pub dns: Dns,
-    /// When failed ones are made again.
+    /// When failed attempts are repeated.
     pub retry: Retry,
     /// How long keys are remembered.
     pub idempotency: Idempotency,
@@ -61,11 +61,11 @@ pub struct Config {
     pub retention: Retention,
     /// Bounds.
     pub limits: Limits,
-    /// The store.
+    /// The store's settings.
     pub store: Store,
     /// When an endpoint is disabled.
     pub breaker: Breaker,
-    /// Where deliveries may go; the daemon adds its own listener once it is bound.
+    /// Where deliveries may go. The daemon adds its own listener once it is bound.
     pub target: TargetPolicy,
     /// Certificates.
     pub tls: Tls,
@@ -77,77 +77,77 @@ pub struct Config {
 /// `[delivery]`
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The whole attempt.
+    /// Limit for the whole attempt.
     pub timeout: Duration,
-    /// Look-up, TCP and TLS.
+    /// Limit for look-up, TCP and TLS together.
     pub connect_timeout: Duration,
-    /// Most attempts in flight.
+    /// Maximum attempts in flight.
     pub max_in_flight: usize,
-    /// The same for one endpoint.
+    /// Maximum attempts in flight to one endpoint.
     pub max_in_flight_per_endpoint: usize,
-    /// Lower case.
+    /// In lower case.
     pub signature_header: String,
     /// How long idle connections are kept.
     pub pool_idle: Duration,
-    /// How old a connection may be to be used again.
+    /// Maximum age of a connection that is reused.
     pub pool_max_age: Duration,
 }
 
 /// `[dns]`
 #[derive(Debug, Clone)]
 pub struct Dns {
-    /// Asked instead of those in `resolv.conf`, if any.
+    /// Used instead of those in `resolv.conf`, unless empty.
     pub servers: Vec<SocketAddr>,
 }
 
 /// `[idempotency]`
 #[derive(Debug, Clone)]
 pub struct Idempotency {
-    /// 5 minutes to 72 hours, and not over `retention.events`.
+    /// 5 minutes to 72 hours, and at most `retention.events`.
     pub ttl: Duration,
 }
 
 /// `[limits]`
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// One event.
+    /// Maximum size of one event.
     pub event_bytes: usize,
-    /// Open deliveries.
+    /// Maximum number of open deliveries.
     pub pending_deliveries: u64,
-    /// Endpoints of one organization.
+    /// Maximum number of endpoints of one organization.
     pub endpoints_per_organization: usize,
-    /// Callers' connections.
+    /// Maximum number of connections from callers.
     pub connections: usize,
-    /// Silence of a caller.
+    /// Maximum silence of a caller.
     pub idle: Duration,
-    /// Read of an endpoint's response.
+    /// How much of an endpoint's response is read.
     pub response_bytes: usize,
-    /// Kept of a failure's answer.
+    /// How much of a failed attempt's response is kept.
     pub excerpt_bytes: usize,
-    /// Free space kept back from ingest.
+    /// Free space below which new events are refused.
     pub disk_reserve: u64,
 }
 
 /// `[store]`
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// Page cache, bytes.
+    /// Page cache in bytes.
     pub cache: usize,
 }
 
 /// `[breaker]`
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    /// Length of a run of failures.
+    /// How long all attempts must have failed.
     pub disable_after: Duration,
 }
 
 /// `[tls]`
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Always none in this version.
+    /// Always `None` in this version.
     pub certificate: Option<PathBuf>,
-    /// Always none in this version.
+    /// Always `None` in this version.
     pub key: Option<PathBuf>,
     /// PEM files.
     pub extra_roots: Vec<PathBuf>,
@@ -158,25 +158,25 @@ pub struct Tls {
 pub struct Log {
     /// Text or JSON lines.
     pub format: LogFormat,
-    /// Least important level that is written.
+    /// Least severe level that is logged.
     pub level: tracing::Level,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Config {
-    /// Reads the configuration. `file` is what `--config` named; without it [`DEFAULT_FILE`] is read if it is there.
-    /// `environment` is the process's (`std::env::vars_os`), `flags` are dotted keys with their values.
+    /// Reads the configuration. `file` is the argument of `--config`; without it [`DEFAULT_FILE`] is read if it exists.
+    /// `environment` is the process's (`std::env::vars_os`); `flags` are dotted keys with their values.
     ///
     /// # Errors
-    /// [`ConfigError`], with every problem that was found.
+    /// [`ConfigError`], with every problem found.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -194,10 +194,10 @@ impl Config {
         }
     }
 
-    /// The same without touching a file: `file` is its name and its text.
+    /// The same without reading a file: `file` is its name and text.
     ///
     /// # Errors
-    /// [`ConfigError`], with every problem that was found.
+    /// [`ConfigError`], with every problem found.
     pub fn from_sources(
         file: Option<(&Path, &str)>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -213,7 +213,7 @@ impl Config {
         resolve::resolve(raw, &environment)
     }
 
-    /// Every key that has a value, with that value as TOML and where it came from, in the order of the reference.
+    /// Returns every key that has a value, with that value as TOML and its origin, in the order of the reference.
     #[must_use]
     pub fn describe(&self) -> Vec<(&'static str, String, Origin)> {
         let shown = key::KEYS.iter().filter_map(|key| {
@@ -223,13 +223,13 @@ impl Config {
         shown.collect()
     }
 
-    /// Where the value of `key` came from.
+    /// Returns where the value of `key` came from.
     #[must_use]
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// What a reload makes of this configuration: `new` where a key can change while the daemon runs, and the names
+    /// Returns this configuration after a reload: `new` for keys that can change while the daemon runs, and the names
     /// of the other keys that differ, which need a restart.
     #[must_use]
     pub fn reloadable_changes(&self, new: &Self) -> (Self, Vec<String>) {
@@ -250,7 +250,7 @@ impl Config {
     }
 }
 
-/// The socket's name in its folder.
+/// The socket's file name in its directory.
 pub const SOCKET_FILE: &str = "stormhook.sock";
 
 fn read_file(path: &Path) -> Result<String, ConfigError> {

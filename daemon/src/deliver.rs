@@ -1,8 +1,7 @@
 //! One attempt over HTTP: sends a request and returns the result as a [`Reply`].
 //!
-//! It never decides what the reply means, never retries, never follows a redirect and never decodes a body. The target guard checks
-//! every connection, against the same addresses that it then connects to. Proxy variables of the environment are
-//! not read.
+//! It never interprets the reply, retries, follows a redirect or decodes a body. The target guard checks every
+//! connection, by the same addresses that it then connects to. Proxy variables in the environment are ignored.
 
 mod connect;
 mod destination;
@@ -43,38 +42,38 @@ use stormhook_engine::outcome::{Failure, Reply};
 use stormhook_engine::transport::{AttemptRequest, Attempted};
 use tokio::time::{sleep_until, timeout_at};
 
-/// The most that is read of a response's headers.
+/// The maximum size of a response's headers.
 const MAX_RESPONSE_HEADER_BYTES: usize = 64 * 1024;
-/// How often one attempt sends its request again.
+/// How many times one attempt may send its request again.
 const MAX_RESENDS: u32 = 3;
-/// The first pause after a receiver refused a request as one too many; each further pause is this much longer.
+/// The first pause after a receiver refused a request because it has too many; each further pause is this much longer.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// How attempts are made.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// For the whole attempt, up to the status line.
+    /// The limit for the whole attempt, up to the status line.
     pub timeout: Duration,
-    /// For look-up, TCP and TLS together.
+    /// The limit for look-up, TCP and TLS together.
     pub connect_timeout: Duration,
     /// How long an idle connection is kept; zero keeps none.
     pub pool_idle: Duration,
-    /// How old a connection may be to be used again.
+    /// The maximum age of a connection that is reused.
     pub pool_max_age: Duration,
-    /// How many idle connections are kept, to all receivers together.
+    /// How many idle connections are kept, for all receivers together.
     pub pool_connections: usize,
-    /// How much of an answer's body is read.
+    /// How much of a response body is read.
     pub response_bytes: usize,
     /// Where deliveries may go.
     pub policy: TargetPolicy,
-    /// Name servers to ask instead of the system's.
+    /// Name servers to use instead of the system's.
     pub name_servers: Vec<SocketAddr>,
-    /// PEM files of certificates to trust beside the system's.
+    /// PEM files of certificates to trust in addition to the system's.
     pub extra_roots: Vec<PathBuf>,
 }
 
 impl Settings {
-    /// What the configuration says. `own_listener` is the TCP address that the daemon itself is bound to.
+    /// Returns the settings of a configuration. `own_listener` is the TCP address that the daemon itself is bound to.
     pub fn from_config(config: &Config, own_listener: Option<SocketAddr>) -> Self {
         Self {
             timeout: config.delivery.timeout,
@@ -93,7 +92,7 @@ impl Settings {
     }
 }
 
-/// Sends attempts, over connections that it keeps for the next ones. Clones share them.
+/// Sends attempts and keeps their connections for later ones. Clones share the connections.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -109,10 +108,10 @@ struct Inner {
 /// Why there is no connection.
 type Failed = (Failure, String);
 
-/// Whose trouble it is that there is no connection.
+/// Why there is no connection, by whose fault it is.
 enum Unconnected {
     Failed(Failed),
-    /// What this machine lacked.
+    /// This machine lacked something.
     OurTrouble(String),
 }
 
@@ -123,10 +122,10 @@ impl From<Failed> for Unconnected {
 }
 
 impl Client {
-    /// A client without connections. Reads the certificates to trust.
+    /// Returns a client without connections. Reads the certificates to trust.
     ///
     /// # Errors
-    /// [`TrustError`], if one of `extra_roots` can't be read.
+    /// [`TrustError`] if one of `extra_roots` can't be read.
     pub fn new(settings: &Settings) -> Result<Self, TrustError> {
         let tls = trust::client_config(&settings.extra_roots)?;
         Ok(Self {
@@ -161,8 +160,8 @@ impl Client {
 }
 
 impl Inner {
-    /// Sends over a connection that is idle or, where there is none, over a new one; and again where that is allowed. A request
-    /// of which anything may have been processed is not sent again.
+    /// Sends over an idle connection or, if there is none, over a new one; and again if that is allowed. A request that
+    /// may have been processed in part is not sent again.
     async fn send(&self, order: &Order<'_>) -> Attempted {
         let mut resends = 0;
         let mut needs_fresh = false;
@@ -201,7 +200,7 @@ impl Inner {
             return Ok(connection);
         }
         let http1_only = self.pool.needs_http1(origin);
-        // Apart, since it is several times larger than the rest of an attempt, and most attempts find a connection.
+        // Boxed: it is several times larger than the rest of an attempt, and most attempts find a connection.
         let opening = Box::pin(self.connector.open(order.target, http1_only));
         match timeout_at(order.deadline, opening).await {
             Ok(Ok(opened)) => Ok(self.pool.adopt(opened, origin)),

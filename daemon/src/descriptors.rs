@@ -1,22 +1,21 @@
-//! File descriptors: as many as the system allows, and how they are shared out. First come the store, the listeners and the attempts.
-//! Callers and idle connections to partners share what these leave, so that connections that do nothing can't keep events from being
-//! stored and delivered.
+//! File descriptors: as many as the system allows, and how they are divided. The store, the listeners and the attempts
+//! come first. Callers and idle connections to receivers share the rest, so that idle connections can't prevent events
+//! from being stored and delivered.
 
 use crate::config::Config;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Connections of one listener that are being told that there is no place for them: they are beyond the bound, so they are few, and have
-/// little time.
+/// Connections of one listener that are being refused: they are beyond the limit, so they are few and short-lived.
 pub(crate) const REFUSALS: usize = 64;
-/// For the store, the listeners, the runtime, the log, look-ups and backups, and the connections that are told that there is no place
-/// for them, of both listeners.
+/// For the store, the listeners, the runtime, the log, look-ups and backups, and for connections of both listeners that
+/// are being refused.
 const RESERVE: u64 = 64 + 2 * REFUSALS as u64;
-/// Fewer connections than this serve nobody, whatever the limit says.
+/// The minimum number of connections: fewer would serve nobody, whatever the limit is.
 const CONNECTIONS_LEAST: u64 = 16;
-/// Idle connections to partners get one part in so many of what is left.
+/// Idle connections to receivers get one in this many of the rest.
 const IDLE_PART: u64 = 4;
 
-/// Raises the soft limit to the hard one, and says where that is not enough.
+/// Raises the soft limit to the hard one, and logs a warning if that is not enough.
 pub(crate) fn raise(config: &Config) {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -34,22 +33,22 @@ pub(crate) fn raise(config: &Config) {
             open_files,
             needed,
             connections = connections(config),
-            "the limit of open files is below what limits.connections and delivery.max_in_flight need: fewer connections are taken. Raise it (LimitNOFILE=, ulimit -Hn) or lower the settings"
+            "the limit of open files is too low for limits.connections and delivery.max_in_flight: fewer connections are accepted. Raise it (LimitNOFILE=, ulimit -Hn) or lower the settings"
         );
     }
 }
 
 fn needed(config: &Config) -> u64 {
-    // As many idle connections to partners are kept as there are attempts at once.
+    // Keeps as many idle connections to receivers as there are concurrent attempts.
     count(config.limits.connections) + 2 * count(config.delivery.max_in_flight) + RESERVE
 }
 
-/// How many connections of callers are taken.
+/// Returns how many connections from callers are accepted.
 pub(crate) fn connections(config: &Config) -> usize {
     of_process(config).connections
 }
 
-/// How many idle connections to partners are kept.
+/// Returns how many idle connections to receivers are kept.
 pub(crate) fn idle_to_partners(config: &Config) -> usize {
     of_process(config).idle_to_partners
 }

@@ -1,5 +1,5 @@
-//! What a fuzzer runs against the daemon: bytes in, and a panic where they are not taken as they should be. Not part of any build
-//! but that of tests and of `fuzz/`.
+//! Fuzz targets of the daemon: bytes in, and a panic if they are handled wrongly. Only part of the builds of tests and
+//! of `fuzz/`.
 
 use crate::config::{Config, Retry};
 use crate::deliver::{Client, Settings, Target};
@@ -19,10 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-/// The name of a target and of its seeds, and what is handed the bytes.
+/// The name of a target and of its seeds, and its function.
 pub type Named = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Named; 9] = [
     ("event", http::event),
     ("object", http::object),
@@ -35,13 +35,14 @@ pub const TARGETS: [Named; 9] = [
     ("answer", answer),
 ];
 
-/// A configuration file and, after a NUL, variables, one `NAME=value` a line. What is in effect can be written down and read again.
+/// A configuration file and, after a NUL, variables, one `NAME=value` per line. The effective configuration can be
+/// written and read again.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
     let (file, variables) = text.split_once('\0').unwrap_or((text, ""));
-    // The system's own end of a variable: none holds it.
+    // The system ends a variable with NUL, so none contains it.
     if variables.contains('\0') {
         return;
     }
@@ -74,7 +75,7 @@ pub fn config(bytes: &[u8]) {
     assert_eq!(shown_again.collect::<Vec<_>>(), shown);
 }
 
-/// A `Retry-After`, and the other times that come as text.
+/// A `Retry-After` header, and the other times in text form.
 pub fn retry_after(bytes: &[u8]) {
     const NOW_MS: u64 = 1_767_323_045_000;
     let policy = Retry {
@@ -99,13 +100,13 @@ pub fn retry_after(bytes: &[u8]) {
             assert_eq!(
                 times::parse_timestamp(&said),
                 Some(at),
-                "{text:?} is said as {said}"
+                "{text:?} formats as {said}"
             );
         }
     }
 }
 
-/// The URL of an endpoint; and an address that its name may resolve to.
+/// The URL of an endpoint, and an address that its name may resolve to.
 pub fn target(bytes: &[u8]) {
     let policies = [
         TargetPolicy::default(),
@@ -145,7 +146,7 @@ fn judge(policy: &TargetPolicy, address: IpAddr) {
     }
 }
 
-/// What certainly is not, by the standard library, which knows fewer networks than the guard.
+/// Whether the standard library considers an address public. It knows fewer networks than the guard.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -166,7 +167,8 @@ fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// An endpoint's own headers, `name: value` a line: what is taken can be sent as it is, and sets nothing of ours.
+/// An endpoint's own headers, one `name: value` per line: accepted ones can be sent as they are, and override none of
+/// the daemon's.
 pub fn custom_headers(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let pairs = text
@@ -196,7 +198,7 @@ pub fn custom_headers(bytes: &[u8]) {
 const RESPONSE_BYTES: usize = 4_096;
 const EXCERPT_BYTES: usize = 64;
 
-/// A partner's answer, through the real client and a real connection on this machine.
+/// A receiver's response, through the real client and a real connection on this machine.
 pub fn answer(bytes: &[u8]) {
     std::thread_local! {
         static BED: Option<(Runtime, Client, TcpListener, Target)> = bed();
@@ -236,7 +238,7 @@ fn bed() -> Option<(Runtime, Client, TcpListener, Target)> {
     Some((runtime, client, listener, target))
 }
 
-/// Takes one request, answers so, and says no more.
+/// Accepts one request, answers with these bytes, and sends nothing more.
 async fn partner(listener: &TcpListener, bytes: &[u8]) -> Option<()> {
     let (mut stream, _) = listener.accept().await.ok()?;
     let mut request = Vec::new();
@@ -247,7 +249,7 @@ async fn partner(listener: &TcpListener, bytes: &[u8]) -> Option<()> {
     }
     stream.write_all(bytes).await.ok()?;
     stream.shutdown().await.ok()?;
-    // The client may not want all of it: its closing is waited for, so that nothing it reads is cut by a reset.
+    // The client may not read all of it: wait until it closes, so that a reset cuts off nothing it reads.
     while stream.read(&mut [0; 512]).await.ok()? > 0 {}
     Some(())
 }
@@ -255,9 +257,9 @@ async fn partner(listener: &TcpListener, bytes: &[u8]) -> Option<()> {
 fn judge_reply(reply: Reply) {
     match &reply {
         Reply::Status { code, excerpt, .. } => {
-            // 101 ends what HTTP has to say (RFC 9110, section 15.2.2): nobody asked for it, so it is a failure.
+            // 101 ends HTTP on the connection (RFC 9110, section 15.2.2): nobody asked for it, so it is a failure.
             let last = *code == 101 || (200..1_000).contains(code);
-            assert!(last, "{code} is no final status");
+            assert!(last, "{code} is not a final status");
             assert!(excerpt.len() <= EXCERPT_BYTES);
         }
         Reply::Failed(_, why) | Reply::OurTrouble(why) => {
@@ -291,7 +293,7 @@ fn judge_reply(reply: Reply) {
 mod tests {
     use super::TARGETS;
 
-    // An answer is a connection: fewer of those.
+    // A response needs a connection: fewer of those.
     stormhook_testkit::smoke! {
         TARGETS; event: 10_000, object: 10_000, lines: 10_000, query: 10_000, config: 2_000, retry_after: 10_000, target: 10_000,
         custom_headers: 10_000, answer: 1_000

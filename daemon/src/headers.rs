@@ -1,17 +1,17 @@
-//! The headers that an endpoint's owner may add to its deliveries: which names and values are allowed, decided once at
-//! the edge. The values are treated as secrets: they can't be printed by accident, and are never part of an error.
+//! The headers that an endpoint may add to its deliveries: checks names and values once, when they are set. The values
+//! are treated as secrets: they can't be printed by accident, and errors never contain them.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How many headers an endpoint may have.
+/// The maximum number of headers of an endpoint.
 pub const MAX_HEADERS: usize = 50;
-/// How long one value may be.
+/// The maximum length of a value.
 pub const MAX_VALUE_BYTES: usize = 4096;
-/// How long one name may be.
+/// The maximum length of a name.
 pub const MAX_NAME_BYTES: usize = 256;
 
-/// Names that the daemon sets itself or that change how a message is framed (RFC 9110, 7.6.1; RFC 9113, 8.2.2).
+/// Names that the daemon sets itself or that change the framing of a message (RFC 9110, 7.6.1; RFC 9113, 8.2.2).
 const RESERVED_NAMES: [&str; 14] = [
     "connection",
     "content-digest",
@@ -30,7 +30,7 @@ const RESERVED_NAMES: [&str; 14] = [
 ];
 const RESERVED_PREFIXES: [&str; 2] = ["webhook-", "x-stormcom-"];
 
-/// Whether `name` (in any case) is one that deliveries carry or that the connection needs for itself.
+/// Whether `name` (in any case) is one that deliveries set or that the connection uses.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -40,7 +40,7 @@ pub fn is_reserved(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether `name` is a token as RFC 9110, section 5.6.2 means it, and not over [`MAX_NAME_BYTES`].
+/// Whether `name` is a token (RFC 9110, section 5.6.2) of at most [`MAX_NAME_BYTES`].
 #[must_use]
 pub fn is_token(name: &str) -> bool {
     let tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -55,22 +55,20 @@ pub enum HeaderError {
     TooMany(usize),
     /// Not a token, or too long.
     #[error(
-        "{0:?} is no header name: use 1 to {MAX_NAME_BYTES} of letters, digits and !#$%&'*+-.^_`|~"
+        "{0:?} is not a header name: use 1 to {MAX_NAME_BYTES} of letters, digits and !#$%&'*+-.^_`|~"
     )]
     BadName(String),
-    /// A name that the daemon keeps for itself.
+    /// A reserved name.
     #[error(
         "the header {0:?} is set by stormhook itself or belongs to the connection; choose another name"
     )]
     Reserved(String),
-    /// The same name twice; names don't differ by case.
-    #[error(
-        "the header {0:?} is given twice (upper and lower case are the same name); give it once"
-    )]
+    /// The same name twice, ignoring case.
+    #[error("the header {0:?} is set twice (names ignore case); set it once")]
     Duplicate(String),
-    /// Control characters, anything outside ASCII, or white space at an end.
+    /// Control characters, non-ASCII characters, or white space at either end.
     #[error(
-        "the value of header {0:?} holds what a header can't carry: use visible ASCII, with spaces and tabs only inside"
+        "the value of header {0:?} contains characters that are not allowed: use visible ASCII, with spaces and tabs only inside"
     )]
     BadValue(String),
     /// Over [`MAX_VALUE_BYTES`].
@@ -80,12 +78,12 @@ pub enum HeaderError {
     TooLong {
         /// The header.
         name: String,
-        /// The length that came.
+        /// The length of the value.
         bytes: usize,
     },
 }
 
-/// An endpoint's own headers, checked. Names are in lower case; `Debug` shows names only.
+/// An endpoint's own headers, checked. Names are in lower case; `Debug` shows only names.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(BTreeMap<String, String>);
 
@@ -93,7 +91,7 @@ impl CustomHeaders {
     /// Checks names and values. `signature_header` is the configured `delivery.signature_header`.
     ///
     /// # Errors
-    /// [`HeaderError`], for the first thing that is not allowed.
+    /// [`HeaderError`], for the first invalid header.
     pub fn parse<I>(entries: I, signature_header: &str) -> Result<Self, HeaderError>
     where
         I: IntoIterator<Item = (String, String)>,
@@ -127,31 +125,31 @@ impl CustomHeaders {
         Ok(Self(headers))
     }
 
-    /// Names and values, for the request itself.
+    /// Returns names and values, for the request.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The names alone, for answers that mask the values.
+    /// Returns only the names, for responses that mask the values.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The map itself, for the store.
+    /// Returns the map, for the store.
     #[must_use]
     pub fn into_inner(self) -> BTreeMap<String, String> {
         self.0
     }
 
-    /// How many there are.
+    /// Returns the number of headers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no headers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -166,7 +164,8 @@ impl fmt::Debug for CustomHeaders {
     }
 }
 
-/// A field value of RFC 9110, section 5.5, without obs-text: receivers don't agree on how to read bytes over 127.
+/// Whether the text is a field value (RFC 9110, section 5.5) without obs-text: receivers disagree on how to read bytes
+/// over 127.
 fn is_field_value(value: &str) -> bool {
     let inside = value
         .bytes()

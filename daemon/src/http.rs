@@ -1,5 +1,5 @@
-//! The HTTP front end: one router for both listeners. It turns requests into operations and questions, and what they come to
-//! into answers; it decides nothing about deliveries.
+//! The HTTP front end: one router for both listeners. Turns requests into operations and reads, and their results into
+//! responses. It decides nothing about deliveries.
 
 mod bare;
 mod batch;
@@ -45,8 +45,8 @@ use stormhook_engine::writer::SubmitError;
 use stormhook_store::NewEvent;
 use utoipa::ToSchema;
 
-/// Reads an event from its JSON as the routes do; `None` where they would refuse it. For the benchmarks, which measure the
-/// reading alone.
+/// Reads an event from its JSON as the routes do; `None` if they would refuse it. For the benchmarks, which measure
+/// only the reading.
 pub fn read_event(body: &[u8]) -> Option<NewEvent> {
     ingest::parse(body, None).ok()
 }
@@ -54,7 +54,7 @@ pub fn read_event(body: &[u8]) -> Option<NewEvent> {
 type Shared = Arc<App>;
 type Answer = Result<Response, Problem>;
 
-/// What a request that was taken reaches.
+/// Returns the router that accepted requests reach.
 fn router(app: &Shared) -> Router {
     let (router, _) = routes::routes().split_for_parts();
     router
@@ -78,7 +78,7 @@ async fn no_method(method: Method) -> Problem {
     )
 }
 
-/// Asks a question that may read much, beside the threads that serve.
+/// Runs a read that may be long, apart from the serving threads.
 async fn blocking<T: Send + 'static>(
     app: &Shared,
     question: impl FnOnce(&App) -> Result<T, SubmitError> + Send + 'static,
@@ -90,14 +90,14 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// No fields: the body may be left out.
+/// An empty body, which may be omitted.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(max_properties = 0, examples(json!({})))]
 struct NoFields {}
 
 impl NoFields {
-    /// Holds that a body, where there is one, has no field.
+    /// Checks that the body, if there is one, has no fields.
     async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let body = request::optional_json(headers, body).await?;
         fields::read(&body)

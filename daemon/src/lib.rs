@@ -1,5 +1,4 @@
-//! The daemon around the engine: HTTP on both listeners, HTTP as the transport of attempts, the target guard, the configuration, and
-//! `serve`, which starts it all.
+//! The stormhook daemon: ingest, schedule, deliver, settle, and the API and command line for operators.
 
 pub mod app;
 pub mod config;

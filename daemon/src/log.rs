@@ -1,5 +1,5 @@
-//! The log on stderr. It never holds the daemon up: lines go through a bounded queue to a thread that writes them, and where nobody
-//! reads stderr, lines are dropped and counted. The count is logged when writing goes on.
+//! The log on stderr. It never blocks the daemon: lines go through a bounded queue to a thread that writes them. If
+//! stderr isn't read, lines are dropped and counted; the count is logged when writing resumes.
 
 use crate::config::{Config, LogFormat};
 use std::io::{self, IsTerminal, Write};
@@ -10,29 +10,30 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
-/// Lines that wait to be written.
+/// The maximum number of queued lines.
 const LINES: usize = 4_096;
 
 /// Changes the level that is logged.
 type Level = reload::Handle<LevelFilter, tracing_subscriber::Registry>;
 
-/// The log, for as long as it is written.
+/// The log, while it is being written.
 pub(crate) struct Log {
     level: Level,
-    /// Writes what waits, for a bounded time, when it is dropped.
+    /// Writes the queued lines, within a time limit, when it is dropped.
     writing: Option<WorkerGuard>,
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         let writing = self.writing.take();
-        // Where nobody reads stderr it says so on stdout, and panics where that is closed: no reason for a daemon to end otherwise.
+        // If stderr isn't read, the logger reports that on stdout, and panics if stdout is closed; the daemon must not
+        // end because of that.
         let _unsaid = catch_unwind(AssertUnwindSafe(|| drop(writing)));
     }
 }
 
 impl Log {
-    /// Starts it, and has panics reported through it: by themselves they would wait for whoever reads stderr.
+    /// Starts the log and reports panics through it: otherwise a panic would wait until stderr is read.
     pub(crate) fn start(config: &Config) -> Self {
         let dropped = Arc::new(OnceLock::new());
         let stderr = Reporting {
@@ -51,7 +52,7 @@ impl Log {
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(writer)
             .with_ansi(io::stderr().is_terminal());
-        // Whoever embeds the daemon may have a log of its own.
+        // A program that embeds the daemon may have its own log.
         let ours = match config.log.format {
             LogFormat::Text => registry.with(layer).try_init(),
             LogFormat::Json => registry.with(layer.json()).try_init(),
@@ -75,7 +76,7 @@ impl Log {
     }
 }
 
-/// Says how many lines were dropped, once one could be written again.
+/// Reports how many lines were dropped, once one could be written again.
 struct Reporting<W> {
     to: W,
     dropped: Arc<OnceLock<ErrorCounter>>,
@@ -87,7 +88,7 @@ impl<W: Write> Write for Reporting<W> {
         let written = self.to.write(line)?;
         let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
         if dropped > self.reported {
-            // It waits in the queue like any line. Dropped itself, it is counted, and said again.
+            // It is queued like any line. If it is dropped too, it is counted and reported again.
             let more = dropped - self.reported;
             self.reported = dropped;
             tracing::warn!(
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Writes a line only when it is told to, and hands it on.
+    /// Writes a line only when told to, and passes it on.
     struct Held {
         go_on: Receiver<()>,
         lines: Sender<String>,
@@ -145,7 +146,7 @@ mod tests {
             .with_ansi(false)
             .with_writer(writer);
         let subscriber = tracing_subscriber::registry().with(layer);
-        // The thread that writes has no default of its own: it logs through the global one.
+        // The writing thread has no default of its own: it logs through the global one.
         tracing::subscriber::set_global_default(subscriber).unwrap();
         for n in 0..100 {
             tracing::info!(n, "a line");

@@ -1,10 +1,10 @@
-//! May a delivery go there: a pure function from a URL, the addresses its name resolved to and the operator's policy
-//! to yes or to a refusal that names its rule. It never resolves and never connects; whoever does asks first with
-//! [`TargetPolicy::judge_all`], and connects to the very addresses it asked about.
+//! Decides whether a delivery may go to a target: a pure function of a URL, the addresses that its name resolved to and
+//! the operator's policy. A refusal names its rule. It never resolves or connects; callers that do must first call
+//! [`TargetPolicy::judge_all`] and then connect only to the addresses it checked.
 //!
-//! When an endpoint is made or changed, [`TargetUrl::parse`] judges the URL's form and, if its host is an address, that
-//! address. At every attempt the stored URL is parsed again, since the policy may have changed, and the resolved
-//! addresses are judged.
+//! When an endpoint is created or changed, [`TargetUrl::parse`] checks the URL's form and, if its host is an address,
+//! that address. At every attempt the stored URL is parsed again, since the policy may have changed, and the resolved
+//! addresses are checked.
 
 mod address;
 mod pattern;
@@ -19,33 +19,33 @@ pub use self::rule::{Refusal, Rule};
 pub use self::url::{MAX_URL_BYTES, TargetError, TargetUrl};
 use tables::{Inside, LOCAL_NAMES};
 
-/// What the operator allows and denies beyond the built-in rules.
+/// What the operator allows and denies in addition to the built-in rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetPolicy {
-    /// Networks lift `private_v4` and `private_v6`, host patterns lift `local_name`.
+    /// Networks override `private_v4` and `private_v6`; host patterns override `local_name`.
     pub allow: Vec<Pattern>,
-    /// Wins over `allow`.
+    /// Takes precedence over `allow`.
     pub deny: Vec<Pattern>,
-    /// Whether `http` URLs pass.
+    /// Whether `http` URLs are allowed.
     pub allow_http: bool,
-    /// The daemon's own TCP listener as it was bound; nothing may be delivered to it.
+    /// The daemon's own TCP listener as bound; no delivery may go to it.
     pub own_listener: Option<SocketAddr>,
 }
 
-/// What the policy says about all addresses of a name.
+/// The policy's decision about all addresses of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Judgement {
     /// Every address may be connected to.
     Allowed,
-    /// The name has no address: nothing to refuse, and nothing to connect to.
+    /// The name has no address: nothing to refuse and nothing to connect to.
     NoAddress,
-    /// At least one address is refused, and with it the name.
+    /// At least one address is refused, and so the name.
     Refused(Refusal),
 }
 
 impl TargetPolicy {
-    /// Judges one address that `url` leads to. The IPv4 address inside a mapped, compatible, NAT64 or 6to4 one counts.
+    /// Checks one address of `url`. For a mapped, compatible, NAT64 or 6to4 address, the IPv4 address inside it counts.
     ///
     /// # Errors
     /// The [`Refusal`], by `own_listener`, `deny`, `private_v4` or `private_v6`.
@@ -68,9 +68,8 @@ impl TargetPolicy {
             .iter()
             .find(|pattern| ways().any(|way| pattern.matches_address(way)))
         {
-            let detail = format!(
-                "{address} lies in {pattern}, which target.deny forbids; use another target"
-            );
+            let detail =
+                format!("{address} is in {pattern}, which target.deny forbids; use another target");
             return Err(Refusal::new(Rule::Deny, detail));
         }
         if self
@@ -83,8 +82,8 @@ impl TargetPolicy {
         address::private(address).map_or(Ok(()), Err)
     }
 
-    /// Judges all addresses that `url`'s name resolved to: one refused address refuses the name, so that nobody
-    /// can mix a private answer among public ones.
+    /// Checks all addresses that `url`'s name resolved to. One refused address refuses the name, so that a private
+    /// address can't be mixed in with public ones.
     pub fn judge_all(&self, url: &TargetUrl, addresses: &[IpAddr]) -> Judgement {
         if addresses.is_empty() {
             return Judgement::NoAddress;
@@ -98,7 +97,7 @@ impl TargetPolicy {
         }
     }
 
-    /// Judges a name by its form alone; `name` is in lower case and without a trailing dot.
+    /// Checks a name by its form alone. `name` is in lower case and without a trailing dot.
     fn judge_name(&self, name: &str) -> Result<(), Refusal> {
         if let Some(pattern) = self.deny.iter().find(|pattern| pattern.matches_name(name)) {
             let detail =
@@ -112,15 +111,15 @@ impl TargetPolicy {
         let local = !name.contains('.') || LOCAL_NAMES.iter().any(below);
         if local && !self.allow.iter().any(|pattern| pattern.matches_name(name)) {
             let detail = format!(
-                "{name} is a name of one machine or network only; use a public host name, or have the operator add it to target.allow"
+                "{name} is only meaningful on one machine or network; use a public host name, or have the operator add it to target.allow"
             );
             return Err(Refusal::new(Rule::LocalName, detail));
         }
         Ok(())
     }
 
-    /// Whether connecting to `target` would reach the own listener. An unspecified address as a target connects to
-    /// this machine (Linux, ip(7)), and an unspecified listener is reached through every loopback address.
+    /// Whether connecting to `target` would reach the own listener. As a target, an unspecified address connects to
+    /// this machine (Linux, ip(7)); an unspecified listener is reached through every loopback address.
     fn is_own_listener(&self, target: SocketAddr) -> bool {
         let Some(own) = self.own_listener else {
             return false;

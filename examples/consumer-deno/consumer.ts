@@ -3,8 +3,8 @@
 //   deno add npm:stormhook-verifier
 //   STORMHOOK_SECRET=whsec_… PORT=9012 deno run --allow-net --allow-env --allow-read consumer.ts
 //
-// Bun takes the same with `Bun.serve({ port, fetch })`. Answer 2xx only when the event is safe with you: anything else is sent again, as is
-// what takes longer than 15 seconds.
+// In Bun, use `Bun.serve({ port, fetch })`. Answer 2xx only once you have stored the event, within 15 seconds:
+// anything else is sent again.
 import { fetchWebhook, SequenceTracker } from "stormhook-verifier";
 
 type Event = { type: string; sequence: number };

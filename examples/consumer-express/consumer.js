@@ -3,8 +3,8 @@
 //   npm install express stormhook-verifier
 //   STORMHOOK_SECRET=whsec_… PORT=9010 node consumer.js
 //
-// `expressWebhook` reads the raw body itself: mount it on the route, before any body parser. Answer 2xx only when the event is safe with
-// you: anything else is sent again, as is what takes longer than 15 seconds.
+// `expressWebhook` reads the raw body itself: mount it on the route, before any body parser. Answer 2xx only once you have
+// stored the event, within 15 seconds: anything else is sent again.
 import express from "express";
 import { SequenceTracker, expressWebhook } from "stormhook-verifier";
 

@@ -3,8 +3,8 @@
 //   npm install fastify stormhook-verifier
 //   STORMHOOK_SECRET=whsec_… PORT=9011 node consumer.js
 //
-// Within the scope where `fastifyWebhook` is registered bodies stay bytes; routes elsewhere keep their parsers. Answer 2xx only when the
-// event is safe with you: anything else is sent again, as is what takes longer than 15 seconds.
+// In the scope where `fastifyWebhook` is registered, bodies stay bytes; routes elsewhere keep their parsers. Answer 2xx only once you have
+// stored the event, within 15 seconds: anything else is sent again.
 import Fastify from "fastify";
 import { SequenceTracker, fastifyWebhook } from "stormhook-verifier";
 

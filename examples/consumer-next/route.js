@@ -2,7 +2,7 @@
 //
 //   npm install stormhook-verifier, and STORMHOOK_SECRET=whsec_… in .env.local
 //
-// Answer 2xx only when the event is safe with you: anything else is sent again, as is what takes longer than 15 seconds.
+// Answer 2xx only once you have stored the event: anything else is sent again, as is what takes longer than 15 seconds.
 import { fetchWebhook } from "stormhook-verifier";
 
 // In a service: a table with a unique key, written in the transaction that does the work.

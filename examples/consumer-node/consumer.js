@@ -1,4 +1,4 @@
-// Receives stormhook deliveries with nothing but Node, verifies them and drops repeats.
+// Receives stormhook deliveries with plain Node, verifies them and drops repeats.
 //
 //   STORMHOOK_SECRET=whsec_… PORT=9002 node consumer.js
 //
@@ -6,9 +6,9 @@
 //
 // - verify the bytes as received, before any JSON parsing: with Express, mount
 //   express.raw({ type: "application/json" }) on the route, not express.json();
-// - answer within 15 seconds, and 2xx only when the event is safe with you: anything else is sent
+// - answer within 15 seconds, and 2xx only once you have stored the event: anything else is sent
 //   again;
-// - drop repeats by webhook-id. A delivery may come more than once; the id stays the same. Here
+// - drop repeats by webhook-id. A delivery may arrive more than once, with the same id. Here
 //   the ids are in memory. In a service, insert the id into a table with a unique key in the same
 //   transaction that does the work.
 
@@ -16,7 +16,7 @@
 const { createHmac, timingSafeEqual } = require("node:crypto");
 const { createServer } = require("node:http");
 
-// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds some bytes.
 const BODY_BYTES_MAX = 512 * 1024;
 const TOLERANCE_S = 300;
 const IDS_KEPT = 100_000;
@@ -29,11 +29,11 @@ function keyOf(secret) {
   return key;
 }
 
-/** Returns null if the delivery is stormhook's and of now, else why it isn't. */
+/** Returns null if the delivery is genuine and recent, else the reason. */
 function refusalOf(headers, body, key, nowS) {
   const { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signatures } = headers;
   if (!id || !timestamp || !signatures) return "missing header";
-  // An id with a dot would let an old delivery be presented as a new one: `{id}.{timestamp}.{body}`
+  // An id with a dot would let an old delivery pass as a new one: `{id}.{timestamp}.{body}`
   // could then be split in two ways.
   if (!/^[A-Za-z0-9_-]{1,256}$/.test(id)) return "malformed webhook-id";
   if (!/^(0|[1-9][0-9]{0,11})$/.test(timestamp)) return "malformed webhook-timestamp";
@@ -42,7 +42,7 @@ function refusalOf(headers, body, key, nowS) {
 
   const mac = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
   const expected = Buffer.from(`v1,${mac}`);
-  // While a secret is being rotated there is one signature for each; one that matches is enough.
+  // During a rotation there is one signature per secret; one match is enough.
   const matches = signatures.split(" ").some((item) => {
     const given = Buffer.from(item);
     return given.length === expected.length && timingSafeEqual(given, expected);
@@ -64,7 +64,7 @@ function receive(headers, body) {
     console.log(`repeat ${id}`);
     return [200, "seen before\n"];
   }
-  // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+  // Verified, so the body is stormhook's own JSON; validate `data` yourself.
   const event = JSON.parse(body.toString("utf8"));
   seen.add(id);
   if (seen.size > IDS_KEPT) seen.delete(seen.values().next().value);

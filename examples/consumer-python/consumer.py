@@ -6,9 +6,9 @@ Three things matter, whatever the framework:
 
 - verify the bytes as received, before any JSON parsing: `request.get_data()` in Flask,
   `request.body` in Django, `await request.body()` in FastAPI;
-- answer within 15 seconds, and 2xx only when the event is safe with you: anything else is sent
+- answer within 15 seconds, and 2xx only once you have stored the event: anything else is sent
   again;
-- drop repeats by webhook-id. A delivery may come more than once; the id stays the same. Here the
+- drop repeats by webhook-id. A delivery may arrive more than once, with the same id. Here the
   ids are in memory. In a service, insert the id into a table with a unique key in the same
   transaction that does the work.
 """
@@ -26,16 +26,16 @@ import time
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+# Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds some bytes.
 BODY_BYTES_MAX = 512 * 1024
 TOLERANCE_S = 300
 IDS_KEPT = 100_000
-# `int` refuses a text of more digits, since its time grows with their square.
+# `int` refuses a text with more digits, since its time is quadratic in their number.
 INT_DIGITS_MAX = 4300
 
 
 class Refused(Exception):
-    """The delivery is not stormhook's, or not of now."""
+    """The delivery is not genuine, or not recent."""
 
 
 def key_of(secret):
@@ -60,7 +60,7 @@ def verify(headers, body, key, now_s):
             raise Refused(f"no single {name}")
         values[name] = given[0]
     event_id, timestamp = values["webhook-id"], values["webhook-timestamp"]
-    # An id with a dot would let an old delivery be presented as a new one: `{id}.{timestamp}.{body}`
+    # An id with a dot would let an old delivery pass as a new one: `{id}.{timestamp}.{body}`
     # could then be split in two ways.
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,256}", event_id):
         raise Refused("malformed webhook-id")
@@ -73,7 +73,7 @@ def verify(headers, body, key, now_s):
 
     mac = hmac.new(key, f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)
     expected = b"v1," + base64.b64encode(mac.digest())
-    # While a secret is being rotated there is one signature for each; one that matches is enough.
+    # During a rotation there is one signature per secret; one match is enough.
     given = values["webhook-signature"].encode("utf-8", "surrogateescape").split(b" ")
     if not any(hmac.compare_digest(item, expected) for item in given):
         raise Refused("no signature matches")
@@ -105,7 +105,7 @@ class Consumer(BaseHTTPRequestHandler):
         except Refused as refused:
             print(f"refused {refused}", flush=True)
             return self.answer(401, "signature not accepted\n")
-        # Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+        # Verified, so the body is stormhook's own JSON; validate `data` yourself.
         event = json.loads(body, parse_int=integer)
         with self.lock:
             if event_id in self.seen:

@@ -2,10 +2,10 @@
 //
 //   npm install stormhook-verifier; npx wrangler secret put STORMHOOK_SECRET; npx wrangler deploy
 //
-// Answer 2xx only when the event is safe with you: anything else is sent again, as is what takes longer than 15 seconds.
+// Answer 2xx only once you have stored the event: anything else is sent again, as is what takes longer than 15 seconds.
 import { fetchWebhook } from "stormhook-verifier";
 
-// In a service: a Durable Object or a D1 table with a unique key. One isolate's memory is not enough.
+// In a service: a Durable Object or a D1 table with a unique key. The memory of one isolate is not enough.
 const seen = new Set();
 const IDS_KEPT = 100_000;
 

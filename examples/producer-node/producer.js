@@ -1,13 +1,13 @@
-// Takes an order and hands stormhook an event for it, after the order is committed.
+// Accepts an order and sends stormhook an event for it once the order is committed.
 //
 //   node producer.js ORDERS_FOLDER ORDER_ID AMOUNT
 //
-// The transaction here is a file: written aside, flushed, then renamed into place, which either
+// The transaction here is a file: written under another name, flushed, then renamed, which either
 // happens or doesn't. Put your database's COMMIT there. The order of the steps is what matters:
 //
-//   1. commit the order. If this fails, no event may say that it happened;
-//   2. send the event with an idempotency key made from the order;
-//   3. remember that it was sent.
+//   1. commit the order. If this fails, no event may be sent;
+//   2. send the event with an idempotency key derived from the order;
+//   3. record that it was sent.
 //
 // A crash between 1 and 3 leaves an order without its mark; the next run sends its event again.
 // The key makes that harmless: stormhook answers 200 instead of 202 and delivers nothing twice.
@@ -45,20 +45,20 @@ function post(event) {
   });
 }
 
-/** Sends an event until it is known to be stored: 202 is new, 200 is known from before. */
+/** Sends an event until it is known to be stored: 202 means new, 200 means stored earlier. */
 async function send(event) {
   for (let tries = 1; tries <= 5; tries += 1) {
     let answer;
     try {
       answer = await post(event);
     } catch (error) {
-      answer = { status: 0, text: error.message }; // the daemon is just being restarted
+      answer = { status: 0, text: error.message }; // the daemon is restarting
     }
     if (answer.status === 202 || answer.status === 200) return answer.text;
     if (answer.status !== 503 && answer.status !== 0) throw new Error(`${answer.status} ${answer.text}`);
     await pause(1000 * Number(answer.retryAfter ?? tries));
   }
-  throw new Error("stormhook does not take events now; run again later");
+  throw new Error("stormhook does not accept events now; run again later");
 }
 
 async function main() {

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Takes an order and hands stormhook an event for it, after the order is committed.
+# Accepts an order and sends stormhook an event for it once the order is committed.
 #
 #   producer.sh ORDERS_FOLDER ORDER_ID AMOUNT
 #
-# The transaction here is a file: written aside, flushed, then renamed into place, which either
+# The transaction here is a file: written under another name, flushed, then renamed, which either
 # happens or doesn't. Put your database's COMMIT there. The order of the steps is what matters:
 #
-#   1. commit the order. If this fails, no event may say that it happened;
-#   2. send the event with an idempotency key made from the order;
-#   3. remember that it was sent.
+#   1. commit the order. If this fails, no event may be sent;
+#   2. send the event with an idempotency key derived from the order;
+#   3. record that it was sent.
 #
 # A crash between 1 and 3 leaves an order without its mark; the next run sends its event again.
 # The key makes that harmless: stormhook answers 200 instead of 202 and delivers nothing twice.
@@ -26,7 +26,7 @@ commit_order() {
     sync "$orders"
 }
 
-# Sends the event of one committed order; 202 is new, 200 is known from before, 503 says "later".
+# Sends the event of one committed order; 202 means new, 200 stored earlier, 503 retry later.
 send_event() {
     local id=$1 event status tries
     event=$(printf '{"organizationId":"shop","type":"order.created","idempotencyKey":"order-%s-created","data":%s}' \
@@ -37,11 +37,11 @@ send_event() {
             --output "$orders/$id.answer" --write-out '%{http_code}' http://stormhook/v1/events) || status=000
         case $status in
             200 | 202) cat "$orders/$id.answer"; echo; return 0 ;;
-            503 | 000) sleep "$tries" ;; # busy, or the daemon is just being restarted
+            503 | 000) sleep "$tries" ;; # busy, or the daemon is restarting
             *) echo "order $id: $status $(cat "$orders/$id.answer")" >&2; return 1 ;;
         esac
     done
-    echo "order $id: stormhook does not take events now; run again later" >&2
+    echo "order $id: stormhook does not accept events now; run again later" >&2
     return 1
 }
 

@@ -1,8 +1,8 @@
-//! Verifying the file: every row's bytes, and that what belongs together is there. Damage is named, never skipped.
+//! Verifies the file: every row's bytes, and that related rows match. Damage is named, never skipped.
 //!
-//! A snapshot pins pages, and the file of a busy store grows for as long as one is held. So a table is looked through a part at a
-//! time, each part in a snapshot of its own, in which all that is compared with it is looked up too. Only what is counted over a
-//! whole table needs one snapshot of all of it, and does nothing else in it.
+//! A snapshot pins pages, and the file of a busy store grows while one is held. So a table is checked in parts, each
+//! part in its own snapshot, in which everything that it is compared with is looked up too. Only the counts of a whole
+//! table need one snapshot of the whole table, which does nothing else.
 
 mod numbered;
 #[cfg(test)]
@@ -28,9 +28,9 @@ use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// How much damage is named; more is counted only.
+/// How many findings are named; further ones are only counted.
 const NAMED: usize = 1_000;
-/// Rows of one part, and bytes of them.
+/// Size of one part in rows, and in bytes.
 const PART_ROWS: usize = 2_048;
 const PART_BYTES: usize = 1 << 20;
 
@@ -38,11 +38,11 @@ struct Checking<'s> {
     shared: &'s Shared,
     report: CheckReport,
     unnamed: u64,
-    /// Endpoints that are known to have been there: none goes before its deliveries are gone.
+    /// Slots of endpoints that are known to exist: none is removed before its deliveries are.
     slots: HashSet<Slot>,
 }
 
-/// Picks a table.
+/// Selects a table.
 type Of<const N: usize> = fn(&Views) -> &Reading<N>;
 
 impl Checking<'_> {
@@ -54,7 +54,7 @@ impl Checking<'_> {
         }
     }
 
-    /// Looks through one table. Pages that can't be read end it, and are damage.
+    /// Checks one table. A page that can't be read ends it, and is damage.
     fn rows<const N: usize>(
         &mut self,
         name: &str,
@@ -71,7 +71,8 @@ impl Checking<'_> {
                 Err(e) => return self.unreadable(name, e),
             }
         }
-        // A row that is missing, and a page that counts for less than it holds or is passed over, show in the whole only.
+        // A missing row, and a page with fewer rows than it should have or that was skipped, show only in the whole
+        // table.
         match shared.long_view(|views| whole(views, name, of(views))) {
             Ok(None) => {}
             Ok(Some(damage)) => self.damage(damage),
@@ -80,7 +81,7 @@ impl Checking<'_> {
         Ok(())
     }
 
-    /// Looks through the rows after this one, as many as make a part; the last of them, where there are more.
+    /// Checks one part: the rows after this one. Returns the last of them, if there are more.
     fn part<const N: usize>(
         &mut self,
         views: &Views,
@@ -114,7 +115,7 @@ impl Checking<'_> {
         Ok(())
     }
 
-    /// Looks through a table whose rows stand for themselves.
+    /// Checks a table whose rows refer to no other rows.
     fn plain<const N: usize, T: DeserializeOwned>(
         &mut self,
         name: &str,
@@ -128,7 +129,7 @@ impl Checking<'_> {
     }
 }
 
-/// What is wrong with a table as a whole.
+/// Returns what is wrong with a table as a whole.
 fn whole<const N: usize>(
     views: &Views,
     name: &str,
@@ -147,7 +148,7 @@ fn whole<const N: usize>(
     }
     let written = match views.meta() {
         Ok(meta) => meta.sums.of(name),
-        // Named where `meta` is looked through.
+        // Named when `meta` is checked.
         Err(StoreError::Damaged { .. }) => None,
         Err(e) => return Err(e),
     };
@@ -172,7 +173,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
         unnamed: 0,
         slots: HashSet::new(),
     };
-    // Where not even the tables are found, that is all there is to say.
+    // If not even the tables are found, nothing else can be reported.
     shared.long_view(|_| Ok(()))?;
     let mut has_meta = false;
     c.rows(
@@ -205,7 +206,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     let put_right = shared.handle().as_ref().map(Handle::put_right);
     for at in put_right.unwrap_or_default() {
         c.damage(format!(
-            "the page of the file at byte {at} has one wrong bit, and is read as it was written: `stormhook compact` writes it so"
+            "the page of the file at byte {at} has one wrong bit, which is corrected when it is read: `stormhook compact` rewrites the file"
         ));
     }
     if let Some(why) = shared.uncommittable().clone() {
@@ -229,7 +230,7 @@ fn packs(c: &mut Checking<'_>) -> Result<(), StoreError> {
             for event in &Pack::decode(key, value)?.events {
                 c.report.events += 1;
                 if event.id <= last {
-                    c.damage(format!("{} lies after {last}, out of order", event.id));
+                    c.damage(format!("{} comes after {last}, out of order", event.id));
                 }
                 last = event.id;
             }
@@ -254,7 +255,7 @@ fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
                 if views.endpoints.get(&tables::slot_key(id.slot))?.is_some() {
                     c.slots.insert(id.slot);
                 } else {
-                    c.damage(format!("{id} is to an endpoint that is not there"));
+                    c.damage(format!("{id} is to an endpoint that doesn't exist"));
                 }
             }
             if let Some(due) = d.due
@@ -264,7 +265,7 @@ fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
             }
             if d.status.is_bad() && views.bad.get(key)?.is_none() {
                 c.damage(format!(
-                    "{id} ended badly but is missing from the list of those"
+                    "{id} is undelivered but missing from the dead-letter list"
                 ));
             }
             if d.status.is_open() != d.due.is_some() {
@@ -276,11 +277,11 @@ fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
     )
 }
 
-/// The pack last looked into: deliveries lie in the order of their events, so the next one is mostly in it too.
+/// The last pack looked into: deliveries are in the order of their events, so the next one is mostly in it too.
 #[derive(Default)]
 struct Around {
     upto: EventId,
-    /// `None` of a damaged one: it is named already, and its events are taken to be there.
+    /// `None` for a damaged one: it has been named already, and its events count as present.
     pack: Option<Arc<Pack>>,
     from: EventId,
 }
@@ -312,7 +313,7 @@ impl Around {
     }
 }
 
-/// What else says of deliveries that they are open, or ended badly.
+/// Checks the indexes of open and of undelivered deliveries.
 fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
     let delivery = |views: &Views, id| {
         let key = tables::delivery_key(id);
@@ -327,7 +328,7 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
             let id = waiting.id;
             match delivery(views, id)? {
                 Some(Ok(d)) if rows::waiting(&d) == Some(waiting) && d.stamp == stamp => {}
-                // Named where deliveries are looked through.
+                // Named when deliveries are checked.
                 Some(Err(_)) => {}
                 _ => c.damage(format!(
                     "the due index entry of {id} does not match the delivery"
@@ -346,7 +347,7 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
                 Some(Ok(d)) if d.status.is_bad() => {}
                 Some(Err(_)) => {}
                 _ => c.damage(format!(
-                    "the list of what ended badly has {id}, which did not"
+                    "the dead-letter list has {id}, which is not undelivered"
                 )),
             }
             Ok(())

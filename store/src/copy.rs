@@ -1,7 +1,8 @@
-//! A copy of the store: every row of one snapshot, written in the order of its keys into a fresh file (docs/adr/0014-backup.md).
+//! Copies the store: writes every row of one snapshot, in the order of the keys, into a new file
+//! (docs/adr/0014-backup.md).
 //!
-//! Rows are taken as they are: what is damaged in one is damaged in the copy, where `check` names it. What can't be read, or is
-//! fewer rows than there should be, ends the copy. The store that is copied is never written to.
+//! Rows are copied unchanged: a damaged row is damaged in the copy, where `check` names it. Pages that can't be read,
+//! or missing rows, end the copy. The source is never written to.
 
 use crate::error::{StoreError, guarded};
 use crate::file::{self, io};
@@ -17,40 +18,40 @@ use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
-/// Rows after which the caller is asked whether to go on, and bytes of them.
+/// How many rows, and how many bytes of them, are copied before the caller is asked again whether to continue.
 const LOOK_ROWS: u64 = 4_096;
 const LOOK_BYTES: usize = 1 << 20;
-/// The table of large values. Appended through a cursor, they left a copy a third longer than its store; inserted, they don't
-/// (docs/adr/0014-backup.md).
+/// The table of large values. When they were appended through a cursor, the copy was a third longer than its store;
+/// inserted, it isn't (docs/adr/0014-backup.md).
 const LARGE_VALUES: &str = "packs";
-/// Pages of the copy that are kept in memory until they are written.
+/// Memory for pages of the copy until they are written.
 const CACHE_BYTES: usize = 8 << 20;
 
-/// What a copy came to.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// The number of the last commit in it.
+    /// The number of the last commit in the copy.
     pub commit: u64,
-    /// Its rows.
+    /// The number of rows.
     pub rows: u64,
-    /// Its length.
+    /// The length of the file.
     pub file_bytes: u64,
 }
 
-/// What a compaction came to.
+/// The result of a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// The file's length before.
+    /// The length of the file before.
     pub before_bytes: u64,
-    /// Its length now; the same where there was nothing to gain.
+    /// The length of the file now; the same if nothing could be gained.
     pub after_bytes: u64,
 }
 
-/// Whether what is written must outlive the machine's next stop.
+/// Whether the copy must survive a stop of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     Synced,
-    /// The copy is read at once and thrown away: a sync of it would only hold up those of the store beside it.
+    /// The copy is read immediately and deleted: syncing it would only delay the syncs of the store.
     Unsynced,
 }
 
@@ -90,7 +91,7 @@ impl StorageBackend for Fresh {
     }
 }
 
-/// A copy under way.
+/// A copy in progress.
 pub(crate) struct Copying<'g> {
     rows: u64,
     /// Rows and bytes since the caller was last asked.
@@ -194,7 +195,7 @@ impl Copying<'_> {
     }
 }
 
-/// Copies a snapshot into an empty file. `None`: `go_on` said no, and the file is of no use.
+/// Copies a snapshot into an empty file. Returns `None` if `go_on` returned false; the file is useless then.
 fn copy(
     views: &Views,
     file: File,
@@ -205,7 +206,7 @@ fn copy(
     let length = file.try_clone().map_err(io("writing", path))?;
     let file = FileBackend::new(file).map_err(StoreError::from)?;
     let db = file::engine_on(Fresh { file, kept }, path, CACHE_BYTES)?;
-    // One transaction: nobody sees a part of it, and what it doesn't keep in memory it writes as it goes.
+    // One transaction: no part of it is visible before, and rows that don't fit in memory are written as it goes.
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);
     let mut copying = Copying {
@@ -230,12 +231,12 @@ fn copy(
 }
 
 impl Reader {
-    /// Copies the store as it is now into `file`, which is empty. It is whole only for this process: nothing is synced. Holds one
-    /// snapshot for as long as it writes, so the store's file grows by what is committed meanwhile. `go_on` is asked every
-    /// megabyte or so; `None` says that it said no.
+    /// Copies the store as it is now into `file`, which must be empty. The copy is complete only for this process:
+    /// nothing is synced. Holds one snapshot while it writes, so the store's file grows by what is committed meanwhile.
+    /// Calls `go_on` about once per megabyte; returns `None` if it returned false.
     ///
     /// # Errors
-    /// The store can't be read, what was read is damaged, or the file can't be written.
+    /// The store can't be read, a row is damaged, or the file can't be written.
     pub fn copy_into(
         &self,
         file: File,
@@ -247,10 +248,11 @@ impl Reader {
     }
 }
 
-/// Copies a store that no daemon has open into `file`, which is empty, without writing to it. Nothing is synced.
+/// Copies a store that no daemon has open into `file`, which must be empty, without writing to the store. Nothing is
+/// synced.
 ///
 /// # Errors
-/// As [`Reader::copy_into`], and that a daemon has it open.
+/// As [`Reader::copy_into`]; also if a daemon has it open.
 pub fn copy_file(
     path: &Path,
     file: File,
@@ -259,14 +261,14 @@ pub fn copy_file(
     overlay::read_file(path)?.copy_into(file, go_on)
 }
 
-/// Writes a store that no daemon has open anew, without the holes in it. The fresh file takes the place of the old one once it is
-/// whole, on disk, and found to be right; until then nothing has changed, and whatever stops this leaves the store as it was. So does
-/// a fresh file that is no shorter, unless pages of the engine's own are damaged in the old one.
+/// Rewrites a store that no daemon has open, without its free space. The new file replaces the old one once it is
+/// complete, checked and on disk; until then nothing changes, and if anything stops this the store stays as it was. It
+/// also stays if the new file is no shorter, unless internal pages of the engine are damaged in the old one.
 ///
 /// # Errors
-/// A daemon has it open, it is damaged, or the system refuses.
+/// A daemon has it open, it is damaged, or the system refused.
 pub fn compact_file(path: &Path) -> Result<Compacted, StoreError> {
-    // Where the name is a link, the file that it leads to is replaced.
+    // If the name is a link, replace the file that it points to.
     let path = &std::fs::canonicalize(path).map_err(io("looking for", path))?;
     let source = overlay::open(path, Lock::Exclusive)?;
     let fresh = file::beside(path, file::COMPACTING);
@@ -297,10 +299,10 @@ impl Drop for RemovedUnless<'_> {
 
 fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compacted, StoreError> {
     let before = source.file.metadata().map_err(io("looking at", path))?;
-    // What an earlier one left behind is nobody's: the lock is ours.
+    // A leftover from an earlier compaction belongs to nobody: this process holds the lock.
     let file = file::fresh_file(fresh)?;
     let theirs = |doing| io(doing, fresh);
-    // The daemon's user may be another one than ours.
+    // The daemon may run as another user.
     let made = file.metadata().map_err(theirs("looking at"))?;
     if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
         fchown(&file, Some(before.uid()), Some(before.gid()))
@@ -318,7 +320,7 @@ fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compac
     drop(store);
     let (before_bytes, after_bytes) = (before.len(), copied.map_or(0, |copied| copied.file_bytes));
     refuse_damage(fresh)?;
-    // Where pages of the engine's own are damaged, the fresh file is what helps, however long it is.
+    // If internal pages of the engine are damaged, the new file is the repair, whatever its length.
     if after_bytes >= before_bytes && overlay::takes_commits(path, source)? {
         return Ok(Compacted {
             before_bytes,
@@ -334,7 +336,7 @@ fn compact(path: &Path, fresh: &Path, source: &overlay::Source) -> Result<Compac
     })
 }
 
-/// A store in which something is damaged is left as it is: it may be needed to save what can be saved.
+/// A damaged store is left unchanged: it may be needed to save the rest of it.
 fn refuse_damage(fresh: &Path) -> Result<(), StoreError> {
     let report = overlay::check_file(fresh)?;
     match report.damage.first() {

@@ -1,24 +1,24 @@
-//! Deliveries: one event to one endpoint, and its attempts. What can happen to one is in [`lifecycle`].
+//! Deliveries: one event to one endpoint, with its attempts. [`lifecycle`] defines what can happen to one.
 
 pub mod lifecycle;
 
 use crate::ids::{DeliveryId, UnixMs};
 use serde::{Deserialize, Serialize};
 
-/// How many attempts of one delivery are kept with it, the newest ones. Earlier ones are still counted.
+/// How many attempts of one delivery are kept, the newest ones. Earlier ones are still counted.
 pub const ATTEMPTS_KEPT: usize = 1_000;
 
-/// Of how many of them, the newest ones, the beginning of the partner's answer is kept.
+/// For how many of them, the newest ones, the start of the receiver's response is kept.
 pub const EXCERPTS_KEPT: usize = 32;
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
-    /// Stored; no attempt of this round finished.
+    /// Stored; no attempt of this round has finished.
     Pending,
-    /// Failed at least once; another attempt is to come.
+    /// Failed at least once; another attempt will follow.
     Retrying,
-    /// A 2xx came back.
+    /// The endpoint answered 2xx.
     Success,
     /// The last attempt of the schedule failed.
     Abandoned,
@@ -36,17 +36,17 @@ impl Status {
         Self::Failed,
     ];
 
-    /// Whether attempts are still to come.
+    /// Whether attempts will follow.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Retrying)
     }
 
-    /// Whether it ended without having been delivered.
+    /// Whether it ended undelivered.
     pub fn is_bad(self) -> bool {
         matches!(self, Self::Abandoned | Self::Failed)
     }
 
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -57,7 +57,7 @@ impl Status {
         }
     }
 
-    /// Reads the name in the API.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
@@ -66,7 +66,7 @@ impl Status {
 /// Why a delivery ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
-    /// The partner answered 410.
+    /// The endpoint answered 410.
     Gone,
     /// Its endpoint was deleted.
     EndpointDeleted,
@@ -74,12 +74,12 @@ pub enum Reason {
     Cancelled,
     /// It was held for an inactive endpoint and discarded.
     Discarded,
-    /// What is stored of it is damaged, so that it can't be sent.
+    /// Its stored record is damaged, so it can't be sent.
     Damaged,
 }
 
 impl Reason {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Gone => "gone",
@@ -91,7 +91,7 @@ impl Reason {
     }
 }
 
-/// What set an attempt off.
+/// What triggered an attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Trigger {
     /// The schedule.
@@ -99,12 +99,12 @@ pub enum Trigger {
     Schedule,
     /// An operator's retry.
     Manual,
-    /// An operator's replay or recover.
+    /// An operator's replay or recovery.
     Replay,
 }
 
 impl Trigger {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
@@ -117,11 +117,11 @@ impl Trigger {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AttemptOutcome {
-    /// A 2xx came back.
+    /// The endpoint answered 2xx.
     Success,
-    /// Another status came back.
+    /// The endpoint answered with another status.
     HttpStatus,
-    /// No answer within the attempt's time.
+    /// No answer within the timeout.
     Timeout,
     /// No connection.
     Connect,
@@ -131,7 +131,7 @@ pub enum AttemptOutcome {
     Tls,
     /// Policy forbids the address.
     TargetRefused,
-    /// What came back is not HTTP.
+    /// The answer is not valid HTTP.
     Protocol,
     /// The daemon stopped while the attempt was on the wire.
     Interrupted,
@@ -151,7 +151,7 @@ impl AttemptOutcome {
         Self::Interrupted,
     ];
 
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -170,11 +170,11 @@ impl AttemptOutcome {
 /// One finished attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// Its place among all of the delivery's attempts, from 1.
+    /// Its number among all attempts of the delivery, from 1.
     pub number: u32,
     /// The round it belongs to, from 1.
     pub round: u32,
-    /// What set it off.
+    /// What triggered it.
     pub trigger: Trigger,
     /// When it started.
     pub started_at: UnixMs,
@@ -182,40 +182,40 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// How it ended.
     pub outcome: AttemptOutcome,
-    /// The status that came back, where one did.
+    /// The status of the response, if there was one.
     pub response_code: Option<u16>,
-    /// The first bytes of a failure's body, as they came.
+    /// The start of the response body of a failed attempt, unchanged.
     #[serde(with = "crate::optional_bytes")]
     pub response_excerpt: Option<Vec<u8>>,
-    /// What went wrong, for people.
+    /// What went wrong, in words.
     pub error: Option<String>,
-    /// Whether the request was sent more than once, since the connection ended under it or the partner said that it did not
-    /// process it.
+    /// Whether the request was sent more than once, because the connection ended or the receiver said that it had not
+    /// processed the request.
     pub reconnected: bool,
 }
 
 /// A delivery with its attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The pair that it is.
+    /// The event and the endpoint.
     pub id: DeliveryId,
-    /// Its place among its endpoint's deliveries, from 1, without a gap.
+    /// Its number among its endpoint's deliveries, from 1, without gaps.
     pub sequence: u64,
-    /// Where it stands.
+    /// Its state.
     pub status: Status,
-    /// Why it ended early, where it did.
+    /// Why it ended early, if it did.
     pub reason: Option<Reason>,
     /// The current round, from 1.
     pub round: u32,
-    /// Scheduled attempts of this round that finished.
+    /// Scheduled attempts of this round that have finished.
     pub attempts_finished: u32,
-    /// What the next attempt's trigger will be.
+    /// The trigger of the next attempt.
     pub next_trigger: Trigger,
-    /// When the schedule wants the next attempt; `None` when ended.
+    /// When the schedule has the next attempt; `None` if it has ended.
     pub next_attempt_at: Option<UnixMs>,
-    /// When it is due: the schedule's time, or earlier by an operator's retry. `None` when ended.
+    /// When it is due: the schedule's time, or earlier after an operator's retry. `None` if it has ended.
     pub due: Option<UnixMs>,
-    /// Whether the next attempt is an operator's extra one: if it fails, the schedule stays as it was.
+    /// Whether the next attempt is an operator's extra one: if it fails, the schedule continues unchanged.
     pub extra: bool,
     /// The stamp of the last bulk change before this was written.
     pub stamp: u64,
@@ -223,14 +223,14 @@ pub struct Delivery {
     pub created_at: UnixMs,
     /// When it last changed.
     pub updated_at: UnixMs,
-    /// How many attempts it had in all, those no longer kept included.
+    /// The number of all its attempts, including those no longer kept.
     pub attempts_total: u32,
     /// The attempts, oldest first, at most [`ATTEMPTS_KEPT`].
     pub attempts: Vec<Attempt>,
 }
 
 impl Delivery {
-    /// The API's `attempt`: the one under way or to come while pending, else those that finished.
+    /// Returns the API's `attempt`: while pending the one in progress or to come, else the finished ones.
     pub fn attempt_shown(&self) -> u32 {
         match self.status {
             Status::Pending => self.attempts_finished.saturating_add(1),
@@ -239,22 +239,22 @@ impl Delivery {
     }
 }
 
-/// One open delivery, as much of it as queues need.
+/// One open delivery, with what the queues need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
-    /// The pair.
+    /// The event and the endpoint.
     pub id: DeliveryId,
     /// When it is due.
     pub due: UnixMs,
-    /// Its place among its endpoint's.
+    /// Its number among its endpoint's deliveries.
     pub sequence: u64,
-    /// Whether an attempt of this round failed already.
+    /// Whether an attempt of this round has failed.
     pub retrying: bool,
-    /// Whether it never had an attempt at all.
+    /// Whether it has never been attempted.
     pub fresh: bool,
-    /// Whether its round is a later one: in a FIFO queue it holds nobody up.
+    /// Whether it is in a later round: then it doesn't block a FIFO queue.
     pub later_round: bool,
-    /// What the next attempt's trigger is.
+    /// The trigger of the next attempt.
     pub trigger: Trigger,
 }
 
@@ -266,7 +266,7 @@ impl Waiting {
     /// The bit of [`Waiting::later_round`].
     pub const LATER_ROUND: u8 = 4;
 
-    /// What holds or doesn't, as bits.
+    /// Returns the flags as bits.
     pub fn flags(&self) -> u8 {
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
         flag(self.retrying, Self::RETRYING)

@@ -1,6 +1,6 @@
-//! Endpoints: where a partner receives, what it subscribed to, and what is known of how it is doing.
+//! Endpoints: their URL, subscriptions and settings, and their running state.
 //!
-//! Settings change seldom and are a row of their own; the running state changes with every attempt and is kept apart.
+//! Settings rarely change and have their own row; the running state changes with every attempt and is kept apart.
 
 use crate::ids::{EndpointId, EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -10,25 +10,25 @@ use std::ops::Deref;
 use stormhook_verifier::Secret;
 use zeroize::Zeroizing;
 
-/// How many secrets of one endpoint may be live at once.
+/// How many secrets of one endpoint may be live at the same time.
 pub const LIVE_SECRETS: usize = 4;
 
-/// The prefix of event types that only the daemon itself emits.
+/// The prefix of event types that only the daemon emits.
 pub const OWN_TYPE_PREFIX: &str = "stormhook.";
 
 /// One entry of an endpoint's `eventTypes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TypePattern {
-    /// `*`: every type but the daemon's own.
+    /// `*`: every type except the daemon's own.
     All,
-    /// `a.*`: kept as `a.`, matches everything that begins so.
+    /// `a.*`: stored as `a.`, matches every type with this prefix.
     Prefix(String),
-    /// `a.b`, itself.
+    /// `a.b`: matches itself.
     Exact(String),
 }
 
 impl TypePattern {
-    /// Reads `*`, `a.*` or `a.b`.
+    /// Parses `*`, `a.*` or `a.b`.
     pub fn parse(text: &str) -> Option<Self> {
         if text == "*" {
             return Some(Self::All);
@@ -39,7 +39,7 @@ impl TypePattern {
         }
     }
 
-    /// Whether an event of this type goes to who asked for this pattern.
+    /// Whether an event of this type matches this pattern.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::All => !event_type.starts_with(OWN_TYPE_PREFIX),
@@ -72,18 +72,18 @@ pub fn is_event_type(text: &str) -> bool {
         })
 }
 
-/// In which order an endpoint receives.
+/// The order in which an endpoint receives deliveries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ordering {
-    /// Several at once, each on its own schedule.
+    /// In parallel, each on its own schedule.
     #[default]
     Parallel,
-    /// Lowest sequence first, the next only when it ended.
+    /// One at a time, lowest sequence first.
     Fifo,
 }
 
 impl Ordering {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Parallel => "parallel",
@@ -91,7 +91,7 @@ impl Ordering {
         }
     }
 
-    /// Reads the name in the API.
+    /// Parses the name in the API.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "parallel" => Some(Self::Parallel),
@@ -101,22 +101,22 @@ impl Ordering {
     }
 }
 
-/// What an ed25519 key pair is made of: 32 random bytes (RFC 8032, section 5.1.5). Wiped when dropped, and never printed.
+/// The seed of an ed25519 key pair: 32 random bytes (RFC 8032, section 5.1.5). Wiped when dropped, and never printed.
 ///
 /// On the heap, so that moving it leaves no copy behind.
 #[derive(Clone)]
 pub struct Seed(Box<Zeroizing<[u8; 32]>>);
 
 impl Seed {
-    /// Takes 32 bytes from the operating system's generator. Never derived from a secret: a caller may bring a weak one, and the
-    /// public key is public.
+    /// Takes 32 bytes from the operating system's generator. Never derived from a secret: a caller may supply a weak
+    /// one, and the public key is public.
     pub fn from_random(bytes: &[u8; 32]) -> Self {
         let mut seed = Box::new(Zeroizing::new([0; 32]));
         seed.copy_from_slice(bytes);
         Self(seed)
     }
 
-    /// The bytes, to sign with.
+    /// Returns the bytes, to sign with.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
@@ -133,7 +133,7 @@ impl fmt::Debug for Seed {
 pub struct LiveSecret {
     /// The secret.
     pub secret: Secret,
-    /// The seed of the ed25519 key that signs beside it, where the endpoint asked for one.
+    /// The seed of the ed25519 key that signs with it, if the endpoint uses ed25519.
     pub seed: Option<Seed>,
     /// The paced time at which it stops signing; `None` for the current one.
     pub until: Option<UnixMs>,
@@ -149,26 +149,26 @@ impl fmt::Debug for CustomHeaders {
     }
 }
 
-/// What an operator sets of an endpoint, secrets apart; with it goes whether the daemon switched it off.
+/// The settings of an endpoint without its secrets, and whether the daemon disabled it.
 ///
 /// The order of the fields is that of the endpoint's row in the file (`rows`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where it receives, in the normal form of the URL standard.
+    /// The URL that it receives at, in the normal form of the URL standard.
     pub url: String,
-    /// What it subscribed to.
+    /// The event types it subscribes to.
     pub event_types: Vec<TypePattern>,
-    /// Whether it receives.
+    /// Whether it receives deliveries.
     pub active: bool,
-    /// Why the daemon switched it off, where it did.
+    /// Why the daemon disabled it, if it did.
     pub disabled_reason: Option<String>,
     /// A note for people.
     pub description: Option<String>,
-    /// Headers to send along.
+    /// Headers to add to each attempt.
     pub headers: CustomHeaders,
-    /// Attempts a second, at most; `None` for no limit.
+    /// Maximum attempts per second; `None` for no limit.
     pub rate_limit_per_second: Option<f64>,
-    /// In which order it receives.
+    /// The order in which it receives deliveries.
     pub ordering: Ordering,
 }
 
@@ -179,9 +179,9 @@ pub struct Endpoint {
     pub id: EndpointId,
     /// Its number in keys.
     pub slot: Slot,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization: String,
-    /// What an operator set.
+    /// The settings.
     pub settings: Settings,
     /// The secrets, newest first; at most [`LIVE_SECRETS`].
     pub secrets: Vec<LiveSecret>,
@@ -189,11 +189,11 @@ pub struct Endpoint {
     pub created_at: UnixMs,
     /// When its settings last changed.
     pub updated_at: UnixMs,
-    /// When it was deleted: what is left is a mark for readers of its deliveries.
+    /// When it was deleted. The rest is kept for readers of its deliveries.
     pub deleted_at: Option<UnixMs>,
 }
 
-/// Who has an endpoint reads its settings as its own: `endpoint.url`. They are written through `settings` alone.
+/// An endpoint's settings can be read directly: `endpoint.url`. They are written only through `settings`.
 impl Deref for Endpoint {
     type Target = Settings;
 
@@ -203,75 +203,76 @@ impl Deref for Endpoint {
 }
 
 impl Endpoint {
-    /// Whether an event of this type goes to it while it is active.
+    /// Whether it gets an event of this type while it is active.
     pub fn subscribes_to(&self, event_type: &str) -> bool {
         self.event_types.iter().any(|p| p.matches(event_type))
     }
 
-    /// The secrets that sign at the paced time `now`, newest first.
+    /// Returns the secrets that sign at the paced time `now`, newest first.
     pub fn live_secrets(&self, now: UnixMs) -> impl Iterator<Item = &LiveSecret> {
         self.secrets
             .iter()
             .filter(move |live| live.until.is_none_or(|until| now < until))
     }
 
-    /// Whether it signs with ed25519 too. The current secret says so: an earlier one may be from before that was switched on.
+    /// Whether it also signs with ed25519. The current secret decides: an earlier one may be from before ed25519 was
+    /// enabled.
     pub fn signs_with_ed25519(&self) -> bool {
         self.secrets.first().is_some_and(|live| live.seed.is_some())
     }
 
-    /// Whether everything that an operator sets is the same, secrets apart.
+    /// Whether all settings are the same, without secrets.
     pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
         self.settings == other.settings && self.signs_with_ed25519() == other.signs_with_ed25519()
     }
 
-    /// Whether it takes new deliveries and attempts.
+    /// Whether it gets new deliveries and attempts.
     pub fn receives(&self) -> bool {
         self.active && self.deleted_at.is_none()
     }
 }
 
-/// An endpoint as an operator asks for it, checked but not yet stored.
+/// A new endpoint, checked but not yet stored.
 #[derive(Clone, Debug)]
 pub struct NewEndpoint {
     /// Its id.
     pub id: EndpointId,
-    /// Whose it is.
+    /// The organization that it belongs to.
     pub organization: String,
-    /// What it is set to from the start.
+    /// Its initial settings.
     pub settings: Settings,
     /// Its first secret.
     pub secret: Secret,
-    /// With ed25519 signatures: the seed of its first key.
+    /// The seed of its first ed25519 key, if it uses ed25519.
     pub seed: Option<Seed>,
 }
 
-/// A change of settings: what is `None` stays.
+/// A change of settings; `None` leaves a setting unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointChange {
-    /// Where it receives.
+    /// The URL that it receives at.
     pub url: Option<String>,
-    /// What it subscribes to.
+    /// The event types it subscribes to.
     pub event_types: Option<Vec<TypePattern>>,
-    /// Whether it receives.
+    /// Whether it receives deliveries.
     pub active: Option<bool>,
-    /// On activation: end what was held instead of resuming it.
+    /// On activation: whether to discard held deliveries instead of resuming them.
     pub discard_held: bool,
     /// A note for people; `Some(None)` clears it.
     pub description: Option<Option<String>>,
-    /// The whole map of headers.
+    /// All headers; replaces the previous ones.
     pub headers: Option<CustomHeaders>,
-    /// Attempts a second; `Some(None)` lifts the limit.
+    /// Maximum attempts per second; `Some(None)` removes the limit.
     pub rate_limit_per_second: Option<Option<f64>>,
-    /// In which order it receives.
+    /// The order in which it receives deliveries.
     pub ordering: Option<Ordering>,
-    /// Ed25519 signatures: `Some(Some(…))` switches them on, with this seed unless there is one already; `Some(None)` switches them
-    /// off and drops all seeds.
+    /// Ed25519 signatures: `Some(Some(…))` enables them, with this seed unless there is one already; `Some(None)`
+    /// disables them and drops all seeds.
     pub seed: Option<Option<Seed>>,
 }
 
 impl EndpointChange {
-    /// Sets what it names; the seed and what was held are not settings.
+    /// Applies the change. The seed and held deliveries are not settings.
     pub(crate) fn apply_to(self, settings: &mut Settings) {
         fn set<T>(setting: &mut T, to: Option<T>) {
             if let Some(to) = to {
@@ -291,47 +292,47 @@ impl EndpointChange {
     }
 }
 
-/// How an endpoint is doing: changes with every attempt.
+/// The running state of an endpoint, which changes with every attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointState {
-    /// The last sequence number given.
+    /// The last assigned sequence number.
     pub last_sequence: u64,
     /// Consecutive failed attempts.
     pub failure_count: u32,
-    /// When the present run of failures began, in paced time.
+    /// When the current run of failures began, in paced time.
     pub failing_since: Option<UnixMs>,
     /// When an attempt last succeeded.
     pub last_success_at: Option<UnixMs>,
 }
 
-/// What an endpoint was from one event on, until the next revision.
+/// The subscription of an endpoint from one event on, until the next revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {
-    /// Whether it received.
+    /// Whether it was active.
     pub active: bool,
     /// Whether it was deleted.
     pub deleted: bool,
-    /// What it was subscribed to.
+    /// The event types it subscribed to.
     pub event_types: Vec<TypePattern>,
 }
 
 /// Why an endpoint was or wasn't sent an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It was: there is a delivery.
+    /// It was sent: there is a delivery.
     Subscribed,
-    /// It did not ask for the type.
+    /// It was not subscribed to the type.
     TypeNotSubscribed,
-    /// It asked, but was switched off.
+    /// It was subscribed, but inactive.
     InactiveAtAcceptance,
     /// It did not exist yet.
     CreatedLater,
-    /// It was deleted before.
+    /// It was already deleted.
     Deleted,
 }
 
 impl Why {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Subscribed => "subscribed",
@@ -342,7 +343,7 @@ impl Why {
         }
     }
 
-    /// Decides from the revision that held for the event, and whether there is a delivery.
+    /// Decides from the revision at the time of the event, and from whether there is a delivery.
     pub fn decide(revision: Option<&Revision>, event_type: &str, delivered: bool) -> Self {
         match revision {
             _ if delivered => Self::Subscribed,
@@ -357,7 +358,7 @@ impl Why {
     }
 }
 
-/// The first event id that a change made after `last` holds for.
+/// Returns the first event id that a change made after `last` applies to.
 pub fn holds_from(last: EventId) -> EventId {
     EventId(last.0.saturating_add(1))
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with the file, by whose fault it is.
+//! Errors of the file, by whose fault they are.
 
 use crate::verified::DamagedPage;
 use std::cell::Cell;
@@ -6,12 +6,12 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Once;
 
-/// Why the store can't do what was asked.
+/// Why the store can't perform an operation.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has the file open.
     #[error(
-        "{path} is open in another process: stop that stormhook first, or give this one another data_dir"
+        "{path} is open in another process: stop that stormhook first, or set another data_dir"
     )]
     AlreadyOpen {
         /// The file.
@@ -22,51 +22,51 @@ pub enum StoreError {
         "{what} has format {found}, this stormhook reads up to {known}: run the newer version that wrote it"
     )]
     Newer {
-        /// What was read.
+        /// The object that was read.
         what: String,
         /// Its version.
         found: u32,
-        /// The newest that is known.
+        /// The newest known version.
         known: u32,
     },
     /// The file was written before version 1 of the format was settled.
     #[error(
-        "{what} predates version 1 of the format and can only be read by the build that wrote it: let that build deliver what is pending, then give this one another data_dir"
+        "{what} predates version 1 of the format and can only be read by the build that wrote it: let that build deliver the pending events, then set another data_dir"
     )]
     Draft {
-        /// What was read.
+        /// The object that was read.
         what: String,
     },
-    /// Bytes that can't be right.
+    /// Damaged bytes.
     #[error(
         "{what} is damaged ({detail}): run `stormhook check`, and restore a backup if it names what you need"
     )]
     Damaged {
-        /// Which record.
+        /// The damaged object.
         what: String,
-        /// In what way.
+        /// What is wrong with it.
         detail: String,
     },
-    /// A delivery was to make a move that its status does not allow.
+    /// An operation on a delivery that its status doesn't allow.
     #[error("{0}")]
     Illegal(#[from] crate::delivery::lifecycle::IllegalMove),
     /// The operating system refused.
     #[error("{doing} {path}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A commit failed, and whether it happened will only be known when the file could be opened again.
+    /// A commit failed, and whether it took effect is not known until the file has been opened again.
     #[error("the last commit failed and the file could not be reopened yet: {0}")]
     InDoubt(String),
     /// A commit failed and nothing of it was stored.
-    #[error("the commit failed, nothing of it was stored: {0}")]
+    #[error("the commit failed and nothing of it was stored: {0}")]
     NotCommitted(Box<StoreError>),
-    /// The engine said no.
+    /// An error of the engine.
     #[error("the store's engine: {0}")]
     Engine(#[from] redb::Error),
 }
@@ -89,7 +89,7 @@ from_engine!(
 );
 
 impl From<redb::TableError> for StoreError {
-    /// A table's name and types are the same in every version: where the file says otherwise, its bytes can't be right.
+    /// A table's name and types are the same in every version: if the file says otherwise, it is damaged.
     fn from(error: redb::TableError) -> Self {
         use redb::TableError as Found;
         match error {
@@ -118,7 +118,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it is about bytes that can't be right, in a record or in a page of the engine's.
+    /// Whether it is damage, of a record or of a page of the engine.
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::Engine(redb::Error::Corrupted(_)) => true,
@@ -139,8 +139,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what reads the file. redb takes its pages at their word and may panic on one that is damaged: that is an error like others,
-/// and not printed.
+/// Runs a function that reads the file. redb trusts its pages and may panic on a damaged one: the panic becomes an
+/// ordinary error and is not printed.
 pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,36 +1,36 @@
-//! Events: what a service hands over, and what is kept of it.
+//! Events: what a producer sends, and what is stored of it.
 //!
-//! `data` is bytes from the first to the last: nothing here parses or rewrites it.
+//! `data` is kept as bytes: nothing here parses or rewrites it.
 
 use crate::ids::{EventId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// An event as its service gave it, checked but not yet stored.
+/// An event as its producer sent it, checked but not yet stored.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// Whose event it is.
+    /// The organization that it belongs to.
     pub organization: String,
     /// Its type, such as `order.created`.
     pub event_type: String,
-    /// The time its service gave it; `None` means the time of acceptance.
+    /// The time that its producer gave; `None` means the time of acceptance.
     pub timestamp: Option<GivenTime>,
-    /// The service's own name for this event.
+    /// The producer's idempotency key.
     pub idempotency_key: Option<String>,
     /// The JSON value, byte for byte.
     pub data: Vec<u8>,
 }
 
-/// A time as a service gave it.
+/// A time as a producer gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GivenTime {
     /// The time.
     pub at: Timestamp,
-    /// A checksum of the text: the same time written otherwise is not the same event again.
+    /// A checksum of the text: the same time written differently is not the same event.
     pub text: u32,
 }
 
 impl GivenTime {
-    /// `at`, as `text` gave it.
+    /// Returns `at` with the checksum of `text`.
     pub fn new(at: Timestamp, text: &str) -> Self {
         Self {
             at,
@@ -44,17 +44,17 @@ impl GivenTime {
 pub struct Event {
     /// Its id, which holds the time of acceptance.
     pub id: EventId,
-    /// Whose event it is.
+    /// The organization that it belongs to.
     pub organization: String,
     /// Its type.
     pub event_type: String,
-    /// The time its service gave it, or the time of acceptance.
+    /// The time that its producer gave, or the time of acceptance.
     pub timestamp: Timestamp,
-    /// A checksum of the time's text, where the service gave it.
+    /// A checksum of the time's text, if the producer gave one.
     pub timestamp_text: Option<u32>,
-    /// The service's own name for this event.
+    /// The producer's idempotency key.
     pub idempotency_key: Option<String>,
-    /// How many endpoints it went to when it was accepted.
+    /// The number of endpoints it went to when it was accepted.
     pub deliveries: u32,
     /// The JSON value, byte for byte; `None` once its retention is over.
     #[serde(with = "crate::optional_bytes")]
@@ -62,7 +62,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// Whether `again` is this event, handed over once more.
+    /// Whether `again` is the same event, sent again.
     pub fn is_same_as(&self, again: &NewEvent) -> bool {
         self.organization == again.organization
             && self.event_type == again.event_type

@@ -1,4 +1,4 @@
-//! Getting at the file: making it whole or not at all, opening it, and saying what stood in the way.
+//! Creates and opens the file, either completely or not at all, and words the errors.
 
 use crate::error::{StoreError, guarded};
 use crate::handle::Handle;
@@ -12,23 +12,23 @@ use std::path::{Path, PathBuf};
 /// The newest file format of the engine that is known.
 const ENGINE_FORMAT: u32 = 3;
 
-/// Pages kept in memory while all of them are verified once.
+/// Memory for pages while all of them are verified once.
 const VERIFY_CACHE_BYTES: usize = 8 << 20;
 
-/// What a file being compacted into is called, after the name of the store.
+/// The suffix of the file that a compaction writes.
 pub(crate) const COMPACTING: &str = ".compacting";
 
-/// Opens the file, or makes it, mode 0600.
+/// Opens the file, or creates it with mode 0600.
 pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Handle, StoreError> {
     loop {
         if !path.try_exists().map_err(io("looking for", path))? {
             make(path)?;
         }
         let (file, db) = open_what_is_there(path, cache_bytes)?;
-        // Until it was locked, a compaction may have put another one in its place: this one has no name any more then, and what
-        // is written to it is lost.
+        // Until it was locked, a compaction may have replaced the file: then this one has no name any more, and
+        // anything written to it would be lost.
         if is_at(path, &file)? {
-            // Of a compaction that was killed: none is under way, the lock is ours.
+            // Left by a killed compaction: none is running, since this process holds the lock.
             let _none = std::fs::remove_file(beside(path, COMPACTING));
             return Ok(db);
         }
@@ -41,7 +41,7 @@ fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle),
         .write(true)
         .open(path)
         .map_err(io("opening", path))?;
-    // A file is put in place when it is whole: one without a byte has lost them.
+    // A file gets its name only when it is complete: an empty one has lost its content.
     if file.metadata().map_err(io("looking at", path))?.len() == 0 {
         return Err(StoreError::damaged(
             path.display().to_string(),
@@ -53,7 +53,7 @@ fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle),
     Ok((ours, open_on(backend, path, cache_bytes)?))
 }
 
-/// Opens the file, or makes it. Nothing is written to it before the handle is accepted.
+/// Opens the file, or creates it. Nothing is written to it before the handle is accepted.
 pub(crate) fn open_on(
     backend: impl StorageBackend,
     path: &Path,
@@ -62,8 +62,8 @@ pub(crate) fn open_on(
     Handle::open(backend, |gated| engine_on(gated, path, cache_bytes))
 }
 
-/// The engine alone, on a file that is nobody's yet, or behind a gate. A damaged page can make it panic: that too is damage, not the
-/// end of the process.
+/// Opens the engine on a new file or behind a gate. A damaged page can make it panic: that is reported as damage and
+/// doesn't end the process.
 pub(crate) fn engine_on(
     backend: impl StorageBackend,
     path: &Path,
@@ -77,26 +77,27 @@ pub(crate) fn engine_on(
     })
 }
 
-/// Has the engine verify every page that it can reach by the checksum above it, and compare its records of free pages with those.
+/// Makes the engine verify every page that it can reach by the checksum above it, and compare its records of free pages
+/// with them.
 pub(crate) fn verify(backend: impl StorageBackend, path: &Path) -> Result<(), StoreError> {
     let mut db = engine_on(backend, path, VERIFY_CACHE_BYTES)?;
     match db.check_integrity().map_err(|e| explain(e, path))? {
         true => Ok(()),
         false => Err(StoreError::damaged(
             path.display().to_string(),
-            "the record of free pages does not fit the pages in use",
+            "the record of free pages does not match the pages in use",
         )),
     }
 }
 
-/// Makes an empty database beside `path` and puts it there when it is whole, and the folder knows it: a crash meanwhile
-/// would leave a file that can't be opened, or acknowledged events in a file without a name.
+/// Creates an empty database next to `path` and moves it there once it is complete and the directory is synced:
+/// otherwise a crash could leave a file that can't be opened, or acknowledged events in a file without a name.
 fn make(path: &Path) -> Result<(), StoreError> {
     let fresh = beside(path, &format!(".{}.new", std::process::id()));
     let file = fresh_file(&fresh)?;
     let backend = FileBackend::new(file).map_err(|e| explain(e, &fresh))?;
     drop(engine_on(backend, &fresh, 0)?);
-    // A link does not replace what another process may have made meanwhile.
+    // A link doesn't replace a file that another process may have created meanwhile.
     let linked = match std::fs::hard_link(&fresh, path) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => std::fs::rename(&fresh, path),
         _ => std::fs::remove_file(&fresh),
@@ -105,7 +106,7 @@ fn make(path: &Path) -> Result<(), StoreError> {
     sync_folder(path)
 }
 
-/// A file that is empty, and its owner's alone if it is new.
+/// Creates an empty file, readable only by its owner if it is new.
 pub(crate) fn fresh_file(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new()
         .read(true)
@@ -117,7 +118,7 @@ pub(crate) fn fresh_file(path: &Path) -> Result<File, StoreError> {
         .map_err(io("making", path))
 }
 
-/// The path of a file whose name goes on after that of `path`.
+/// Returns `path` with a suffix added to its name.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
@@ -135,7 +136,7 @@ pub(crate) fn is_at(path: &Path, file: &File) -> Result<bool, StoreError> {
     }
 }
 
-/// Has the folder of `path` know its names after a crash too.
+/// Syncs the directory of `path`, so that its names survive a crash.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -165,7 +166,7 @@ fn explain(error: DatabaseError, path: &Path) -> StoreError {
         }
         DatabaseError::UpgradeRequired(found) => StoreError::damaged(
             what(),
-            format!("it has file format {found}, which no stormhook ever wrote"),
+            format!("it has file format {found}, which no stormhook has written"),
         ),
         DatabaseError::Storage(redb::StorageError::Corrupted(detail)) => {
             match newer_format(&detail) {
@@ -189,7 +190,7 @@ fn explain(error: DatabaseError, path: &Path) -> StoreError {
     }
 }
 
-/// The file format that the engine found and does not know: it says so in words only.
+/// Returns the unknown file format that the engine found, which it only reports in words.
 fn newer_format(detail: &str) -> Option<u32> {
     let (_, found) = detail
         .strip_prefix("Expected file format version <= ")?

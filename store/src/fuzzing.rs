@@ -1,5 +1,5 @@
-//! What a fuzzer runs against the store: bytes in, and a panic where they are not taken as they should be. Not part of any build
-//! but that of tests and of `fuzz/`.
+//! Fuzz targets of the store: bytes in, and a panic if they are handled wrongly. Only part of the builds of tests and
+//! of `fuzz/`.
 
 use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
@@ -13,10 +13,10 @@ use crate::rows;
 use crate::stats::{Counters, Window};
 use std::sync::Arc;
 
-/// The name of a target and of its seeds, and what is handed the bytes.
+/// The name of a target and of its seeds, and its function.
 pub type Named = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Named; 4] = [
     ("rows", rows),
     ("raw_rows", raw_rows),
@@ -41,7 +41,7 @@ const TABLES: [&str; 14] = [
     "bulk",
 ];
 
-/// A row whose checksum is right, whatever its content is: a byte that says of which table, the key, the content.
+/// A row with a valid checksum and any content: a byte that selects the table, the key, the content.
 pub fn rows(bytes: &[u8]) {
     let Some((table, key, content)) = parts(bytes) else {
         return;
@@ -55,7 +55,7 @@ pub fn rows(bytes: &[u8]) {
     }
 }
 
-/// The same with the five bytes in front as they come.
+/// The same with arbitrary first five bytes.
 pub fn raw_rows(bytes: &[u8]) {
     if let Some((table, key, row)) = parts(bytes) {
         expect_damage(read(table, key, row));
@@ -64,7 +64,8 @@ pub fn raw_rows(bytes: &[u8]) {
     }
 }
 
-/// A pack with a right checksum. Odd first bytes: the rest is what was compressed, so that the events in it are reached.
+/// A pack with a valid checksum. If the first byte is odd, the rest is compressed first, so that the events in it are
+/// reached.
 pub fn packs(bytes: &[u8]) {
     let Some((how, rest)) = bytes.split_first() else {
         return;
@@ -96,7 +97,7 @@ pub fn packs(bytes: &[u8]) {
     );
 }
 
-/// What callers send back: cursors and ids. What is read says itself again, but for the case of its letters.
+/// What callers send back: cursors and ids. A parsed value formats as the same text, except for letter case.
 pub fn ids(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -132,7 +133,7 @@ fn parts(bytes: &[u8]) -> Option<(&'static str, &[u8; 28], &[u8])> {
     Some((table, key, content))
 }
 
-/// As much of the key as the table's keys have.
+/// Returns as much of the key as the table's keys have.
 fn row_key<'k>(table: &str, key: &'k [u8; 28]) -> &'k [u8] {
     let width = match table {
         "meta" => 1,
@@ -160,7 +161,7 @@ fn row_of(key: &[u8; 16], content: &[u8]) -> Vec<u8> {
     row.unwrap_or_default()
 }
 
-/// Reads a row as its table's readers do, and uses what was read as they do.
+/// Reads a row as its table's readers do, and uses the result as they do.
 fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreError> {
     let of = row_key(table, key);
     match table {
@@ -197,7 +198,7 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
     }
 }
 
-/// The only ways to refuse bytes.
+/// Asserts that bytes are refused only in the allowed ways.
 fn expect_damage(read: Result<(), StoreError>) {
     if let Err(error) = read {
         let known = error.is_damage() || matches!(error, StoreError::Newer { .. });

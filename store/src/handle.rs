@@ -1,9 +1,10 @@
 //! The engine's handle on the file, and the gate between them that decides what the engine may write.
 //!
-//! The engine writes on its own account: it repairs a file when it opens it, and trims it when it closes it, both from what it holds in
-//! memory. So a handle starts on trial: its writes stay in memory until the file is accepted, and a file that is refused stays as it was,
-//! byte for byte. A handle that is given up after a failed commit writes nothing any more: what the engine holds in memory then
-//! is what a failed transaction left, and an ordinary close would write it over a file that is whole.
+//! The engine writes on its own: it repairs a file when it opens it, and trims it when it closes it, both from its
+//! state in memory. So a handle starts on trial: its writes stay in memory until the file is accepted, and a refused
+//! file stays unchanged, byte for byte. A handle that is given up after a failed commit writes nothing any more: the
+//! engine's state in memory is then that of a failed transaction, and an ordinary close would write it over an intact
+//! file.
 
 use crate::error::{StoreError, guarded};
 use crate::layer::Layer;
@@ -61,12 +62,12 @@ impl Gate {
         self.trial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The storage to read and write, or `None` while the handle is on trial.
+    /// Returns the storage to read and write, or `None` while the handle is on trial.
     fn accepted(&self) -> io::Result<Option<&dyn StorageBackend>> {
         match self.mode.load(Ordering::Acquire) {
             ACCEPTED => Ok(Some(self.storage.as_ref())),
             TRIAL => Ok(None),
-            // The engine latches this, and writes nothing on its way out.
+            // The engine latches this error and writes nothing when it closes.
             _ => Err(io::Error::other(
                 "the file was given up after a failed commit",
             )),
@@ -84,7 +85,7 @@ impl Gate {
         }
     }
 
-    /// Makes the writes that were held, in their order and with their syncs. From now on writes go to the storage.
+    /// Makes the held writes, in order and with their syncs. From now on writes go to the storage.
     fn accept(&self) -> io::Result<()> {
         let mut trial = self.trial();
         if self.mode.load(Ordering::Acquire) != TRIAL {
@@ -118,9 +119,9 @@ impl StorageBackend for Gated {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self.0.read(offset, out) {
             Ok(()) => self.0.verified.read(offset, out),
-            // What points at it is damaged, or the file was cut.
+            // The page that points to it is damaged, or the file was truncated.
             Err(e) if matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidInput) => {
-                Err(DamagedPage::refuse(offset, "it would lie outside the file"))
+                Err(DamagedPage::refuse(offset, "it would be outside the file"))
             }
             Err(e) => Err(e),
         }
@@ -157,7 +158,7 @@ impl StorageBackend for Gated {
         Ok(())
     }
 
-    /// Lets go of the file's lock, whatever may be written.
+    /// Releases the file's lock, whether or not writes are allowed.
     fn close(&self) -> io::Result<()> {
         self.0.storage.close()
     }
@@ -191,7 +192,7 @@ impl StorageBackend for Gated {
     }
 }
 
-/// An open file. Dropping the handle closes the file; a handle on trial, or given up, leaves it as it is.
+/// An open file. Dropping the handle closes the file; a handle on trial, or given up, leaves it unchanged.
 #[derive(Debug)]
 pub(crate) struct Handle {
     /// `None` only while it is dropped.
@@ -200,7 +201,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Has `open` open the storage. The handle is on trial until [`Handle::accept`].
+    /// Opens the storage with `open`. The handle is on trial until [`Handle::accept`].
     pub(crate) fn open(
         storage: impl StorageBackend,
         open: impl FnOnce(Gated) -> Result<Database, StoreError>,
@@ -217,19 +218,19 @@ impl Handle {
         Ok(Self { db: Some(db), gate })
     }
 
-    /// Lets writes reach the file, those held back so far first. Called by who writes, and nobody writes meanwhile.
+    /// Allows writes to reach the file, the held ones first. Only the writer calls this, and nobody writes meanwhile.
     pub(crate) fn accept(&self) -> Result<(), StoreError> {
         self.gate
             .accept()
             .map_err(|e| StoreError::Engine(redb::Error::Io(e)))
     }
 
-    /// Writes nothing to the file any more, nor reads it.
+    /// Stops all reads and writes of the file.
     pub(crate) fn give_up(&self) {
         self.gate.mode.store(GIVEN_UP, Ordering::Release);
     }
 
-    /// Where the pages begin that had a wrong bit and were put right when they were read.
+    /// Returns the offsets of pages that had a wrong bit and were corrected when they were read.
     pub(crate) fn put_right(&self) -> Vec<u64> {
         self.gate.verified.put_right()
     }
@@ -248,7 +249,8 @@ impl Handle {
     }
 }
 
-/// The engine may panic on a damaged page while it closes: that must not end the thread that goes on with the file opened again.
+/// The engine may panic on a damaged page while it closes: that must not end the thread, which continues with the
+/// reopened file.
 impl Drop for Handle {
     fn drop(&mut self) {
         let db = self.db.take();
@@ -267,7 +269,7 @@ mod tests {
 
     const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
 
-    /// Storage that can be looked at from outside.
+    /// Storage that can be inspected from outside.
     #[derive(Clone, Debug)]
     struct Shared(Arc<InMemoryBackend>);
 
@@ -329,7 +331,7 @@ mod tests {
         assert!(holds(&again, 1) && holds(&again, 2));
     }
 
-    /// Storage of which nothing can be read any more, for this reason.
+    /// Storage that can't be read any more, for this reason.
     #[derive(Debug)]
     struct Failing(Shared, Arc<Mutex<Option<ErrorKind>>>);
 

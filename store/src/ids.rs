@@ -1,7 +1,6 @@
-//! Names of things: points in time, events, endpoints and deliveries, and how each is written as text.
+//! Points in time, and the ids of events, endpoints and deliveries with their text forms.
 //!
-//! An id is parsed once, at the edge; a malformed one is `None` and reads as "not found". Nothing here asks
-//! what time it is.
+//! An id is parsed once, at the edge; a malformed one is `None` and reads as "not found". Nothing here reads a clock.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -13,34 +12,34 @@ use std::fmt;
 pub struct UnixMs(pub u64);
 
 impl UnixMs {
-    /// This time plus `ms` milliseconds, held at the end of time.
+    /// Returns this time plus `ms` milliseconds, saturating.
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
-    /// How many milliseconds `self` lies after `earlier`; 0 where it lies before.
+    /// Returns how many milliseconds `self` is after `earlier`; 0 if it is before.
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// What time it is, by the store's two clocks.
+/// The current time, by the store's two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// The store's time: what is accepted, due and counted goes by it. Jumps ahead with the wall clock.
+    /// The store's time, used for accepting, due times and counting. Jumps ahead with the wall clock.
     pub at: UnixMs,
-    /// The paced time: what expires goes by it. Never jumps; where the store's time did, it follows.
+    /// The paced time, used for expiry. Never jumps; if the store's time did, it follows.
     pub paced: UnixMs,
 }
 
 impl From<UnixMs> for Now {
-    /// The time where no clock ever jumped.
+    /// Both clocks the same, if no clock ever jumped.
     fn from(at: UnixMs) -> Self {
         Self { at, paced: at }
     }
 }
 
-/// The time that a service gave its event: milliseconds since 1970-01-01T00:00:00Z, before it where negative.
+/// The time that a producer gave its event: milliseconds since 1970-01-01T00:00:00Z, negative before it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -70,7 +69,7 @@ fn write_base32(out: &mut fmt::Formatter<'_>, value: u128, digits: u32) -> fmt::
     Ok(())
 }
 
-/// Reads 26 digits of base 32 into 128 bits; the first digit holds three of them.
+/// Parses 26 digits of base 32 into 128 bits; the first digit holds three of them.
 fn read_ulid(text: &str) -> Option<u128> {
     let bytes = text.as_bytes();
     if bytes.len() != 26 || !matches!(bytes.first(), Some(b'0'..=b'7')) {
@@ -81,7 +80,7 @@ fn read_ulid(text: &str) -> Option<u128> {
         .try_fold(0u128, |acc, &b| Some((acc << 5) | digit(b)?))
 }
 
-/// A ULID whose first 48 bits are `at` and whose other 80 are taken from `random`.
+/// Returns a ULID whose first 48 bits are `at` and whose other 80 are from `random`.
 fn ulid(at: UnixMs, random: u128) -> u128 {
     (u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80) | (random & ((1 << 80) - 1))
 }
@@ -93,28 +92,29 @@ fn ulid(at: UnixMs, random: u128) -> u128 {
 pub struct EventId(pub u128);
 
 impl EventId {
-    /// The smallest id of the millisecond `at`.
+    /// Returns the smallest id of the millisecond `at`.
     pub fn first_of(at: UnixMs) -> Self {
         Self(ulid(at, 0))
     }
 
-    /// The id that follows `last` at the time `now`: of `now`'s millisecond, unless the clock stands or went back.
+    /// Returns the id that follows `last` at the time `now`: in `now`'s millisecond, unless the clock stands still or
+    /// went back.
     pub fn following(last: Self, now: UnixMs, random: u128) -> Self {
         let fresh = ulid(now, random);
         if fresh > last.0 {
             Self(fresh)
         } else {
-            // A random step keeps ids of one millisecond from being guessed one from another.
+            // A random step, so that ids of one millisecond can't be guessed from each other.
             Self(last.0.saturating_add(1 + (random & 0xFFFF_FFFF)))
         }
     }
 
-    /// When the event was accepted.
+    /// Returns when the event was accepted.
     pub fn accepted_at(self) -> UnixMs {
         UnixMs(u64::try_from(self.0 >> 80).unwrap_or(u64::MAX))
     }
 
-    /// Reads `evt_…`.
+    /// Parses `evt_…`.
     pub fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("evt_").and_then(read_ulid).map(Self)
     }
@@ -132,12 +132,12 @@ impl fmt::Display for EventId {
 pub struct EndpointId(pub u128);
 
 impl EndpointId {
-    /// A new id of the time `now`.
+    /// Returns a new id for the time `now`.
     pub fn new(now: UnixMs, random: u128) -> Self {
         Self(ulid(now, random))
     }
 
-    /// Reads `ep_…`.
+    /// Parses `ep_…`.
     pub fn parse(text: &str) -> Option<Self> {
         text.strip_prefix("ep_").and_then(read_ulid).map(Self)
     }
@@ -150,28 +150,28 @@ impl fmt::Display for EndpointId {
     }
 }
 
-/// The short number that stands for an endpoint in keys. Never given twice in one file.
+/// The short number of an endpoint in keys. Never reused in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(pub u32);
 
 impl Slot {
-    /// The slot as an index into a table of endpoints.
+    /// Returns the slot as an index into a table of endpoints.
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// A delivery: one event to one endpoint. The pair is the identity.
+/// A delivery: one event to one endpoint. The pair is its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryId {
-    /// What is delivered.
+    /// The event.
     pub event: EventId,
-    /// To whom.
+    /// The endpoint.
     pub slot: Slot,
 }
 
 impl DeliveryId {
-    /// Reads `dlv_` and 32 digits: 160 bits, the event's 128 and the slot's 32.
+    /// Parses `dlv_` and 32 digits: 160 bits, the event's 128 and the slot's 32.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("dlv_")?.as_bytes();
         if digits.len() != 32 {

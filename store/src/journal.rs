@@ -1,8 +1,9 @@
-//! What is written lazily: each commit leaves one small journal row, and once in a while the journal is folded into a generation.
+//! The lazily written data: each commit writes one small journal row, and from time to time the journal is folded into
+//! a generation.
 //!
-//! Endpoint states, counters, endpoint history and idempotency keys would each touch a leaf per endpoint or per key if they were
-//! rows of their own. So they are true in memory, durable in the journal, and moved to their tables many commits at a time.
-//! The journal in memory is bounded by [`Options::fold_items`] and [`Options::fold_commits`].
+//! As rows of their own, endpoint states, counters, endpoint history and idempotency keys would each touch one leaf per
+//! endpoint or key. Instead they are current in memory, durable in the journal, and moved to their tables many commits
+//! at a time. [`Options::fold_items`] and [`Options::fold_commits`] bound the journal in memory.
 
 use crate::endpoint::EndpointState;
 use crate::ids::{EventId, Slot, UnixMs};
@@ -13,8 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 
 /// 128 bits of SHA-256 over organization and idempotency key.
 ///
-/// Endpoints have keys too, and two fingerprints for each: of the key, and of the key with what was asked for. Both begin with a byte
-/// that no event's key has, so that the two kinds never meet.
+/// Endpoints have keys too, and two fingerprints for each: of the key, and of the key with the request. Both begin with
+/// a byte that no event's key has, so that the two kinds never collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Fingerprint(pub(crate) u128);
 
@@ -24,7 +25,7 @@ impl Fingerprint {
         Self::over([organization.as_bytes(), &[0], key.as_bytes()])
     }
 
-    /// Of the key that an endpoint was created under.
+    /// Of the key that an endpoint was created with.
     pub(crate) fn of_endpoint(organization: &str, key: &str) -> Self {
         Self::over([organization.as_bytes(), &[0, 1], key.as_bytes()])
     }
@@ -55,7 +56,7 @@ impl Fingerprint {
     }
 }
 
-/// What one commit changed of the lazily written tables. Values are absolute, so reading a row twice does no harm.
+/// What one commit changed in the lazily written tables. Values are absolute, so reading a row twice is harmless.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct JournalRow {
     /// Deliveries created, in order of sequence within each endpoint.
@@ -73,7 +74,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The sequence number after its last one.
+    /// Returns the sequence number after its last one.
     pub(crate) fn end(&self) -> u64 {
         let count = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
         self.first_sequence.saturating_add(count)
@@ -92,7 +93,7 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Adds what one commit changed.
+    /// Adds the changes of one commit.
     pub(crate) fn add(&mut self, row: JournalRow) {
         self.commits += 1;
         self.created += row.created.len();
@@ -121,15 +122,15 @@ impl Tail {
 pub(crate) struct Generation {
     #[serde(skip)]
     pub(crate) number: u64,
-    /// The last event when it was folded, or the last endpoint that was created under a key, if that is later: once that is past
-    /// retention, the whole generation is.
+    /// The last event when it was folded, or the last endpoint that was created with a key, if that is later: once that
+    /// is past retention, so is the whole generation.
     pub(crate) last_event: EventId,
     pub(crate) deliveries: u64,
     pub(crate) keys: u64,
     pub(crate) bloom: Bloom,
 }
 
-/// Says "certainly not" of a fingerprint that a generation doesn't hold: ten bits a key, seven looked at, 1 % wrong.
+/// A Bloom filter of a generation's fingerprints: ten bits per key, seven probes, 1 % false positives.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Bloom {
     words: Vec<u64>,
@@ -161,7 +162,7 @@ impl Bloom {
                 .all(|(word, bit)| self.words.get(word).is_some_and(|w| w & bit != 0))
     }
 
-    /// The fingerprint is uniform already: two halves of it make all the hashes (Kirsch and Mitzenmacher, 2006).
+    /// The fingerprint is already uniform: two halves of it yield all the hashes (Kirsch and Mitzenmacher, 2006).
     fn places(&self, key: Fingerprint) -> impl Iterator<Item = (usize, u64)> + use<> {
         let bits = u128::from(u64::try_from(self.words.len()).unwrap_or(1)) * 64;
         let (a, b) = (key.0 >> 64, (key.0 & u128::from(u64::MAX)) | 1);

@@ -1,4 +1,4 @@
-//! Finding an idempotency key: in the journal, then in the generations that can hold it, newest first.
+//! Looks an idempotency key up: in the journal, then in the generations that may hold it, newest first.
 
 use crate::error::StoreError;
 use crate::ids::{EventId, UnixMs};
@@ -8,7 +8,7 @@ use crate::record;
 use crate::tables;
 use redb::ReadableTable;
 
-/// The event under a key, where the key has not expired at the paced time `now`.
+/// Returns the event of a key, unless the key has expired at the paced time `now`.
 pub(crate) fn find(
     keys: &impl ReadableTable<&'static [u8; 24], &'static [u8]>,
     memory: &Memory,

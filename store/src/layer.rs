@@ -1,4 +1,4 @@
-//! Bytes written over storage that stays as it is: what was written is kept in blocks in memory and read back from there.
+//! Writes over storage that stays unchanged: written bytes are kept in blocks in memory and read back from there.
 
 use redb::StorageBackend;
 use std::collections::BTreeMap;
@@ -8,17 +8,17 @@ use std::io;
 /// The size of a block.
 const BLOCK_BYTES: u64 = 4_096;
 
-/// What was written over storage of a given length.
+/// The writes over storage of a given length.
 #[derive(Debug)]
 pub(crate) struct Layer {
     bytes: u64,
-    /// How much of the storage below still shows.
+    /// How much of the storage below is still visible.
     below: u64,
     blocks: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Layer {
-    /// A layer over `bytes` bytes of storage, with nothing written.
+    /// Returns a layer over `bytes` bytes of storage, with nothing written.
     pub(crate) fn over(bytes: u64) -> Self {
         Self {
             bytes,
@@ -27,7 +27,7 @@ impl Layer {
         }
     }
 
-    /// The length as it reads through the layer.
+    /// Returns the length as seen through the layer.
     pub(crate) fn len(&self) -> u64 {
         self.bytes
     }
@@ -81,7 +81,7 @@ impl Layer {
         })
     }
 
-    /// Changes the length. Bytes that were cut off read as zeros when the length grows again.
+    /// Changes the length. Bytes that were cut off read as zeros if the length grows again.
     pub(crate) fn set_len(&mut self, bytes: u64) {
         self.bytes = bytes;
         self.below = self.below.min(bytes);
@@ -89,7 +89,7 @@ impl Layer {
     }
 }
 
-/// The storage's bytes at `offset`, zeros beyond `limit`.
+/// Reads the storage's bytes at `offset`, with zeros beyond `limit`.
 fn below(storage: &dyn StorageBackend, limit: u64, offset: u64, out: &mut [u8]) -> io::Result<()> {
     out.fill(0);
     let rest = usize::try_from(limit.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -100,8 +100,8 @@ fn below(storage: &dyn StorageBackend, limit: u64, offset: u64, out: &mut [u8]) 
     }
 }
 
-/// Calls `each` with every block that a range touches: its number, where the range begins in it, how much lies in it, and how much
-/// of the range lies before it.
+/// Calls `each` with every block that a range touches: its number, where the range begins in it, how much of the range
+/// is in it, and how much of the range comes before it.
 fn each_block(
     offset: u64,
     length: usize,

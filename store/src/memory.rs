@@ -1,4 +1,5 @@
-//! What is true in memory: changed only after the commit that says so, in commit order, and rebuilt from the file at start.
+//! The state in memory: changed only after the commit that records the change, in commit order, and rebuilt from the
+//! file at startup.
 //!
 //! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
 
@@ -21,13 +22,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// How often a reader waits for memory to catch up with a commit, before it takes what is there.
+/// How often a reader waits for memory to catch up with a commit before it uses the current state.
 const VIEW_TRIES: u32 = 100_000;
 
-/// Endpoints by their number. Numbers only grow, and those of endpoints that are gone take no room.
+/// Endpoints by their number. Numbers only increase, and removed endpoints take no room.
 pub(crate) type Slots = BTreeMap<Slot, Arc<Endpoint>>;
 
-/// One snapshot of the file, and what memory said of the same commit.
+/// One snapshot of the file, with the state in memory as of the same commit.
 pub(crate) struct Snapshot {
     views: Views,
     endpoints: Arc<Slots>,
@@ -47,12 +48,12 @@ impl Snapshot {
         self.endpoints.get(&slot)
     }
 
-    /// The delivery as its row is.
+    /// Returns the delivery as its row is.
     pub(crate) fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         rows::delivery_in(&self.deliveries, id)
     }
 
-    /// The delivery as readers see it.
+    /// Returns the delivery as readers see it.
     pub(crate) fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let stored = self.stored(id)?;
         Ok(stored.map(|stored| as_read(stored, &self.bulks)))
@@ -62,7 +63,7 @@ impl Snapshot {
         &self.bulks
     }
 
-    /// The bulk changes of an endpoint that are in progress.
+    /// Returns the bulk changes of an endpoint that are in progress.
     pub(crate) fn bulks(&self, slot: Slot) -> &[Bulk] {
         self.bulks.get(&slot).map_or(&[], Vec::as_slice)
     }
@@ -74,9 +75,9 @@ pub(crate) struct Memory {
     pub(crate) meta: Meta,
     pub(crate) endpoints: Arc<Slots>,
     pub(crate) by_id: HashMap<EndpointId, Slot>,
-    /// Those that were not deleted, in order of creation.
+    /// Endpoints that were not deleted, in order of creation.
     pub(crate) by_organization: HashMap<String, Vec<Slot>>,
-    /// Deleted ones that are still told of, by when that was.
+    /// Deleted endpoints that are still listed, by the time of deletion.
     pub(crate) deleted: BTreeSet<(UnixMs, Slot)>,
     pub(crate) deleted_of: HashMap<String, BTreeSet<Slot>>,
     pub(crate) states: HashMap<Slot, EndpointState>,
@@ -101,7 +102,7 @@ impl Memory {
         let (slot, organization) = (endpoint.slot, endpoint.organization.clone());
         self.by_id.insert(endpoint.id, slot);
         let deleted_at = endpoint.deleted_at;
-        // Copied only where a snapshot still looks at it.
+        // Copied only if a snapshot still uses it.
         let before = Arc::make_mut(&mut self.endpoints).insert(slot, endpoint);
         let was_live = before.is_some_and(|e| e.deleted_at.is_none());
         match deleted_at {
@@ -127,7 +128,7 @@ impl Memory {
         }
     }
 
-    /// A deleted endpoint is there no more.
+    /// Removes a deleted endpoint.
     pub(crate) fn forget(&mut self, slot: Slot) {
         let Some(endpoint) = Arc::make_mut(&mut self.endpoints).remove(&slot) else {
             return;
@@ -155,7 +156,7 @@ impl Memory {
         self.tail.add(row);
     }
 
-    /// Reads everything that is kept in memory. Costs follow the endpoints and the journal, not the backlog.
+    /// Reads everything that is kept in memory. The cost depends on the endpoints and the journal, not on the backlog.
     pub(crate) fn load(views: &Views) -> Result<Self, StoreError> {
         let mut memory = Self {
             meta: views.meta()?,
@@ -183,7 +184,7 @@ impl Memory {
             let (key, value) = row?;
             memory.add_journal(record::read("journal", key.value(), value.value())?);
         }
-        // The journal may still tell of endpoints that are gone.
+        // The journal may still mention endpoints that are gone.
         let endpoints = Arc::clone(&memory.endpoints);
         memory.states.retain(|slot, _| endpoints.contains_key(slot));
         memory.open = views.due.len()?;
@@ -199,7 +200,7 @@ impl Memory {
     }
 }
 
-/// Removes something of an organization's, and the organization where nothing is left.
+/// Removes an item of an organization, and the organization if nothing is left.
 fn remove_from<T>(
     of: &mut HashMap<String, T>,
     organization: &str,
@@ -210,14 +211,14 @@ fn remove_from<T>(
     }
 }
 
-/// The file and the memory, as writer and readers share them.
+/// The file and the memory, shared by the writer and the readers.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: RwLock<Options>,
     handle: RwLock<Option<Handle>>,
     memory: RwLock<Memory>,
     packs: Mutex<PackCache>,
-    /// Why not even an empty commit can be made, where the file is damaged so.
+    /// Why not even an empty commit can be made, if the file is damaged in this way.
     uncommittable: Mutex<Option<String>>,
 }
 
@@ -234,7 +235,7 @@ impl Shared {
         }
     }
 
-    /// A panic elsewhere leaves no half-made change behind these locks: each holder replaces values whole.
+    /// A panic elsewhere leaves no partial change behind these locks: each holder replaces values as a whole.
     pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
         self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,7 +248,7 @@ impl Shared {
         self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the damaged file takes no commit.
+    /// Why the damaged file accepts no commit.
     pub(crate) fn uncommittable(&self) -> MutexGuard<'_, Option<String>> {
         self.uncommittable
             .lock()
@@ -277,8 +278,8 @@ impl Shared {
         })
     }
 
-    /// Runs `f` on one snapshot of the file and the memory that belongs to it. While `f` keeps the memory, no commit is
-    /// announced; and it must let go of it before it calls anything that looks at memory.
+    /// Runs `f` on one snapshot of the file and the memory that matches it. While `f` holds the memory, no commit is
+    /// announced; and it must release it before it calls anything that looks at memory.
     pub(crate) fn view_with<T>(
         &self,
         f: impl FnOnce(&Snapshot, RwLockReadGuard<'_, Memory>) -> Result<T, StoreError>,
@@ -288,8 +289,8 @@ impl Shared {
         guarded(|| f(&snapshot, memory))
     }
 
-    /// Runs `f` on one snapshot for as long as that takes, in nobody's way: the file can be opened anew meanwhile, as after a
-    /// commit that failed, and then reading on is an error. The snapshot pins pages all the same.
+    /// Runs `f` on one snapshot for as long as it takes, without blocking others: the file can be reopened meanwhile,
+    /// as after a failed commit, and then further reads are errors. The snapshot still pins pages.
     pub(crate) fn long_view<T>(
         &self,
         f: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
@@ -331,7 +332,7 @@ impl Shared {
         }
     }
 
-    /// The event, from memory or from its pack in `packs`.
+    /// Returns the event, from memory or from its pack in `packs`.
     pub(crate) fn event(
         &self,
         packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,

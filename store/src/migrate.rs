@@ -1,4 +1,4 @@
-//! Making a file of an earlier format one of the current format, in one durable commit: until that is made the file stays what it was.
+//! Migrates a file of an earlier format to the current one in one durable commit; until then the file stays unchanged.
 
 use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::error::{StoreError, guarded};
@@ -11,10 +11,10 @@ use crate::tables::{self, Def, Tables};
 use redb::{Durability, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Deserialize;
 
-/// Formats 1 and 2: number → what is left to recover.
+/// Formats 1 and 2: number → the rest of a recovery.
 const JOBS: Def<8> = TableDefinition::new("jobs");
 
-/// A row of it. How far it got isn't needed: a delivery that it opened again has its stamp.
+/// A row of it. Its progress isn't needed: a delivery that it reopened has its stamp.
 #[derive(Clone, Copy, Deserialize)]
 struct JobV1 {
     slot: Slot,
@@ -29,7 +29,7 @@ struct JobV1 {
     _after_event: EventId,
 }
 
-/// Makes a file with this row of `meta` one of the current format. Nothing else has written to it since it was opened.
+/// Migrates a file with this row of `meta` to the current format. Nothing else has written to it since it was opened.
 pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
     if meta.version >= record::version_of("meta") {
         return Ok(());
@@ -44,10 +44,10 @@ pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
     })
 }
 
-/// Format 1 has no sums. Both have marks in the rows of endpoints and a table of jobs in place of bulk changes.
+/// Format 1 has no sums. Both have marks in the rows of endpoints and a table of jobs instead of bulk changes.
 fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
     let jobs = jobs(txn)?;
-    // The sum stood for the table of jobs.
+    // The sum of the former table of jobs.
     meta.sums.bulk = Sum::default();
     let mut tables = Tables::open(txn, &meta.sums)?;
     if meta.version == 1 {
@@ -55,14 +55,14 @@ fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError>
     }
     let mut bulks: Vec<(Slot, Bulk)> = marks(&mut tables)?;
     bulks.extend(jobs.iter().map(|job| (job.slot, recovery(job))));
-    // Where both have the same stamp the mark came first, and the sort keeps the order.
+    // If both have the same stamp, the mark came first, and the sort keeps the order.
     bulks.sort_by_key(|(slot, bulk)| (*slot, bulk.stamp));
     for (slot, bulk) in bulks {
         let key = tables::bulk_key(slot, meta.next_bulk);
         let row = record::write("bulk", &key, &bulk)?;
         tables.bulk.insert(&key, row.as_slice())?;
         meta.next_bulk += 1;
-        // What is written from now on isn't changed by it.
+        // It doesn't affect rows that are written from now on.
         meta.last_stamp = meta.last_stamp.max(bulk.stamp);
     }
     meta.sums = tables.sums();
@@ -71,7 +71,7 @@ fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError>
     Ok(())
 }
 
-/// The jobs, oldest first, and their table is gone.
+/// Returns the jobs, oldest first, and removes their table.
 fn jobs(txn: &WriteTransaction) -> Result<Vec<JobV1>, StoreError> {
     let jobs = {
         let table = match txn.open_table(JOBS) {
@@ -89,7 +89,7 @@ fn jobs(txn: &WriteTransaction) -> Result<Vec<JobV1>, StoreError> {
     Ok(jobs)
 }
 
-/// The marks of all endpoints, and the rows that had some are without them.
+/// Returns the marks of all endpoints, and removes them from their rows.
 fn marks(tables: &mut Tables<'_>) -> Result<Vec<(Slot, Bulk)>, StoreError> {
     let mut bulks = Vec::new();
     let mut marked = Vec::new();
@@ -110,7 +110,7 @@ fn marks(tables: &mut Tables<'_>) -> Result<Vec<(Slot, Bulk)>, StoreError> {
     Ok(bulks)
 }
 
-/// A mark covers its own stamp, a bulk change those before it.
+/// A mark covers its own stamp; a bulk change covers those before it.
 fn end(mark: &MarkV1) -> Bulk {
     Bulk {
         stamp: mark.stamp.saturating_add(1),

@@ -1,4 +1,4 @@
-//! Why an endpoint was or wasn't sent an event, and which events it missed while it was inactive.
+//! Explains why an endpoint was or wasn't sent an event, and which events it missed while it was inactive.
 
 use crate::endpoint::{Endpoint, Revision, Why};
 use crate::error::{StoreError, guarded};
@@ -7,7 +7,7 @@ use crate::ids::{DeliveryId, EventId, Slot};
 use crate::record;
 use crate::tables::{self, Views};
 
-/// What was read, or nothing where it is damaged.
+/// Returns what was read, or `None` if it is damaged.
 pub(crate) fn whole<V>(read: Result<V, StoreError>) -> Result<Option<V>, StoreError> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -29,7 +29,7 @@ pub(crate) fn was_missed(
     Ok(why == Some(Why::InactiveAtAcceptance))
 }
 
-/// Why an endpoint was or wasn't sent an event.
+/// Returns why an endpoint was or wasn't sent an event.
 pub(crate) fn why(views: &Views, slot: Slot, event: &Event) -> Result<Why, StoreError> {
     let pair = DeliveryId {
         event: event.id,

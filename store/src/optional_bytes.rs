@@ -1,4 +1,4 @@
-//! bincode writes `Vec<u8>` element by element; this writes it as one run of bytes, for serde's `with`.
+//! Writes `Vec<u8>` as one sequence of bytes, for serde's `with`: by default bincode writes it element by element.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

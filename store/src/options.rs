@@ -1,31 +1,32 @@
-//! Where the file is, what its bounds are, and how much is done at a time.
+//! The path of the file, its bounds, and the sizes of steps.
 
 use crate::stats::HOUR_MS;
 use std::path::PathBuf;
 
-/// Where the file is, what its bounds are, and how much is done at a time.
+/// The path of the file, its bounds, and the sizes of steps.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The file.
     pub path: PathBuf,
     /// redb's page cache, in bytes.
     pub cache_bytes: usize,
-    /// Open deliveries, at most.
+    /// Maximum number of open deliveries.
     pub pending_limit: u64,
-    /// Endpoints of one organization, at most, deleted ones not counted.
+    /// Maximum number of endpoints of one organization, without deleted ones.
     pub endpoints_per_organization: usize,
-    /// How long an idempotency key is known, in milliseconds.
+    /// How long an idempotency key is remembered, in milliseconds.
     pub idempotency_ttl_ms: u64,
-    /// Deliveries or keys in the journal that make it worth folding.
+    /// The number of deliveries or keys in the journal that triggers a fold.
     pub fold_items: usize,
-    /// Commits in the journal that make it worth folding, so that start-up reads a bounded number of rows.
+    /// The number of commits in the journal that triggers a fold, so that startup reads a bounded number of rows.
     pub fold_commits: u64,
-    /// Keys in one row of a generation. What is in the file already keeps its size.
+    /// Keys in one row of a generation. Existing rows keep their size.
     pub keys_per_block: usize,
 }
 
 impl Options {
-    /// The store at `path`, with no limit on what it takes, and with the sizes that are meant for work. Tests set smaller ones.
+    /// Returns options for the store at `path`, without limits and with the sizes for production. Tests set smaller
+    /// ones.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {

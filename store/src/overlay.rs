@@ -1,6 +1,7 @@
-//! Looking at a file that nobody has open without writing to it: what the engine would write on opening stays in memory.
+//! Reads a file that no daemon has open, without writing to it: what the engine would write on opening stays in memory.
 //!
-//! A file whose process was killed needs a small repair when it is opened. Here that happens beside the file, not in it.
+//! A file whose process was killed needs a small repair when it is opened. Here the repair is made in memory, not in
+//! the file.
 
 use crate::error::{StoreError, guarded};
 use crate::file::{self, io, is_at};
@@ -19,10 +20,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Pages of the file that are kept in memory meanwhile.
+/// Memory for pages of the file meanwhile.
 const CACHE_BYTES: usize = 64 << 20;
 
-/// Commits that are tried on a file at rest.
+/// How many commits are tried on a stopped store.
 const TRIAL_COMMITS: u32 = 4;
 
 /// A file that is read and never written.
@@ -51,7 +52,7 @@ impl StorageBackend for ReadOnly {
     }
 }
 
-/// The file below, and what was written over it.
+/// The file, and the writes over it.
 #[derive(Debug)]
 struct Overlay {
     file: ReadOnly,
@@ -94,16 +95,16 @@ impl StorageBackend for Overlay {
     }
 }
 
-/// How others are kept away from a file that is looked at.
+/// The lock on a file that is being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lock {
-    /// Others may look at it too.
+    /// Others may read it too.
     Shared,
-    /// Nobody else may.
+    /// Nobody else may open it.
     Exclusive,
 }
 
-/// A file that no daemon has open, nor can open while this lives.
+/// A file that no daemon has open, nor can open while this exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) file: Arc<File>,
@@ -111,13 +112,13 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// The file for the engine, which changes nothing in it.
+    /// Returns the file as storage for the engine, which changes nothing in it.
     pub(crate) fn backend(&self) -> impl StorageBackend + use<> {
         Overlay::new(Arc::clone(&self.file), self.bytes)
     }
 }
 
-/// Opens a file that no daemon has open, to be read.
+/// Opens a file that no daemon has open, for reading.
 pub(crate) fn open(path: &Path, lock: Lock) -> Result<Source, StoreError> {
     let file = File::open(path).map_err(io("opening", path))?;
     let locked = match lock {
@@ -132,7 +133,7 @@ pub(crate) fn open(path: &Path, lock: Lock) -> Result<Source, StoreError> {
         Err(std::fs::TryLockError::WouldBlock) => return Err(in_use()),
         Err(std::fs::TryLockError::Error(source)) => return Err(io("locking", path)(source)),
     }
-    // Replaced between opening and locking: whoever did that is at work on what is there now.
+    // Replaced between opening and locking: the process that did so is using the new file now.
     if !is_at(path, &file)? {
         return Err(in_use());
     }
@@ -155,7 +156,7 @@ pub(crate) fn open(path: &Path, lock: Lock) -> Result<Source, StoreError> {
 /// Whether another process has the file open.
 ///
 /// # Errors
-/// It is not there, or can't be looked at. Whether it is a store, and sound, is not asked.
+/// It doesn't exist, or can't be accessed. Whether it is an intact store is not checked.
 pub fn is_open(path: &Path) -> Result<bool, StoreError> {
     match open(path, Lock::Shared) {
         Err(StoreError::AlreadyOpen { .. }) => Ok(true),
@@ -167,8 +168,7 @@ pub fn is_open(path: &Path) -> Result<bool, StoreError> {
 /// Verifies a file that no daemon has open, without writing to it.
 ///
 /// # Errors
-/// It can't be read or opened. Damage that stops it from being opened at all is [`StoreError::Damaged`]; other damage is in the
-/// report.
+/// It can't be read or opened. Damage that prevents opening is [`StoreError::Damaged`]; other damage is in the report.
 pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
     let source = open(path, Lock::Shared)?;
     let mut report = read_file(path)?.check()?;
@@ -177,13 +177,13 @@ pub fn check_file(path: &Path) -> Result<CheckReport, StoreError> {
             return Err(e);
         }
         report.damage.push(format!(
-            "pages of the engine: {e}; where no row is named, `stormhook compact` writes the store again from what is whole"
+            "pages of the engine: {e}; if no row is named, `stormhook compact` rebuilds the store from its intact rows"
         ));
     }
     Ok(report)
 }
 
-/// Whether the engine can go on with the file: its pages fit their checksums, and commits can be made.
+/// Whether the engine can use the file: its pages match their checksums, and commits can be made.
 pub(crate) fn takes_commits(path: &Path, source: &Source) -> Result<bool, StoreError> {
     match engine_is_whole(path, source) {
         Err(e) if e.is_damage() => Ok(false),
@@ -195,14 +195,16 @@ fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
     guarded(|| file::verify(source.backend(), path))?;
     let source = source.clone();
     let mut store = guarded(|| Store::open_on(at_rest(path), move || source.backend()))?;
-    // In memory, like all that is written here. A commit reads pages that no question does: each one those that an earlier one freed.
+    // In memory, like everything written here. A commit reads pages that no query does: each one those that an earlier
+    // one freed.
     for _ in 0..TRIAL_COMMITS {
         store.apply([Op::Probe(Probe)], UnixMs(0), 0)?;
     }
     Ok(())
 }
 
-/// A reader of a file that no daemon has open, nor can open while this lives. Nothing is written to it.
+/// Returns a reader of a file that no daemon has open, nor can open while the reader exists. Nothing is written to the
+/// file.
 ///
 /// # Errors
 /// As [`check_file`].
@@ -212,7 +214,7 @@ pub fn read_file(path: &Path) -> Result<Reader, StoreError> {
     guarded(|| Ok(Store::open_on(options, move || source.backend())?.reader()))
 }
 
-/// How a store at rest is opened to be read.
+/// Returns the options for opening a stopped store for reading.
 pub(crate) fn at_rest(path: &Path) -> Options {
     Options {
         cache_bytes: CACHE_BYTES,

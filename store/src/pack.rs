@@ -1,7 +1,7 @@
-//! Packs: the events of one commit in one compressed value, and the cache of packs lately read or written.
+//! Packs: the events of one commit in one compressed value, and the cache of recently used packs.
 //!
-//! Packing makes the file a third of what a row per event would be, and file size decides the cost of a commit, a restart
-//! and a backup alike (docs/adr/0001-store-layout.md).
+//! Packing makes the file a third of the size that one row per event would need, and file size determines the cost of a
+//! commit, a restart and a backup (docs/adr/0001-store-layout.md).
 
 use crate::error::StoreError;
 use crate::event::Event;
@@ -12,15 +12,15 @@ use redb::ReadableTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Bytes of events in one pack before compression; one larger event has a pack of its own.
+/// Bytes of events in one pack before compression; a larger event has its own pack.
 pub(crate) const PACK_BYTES: usize = 64 << 10;
-/// Bytes of unpacked events that are kept in memory.
+/// Memory for unpacked events.
 const CACHE_BYTES: usize = 16 << 20;
-/// zstd's fastest ordinary level: higher ones cost more than they save on some hundred bytes of JSON.
+/// zstd's fastest ordinary level: higher ones cost more than they save on a few hundred bytes of JSON.
 const LEVEL: i32 = 1;
-/// The most that one pack may hold unpacked: a full one and an event of the largest configurable size.
+/// The maximum unpacked size of one pack: a full one and an event of the largest configurable size.
 const UNPACKED_LIMIT: usize = 32 << 20;
-/// Last event id and unpacked length: what stands before the compressed part, so that a reader can pass over a pack.
+/// Last event id and unpacked length: they precede the compressed part, so that a reader can skip a pack.
 const HEAD_BYTES: usize = 20;
 
 /// The events of one pack, in order of id.
@@ -30,7 +30,7 @@ pub(crate) struct Pack {
     bytes: usize,
 }
 
-/// What an event takes in memory and, near enough, in a pack.
+/// Returns the size of an event in memory and, approximately, in a pack.
 pub(crate) fn size_of(event: &Event) -> usize {
     event.data.as_ref().map_or(0, Vec::len) + event.organization.len() + event.event_type.len() + 96
 }
@@ -46,7 +46,7 @@ impl Pack {
         self.events.get(at).cloned()
     }
 
-    /// What its events take in memory.
+    /// Returns the size of its events in memory.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -55,7 +55,7 @@ impl Pack {
         self.events.last().map_or(EventId(0), |e| e.id)
     }
 
-    /// The row of this pack under the key `first`.
+    /// Returns the row of this pack with the key `first`.
     pub(crate) fn encode(
         &self,
         first: EventId,
@@ -85,7 +85,7 @@ impl Pack {
         let content = record::content_of("packs", key, bytes)?;
         let (head, packed) = content
             .split_at_checked(HEAD_BYTES)
-            .ok_or_else(|| damaged("it is cut short".to_owned()))?;
+            .ok_or_else(|| damaged("it is truncated".to_owned()))?;
         let raw_len = head
             .iter()
             .skip(16)
@@ -104,17 +104,18 @@ impl Pack {
         Ok(Self::new(events))
     }
 
-    /// The last event id of a row, without unpacking it.
+    /// Returns the last event id of a row, without unpacking it.
     pub(crate) fn last_of(key: &[u8; 16], bytes: &[u8]) -> Result<EventId, StoreError> {
         let content = record::content_of("packs", key, bytes)?;
         let id = content
             .first_chunk()
-            .ok_or_else(|| StoreError::damaged("a row of packs", "it is cut short"))?;
+            .ok_or_else(|| StoreError::damaged("a row of packs", "it is truncated"))?;
         Ok(tables::event_of(id))
     }
 }
 
-/// From which key on packs are read to come by every event from this one on: the pack that holds the first may begin before it.
+/// Returns the first pack key to read in order to get every event from this one on: the pack that holds the first may
+/// begin before it.
 pub(crate) fn first_key(
     packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
     from: EventId,
@@ -124,7 +125,7 @@ pub(crate) fn first_key(
     Ok(before.transpose()?.map_or(from, |(key, _)| *key.value()))
 }
 
-/// The one pack that can hold the event, with its key; `None` where none reaches as far as its id.
+/// Returns the one pack that can hold the event, with its key; `None` if none reaches its id.
 pub(crate) fn around(
     packs: &impl ReadableTable<&'static [u8; 16], &'static [u8]>,
     id: EventId,
@@ -161,11 +162,11 @@ pub(crate) fn split(events: Vec<Arc<Event>>) -> Vec<Pack> {
     packs
 }
 
-/// Packs lately written or read, the least recently used going first. First attempts find their bodies here.
+/// Recently used packs; the least recently used are dropped first. First attempts find their bodies here.
 #[derive(Debug, Default)]
 pub(crate) struct PackCache {
-    /// The sweep may change what begins before this at any time, so none of it is kept: a reader of an older snapshot
-    /// would bring back what is gone.
+    /// The sweep may change packs that begin before this at any time, so none of them is kept: a reader of an older
+    /// snapshot would bring back removed data.
     kept_from: EventId,
     packs: BTreeMap<EventId, (u64, Arc<Pack>)>,
     uses: BTreeMap<u64, EventId>,
@@ -210,8 +211,8 @@ impl PackCache {
         }
     }
 
-    /// The event, where its pack is here. A pack with a greater key may lie between: then this is none of it, which
-    /// `find` says too.
+    /// Returns the event if its pack is cached. A pack with a greater key may exist in between: then the event is not
+    /// in this one, which `find` reports too.
     pub(crate) fn find(&mut self, id: EventId) -> Option<Arc<Event>> {
         let (&first, entry) = self.packs.range_mut(..=id).next_back()?;
         let event = entry.1.find(id)?;
@@ -230,7 +231,7 @@ impl PackCache {
     }
 }
 
-/// The compressor that packs are written with. Kept, since making one costs more than a small pack.
+/// Returns the compressor for packs. It is kept, since creating one costs more than a small pack.
 pub(crate) fn compressor() -> Result<zstd::bulk::Compressor<'static>, StoreError> {
     zstd::bulk::Compressor::new(LEVEL)
         .map_err(|e| StoreError::damaged("the compressor", e.to_string()))

@@ -1,11 +1,11 @@
-//! The engine's pages as they lie in the file: redb's file format 3 (its `docs/design.md`), the same for every version that reads it.
-//! Only what is needed to follow the checksums from the header down: each page's lies in the page above it.
+//! The engine's pages in the file: redb's file format 3 (its `docs/design.md`), the same for every version that reads
+//! it. Only what is needed to follow the checksums from the header down: each page's checksum is in the page above it.
 
 use twox_hash::XxHash3_128;
 
 const MAGIC: &[u8] = b"redb\x1A\x0A\xA9\x0D\x0A";
-/// The god byte, and in it: which slot is the primary, whether the last process that had the file open did not close it, and whether
-/// the last commit was made in two phases.
+/// The god byte and its bits: which slot is the primary, whether the last process that had the file open failed to
+/// close it, and whether the last commit was made in two phases.
 const GOD_BYTE: usize = 9;
 const PRIMARY: u8 = 1;
 const RECOVERY: u8 = 2;
@@ -16,16 +16,16 @@ const SLOT_BYTES: usize = 128;
 pub(crate) const HEADER_BYTES: usize = SLOTS_AT + 2 * SLOT_BYTES;
 const LEAF: u8 = 1;
 const BRANCH: u8 = 2;
-/// A table whose values are not tables themselves.
+/// A table whose values are not tables.
 const NORMAL: u8 = 3;
-/// No page is larger.
+/// The maximum size of a page.
 const PAGE_BYTES_MOST: u64 = 1 << 32;
 
 pub(crate) fn checksum(content: &[u8]) -> u128 {
     XxHash3_128::oneshot(content)
 }
 
-/// A page and the checksum over its content, as what points at the page has them.
+/// A page and the checksum of its content, as in the page that points to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pointer {
     pub(crate) page: u64,
@@ -41,22 +41,22 @@ impl Pointer {
     }
 }
 
-/// How long keys and values of a tree are, where all are of one length.
+/// The lengths of keys and values of a tree, if all have the same length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Widths {
     pub(crate) key: Option<usize>,
     pub(crate) value: Option<usize>,
 }
 
-/// The lists of tables that the header points at.
+/// The lists of tables that the header points to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Roots {
     pub(crate) tables: Option<Pointer>,
-    /// Of the engine's own tables.
+    /// The list of the engine's own tables.
     pub(crate) system: Option<Pointer>,
 }
 
-/// Where a slot of the header lies: the primary first.
+/// Returns the positions of the header's slots, the primary first.
 fn slots(header: &[u8]) -> Option<[usize; 2]> {
     let primary = usize::from(header.get(GOD_BYTE)? & PRIMARY);
     Some([primary, 1 - primary].map(|slot| SLOTS_AT + SLOT_BYTES * slot))
@@ -69,8 +69,8 @@ fn is_whole(slot: &[u8]) -> bool {
     u128_at(sum, 0) == Some(checksum(content))
 }
 
-/// What the header points at. `None` where the engine verifies all of the file itself, which it does after a crash in a commit of one
-/// phase, or where the header is damaged.
+/// Returns what the header points to. `None` if the engine verifies the whole file itself, which it does after a crash
+/// in a one-phase commit, or if the header is damaged.
 pub(crate) fn roots(header: &[u8]) -> Option<Roots> {
     let god = *header.get(GOD_BYTE)?;
     if !header.starts_with(MAGIC) || god & (RECOVERY | TWO_PHASE) == RECOVERY {
@@ -91,7 +91,8 @@ pub(crate) fn roots(header: &[u8]) -> Option<Roots> {
     })
 }
 
-/// Puts a wrong bit of the header right: in what is the same in every file, and in the slots, which have checksums.
+/// Corrects a wrong bit of the header: in the part that is the same in every file, and in the slots, which have
+/// checksums.
 pub(crate) fn mend_header(header: &mut [u8], page_bytes: u32) -> bool {
     let mut mended = false;
     for (at, known) in [(0, MAGIC), (PAGE_BYTES_AT, &page_bytes.to_le_bytes())] {
@@ -116,7 +117,7 @@ pub(crate) fn mend_header(header: &mut [u8], page_bytes: u32) -> bool {
     mended
 }
 
-/// Finds the one bit that is wrong, and puts it right. `None`: it is not one bit, and nothing was changed.
+/// Finds the one wrong bit and corrects it. `None`: it is not one bit, and nothing was changed.
 pub(crate) fn mend(bytes: &mut [u8], is_whole: impl Fn(&[u8]) -> bool) -> Option<usize> {
     for bit in 0..8 * bytes.len() {
         flip(bytes, bit);
@@ -134,7 +135,7 @@ pub(crate) fn flip(bytes: &mut [u8], bit: usize) {
     }
 }
 
-/// Where pages lie.
+/// The layout of pages in the file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     page_bytes: u64,
@@ -157,7 +158,7 @@ impl Layout {
         })
     }
 
-    /// Where a page begins and how long it is, if it lies in a file of this length.
+    /// Returns where a page begins and its length, if it is within a file of this length.
     pub(crate) fn place(&self, page: u64, file_bytes: u64) -> Option<(u64, u64)> {
         let (index, region, order) = (page & 0xF_FFFF, (page >> 20) & 0xF_FFFF, page >> 59);
         let bytes = self.page_bytes.checked_shl(u32::try_from(order).ok()?)?;
@@ -171,8 +172,8 @@ impl Layout {
         (bytes <= PAGE_BYTES_MOST && at.checked_add(bytes)? <= file_bytes).then_some((at, bytes))
     }
 
-    /// Which of the places for the smallest pages bytes fill, counted from the start of the file; none where they are no page of a
-    /// tree.
+    /// Returns which slots of the smallest page size the bytes fill, counted from the start of the file; `None` if they
+    /// are not a page of a tree.
     pub(crate) fn places(&self, at: u64, bytes: usize) -> Option<std::ops::Range<usize>> {
         let bytes = u64::try_from(bytes).ok()?;
         let within = at.checked_sub(self.page_bytes)? % self.region_bytes;
@@ -185,7 +186,7 @@ impl Layout {
     }
 }
 
-/// A page's checksum, over its content.
+/// Returns a page's checksum, over its content.
 pub(crate) fn checksum_of(page: &[u8], widths: Widths) -> Option<u128> {
     Some(checksum(page.get(..content_end(page, widths)?)?))
 }
@@ -194,7 +195,7 @@ pub(crate) fn is_branch(page: &[u8]) -> bool {
     page.first() == Some(&BRANCH)
 }
 
-/// Whether a leaf can be read and searched, whatever its values say.
+/// Whether a leaf can be read and searched, whatever its values are.
 pub(crate) fn is_sane_leaf(page: &[u8], widths: Widths) -> bool {
     let ascending = |count: usize| {
         let width = widths.key?;
@@ -209,7 +210,7 @@ pub(crate) fn is_sane_leaf(page: &[u8], widths: Widths) -> bool {
         && values(page, widths, &mut |_| {}).is_some()
 }
 
-/// Where the content of a page ends.
+/// Returns where the content of a page ends.
 fn content_end(page: &[u8], widths: Widths) -> Option<usize> {
     let count = usize::from(u16_at(page, 2)?);
     let last = count.checked_sub(1)?;
@@ -247,7 +248,7 @@ fn value_end(page: &[u8], widths: Widths, count: usize, at: usize) -> Option<usi
     }
 }
 
-/// Hands out the values of a leaf.
+/// Calls `each` with the values of a leaf.
 pub(crate) fn values(page: &[u8], widths: Widths, each: &mut dyn FnMut(&[u8])) -> Option<()> {
     let count = usize::from(u16_at(page, 2)?);
     let mut start = keys_end(page, widths, count)?;
@@ -259,7 +260,7 @@ pub(crate) fn values(page: &[u8], widths: Widths, each: &mut dyn FnMut(&[u8])) -
     Some(())
 }
 
-/// The pages that a branch points at.
+/// Returns the pages that a branch points to.
 pub(crate) fn children(page: &[u8]) -> Option<Vec<Pointer>> {
     let count = usize::from(u16_at(page, 2)?) + 1;
     let child = |n| {
@@ -271,7 +272,7 @@ pub(crate) fn children(page: &[u8]) -> Option<Vec<Pointer>> {
     (0..count).map(child).collect()
 }
 
-/// The root of a table and the widths of its rows; `Some(None)` of one that is empty.
+/// Returns the root of a table and the widths of its rows; `Some(None)` for an empty one.
 #[allow(clippy::option_option, reason = "damaged, empty, and filled")]
 pub(crate) fn table(definition: &[u8]) -> Option<Option<(Pointer, Widths)>> {
     if *definition.first()? != NORMAL {

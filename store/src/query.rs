@@ -1,6 +1,7 @@
-//! What readers ask of the store, and the shape of a page of answers.
+//! The queries of readers, and the form of a page of results.
 //!
-//! A query does a bounded amount of work: a page that has looked at its limit of rows returns what it has and where to go on.
+//! A query does a bounded amount of work: a page that has reached its limit of rows returns what it has and where to
+//! continue.
 
 use crate::delivery::{Delivery, Status};
 use crate::event::Event;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// How many rows one page looks at, at most.
 pub const ROWS_PER_PAGE: usize = 10_000;
 
-/// What a page is of: a cursor of one list says nothing in another.
+/// The list that a page belongs to: a cursor of one list is invalid for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
     /// Events, by id.
@@ -41,19 +42,19 @@ impl List {
     }
 }
 
-/// Where a page ended: the next one holds what comes strictly after it, newest first.
+/// Where a page ended: the next one starts strictly after it, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// What the page is of.
+    /// The list.
     pub list: List,
     /// The last event looked at; in a list of one endpoint's deliveries, the last sequence number.
     pub at: u128,
-    /// The last endpoint looked at under that event.
+    /// The last endpoint looked at for that event.
     pub slot: Slot,
 }
 
 impl Cursor {
-    /// Its text form, opaque to callers.
+    /// Returns its text form, opaque to callers.
     pub fn to_text(self) -> String {
         let id = DeliveryId {
             event: EventId(self.at),
@@ -62,7 +63,7 @@ impl Cursor {
         id.to_string().replacen("dlv_", self.list.prefix(), 1)
     }
 
-    /// Reads what [`Cursor::to_text`] wrote.
+    /// Parses the output of [`Cursor::to_text`].
     pub fn parse(text: &str) -> Option<Self> {
         let list = List::ALL
             .into_iter()
@@ -80,71 +81,71 @@ impl Cursor {
 /// One page.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
-    /// What was found, newest first.
+    /// The items found, newest first.
     pub items: Vec<T>,
-    /// What may belong to the page and can't be read: no more than the page may have items, and for a list of one endpoint's
-    /// deliveries one for each generation.
+    /// Rows that may belong to the page but can't be read: at most as many as the page may have items, and for a list
+    /// of one endpoint's deliveries one per generation.
     pub damaged: Vec<Damage>,
-    /// Where to go on; `None` at the end.
+    /// Where to continue; `None` at the end.
     pub next: Option<Cursor>,
 }
 
-/// What can't be read of a list, and why.
+/// A part of a list that can't be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// What it is.
+    /// The part.
     pub what: Unreadable,
     /// What is wrong with it.
     pub detail: String,
 }
 
-/// A row, or a span in which rows may be.
+/// A row, or a range in which there may be rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Whatever is of the events from the first up to the second.
+    /// All rows of the events from the first up to the second, exclusive.
     Events(EventId, EventId),
     /// One delivery.
     Delivery(DeliveryId),
-    /// An endpoint's deliveries with sequence numbers from the first up to the second.
+    /// An endpoint's deliveries with sequence numbers from the first up to the second, exclusive.
     Sequences(EndpointId, u64, u64),
-    /// What is said of an endpoint.
+    /// The record of an endpoint.
     Endpoint(EndpointId),
 }
 
-/// Which events. What is `None` doesn't matter.
+/// Which events. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Whose.
+    /// Events of this organization.
     pub organization: Option<String>,
-    /// Of which type, exactly.
+    /// Events of exactly this type.
     pub event_type: Option<String>,
-    /// Under which key.
+    /// Events with this idempotency key.
     pub idempotency_key: Option<String>,
-    /// Accepted at or after this.
+    /// Events accepted at or after this time.
     pub since: Option<UnixMs>,
-    /// Accepted before this.
+    /// Events accepted before this time.
     pub until: Option<UnixMs>,
 }
 
-/// Which deliveries. What is `None` doesn't matter.
+/// Which deliveries. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// To whom.
+    /// Deliveries to this endpoint.
     pub endpoint: Option<EndpointId>,
-    /// Where it stands.
+    /// Deliveries in this state.
     pub status: Option<Status>,
-    /// Of which event type, exactly.
+    /// Deliveries of events of exactly this type.
     pub event_type: Option<String>,
-    /// Of which event.
+    /// Deliveries of this event.
     pub event: Option<EventId>,
-    /// Accepted at or after this.
+    /// Deliveries of events accepted at or after this time.
     pub since: Option<UnixMs>,
-    /// Accepted before this.
+    /// Deliveries of events accepted before this time.
     pub until: Option<UnixMs>,
 }
 
 impl DeliveryFilter {
-    /// What a page of these is of.
+    /// Returns the list that a page of these belongs to.
     pub fn list(&self) -> List {
         match (self.endpoint, self.event) {
             (Some(_), None) => List::OfEndpoint,
@@ -153,26 +154,26 @@ impl DeliveryFilter {
     }
 }
 
-/// A delivery with what its event and endpoint say of it.
+/// A delivery with the parts of its event and endpoint that callers see.
 #[derive(Clone, Debug)]
 pub struct DeliveryView {
     /// The delivery.
     pub delivery: Delivery,
     /// Its endpoint's id.
     pub endpoint: EndpointId,
-    /// Its event. Its `data` may be gone.
+    /// Its event. Its `data` may have been swept.
     pub event: Arc<Event>,
 }
 
-/// What `check` found.
+/// The findings of `check`.
 #[derive(Clone, Debug, Default)]
 pub struct CheckReport {
-    /// Rows looked at.
+    /// The number of rows checked.
     pub rows: u64,
-    /// Events found.
+    /// The number of events found.
     pub events: u64,
-    /// Deliveries found.
+    /// The number of deliveries found.
     pub deliveries: u64,
-    /// Every damage, named.
+    /// All damage, each with its place.
     pub damage: Vec<String>,
 }

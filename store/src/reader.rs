@@ -1,4 +1,4 @@
-//! Reading: each question is one short snapshot of the file and does a bounded amount of work.
+//! Reading: each query is one short snapshot of the file and does a bounded amount of work.
 
 mod lists;
 pub(crate) mod scan;
@@ -24,10 +24,10 @@ use crate::tables::{self, Views};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How many deleted endpoints of an organization an event is explained for, apart from those that were sent it.
+/// For how many deleted endpoints of an organization an event is explained, in addition to those that were sent it.
 pub const EXPLAINED_DELETED: usize = 1_000;
 
-/// Whose stats.
+/// Which endpoints the stats are of.
 #[derive(Clone, Debug)]
 pub enum StatsOf {
     /// All endpoints together.
@@ -39,36 +39,36 @@ pub enum StatsOf {
 /// Why an event was or wasn't sent to each endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Explained {
-    /// For each endpoint, why.
+    /// The reason for each endpoint.
     pub answers: Vec<(EndpointId, Why)>,
-    /// Endpoints of which that can't be read.
+    /// Endpoints whose reason can't be read.
     pub damaged: Vec<Damage>,
 }
 
-/// What the file takes.
+/// The sizes of the parts of the file, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileBytes {
-    /// Its length.
+    /// The length of the file.
     pub file: u64,
     /// Keys and values.
     pub stored: u64,
-    /// What the tree around them takes.
+    /// The trees around them.
     pub metadata: u64,
-    /// Holes within pages.
+    /// Unused space within pages.
     pub fragmented: u64,
 }
 
-/// Reads the store beside its writer. Cheap to clone.
+/// Reads the store while its writer works. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Reader {
-    /// The event, with its data unless that is past retention.
+    /// Returns the event, with its data unless that is past retention.
     ///
     /// # Errors
-    /// The file can't be read, or what was read is damaged; so for every method here.
+    /// The file can't be read, or a row is damaged. The same applies to every method here.
     pub fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         if let Some(event) = self.shared.packs().find(id) {
             return Ok(Some(event));
@@ -77,7 +77,7 @@ impl Reader {
             .view(|views| self.shared.event(&views.packs, id))
     }
 
-    /// Events, newest first.
+    /// Returns events, newest first.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -92,9 +92,9 @@ impl Reader {
         })
     }
 
-    /// For each endpoint of the event's organization, why it was or wasn't sent the event. Of deleted ones, those that were sent it
-    /// and the [`EXPLAINED_DELETED`] newest. Where an event is kept past its retention, what an endpoint was at its acceptance may
-    /// not be known any more: then that endpoint is left out.
+    /// Returns for each endpoint of the event's organization why it was or wasn't sent the event. Of deleted ones,
+    /// those that were sent it and the [`EXPLAINED_DELETED`] newest others. If an event is kept past its retention, an
+    /// endpoint's subscription at its acceptance may no longer be known: then that endpoint is left out.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -117,7 +117,7 @@ impl Reader {
                     continue;
                 };
                 match guarded(|| missed::why(views, slot, &event)) {
-                    // Events kept past retention may be older than what is known of endpoints.
+                    // Events kept past retention may be older than the revisions of endpoints.
                     Ok(Why::CreatedLater) if endpoint.created_at < id.accepted_at() => {}
                     Ok(why) => explained.answers.push((endpoint.id, why)),
                     Err(e) if e.is_damage() => explained.damaged.push(Damage {
@@ -131,7 +131,7 @@ impl Reader {
         })
     }
 
-    /// One delivery with its attempts.
+    /// Returns one delivery with its attempts.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -139,7 +139,7 @@ impl Reader {
         self.shared.view(|views| self.view_of(views, id))
     }
 
-    /// Deliveries with their attempts, newest first.
+    /// Returns deliveries with their attempts, newest first.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -153,7 +153,7 @@ impl Reader {
             .view_with(|views, memory| lists::deliveries(self, views, memory, filter, after, limit))
     }
 
-    /// A delivery alone, as readers see it.
+    /// Returns a delivery alone, as readers see it.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -161,35 +161,35 @@ impl Reader {
         self.shared.view(|views| views.delivery(id))
     }
 
-    /// An endpoint that was not deleted.
+    /// Returns an endpoint that was not deleted.
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
         self.endpoint_or_mark(id).filter(|e| e.deleted_at.is_none())
     }
 
-    /// An endpoint, or what is left of a deleted one.
+    /// Returns an endpoint, or the rest of a deleted one.
     pub fn endpoint_or_mark(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
         let memory = self.shared.memory();
         memory.endpoint(*memory.by_id.get(&id)?).cloned()
     }
 
-    /// An endpoint by its number, or what is left of a deleted one.
+    /// Returns an endpoint by its number, or the rest of a deleted one.
     pub fn endpoint_by_slot(&self, slot: Slot) -> Option<Arc<Endpoint>> {
         self.shared.memory().endpoint(slot).cloned()
     }
 
-    /// How an endpoint is doing.
+    /// Returns the running state of an endpoint.
     pub fn state(&self, slot: Slot) -> EndpointState {
         self.shared.memory().state(slot)
     }
 
-    /// How many generations the journal was folded into so far, and how many of them are left.
+    /// Returns how many generations have been folded so far, and how many of them are left.
     pub fn generations(&self) -> (u64, u64) {
         let memory = self.shared.memory();
         let left = u64::try_from(memory.generations.len()).unwrap_or(u64::MAX);
         (memory.meta.next_generation, left)
     }
 
-    /// Endpoints that were not deleted, newest first.
+    /// Returns endpoints that were not deleted, newest first.
     pub fn endpoints(
         &self,
         organization: Option<&str>,
@@ -200,12 +200,12 @@ impl Reader {
         lists::endpoints(&self.shared.memory(), organization, active, after, limit)
     }
 
-    /// Every endpoint, what is left of deleted ones included, in order of number.
+    /// Returns every endpoint, including the rest of deleted ones, in order of number.
     pub fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.shared.memory().endpoints.values().cloned().collect()
     }
 
-    /// What was counted in a span of time that ends now. A damaged row counts nothing, as when it is next written to.
+    /// Returns the counts of a span of time that ends now. A damaged row counts as empty, as when it is next written.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -213,7 +213,7 @@ impl Reader {
         self.stats_and_damage(span, now, of).map(|(sum, _)| sum)
     }
 
-    /// The same, and how many rows of it are damaged.
+    /// Returns the same, and how many rows of it are damaged.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -238,18 +238,18 @@ impl Reader {
         options.endpoints_per_organization = endpoints_per_organization;
     }
 
-    /// Whether stats in memory wait to be written.
+    /// Whether stats in memory are waiting to be written.
     pub fn stats_wait(&self) -> bool {
         !self.shared.memory().windows.is_empty()
     }
 
-    /// Open deliveries.
+    /// Returns the number of open deliveries.
     pub fn open_count(&self) -> u64 {
         self.shared.memory().open
     }
 
-    /// Up to when the store's time has surely come: the time of the last event, the minute in which anything was counted last, or the
-    /// paced time of the last commit.
+    /// Returns a time that the store's time has certainly reached: the time of the last event, the last minute in which
+    /// anything was counted, or the paced time of the last commit.
     ///
     /// # Errors
     /// The file can't be read.
@@ -261,25 +261,25 @@ impl Reader {
         Ok(accepted.max(counted).max(self.paced_at()))
     }
 
-    /// The paced time of the last commit; 0 where none is known.
+    /// Returns the paced time of the last commit; 0 if unknown.
     pub fn paced_at(&self) -> UnixMs {
         self.shared.memory().meta.paced
     }
 
-    /// The number of the last commit.
+    /// Returns the number of the last commit.
     pub fn commit(&self) -> u64 {
         self.shared.memory().meta.commit
     }
 
-    /// Up to when events were swept.
+    /// Returns up to when events were swept.
     pub fn swept_before(&self) -> UnixMs {
         self.shared.memory().meta.swept_before
     }
 
-    /// The length of the file. Costs nothing to speak of.
+    /// Returns the length of the file. Costs almost nothing.
     ///
     /// # Errors
-    /// The system can't say.
+    /// The system reports an error.
     pub fn file_len(&self) -> Result<u64, StoreError> {
         let path = self.shared.options().path.clone();
         std::fs::metadata(&path)
@@ -291,8 +291,8 @@ impl Reader {
             })
     }
 
-    /// What the file takes. Walks every tree: costs follow the file's size, so this is for `check` and the like, not for
-    /// something that is asked once a second; see [`Reader::file_len`].
+    /// Returns the sizes of the parts of the file. Walks every tree, so the cost depends on the file's size: use it for
+    /// `check` and the like, not every second; see [`Reader::file_len`].
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -311,14 +311,14 @@ impl Reader {
         Ok(sum)
     }
 
-    /// Verifies the file: every row's bytes, and that what belongs together is there. Takes as long as reading all of it does, but
-    /// in many snapshots, none of which is held for longer than one table takes to be read.
+    /// Verifies the file: every row's bytes, and that related rows match. Takes as long as reading all of it, but in
+    /// many snapshots, none of which is held for longer than reading one table takes.
     ///
     /// # Errors
     /// The file can't be read. Damage is not an error but part of the report.
     pub fn check(&self) -> Result<CheckReport, StoreError> {
         match crate::check::check(&self.shared) {
-            // Where even the way to the rows is damaged, this is all that can be said.
+            // If the way to the rows is damaged, nothing else can be reported.
             Err(e) if e.is_damage() => Ok(CheckReport {
                 damage: vec![e.to_string()],
                 ..CheckReport::default()
@@ -352,7 +352,8 @@ impl Reader {
     }
 }
 
-/// The endpoints that have a delivery of an event; none where the way to that is damaged, which is told of where each is looked up.
+/// Returns the endpoints that have a delivery of an event; none if the way to them is damaged, which is reported when
+/// each is looked up.
 fn sent_to(views: &Snapshot, event: EventId) -> Result<Vec<Slot>, StoreError> {
     let key = |slot| tables::delivery_key(DeliveryId { event, slot });
     let all = guarded(|| {

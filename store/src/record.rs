@@ -1,8 +1,8 @@
-//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), with a version byte in front and a checksum over
-//! table, key, version and content. Every version keeps these five bytes.
+//! Record bytes: bincode behind this one module (docs/adr/0005-bincode.md), preceded by a version byte and a checksum
+//! of table, key, version and content. Every version keeps these five bytes.
 //!
-//! A page that does not fit its own checksum is read all the same where its rows can be told apart (`verified`): which of them is
-//! damaged is found here or nowhere.
+//! A page that doesn't match its own checksum is still read if its rows can be told apart (`verified`): only here can
+//! the damaged ones be found.
 
 use crate::error::StoreError;
 use serde::Serialize;
@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 
 /// Version and checksum.
 pub(crate) const HEAD_BYTES: usize = 5;
-/// Nothing that is decoded asks for more memory than this: the largest record is one event of the largest size allowed.
+/// No decoding uses more memory than this: the largest record is one event of the largest size allowed.
 const DECODE_LIMIT_BYTES: usize = 64 << 20;
 
-/// The version in which records of a table are written. All before it are read too.
+/// Returns the version in which records of a table are written. All earlier versions are read too.
 pub(crate) fn version_of(table: &str) -> u8 {
     match table {
-        // 2: with the sums of the other tables. 3: with bulk changes in a table of their own.
+        // 2: with the sums of the other tables. 3: with bulk changes in their own table.
         "meta" => 3,
         // 2: without marks.
         "endpoints" => 2,
@@ -30,14 +30,14 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<DECODE_LIMIT_BYTES>()
 }
 
-/// The content alone, as bincode writes it.
+/// Appends only the content, as bincode writes it.
 pub(crate) fn content<T: Serialize>(out: &mut Vec<u8>, value: &T) -> Result<(), StoreError> {
     bincode::serde::encode_into_std_write(value, out, config())
         .map(|_| ())
         .map_err(|e| StoreError::damaged("a record to be written", e.to_string()))
 }
 
-/// Reads the first value of `bytes` and says how many bytes it took.
+/// Reads the first value of `bytes` and returns how many bytes it used.
 pub(crate) fn read_next<T: DeserializeOwned>(
     table: &str,
     bytes: &[u8],
@@ -46,7 +46,7 @@ pub(crate) fn read_next<T: DeserializeOwned>(
         .map_err(|e| StoreError::damaged(format!("a row of {table}"), e.to_string()))
 }
 
-/// Reads content alone; every byte must belong to it.
+/// Reads content without a header; every byte must belong to it.
 pub(crate) fn read_content<T: DeserializeOwned>(
     table: &str,
     bytes: &[u8],
@@ -57,7 +57,7 @@ pub(crate) fn read_content<T: DeserializeOwned>(
     } else {
         Err(StoreError::damaged(
             format!("a row of {table}"),
-            "bytes are left over",
+            "it has trailing bytes",
         ))
     }
 }
@@ -87,7 +87,7 @@ fn checksum(table: &str, key: &[u8], version: u8, content: &[u8]) -> [u8; 4] {
     hasher.finalize().to_be_bytes()
 }
 
-/// Version, checksum and content that `fill` writes.
+/// Writes version, checksum and the content that `fill` writes.
 pub(crate) fn write_with(
     table: &str,
     key: &[u8],
@@ -104,7 +104,7 @@ pub(crate) fn write_with(
     Ok(out)
 }
 
-/// Version, checksum and content.
+/// Writes version, checksum and content.
 pub(crate) fn write<T: Serialize>(
     table: &str,
     key: &[u8],
@@ -113,7 +113,7 @@ pub(crate) fn write<T: Serialize>(
     write_with(table, key, |out| content(out, value))
 }
 
-/// The content of a checked record, its checksum proved right.
+/// Returns the content of a record after verifying its checksum.
 pub(crate) fn content_of<'a>(
     table: &str,
     key: &[u8],
@@ -122,7 +122,7 @@ pub(crate) fn content_of<'a>(
     versioned(table, key, bytes).map(|(_, content)| content)
 }
 
-/// Version and content of a checked record.
+/// Returns version and content of a record after verifying its checksum.
 pub(crate) fn versioned<'a>(
     table: &str,
     key: &[u8],
@@ -134,8 +134,8 @@ pub(crate) fn versioned<'a>(
         .ok_or_else(|| StoreError::damaged(what(), "it is empty"))?;
     let (sum, content) = rest
         .split_at_checked(4)
-        .ok_or_else(|| StoreError::damaged(what(), "it is cut short"))?;
-    // First: a flipped bit in the version must not read as a record of another one.
+        .ok_or_else(|| StoreError::damaged(what(), "it is truncated"))?;
+    // First: a flipped bit in the version must not read as another version.
     if sum != checksum(table, key, *version, content) {
         return Err(StoreError::damaged(what(), "its checksum is wrong"));
     }
@@ -143,7 +143,7 @@ pub(crate) fn versioned<'a>(
     Ok((*version, content))
 }
 
-/// Reads what [`write()`] wrote.
+/// Reads the output of [`write()`].
 pub(crate) fn read<T: DeserializeOwned>(
     table: &str,
     key: &[u8],
@@ -152,8 +152,8 @@ pub(crate) fn read<T: DeserializeOwned>(
     read_content(table, content_of(table, key, bytes)?)
 }
 
-/// Whether a row of `meta` that can't be read is whole all the same, as it was written before version 1 was settled: with a
-/// checksum that left the version out, or with other content.
+/// Whether an unreadable row of `meta` is nevertheless intact, written before version 1 was settled: with a checksum
+/// that left out the version, or with other content.
 pub(crate) fn is_draft(row: &[u8]) -> bool {
     const META: (&str, &[u8]) = ("meta", &[0]);
     let Some(([1, sum @ ..], content)) = row.split_first_chunk::<HEAD_BYTES>() else {

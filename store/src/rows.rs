@@ -1,6 +1,7 @@
-//! The rows of endpoints, deliveries, the due index and the rest as they lie in the file, apart from the types that callers see.
+//! The rows of endpoints, deliveries, the due index and others as they are in the file, separate from the types that
+//! callers see.
 //!
-//! Times in a delivery's row are counted from its event's acceptance, so that most take two or three bytes.
+//! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
 use crate::delivery::Waiting;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use stormhook_verifier::Secret;
 use zeroize::Zeroize;
 
-/// What the last commit left: the one row of `meta`.
+/// The state after the last commit: the one row of `meta`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub(crate) commit: u64,
@@ -24,15 +25,15 @@ pub(crate) struct Meta {
     pub(crate) next_slot: u32,
     pub(crate) next_generation: u64,
     pub(crate) next_bulk: u64,
-    /// The last pack that the present pass of the sweep has seen.
+    /// The last pack that the current pass of the sweep has seen.
     pub(crate) sweep_after: EventId,
-    /// Up to when events were swept: the horizon moves on from here.
+    /// Up to when events were swept: the horizon continues from here.
     pub(crate) swept_before: UnixMs,
     /// Up to when deliveries were swept.
     pub(crate) deliveries_swept_before: UnixMs,
-    /// The paced time of the last commit: what expires goes on from here. 0 where none is known.
+    /// The paced time of the last commit: expiry continues from here. 0 if unknown.
     pub(crate) paced: UnixMs,
-    /// What the rows of the other tables come to.
+    /// The sums of the rows of the other tables.
     pub(crate) sums: Sums,
     /// The version of the record that this was read from.
     #[serde(skip)]
@@ -121,7 +122,7 @@ impl SecretRow {
     }
 }
 
-/// What a row is made of or read into lives but for a moment, and leaves nothing behind.
+/// A row being written or read exists only briefly, and leaves nothing in memory.
 impl Drop for SecretRow {
     fn drop(&mut self) {
         self.text.zeroize();
@@ -146,7 +147,7 @@ pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, Sto
     read_endpoint_and_marks(key, bytes).map(|(endpoint, _)| endpoint)
 }
 
-/// What version 1 of an endpoint's row has beside the endpoint: that what was open ended, up to a stamp.
+/// The part of version 1 of an endpoint's row beyond the endpoint: that open deliveries ended, up to a stamp.
 #[derive(Clone, Copy, Deserialize)]
 pub(crate) struct MarkV1 {
     /// The last stamp that it covers.
@@ -185,7 +186,7 @@ pub(crate) fn read_endpoint_and_marks(
 
 const DELIVERIES: &str = "deliveries";
 
-/// Of version 2 the numbers of the attempts whose request was sent again follow.
+/// In version 2 the numbers of the attempts whose request was sent again follow.
 #[derive(Serialize, Deserialize)]
 struct DeliveryRow {
     sequence: u64,
@@ -300,7 +301,7 @@ pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, St
     })
 }
 
-/// A delivery as its row is.
+/// Returns a delivery as its row is.
 pub(crate) fn delivery_in(
     deliveries: &impl ReadableTable<&'static [u8; 20], &'static [u8]>,
     id: DeliveryId,
@@ -310,7 +311,7 @@ pub(crate) fn delivery_in(
     row.map(|row| read_delivery(&key, row.value())).transpose()
 }
 
-/// What a queue in memory is rebuilt from at start.
+/// What a queue in memory is rebuilt from at startup.
 #[derive(Serialize, Deserialize)]
 struct DueRow {
     sequence: u64,
@@ -319,7 +320,7 @@ struct DueRow {
     trigger: Trigger,
 }
 
-/// What queues need to know of an open delivery; `None` of one that ended.
+/// Returns what the queues need of an open delivery; `None` if it has ended.
 pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
     Some(Waiting {
         id: d.id,
@@ -332,7 +333,7 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
     })
 }
 
-/// The row of an open delivery with this stamp.
+/// Returns the row of an open delivery with this stamp.
 pub(crate) fn write_due(w: &Waiting, stamp: u64) -> Result<Vec<u8>, StoreError> {
     let row = DueRow {
         sequence: w.sequence,
@@ -343,7 +344,7 @@ pub(crate) fn write_due(w: &Waiting, stamp: u64) -> Result<Vec<u8>, StoreError> 
     record::write("due", &tables::timed_key(w.due, w.id), &row)
 }
 
-/// What waits, and the stamp of its delivery.
+/// Returns the open delivery and its stamp.
 pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(Waiting, u64), StoreError> {
     let row: DueRow = record::read("due", key, bytes)?;
     let (due, id) = tables::timed_of(key);
@@ -360,7 +361,7 @@ pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(Waiting, u64), S
 }
 
 impl Views {
-    /// What the last commit left.
+    /// Returns the state after the last commit.
     pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
         match self.meta.get(&[0])? {
             Some(row) => read_meta(&[0], row.value()),
@@ -368,7 +369,7 @@ impl Views {
         }
     }
 
-    /// The number of the commit that the snapshot is of.
+    /// Returns the number of the commit of this snapshot.
     pub(crate) fn commit(&self) -> Result<u64, StoreError> {
         self.meta().map(|meta| meta.commit)
     }

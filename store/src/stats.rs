@@ -1,6 +1,6 @@
-//! Stats windows: counters that commit with the work they count, and latency histograms that can be merged.
+//! Stats windows: counters that are committed with the work they count, and latency histograms that can be merged.
 //!
-//! A histogram is kept as the few HDR buckets that hold something, so ten thousand endpoints cost what they use.
+//! A histogram is stored as its nonempty HDR buckets, so ten thousand endpoints cost only what they use.
 
 use crate::ids::UnixMs;
 use hdrhistogram::Histogram;
@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 pub const MINUTE_MS: u64 = 60_000;
 /// Milliseconds in an hour.
 pub const HOUR_MS: u64 = 3_600_000;
-/// The longest time a histogram tells apart, in microseconds: 30 days.
+/// The longest time that a histogram distinguishes, in microseconds: 30 days.
 const LONGEST_US: u64 = 30 * 24 * HOUR_MS * 1_000;
 /// Significant digits: a value is known to 1 %.
 const DIGITS: u8 = 2;
 
-/// Things counted. Test pings count nowhere.
+/// The counters. Test pings are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Attempts that succeeded.
     pub success: u64,
     /// Attempts that failed.
     pub failure: u64,
-    /// Deliveries given up.
+    /// Deliveries abandoned.
     pub abandoned: u64,
     /// First attempts that finished.
     pub first_attempts: u64,
@@ -31,14 +31,14 @@ pub struct Counters {
     pub first_successes: u64,
     /// Events accepted.
     pub accepted: u64,
-    /// Events that had been accepted before under the same key.
+    /// Events that had been accepted earlier under the same key.
     pub replays: u64,
-    /// Events refused because their key was another event's.
+    /// Events refused because their key was used for another event.
     pub conflicts: u64,
 }
 
 impl Counters {
-    /// Adds what `other` counted. Nothing counts as far as the end of the numbers but a row that was made up.
+    /// Adds the counts of `other`. Only a forged row could reach the largest number.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in [
             (&mut self.success, other.success),
@@ -55,7 +55,7 @@ impl Counters {
     }
 }
 
-/// Times in microseconds: HDR buckets by their lowest value, with how often each was met.
+/// Times in microseconds: HDR buckets by their lowest value, with their counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     buckets: BTreeMap<u64, u64>,
@@ -80,10 +80,10 @@ pub struct Summary {
     pub avg: f64,
 }
 
-/// The lowest value that an HDR histogram of two significant digits can't tell from `value_us`.
+/// Returns the lowest value that an HDR histogram of two significant digits can't distinguish from `value_us`.
 fn bucket_of(value_us: u64) -> u64 {
     let value = value_us.min(LONGEST_US);
-    // Two digits need 256 sub-buckets, so values below 256 stand for themselves and each doubling halves the precision.
+    // Two digits need 256 sub-buckets, so values below 256 are exact and each doubling halves the precision.
     let magnitude = (64 - (value | 0xFF).leading_zeros()).saturating_sub(8);
     (value >> magnitude) << magnitude
 }
@@ -97,7 +97,7 @@ impl Times {
         self.max_us = self.max_us.max(value);
     }
 
-    /// Adds what `other` counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (bucket, count) in &other.buckets {
             let counted = self.buckets.entry(*bucket).or_insert(0);
@@ -107,19 +107,20 @@ impl Times {
         self.max_us = self.max_us.max(other.max_us);
     }
 
-    /// How many values were counted.
+    /// Returns how many values were counted.
     pub fn count(&self) -> u64 {
         self.buckets
             .values()
             .fold(0, |sum, n| sum.saturating_add(*n))
     }
 
-    /// Their sum, in microseconds.
+    /// Returns their sum, in microseconds.
     pub fn total_us(&self) -> u64 {
         self.total_us
     }
 
-    /// The values as an HDR histogram; `None` where they are more than it can add up, which only a row that was made up says.
+    /// Returns the values as an HDR histogram; `None` if there are more than it can add up, which only a forged row
+    /// has.
     pub fn histogram(&self) -> Option<Histogram<u64>> {
         if self.count() == u64::MAX {
             return None;
@@ -131,7 +132,7 @@ impl Times {
         Some(histogram)
     }
 
-    /// Percentiles and moments; `None` of nothing.
+    /// Returns percentiles and moments; `None` if nothing was counted.
     pub fn summary(&self) -> Option<Summary> {
         let count = self.count();
         if count == 0 {
@@ -150,7 +151,7 @@ impl Times {
     }
 }
 
-/// Microseconds of thirty days fit the 53 bits that a double holds exactly.
+/// The microseconds of thirty days fit in the 53 bits that a double holds exactly.
 #[allow(
     clippy::cast_precision_loss,
     reason = "bounded by LONGEST_US and its sums"
@@ -168,12 +169,12 @@ pub struct Window {
     pub latency: Times,
     /// The same for those that succeeded at their first attempt.
     pub first_attempt_latency: Times,
-    /// Requests alone.
+    /// The duration of the requests.
     pub attempt_duration: Times,
 }
 
 impl Window {
-    /// Adds what `other` counted.
+    /// Adds the counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.counters.add(&other.counters);
         self.latency.merge(&other.latency);
@@ -183,14 +184,14 @@ impl Window {
     }
 }
 
-/// How fine a stored window is.
+/// The length of a stored window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// One minute.
     Minute,
     /// One hour.
     Hour,
-    /// Since the file was made.
+    /// Since the file was created.
     All,
 }
 
@@ -198,7 +199,7 @@ impl Level {
     /// Every level.
     pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::All];
 
-    /// The start of the window of this level that holds `at`.
+    /// Returns the start of the window of this level that contains `at`.
     pub fn start_of(self, at: UnixMs) -> UnixMs {
         match self {
             Self::Minute => UnixMs(at.0 - at.0 % MINUTE_MS),
@@ -207,7 +208,7 @@ impl Level {
         }
     }
 
-    /// The byte that stands for it in keys.
+    /// Returns its byte in keys.
     pub(crate) fn byte(self) -> u8 {
         match self {
             Self::Minute => 0,
@@ -217,7 +218,7 @@ impl Level {
     }
 }
 
-/// The time a question about stats is about.
+/// The span of time of a stats query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// The minutes that hold the last five.
@@ -226,12 +227,12 @@ pub enum Span {
     Hour,
     /// The hours that hold the last day.
     Day,
-    /// Since the file was made.
+    /// Since the file was created.
     All,
 }
 
 impl Span {
-    /// Reads `5m`, `1h`, `24h` or `all`.
+    /// Parses `5m`, `1h`, `24h` or `all`.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "5m" => Some(Self::FiveMinutes),
@@ -242,7 +243,7 @@ impl Span {
         }
     }
 
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FiveMinutes => "5m",
@@ -252,7 +253,7 @@ impl Span {
         }
     }
 
-    /// Which level of windows answers it, and the first and last start of them.
+    /// Returns the level of the windows for it, and their first and last start.
     pub fn windows(self, now: UnixMs) -> (Level, UnixMs, UnixMs) {
         let of = |level: Level, ms: u64| {
             let first = level.start_of(UnixMs(now.0.saturating_sub(ms)));

@@ -1,7 +1,7 @@
-//! What shows that a row is missing: of each table `meta` holds the number of rows and a sum over them, committed with the rows.
+//! Detects missing rows: `meta` holds for each table the number of rows and a sum over them, committed with the rows.
 //!
-//! The sum doesn't depend on the order of the rows, so that an insert adds to it, a remove subtracts from it, and neither reads
-//! anything else. It is over keys and checksums of records: the checksum in a record covers its content.
+//! The sum doesn't depend on the order of the rows: an insert adds to it, a remove subtracts from it, and neither reads
+//! anything else. It covers the keys and the checksums of records, which cover their content.
 
 use crate::error::StoreError;
 use crate::record;
@@ -29,7 +29,7 @@ impl Sum {
     }
 }
 
-/// Version and checksum of the record, then the key eight bytes at a time (`store/FORMAT.md`).
+/// Hashes version and checksum of the record, then the key eight bytes at a time (`store/FORMAT.md`).
 fn hash(key: &[u8], value: &[u8]) -> u64 {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |acc, &b| (acc << 8) | u64::from(b));
     let head = value.get(..record::HEAD_BYTES).unwrap_or(value);
@@ -37,17 +37,17 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
         .fold(mix(number(head)), |acc, part| mix(acc ^ number(part)))
 }
 
-/// The finalizer of `SplitMix64`: each bit of the input changes half of those of the output.
+/// The finalizer of `SplitMix64`: each input bit changes half of the output bits.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
 
-/// A table without its sum: for `meta`, which holds the sums, and for copies, which take over sums and rows as they are.
+/// A table without its sum: for `meta`, which holds the sums, and for copies, which copy sums and rows unchanged.
 pub(crate) type Raw<'t, const N: usize> = Table<'t, &'static [u8; N], &'static [u8]>;
 
-/// A table that is written to. Only its own methods change it, and each keeps the sum.
+/// A table open for writing. Only its own methods change it, and each maintains the sum.
 pub(crate) struct Writing<'t, const N: usize> {
     table: Raw<'t, N>,
     sum: Sum,
@@ -66,7 +66,7 @@ impl<'t, const N: usize> Writing<'t, N> {
         Self { table, sum }
     }
 
-    /// The rows as of now.
+    /// Returns the sum of the current rows.
     pub(crate) fn sum(&self) -> Sum {
         self.sum
     }
@@ -83,7 +83,7 @@ impl<'t, const N: usize> Writing<'t, N> {
         Ok(())
     }
 
-    /// Says whether the row was there.
+    /// Removes a row and returns whether it existed.
     pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<bool, StoreError> {
         let before = self.table.remove(key)?;
         if let Some(before) = &before {

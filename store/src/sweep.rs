@@ -1,9 +1,10 @@
-//! Looking for what is past its retention. Nothing is written here: a [`Sweeper`] reads a bounded part of the file at a time, in
-//! nobody's way, and says what there is to drop. A batch then drops that, and looks at nothing else (`batch/sweep.rs`).
+//! Finds rows that are past their retention. It writes nothing: a [`Sweeper`] reads a bounded part of the file at a
+//! time, without blocking others, and returns what to drop. A batch then drops that, and looks at nothing else
+//! (`batch/sweep.rs`).
 //!
-//! A pass looks at the events that came to lie before a horizon since the pass before it, which is where work is. What lay before
-//! it then is there because something held it or because the other horizon keeps it. That is looked at again a bounded number of rows
-//! a pass, each pass going on where the last one ended.
+//! A pass looks at the events that crossed a horizon since the previous pass, where most of the work is. Older events
+//! were kept because something held them or because the other horizon keeps them. Those are looked at again, a bounded
+//! number of rows per pass; each pass continues where the previous one ended.
 
 mod endpoints;
 mod generations;
@@ -23,26 +24,26 @@ use packs::Span;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Rows that one step looks at, about, and bytes of them.
+/// About how many rows one step looks at, and how many bytes of them.
 const STEP_ROWS: usize = 1_000;
 const STEP_BYTES: usize = 1 << 20;
-/// Rows looked at in one pass of what was looked at before, where nothing is found.
+/// How many rows of a second look one pass covers without finding anything.
 const AGAIN_ROWS: usize = 20_000;
-/// How far the file may be behind with how far the sweep is, while there is nothing to drop.
+/// How far the progress in the file may lag behind the sweep while there is nothing to drop.
 const BEHIND_MS: u64 = 24 * HOUR_MS;
 
-/// What a step of a [`Sweeper`] came to.
+/// The result of a step of a [`Sweeper`].
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// Submit this, again for as long as it answers that more is left, and go on.
+    /// Pass this to [`Op::Sweep`] as long as it answers that more is left, then continue.
     Work(Sweep),
-    /// Nothing so far. Go on.
+    /// Nothing so far. Continue.
     Nothing,
     /// The pass has ended.
     End,
 }
 
-/// What a pass looks at, in this order.
+/// The parts of a pass, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Fresh,
@@ -75,7 +76,7 @@ struct Looked {
     rows: usize,
     bytes: usize,
     work: Option<Work>,
-    /// Whether the part has ended with it.
+    /// Whether the part ended with it.
     ended: bool,
 }
 
@@ -85,25 +86,25 @@ impl Looked {
     }
 }
 
-/// Finds what is past its retention, a step at a time. It remembers between passes what it need not look at again.
+/// Finds rows that are past their retention, step by step. Between passes it remembers what it need not look at again.
 #[derive(Debug)]
 pub struct Sweeper {
     shared: Arc<Shared>,
     horizon: Horizon,
     now: UnixMs,
     part: Part,
-    /// Everything accepted before was looked at when it came to lie before the horizon.
+    /// Everything accepted before this was looked at when it crossed the horizon.
     walked: Horizon,
-    /// What is left to be looked at of the events of this part, in order.
+    /// The rest of the events of this part, in order.
     spans: Vec<Span>,
     again_after: EventId,
     /// Rows looked at in this part without finding anything.
     in_vain: usize,
     found: bool,
-    /// By generation, the first pair in it whose delivery may still be there.
+    /// For each generation, the first pair in it whose delivery may still exist.
     held: BTreeMap<u64, DeliveryId>,
     generation_after: Option<u64>,
-    /// By deleted endpoint, the first of its deliveries that may still be there.
+    /// For each deleted endpoint, the first of its deliveries that may still exist.
     left: BTreeMap<Slot, DeliveryId>,
     leaving: Option<Leaving>,
     deleted_after: (UnixMs, Slot),
@@ -111,7 +112,7 @@ pub struct Sweeper {
 }
 
 impl Reader {
-    /// Finds what the sweep has to do. One that is kept from pass to pass reads least.
+    /// Returns a sweeper. One that is kept from pass to pass reads least.
     pub fn sweeper(&self) -> Sweeper {
         let meta = self.shared.memory().meta;
         Sweeper {
@@ -138,12 +139,12 @@ impl Reader {
 }
 
 impl Sweeper {
-    /// Up to where everything was looked at.
+    /// Returns up to where everything was looked at.
     pub fn walked(&self) -> Horizon {
         self.walked
     }
 
-    /// Begins a pass at the paced time `now`.
+    /// Starts a pass at the paced time `now`.
     pub fn begin(&mut self, horizon: Horizon, now: UnixMs) {
         self.horizon = horizon;
         self.now = now;
@@ -166,7 +167,7 @@ impl Sweeper {
         }
     }
 
-    /// Looks at some rows more.
+    /// Looks at some more rows.
     ///
     /// # Errors
     /// The file can't be read. Calling again tries the same rows.
@@ -210,7 +211,7 @@ impl Sweeper {
         })
     }
 
-    /// The next [`Sweep`] of this pass, however many steps it takes to find it.
+    /// Returns the next operation of this pass, after as many steps as needed.
     ///
     /// # Errors
     /// As [`Sweeper::step`].
@@ -224,7 +225,7 @@ impl Sweeper {
         }
     }
 
-    /// What is accepted before this is past both retentions.
+    /// Returns the time before which everything is past both retentions.
     fn all_before(&self) -> UnixMs {
         self.horizon.events_before.min(self.horizon.attempts_before)
     }
@@ -258,7 +259,7 @@ impl Sweeper {
         })
     }
 
-    /// The file learns how far the sweep is with what it drops, or once in a while.
+    /// Progress is recorded in the file with what the sweep drops, or from time to time.
     fn tell_walked(&self) -> Looked {
         let meta = self.shared.memory().meta;
         let behind = (self.walked.events_before.since_ms(meta.swept_before)).max(
@@ -275,7 +276,7 @@ impl Sweeper {
     }
 }
 
-/// Minutes are kept for two hours and hours for two days: no question reaches farther.
+/// Minutes are kept for two hours and hours for two days: no query needs more.
 pub(crate) fn kept_windows(now: UnixMs) -> [(Level, UnixMs); 2] {
     let ago = |ms| UnixMs(now.0.saturating_sub(ms));
     [

@@ -1,17 +1,17 @@
-//! What a sweep found to be past its retention, as it is handed to the batch that drops it.
+//! What a sweep found to be past its retention, in the form for the batch that drops it.
 
 use crate::event::Event;
 use crate::ids::{EventId, Slot, UnixMs};
 
-/// Rows that one step drops, about.
+/// About how many rows one step drops.
 pub(crate) const ROWS_PER_STEP: usize = 5_000;
 
-/// Up to when things are dropped.
+/// The times before which things are dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Horizon {
-    /// Event data accepted before this.
+    /// Drop the data of events accepted before this.
     pub events_before: UnixMs,
-    /// Ended deliveries accepted before this.
+    /// Drop ended deliveries of events accepted before this.
     pub attempts_before: UnixMs,
 }
 
@@ -19,28 +19,28 @@ pub struct Horizon {
 #[derive(Clone, Debug)]
 pub struct Sweep {
     pub(crate) horizon: Horizon,
-    /// How far old events were looked at again.
+    /// How far old events have been looked at again.
     pub(crate) again_after: EventId,
     pub(crate) work: Work,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
-    /// Something is to be dropped of the packs with these keys.
+    /// The packs with these keys have something to drop.
     Packs(Vec<EventId>),
     /// Nothing that this generation lists is left.
     Generation(u64),
-    /// Deleted endpoints of which nothing is left.
+    /// Deleted endpoints with nothing left.
     Endpoints(Vec<Slot>),
-    /// Revisions that hold for no event any more, by key.
+    /// Revisions that apply to no event any more, by key.
     Revisions(Vec<[u8; 20]>),
-    /// Windows and counters that no question reaches.
+    /// Windows and counters that no query needs.
     Windows,
-    /// Everything before the horizon was looked at.
+    /// Everything before the horizon has been looked at.
     Walked,
 }
 
-/// What of an event is past its retention, were nothing of it open.
+/// What of an event is past its retention, if nothing of it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Past {
     pub(crate) deliveries: bool,

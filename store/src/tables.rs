@@ -1,5 +1,5 @@
-//! The tables and their keys: fixed width, big-endian, time first, so that byte order is time order and what is committed
-//! together lies together. `store/FORMAT.md` describes the bytes.
+//! The tables and their keys: fixed width, big-endian, time first, so that byte order is time order and rows of one
+//! commit are stored together. `store/FORMAT.md` describes the bytes.
 
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
@@ -24,14 +24,14 @@ macro_rules! tables {
         $(#[$meta_doc])* pub(crate) const $META: Def<$meta_width> = TableDefinition::new(stringify!($meta));
         $($(#[$doc])* pub(crate) const $name: Def<$width> = TableDefinition::new(stringify!($field));)*
 
-        /// What the rows of each table come to.
+        /// The sums of the rows of each table.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub(crate) struct Sums {
             $($(#[$doc])* pub(crate) $field: Sum,)*
         }
 
         impl Sums {
-            /// Of the table of this name. `meta` has none.
+            /// Returns the sum of the table with this name. `meta` has none.
             pub(crate) fn of(&self, table: &str) -> Option<Sum> {
                 match table {
                     $(stringify!($field) => Some(self.$field),)*
@@ -47,10 +47,10 @@ macro_rules! tables {
         }
 
         impl<'t> Tables<'t> {
-            /// `sums` are those of the last commit.
+            /// Opens the tables; `sums` are those of the last commit.
             pub(crate) fn open(txn: &'t WriteTransaction, sums: &Sums) -> Result<Self, StoreError> {
-                // Where the engine panics it leaves its lock poisoned, and closing a table that is open would panic again. So each
-                // panic ends here, and the open tables are left open: the transaction goes with them.
+                // If the engine panics it leaves its lock poisoned, and closing an open table would panic again. So
+                // each panic is caught here, and the open tables are left open: they end with the transaction.
                 let mut failed = None;
                 let $meta = opened(&mut failed, || txn.open_table($META));
                 $(let $field = opened(&mut failed, || txn.open_table($name));)*
@@ -66,13 +66,13 @@ macro_rules! tables {
                 }
             }
 
-            /// Sums up the rows of a file that has no sums.
+            /// Computes the sums of a file that has none.
             pub(crate) fn sum_up(&mut self) -> Result<(), StoreError> {
                 $(let sum = sum_of_readable(&*self.$field)?; self.$field.set_sum(sum);)*
                 Ok(())
             }
 
-            /// The sums with what this transaction changed.
+            /// Returns the sums including the changes of this transaction.
             pub(crate) fn sums(&self) -> Sums {
                 Sums { $($field: self.$field.sum(),)* }
             }
@@ -99,7 +99,7 @@ macro_rules! tables {
                 Ok(())
             }
 
-            /// Of each table, bytes of keys and values, of the tree around them, and of holes.
+            /// For each table, the bytes of keys and values, of the tree around them, and of unused space.
             pub(crate) const BYTES: &[fn(&Self) -> Result<(u64, u64, u64), StoreError>] = &[
                 |views| bytes_of(&views.$meta),
                 $(|views| bytes_of(&views.$field)),*
@@ -108,9 +108,9 @@ macro_rules! tables {
     };
 }
 
-/// What takes over one table after the other of a snapshot.
+/// Copies one table after another of a snapshot.
 pub(crate) trait Copies {
-    /// Why it ends early.
+    /// Why the copy ends early.
     type Error: From<redb::TableError>;
 
     /// Writes the rows of one table into another, which is empty.
@@ -122,7 +122,7 @@ pub(crate) trait Copies {
     ) -> Result<(), Self::Error>;
 }
 
-/// The rows of a table, up to the first page that can't be read. That page is damage, which `check` names.
+/// Sums the rows of a table up to the first page that can't be read. That page is damage, which `check` names.
 fn sum_of_readable<const N: usize>(
     table: &impl ReadableTable<&'static [u8; N], Bytes>,
 ) -> Result<Sum, StoreError> {
@@ -163,7 +163,7 @@ fn bytes_of<const N: usize>(table: &Reading<N>) -> Result<(u64, u64, u64), Store
 }
 
 tables! {
-    /// One row, key 0: the last commit and what it left.
+    /// One row, key 0: the last commit and the state after it.
     meta: META[1], without a sum;
     /// slot → settings.
     endpoints: ENDPOINTS[4];
@@ -177,9 +177,9 @@ tables! {
     deliveries: DELIVERIES[20];
     /// due ms, event id, slot → an open delivery's place in the queue.
     due: DUE[28];
-    /// event id, slot → nothing: what was abandoned or failed.
+    /// event id, slot → nothing: an abandoned or failed delivery.
     bad: BAD[20];
-    /// commit → what it changed of the lazily written tables.
+    /// commit → its changes to the lazily written tables.
     journal: JOURNAL[8];
     /// generation → its bounds and the Bloom filter of its keys.
     generations: GENERATIONS[8];
@@ -209,7 +209,7 @@ pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     key
 }
 
-/// `width` bytes of a key from `at` on, as a number.
+/// Returns `width` bytes of a key from `at` on, as a number.
 pub(crate) fn number(key: &[u8], at: usize, width: usize) -> u128 {
     key.iter()
         .skip(at)
@@ -260,7 +260,7 @@ pub(crate) fn delivery_of(key: &[u8; 20]) -> DeliveryId {
     }
 }
 
-/// The key of `due`: a time, then the pair.
+/// Returns the key of `due`: a time, then the pair.
 pub(crate) fn timed_key(at: UnixMs, id: DeliveryId) -> [u8; 28] {
     join(&[
         &at.0.to_be_bytes(),

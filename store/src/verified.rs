@@ -8,7 +8,7 @@
 //! A page that does not match its checksum is handled in one of three ways:
 //! - It has one wrong bit: the bit is corrected, and the next commit that changes the page writes it correctly.
 //! - It is a leaf of one of our tables and can be searched: it is read as it is, since its rows have their own checksums.
-//! - Otherwise it is refused. What needs the page fails, and nothing else.
+//! - Otherwise it is refused. Operations that need the page fail, and no others.
 
 use crate::pages::{self, HEADER_BYTES, Layout, Pointer, Widths};
 use redb::StorageBackend;
@@ -17,19 +17,19 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Nothing is known of a page.
+/// Nothing is known about the page.
 const UNKNOWN: u8 = 0;
-/// It was written, and the checksum is over all of it.
+/// It was written, and the checksum covers all of it.
 const WRITTEN: u8 = 1;
 /// The first of the kinds that are shapes.
 const SHAPES: u8 = 2;
 const SHAPES_MOST: usize = (u8::MAX - SHAPES) as usize;
-/// The size of the smallest page, in every file of ours.
+/// The size of the smallest page, in all files of the store.
 const PAGE_BYTES: u32 = 4_096;
-/// Correcting a bit takes time in the square of the page's length, so larger pages are left out. They hold one value, which has its own
-/// checksum.
+/// Correcting a bit takes time proportional to the square of the page's length, so larger pages are left out. They hold
+/// one value, which has its own checksum.
 const MEND_BYTES_MOST: usize = 8_192;
-/// Findings that are remembered.
+/// How many findings are remembered.
 const FINDINGS_MOST: usize = 1_024;
 
 /// Raised through the engine when a page can't be read. redb would latch an I/O error and refuse every later call.
@@ -40,8 +40,8 @@ pub(crate) struct DamagedPage {
 }
 
 impl DamagedPage {
-    /// Unwinds to the caller of the engine. The engine holds no lock while it reads a page, but for one that the transaction under way has
-    /// written and reads back (docs/adr/0019-verified-pages.md), so nothing is left half done.
+    /// Unwinds to the caller of the engine. The engine holds no lock while it reads a page, except one that the current
+    /// transaction has written and reads back (docs/adr/0019-verified-pages.md), so nothing is left half done.
     pub(crate) fn refuse(at: u64, detail: &'static str) -> io::Error {
         // A second panic while unwinding would end the process.
         if !std::thread::panicking() {
@@ -51,10 +51,10 @@ impl DamagedPage {
     }
 }
 
-/// What the pages of a tree are like.
+/// The shape of the pages of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    /// Of a list of tables, the engine's own or ours.
+    /// A page of a list of tables, the engine's own or ours.
     List(Of),
     Table(Of, Widths),
 }
@@ -74,7 +74,7 @@ impl Shape {
     }
 }
 
-/// What was found of a page that doesn't fit its checksum.
+/// What was found about a page that doesn't match its checksum.
 #[derive(Clone, Copy, Debug)]
 enum Finding {
     WrongBit(usize),
@@ -100,7 +100,7 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Begins with what the header says.
+    /// Starts with what the header says.
     pub(crate) fn of(storage: &dyn StorageBackend) -> io::Result<Self> {
         let verified = Self::default();
         let file_bytes = storage.len()?;
@@ -135,7 +135,7 @@ impl Verified {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks what was read, and corrects it where possible.
+    /// Checks a page that was read, and corrects it if possible.
     pub(crate) fn read(&self, at: u64, page: &mut [u8]) -> io::Result<()> {
         if at == 0 {
             pages::mend_header(page, PAGE_BYTES);
@@ -151,10 +151,10 @@ impl Verified {
         if !is_whole(page) {
             match self.find(at, page, shape, is_whole) {
                 Finding::WrongBit(_) => {}
-                // A leaf of a table points at no other page.
+                // A leaf of a table points to no other page.
                 Finding::ReadAsItIs => return Ok(()),
                 Finding::Refused => {
-                    return Err(DamagedPage::refuse(at, "it does not fit its checksum"));
+                    return Err(DamagedPage::refuse(at, "it does not match its checksum"));
                 }
             }
         }
@@ -164,7 +164,7 @@ impl Verified {
         Ok(())
     }
 
-    /// Finds out what is wrong with a page, and puts it right.
+    /// Finds out what is wrong with a page, and corrects it.
     fn find(
         &self,
         at: u64,
@@ -199,7 +199,7 @@ impl Verified {
         finding
     }
 
-    /// Notes what a page says of those below it.
+    /// Records what a page says about those below it.
     fn follow(&self, page: &[u8], shape: Shape) {
         if pages::is_branch(page) {
             let children = pages::children(page).unwrap_or_default();
@@ -219,7 +219,7 @@ impl Verified {
         }
     }
 
-    /// Notes a write before it is made: nobody reads the page until then.
+    /// Records a write before it is made: nobody reads the page until then.
     pub(crate) fn write(&self, at: u64, page: &[u8]) {
         let sum = low(pages::checksum(page));
         let mut known = self.known_mut();
@@ -233,7 +233,7 @@ impl Verified {
         self.findings().remove(&at);
     }
 
-    /// Notes how long the file is to be. What is beyond its end is no page any more.
+    /// Records the new length of the file. Beyond its end there are no pages.
     pub(crate) fn set_len(&self, file_bytes: u64) {
         let mut known = self.known_mut();
         known.file_bytes = file_bytes;
@@ -242,7 +242,7 @@ impl Verified {
         known.sums.truncate(pages);
     }
 
-    /// Pages with a wrong bit that were put right when they were read, by where they begin.
+    /// Returns the offsets of pages with a wrong bit that were corrected when they were read.
     pub(crate) fn put_right(&self) -> Vec<u64> {
         let findings = self.findings();
         let wrong_bits = findings
@@ -257,7 +257,7 @@ impl Known {
         self.layout?.places(at, bytes)
     }
 
-    /// The checksum of a page, and what it is like; no shape where the checksum is over all of it.
+    /// Returns the checksum of a page and its shape; no shape if the checksum covers all of it.
     fn of(&self, at: u64, bytes: usize) -> Option<(Option<Shape>, u64)> {
         let first = self.places(at, bytes)?.start;
         let shape = match *self.kinds.get(first)? {
@@ -284,7 +284,7 @@ impl Known {
         }
     }
 
-    /// Notes a page's checksum, unless one is known already: that one is at least as recent.
+    /// Records a page's checksum, unless one is known already: that one is at least as recent.
     fn expect(&mut self, Pointer { page, checksum }: Pointer, shape: Shape) {
         let place = self.layout.and_then(|layout| {
             let (at, bytes) = layout.place(page, self.file_bytes)?;
@@ -312,7 +312,7 @@ impl Known {
     }
 }
 
-/// The half of a checksum that is remembered.
+/// Returns the half of a checksum that is remembered.
 #[allow(clippy::cast_possible_truncation, reason = "half of it is meant")]
 fn low(checksum: u128) -> u64 {
     checksum as u64

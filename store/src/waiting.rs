@@ -1,4 +1,5 @@
-//! What waits, as queues in memory are built from it at start: the due index, and where that has lost rows, the deliveries themselves.
+//! The open deliveries from which queues in memory are built at startup: from the due index, and where it has lost
+//! rows, from the deliveries themselves.
 
 use crate::bulk::has_ended;
 use crate::delivery::Trigger;
@@ -13,8 +14,9 @@ use crate::tables::{self, Views};
 use redb::ReadableTable;
 use std::collections::HashSet;
 
-/// Hands every open delivery to `each`, those due first first, but for those that a bulk change has ended. Where rows of the index are missing or can't be read, the deliveries that
-/// they were of come last: the index can be derived again, and damage in it hides no delivery.
+/// Passes every open delivery to `each`, those due first first, without those that a bulk change has ended. If rows of
+/// the index are missing or can't be read, their deliveries come last: the index can be derived, and damage in it hides
+/// no delivery.
 pub(crate) fn each_open(
     views: &Snapshot,
     each: &mut impl FnMut(Waiting),
@@ -43,7 +45,7 @@ pub(crate) fn each_open(
     }
 }
 
-/// Open deliveries that no readable row of the index is of.
+/// Passes open deliveries without a readable row in the index.
 fn unindexed(views: &Views, each: &mut impl FnMut(Waiting, u64)) -> Result<(), StoreError> {
     let mut known = HashSet::new();
     let whole = guarded(|| {
@@ -74,8 +76,9 @@ fn unindexed(views: &Views, each: &mut impl FnMut(Waiting, u64)) -> Result<(), S
     }
 }
 
-/// What waits by this row of the index, and the stamp of its delivery. A damaged one is looked up in the deliveries; where the delivery's own row is damaged too, all that
-/// is known is what the key says, and the first attempt ends it.
+/// Returns what waits according to this row of the index, and the stamp of its delivery. A damaged row is looked up in
+/// the deliveries; if the delivery's own row is damaged too, only the key is known, and the first attempt ends the
+/// delivery.
 fn by_row(
     views: &Views,
     key: &[u8; 28],
@@ -93,7 +96,7 @@ fn by_row(
     };
     match delivery {
         Err(StoreError::Damaged { .. }) => Ok(Some((by_key(id, due), 0))),
-        // It has ended, or waits for another time, which has a row of its own.
+        // It has ended, or waits for another time, which has its own row.
         delivery => {
             let delivery = delivery?;
             let waiting = rows::waiting(&delivery).filter(|waiting| waiting.due == due);
@@ -102,7 +105,7 @@ fn by_row(
     }
 }
 
-/// Whether there is such an endpoint. A damaged key may say anything, and queues make room for each endpoint that they hear of.
+/// Whether the endpoint exists. A damaged key may hold anything, and queues make room for each endpoint that they see.
 fn of_an_endpoint(views: &Views, id: DeliveryId) -> Result<bool, StoreError> {
     Ok(views.endpoints.get(&tables::slot_key(id.slot))?.is_some())
 }

@@ -1,11 +1,12 @@
-//! What a store does, asked through its public verbs alone: another store with the same promise passes the same suite.
+//! The behaviour of a store, tested only through its public operations: another store with the same guarantees passes
+//! the same suite.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that can't go on fails"
+    reason = "a test that can't continue fails"
 )]
 
 #[path = "conformance/accept.rs"]

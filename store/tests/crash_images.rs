@@ -1,5 +1,5 @@
-//! Every file that a crash can leave: a scripted run on a disk that keeps a record, and then, for each moment of it, the file as it
-//! would be found. What was acknowledged by then is in it, whole, and nothing is half made.
+//! Every file that a crash can leave: a scripted run on a disk that keeps a record, and then, for each moment of it,
+//! the file as it would be found. Everything acknowledged by then is in it completely, and nothing is partial.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,7 +8,7 @@
     clippy::print_stderr,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test that can't go on fails"
+    reason = "a test that can't continue fails"
 )]
 
 mod support;
@@ -92,7 +92,7 @@ impl Run {
         applied
     }
 
-    /// How many generations were made, and how many are left.
+    /// Returns how many generations were created, and how many are left.
     fn generations(&self) -> (u64, u64) {
         self.store.reader().generations()
     }
@@ -166,7 +166,7 @@ impl Run {
         )]);
     }
 
-    /// What an operator asks of one delivery or of many.
+    /// An operator's change of one delivery or of many.
     fn operate(&mut self) -> Option<Op> {
         let id = self.open_id();
         let event = *self.events.last()?;
@@ -184,7 +184,7 @@ impl Run {
         })
     }
 
-    /// What is done behind: work in bulk, statistics, the sweep.
+    /// Background work: bulk changes, statistics, the sweep.
     fn chore(&mut self) -> Vec<Op> {
         match self.random.below(6) {
             0 => vec![Op::FlushStats(FlushStats)],
@@ -193,7 +193,7 @@ impl Run {
         }
     }
 
-    /// The old deliveries end, and go: so many operations at once, and the next one.
+    /// Ends and sweeps the old deliveries: up to this many operations now, and the next one.
     fn sweep(&mut self, most: usize) -> Vec<Op> {
         let horizon = Horizon {
             events_before: UnixMs(self.now.0 - 2 * HOUR_MS),
@@ -218,7 +218,8 @@ impl Run {
         sweeper.find().unwrap().map(Op::Sweep).into_iter().collect()
     }
 
-    /// Some of what a bulk change still has to write, or its end. The writer did some of it already where a crash came between.
+    /// Returns a part of what a bulk change still has to write, or its end. If a crash came in between, the writer has
+    /// done some of it already.
     fn advance(&mut self) -> Option<AdvanceBulk> {
         let reader = self.store.reader();
         let (slot, upto) = *reader.bulks().first()?;
@@ -236,7 +237,7 @@ impl Run {
         }
     }
 
-    /// One commit of several operations, as the writer makes them.
+    /// Makes one commit of several operations, as the writer does.
     fn step(&mut self) {
         self.now = self.now.plus_ms(self.random.below(HOUR_MS / 4));
         if self.random.one_in(12) {
@@ -265,7 +266,7 @@ impl Run {
     }
 }
 
-/// Everything that readers see, a line each.
+/// Returns everything that readers see, one item per line.
 fn everything(store: &Store) -> Vec<String> {
     let reader = store.reader();
     let events = pages(|after| reader.events(&EventFilter::default(), after, 250));
@@ -288,7 +289,7 @@ fn everything(store: &Store) -> Vec<String> {
             endpoint.id, endpoint.active, endpoint.deleted_at
         ));
     }
-    // By its own list: the journal and the generations say what is in it.
+    // From its own list: the journal and the generations hold it.
     for endpoint in reader.all_endpoints() {
         let filter = DeliveryFilter {
             endpoint: Some(endpoint.id),
@@ -307,7 +308,7 @@ fn everything(store: &Store) -> Vec<String> {
     seen
 }
 
-/// How many images of each kind are looked at: about so many moments within commits, beside every sync.
+/// How many images of each kind are checked: about this many moments within commits, in addition to every sync.
 struct Sampling {
     moments: usize,
     at_sync: &'static [Kept],
@@ -323,7 +324,8 @@ const THOROUGH: &[Kept] = &[
 ];
 const BRIEF: &[Kept] = &[Kept::All, Kept::Torn(4)];
 
-/// Looks at what a crash leaves at every sync, and at as many of the moments between as are asked for. Returns how many images.
+/// Checks what a crash leaves at every sync, and at the requested number of moments in between. Returns how many images
+/// were checked.
 fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
     let Run {
         disk,
@@ -339,7 +341,7 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
     let mut unsynced: Vec<Change> = Vec::new();
     let mut images = 0;
     for (at, done) in record.iter().enumerate() {
-        // Before this was done, and after all that came before it.
+        // Before this change, and after all earlier ones.
         let kinds = match done {
             disk::Done::Synced => sampling.at_sync,
             disk::Done::Changed(_) if random.one_in(one_in) => sampling.between,
@@ -371,11 +373,12 @@ fn look_at_all(run: Run, before: Vec<u8>, sampling: &Sampling) -> usize {
     images + 1
 }
 
-/// What may be found at this moment: what the last acknowledged commit left and, where the next one has begun, what that leaves.
+/// Returns what may be found at this moment: the state after the last acknowledged commit and, if the next one has
+/// begun, the state after that.
 fn expected_at(commits: &[Commit], at: usize) -> Vec<&Vec<String>> {
     let acknowledged = commits.partition_point(|commit| commit.acknowledged <= at);
     let begun = commits.get(acknowledged).filter(|commit| commit.began < at);
-    // The first commit changes nothing that is seen: before it all is as after it.
+    // The first commit changes nothing visible: before it everything is as after it.
     let last = commits.get(acknowledged.saturating_sub(1));
     last.into_iter()
         .chain(begun)
@@ -385,7 +388,7 @@ fn expected_at(commits: &[Commit], at: usize) -> Vec<&Vec<String>> {
 
 fn look_at(image: Vec<u8>, expected: &[&Vec<String>], random: &mut Random, what: &str) {
     let disk = Disk::of(image);
-    // Opening writes too: every so often that is cut as well.
+    // Opening writes too: sometimes that is cut as well.
     if random.one_in(4) {
         disk.power_for(Some(1 + random.below(6)));
         drop(opened(&disk));
@@ -413,11 +416,11 @@ fn look_at(image: Vec<u8>, expected: &[&Vec<String>], random: &mut Random, what:
         .take(3)
         .collect();
     panic!(
-        "{what}: neither what was acknowledged nor what was under way.\nmissing: {missing:#?}\nextra: {extra:#?}"
+        "{what}: neither the acknowledged state nor the one in progress.\nmissing: {missing:#?}\nextra: {extra:#?}"
     );
 }
 
-/// Each key that has not expired names its event: handed over again, the event is the one that is stored.
+/// Each key that has not expired names its event: when it is sent again, the answer is the stored event.
 fn keys_are_known(store: &mut Store, what: &str) {
     let reader = store.reader();
     let now = reader.last_at().unwrap();
@@ -489,7 +492,7 @@ fn whatever_a_crash_leaves_at_any_moment_of_a_long_run() {
     eprintln!("{} images", scripted(seed, 60, &sampling));
 }
 
-/// One large fold: its keys fill hundreds of rows. Then a generation goes because all of it is past its time.
+/// One large fold: its keys fill hundreds of rows. Then a generation is dropped because all of it has expired.
 #[test]
 fn a_crash_while_the_journal_is_folded_or_a_generation_dropped_loses_nothing() {
     let mut run = Run::new(5);

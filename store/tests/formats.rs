@@ -1,12 +1,12 @@
-//! Files that earlier programs wrote, kept in `assets/`: what today's code makes of them. A change that fails here changes the format,
-//! and must count its version up and read what was before.
+//! Files that earlier programs wrote, kept in `assets/`, and what the current code does with them. A change that fails
+//! here changes the format, so it must increment the version and read earlier files.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that can't go on fails"
+    reason = "a test that can't continue fails"
 )]
 
 mod support;
@@ -23,10 +23,10 @@ use support::disk::{self, Disk, Kept, survive};
 use support::{Random, accepted, open_of, options, settle};
 use tempfile::TempDir;
 
-/// More than any of them is unpacked.
+/// Larger than any of them unpacked.
 const ASSET_BYTES: usize = 4 << 20;
 
-/// The file as it was written, in a folder of its own.
+/// Unpacks the file as it was written, into its own directory.
 fn unpacked(name: &str) -> (TempDir, PathBuf, Vec<u8>) {
     let packed = format!(
         "{}/tests/assets/{name}.redb.zst",
@@ -61,10 +61,10 @@ fn statuses(store: &Store) -> BTreeMap<&'static str, usize> {
     counts
 }
 
-/// The format that is written now.
+/// The current format.
 const CURRENT: u8 = 3;
 
-/// What became of the deliveries in each of the files.
+/// Returns the states of the deliveries in each of the files.
 fn of_format_1() -> BTreeMap<&'static str, usize> {
     BTreeMap::from([
         ("ABANDONED", 2),
@@ -74,7 +74,7 @@ fn of_format_1() -> BTreeMap<&'static str, usize> {
     ])
 }
 
-/// The version of the row of `meta`, which is the format of the file.
+/// Returns the version of the row of `meta`, which is the format of the file.
 fn format_of(path: &Path) -> u8 {
     let table: TableDefinition<'_, &[u8; 1], &[u8]> = TableDefinition::new("meta");
     let db = redb::Database::open(path).unwrap();
@@ -101,7 +101,7 @@ fn a_file_of_format_1_becomes_one_of_the_current_format_when_it_is_accepted_and_
         .unwrap();
     assert_eq!(format_of(&path), CURRENT);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
-    // From now on what is missing is missed.
+    // From now on a missing row is noticed.
     let bad: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("bad");
     let db = redb::Database::open(&path).unwrap();
     let txn = db.begin_write().unwrap();
@@ -113,8 +113,8 @@ fn a_file_of_format_1_becomes_one_of_the_current_format_when_it_is_accepted_and_
     assert!(damage.contains(&named), "{damage:?}");
 }
 
-/// At every moment of opening a file of an earlier format for the first time a crash leaves a whole one, of that format or of the current
-/// one.
+/// At every moment of the first opening of a file of an earlier format, a crash leaves an intact file, of that format
+/// or of the current one.
 fn expect_whole_after_a_crash(name: &str, seen: &impl Fn(&Store) -> Vec<String>) {
     let (_dir, _, bytes) = unpacked(name);
     let open = |disk: &Disk| {
@@ -155,7 +155,7 @@ fn whatever_a_crash_leaves_of_a_file_that_is_migrated_is_whole() {
     expect_whole_after_a_crash("format-2-bulk", &lines);
 }
 
-/// What readers see of each delivery: endpoint, sequence, status, round, reason, when it last changed, attempts.
+/// Returns what readers see of each delivery: endpoint, sequence, status, round, reason, last change, attempts.
 fn lines(store: &Store) -> Vec<String> {
     let page = store
         .reader()
@@ -182,8 +182,8 @@ fn lines(store: &Store) -> Vec<String> {
     lines
 }
 
-/// As the program that wrote the file read it: discards, a deletion and recoveries of five endpoints, none of them worked off but one in
-/// part.
+/// As the program that wrote the file read it: discards, a deletion and recoveries of five endpoints, none of them
+/// written except one in part.
 const IN_PROGRESS: &str = "\
 0 1 FAILED 2 discarded 2080 1
 0 10 PENDING 1 - 2100 0
@@ -221,7 +221,7 @@ fn bulk_changes_that_were_in_progress_in_a_file_of_format_2_go_on() {
     let bulks = store.reader().bulks();
     let slots: Vec<_> = bulks.iter().map(|(slot, _)| slot.0).collect();
     assert_eq!(slots, [0, 1, 2, 3, 4]);
-    // What is discarded waits in no queue, and neither does what is still to be opened again.
+    // A discarded delivery waits in no queue, and neither does one that is still to be reopened.
     let waiting: Vec<_> = open_of(&store)
         .iter()
         .map(|w| (w.id.slot.0, w.sequence))
@@ -307,7 +307,7 @@ fn is_sound_and_gone_on_with(name: &str) {
     assert!(endpoints[1].signs_with_ed25519());
     assert!(!endpoints[2].active, "it answered 410");
 
-    // A key of then, and what waited since.
+    // A key of that time, and what has been waiting since.
     let now = reader.last_at().unwrap().plus_ms(1_000);
     let mut random = Random::seeded(1);
     let mut apply = |store: &mut Store, op| {
@@ -363,7 +363,7 @@ fn is_sound_and_gone_on_with(name: &str) {
     assert_eq!(store.reader().check().unwrap().damage, [""; 0]);
 }
 
-/// How many rows each table has.
+/// Returns how many rows each table has.
 fn rows(path: &Path) -> Vec<(String, u64)> {
     let db = redb::Database::open(path).unwrap();
     let txn = db.begin_read().unwrap();

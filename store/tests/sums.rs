@@ -1,11 +1,11 @@
-//! A row that is missing, or is what it was before, is found by `check`: in every table, without anything else that says so.
+//! `check` finds a row that is missing or from an earlier commit: in every table, without any other sign of it.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that can't go on fails"
+    reason = "a test that can't continue fails"
 )]
 
 mod support;
@@ -40,7 +40,7 @@ fn rows(path: &Path, (name, edit): (&str, Edit)) -> Rows {
     found
 }
 
-/// A store with rows in every table. It is closed.
+/// Returns a closed store with rows in every table.
 fn filled() -> Bed {
     let mut bed = Bed::with(|options| options.pending_limit = 8);
     let endpoint = bed.endpoint("org", &["*"]);
@@ -50,7 +50,7 @@ fn filled() -> Bed {
         bed.settle(pair(&order, &endpoint), Verdict::GiveUp);
         bed.settle(pair(&order, &second), Verdict::Success);
     }
-    // More keys than the journal holds: the next commit makes them a generation.
+    // More keys than the journal holds: the next commit folds them into a generation.
     let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &n.to_string())));
     bed.apply(many.collect());
     for active in [false, true] {
@@ -58,7 +58,7 @@ fn filled() -> Bed {
     }
     bed.orders(4);
     bed.one(Op::FlushStats(FlushStats));
-    // There is no room for what it opens.
+    // There is no room for what it reopens.
     let recover = bed.recover_of(endpoint.id, false);
     bed.one(Op::Recover(recover));
     bed.expect_whole();
@@ -66,7 +66,7 @@ fn filled() -> Bed {
     bed
 }
 
-/// Some of a table's rows: the ends and what lies between.
+/// Returns some of a table's rows: the first, the last and some in between.
 fn some(rows: usize) -> Vec<usize> {
     let mut some = vec![0, rows / 2, rows - 1];
     some.dedup();
@@ -117,7 +117,7 @@ fn a_row_that_is_missing_from_the_due_index_hides_no_delivery() {
         bed.close();
         edit::<28>(&path, "due", &mut |rows| rows.clone_from(&whole));
     }
-    // A damaged key says of the row that it is of an endpoint that was never there.
+    // A damaged key claims that the row is of an endpoint that never existed.
     let (key, value) = whole.iter().next().unwrap();
     let mut other = key.clone();
     other[24] ^= 0x80;
@@ -145,7 +145,7 @@ fn a_row_that_is_what_it_was_before_is_named_by_its_table() {
     let endpoint = bed.reader().all_endpoints()[0].id;
     bed.change(endpoint, activate(false));
     bed.one(Op::FlushStats(FlushStats));
-    // Folded again: states and counters are written over.
+    // Folded again: states and counters are overwritten.
     let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &format!("again {n}"))));
     bed.apply(many.collect());
     bed.one(Op::Probe(Probe));
@@ -175,7 +175,7 @@ fn a_row_that_is_what_it_was_before_is_named_by_its_table() {
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
 }
 
-/// Every operation that takes rows away, and what is copied.
+/// Every operation that removes rows, and copies.
 #[test]
 fn sums_follow_what_is_swept_folded_and_copied() {
     let mut bed = filled();

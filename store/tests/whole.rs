@@ -1,12 +1,12 @@
-//! The file as a whole: what is in a copy of it, that making one stands in nobody's way, that a compaction replaces the store whole
-//! or not at all, and that a check is not misled by what goes on beside it.
+//! The whole file: the contents of a copy, that making one blocks nothing, that a compaction replaces the store
+//! completely or not at all, and that concurrent changes don't mislead a check.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that can't go on fails"
+    reason = "a test that can't continue fails"
 )]
 
 mod support;
@@ -34,7 +34,7 @@ fn make(path: &Path) -> File {
         .unwrap()
 }
 
-/// A store with open, settled and failed deliveries, keys, and a generation of the journal.
+/// Returns a store with open, settled and failed deliveries, keys, and a generation of the journal.
 fn some_store() -> Bed {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
@@ -52,7 +52,7 @@ fn some_store() -> Bed {
     bed
 }
 
-/// The same in another file.
+/// Returns the same in another file.
 fn bed_on(path: PathBuf) -> (Options, Store) {
     let options = options(path);
     (options.clone(), Store::open(options).unwrap())
@@ -79,7 +79,7 @@ fn a_copy_holds_what_was_there_when_it_began_and_nothing_later() {
     let path = bed.dir.path().join("copy.redb");
     let reader = bed.reader();
     let commit = bed.apply(vec![Op::Probe(Probe)]).commit;
-    // Committed while the copy is under way: asked the first time, it has begun.
+    // Committed during the copy: by the time of the first question, it has begun.
     let mut later = Some(());
     let copied = reader
         .copy_into(make(&path), || {
@@ -152,7 +152,7 @@ fn a_copy_that_is_told_to_stop_stops() {
     bed.expect_whole();
 }
 
-/// A commit fails and the writer opens the file anew, while a copy reads it.
+/// A commit fails and the writer reopens the file while a copy reads it.
 #[test]
 fn a_copy_stands_in_the_way_of_no_recovery() {
     let disk = Disk::default();
@@ -177,7 +177,7 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
     let copying = std::thread::spawn(move || {
         reader.copy_into(file, || {
             tell.send(()).unwrap();
-            // Until the writer is through; a closed channel is a yes too.
+            // Until the writer is done; a closed channel counts as a yes.
             let _ = wait.recv();
             true
         })
@@ -189,7 +189,7 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
         failing.fail_syncs(true);
         let _failed = apply(&mut store, vec![Op::Probe(Probe)]);
         failing.fail_syncs(false);
-        // Whether or not the probe counted, the file has been opened anew and goes on.
+        // Whether or not the probe counted, the file has been reopened and works.
         let _known = store.resolve_in_doubt();
         let after = apply(&mut store, vec![Op::Probe(Probe)]);
         ended.send(after.is_ok()).unwrap();
@@ -198,7 +198,7 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
     drop(go);
     assert_eq!(went_on, Ok(true), "the writer waits for the copy");
     writing.join().unwrap();
-    // What was read from the handle that is gone is no copy.
+    // What was read through the closed handle is not a copy.
     assert!(copying.join().unwrap().is_err());
 }
 
@@ -218,7 +218,7 @@ fn a_store_at_rest_is_copied_without_being_written_to() {
     assert_eq!(contents(&bed_on(to).1), before);
 }
 
-/// A store whose file has holes: a sweep took most of it away.
+/// Returns a store whose file has free space: a sweep removed most rows.
 fn swept() -> Bed {
     let mut bed = Bed::new();
     let endpoint = bed.endpoint("org", &["*"]);
@@ -260,7 +260,7 @@ fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert_eq!(names, [path.file_name().unwrap()]);
-    // There is nothing left to gain: it is the same file.
+    // Nothing more can be gained: it is the same file.
     let id = |path: &Path| path.metadata().unwrap().ino();
     let inode = id(&path);
     let again = compact_file(&path).unwrap();
@@ -301,7 +301,7 @@ fn a_damaged_store_is_not_compacted() {
     let path = bed.options.path.clone();
     bed.close();
     let mut bytes = std::fs::read(&path).unwrap();
-    // The key of an event lies in its row, twice: in a pack, whose checksum tells.
+    // The key of an event appears twice: in its row and in a pack, whose checksum shows the change.
     let at = bytes
         .windows(4)
         .position(|w| w == [0x28, 0xb5, 0x2f, 0xfd])
@@ -329,7 +329,7 @@ fn a_link_is_followed_and_the_file_behind_it_compacted() {
     bed.expect_whole();
 }
 
-/// The check takes many snapshots: what is compared must be of the same one.
+/// The check takes many snapshots: rows must be compared within the same one.
 #[test]
 fn a_check_beside_a_busy_writer_finds_nothing() {
     let mut bed = Bed::new();
@@ -365,7 +365,7 @@ fn a_check_beside_a_busy_writer_finds_nothing() {
                 1 => Verdict::GiveUp,
                 _ => Verdict::RetryAt(now.plus_ms(60_000)),
             };
-            // A delivery under an old event's id, which the check may have passed.
+            // A delivery with an old event's id, which the check may have passed already.
             let replay = Op::Replay(Replay {
                 event: id.event,
                 endpoint: late.id,

@@ -1,11 +1,11 @@
-//! One integration binary that drives the real `stormhook` process over its socket and its TCP
-//! port, with receivers that answer by script. It links nothing of the daemon.
+//! One integration binary that drives the real `stormhook` process over its socket and its TCP port, with receivers
+//! that answer by script. It links none of the daemon's code.
 //!
-//! The binary is found through `TESTED_BINARY`, else in the workspace's target folder, where
-//! `cargo build -p stormhook` puts it; the tests never build it themselves.
+//! The binary is found through `TESTED_BINARY`, else in the workspace's target directory, where `cargo build -p
+//! stormhook` puts it; the tests never build it themselves.
 
-// Helpers outside of `#[test]` functions fail a test by panicking as the tests do, and a black-box
-// test lives in wall-clock time: the rules for the daemon's own code don't hold here.
+// Helpers outside of `#[test]` functions fail a test by panicking, and a black-box test uses wall-clock time: the rules
+// for the daemon's own code don't apply here.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

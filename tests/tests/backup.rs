@@ -1,5 +1,5 @@
-//! Backups: what is in one that was taken under load, that it is restored by putting it in place, and that nothing which is not whole
-//! is ever taken for one.
+//! Backups: the contents of one made under load, restoring it by putting it in place, and that nothing incomplete is
+//! ever accepted as one.
 
 use crate::support::{Client, Daemon, Draw, Receiver, Reply, Setup, until, within};
 use serde_json::{Value, json};
@@ -12,10 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
-/// Ids of acknowledged events, in the order of their acknowledgement.
+/// Ids of acknowledged events, in the order of acknowledgement.
 type Ledger = Arc<Mutex<Vec<String>>>;
 
-/// Sends one event after the other until told to stop.
+/// Sends one event after another until told to stop.
 async fn send(api: Client, ledger: Ledger, stop: watch::Receiver<bool>) {
     while !*stop.borrow() {
         let id = api.event("order.created", json!({"n": 1})).await;
@@ -30,7 +30,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// A setup whose daemon will find this backup in place of its store.
+/// Returns a setup whose daemon finds this backup in place of its store.
 fn restored(backup: &Path) -> Setup {
     let setup = Setup::new();
     std::fs::DirBuilder::new()
@@ -84,7 +84,7 @@ async fn a_backup_under_load_is_restored_by_putting_it_in_place_and_delivers_wha
     let mut all = ids(&daemon.client().all("/v1/events?limit=250").await);
     all.reverse();
     daemon.kill().await;
-    // Down no longer: what was open in the backup is delivered, and nothing else is sent.
+    // No longer down: open deliveries in the backup are delivered, and nothing else is sent.
     receiver.answer(Reply::Status(200));
     let setup = restored(&backup);
     let folder = setup.data_dir().display().to_string();
@@ -112,7 +112,7 @@ async fn a_backup_under_load_is_restored_by_putting_it_in_place_and_delivers_wha
     assert!(daemon.stop().await.success());
 }
 
-/// A daemon whose store is larger than what the buffers of a connection take.
+/// Returns a daemon whose store is larger than the buffers of a connection.
 async fn large(setup: Setup) -> Daemon {
     let daemon = setup.start().await;
     let mut draw = Draw::seeded(7);
@@ -139,14 +139,14 @@ async fn one_backup_is_made_at_a_time_and_nothing_of_it_has_a_name() {
     assert_eq!(&head, b"HTTP/1.1 200 OK");
     let refused = api.call("POST", "/v1/backup").send().await;
     refused.problem(503, "busy");
-    // A check is something else.
+    // A check doesn't use the slot of a backup.
     api.post("/v1/check", json!({})).await.expect(200);
     let expected = ["admin-token", "stormhook.redb"].map(str::to_owned);
     assert_eq!(
         names(&daemon.setup.data_dir()),
         BTreeSet::from(expected.clone())
     );
-    // Whoever goes away makes room for the next.
+    // A client that disconnects makes room for the next one.
     drop(first);
     let whole = until("the place is free", async || {
         let answer = api.call("POST", "/v1/backup").send().await;
@@ -208,7 +208,7 @@ async fn a_stopped_store_is_backed_up_without_being_touched() {
     );
     assert_eq!(said["bytes"], backup.metadata().unwrap().len());
     assert!(std::fs::read(&store).unwrap() == bytes, "it was written to");
-    // A file that is there is never written over.
+    // An existing file is never overwritten.
     let again = daemon.setup.run(&arguments).await;
     assert_eq!(again.status.code(), Some(2), "{again:?}");
     let daemon = restored(&backup).start().await;
@@ -219,7 +219,7 @@ async fn a_stopped_store_is_backed_up_without_being_touched() {
         .expect(200);
 }
 
-/// What listens on a socket, answers the first request with these bytes, and closes the connection, or holds it open.
+/// Listens on a socket, answers the first request with these bytes, and closes the connection or holds it open.
 fn pretender(socket: PathBuf, answer: Vec<u8>, hold: bool) {
     let listener = UnixListener::bind(socket).unwrap();
     tokio::spawn(async move {
@@ -227,14 +227,14 @@ fn pretender(socket: PathBuf, answer: Vec<u8>, hold: bool) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let answer = answer.clone();
             tokio::spawn(async move {
-                // A connection that only looks whether somebody is there sends nothing.
+                // A connection that only checks whether somebody listens sends nothing.
                 let mut asked = [0; 1];
                 if stream.read_exact(&mut asked).await.is_ok() {
                     let _ = stream.write_all(&answer).await;
                     if hold {
                         std::future::pending::<()>().await;
                     }
-                    // Read to its end, so that closing is no reset.
+                    // Read to its end, so that closing is not a reset.
                     let mut rest = vec![0; 64 << 10];
                     let _ = stream.read(&mut rest).await;
                 }
@@ -267,7 +267,7 @@ async fn what_is_cut_or_no_store_never_gets_the_name_of_a_backup() {
     for (answer, status) in [
         (said(whole.len(), &whole[..half]), 3),
         (said(whole.len(), &[]), 3),
-        // As a cut made by something that fixes the length up.
+        // Truncated, as by something that then adjusts the length.
         (said(half, &whole[..half]), 1),
         (said(flipped.len(), &flipped), 1),
         (said(20, &[b'x'; 20]), 1),

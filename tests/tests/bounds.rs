@@ -1,18 +1,19 @@
-//! Texts from outside have a bound: whatever a partner or a caller sends, what is stored, streamed, logged or told back of it is short.
+//! Texts from outside are bounded: whatever a receiver or a caller sends, everything stored, streamed, logged or
+//! returned of it is short.
 
 use crate::support::{Client, Daemon, Receiver, Setup, Tls};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-/// What an attempt's error may take, and what any text but the excerpt may that a partner has no say in.
+/// The maximum length of an attempt's error, and of any text except the excerpt that a receiver can influence.
 const ERROR_BYTES: usize = 500;
 const OTHER_BYTES: usize = 128;
-/// `limits.excerpt_bytes`; a control character is shown as up to six, `\u{7f}`.
+/// `limits.excerpt_bytes`; a control character is shown as up to six characters, `\u{7f}`.
 const EXCERPT_BYTES: usize = 1_024;
 const LINE_BYTES: usize = 2_000;
 
-/// Every text in a value, with the way to it.
+/// Returns every text in a value, with its path.
 fn texts(value: &Value) -> Vec<(String, String)> {
     match value {
         Value::String(text) => vec![(String::new(), text.clone())],
@@ -44,7 +45,7 @@ fn expect_bounded(what: &str, value: &Value) {
     }
 }
 
-/// A partner that answers each request with these bytes and closes.
+/// Starts a receiver that answers each request with these bytes and closes.
 async fn saying(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -53,10 +54,10 @@ async fn saying(bytes: Vec<u8>) -> String {
             let bytes = bytes.clone();
             tokio::spawn(async move {
                 let mut taken = vec![0; 64 << 10];
-                // The request is short: it comes at once.
+                // The request is short and arrives in one piece.
                 if stream.read(&mut taken).await.is_ok() {
                     let _gone = stream.write_all(&bytes).await;
-                    // Closed with something unread, the connection would be reset and the answer lost.
+                    // Closing a connection with unread input would reset it and lose the response.
                     let _gone = stream.shutdown().await;
                     while stream.read(&mut taken).await.is_ok_and(|read| read > 0) {}
                 }
@@ -122,7 +123,7 @@ fn answers() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A certificate for many long names, none of which is the partner's.
+/// A certificate for many long names, none of which is the receiver's.
 async fn with_many_names() -> (Receiver, String) {
     let label = "n".repeat(50);
     let names: Vec<String> = (0..290)
@@ -178,7 +179,7 @@ async fn what_a_partner_says_is_stored_streamed_and_logged_up_to_a_bound() {
     }
 }
 
-/// Requests whose texts are as long as they can be, each of which is refused.
+/// Sends requests with the longest possible texts, each of which is refused.
 async fn refusals(api: &Client) -> Vec<(String, crate::support::Answer)> {
     let long = "x".repeat(200_000);
     let event = |name: &str, value: &str| {

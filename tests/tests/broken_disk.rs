@@ -1,5 +1,5 @@
-//! The real process on a disk that says `EIO`: every call of a kind fails, as seen by the daemon, until the disk is whole again. The
-//! fault is put in from outside, by `strace`, which can make system calls of a running process fail.
+//! The real process on a disk that returns `EIO`: every call of a kind fails for the daemon until the disk works again.
+//! The fault is injected from outside by `strace`, which can make system calls of a running process fail.
 
 use crate::support::{Daemon, load, until, within};
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,20 +8,20 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-/// Calls that fail together, and from which one on.
+/// Calls that fail together, and from which call on.
 const FAULTS: [(&str, &[&str]); 5] = [
     ("no sync", &["fdatasync:error=EIO"]),
     ("one sync in three", &["fdatasync:error=EIO:when=2+3"]),
     ("no write", &["pwrite64:error=EIO"]),
     ("one write in seven", &["pwrite64:error=EIO:when=5+7"]),
-    // What is asked for after a failed sync can't be read either, so that the file can't be opened anew.
+    // What is read after a failed sync can't be read either, so that the file can't be reopened.
     (
         "no sync and no read",
         &["fdatasync:error=EIO", "pread64:error=EIO"],
     ),
 ];
 
-/// Whether this machine lets one process trace another: `strace` is there, and permitted.
+/// Whether this machine lets one process trace another: `strace` is installed and permitted.
 pub(crate) fn can_trace() -> bool {
     let probe = std::process::Command::new("strace")
         .args(["-qq", "-e", "trace=none", "true"])
@@ -29,7 +29,7 @@ pub(crate) fn can_trace() -> bool {
     probe.is_ok_and(|output| output.status.success())
 }
 
-/// Makes calls of the daemon fail from now on. `None` where it may not be attached to, which some kernels keep to root.
+/// Makes calls of the daemon fail from now on. `None` if attaching is not permitted; some kernels restrict it to root.
 pub(crate) async fn broken(daemon: &Daemon, faults: &[&str]) -> Option<Child> {
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-p", &daemon.pid().to_string()]);
@@ -46,12 +46,12 @@ pub(crate) async fn broken(daemon: &Daemon, faults: &[&str]) -> Option<Child> {
     if !line.contains("attached") {
         return None;
     }
-    // What else it says is read, so that it never waits for us.
+    // Its further output is read, so that it never blocks.
     tokio::spawn(async move { said.read_to_end(&mut Vec::new()).await });
     Some(tracer)
 }
 
-/// The disk is whole again. Told to go, `strace` lets go of every thread first.
+/// Ends the fault. When it is stopped, `strace` detaches from every thread first.
 pub(crate) async fn mended(mut tracer: Child) {
     let pid = Pid::from_raw(tracer.id().unwrap().cast_signed()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
@@ -89,7 +89,7 @@ async fn a_disk_that_fails_is_told_of_nothing_is_lost_and_the_daemon_goes_on_by_
         })
         .await;
         refused.problem(503, "store_failed");
-        // It is alive, and says that it can't take events.
+        // It is running, and reports that it can't accept events.
         api.get("/healthz").await.expect_ok();
         if faults.iter().all(|fault| !fault.contains("when=")) {
             let ready = api.get("/readyz").await;
@@ -103,7 +103,7 @@ async fn a_disk_that_fails_is_told_of_nothing_is_lost_and_the_daemon_goes_on_by_
             }
         }
         mended(tracer).await;
-        until("events are taken again", async || {
+        until("events are accepted again", async || {
             (post().await.status == 202).then_some(())
         })
         .await;
@@ -115,7 +115,7 @@ async fn a_disk_that_fails_is_told_of_nothing_is_lost_and_the_daemon_goes_on_by_
     assert!(daemon.stop().await.success());
     let log = daemon.log();
     assert!(!log.contains("panicked"), "{log}");
-    // Each outage is told of when it begins, however many commits fail in it.
+    // Each outage is logged when it begins, however many commits fail in it.
     assert!(
         log.matches("a commit failed; no attempt starts").count() >= rounds,
         "{log}"

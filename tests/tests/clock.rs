@@ -1,5 +1,6 @@
-//! The real process while the wall clock jumps, as an operator or a time server makes it: by hours, in both directions, while it runs and
-//! between two starts. The clock is faked from outside, by `libfaketime`; the monotonic one goes on as it is.
+//! The real process while the wall clock jumps, as set by an operator or a time server: by hours, in both directions,
+//! while it runs and between two starts. The clock is faked from outside by `libfaketime`; the monotonic clock is not
+//! affected.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until};
 use serde_json::json;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 const RETRY: Duration = Duration::from_millis(400);
 
-/// `libfaketime`, where the system has it.
+/// Returns `libfaketime`, if it is installed.
 fn fake() -> Option<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib").ok()?;
     let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));
@@ -20,7 +21,7 @@ fn fake() -> Option<PathBuf> {
     found
 }
 
-/// A setup whose wall clock is as far off as its file says.
+/// Returns a setup whose wall clock has the offset in its file.
 fn setup(fake: &std::path::Path) -> Setup {
     let setup = Setup::new();
     let file = setup.folder().join("clock");
@@ -32,7 +33,7 @@ fn setup(fake: &std::path::Path) -> Setup {
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 }
 
-/// Another time, from now on. Written beside and put in place: a half is never read.
+/// Sets another time from now on. Written to another file and renamed: a partial one is never read.
 fn jump(daemon: &Daemon, to: &str) {
     let file = daemon.setup.folder().join("clock");
     let fresh = file.with_extension("new");
@@ -63,12 +64,12 @@ async fn a_clock_that_jumps_makes_no_attempt_early_and_none_wait_for_it() {
     ] {
         jump(&daemon, to);
         if restarts {
-            // Events say how late it is in the store; of attempts only the minute is kept.
+            // Events show the store's time; of attempts only the minute is stored.
             daemon.client().event("b", json!(1)).await;
             daemon.kill().await;
             daemon.start_again().await;
         }
-        // Whether it began to wait for the first of them before the jump or after it.
+        // Whether it began to wait for the first of them before or after the jump.
         let requests = receiver.wait_for(seen + 2).await;
         let gaps = requests.windows(2).map(|two| two[1].at - two[0].at);
         if !ahead && !restarts {
@@ -110,7 +111,7 @@ async fn what_is_overdue_after_a_jump_ahead_goes_a_few_at_a_time() {
     .await;
     receiver.answer(Reply::held(204));
     jump(&daemon, "+2h");
-    // What happens next is what makes it look at the clock.
+    // The next event makes it look at the clock.
     api.event("a", json!(2)).await;
     for round in 1..=5 {
         let so_far = EVENTS + round * AT_ONCE;
@@ -144,7 +145,7 @@ async fn a_leap_of_days_expires_nothing_also_where_a_restart_falls_into_it() {
         json!({"organizationId": "org_1", "type": "b", "data": 1, "idempotencyKey": "once"});
     let first = api.post("/v1/events", keyed.clone()).await.expect(202);
     api.event("a", json!(1)).await;
-    // More failures in a row than it takes to be switched off, but for the days that they must last.
+    // More consecutive failures than needed to disable it, except for the days that they must last.
     let mut seen = receiver.wait_for(10).await.len();
     for (to, restarts) in [
         ("+6d", false),

@@ -5,7 +5,8 @@ use serde_json::json;
 use std::process::Stdio;
 use std::time::Duration;
 
-/// The folder of a daemon that was killed, with events in it, and how many. Of many small commits holes are left.
+/// Returns the directory of a killed daemon that holds events, and their number. Many small commits left free space in
+/// the file.
 async fn stopped() -> (Setup, usize) {
     let mut daemon = Daemon::start().await;
     let mut draw = Draw::seeded(7);
@@ -80,7 +81,7 @@ async fn a_compaction_that_is_killed_leaves_the_store_as_it_was() {
         while child.try_wait().unwrap().is_none() && !fresh.exists() {
             tokio::task::yield_now().await;
         }
-        // The moment is the point here; nothing is waited for.
+        // The moment matters here; nothing is waited for.
         tokio::time::sleep(Duration::from_micros(draw.below(20_000))).await;
         let _ended = child.start_kill();
         let ended = within("the killed command ends", child.wait())

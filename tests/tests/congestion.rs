@@ -1,4 +1,4 @@
-//! Much at once, and a disk that is slow: the daemon goes on answering, and one organization's events stand in nobody's way.
+//! Heavy load and a slow disk: the daemon keeps answering, and one organization's events don't block the others'.
 
 use crate::broken_disk::{broken, can_trace, mended};
 use crate::support::{Client, Daemon, Receiver, Setup, until, within};
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// Events of this size fill the queue by its bytes long before its operations.
+/// Events of this size reach the queue's limit of bytes long before its limit of operations.
 const LARGE_BYTES: usize = 1_000 << 10;
 
-/// A stream of large events that never ends by itself; `taken` counts what the daemon has read of it, but for a line or two.
+/// A stream of large events without end; `taken` counts what the daemon has read of it, to within a line or two.
 fn stream(daemon: &Daemon, organization: &'static str, taken: &Arc<AtomicUsize>) -> JoinHandle<()> {
     let (api, taken) = (daemon.client(), Arc::clone(taken));
     tokio::spawn(async move {
@@ -25,7 +25,7 @@ fn stream(daemon: &Daemon, organization: &'static str, taken: &Arc<AtomicUsize>)
     })
 }
 
-/// Waits until the daemon has read so many lines and reads no more: the queue is full.
+/// Waits until the daemon has read this many lines and reads no more: the queue is full.
 async fn full(taken: &AtomicUsize, least: usize) {
     let (mut before, mut alike) = (0, 0);
     until("the queue is full", async || {
@@ -37,7 +37,7 @@ async fn full(taken: &AtomicUsize, least: usize) {
     .await;
 }
 
-/// What 50 and 99 of 100 took.
+/// Returns the 50th and 99th percentiles.
 fn quantiles(mut times: Vec<Duration>) -> (Duration, Duration) {
     times.sort();
     (times[times.len() / 2], times[times.len() * 99 / 100])
@@ -70,7 +70,7 @@ async fn a_daemon_whose_queue_is_full_by_bytes_behind_a_stalled_commit_answers()
         stream.abort();
     }
     mended(tracer).await;
-    until("events are taken again", async || {
+    until("events are accepted again", async || {
         let body = json!({"organizationId": "org_4", "type": "a", "data": 1});
         let answer = api.post("/v1/events", body).await;
         (answer.status == 202).then_some(())
@@ -106,7 +106,7 @@ async fn figure_of_healthz_beside_large_lines_on_a_slow_disk() {
     mended(tracer).await;
 }
 
-/// The times of an organization's POSTs, one after the other, until `ended`.
+/// Returns the times of an organization's POSTs, one after another, until `ended`.
 async fn posts(api: &Client, mut ended: impl FnMut() -> bool) -> Vec<Duration> {
     let mut times = Vec::new();
     while !ended() {
@@ -118,7 +118,7 @@ async fn posts(api: &Client, mut ended: impl FnMut() -> bool) -> Vec<Duration> {
     times
 }
 
-/// An organization with so many endpoints; its partner takes what comes.
+/// Creates an organization with this many endpoints, whose receiver accepts everything.
 async fn fan_out(api: &Client, receiver: &Receiver, endpoints: usize) {
     for n in 0..endpoints {
         let body = json!({"organizationId": "org_loud", "url": receiver.url(&format!("/{n}")),

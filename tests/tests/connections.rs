@@ -1,4 +1,4 @@
-//! Section 7 of the contract, on connections that are kept: a partner that closes them costs no attempt.
+//! Section 7 of the contract, on reused connections: a receiver that closes them costs no attempt.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 const BURST: u64 = 2_000;
 
-/// Answers one request and closes the connection so much later, whatever came over it meanwhile.
+/// Answers one request and closes the connection after this time, whatever arrived on it meanwhile.
 async fn answer_and_close(mut stream: TcpStream, after: Duration) {
     let mut request = Vec::new();
     let whole = |bytes: &[u8]| {
@@ -31,7 +31,7 @@ async fn answer_and_close(mut stream: TcpStream, after: Duration) {
     tokio::time::sleep(after).await;
 }
 
-/// A partner whose connections end so many milliseconds after each answer; the bounds of that.
+/// Starts a receiver whose connections end this many milliseconds after each response, between two bounds.
 async fn closing(from_ms: u64, to_ms: u64) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

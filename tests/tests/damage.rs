@@ -1,5 +1,5 @@
-//! Disks that lie and disks that are full, under the real process: what is damaged is named, a body that reaches a partner is the
-//! one that was accepted, and a full disk is an answer that ends by itself.
+//! Corrupt disks and full disks, with the real process: damage is named, a receiver only gets the body that was
+//! accepted, and a full disk causes an error response that ends by itself.
 
 use crate::support::{Client, Draw, Receiver, Reply, Setup, binary, load, until, verify, within};
 use serde_json::{Value, json};
@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 use tokio::process::Child;
 
 const EVENTS: usize = 60;
-/// Damaged copies in a run of the tests; more by `STORMHOOK_DAMAGES`.
+/// Damaged copies in a run of the tests; `STORMHOOK_DAMAGES` sets another number.
 const DAMAGES: u64 = 16;
 
-/// A stopped store, half of whose deliveries wait for the start.
+/// A stopped store, half of whose deliveries wait for the next start.
 struct Prepared {
     setup: Setup,
     receiver: Receiver,
     secrets: BTreeMap<String, String>,
     /// The bytes of `data` by event.
     accepted: BTreeMap<String, String>,
-    /// The delivery that waits, by event.
+    /// The waiting delivery, by event.
     waiting: BTreeMap<String, String>,
     sound: Vec<u8>,
-    /// How many damaged copies were refused, started on though `check` names damage, and found sound.
+    /// How many damaged copies were refused, were used although `check` names damage, and were intact.
     outcomes: [usize; 3],
 }
 
@@ -84,14 +84,14 @@ impl Prepared {
         }
     }
 
-    /// Says what came of the damage. A run that hit nothing shows nothing.
+    /// Prints the results. A run that hit nothing proves nothing.
     fn conclude(self) {
         let [refused, named, sound] = self.outcomes;
         eprintln!("{refused} refused, {named} named and served around, {sound} harmless");
         assert!(refused + named > 0, "nothing was hit");
     }
 
-    /// Whether `check` finds nothing; what it says otherwise must name something.
+    /// Whether `check` finds nothing; otherwise it must name something.
     async fn is_sound(&self, what: &str) -> bool {
         let config = self.setup.write_config();
         let output = self
@@ -114,7 +114,7 @@ impl Prepared {
         }
     }
 
-    /// Starts on these bytes, and holds it to what was accepted.
+    /// Starts on these bytes, and compares with what was accepted.
     async fn start_on(mut self, bytes: &[u8], what: &str) -> Self {
         std::fs::write(store_of(&self.setup), bytes).unwrap();
         let sound = self.is_sound(what).await;
@@ -185,8 +185,8 @@ fn has_arrived(receiver: &Receiver, event: &str, path: &str, from: usize) -> boo
     since.any(|request| request.path == path && request.event() == event)
 }
 
-/// Each delivery that waited is delivered. Only in a damaged store may one end as damaged instead, or be called damaged when
-/// it is asked for, or may the daemon say that it is not ready for damage; none waits on without a word.
+/// Each waiting delivery is delivered. Only in a damaged store may one end as damaged instead, or be reported as
+/// damaged when it is read, or may the daemon report that it is not ready because of damage; none waits silently.
 async fn expect_ends(
     (api, receiver): (&Client, &Receiver),
     waiting: &BTreeMap<String, String>,
@@ -210,7 +210,7 @@ async fn expect_ends(
             let answer = within("an answer", call.try_send()).await.unwrap();
             let is_damaged = match answer.status.as_u16() {
                 200 => answer.json()["reason"] == "damaged",
-                // Where the key of its row is damaged there is no such row.
+                // If the key of its row is damaged, there is no such row.
                 404 => true,
                 _ => answer.text().contains("damaged"),
             };
@@ -221,7 +221,8 @@ async fn expect_ends(
     assert!(!sound || damaged == 0, "{what}: check found nothing");
 }
 
-/// A new event goes to both endpoints, and its data by its id is returned; or the daemon says that it is not ready, and why.
+/// A new event goes to both endpoints, and its data can be read by its id; or the daemon reports that it is not ready,
+/// and why.
 async fn expect_new((api, receiver): (&Client, &Receiver), what: &str) -> BTreeMap<String, String> {
     let data = r#""after the damage""#;
     let body = format!(r#"{{"organizationId":"org_1","type":"a.b","data":{data}}}"#);
@@ -267,12 +268,12 @@ async fn flipped_bits_anywhere_are_harmless_or_named_and_no_other_body_is_delive
         .collect();
     for n in 0..damages() {
         let mut bytes = sound.clone();
-        // Header and the engine's own pages are few: every fourth falls there.
+        // The header and the engine's own pages are few: every fourth flip hits them.
         let at = match n % 4 {
             0 => draw.below(4_096) as usize,
             _ => used[draw.below(used.len() as u64) as usize],
         };
-        // One is put right, two are not.
+        // One bit is corrected, two are not.
         let bits = [1 << draw.below(8), 3 << draw.below(7)][n as usize / 4 % 2];
         bytes[at] ^= bits;
         let what = format!("bits {bits:#x} of byte {at} of {}", sound.len());
@@ -316,17 +317,17 @@ async fn a_page_lost_or_a_file_cut_short_is_harmless_or_named() {
     prepared.conclude();
 }
 
-/// A daemon on a disk of its own of 24 MiB, in a mount namespace.
+/// A daemon on its own disk of 24 MiB, in a mount namespace.
 struct SmallDisk {
     daemon: Child,
-    /// The disk as it is seen from outside.
+    /// The disk as seen from outside.
     disk: PathBuf,
     api: Client,
     setup: Setup,
 }
 
 impl SmallDisk {
-    /// `None`, and a line that says so, where mounting is not permitted.
+    /// Returns `None`, with a message, if mounting is not permitted.
     async fn start(reserve: &str) -> Option<Self> {
         let probe = ["-rm", "sh", "-c", "mount -t tmpfs -o size=1m tmpfs /mnt"];
         let probe = std::process::Command::new("unshare").args(probe).output();
@@ -368,12 +369,12 @@ impl SmallDisk {
         })
     }
 
-    /// Writes a file beside the store until only `left` bytes are free.
+    /// Writes a file next to the store until only `left` bytes are free.
     fn fill(&self, left: u64) {
         let free = free_bytes(&self.disk);
         let size = usize::try_from(free.saturating_sub(left)).unwrap();
         match std::fs::write(self.disk.join("filler"), vec![1; size]) {
-            // The daemon has taken some of it meanwhile.
+            // The daemon has used some of it meanwhile.
             Err(e) if left == 0 && e.kind() == std::io::ErrorKind::StorageFull => {}
             written => written.unwrap(),
         }
@@ -427,7 +428,7 @@ async fn below_the_reserve_events_are_refused_while_outcomes_are_still_recorded(
         .await;
     small.send("third").await.problem(503, "storage_full");
     small.empty();
-    until("events are taken again", async || {
+    until("events are accepted again", async || {
         let answer = small.send("fourth").await;
         (answer.status == 202).then_some(())
     })
@@ -470,7 +471,7 @@ async fn a_disk_with_no_byte_left_loses_nothing_and_is_gone_on_with_when_there_i
         );
         small.api.get("/healthz").await.expect_ok();
         small.empty();
-        until("events are taken again", async || {
+        until("events are accepted again", async || {
             (send(&mut accepted).await.status == 202).then_some(())
         })
         .await;

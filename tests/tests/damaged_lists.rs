@@ -1,14 +1,15 @@
-//! Lists and exports of a store in which a row is damaged: it is named, and everything else is there.
+//! Lists and exports of a store with a damaged row: the row is named, and everything else is shown.
 
 use crate::support::{Client, Receiver, Reply, Setup, encode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What every zstd frame begins with (RFC 8878).
+/// The first bytes of every zstd frame (RFC 8878).
 const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Changes two bits in each copy of the pack with this place in time. In front of its frame lie the id of its last event and a length.
+/// Changes two bits in each copy of the pack at this position in time. Its frame is preceded by the id of its last
+/// event and a length.
 fn damage_pack(store: &Path, place: usize) {
     let mut bytes = std::fs::read(store).unwrap();
     let mut packs: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
@@ -23,7 +24,7 @@ fn damage_pack(store: &Path, place: usize) {
     std::fs::write(store, bytes).unwrap();
 }
 
-/// Rows and what is named, over all pages of a list.
+/// Returns the rows and the named damage, over all pages of a list.
 async fn pages(api: &Client, path: &str) -> (Vec<Value>, Vec<Value>) {
     let (mut rows, mut damaged, mut cursor) = (Vec::new(), Vec::new(), String::new());
     loop {
@@ -91,10 +92,7 @@ async fn a_damaged_pack_is_named_by_lists_and_exports_which_go_on_past_it() {
         .await;
     let said = String::from_utf8_lossy(&listed.stderr);
     assert!(listed.status.success(), "{said}");
-    let named = format!(
-        "can't show what there may be from {} up to {}",
-        ids[2], ids[3]
-    );
+    let named = format!("can't show any rows from {} up to {}", ids[2], ids[3]);
     assert!(said.contains(&named), "{said}");
 
     assert!(daemon.stop().await.success());

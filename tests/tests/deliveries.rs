@@ -1,5 +1,4 @@
-//! Section 4 of the contract: attempts, their outcomes and the schedule, and what operators ask
-//! of a delivery.
+//! Section 4 of the contract: attempts, their outcomes and the schedule, and operators' changes to a delivery.
 
 use crate::support::{Client, Daemon, Receiver, Recorded, Reply, Setup, Tls, until, within};
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ fn id(value: &Value) -> String {
     value["id"].as_str().unwrap().to_owned()
 }
 
-/// The outcome and status of each attempt.
+/// Returns the outcome and status of each attempt.
 fn outcomes(delivery: &Value) -> Vec<(String, Value)> {
     let attempts = delivery["attempts"].as_array().unwrap();
     attempts
@@ -23,7 +22,7 @@ fn outcomes(delivery: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Gaps between the requests, in milliseconds.
+/// Returns the gaps between the requests, in milliseconds.
 fn gaps(requests: &[Recorded]) -> Vec<u128> {
     requests
         .windows(2)
@@ -314,7 +313,7 @@ async fn the_default_schedule_is_shown_by_the_next_attempt() {
     );
 }
 
-/// From the last change of a delivery to its next attempt, in milliseconds.
+/// Returns the time from the last change of a delivery to its next attempt, in milliseconds.
 fn wait_ms(delivery: &Value) -> i128 {
     let at = |field: &str| {
         let text = delivery[field]
@@ -349,7 +348,7 @@ async fn retry_after_puts_the_next_attempt_off_but_never_forward() {
     ] {
         receiver.answer(Reply::with(status, "retry-after", value));
         let wait = wait_ms(&after_first_attempt(&api).await);
-        // An absurd number of seconds is no number of seconds: either reading is sound.
+        // An absurd number of seconds may be rejected as a number: either reading is correct.
         let fine = wait.abs_diff(expected) < 3_000
             || (value.len() > 20 && wait.abs_diff(10 * minutes) < 3_000 && !value.contains(','));
         assert!(
@@ -542,7 +541,7 @@ async fn a_cancelled_delivery_is_not_attempted_again() {
     api.post(&path, json!({}))
         .await
         .problem(409, "delivery_ended");
-    // A later event's own retry comes after the time at which the cancelled one was due.
+    // A later event's own retry comes after the time when the cancelled one was due.
     let later = api.event("a.b", json!(2)).await;
     api.delivery_when(&later, "ABANDONED").await;
     let again = receiver
@@ -661,7 +660,7 @@ async fn a_connection_is_kept_for_the_next_delivery_and_not_longer_than_its_keep
     assert_eq!(
         receiver.connections(),
         2,
-        "what the partner closes is not used again"
+        "a connection that the receiver closes is not reused"
     );
 }
 
@@ -764,7 +763,7 @@ async fn an_endless_stream_of_slow_readers_is_told_what_it_missed() {
         .collect();
     api.batch(&text).await;
     receiver.wait_for(3000).await;
-    // It was bounded: the daemon is well, and so is a reader that comes now.
+    // The lag was bounded: the daemon works, and so does a new follower.
     let mut fresh = api.follow("/v1/attempts/stream").await;
     let event = api.event("a.b", json!("fresh")).await;
     within("a fresh reader sees it", async {
@@ -774,7 +773,7 @@ async fn an_endless_stream_of_slow_readers_is_told_what_it_missed() {
     drop(slow);
 }
 
-/// A recover that waits for room is not about what ends meanwhile.
+/// A recovery that waits for room doesn't affect what ends meanwhile.
 #[tokio::test]
 async fn what_is_cancelled_while_a_recover_waits_for_room_is_not_sent_again() {
     let setup = Setup::new()
@@ -810,7 +809,7 @@ async fn what_is_cancelled_while_a_recover_waits_for_room_is_not_sent_again() {
     let recover = format!("/v1/endpoints/{}/recover", id(&endpoint));
     let asked = json!({"since": "2020-01-01T00:00:00Z"});
     assert_eq!(api.post(&recover, asked).await.expect(202)["recovered"], 3);
-    // There is room for one round of the recover after each of these.
+    // After each of these there is room for one round of the recovery.
     partner.answer(Reply::Status(200));
     for delivery in &open {
         let told = cancel(delivery).await;

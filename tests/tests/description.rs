@@ -1,5 +1,5 @@
-//! `GET /v1/openapi.json`: the document is sound, and the daemon takes what it describes and answers as it says. That every other
-//! answer in these tests fits it too is checked where answers come in.
+//! `GET /v1/openapi.json`: the document is valid, and the daemon accepts and returns what it describes. Every other
+//! response in these tests is checked against it where it arrives.
 
 use crate::support::{Client, Daemon, Receiver, Reply, document};
 use serde_json::{Value, json};
@@ -9,12 +9,12 @@ fn id(value: &Value) -> String {
     value["id"].as_str().unwrap().to_owned()
 }
 
-/// A path with its placeholders filled in by ids that name nothing.
+/// Returns a path with its placeholders replaced by ids that don't exist.
 fn filled(path: &str) -> String {
     path.replace("{id}", "nothing")
 }
 
-/// The names that a refusal of an unknown one says are known.
+/// Returns the names that a refusal of an unknown one lists as known.
 fn known(problem: &Value) -> BTreeSet<String> {
     let detail = problem["detail"].as_str().unwrap();
     let list = detail
@@ -67,7 +67,7 @@ async fn a_body_has_the_fields_that_are_described_and_no_others() {
         let answer = call.json(json!({"nobodyKnowsThis": 1})).send().await;
         let problem = answer.problem_in(400, "unknown_field", "nobodyKnowsThis");
         assert_eq!(known(&problem), described, "{method} {path}");
-        // What is required and left out is refused by its name, what is optional is not missed.
+        // A required field that is missing is refused by name; a missing optional one is not.
         for required in schema["required"].as_array().into_iter().flatten() {
             let mut example = schema["examples"][0].clone();
             example
@@ -138,7 +138,7 @@ async fn the_methods_of_a_route_are_those_that_it_allows() {
     }
 }
 
-/// The bounds that a description states are those that hold.
+/// The bounds in a description are the real ones.
 #[tokio::test]
 async fn a_limit_is_what_is_described() {
     let daemon = Daemon::start().await;
@@ -234,7 +234,7 @@ async fn every_operation_answers_as_it_is_described() {
     }
 }
 
-/// What a partner was sent is as it is described.
+/// The requests that a receiver got are as described.
 fn received(receiver: &Receiver) {
     let webhook = &document().json()["webhooks"]["delivery"]["post"];
     let schema = &webhook["requestBody"]["content"]["application/json"]["schema"];
@@ -273,7 +273,7 @@ async fn endpoints(api: &Client, url: &str) -> Value {
     made
 }
 
-/// Sends an event that fails once and then succeeds, and whatever can be asked of it. Its id, and its delivery.
+/// Sends an event that fails once and then succeeds, and runs every query on it. Returns its id and its delivery.
 async fn deliveries(api: &Client, made: &Value, receiver: &Receiver) -> (String, Value) {
     let body = json!({"organizationId": "org_1", "type": "order.created", "data": {"n": 1.50},
         "timestamp": "2026-01-02T04:04:05.6789+01:00", "idempotencyKey": "k"});
@@ -327,7 +327,7 @@ async fn deliveries(api: &Client, made: &Value, receiver: &Receiver) -> (String,
     (event, delivery)
 }
 
-/// Cancels a delivery that waits: its endpoint was switched off while an attempt that fails was on the wire.
+/// Cancels a waiting delivery: its endpoint was disabled while a failing attempt was on the wire.
 async fn cancelled(api: &Client, endpoint: &str, receiver: &Receiver) {
     receiver.answer(Reply::held(503));
     let before = receiver.count();

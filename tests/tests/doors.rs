@@ -175,7 +175,7 @@ async fn a_head_that_is_too_large_is_refused() {
         assert!(text.starts_with("HTTP/1.1 431"), "{text}");
         assert!(text.contains("headers_too_large") && text.contains("x-request-id: req_"));
     }
-    // Far beyond that nothing is read any more.
+    // Far beyond that nothing more is read.
     let endless = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200_000));
     let answer = daemon.client().raw(endless.as_bytes()).await;
     let text = String::from_utf8_lossy(&answer);
@@ -301,13 +301,13 @@ async fn the_number_of_connections_is_bounded_and_room_comes_back() {
     )
     .await
     .unwrap();
-    // The place of the one that was answered is taken again: whoever comes now hears that there is none.
+    // The slot of the answered one is in use again: the next connection is told that there is none.
     let refused = api.get("/v1/stats").await;
     refused.problem(503, "busy");
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     daemon.tcp().get("/v1/stats").await.problem(503, "busy");
     api.post("/v1/events", "{}").await.problem(503, "busy");
-    // Full is not unwell.
+    // Full doesn't mean unhealthy.
     api.get("/healthz").await.expect_ok();
     api.get("/readyz").await.expect_ok();
     held.clear();

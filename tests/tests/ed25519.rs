@@ -1,4 +1,4 @@
-//! Asymmetric signatures: which endpoints make them, with which keys, and that no private half is ever shown.
+//! Asymmetric signatures: which endpoints make them, with which keys, and that private keys are never shown.
 
 use crate::support::{Client, Daemon, Receiver, Recorded, Setup, verify, verify_with_keys};
 use base64ct::{Base64, Encoding};
@@ -31,7 +31,7 @@ async fn rotate(api: &Client, endpoint: &Value, body: Value) -> Value {
     api.post(&rotate, body).await.expect(200)
 }
 
-/// The delivery of an event that is sent now.
+/// Sends an event and returns its delivery.
 async fn delivered(api: &Client, receiver: &Receiver) -> Recorded {
     let before = receiver.count();
     api.event("a.b", json!({"n": 1.50})).await;
@@ -54,7 +54,7 @@ async fn a_delivery_verifies_under_the_public_key_that_the_secret_route_shows() 
         &[text(&made, "secret")],
         &[key],
     );
-    // The endpoint itself says that it is on, and no more.
+    // The endpoint itself only shows that ed25519 is enabled.
     let endpoint = api.get(&path(&made)).await.expect(200);
     assert_eq!(endpoint["ed25519"], true);
     assert!(
@@ -107,7 +107,7 @@ async fn switched_off_it_signs_without_and_switched_on_again_with_another_key() 
         assert_eq!(on["ed25519"], true);
         let key = text(&secrets(&api, &made).await, "publicKey").to_owned();
         verify_with_keys(&delivered(&api, &receiver).await, &[secret], &[&key]);
-        // On already: nothing changes, least of all the key that the partner holds.
+        // Already enabled: nothing changes, in particular not the key that the receiver holds.
         assert_eq!(
             api.patch(&path(&made), json!({"ed25519": true}))
                 .await
@@ -158,7 +158,7 @@ async fn a_secret_that_is_no_whsec_leaves_the_ed25519_signature_alone_in_the_hea
         .await;
     let request = delivered(&api, &receiver).await;
     verify_with_keys(&request, &[own], &[text(&first, "publicKey")]);
-    // Nothing of the key comes from the secret: the same secret, another key.
+    // The key is not derived from the secret: the same secret, another key.
     let second = api.endpoint_with(&receiver.url("/"), &["c.d"], more).await;
     assert_ne!(first["publicKey"], second["publicKey"]);
 }
@@ -193,7 +193,7 @@ async fn no_private_key_is_in_any_answer_or_log() {
     }
 }
 
-/// Runs a command against the daemon, which must say yes, and returns what it prints.
+/// Runs a command against the daemon, which must succeed, and returns its output.
 async fn stormhook(daemon: &Daemon, arguments: &[&str]) -> String {
     let socket = daemon.setup.socket();
     let all = [arguments, &["--socket", socket.to_str().unwrap()]].concat();

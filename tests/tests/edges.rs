@@ -1,10 +1,11 @@
-//! Requests that are not right, and what the daemon says of them: every answer is a problem with a request id, as soon as it is known.
+//! Invalid requests and the daemon's responses: every one is a problem with a request id, sent as soon as the error is
+//! known.
 
 use crate::support::{Client, Daemon, Setup, within};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The status, the head in lower case, and the problem of a raw answer.
+/// Returns the status, the head in lower case, and the problem of a raw response.
 fn problem_of(answer: &[u8]) -> (u16, String, Value) {
     let text = String::from_utf8(answer.to_vec()).unwrap();
     let (head, body) = text
@@ -111,7 +112,7 @@ async fn a_body_that_its_length_forbids_is_refused_before_it_is_sent() {
     };
     for path in ["/v1/events", "/v1/endpoints"] {
         for more in ["", "expect: 100-continue\r\n"] {
-            // Nothing of the body is sent, and nothing was said to go on.
+            // None of the body is sent, and the daemon didn't ask for it.
             let mut connection = daemon.client().open().await;
             connection
                 .write_all(head(path, more).as_bytes())
@@ -125,7 +126,7 @@ async fn a_body_that_its_length_forbids_is_refused_before_it_is_sent() {
             assert_eq!(answer, "HTTP/1.1 413", "{path} {more}");
         }
     }
-    // What fits is asked for.
+    // A body that fits is requested.
     let mut connection = daemon.client().open().await;
     let fits = head("/v1/events", "expect: 100-continue\r\n").replace("1000000", "1000");
     connection.write_all(fits.as_bytes()).await.unwrap();
@@ -214,7 +215,7 @@ async fn an_endpoint_is_made_once_a_key() {
         create(&api, "k", &another)
             .await
             .problem(409, "idempotency_conflict");
-        // The key of another organization, and of an event, is another key.
+        // The key of another organization, or of an event, is a different key.
         if again == 0 {
             let theirs = body.replace("org_1", "org_2");
             assert_ne!(
@@ -229,16 +230,16 @@ async fn an_endpoint_is_made_once_a_key() {
         }
     }
     assert_eq!(api.all("/v1/endpoints?organizationId=org_1").await.len(), 1);
-    // Without a key, each is one more.
+    // Without a key, each creates another one.
     api.post("/v1/endpoints", body).await.expect(201);
     assert_eq!(api.all("/v1/endpoints?organizationId=org_1").await.len(), 2);
-    // Two at once are one.
+    // Two concurrent requests create one.
     let (one, two) = tokio::join!(create(&api, "both", body), create(&api, "both", body));
     let mut statuses = [one.status.as_u16(), two.status.as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 201]);
     assert_eq!(one.json()["id"], two.json()["id"]);
-    // What was refused left nothing behind, and what was deleted does not come back.
+    // A refused one left nothing behind, and a deleted one does not come back.
     create(&api, "l", &body.replace("[\"a.b\"]", "[]"))
         .await
         .problem(400, "invalid_field");

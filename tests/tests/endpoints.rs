@@ -1,4 +1,4 @@
-//! Section 3 of the contract: endpoints, their filters, secrets, and what switching one off does.
+//! Section 3 of the contract: endpoints, their filters, secrets, and the effect of disabling one.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until, verify};
 use base64ct::{Base64, Encoding};
@@ -632,7 +632,7 @@ async fn a_deactivated_endpoint_receives_nothing_and_resumes_with_what_it_held()
     let api = daemon.client();
     let made = api.endpoint(&receiver.url("/"), &["order.*"]).await;
     api.endpoint(&healthy.url("/"), &["sentinel"]).await;
-    // The only request so far is on the wire while the endpoint is switched off.
+    // The only request so far is on the wire while the endpoint is disabled.
     receiver.answer(Reply::held(503));
     let held = api.event("order.created", json!("held")).await;
     receiver.wait_for(1).await;
@@ -782,7 +782,7 @@ async fn a_test_ping_is_sent_at_once_and_its_attempt_is_the_answer() {
     assert_eq!(stats["delivery.success.count"], 0, "pings count nowhere");
     assert_eq!(stats["delivery.failure.count"], 0);
     assert_eq!(api.get(&path(&made)).await.expect(200)["failureCount"], 0);
-    // The numbering of the partner's deliveries has no gap from it.
+    // Pings leave no gap in the endpoint's sequence numbers.
     api.patch(&path(&made), json!({"active": true}))
         .await
         .expect(200);
@@ -809,7 +809,7 @@ async fn failures_are_counted_in_a_row_and_a_success_ends_the_run() {
     assert_eq!(shown["lastSuccessAt"], Value::Null);
     assert_eq!(
         shown["active"], true,
-        "a short run of failures switches nothing off"
+        "a short run of failures disables nothing"
     );
     receiver.answer(Reply::Status(204));
     let event = api.event("a.b", json!(2)).await;
@@ -1016,7 +1016,7 @@ async fn a_changed_url_holds_for_every_attempt_that_starts_after_the_answer() {
     let endpoint = api.endpoint(&receiver.url("/p0"), &["*"]).await;
     let mut changed = vec![(std::time::Instant::now(), "/p0".to_owned())];
     for n in 1..=10 {
-        // Large ones take a while to be prepared.
+        // Large ones take a while to prepare.
         for _ in 0..4 {
             api.event("order.created", json!("x".repeat(60_000))).await;
         }
@@ -1027,7 +1027,7 @@ async fn a_changed_url_holds_for_every_attempt_that_starts_after_the_answer() {
         changed.push((std::time::Instant::now(), to));
         receiver.wait_for(seen + 40).await;
     }
-    // What was on the wire may still be read a little later.
+    // An attempt on the wire may be read a little later.
     let slack = std::time::Duration::from_millis(50);
     for request in receiver.requests() {
         let at = changed.partition_point(|(when, _)| *when + slack < request.at);

@@ -1,4 +1,4 @@
-//! Section 2 of the contract: what an event may be, what is answered, and what a partner gets.
+//! Section 2 of the contract: valid events, the responses, and what a receiver gets.
 
 use crate::support::{Client, Daemon, Receiver, Setup};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ fn nested(depth: usize) -> String {
     format!("{}{}", "[".repeat(depth), "]".repeat(depth))
 }
 
-/// An event with one field set to a value, or taken away.
+/// Returns an event with one field set to a value, or removed.
 fn event_with(field: &str, value: Option<Value>) -> Value {
     let mut event = json!({"organizationId": "org_1", "type": "order.created", "data": {}});
     match value {
@@ -437,7 +437,7 @@ async fn lists_come_in_pages_that_are_complete_and_without_repeats() {
             data.iter()
                 .map(|event| event["id"].as_str().unwrap().to_owned()),
         );
-        // An event that comes in between belongs before the first page.
+        // An event that arrives in between belongs before the first page.
         api.event("a.b", json!("later")).await;
         match page["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -489,7 +489,7 @@ async fn explain_says_for_each_endpoint_why_it_was_or_was_not_sent_the_event() {
     let event = api.event("order.created", json!(1)).await;
     receiver.wait_for(1).await;
     let later = id(api.endpoint(&receiver.url("/5"), &["*"]).await);
-    // What changes afterwards changes nothing of what was.
+    // Later changes don't affect earlier explanations.
     api.patch(
         &format!("/v1/endpoints/{other_type}"),
         json!({"eventTypes": ["*"]}),
@@ -533,7 +533,7 @@ async fn explain_says_for_each_endpoint_why_it_was_or_was_not_sent_the_event() {
     assert_eq!(reason(&deleted).as_deref(), Some("deleted"), "{text}");
 }
 
-/// The list in an answer, whether it is the answer or its `data`.
+/// Returns the list in a response: the response itself or its `data`.
 fn find_entries(answer: &Value) -> Option<Vec<Value>> {
     answer
         .as_array()

@@ -1,10 +1,10 @@
-//! `export`: everything as lines of JSON in the shapes of the API, the same from a running daemon, a backup and a stopped store, and
-//! never a secret.
+//! `export`: everything as NDJSON in the forms of the API, the same from a running daemon, a backup and a stopped
+//! store, and never a secret.
 
 use crate::support::{Client, Daemon, Receiver, Reply, Setup, document};
 use serde_json::{Value, json};
 
-/// Runs `export` with these arguments; its lines.
+/// Runs `export` with these arguments and returns its lines.
 async fn export(setup: &Setup, arguments: &[&str]) -> Vec<Value> {
     let all: Vec<&str> = ["export"].iter().chain(arguments).copied().collect();
     let output = setup.run(&all).await;
@@ -32,7 +32,7 @@ fn of(lines: &[Value], object: &str) -> Vec<Value> {
     found
 }
 
-/// Two organizations with an endpoint each, and settled deliveries: one after a failure.
+/// Creates two organizations with an endpoint each, and settled deliveries, one of them after a failure.
 async fn filled(api: &Client, receiver: &Receiver) -> Vec<String> {
     receiver.script([Reply::body(500, "broken")]);
     let more = json!({"headers": {"x-api-key": "topsecretvalue"}});
@@ -58,7 +58,7 @@ async fn an_export_is_the_same_from_a_daemon_a_backup_and_a_stopped_store() {
     let events = filled(&api, &receiver).await;
     let socket = daemon.setup.socket().display().to_string();
     let online = export(&daemon.setup, &["--socket", &socket]).await;
-    // As the API says it, but for what only a running daemon knows.
+    // The same as in the API, except for what only a running daemon knows.
     for (line, id) in of(&online, "event").iter().zip(&events) {
         let told = api.get(&format!("/v1/events/{id}")).await.expect(200);
         assert_eq!(*line, told);
@@ -132,11 +132,7 @@ async fn no_secret_leaves_with_an_export_and_filters_choose_what_does() {
     }
     assert!(!text.contains("topsecretvalue") && text.contains("x-api-key"));
     let again = daemon.setup.run(&arguments).await;
-    assert_eq!(
-        again.status.code(),
-        Some(2),
-        "it is there already: {again:?}"
-    );
+    assert_eq!(again.status.code(), Some(2), "it exists already: {again:?}");
     let ids = async |more: &[&str]| {
         let arguments: Vec<&str> = ["--socket", &socket].iter().chain(more).copied().collect();
         let lines = export(&daemon.setup, &arguments).await;
@@ -178,7 +174,7 @@ async fn each_object_is_one_line_to_every_reader() {
     let output = daemon.setup.run(&["export", "--socket", &socket]).await;
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // What Python's splitlines and Unicode call the end of a line.
+    // What Python's splitlines and Unicode treat as the end of a line.
     let ends = [
         '\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}',
         '\u{2029}',

@@ -1,12 +1,12 @@
-//! Section 7 of the contract and what can go wrong around the store: typos, folders and files
-//! that are not as they should be, a disk that is full. Each is a clear error, and nothing is lost.
+//! Section 7 of the contract and faults around the store: typos, wrong directories and files, a full disk. Each is a
+//! clear error, and nothing is lost.
 
 use crate::support::{Daemon, Receiver, Setup, binary, until};
 use serde_json::json;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-/// The store's file: the largest one in the data folder.
+/// Returns the store's file: the largest one in the data directory.
 fn store_file(folder: &Path) -> PathBuf {
     let files = std::fs::read_dir(folder)
         .unwrap()
@@ -17,7 +17,7 @@ fn store_file(folder: &Path) -> PathBuf {
         .expect("a store file")
 }
 
-/// A stopped daemon whose store holds some hundred events.
+/// Returns a stopped daemon whose store holds some hundred events.
 async fn filled() -> (Setup, Vec<String>) {
     let mut daemon = Daemon::start().await;
     let receiver = Receiver::start().await;
@@ -148,7 +148,7 @@ async fn a_second_daemon_on_the_same_file_is_refused_and_the_first_goes_on() {
 
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_is_an_error_that_names_it() {
-    // A mode does not stop root, a file in the folder's place does.
+    // A mode does not stop root; a file in place of the directory does.
     let setup = Setup::new();
     let file = setup.folder().join("file");
     std::fs::write(&file, "").unwrap();
@@ -187,8 +187,8 @@ async fn check_passes_on_a_sound_store_and_changes_nothing() {
     assert_eq!(std::fs::read(&file).unwrap(), before, "read-only");
 }
 
-/// Damages the file, then: either `check` exits 1 and says so, or nothing that was stored is
-/// missing or different. What never happens is a loss that nobody is told of.
+/// Damages the file. Then either `check` exits 1 and reports it, or nothing that was stored is missing or changed.
+/// Nothing is ever lost silently.
 async fn damage_is_reported_or_harmless(damage: impl Fn(&Path), what: &str) {
     let (setup, ids) = filled().await;
     damage(&store_file(&setup.data_dir()));
@@ -226,8 +226,8 @@ async fn a_truncated_file_is_never_taken_for_a_whole_one() {
             file.set_len(length * share / 100).unwrap();
         };
         if share == 0 {
-            // An empty file could be a new one: the daemon may start on it, but not say that
-            // the store is sound with what was there.
+            // An empty file could be a new one: the daemon may start on it, but not report that the store still holds
+            // its contents.
             continue;
         }
         damage_is_reported_or_harmless(cut, &what).await;
@@ -271,7 +271,7 @@ async fn a_file_of_a_newer_engine_is_called_newer() {
     let (setup, _) = filled().await;
     let store = setup.data_dir().join("stormhook.redb");
     let mut bytes = std::fs::read(&store).unwrap();
-    // Where redb's header has the version of each of its two commit slots.
+    // The offsets of the version of each of redb's two commit slots in the header.
     bytes[64] = 9;
     bytes[192] = 9;
     std::fs::write(&store, bytes).unwrap();
@@ -290,7 +290,7 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     assert!(std::fs::read_to_string(&path).unwrap().contains("my aunt"));
 }
 
-/// Runs the daemon on a tmpfs of 24 MiB in a mount namespace of its own, where that is allowed.
+/// Runs the daemon on a tmpfs of 24 MiB in its own mount namespace, if that is permitted.
 #[tokio::test]
 async fn a_full_disk_refuses_events_and_loses_none_that_were_accepted() {
     let allowed = std::process::Command::new("unshare")
@@ -330,7 +330,7 @@ async fn a_full_disk_refuses_events_and_loses_none_that_were_accepted() {
     let mut draw = crate::support::Draw::seeded(7);
     let mut accepted = Vec::new();
     let full = until("the disk is full", async || {
-        // Not compressible, so that it fills.
+        // Not compressible, so that it fills the disk.
         let noise: String = (0..6000).map(|_| format!("{:016x}", draw.next())).collect();
         let body = json!({"organizationId": "o", "type": "a", "data": noise});
         let answer = api.post("/v1/events", body).await;

@@ -1,5 +1,5 @@
-//! The suite's own instruments: a receiver that records wrongly or a check that cannot fail would
-//! make every other test worthless.
+//! Tests of the test helpers: a receiver that records wrongly, or a check that can't fail, would make every other test
+//! worthless.
 
 use crate::support::{Client, Receiver, Reply, Tls, verify};
 

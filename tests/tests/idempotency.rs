@@ -1,4 +1,4 @@
-//! Section 2 of the contract, on keys: one event a key, whoever sends it how often.
+//! Section 2 of the contract, on idempotency keys: one event per key, however often and by whomever it is sent.
 
 use crate::support::{Daemon, Receiver, Setup};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn the_same_event_with_the_same_key_is_answered_alike_and_sent_once() {
         assert_eq!(again.body, first.body);
         assert_eq!(again.header("idempotency-replayed"), Some("true"));
     }
-    // Another endpoint does not change the answer of what was.
+    // A new endpoint doesn't change the answer for an earlier event.
     api.endpoint(&receiver.url("/later"), &["*"]).await;
     let again = api
         .post("/v1/events", order(Some("k"), json!({"a": 1})))
@@ -66,7 +66,7 @@ async fn the_same_key_with_another_event_is_a_conflict() {
     let stamped = event(r#","timestamp":"2026-01-02T03:04:05Z""#, "1").replace("\"k\"", "\"k2\"");
     api.post("/v1/events", stamped.clone()).await.expect(202);
     api.post("/v1/events", stamped.clone()).await.expect(200);
-    // As it was given: the same time written otherwise is another event too.
+    // The time as it was sent: the same time written differently is a different event too.
     for otherwise in ["06Z", "05.000Z", "05+00:00"] {
         let other = stamped.replace("05Z", otherwise);
         api.post("/v1/events", other)

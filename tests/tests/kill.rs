@@ -1,5 +1,5 @@
-//! The promise, under kill -9: every acknowledged event reaches every subscribed endpoint, no pair
-//! is sent more often than once plus the kills, and each endpoint's sequence has no gap.
+//! The promise, under kill -9: every acknowledged event reaches every subscribed endpoint, no pair is sent more often
+//! than once plus the number of kills, and each endpoint's sequence has no gap.
 
 use crate::support::{Draw, load};
 use serde_json::json;
@@ -14,7 +14,7 @@ async fn nothing_acknowledged_is_lost_and_no_pair_is_sent_more_than_once_plus_th
     let mut daemon = load::setup().start().await;
     let load = load::Load::start(&daemon, seed).await;
     for _ in 0..KILLS {
-        // The moment is the point here; nothing is waited for.
+        // The moment matters here; nothing is waited for.
         tokio::time::sleep(Duration::from_micros(draw.below(400_000))).await;
         daemon.kill().await;
         daemon.start_again().await;
@@ -23,8 +23,8 @@ async fn nothing_acknowledged_is_lost_and_no_pair_is_sent_more_than_once_plus_th
     assert!(daemon.stop().await.success());
 }
 
-/// Half an hour, or `STORMHOOK_SOAK_MINUTES`, of a small load on one store, ended again and again: `cargo nextest run -p stormhook-tests
-/// --run-ignored only soak`.
+/// Half an hour, or `STORMHOOK_SOAK_MINUTES`, of a small load on one store that is stopped again and again: `cargo
+/// nextest run -p stormhook-tests --run-ignored only soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes half an hour"]
 async fn a_soak_of_kills_and_stops_loses_nothing() {

@@ -1,5 +1,5 @@
-//! Partners' names: those that nobody answers for, those that move, and what the daemon says of them. A name server of the
-//! test's own answers on the loopback address.
+//! Host names of receivers: names without an answer, names that move, and the daemon's errors for them. The test's own
+//! name server answers on the loopback address.
 
 use crate::overload::p95;
 use crate::support::{Daemon, Receiver, Setup, until};
@@ -8,10 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::net::UdpSocket;
 
-/// Addresses by name: `None` is never answered, an empty list has none, and what is not listed does not exist.
+/// Addresses by name: `None` is never answered, an empty list means no address, and unlisted names don't exist.
 type Zone = Arc<Mutex<Vec<(&'static str, Option<Vec<Ipv4Addr>>)>>>;
 
-/// A name server. A name is looked up in the zone by its end.
+/// A name server. It finds a name in the zone by its suffix.
 struct NameServer {
     address: SocketAddr,
     zone: Zone,
@@ -48,7 +48,7 @@ impl NameServer {
     }
 }
 
-/// The answer to a query with one question (RFC 1035, section 4), with a TTL of 0.
+/// Returns the answer to a query with one question (RFC 1035, section 4), with a TTL of 0.
 fn answer(query: &[u8], zone: &[(&str, Option<Vec<Ipv4Addr>>)]) -> Option<Vec<u8>> {
     let mut name = String::new();
     let mut at = 12;
@@ -112,7 +112,7 @@ async fn names_that_nobody_answers_for_take_nothing_from_a_partner_whose_name_is
     let names = NameServer::start().await;
     names.set("dead.test", None);
     names.set("healthy.test", Some(vec![Ipv4Addr::LOCALHOST]));
-    // Each event to the healthy one needs a connection of its own, and a look-up each second.
+    // Each event to the healthy one needs its own connection, and a look-up each second.
     let daemon = names.setup().set("delivery.pool_idle", r#""0s""#);
     let daemon = daemon.start().await;
     let healthy = Receiver::start().await;
@@ -129,8 +129,8 @@ async fn names_that_nobody_answers_for_take_nothing_from_a_partner_whose_name_is
     let line = |n| json!({"organizationId": "org_1", "type": "a", "data": n}).to_string() + "\n";
     api.batch(&(0..EVENTS).map(line).collect::<String>()).await;
     let beside = p95(&daemon, &healthy, "beside").await;
-    eprintln!("{calm:?} calm, {beside:?} beside {DEAD} names that nobody answers for");
-    // No attempt to it failed, and each was its delivery's first.
+    eprintln!("{calm:?} calm, {beside:?} beside {DEAD} names that are not answered");
+    // None of its attempts failed, and each was its delivery's first.
     let deliveries = until("all outcomes are committed", async || {
         let all = api
             .all(&format!("/v1/deliveries?endpointId={healthy_id}"))
@@ -148,7 +148,7 @@ async fn names_that_nobody_answers_for_take_nothing_from_a_partner_whose_name_is
             "{delivery}"
         );
     }
-    // Those of the dead names fail by what they are.
+    // The attempts to the dead names fail for that reason.
     let failed = until("an attempt to a dead name", async || {
         let all = api
             .all(&format!("/v1/deliveries?endpointId={dead_id}"))
@@ -179,7 +179,7 @@ async fn what_the_name_server_says_is_what_the_attempt_says() {
     let made = api.endpoint("http://no-such.test/", &["*"]).await;
     let path = format!("/v1/endpoints/{}", made["id"].as_str().unwrap());
     for (host, outcome, says) in [
-        ("no-such.test", "dns", "there is no such name"),
+        ("no-such.test", "dns", "the name does not exist"),
         ("empty.test", "dns", "the name has no address"),
         ("private.test", "target_refused", "10.0.0.1"),
         ("localhost.", "target_refused", ""),
@@ -219,7 +219,7 @@ async fn a_partner_that_moves_to_another_address_is_followed() {
     api.event("a", json!(0)).await;
     old.wait_for(1).await;
     names.set("moves.test", Some(vec![[127, 0, 0, 2].into()]));
-    // Each event in between goes over the connection that is kept; sooner or later one opens another.
+    // Each event in between uses the kept connection; eventually one opens a new one.
     let accepted = tokio::spawn(async move { new.accept().await.unwrap() });
     until("a connection to the new address", async || {
         api.event("a", json!(1)).await;
@@ -240,7 +240,7 @@ async fn without_a_route_the_attempt_waits_and_is_not_counted() {
     let setup = Setup::new()
         .set("listen", r#""off""#)
         .set("target.allow", r#"["127.0.0.0/8", "192.0.2.0/24"]"#);
-    // Within a namespace of its own no interface is up.
+    // In its own namespace no interface is up.
     let program = setup.folder().join("alone");
     let binary = crate::support::binary();
     let text = format!("#!/bin/sh\nexec unshare -rn {} \"$@\"\n", binary.display());
@@ -251,7 +251,7 @@ async fn without_a_route_the_attempt_waits_and_is_not_counted() {
     let api = daemon.client();
     api.endpoint("http://192.0.2.1:8443/", &["*"]).await;
     let event = api.event("a", json!(1)).await;
-    until("the log says what is lacking", async || {
+    until("the log names the missing route", async || {
         let says = "this machine has no route to it";
         daemon.log().contains(says).then_some(())
     })

@@ -1,4 +1,4 @@
-//! Section 4 of the contract, on who goes when: FIFO, rates, bounds and fairness.
+//! Section 4 of the contract, on the order of deliveries: FIFO, rates, bounds and fairness.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ async fn an_abandoned_or_cancelled_fifo_head_lets_the_next_go() {
     let second = api.event("a.b", json!(2)).await;
     api.delivery_when(&second, "SUCCESS").await;
     assert_eq!(api.delivery_of(&first).await["status"], "ABANDONED");
-    // A new round joins in its old place and holds nobody up.
+    // A new round takes its old place in the order and blocks nothing.
     let id = api.delivery_of(&first).await["id"]
         .as_str()
         .unwrap()
@@ -174,7 +174,7 @@ async fn hanging_endpoints_do_not_delay_a_healthy_one() {
             .await;
     }
     api.endpoint(&healthy.url("/"), &["quiet.*"]).await;
-    // Known as fast, as an endpoint in use is.
+    // Known as fast, like an endpoint in use.
     api.event("quiet.a", json!(0)).await;
     healthy.wait_for(1).await;
     for n in 0..20 {

@@ -1,5 +1,6 @@
-//! More than can be done: events beyond what partners take, partners that never answer, callers that only hold connections. Each has
-//! its honest answer, hurts nobody else, and passes without help. `scripts/overload` does the same at full size.
+//! Overload: more events than receivers accept, receivers that never answer, callers that only hold connections. Each
+//! gets a clear answer, affects nobody else, and ends without intervention. `scripts/overload` does the same at full
+//! size.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until, within};
 use serde_json::json;
@@ -7,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// What the daemon may take in any of these, built for debugging.
+/// The memory that the daemon may use in any of these, in a debug build.
 const MEMORY_KIB: u64 = 192 << 10;
 
-/// The most memory that the daemon took so far.
+/// Returns the daemon's peak memory so far.
 fn peak_kib(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:"));
@@ -48,11 +49,11 @@ async fn events_beyond_the_bound_are_refused_as_busy_and_taken_again_when_partne
     let one = api.post("/v1/events", line(BOUND)).await;
     one.problem(503, "busy");
     assert!(one.header("retry-after").is_some(), "{one:?}");
-    // Nobody is told that it is unwell, and what was refused left no key behind.
+    // Health checks pass, and refused events left no keys behind.
     api.get("/readyz").await.expect_ok();
     receiver.answer(Reply::Status(200));
     receiver.release(BOUND);
-    until("events are taken again", async || {
+    until("events are accepted again", async || {
         let answer = api.post("/v1/events", line(BOUND)).await;
         assert!([202, 503].contains(&answer.status.as_u16()), "{answer:?}");
         (answer.status == 202).then_some(())
@@ -71,7 +72,7 @@ async fn events_beyond_the_bound_are_refused_as_busy_and_taken_again_when_partne
     assert!(daemon.stop().await.success());
 }
 
-/// The time from sending to receipt that 19 of 20 events take.
+/// Returns the 95th percentile of the time from sending to receipt.
 pub(crate) async fn p95(daemon: &Daemon, receiver: &Receiver, round: &str) -> Duration {
     const EVENTS: usize = 60;
     let api = daemon.client();
@@ -109,11 +110,11 @@ async fn partners_that_never_answer_take_nothing_from_one_that_does() {
     for n in 0..5 {
         api.event("a", json!(n)).await;
     }
-    // As many as ever will be: from here on no place of theirs comes free.
+    // As many as there will ever be: from here on none of their slots is freed.
     hanging.wait_for(32).await;
     let beside = p95(&daemon, &healthy, "beside").await;
     eprintln!("{calm:?} calm, {beside:?} beside {HANGING} that hang");
-    // Twice, with room for what other tests do to the machine at the same time: one wait for a place would take 60 s.
+    // Twice, with room for the effects of other tests on the machine: waiting for one slot would take 60 s.
     assert!(
         beside < calm * 2 + Duration::from_millis(150),
         "{calm:?} {beside:?}"

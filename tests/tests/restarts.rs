@@ -1,5 +1,5 @@
-//! Ends and changes of configuration under load, with a ledger at both ends: nothing acknowledged is lost, and unlike after a
-//! kill nothing that was sent is sent again.
+//! Restarts and configuration changes under load, with a ledger at both ends: nothing acknowledged is lost, and unlike
+//! after a kill nothing is sent twice.
 
 use crate::support::{Client, Daemon, Draw, Receiver, Reply, load, until};
 use rustix::process::Signal;
@@ -17,14 +17,14 @@ async fn restarted_again_and_again_under_load_it_ends_well_and_repeats_nothing()
     let mut daemon = load::setup().start().await;
     let load = load::Load::start(&daemon, seed).await;
     for n in 0..RESTARTS {
-        // The moment is the point here; nothing is waited for.
+        // The moment matters here; nothing is waited for.
         tokio::time::sleep(Duration::from_micros(draw.below(300_000))).await;
         let status = daemon.stop().await;
         assert!(status.success(), "restart {n}: {status}");
         assert!(!daemon.setup.socket().exists(), "restart {n}");
         daemon.start_again().await;
     }
-    // What was on the wire was waited for and recorded.
+    // The daemon waited for attempts on the wire and recorded them.
     load.finish(&daemon, 0).await;
     assert!(daemon.stop().await.success());
 }
@@ -51,16 +51,17 @@ async fn told_again_and_again_of_a_changed_configuration_it_takes_it_and_loses_n
             (answer.status == status).then_some(())
         })
         .await;
-        until(&format!("events go on after reload {n}"), async || {
-            (load.acknowledged() > before).then_some(())
-        })
+        until(
+            &format!("events are accepted after reload {n}"),
+            async || (load.acknowledged() > before).then_some(()),
+        )
         .await;
     }
     load.finish(&daemon, 0).await;
     assert!(daemon.stop().await.success());
 }
 
-/// Ten partners that are slow to answer, with many deliveries to each, and the end in the midst of it.
+/// Ten receivers that are slow to answer, with many deliveries to each, and a stop in the middle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_that_are_cut_by_the_end_are_recorded_and_made_again_after_it() {
     let mut daemon = load::setup()
@@ -103,7 +104,7 @@ async fn attempts_that_are_cut_by_the_end_are_recorded_and_made_again_after_it()
     assert!(daemon.stop().await.success());
 }
 
-/// Asks it to stop, and again when it has begun to, so that it waits for nobody.
+/// Asks it to stop, and again once it is stopping, so that it waits for nobody.
 async fn stop_twice(daemon: &mut Daemon) {
     daemon.terminate();
     let api = daemon.client();
@@ -115,9 +116,10 @@ async fn stop_twice(daemon: &mut Daemon) {
     assert!(daemon.ended().await.success());
 }
 
-/// An earlier version of the program serves a store under load, and then this one does, each ended now and then by a kill: `scripts/upgrade`.
-/// What this one opened has a format that the earlier one refuses by its name. Its engine touches the file all the same, since it had no
-/// gate (docs/adr/0018-gate.md), and this one goes on with it.
+/// An earlier version of the program serves a store under load, and then this one does; each run is ended now and then
+/// by a kill: `scripts/upgrade`. The store that this one has opened has a format that the earlier one refuses by name.
+/// The earlier engine still writes to the file, since it had no gate (docs/adr/0018-gate.md), and this version
+/// continues with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an earlier version of the program, in STORMHOOK_OTHER"]
 async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_back() {
@@ -127,7 +129,7 @@ async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_bac
     let mut draw = Draw::seeded(seed);
     let mut daemon = load::setup().start().await;
     assert!(daemon.stop().await.success());
-    // The earlier one makes a store of its own.
+    // The earlier version creates its own store.
     let store = daemon.setup.data_dir().join("stormhook.redb");
     std::fs::remove_file(&store).unwrap();
     daemon.serve_by(Some(other.clone()));
@@ -135,7 +137,7 @@ async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_bac
     let load = load::Load::start(&daemon, seed).await;
     let mut kills = 0;
     for turn in 0..TURNS {
-        // The moment is the point here; nothing is waited for.
+        // The moment matters here; nothing is waited for.
         tokio::time::sleep(Duration::from_micros(draw.below(700_000))).await;
         if draw.below(2) == 0 {
             daemon.kill().await;
@@ -168,11 +170,11 @@ async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_bac
     assert!(daemon.stop().await.success());
 }
 
-/// How long events are kept at least.
+/// The minimum retention of events.
 const RETENTION: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "some ten minutes: events are kept for five at least, and each sweep begins a minute after a start"]
+#[ignore = "about ten minutes: events are kept for at least five, and each sweep begins a minute after a start"]
 async fn killed_in_the_midst_of_the_sweep_it_keeps_what_is_young_and_goes_on_sweeping() {
     const OLD: usize = 20_000;
     let mut draw = Draw::seeded(load::seed());
@@ -219,7 +221,7 @@ async fn killed_in_the_midst_of_the_sweep_it_keeps_what_is_young_and_goes_on_swe
             break;
         };
         eprintln!("after {kills} kills {first} of {OLD} are gone");
-        // The sweep begins a minute after the start; it is under way when the next one is gone.
+        // The sweep begins a minute after the start; it is running once the next event is gone.
         while !is_gone(&api, &old[first]).await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -237,13 +239,13 @@ async fn killed_in_the_midst_of_the_sweep_it_keeps_what_is_young_and_goes_on_swe
     assert!(daemon.stop().await.success());
 }
 
-/// Whether an event is past its retention: without its data, or not there any more.
+/// Whether an event is past its retention: without its data, or removed.
 async fn is_gone(api: &Client, id: &str) -> bool {
     let answer = api.get(&format!("/v1/events/{id}")).await;
     answer.status == 404 || answer.expect(200)["data"].is_null()
 }
 
-/// The place of the first event that the sweep has not come to; it goes from the oldest on.
+/// Returns the position of the first event that the sweep has not reached; it starts with the oldest.
 async fn first_left(api: &Client, ids: &[String]) -> Option<usize> {
     let (mut low, mut high) = (0, ids.len());
     while low < high {

@@ -1,4 +1,4 @@
-//! `event send` of many events: what was read is sent and answered, or named. Whatever ends a stream meanwhile.
+//! `event send` of many events: everything that was read is sent and answered, or named, however a stream ends.
 
 use crate::support::{Client, Daemon, Setup, until, within};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ impl Sending {
         stdin.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Ends the input, where that is not done, and waits for the command's end.
+    /// Ends the input if it hasn't ended, and waits for the command to exit.
     async fn end(mut self) -> Output {
         drop(self.stdin.take());
         let output = self.child.wait_with_output();
@@ -46,7 +46,7 @@ impl Sending {
     }
 }
 
-/// The data of all events, oldest first, once there are as many.
+/// Returns the data of all events, oldest first, once there are this many.
 async fn stored(api: &Client, count: usize) -> Vec<Value> {
     until("the events are stored", async || {
         (api.all("/v1/events").await.len() >= count).then_some(())

@@ -1,4 +1,4 @@
-//! Section 5 of the contract: the names, what counts, and health.
+//! Section 5 of the contract: the names, what is counted, and health.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until};
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ async fn counters_are_exact_after_kill() {
     assert_eq!(stats["delivery.success.count"], 20, "{stats}");
 }
 
-/// The families that dashboards are built on, with their types.
+/// The metric families that dashboards are built on, with their types.
 const FAMILIES: [(&str, &str); 22] = [
     ("attempt_duration_seconds", "histogram"),
     ("build_info", "gauge"),
@@ -164,7 +164,7 @@ const FAMILIES: [(&str, &str); 22] = [
     ("store_file_bytes", "gauge"),
 ];
 
-/// The samples of a page by name and labels.
+/// Returns the samples of a page by name and labels.
 fn samples(text: &str) -> BTreeMap<&str, f64> {
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -186,7 +186,7 @@ async fn metrics_are_the_prometheus_text_format() {
     let mut families = Vec::new();
     let mut lines = text.lines().peekable();
     while let Some(help) = lines.next() {
-        // Each family is its help, its type and its samples, in one piece.
+        // Each family is its help, its type and its samples, in one block.
         let (name, help) = help
             .strip_prefix("# HELP ")
             .unwrap()

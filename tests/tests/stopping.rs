@@ -1,4 +1,4 @@
-//! The daemon's end: what it still does, what it refuses, and what it leaves behind.
+//! Stopping the daemon: what it still does, what it refuses, and what it leaves behind.
 
 use crate::support::{Daemon, Receiver, Reply, Setup, until};
 use serde_json::json;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 const EVENT: &str = r#"{"organizationId":"org_1","type":"a.b","data":1}"#;
 
-/// A daemon with one attempt on the wire that the partner doesn't answer yet.
+/// Returns a daemon with one attempt on the wire that the receiver hasn't answered yet.
 async fn with_one_on_the_wire(setup: Setup) -> (Daemon, Receiver, String) {
     let receiver = Receiver::answering(Reply::held(200)).await;
     let daemon = setup.start().await;
@@ -17,7 +17,7 @@ async fn with_one_on_the_wire(setup: Setup) -> (Daemon, Receiver, String) {
     (daemon, receiver, event)
 }
 
-/// Asks it to stop, and again when it has begun to.
+/// Asks it to stop, and again once it is stopping.
 async fn stop_twice(daemon: &Daemon) {
     daemon.terminate();
     let api = daemon.client();
@@ -38,7 +38,7 @@ async fn while_it_drains_questions_are_answered_and_nothing_is_taken() {
     let (_, mut lines) = stream.answer().await;
     assert_eq!(lines.next_json().await["status"], "accepted");
     daemon.terminate();
-    // The stream ends and says so: what was read of it is answered.
+    // The stream ends with a message: every line that was read is answered.
     let cut = lines.next_json().await;
     assert_eq!((&cut["line"], &cut["status"]), (&json!(2), &json!("cut")));
     assert_eq!(lines.next().await, None);

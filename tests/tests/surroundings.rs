@@ -1,4 +1,4 @@
-//! What is around the daemon: its socket's file, the environment, the limit of open files, and a stderr that nobody reads.
+//! The daemon's environment: its socket's file, variables, the limit of open files, and a stderr that nobody reads.
 
 use crate::support::{Client, Daemon, Receiver, Setup, binary, until, within};
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
-/// A daemon that is ready, whose stderr goes where it is told to. Its stdout is closed behind its first line.
+/// Returns a ready daemon whose stderr goes where requested. Its stdout is closed after the first line.
 async fn serving(setup: &Setup, stderr: Stdio) -> Child {
     setup.write_config();
     let mut child = setup
@@ -46,7 +46,7 @@ async fn only_ones_own_socket_is_removed() {
     assert!(first.stop().await.success());
     let client = Client::unix(first.setup.socket());
     client.get("/healthz").await.expect_ok();
-    // Its own it does remove.
+    // It does remove its own.
     stop(&mut child).await;
     assert!(!first.setup.socket().exists());
 }
@@ -92,7 +92,7 @@ async fn the_variables_of_a_kubernetes_service_are_passed_over() {
 async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     let setup = Setup::new().set("log.level", r#""debug""#);
     let mut child = serving(&setup, Stdio::piped()).await;
-    // An attempt is a line: there are more than the pipe and the queue of the log hold.
+    // Each attempt logs a line: there are more than the pipe and the log's queue hold.
     let receiver = Receiver::start().await;
     let api = Client::unix(setup.socket());
     api.endpoint(&receiver.url("/"), &["*"]).await;
@@ -110,7 +110,7 @@ async fn a_stderr_that_nobody_reads_holds_nothing_up() {
     assert!(log.len() > 60_000, "the pipe was full: {}", log.len());
 }
 
-/// A program that runs the binary with these limits of open files.
+/// Returns a program that runs the binary with these limits of open files.
 fn limited(setup: &Setup, limits: &str) -> std::path::PathBuf {
     let path = setup.folder().join("limited");
     let script = format!("#!/bin/sh\n{limits}\nexec {:?} \"$@\"\n", binary());
@@ -120,7 +120,7 @@ fn limited(setup: &Setup, limits: &str) -> std::path::PathBuf {
 }
 
 async fn started_with(setup: Setup, limits: &str) -> Daemon {
-    // Started once for its folder, then by the other program.
+    // Started once for its directory, then by the other program.
     let program = limited(&setup, limits);
     let mut daemon = setup.start().await;
     assert!(daemon.stop().await.success());
@@ -129,7 +129,7 @@ async fn started_with(setup: Setup, limits: &str) -> Daemon {
     daemon
 }
 
-/// Connections that are open and say nothing. This process needs the descriptors too.
+/// Opens connections that send nothing. This process needs the descriptors too.
 async fn idle_callers(daemon: &Daemon, count: usize) -> Vec<impl Sized> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -173,17 +173,17 @@ async fn callers_that_do_nothing_take_no_descriptor_from_the_rest() {
     until("the log says that it is not enough", async || {
         daemon
             .log()
-            .contains("limit of open files is below")
+            .contains("limit of open files is too low")
             .then_some(())
     })
     .await;
     let idle = idle_callers(&daemon, 800).await;
-    // Full is not unwell, over both listeners.
+    // Full doesn't mean unhealthy, on both listeners.
     daemon.tcp().get("/healthz").await.expect_ok();
     daemon.client().get("/healthz").await.expect_ok();
     let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
     assert!(open.count() < 700 - 64, "what attempts need is free");
-    // Beside the callers over TCP, producers are served and events delivered.
+    // In addition to the callers over TCP, producers are served and events delivered.
     let event = daemon.client().event("a.b", json!(1)).await;
     let delivery = daemon.client().delivery_when(&event, "SUCCESS").await;
     assert_eq!(

@@ -1,22 +1,22 @@
-//! Rules that keep the project readable, held by reading its own files: the length of files and functions, what a file
-//! opens with, names that say nothing, and documents that point at what is there.
+//! Rules that keep the project readable, checked by reading its own files: the length of files and functions, the head
+//! of each file, names without meaning, and documents that refer to existing files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Lines of a file of code, and of one function in it. Tests and tables are free of both.
+/// The maximum number of lines of a file of code, and of a function. Tests and tables are exempt.
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 const ARCHITECTURE_LINES: usize = 200;
 
-/// Words that tell nobody what a file is for.
+/// Words that don't say what a file is for.
 const EMPTY_NAMES: &[&str] = &[
     "manager", "util", "utils", "helper", "helpers", "common", "misc",
 ];
 
-/// Traces of one machine or of a session on it, and hosts that only the build should know. Written apart, so that this file
-/// doesn't hold them.
+/// Traces of one machine or of a session on it, and hosts that only the build should know. Split, so that this file
+/// doesn't contain them.
 const TRACES: &[&[&str]] = &[
     &["/wo", "rk/"],
     &["/ro", "ot/"],
@@ -30,7 +30,7 @@ fn root() -> PathBuf {
     tests.parent().expect("the workspace").to_owned()
 }
 
-/// The files that git tracks, or would, as paths from the root.
+/// Returns the files that git tracks, or would track, as paths from the root.
 fn files() -> Vec<PathBuf> {
     let listed = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -53,13 +53,13 @@ fn code() -> Vec<(PathBuf, String)> {
     files().into_iter().filter(rust).filter_map(read).collect()
 }
 
-/// Whether a file is all tests.
+/// Whether a file contains only tests.
 fn is_test(path: &Path) -> bool {
     let part = |name| path.components().any(|c| c.as_os_str() == name);
     part("tests") || path.file_name().is_some_and(|name| name == "tests.rs")
 }
 
-/// A file's code before its tests.
+/// Returns a file's code before its tests.
 fn before_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {")
         .next()
@@ -93,7 +93,7 @@ fn a_file_can_be_read_in_one_sitting() {
     expect_none("files of more than 400 lines of code", &found);
 }
 
-/// The functions of a formatted file with their first line and how many lines they have.
+/// Returns the functions of a formatted file with their first line and number of lines.
 fn functions(text: &str) -> Vec<(usize, usize)> {
     let lines: Vec<_> = text.lines().collect();
     let mut found = Vec::new();
@@ -124,7 +124,7 @@ fn a_function_fits_on_a_screen() {
     expect_none("functions of more than 70 lines", &found);
 }
 
-/// Crates whose rooms, the files and folders at the top, import each other in one direction.
+/// Crates whose top-level files and directories must import each other in one direction.
 const SOURCES: &[&str] = &[
     "daemon/engine/src",
     "daemon/src",
@@ -133,7 +133,7 @@ const SOURCES: &[&str] = &[
     "verifier/src",
 ];
 
-/// What no pure module names: files, locks, threads, clocks, logs, what waits.
+/// What no pure module may name: files, locks, threads, clocks, logs, waiting.
 const IMPURE: &[&str] = &[
     "std::fs",
     "File::",
@@ -150,7 +150,7 @@ const IMPURE: &[&str] = &[
     "tokio::",
 ];
 
-/// What each room of a crate imports of the others.
+/// Returns what each top-level module of a crate imports of the others.
 fn imports(source: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut named = Vec::new();
@@ -190,7 +190,7 @@ fn rooms_of_a_crate_import_in_one_direction() {
     for source in SOURCES {
         let mut left = imports(source);
         assert!(left.len() > 10, "{source} has rooms");
-        // A room that imports nothing of what is left, or that nothing of it imports, is in no circle.
+        // A module that imports none of the rest, or is imported by none of it, is in no circle.
         loop {
             let imported: BTreeSet<_> = left.values().flatten().cloned().collect();
             let out: Vec<_> = left
@@ -211,13 +211,61 @@ fn rooms_of_a_crate_import_in_one_direction() {
     }
 }
 
-/// The modules that the map of the project calls pure, with what is below them.
+/// Returns the modules that the map of the project calls pure, with those below them.
 fn pure_modules() -> Vec<String> {
     let map = read(Path::new("ARCHITECTURE.md")).expect("the map");
     let rows = map.lines().filter(|line| line.ends_with("| yes |"));
     let named = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
     let named = named.filter_map(|name| name.strip_suffix(".rs"));
     named.map(str::to_owned).collect()
+}
+
+#[test]
+fn front_ends_submit_commands_and_nothing_else() {
+    let words = ["maintenance::", "Op::", "Done::", "Settle"];
+    let mut found = Vec::new();
+    for (path, text) in code() {
+        let is_front = ["daemon/src", "daemon/cli/src"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
+        if is_front && !is_test(&path) {
+            let names = words
+                .iter()
+                .filter(|word| before_tests(&text).contains(*word));
+            found.extend(names.map(|word| format!("{} names {word}", path.display())));
+        }
+    }
+    expect_none("front ends that reach behind the engine", &found);
+}
+
+#[test]
+fn the_walks_of_the_map_name_functions_that_are_there() {
+    let map = read(Path::new("ARCHITECTURE.md")).expect("the map");
+    let mut found = Vec::new();
+    let mut steps = 0;
+    for row in map.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, file, function, _, _] = cells[..] else {
+            continue;
+        };
+        let quoted = |cell: &str| Some(cell.strip_prefix('`')?.strip_suffix('`')?.to_owned());
+        let (Some(file), Some(function)) = (quoted(file), quoted(function)) else {
+            continue;
+        };
+        if !file.ends_with(".rs") {
+            continue;
+        }
+        steps += 1;
+        let text = read(Path::new(&file)).unwrap_or_default();
+        let is_there = ["(", "<"]
+            .iter()
+            .any(|open| text.contains(&format!("fn {function}{open}")));
+        if !is_there {
+            found.push(format!("{file} has no {function}"));
+        }
+    }
+    assert!(steps > 20, "{steps}");
+    expect_none("steps of the walks", &found);
 }
 
 #[test]
@@ -274,7 +322,7 @@ fn nothing_in_it_speaks_of_one_machine() {
     expect_none("traces", &found);
 }
 
-/// What a document names between backticks that looks like a path of the project.
+/// Returns what a document names between backticks that looks like a path of the project.
 fn paths_in(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2).filter(|quoted| {
         let is_path = quoted.contains('/') && !quoted.contains([' ', '<', '{', '*', ':', '…', '$']);

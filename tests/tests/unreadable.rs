@@ -1,5 +1,5 @@
-//! Our own trouble under the real process: what the store can't read is never counted against a partner, and no attempt is recorded
-//! without a request.
+//! The daemon's own failures with the real process: a store that can't be read never counts against a receiver, and no
+//! attempt is recorded without a request.
 
 use crate::broken_disk::{broken, can_trace, mended};
 use crate::support::{Client, Receiver, Reply, Setup, until};
@@ -11,7 +11,7 @@ fn store_of(setup: &Setup) -> PathBuf {
     setup.data_dir().join("stormhook.redb")
 }
 
-/// The bytes of an event's id: 26 digits of Crockford's base 32.
+/// Returns the bytes of an event's id: 26 digits of Crockford's base 32.
 fn id_bytes(event: &str) -> [u8; 16] {
     let digits = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let text = event.strip_prefix("evt_").unwrap();
@@ -21,7 +21,7 @@ fn id_bytes(event: &str) -> [u8; 16] {
     value.to_be_bytes()
 }
 
-/// Flips two bits in the packs of an event that was stored by a commit of its own: its id, the unpacked length, a frame of zstd.
+/// Flips two bits in the pack of an event that had its own commit: its id, the unpacked length, a zstd frame.
 fn flip_in_pack(bytes: &mut [u8], event: &str) -> usize {
     const FRAME: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
     let id = id_bytes(event);
@@ -42,7 +42,7 @@ async fn failure_count(api: &Client, endpoint: &Value) -> u64 {
         .unwrap()
 }
 
-/// Requests by path and event.
+/// Returns the number of requests by path and event.
 fn requests(receiver: &Receiver) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for request in receiver.requests() {
@@ -70,7 +70,7 @@ async fn a_damaged_event_ends_its_deliveries_as_damaged_and_all_others_go_on() {
     for n in 0..4 {
         events.push(api.event("a.b", json!(n)).await);
     }
-    // Its first attempt has failed on both ways, so that both wait for a retry.
+    // Its first attempt has failed at both endpoints, so that both wait for a retry.
     let damaged = events[0].clone();
     let of_damaged = until("the first attempts are recorded", async || {
         let both = api.deliveries(&damaged).await;
@@ -104,7 +104,7 @@ async fn a_damaged_event_ends_its_deliveries_as_damaged_and_all_others_go_on() {
         })
         .await;
     }
-    // What the daemon does about a damaged one it has done by then.
+    // By then the daemon has done what it does about a damaged one.
     until("both of its deliveries have ended", async || {
         let said = daemon.log().matches("ended as damaged").count();
         (said == 2).then_some(())
@@ -118,7 +118,7 @@ async fn a_damaged_event_ends_its_deliveries_as_damaged_and_all_others_go_on() {
     for event in &events[1..] {
         assert_eq!(after[&("/fails".to_owned(), event.clone())], 3);
     }
-    // Every failure that is counted was a request.
+    // Every counted failure was a request.
     let failed = after
         .iter()
         .filter(|((path, _), _)| path == "/fails")
@@ -143,7 +143,7 @@ async fn a_damaged_event_ends_its_deliveries_as_damaged_and_all_others_go_on() {
         let retried = api.post(&format!("{path}/retry"), json!({})).await;
         retried.problem(503, "store_failed");
     }
-    // Nothing of it comes back after a restart.
+    // Nothing of it returns after a restart.
     assert!(daemon.stop().await.success());
     daemon.start_again().await;
     let api = daemon.client();

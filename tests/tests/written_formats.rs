@@ -1,5 +1,5 @@
-//! Writes the store of the present format that `store/tests/formats.rs` reads ever after. Once for each format, by hand:
-//! `cargo nextest run -p stormhook-tests --run-ignored only writes_a_file_of_the_present_format`.
+//! Writes the store of the current format that `store/tests/formats.rs` reads from then on. Run once per format,
+//! manually: `cargo nextest run -p stormhook-tests --run-ignored only writes_a_file_of_the_present_format`.
 
 use crate::support::{Client, Receiver, Reply, Setup, until};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn endpoint(api: &Client, url: &str, types: &[&str], more: Value) -> Value
 }
 
 async fn event(api: &Client, kind: &str, n: u32, more: Value) {
-    // Byte for byte what `formats.rs` sends again under its key.
+    // The exact bytes that `formats.rs` sends again with its key.
     let data = format!(r#"{{"n": {n}, "text": "\u00e9 x\u00e9 x\u00e9 x"}}"#);
     let mut fields = json!({"organizationId": "org_42", "type": kind});
     for (key, value) in more.as_object().unwrap() {
@@ -26,7 +26,7 @@ async fn event(api: &Client, kind: &str, n: u32, more: Value) {
     api.post("/v1/events", body).await.expect(202);
 }
 
-/// Waits until so many deliveries are `SUCCESS`, `ABANDONED`, `FAILED` and `RETRYING`.
+/// Waits until this many deliveries are `SUCCESS`, `ABANDONED`, `FAILED` and `RETRYING`.
 async fn stand(api: &Client, expected: [usize; 4]) {
     until("the deliveries stand as they should", async || {
         let all = api.all("/v1/deliveries").await;

@@ -1,5 +1,5 @@
-//! The base64 of a key, secret or public: what is read, up to which length, and why it is refused. Decides nothing of what the key
-//! is for; the bytes are wiped.
+//! The base64 of a key, secret or public: what is accepted, up to which length, and why a text is refused. The use of
+//! the key is decided elsewhere. The bytes are wiped.
 
 use core::ops::Deref;
 
@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::error::VerifyError;
 
-/// Longest key of either scheme.
+/// Length of the longest key of either scheme.
 pub(crate) const KEY_MAX_BYTES: usize = 256;
-/// Base64 of the longest key, padded.
+/// Length of the longest key in padded base64.
 const ENCODED_MAX_BYTES: usize = KEY_MAX_BYTES.div_ceil(3) * 4;
 
-/// The error of a text that is no key.
+/// The error of a text that is not a key.
 pub(crate) const fn invalid(reason: &'static str) -> VerifyError {
     VerifyError::InvalidSecret { reason }
 }
@@ -39,7 +39,7 @@ pub(crate) enum Undecodable {
     NotBase64,
 }
 
-/// Standard base64, padded or not.
+/// Decodes standard base64, padded or not.
 pub(crate) fn decode(encoded: &[u8]) -> Result<KeyBytes, Undecodable> {
     if encoded.is_empty() {
         return Err(Undecodable::Empty);

@@ -1,53 +1,54 @@
-//! Why a delivery was refused. Decides the stable codes; never carries any of a secret or of an expected signature.
+//! Why a delivery was refused. Defines the stable codes. Never holds any part of a secret or of an expected signature.
 
-/// Why a delivery was refused, or why no verifier could be made. [`code`](VerifyError::code) stays the same over versions.
+/// Why a delivery was refused, or why a verifier could not be created. [`code`](VerifyError::code) is stable across
+/// versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The secret given to the verifier is none: the receiver's own configuration is at fault.
+    /// The secret given to the verifier is invalid: the receiver's own configuration is wrong.
     #[error(
-        "the secret is not usable: {reason}; pass the endpoint's secret as it is shown, without quotes, spaces or line ends"
+        "the secret is invalid: {reason}; pass the endpoint's secret as it is shown, without quotes, spaces or line ends"
     )]
     InvalidSecret {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The secret given to the verifier decodes to too few bytes: the receiver's own configuration is at fault.
+    /// The secret given to the verifier decodes to too few bytes: the receiver's own configuration is wrong.
     #[error(
-        "the secret decodes to {found_bytes} bytes and must have at least 24; pass the whole of it, or rotate it"
+        "the secret decodes to {found_bytes} bytes and must have at least 24; pass the whole secret, or rotate it"
     )]
     SecretTooShort {
-        /// Bytes after decoding.
+        /// The number of decoded bytes.
         found_bytes: usize,
     },
     /// `webhook-id` is absent or empty.
     #[error(
-        "the header `webhook-id` is missing; see that the proxy in front passes the `webhook-*` headers on"
+        "the header `webhook-id` is missing; check that the proxy in front passes the `webhook-*` headers"
     )]
     MissingId,
     /// `webhook-timestamp` is absent or empty.
     #[error(
-        "the header `webhook-timestamp` is missing; see that the proxy in front passes the `webhook-*` headers on"
+        "the header `webhook-timestamp` is missing; check that the proxy in front passes the `webhook-*` headers"
     )]
     MissingTimestamp,
-    /// The signature header is absent or holds no item.
+    /// The signature header is absent or has no items.
     #[error(
-        "the signature header is missing or empty; see that the proxy in front passes it on, and under this name"
+        "the signature header is missing or empty; check that the proxy in front passes it, and under this name"
     )]
     MissingSignature,
     /// `webhook-id` is repeated, or not 1 to 256 visible ASCII characters without comma and dot.
     #[error(
-        "the header `webhook-id` must be there once, with 1 to 256 visible ASCII characters other than `,` and `.`; refuse the request"
+        "the header `webhook-id` must appear once, with 1 to 256 visible ASCII characters other than `,` and `.`; refuse the request"
     )]
     MalformedId,
     /// `webhook-timestamp` is repeated, or not canonical decimal.
     #[error(
-        "the header `webhook-timestamp` must be there once, as unix seconds of at most 12 digits without sign, space or leading zero; refuse the request"
+        "the header `webhook-timestamp` must appear once, as Unix seconds of at most 12 digits without sign, space or leading zero; refuse the request"
     )]
     MalformedTimestamp,
-    /// The attempt was made longer ago than the tolerance.
+    /// The attempt is older than the tolerance.
     #[error(
-        "the delivery was signed {age_s} s ago, more than the {tolerance_s} s allowed; check this machine's clock, else refuse it as a replay"
+        "the delivery was signed {age_s} s ago, more than the {tolerance_s} s allowed; check this machine's clock; if it is correct, refuse the delivery as a replay"
     )]
     TimestampTooOld {
         /// Seconds from the timestamp to now.
@@ -55,7 +56,7 @@ pub enum VerifyError {
         /// Seconds allowed.
         tolerance_s: u64,
     },
-    /// The attempt lies further in the future than the tolerance.
+    /// The attempt is further in the future than the tolerance.
     #[error(
         "the delivery was signed {ahead_s} s in the future, more than the {tolerance_s} s allowed; check this machine's clock"
     )]
@@ -65,30 +66,30 @@ pub enum VerifyError {
         /// Seconds allowed.
         tolerance_s: u64,
     },
-    /// An item of this scheme's version does not have its exact form, and no other item matches.
+    /// An item of this scheme's version is malformed, and no other item matches.
     #[error(
-        "the signature header holds a signature that is cut, re-encoded or has something added: expected `sha256=` and 64 lowercase hex digits, or `v1,` and 44 characters of padded base64"
+        "the signature header holds a signature that was truncated, re-encoded or extended: expected `sha256=` and 64 lowercase hex digits, or `v1,` and 44 characters of padded base64"
     )]
     MalformedSignature,
-    /// Every item is of an unknown version or algorithm.
+    /// All items are of an unknown version or algorithm.
     #[error(
-        "the signature header holds no signature that this scheme knows: expected an item that begins with `sha256=`, or with `v1,`"
+        "the signature header holds no signature of this scheme: expected an item that begins with `sha256=`, or with `v1,`"
     )]
     UnsupportedSignature,
-    /// More signatures than any sender has live secrets.
+    /// More signatures than any sender has secrets.
     #[error(
-        "the signature header has over 32 items or 4,096 bytes, more than any sender makes; refuse the request"
+        "the signature header has more than 32 items or 4,096 bytes, which no sender produces; refuse the request"
     )]
     TooManySignatures,
-    /// Well formed, but made with another key or over another body.
+    /// Well formed, but made with another key or for another body.
     #[error(
-        "no signature matches: the body is not the raw bytes that were received, or the secret is another endpoint's or an old one; `explain` tells which"
+        "no signature matches: the body is not the raw bytes that were received, or the secret is another endpoint's or an old one; `explain` shows which"
     )]
     NoMatch,
 }
 
 impl VerifyError {
-    /// The error's name, the same in every version and every language.
+    /// Returns the error's name, the same in every version and language.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {

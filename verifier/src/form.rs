@@ -1,29 +1,30 @@
-//! The form of each header's value: what an id, a timestamp and a list of signatures look like, whoever made them.
-//! Decides by the bytes alone; never looks at a key, a clock or a body.
+//! The form of each header's value: an id, a timestamp, a list of signatures. Decides by the bytes alone; never looks
+//! at a key, a clock or a body.
 
-/// What each value of scheme A begins with.
+/// The prefix of each value of the StormCom scheme.
 pub(crate) const HEX_PREFIX: &str = "sha256=";
-/// What each HMAC token of scheme B begins with.
+/// The prefix of each HMAC token of the Standard scheme.
 pub(crate) const BASE64_PREFIX: &str = "v1,";
-/// What each ed25519 token of scheme B begins with.
+/// The prefix of each ed25519 token of the Standard scheme.
 pub(crate) const ED25519_PREFIX: &str = "v1a,";
-/// The last second that twelve digits can say.
+/// The last second that twelve digits can express.
 pub(crate) const TIMESTAMP_MAX_S: u64 = 999_999_999_999;
-/// Longest id.
+/// Length of the longest id.
 const ID_MAX_BYTES: usize = 256;
-/// Most digits of a timestamp.
+/// The maximum number of digits of a timestamp.
 const TIMESTAMP_MAX_DIGITS: usize = 12;
 
-/// 1 to 256 visible ASCII characters but the comma, which joins repeated headers, and the dot: with a dot in the id,
-/// `{id}.{timestamp}.{body}` could be split in two ways, and an old message be shown as a fresh one.
+/// Whether a value is 1 to 256 visible ASCII characters except the comma, which joins repeated headers, and the dot:
+/// with a dot in the id, `{id}.{timestamp}.{body}` could be split in two ways, and an old message could pass as a new
+/// one.
 pub(crate) fn is_id(value: &[u8]) -> bool {
     let is_allowed = |byte: &u8| byte.is_ascii_graphic() & !matches!(byte, b',' | b'.');
-    // All bytes at once: a branch for each would cost more than the answer.
+    // All bytes together: a branch for each would cost more than the result.
     (1..=ID_MAX_BYTES).contains(&value.len())
         && value.iter().fold(true, |all, byte| all & is_allowed(byte))
 }
 
-/// Unix seconds in canonical decimal: 1 to 12 digits, none of them a leading zero.
+/// Parses Unix seconds in canonical decimal: 1 to 12 digits without a leading zero.
 pub(crate) fn timestamp_s(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > TIMESTAMP_MAX_DIGITS {
         return None;

@@ -1,10 +1,10 @@
-//! Received headers, whatever holds them. Decides how names are compared and repeated lines are joined;
-//! never copies more than 4,096 bytes, and never reads a value's meaning.
+//! Received headers in any container. Defines how names are compared and repeated lines are joined; never copies more
+//! than 4,096 bytes, and never interprets a value.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Longest signature header that is looked at, joined.
+/// The longest signature header that is looked at, joined.
 pub(crate) const VALUE_MAX_BYTES: usize = 4096;
 
 /// The headers of a request: pairs of name and value, or an `http::HeaderMap` with the feature `http`.
@@ -17,10 +17,10 @@ pub(crate) const VALUE_MAX_BYTES: usize = 4096;
 /// takes(&vec![(String::from("webhook-id"), b"evt_1".to_vec())]);
 /// ```
 pub trait Headers {
-    /// Hands over every pair, in the order received.
+    /// Passes every pair to `see`, in the order received.
     fn each<'h>(&'h self, see: &mut dyn FnMut(&'h str, &'h [u8]));
 
-    /// Hands over the values under a name, in whatever case it was sent, in the order received.
+    /// Passes the values of a name, in any case, to `see`, in the order received.
     fn each_named<'h>(&'h self, name: &str, see: &mut dyn FnMut(&'h [u8])) {
         self.each(&mut |found, value| {
             if found.eq_ignore_ascii_case(name) {
@@ -75,7 +75,7 @@ impl Headers for http::HeaderMap {
     }
 }
 
-/// What stands under one name.
+/// The values of one name.
 #[derive(Clone, Copy)]
 pub(crate) enum Field<'h> {
     Absent,
@@ -95,17 +95,18 @@ impl<'h> Field<'h> {
         field
     }
 
-    /// Absent and empty are the same to a receiver: nothing was said.
+    /// Whether it is absent or empty: both mean the same to a receiver.
     pub(crate) fn is_missing(self) -> bool {
         matches!(self, Self::Absent | Self::Once(b""))
     }
 }
 
-/// Room for a header that came in several lines, cleared only where one did: that is a good part of what a small body's check costs.
+/// Room for a header that arrived in several lines. It is cleared only if one did: that is a large part of the cost of
+/// a small body.
 #[derive(Default)]
 pub(crate) struct JoinBuffer(Option<[u8; VALUE_MAX_BYTES]>);
 
-/// The lines of one name joined by `, `, as Node and the Fetch standard do; `None` over 4,096 bytes.
+/// Joins the lines of one name with `, `, as Node and the Fetch standard do; `None` over 4,096 bytes.
 pub(crate) fn joined<'b, H: Headers + ?Sized>(
     headers: &H,
     name: &str,
@@ -130,7 +131,7 @@ fn put(buffer: &mut [u8], at: usize, bytes: &[u8]) -> Option<usize> {
     Some(end)
 }
 
-/// A name for messages, escaped and cut: it came from outside.
+/// Returns a name for messages, escaped and truncated: it came from outside.
 pub(crate) fn shown(text: &str) -> String {
     text.escape_debug().take(64).collect()
 }

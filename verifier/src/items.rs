@@ -1,5 +1,5 @@
-//! The signature header's items, one scheme each: which are of its version, which have its exact form.
-//! Decides by form alone, in at most 4,096 bytes and 32 items; never sees a key.
+//! The items of the signature header, by scheme: which are of its version, which are well formed. Decides by form
+//! alone, in at most 4,096 bytes and 32 items; never sees a key.
 
 use base64ct::{Base64, Encoding};
 
@@ -8,51 +8,52 @@ use crate::form::{BASE64_PREFIX, ED25519_PREFIX, HEX_PREFIX};
 use crate::headers::VALUE_MAX_BYTES;
 use crate::mac::{BASE64_BYTES, HEX_BYTES};
 
-/// More items than any sender has live secrets.
+/// More items than any sender has secrets.
 pub(crate) const ITEMS_MAX: usize = 32;
-/// Bytes of an ed25519 signature (RFC 8032, section 5.1.6).
+/// Length of an ed25519 signature in bytes (RFC 8032, section 5.1.6).
 pub(crate) const POINT_BYTES: usize = 64;
 /// The same in padded base64.
 pub(crate) const POINT_BASE64_BYTES: usize = 88;
-/// Most `v1a` items that are tried: each costs as much as hashing 64 KiB.
+/// How many `v1a` items are tried at most: each costs as much as hashing 64 KiB.
 const POINTS_MAX: usize = 4;
 
-/// Which versions of signature can be checked: those of scheme B that there is a key for. Scheme A has one, `sha256`.
+/// Which versions of signature can be checked: those of the Standard scheme that there is a key for. The StormCom
+/// scheme has one, `sha256`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Versions {
-    /// `v1`, and scheme A.
+    /// `v1`, and the StormCom scheme.
     pub hmac: bool,
     /// `v1a`.
     pub ed25519: bool,
 }
 
 impl Versions {
-    /// `v1` and scheme A, without `v1a`.
+    /// `v1` and the StormCom scheme, without `v1a`.
     pub const HMAC: Self = Self {
         hmac: true,
         ed25519: false,
     };
-    /// `v1a` alone.
+    /// Only `v1a`.
     pub const ED25519: Self = Self {
         hmac: false,
         ed25519: true,
     };
 }
 
-/// One item, as far as its form tells.
+/// One item, as far as its form shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Item<'v> {
     /// An encoded HMAC, of the right length and alphabet.
     Code(&'v [u8]),
     /// An encoded ed25519 signature, of the right length and alphabet.
     Point(&'v [u8]),
-    /// Of a version that can be checked, but not its form.
+    /// Of a version that can be checked, but malformed.
     Malformed,
-    /// Of another version or algorithm, or one that there is no key for.
+    /// Of another version or algorithm, or of one that there is no key for.
     Unknown,
 }
 
-/// How a scheme writes its list.
+/// The list syntax of a scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Grammar {
     /// `sha256=<hex>`, separated by commas, spaces around them ignored (RFC 9110, section 5.6.1).
@@ -62,7 +63,7 @@ pub(crate) enum Grammar {
 }
 
 impl Grammar {
-    /// The items that are not empty.
+    /// Returns the items that are not empty.
     pub(crate) fn items(self, value: &[u8], versions: Versions) -> impl Iterator<Item = Item<'_>> {
         self.texts(value).map(move |text| match self {
             Self::Stormcom => stormcom_item(text),
@@ -70,7 +71,7 @@ impl Grammar {
         })
     }
 
-    /// The same, as they are written.
+    /// Returns the same, as text.
     fn texts(self, value: &[u8]) -> impl Iterator<Item = &[u8]> {
         let separator = match self {
             Self::Stormcom => b',',
@@ -83,9 +84,9 @@ impl Grammar {
         })
     }
 
-    /// Whether there is nothing to look at. What is too long to be looked at is something.
+    /// Whether there is nothing to look at. A value that is too long to be looked at doesn't count as blank.
     pub(crate) fn is_blank(self, value: &[u8]) -> bool {
-        // What begins with a letter begins with an item, whose end needn't be looked for.
+        // A value that begins with a letter begins with an item, whose end is not needed.
         let begins_with_one = value.first().is_some_and(u8::is_ascii_alphabetic);
         !begins_with_one
             && value.len() <= VALUE_MAX_BYTES
@@ -97,7 +98,8 @@ impl Grammar {
             }
     }
 
-    /// What follows `v1,` or `sha256=`, of whatever form: to be compared with what is right, which decides the form too.
+    /// Returns what follows `v1,` or `sha256=`, well formed or not: comparing it with the correct code decides its form
+    /// too.
     pub(crate) fn codes(self, value: &[u8]) -> impl Iterator<Item = &[u8]> {
         self.texts(value).filter_map(move |text| match self {
             Self::Stormcom => text.strip_prefix(HEX_PREFIX.as_bytes()),
@@ -107,7 +109,7 @@ impl Grammar {
         })
     }
 
-    /// The signatures to be tried with an ed25519 key.
+    /// Returns the signatures to try with an ed25519 key.
     pub(crate) fn points(self, value: &[u8]) -> impl Iterator<Item = [u8; POINT_BYTES]> {
         self.items(value, Versions::ED25519)
             .take(ITEMS_MAX)
@@ -118,7 +120,7 @@ impl Grammar {
             .take(POINTS_MAX)
     }
 
-    /// Everything about the header that can be told before a byte of the body is hashed.
+    /// Checks everything about the header that doesn't need the body.
     pub(crate) fn survey(self, value: &[u8], versions: Versions) -> Result<Survey, VerifyError> {
         if value.len() > VALUE_MAX_BYTES {
             return Err(VerifyError::TooManySignatures);
@@ -156,7 +158,7 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// What to answer when none matches.
+    /// Returns the error if none matches.
     pub(crate) fn no_match(self) -> VerifyError {
         if self.has_malformed {
             VerifyError::MalformedSignature
@@ -203,12 +205,12 @@ fn standard_item(text: &[u8], versions: Versions) -> Item<'_> {
     Item::Unknown
 }
 
-/// Only after the version: `v1,` alone is a signature cut short, not a version without comma.
+/// Only after the version: `v1,` alone is a truncated signature, not a version without comma.
 fn without_comma(rest: &[u8]) -> &[u8] {
     rest.strip_suffix(b",").unwrap_or(rest)
 }
 
-/// Optional whitespace of RFC 9110, section 5.6.3.
+/// Trims optional whitespace (RFC 9110, section 5.6.3).
 fn trim_blanks(text: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = text.iter().position(|byte| !is_blank(byte));
@@ -226,24 +228,24 @@ fn is_hex_code(code: &[u8]) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Padded standard base64, of which no byte stands for a bit too many: that is told by the last character before the padding. Not decoded, since
-/// it is compared as text, and a second decoder would be a tenth of the WebAssembly.
+/// Whether the text is padded standard base64 without excess bits, which the last character before the padding shows.
+/// It is not decoded, since it is compared as text, and a second decoder would be a tenth of the WebAssembly.
 fn is_base64(text: &[u8], bytes: usize, last: &[u8], padding: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let Some((end, digits)) = text.strip_suffix(padding).and_then(<[u8]>::split_last) else {
         return false;
     };
-    // All of them at once: a branch for each would cost more than the answer.
+    // All of them together: a branch for each would cost more than the result.
     let are_digits = |digits: &[u8]| digits.iter().fold(true, |all, it| all & is_digit(it));
     text.len() == bytes && are_digits(digits) && last.contains(end)
 }
 
-/// 32 bytes.
+/// Whether the text is base64 of 32 bytes.
 fn is_base64_code(code: &[u8]) -> bool {
     is_base64(code, BASE64_BYTES, b"AEIMQUYcgkosw048", b"=")
 }
 
-/// 64 bytes.
+/// Whether the text is base64 of 64 bytes.
 fn is_base64_point(point: &[u8]) -> bool {
     is_base64(point, POINT_BASE64_BYTES, b"AQgw", b"==")
 }

@@ -1,5 +1,5 @@
-//! From a secret's text to a key that verifies. Decides what a receiver may pass as a secret, more freely than what the
-//! API takes; never keeps the text, never allocates for it, and never lets an empty key through, under which anyone could sign.
+//! Turns a secret's text into a key that verifies. Accepts more texts than the API does; never keeps the text, never
+//! allocates for it, and never accepts an empty key, with which anyone could sign.
 
 use alloc::vec::Vec;
 
@@ -10,22 +10,22 @@ use crate::mac::PreparedKey;
 use crate::public_key::PublicKey;
 use crate::secret::STANDARD_PREFIX;
 
-/// Most secrets a verifier takes: four are live at most, so this is room to spare and a bound on hashing.
+/// The maximum number of secrets of a verifier: at most four are live, so this leaves room and still bounds hashing.
 const SECRETS_MAX: usize = 16;
-/// Shortest key of scheme B (Standard Webhooks 1.0).
+/// Length of the shortest key of the Standard scheme (Standard Webhooks 1.0).
 const STANDARD_MIN_BYTES: usize = 24;
 
-/// What a signature of scheme B is checked with.
+/// What verifies a signature of the Standard scheme.
 #[derive(Clone)]
 pub(crate) enum Key {
-    /// From a `whsec_` secret: checks `v1`.
+    /// From a `whsec_` secret: verifies `v1`.
     Hmac(PreparedKey),
-    /// From a `whpk_` public key: checks `v1a`.
+    /// From a `whpk_` public key: verifies `v1a`.
     Ed25519(PublicKey),
 }
 
 impl Key {
-    /// From the text of either.
+    /// Parses the text of either.
     pub(crate) fn parse(text: &str) -> Result<Self, VerifyError> {
         if PublicKey::is_meant_by(text) {
             return PublicKey::parse(text).map(Self::Ed25519);
@@ -33,7 +33,7 @@ impl Key {
         standard_key(text.as_bytes()).map(Self::Hmac)
     }
 
-    /// The versions of signature that these keys can check.
+    /// Returns the versions of signature that these keys can verify.
     pub(crate) fn versions(keys: &[Self]) -> Versions {
         Versions {
             hmac: keys.iter().any(|key| matches!(key, Self::Hmac(_))),
@@ -43,7 +43,7 @@ impl Key {
 }
 
 impl PreparedKey {
-    /// The key of scheme A: the secret's text.
+    /// Returns the key of the StormCom scheme: the secret's text.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`].
@@ -51,7 +51,7 @@ impl PreparedKey {
         stormcom_key(secret)
     }
 
-    /// The key of scheme B's `v1`: the bytes under the base64 of a secret.
+    /// Returns the key of the Standard scheme's `v1`: the bytes that the base64 of a secret decodes to.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
@@ -60,21 +60,21 @@ impl PreparedKey {
     }
 }
 
-/// The key of scheme A: the text itself.
+/// Returns the key of the StormCom scheme: the text itself.
 pub(crate) fn stormcom_key(secret: &[u8]) -> Result<PreparedKey, VerifyError> {
     match secret.len() {
         0 => Err(invalid("it is empty")),
         1..=KEY_MAX_BYTES => Ok(PreparedKey::new(secret)),
-        _ => Err(invalid("it is over 256 bytes long")),
+        _ => Err(invalid("it is longer than 256 bytes")),
     }
 }
 
-/// The key of scheme B: the bytes under the base64, prefix and padding optional.
+/// Returns the key of the Standard scheme: the decoded base64, with prefix and padding optional.
 pub(crate) fn standard_key(secret: &[u8]) -> Result<PreparedKey, VerifyError> {
     standard_key_bytes(secret).map(|bytes| PreparedKey::new(&bytes))
 }
 
-/// The same, as bytes.
+/// Returns the same as bytes.
 pub(crate) fn standard_key_bytes(secret: &[u8]) -> Result<KeyBytes, VerifyError> {
     let encoded = secret
         .strip_prefix(STANDARD_PREFIX.as_bytes())
@@ -82,20 +82,20 @@ pub(crate) fn standard_key_bytes(secret: &[u8]) -> Result<KeyBytes, VerifyError>
     let bytes = decode(encoded).map_err(|reason| {
         invalid(match reason {
             Undecodable::Empty => "it is empty",
-            Undecodable::TooLong => "it decodes to over 256 bytes",
+            Undecodable::TooLong => "it decodes to more than 256 bytes",
             Undecodable::NotBase64 => {
-                "this scheme takes `whsec_` followed by standard base64 (A-Z a-z 0-9 + /)"
+                "this scheme expects `whsec_` followed by standard base64 (A-Z a-z 0-9 + /)"
             }
         })
     })?;
     match bytes.len() {
         found_bytes @ 0..STANDARD_MIN_BYTES => Err(VerifyError::SecretTooShort { found_bytes }),
         STANDARD_MIN_BYTES..=KEY_MAX_BYTES => Ok(bytes),
-        _ => Err(invalid("it decodes to over 256 bytes")),
+        _ => Err(invalid("it decodes to more than 256 bytes")),
     }
 }
 
-/// Every secret made a key, or the first one's error.
+/// Turns every secret into a key, or returns the first error.
 pub(crate) fn prepare_all<S: AsRef<str>, K>(
     secrets: impl IntoIterator<Item = S>,
     prepare: fn(&str) -> Result<K, VerifyError>,
@@ -103,12 +103,12 @@ pub(crate) fn prepare_all<S: AsRef<str>, K>(
     let mut keys = Vec::new();
     for secret in secrets {
         if keys.len() == SECRETS_MAX {
-            return Err(invalid("over 16 were given"));
+            return Err(invalid("more than 16 were passed"));
         }
         keys.push(prepare(secret.as_ref())?);
     }
     if keys.is_empty() {
-        return Err(invalid("none was given"));
+        return Err(invalid("none was passed"));
     }
     Ok(keys)
 }

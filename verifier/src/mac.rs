@@ -1,5 +1,5 @@
-//! HMAC-SHA256 with the key worked in beforehand, and the two spellings of its result. Decides what a
-//! code looks like on the wire; never allocates, and never compares anything but in constant time.
+//! HMAC-SHA256 with a prepared key, and the two spellings of its result on the wire. Never allocates, and compares only
+//! in constant time.
 
 use core::fmt;
 
@@ -8,22 +8,22 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroize;
 
-/// Bytes of an HMAC-SHA256.
+/// Length of an HMAC-SHA256 in bytes.
 const TAG_BYTES: usize = 32;
-/// Block of SHA-256, which a key is padded or hashed to (RFC 2104, section 2).
+/// Block size of SHA-256, which a key is padded or hashed to (RFC 2104, section 2).
 const BLOCK_BYTES: usize = 64;
 /// A code in lowercase hex.
 pub(crate) const HEX_BYTES: usize = 2 * TAG_BYTES;
 /// A code in padded standard base64.
 pub(crate) const BASE64_BYTES: usize = 44;
 
-/// A key whose two block compressions are done, so that a message costs only its own.
-/// Wiped on drop by the hash's own `zeroize` feature, and never printed.
+/// A key whose two block compressions are done, so that a message costs only its own. Wiped on drop by the hash's
+/// `zeroize` feature, and never printed.
 #[derive(Clone)]
 pub struct PreparedKey(Hmac<Sha256>);
 
 impl PreparedKey {
-    /// Takes a key of any length.
+    /// Accepts a key of any length.
     pub(crate) fn new(key: &[u8]) -> Self {
         let mut block = [0_u8; BLOCK_BYTES];
         let mut hashed = [0_u8; TAG_BYTES];
@@ -42,7 +42,7 @@ impl PreparedKey {
         prepared
     }
 
-    /// The code of the parts, one after the other.
+    /// Returns the code of the parts, one after the other.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> Tag {
         let mut mac = self.start();
         for part in parts {
@@ -51,7 +51,7 @@ impl PreparedKey {
         mac.finish()
     }
 
-    /// Begins a message that comes in pieces.
+    /// Starts a message that arrives in pieces.
     #[must_use]
     pub fn start(&self) -> RunningMac {
         RunningMac(self.0.clone())
@@ -64,16 +64,16 @@ impl fmt::Debug for PreparedKey {
     }
 }
 
-/// An HMAC-SHA256 that is being computed.
+/// An HMAC-SHA256 in progress.
 pub struct RunningMac(Hmac<Sha256>);
 
 impl RunningMac {
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
 
-    /// The code of all pieces, one after the other.
+    /// Returns the code of all pieces, one after the other.
     #[must_use]
     pub fn finish(self) -> Tag {
         Tag(self.0.finalize().into_bytes().into())
@@ -86,11 +86,11 @@ impl fmt::Debug for RunningMac {
     }
 }
 
-/// The code of one message under one key: as good as the signature, so never printed.
+/// The code of one message with one key: as good as the signature, so never printed.
 pub struct Tag([u8; TAG_BYTES]);
 
 impl From<[u8; TAG_BYTES]> for Tag {
-    /// A code that was computed elsewhere.
+    /// Converts a code that was computed elsewhere.
     fn from(bytes: [u8; TAG_BYTES]) -> Self {
         Self(bytes)
     }
@@ -103,7 +103,7 @@ impl fmt::Debug for Tag {
 }
 
 impl Tag {
-    /// Lowercase hex, by arithmetic alone: a table's index would be a secret.
+    /// Returns lowercase hex, by arithmetic alone: a table index would depend on a secret.
     pub(crate) fn hex(&self) -> Text<HEX_BYTES> {
         let mut text = [0_u8; HEX_BYTES];
         for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
@@ -116,33 +116,33 @@ impl Tag {
         Text(text)
     }
 
-    /// Whether decoded bytes are this code, however they were spelled. For diagnosis: verifying compares text.
+    /// Whether decoded bytes are this code, in any spelling. For diagnosis: verifying compares text.
     pub(crate) fn is(&self, bytes: &[u8; TAG_BYTES]) -> bool {
         self.0.ct_eq(bytes).into()
     }
 
-    /// Padded standard base64 (RFC 4648, section 4), in constant time.
+    /// Returns padded standard base64 (RFC 4648, section 4), in constant time.
     pub(crate) fn base64(&self) -> Text<BASE64_BYTES> {
         Text(base64_of_32(&self.0))
     }
 }
 
-/// An encoded code, to be shown when signing and compared when verifying.
+/// An encoded code, for signing and for comparison when verifying.
 pub(crate) struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
-    /// Always ASCII.
+    /// Returns the text, which is always ASCII.
     pub(crate) fn as_str(&self) -> &str {
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// Whether a received item is this very spelling. Only the lengths, which are public, can be told from the time.
+    /// Whether a received item has exactly this spelling. The time depends only on the lengths, which are public.
     pub(crate) fn matches(&self, received: &[u8]) -> bool {
         received.len() == N && are_same(&self.0, received).into()
     }
 }
 
-/// Compares texts of one length, in words of eight bytes: each costs as much as one of a byte would.
+/// Compares texts of one length in words of eight bytes: each costs as much as a comparison of one byte.
 fn are_same(one: &[u8], other: &[u8]) -> Choice {
     let (words, rest) = one.as_chunks::<8>();
     let (other_words, other_rest) = other.as_chunks::<8>();
@@ -152,7 +152,7 @@ fn are_same(one: &[u8], other: &[u8]) -> Choice {
     })
 }
 
-/// 32 bytes as 44 characters. Of this one length, so that it is a tenth of what the general encoder takes in WebAssembly.
+/// Encodes 32 bytes as 44 characters. Fixed to this length, it is a tenth of the general encoder in WebAssembly.
 pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
     let mut text = [0_u8; BASE64_BYTES];
     for (group, sextets) in bytes.chunks(3).zip(text.chunks_exact_mut(4)) {
@@ -166,7 +166,7 @@ pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
         ];
         sextets.copy_from_slice(&values);
     }
-    // All in one loop, which becomes vector instructions.
+    // All in one loop, which compiles to vector instructions.
     for sextet in &mut text {
         *sextet = base64_digit(*sextet);
     }
@@ -177,9 +177,9 @@ pub(crate) fn base64_of_32(bytes: &[u8; TAG_BYTES]) -> [u8; BASE64_BYTES] {
     text
 }
 
-/// The character of a value below 64, by arithmetic alone: a table's index would be a secret.
+/// Returns the character of a value below 64, by arithmetic alone: a table index would depend on a secret.
 fn base64_digit(value: u8) -> u8 {
-    // From each range's first value on, what the difference between value and character grows by.
+    // From the first value of each range on, how much the difference between value and character grows.
     let step = |first: u8, by: u8| 0_u8.wrapping_sub(first.wrapping_sub(value + 1) >> 7) & by;
     (value + b'A')
         .wrapping_add(step(26, 6))
@@ -188,7 +188,7 @@ fn base64_digit(value: u8) -> u8 {
         .wrapping_add(step(63, 3))
 }
 
-/// The SHA-256 of a body, as RFC 9530 writes it.
+/// Returns the SHA-256 of a body in base64, as in RFC 9530.
 pub(crate) fn sha256_base64(body: &[u8]) -> Text<BASE64_BYTES> {
     Text(base64_of_32(&Sha256::digest(body).into()))
 }
@@ -197,11 +197,11 @@ pub(crate) fn sha256_base64(body: &[u8]) -> Text<BASE64_BYTES> {
 mod tests {
     use super::PreparedKey;
 
-    /// No test can look at memory that was given back; the types say that they wipe it.
+    /// No test can look at freed memory; the types guarantee that they wipe it.
     #[test]
     fn whatever_holds_a_key_is_wiped_when_dropped() {
         fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
-        // An `Hmac` is two of these.
+        // An `Hmac` consists of two of these.
         is_wiped::<sha2::Sha256>();
         is_wiped::<zeroize::Zeroizing<alloc::string::String>>();
         #[cfg(feature = "ed25519")]

@@ -1,4 +1,5 @@
-//! The key that signs `v1a`: an ed25519 key pair, as text. Decides its form; never prints one, and leaves none behind in memory.
+//! The key that signs `v1a`: an ed25519 key pair, as text. Defines its form; never prints one, and leaves none in
+//! memory.
 
 use alloc::string::String;
 use core::fmt;
@@ -14,9 +15,9 @@ use crate::error::VerifyError;
 use crate::items::{POINT_BASE64_BYTES, POINT_BYTES};
 use crate::public_key::PUBLIC_PREFIX;
 
-/// What a private key of the Standard Webhooks specification begins with.
+/// The prefix of a private key in the Standard Webhooks specification.
 const PRIVATE_PREFIX: &str = "whsk_";
-/// Bytes of a seed (RFC 8032, section 5.1.5).
+/// Length of a seed in bytes (RFC 8032, section 5.1.5).
 const SEED_BYTES: usize = 32;
 const PUBLIC_BASE64_BYTES: usize = 44;
 
@@ -30,7 +31,7 @@ const PUBLIC_BASE64_BYTES: usize = 44;
 /// let signature = keys.standard_signature("evt_1", 1_750_000_000, b"{}").unwrap();
 /// assert!(signature.starts_with("v1a,"));
 ///
-/// // The receiver holds the public key alone.
+/// // The receiver holds only the public key.
 /// let verifier = StandardVerifier::new(&key.public_key())?;
 /// let headers = [("webhook-id", "evt_1"), ("webhook-timestamp", "1750000000"), ("webhook-signature", &signature)];
 /// assert!(verifier.verify_at(&headers, b"{}", 1_750_000_000).is_ok());
@@ -40,20 +41,20 @@ const PUBLIC_BASE64_BYTES: usize = 44;
 pub struct PrivateKey(SigningKey);
 
 impl PrivateKey {
-    /// Makes the key that belongs to 32 random bytes.
+    /// Returns the key for 32 random bytes.
     #[must_use]
     pub fn from_seed(seed: [u8; SEED_BYTES]) -> Self {
         let seed = Zeroizing::new(seed);
         Self(SigningKey::from_bytes(&seed))
     }
 
-    /// Takes `whsk_` and base64 of 32 bytes (the seed) or of 64 (seed and public key).
+    /// Parses `whsk_` and base64 of 32 bytes (the seed) or of 64 (seed and public key).
     ///
     /// # Errors
-    /// [`VerifyError::InvalidSecret`] says what a private key looks like.
+    /// [`VerifyError::InvalidSecret`], which describes the form of a private key.
     pub fn parse(text: &str) -> Result<Self, VerifyError> {
         let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(invalid(
-            "a private key begins with `whsk_`, this one does not",
+            "a private key begins with `whsk_`; this one doesn't",
         ))?;
         let bytes = decode(encoded.as_bytes()).map_err(|_undecodable| {
             invalid("a private key is `whsk_` and standard base64 of 32 or 64 bytes")
@@ -66,24 +67,22 @@ impl PrivateKey {
         )?);
         SigningKey::from_keypair_bytes(&pair)
             .map(Self)
-            .map_err(|_mismatch| {
-                invalid("the two halves of this private key don't belong together")
-            })
+            .map_err(|_mismatch| invalid("the two halves of this private key don't match"))
     }
 
-    /// The seed, to be stored.
+    /// Returns the seed, for storage.
     #[must_use]
     pub fn seed(&self) -> Zeroizing<[u8; SEED_BYTES]> {
         Zeroizing::new(self.0.to_bytes())
     }
 
-    /// `whsk_` and base64 of seed and public key, to be kept by the sender alone.
+    /// Returns `whsk_` and base64 of seed and public key, which only the sender may hold.
     #[must_use]
     pub fn expose(&self) -> Zeroizing<String> {
         let pair = Zeroizing::new(self.0.to_keypair_bytes());
         let mut encoded = Zeroizing::new([0_u8; POINT_BASE64_BYTES]);
         let encoded = Base64::encode(&*pair, &mut *encoded).unwrap_or_default();
-        // Sized at once: a text that grows would leave pieces behind.
+        // Sized in advance: a text that grows would leave copies behind.
         let mut text = Zeroizing::new(String::with_capacity(
             PRIVATE_PREFIX.len() + POINT_BASE64_BYTES,
         ));
@@ -92,7 +91,7 @@ impl PrivateKey {
         text
     }
 
-    /// `whpk_` and base64 of the public key, for whoever verifies.
+    /// Returns `whpk_` and base64 of the public key, for receivers.
     #[must_use]
     pub fn public_key(&self) -> String {
         let mut encoded = [0_u8; PUBLIC_BASE64_BYTES];
@@ -100,7 +99,7 @@ impl PrivateKey {
         [PUBLIC_PREFIX, encoded.unwrap_or_default()].concat()
     }
 
-    /// The signature over the parts, one after the other, in base64.
+    /// Returns the signature of the parts, one after the other, in base64.
     pub(crate) fn sign(&self, message: &[&[u8]]) -> Option<Signed> {
         let expanded = ExpandedSecretKey::from(self.0.as_bytes());
         let update = |hash: &mut Sha512| {
@@ -125,7 +124,7 @@ impl fmt::Debug for PrivateKey {
 pub(crate) struct Signed([u8; POINT_BYTES]);
 
 impl Signed {
-    /// In padded standard base64.
+    /// Appends it in padded standard base64.
     pub(crate) fn push_to(&self, text: &mut String) {
         let mut encoded = [0_u8; POINT_BASE64_BYTES];
         text.push_str(Base64::encode(&self.0, &mut encoded).unwrap_or_default());

@@ -1,13 +1,14 @@
-//! The key that verifies `v1a`: an ed25519 public key, as text. Decides its form and how a signature is checked: strictly, as in RFC 8032
-//! with what it leaves open closed, so that all verifiers agree. Without the feature `ed25519` there is no such key, and asking for one says so.
+//! The key that verifies `v1a`: an ed25519 public key, as text. Defines its form and how a signature is verified: as in
+//! RFC 8032, with strict choices where it leaves some open, so that all verifiers agree. Without the feature `ed25519`
+//! every such key is refused with an error that says so.
 
 use crate::encoded::invalid;
 use crate::error::VerifyError;
 
-/// What a public key of the Standard Webhooks specification begins with.
+/// The prefix of a public key in the Standard Webhooks specification.
 pub(crate) const PUBLIC_PREFIX: &str = "whpk_";
 
-/// An ed25519 public key: nothing secret.
+/// An ed25519 public key. It is not secret.
 #[derive(Clone, Debug)]
 pub struct PublicKey(
     #[cfg(feature = "ed25519")] ed25519_dalek::VerifyingKey,
@@ -15,7 +16,7 @@ pub struct PublicKey(
 );
 
 impl PublicKey {
-    /// Whether the text is to be one.
+    /// Whether the text has the prefix of a public key.
     pub(crate) fn is_meant_by(text: &str) -> bool {
         text.starts_with(PUBLIC_PREFIX)
     }
@@ -36,7 +37,7 @@ impl PublicKey {
 
 #[cfg(feature = "ed25519")]
 impl PublicKey {
-    /// From `whpk_` and padded or unpadded standard base64 of 32 bytes.
+    /// Parses `whpk_` and padded or unpadded standard base64 of 32 bytes.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`].
@@ -51,13 +52,13 @@ impl PublicKey {
             ));
         };
         match ed25519_dalek::VerifyingKey::from_bytes(&bytes) {
-            // Under a key of small order one signature fits every message.
+            // With a key of small order one signature matches every message.
             Ok(key) if is_canonical(&bytes) && !key.is_weak() => Ok(Self(key)),
-            _ => Err(invalid("these 32 bytes are no ed25519 public key")),
+            _ => Err(invalid("these 32 bytes are not an ed25519 public key")),
         }
     }
 
-    /// Whether this key made the signature over the parts, one after the other.
+    /// Whether this key made the signature of the parts, one after the other.
     pub(crate) fn verifies(&self, message: &[&[u8]], signature: &[u8; 64]) -> bool {
         let Some(mut check) = self.start(signature) else {
             return false;
@@ -68,9 +69,9 @@ impl PublicKey {
         check.finish()
     }
 
-    /// Begins a message that comes in pieces; `None` for a signature that can't be one.
+    /// Starts a message that arrives in pieces; `None` if the signature can't be valid.
     ///
-    /// The stream checks that `s` is reduced and that `R` is spelled canonically; that it is not of small order is left, and done here.
+    /// The stream checks that `s` is reduced and that `R` is canonical; this checks that `R` is not of small order.
     #[must_use]
     pub fn start(&self, signature: &[u8; 64]) -> Option<RunningCheck> {
         let r: &[u8; 32] = signature.first_chunk()?;
@@ -83,7 +84,8 @@ impl PublicKey {
     }
 }
 
-/// Whether the point's y is below p, the 255 bits of 2^255 - 19, as RFC 8032, section 5.1.3 asks: the library takes it modulo p.
+/// Whether the point's y is below p = 2^255 - 19 (255 bits), as RFC 8032, section 5.1.3, requires; the library reduces
+/// it modulo p.
 #[cfg(feature = "ed25519")]
 fn is_canonical(bytes: &[u8; 32]) -> bool {
     let [lowest, between @ .., highest] = bytes;
@@ -91,7 +93,7 @@ fn is_canonical(bytes: &[u8; 32]) -> bool {
     !has_all_bits || *lowest < 0xed
 }
 
-/// A signature that is being checked.
+/// A signature being verified.
 #[cfg(feature = "ed25519")]
 pub struct RunningCheck(ed25519_dalek::StreamVerifier);
 
@@ -104,12 +106,12 @@ impl core::fmt::Debug for RunningCheck {
 
 #[cfg(feature = "ed25519")]
 impl RunningCheck {
-    /// Takes the next piece of the message.
+    /// Adds the next piece of the message.
     pub fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
 
-    /// Whether it is the key's signature over all pieces, one after the other.
+    /// Whether it is the key's signature of all pieces, one after the other.
     #[must_use]
     pub fn finish(self) -> bool {
         self.0.finalize_and_verify().is_ok()

@@ -1,5 +1,5 @@
-//! An endpoint's secret as the API takes and shows it. Decides which texts are secrets; never prints one,
-//! compares two in constant time only, and leaves none behind in memory.
+//! An endpoint's secret as the API accepts and shows it. Defines which texts are secrets; never prints one, compares
+//! them only in constant time, and leaves none in memory.
 
 use alloc::string::String;
 use core::fmt;
@@ -10,31 +10,31 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::mac::base64_of_32;
 
-/// What a secret of the Standard Webhooks specification begins with.
+/// The prefix of a secret in the Standard Webhooks specification.
 pub(crate) const STANDARD_PREFIX: &str = "whsec_";
-/// Bytes under the base64 of a `whsec_` secret (Standard Webhooks 1.0, "Symmetric").
+/// Allowed length in bytes of a decoded `whsec_` secret (Standard Webhooks 1.0, "Symmetric").
 const STANDARD_BYTES: core::ops::RangeInclusive<usize> = 24..=64;
-/// Characters of any other secret.
+/// Allowed length in characters of any other secret.
 const PLAIN_CHARS: core::ops::RangeInclusive<usize> = 16..=256;
-/// Base64 of 64 bytes, padded: nothing longer is decoded.
+/// Length of 64 bytes in padded base64: nothing longer is decoded.
 const STANDARD_TEXT_MAX: usize = 88;
 
-/// Why a text is no secret. Never holds any of the text.
+/// Why a text is not a secret. Never holds any part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
     /// It begins with `whsec_`, but what follows is not padded standard base64.
     #[error(
-        "a secret that begins with `whsec_` must go on with standard base64 (A-Z a-z 0-9 + /, padded with `=`); \
-         send such a one, or one of 16 to 256 visible ASCII characters without that prefix"
+        "a secret that begins with `whsec_` must continue with standard base64 (A-Z a-z 0-9 + /, padded with `=`); \
+         send one like that, or one of 16 to 256 visible ASCII characters without that prefix"
     )]
     NotBase64,
-    /// It begins with `whsec_`, but the base64 holds too few or too many bytes.
+    /// It begins with `whsec_`, but the base64 decodes to too few or too many bytes.
     #[error(
-        "a secret that begins with `whsec_` must hold 24 to 64 bytes of base64, this one holds {found_bytes}; make one with `openssl rand -base64 32`"
+        "a secret that begins with `whsec_` must decode to 24 to 64 bytes, not {found_bytes}; generate one with `openssl rand -base64 32`"
     )]
     StandardLength {
-        /// Bytes after decoding; for text that is too long to be decoded, what it would come to.
+        /// Bytes after decoding; for text that is too long to be decoded, the number it would have.
         found_bytes: usize,
     },
     /// Too short or too long.
@@ -45,18 +45,18 @@ pub enum SecretError {
         /// Characters found.
         found_chars: usize,
     },
-    /// A space, a control character, or anything that is not ASCII.
+    /// A space, a control character, or a non-ASCII character.
     #[error(
-        "a secret must be visible ASCII (`!` to `~`) only; character {position} of this one is not: remove spaces, line ends and accents"
+        "a secret must contain only visible ASCII (`!` to `~`), unlike character {position} of this one; remove spaces, line ends and accents"
     )]
     NotVisibleAscii {
-        /// Which character, counted from 1.
+        /// The position of the character, from 1.
         position: usize,
     },
 }
 
 impl SecretError {
-    /// A name that stays the same over versions.
+    /// Returns a name that is stable across versions.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -67,10 +67,10 @@ impl SecretError {
     }
 }
 
-/// The secret that an endpoint's deliveries are signed with.
+/// The secret that signs an endpoint's deliveries.
 ///
-/// Either `whsec_` and padded base64 of 24 to 64 bytes, which both signature schemes can use, or any other text of 16 to 256
-/// visible ASCII characters, for `x-stormcom-signature` alone.
+/// Either `whsec_` and padded base64 of 24 to 64 bytes, which both signature schemes can use, or any other text of 16
+/// to 256 visible ASCII characters, only for `x-stormcom-signature`.
 ///
 /// It is wiped when dropped, can't be printed, and has no `==`.
 ///
@@ -89,10 +89,10 @@ impl SecretError {
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes a secret that a caller chose.
+    /// Parses a secret chosen by a caller.
     ///
     /// # Errors
-    /// [`SecretError`] says what a secret must look like and in what this text differs.
+    /// [`SecretError`], which says what a secret must look like and how this text differs.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         match text.strip_prefix(STANDARD_PREFIX) {
             Some(encoded) => drop(decode_standard(encoded)?),
@@ -101,17 +101,17 @@ impl Secret {
         Ok(Self(Zeroizing::new(String::from(text))))
     }
 
-    /// Whether both are the same secret, in a time that tells nothing but their lengths.
+    /// Whether both are the same secret, in a time that reveals only their lengths.
     #[must_use]
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 
-    /// Makes a `whsec_` secret of 32 random bytes.
+    /// Returns a `whsec_` secret of 32 random bytes.
     #[must_use]
     pub fn from_random(bytes: &[u8; 32]) -> Self {
         let mut encoded = base64_of_32(bytes);
-        // Sized at once: a text that grows would leave pieces behind.
+        // Sized in advance: a text that grows would leave copies behind.
         let mut text = Zeroizing::new(String::with_capacity(STANDARD_PREFIX.len() + encoded.len()));
         text.push_str(STANDARD_PREFIX);
         text.push_str(core::str::from_utf8(&encoded).unwrap_or_default());
@@ -119,13 +119,13 @@ impl Secret {
         Self(text)
     }
 
-    /// The secret itself, to be stored or shown to its owner.
+    /// Returns the secret itself, to store it or show it to its owner.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The key of scheme B, where there is one.
+    /// Returns the key of the Standard scheme, if there is one.
     pub(crate) fn standard_key(&self) -> Option<Zeroizing<alloc::vec::Vec<u8>>> {
         let encoded = self.0.strip_prefix(STANDARD_PREFIX)?;
         decode_standard(encoded).ok()

@@ -1,34 +1,34 @@
-//! Whether an endpoint's deliveries came without a gap. Decides by the sequence number alone, which the body carries; never whether
-//! a delivery is a repeat: that is told by `webhook-id`, since numbers may be given again after a restored backup.
+//! Detects gaps in an endpoint's deliveries, by the sequence number in the body alone. It doesn't detect repeats: use
+//! `webhook-id` for that, since numbers may be assigned again after a backup is restored.
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
-/// Most ranges that a tracker keeps.
+/// The maximum number of ranges that a tracker keeps.
 pub const RANGES_MAX: usize = 64;
 
-/// What a sequence number says, given those before it.
+/// What a sequence number means, given the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "a gap is news: some deliveries are still waiting or were given up"]
+#[must_use = "a gap means that some deliveries are still waiting or have ended undelivered"]
 pub enum Observed {
     /// The number after the highest so far.
     Next,
-    /// Not above the highest so far: late, or a repeat. `webhook-id` tells which.
+    /// Not above the highest so far: late, or a repeat. `webhook-id` shows which.
     Earlier,
-    /// Above the next number: these did not come, yet or at all.
+    /// Above the next number: these are missing, so far or for good.
     Gap {
-        /// First number that did not come.
+        /// The first missing number.
         from: u64,
-        /// Last number that did not come.
+        /// The last missing number.
         to: u64,
     },
 }
 
-/// Keeps which of an endpoint's sequence numbers came, as a few ranges that the receiver stores where it likes.
+/// Keeps which of an endpoint's sequence numbers have arrived, as a few ranges that the receiver stores where it likes.
 ///
-/// At most [`RANGES_MAX`] ranges are kept. Where one more would be needed, the lowest gap is forgotten: its numbers count as seen and
-/// no longer show in [`missing`](SequenceTracker::missing).
+/// At most [`RANGES_MAX`] ranges are kept. If one more is needed, the lowest gap is forgotten: its numbers count as
+/// seen and are no longer in [`missing`](SequenceTracker::missing).
 ///
 /// ```
 /// use stormhook_verifier::{Observed, SequenceTracker};
@@ -47,55 +47,55 @@ pub enum Observed {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SequenceTracker {
-    /// First and last number of each range: ascending, and with a gap between any two.
+    /// First and last number of each range: ascending, with a gap between any two.
     ranges: Vec<(u64, u64)>,
 }
 
-/// Why ranges are no tracker's state.
+/// Why ranges are not a tracker's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangesError {
     /// A range that begins at 0 or ends before it begins.
     #[error(
-        "a range must begin at 1 or above and not end before it begins, found {from}-{to}; restore the state that was stored"
+        "a range must begin at 1 or above and not end before it begins, found {from}-{to}; restore the stored state"
     )]
     NotARange {
-        /// As given.
+        /// The first number.
         from: u64,
-        /// As given.
+        /// The last number.
         to: u64,
     },
-    /// A range that begins at or below the end of the one before.
+    /// A range that begins at or below the end of the previous one.
     #[error(
-        "ranges must ascend without overlap, found {from} after {after}; restore the state that was stored"
+        "ranges must ascend without overlap, found {from} after {after}; restore the stored state"
     )]
     NotAscending {
-        /// The end of the range before.
+        /// The end of the previous range.
         after: u64,
-        /// The beginning found.
+        /// The start found.
         from: u64,
     },
-    /// Over [`RANGES_MAX`].
-    #[error("at most 64 ranges are kept, more were given; restore the state that was stored")]
+    /// More than [`RANGES_MAX`].
+    #[error("at most 64 ranges are allowed; restore the stored state")]
     TooMany,
     /// A text that is not `1-40,42-50`.
     #[error(
-        "expected ranges like `1-40,42-50`, found something else at range {at}; restore the state that was stored"
+        "expected ranges like `1-40,42-50`, found something else at range {at}; restore the stored state"
     )]
     NotNumbers {
-        /// Which range, counted from 1.
+        /// The number of the range, from 1.
         at: usize,
     },
 }
 
 impl SequenceTracker {
-    /// Begins before the first delivery: the next number is 1.
+    /// Starts before the first delivery: the next number is 1.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins in the middle: the next number is `next`, and those before it are taken as seen.
+    /// Starts in the middle: the next number is `next`, and the earlier ones count as seen.
     #[must_use]
     pub fn starting_at(next: u64) -> Self {
         let seen = next.saturating_sub(1);
@@ -103,7 +103,7 @@ impl SequenceTracker {
         Self { ranges }
     }
 
-    /// Takes note of a verified delivery's number and says how it stands to those before it.
+    /// Records a verified delivery's number and returns how it relates to the earlier ones.
     pub fn observe(&mut self, sequence: u64) -> Observed {
         let highest = self.highest();
         if sequence <= highest {
@@ -126,13 +126,13 @@ impl SequenceTracker {
         }
     }
 
-    /// The highest number so far, 0 before the first.
+    /// Returns the highest number so far, 0 before the first.
     #[must_use]
     pub fn highest(&self) -> u64 {
         self.ranges.last().map_or(0, |(_, to)| *to)
     }
 
-    /// The gaps below the highest number, lowest first.
+    /// Returns the gaps below the highest number, lowest first.
     pub fn missing(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let ends = core::iter::once(0).chain(self.ranges.iter().map(|(_, to)| *to));
         ends.zip(&self.ranges)
@@ -140,16 +140,16 @@ impl SequenceTracker {
             .map(|(end, (from, _))| (end + 1, from - 1))
     }
 
-    /// The state, to be stored: first and last number of each range, ascending.
+    /// Returns the state for storage: first and last number of each range, ascending.
     #[must_use]
     pub fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges
     }
 
-    /// Takes a stored state. Ranges that touch are joined.
+    /// Restores a stored state. Adjacent ranges are joined.
     ///
     /// # Errors
-    /// [`RangesError`] where no tracker could have made them.
+    /// [`RangesError`] if no tracker could have produced them.
     pub fn from_ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> Result<Self, RangesError> {
         let mut tracker = Self::new();
         for (count, (from, to)) in ranges.into_iter().enumerate() {
@@ -171,7 +171,7 @@ impl SequenceTracker {
         Ok(tracker)
     }
 
-    /// Puts a number at or below the highest where it belongs, joining what then touches.
+    /// Inserts a number at or below the highest, and joins ranges that become adjacent.
     fn fill(&mut self, sequence: u64) {
         if sequence == 0 {
             return;
@@ -199,7 +199,7 @@ impl SequenceTracker {
         self.forget_lowest_gap();
     }
 
-    /// Keeps the bound. One observation makes at most one range more.
+    /// Enforces the bound. One observation adds at most one range.
     fn forget_lowest_gap(&mut self) {
         if self.ranges.len() <= RANGES_MAX {
             return;

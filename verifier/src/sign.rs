@@ -1,5 +1,5 @@
-//! The signing half: what a delivery's headers say. Decides the form of both signature headers and of the digest;
-//! never signs what this crate's own verifier would refuse by its form.
+//! The signing half: produces the values of both signature headers and of the digest. Never signs what this crate's own
+//! verifier would refuse by its form.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -12,9 +12,9 @@ use crate::mac::{BASE64_BYTES, HEX_BYTES, PreparedKey, sha256_base64};
 use crate::private_key::PrivateKey;
 use crate::secret::Secret;
 
-/// An endpoint's live secrets, worked into keys once, so that signing costs no more than hashing the message.
+/// An endpoint's live secrets, prepared as keys once, so that signing costs no more than hashing the message.
 ///
-/// Cloning shares the keys; they are wiped when the last clone goes.
+/// Clones share the keys; they are wiped when the last clone is dropped.
 ///
 /// ```
 /// use stormhook_verifier::{Secret, SigningKeys};
@@ -37,14 +37,14 @@ struct Keys {
 }
 
 struct KeyPair {
-    /// The secret's text as shown, for scheme A.
+    /// The secret's text as shown, for the StormCom scheme.
     text: PreparedKey,
-    /// The bytes under its base64, for scheme B.
+    /// The bytes that its base64 decodes to, for the Standard scheme.
     decoded: Option<PreparedKey>,
 }
 
 impl SigningKeys {
-    /// Takes the secrets newest first: their signatures stand in this order. No secret, no signature.
+    /// Accepts the secrets newest first: their signatures are in this order. Without a secret there is no signature.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
         Self(Arc::new(Self::prepare(secrets)))
     }
@@ -61,7 +61,8 @@ impl SigningKeys {
         }
     }
 
-    /// Takes private keys too, newest first: `webhook-signature` then holds a `v1a` item for each, after those of the secrets.
+    /// Also accepts private keys, newest first: `webhook-signature` then has a `v1a` item for each, after those of the
+    /// secrets.
     #[cfg(feature = "ed25519")]
     pub fn with_ed25519<'s>(
         secrets: impl IntoIterator<Item = &'s Secret>,
@@ -74,7 +75,7 @@ impl SigningKeys {
         }))
     }
 
-    /// The value of `x-stormcom-signature`: `sha256=<hex>` for each secret, joined by `,`.
+    /// Returns the value of `x-stormcom-signature`: `sha256=<hex>` for each secret, joined by `,`.
     #[must_use]
     pub fn stormcom_signature(&self, body: &[u8]) -> String {
         let each_bytes = HEX_PREFIX.len() + HEX_BYTES + 1;
@@ -89,10 +90,11 @@ impl SigningKeys {
         value
     }
 
-    /// The value of `webhook-signature`: `v1,<base64>` for each `whsec_` secret, separated by spaces.
+    /// Returns the value of `webhook-signature`: `v1,<base64>` for each `whsec_` secret, separated by spaces.
     ///
-    /// `None` where no secret is a `whsec_` one: published libraries would decode any other as base64. `None` too for an id or a
-    /// timestamp that no verifier should take: a dot in the id lets `{id}.{timestamp}.{body}` be read in two ways.
+    /// `None` if no secret begins with `whsec_`: published libraries would decode any other as base64. Also `None` for
+    /// an id or a timestamp that no verifier should accept: with a dot in the id, `{id}.{timestamp}.{body}` could be
+    /// read in two ways.
     #[must_use]
     pub fn standard_signature(&self, id: &str, timestamp_s: u64, body: &[u8]) -> Option<String> {
         if !form::is_id(id.as_bytes()) || timestamp_s > TIMESTAMP_MAX_S {
@@ -127,8 +129,8 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// The value of `content-digest` (RFC 9530, section 2): `sha-256=:<base64>:`. No proof of origin, but it tells a body that was
-/// changed on its way from a wrong secret.
+/// Returns the value of `content-digest` (RFC 9530, section 2): `sha-256=:<base64>:`. It doesn't prove who sent the
+/// body, but distinguishes a body changed in transit from a wrong secret.
 ///
 /// ```
 /// let digest = stormhook_verifier::content_digest(br#"{"hello": "world"}"#);

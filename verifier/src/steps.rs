@@ -1,6 +1,7 @@
-//! Verification in its steps, for a caller that receives a body in pieces or has it hashed elsewhere: the WebAssembly build is one.
-//! Decides the order of the checks of a header: presence, id, timestamp's form, its window, signatures' form. [`StandardVerifier`] and
-//! [`StormcomVerifier`] are these steps in a row; use them where the whole body is at hand.
+//! Verification in steps, for callers that receive a body in pieces or have it hashed elsewhere, such as the
+//! WebAssembly build. Defines the order of the checks of a header: presence, id, timestamp's form, its window,
+//! signatures' form. [`StandardVerifier`] and [`StormcomVerifier`] run these steps in sequence; use them if the whole
+//! body is available.
 //!
 //! [`StandardVerifier`]: crate::StandardVerifier
 //! [`StormcomVerifier`]: crate::StormcomVerifier
@@ -31,7 +32,7 @@ pub use crate::public_key::PublicKey;
 #[cfg(feature = "ed25519")]
 pub use crate::public_key::RunningCheck;
 
-/// A delivery's signatures, well formed, of which none was looked at yet.
+/// A delivery's signatures, well formed and not checked yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Signatures<'v> {
     grammar: Grammar,
@@ -39,22 +40,23 @@ pub struct Signatures<'v> {
     value: &'v [u8],
 }
 
-/// The three headers of scheme B; one that came in several lines is joined by `, `, one that is absent is empty.
+/// The three headers of the Standard scheme. One that arrived in several lines is joined by `, `; an absent one is
+/// empty.
 #[derive(Debug, Clone, Copy)]
 pub struct StandardHead<'h, 'v> {
     /// `webhook-id`.
     pub id: &'h [u8],
     /// `webhook-timestamp`.
     pub timestamp: &'h [u8],
-    /// `webhook-signature`; over 4,096 bytes of it are refused.
+    /// `webhook-signature`; more than 4,096 bytes are refused.
     pub signatures: &'v [u8],
 }
 
 impl<'h, 'v> StandardHead<'h, 'v> {
-    /// Everything that can be told without the body: the id, the timestamp against `now_s`, the form of the signatures.
+    /// Checks everything that doesn't need the body: the id, the timestamp against `now_s`, the form of the signatures.
     ///
     /// # Errors
-    /// [`VerifyError`], in the order in which the checks come.
+    /// [`VerifyError`], in the order of the checks.
     pub fn check(
         self,
         versions: Versions,
@@ -79,7 +81,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         Signatures::checked_standard(self.signatures, versions).check()
     }
 
-    /// What the signatures vouch for, once one of them fits. Empty and 0 where the headers were not checked before.
+    /// Returns what the signatures cover, once one of them matches. Empty and 0 if the headers were not checked before.
     pub fn verified(&self) -> Verified<'h> {
         Verified {
             id: core::str::from_utf8(self.id).unwrap_or_default(),
@@ -87,7 +89,7 @@ impl<'h, 'v> StandardHead<'h, 'v> {
         }
     }
 
-    /// What is signed before the body: `{id}.{timestamp}.`.
+    /// Returns what is signed before the body: `{id}.{timestamp}.`.
     #[must_use]
     pub fn prefix(&self) -> [&'h [u8]; 4] {
         [self.id, b".", self.timestamp, b"."]
@@ -95,7 +97,8 @@ impl<'h, 'v> StandardHead<'h, 'v> {
 }
 
 impl<'v> Signatures<'v> {
-    /// Those of scheme A. A header that came in several lines is joined by `, `, an absent one is empty.
+    /// Returns those of the StormCom scheme. A header that arrived in several lines is joined by `, `; an absent one is
+    /// empty.
     ///
     /// # Errors
     /// [`VerifyError`] about the header.
@@ -106,7 +109,7 @@ impl<'v> Signatures<'v> {
         Self::checked_stormcom(value).check()
     }
 
-    /// Those of scheme B that [`StandardHead::check`] found well formed, again.
+    /// Returns those of the Standard scheme that [`StandardHead::check`] has found well formed.
     #[must_use]
     pub fn checked_standard(value: &'v [u8], versions: Versions) -> Self {
         Self {
@@ -116,7 +119,7 @@ impl<'v> Signatures<'v> {
         }
     }
 
-    /// Those of scheme A that [`Signatures::stormcom`] found well formed, again.
+    /// Returns those of the StormCom scheme that [`Signatures::stormcom`] has found well formed.
     #[must_use]
     pub fn checked_stormcom(value: &'v [u8]) -> Self {
         Self {
@@ -147,14 +150,14 @@ impl<'v> Signatures<'v> {
         }
     }
 
-    /// The ed25519 signatures to be tried, the first four at most.
+    /// Returns the ed25519 signatures to try, the first four at most.
     pub fn points(&self) -> impl Iterator<Item = [u8; 64]> + use<'v> {
         let (grammar, value) = (self.grammar, self.value);
         let is_asked = self.versions.ed25519;
         grammar.points(value).filter(move |_| is_asked)
     }
 
-    /// What to answer when no key fits.
+    /// Returns the error if no key matches.
     #[must_use]
     pub fn refusal(&self) -> VerifyError {
         match self.grammar.survey(self.value, self.versions) {

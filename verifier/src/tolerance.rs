@@ -1,13 +1,13 @@
-//! How old a delivery may be: decides by two seconds that it is given, and reads no clock.
+//! How old a delivery may be. Compares two times in seconds and reads no clock.
 
 use crate::error::VerifyError;
 
-/// How far a delivery's timestamp may lie from now, in either direction. Five minutes unless said otherwise.
+/// How far a delivery's timestamp may differ from now, in either direction. Five minutes by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tolerance {
-    /// So many seconds; exactly so many still pass, and 0 means 0.
+    /// This many seconds, inclusive; 0 allows no difference.
     Seconds(u64),
-    /// Any age. An old delivery can then be sent again by whoever saw it: drop repeats of the id yourself.
+    /// Any age. Whoever saw an old delivery can send it again: detect repeats of the id yourself.
     Unchecked,
 }
 
@@ -18,7 +18,7 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// Whether a timestamp lies near enough to now.
+    /// Checks that a timestamp is close enough to now.
     pub(crate) fn check(self, timestamp_s: u64, now_s: u64) -> Result<(), VerifyError> {
         let Self::Seconds(tolerance_s) = self else {
             return Ok(());

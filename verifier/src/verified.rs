@@ -1,11 +1,11 @@
-//! What a receiver learns of a delivery that is what its sender signed.
+//! What a receiver learns from a genuine delivery.
 
-/// What a delivery's signature vouches for beside the body.
+/// What a delivery's signature covers in addition to the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "drop repeats by `id`: a delivery may come more than once"]
+#[must_use = "detect repeats by `id`: a delivery may arrive more than once"]
 pub struct Verified<'h> {
-    /// The event's id, the same on every attempt: drop what you have seen.
+    /// The event's id, the same on every attempt. Skip ids that you have already processed.
     pub id: &'h str,
-    /// Unix seconds at which this attempt was signed.
+    /// When this attempt was signed, in Unix seconds.
     pub timestamp_s: u64,
 }

@@ -1,6 +1,6 @@
-//! The receiving half: whether a delivery is what its sender signed, and when. Decides in the order secret, headers present, id,
-//! timestamp's form, timestamp's window, signatures' form, code: all of the header before a byte of the body is hashed.
-//! Checking allocates nothing, reads no clock but in [`StandardVerifier::verify`], and never panics.
+//! The receiving half: verifies that a delivery is what its sender signed, and when. The order is secret, headers
+//! present, id, timestamp's form, timestamp's window, signatures' form, code: the whole header before a byte of the
+//! body is hashed. Verifying allocates nothing, reads a clock only in [`StandardVerifier::verify`], and never panics.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,20 +14,21 @@ use crate::steps::{Signatures, StandardHead};
 use crate::tolerance::Tolerance;
 use crate::verified::Verified;
 
-/// The name that scheme A's header has unless the sender was configured otherwise.
+/// The default name of the StormCom header; the sender may be configured otherwise.
 pub const STORMCOM_HEADER: &str = "x-stormcom-signature";
 /// The event's id, the same on every attempt.
 pub(crate) const ID_HEADER: &str = "webhook-id";
 /// Unix seconds of this attempt.
 pub(crate) const TIMESTAMP_HEADER: &str = "webhook-timestamp";
-/// Stands for a header whose lines are too long together.
+/// Stands for a header whose lines together are too long.
 static TOO_LONG: [u8; VALUE_MAX_BYTES + 1] = [b'.'; VALUE_MAX_BYTES + 1];
-/// The list of signatures of scheme B.
+/// The list of signatures of the Standard scheme.
 pub(crate) const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// Verifies Standard Webhooks signatures: `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 ///
-/// Make one at start and keep it: the keys are prepared once. Any signature under any of its secrets is success.
+/// Create one at startup and keep it: the keys are prepared once. One signature that matches one of its secrets is
+/// enough.
 ///
 /// ```
 /// use stormhook_verifier::{StandardVerifier, VerifyError};
@@ -55,8 +56,9 @@ pub struct StandardVerifier {
 }
 
 impl StandardVerifier {
-    /// Takes one secret: base64 of 24 to 256 bytes, with or without `whsec_`, padded or not. With the feature `ed25519` it may be a
-    /// public key instead, `whpk_` and base64 of 32 bytes, which checks `v1a` signatures and lets the receiver hold nothing secret.
+    /// Accepts one secret: base64 of 24 to 256 bytes, with or without `whsec_`, padded or not. With the feature
+    /// `ed25519` it may be a public key instead, `whpk_` and base64 of 32 bytes, which verifies `v1a` signatures, so
+    /// that the receiver holds no secret.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
@@ -64,10 +66,10 @@ impl StandardVerifier {
         Self::with_secrets([secret])
     }
 
-    /// Takes 1 to 16 secrets or public keys, for the time of a rotation.
+    /// Accepts 1 to 16 secrets or public keys, for a rotation.
     ///
     /// # Errors
-    /// The first unusable one's [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`].
+    /// [`VerifyError::InvalidSecret`] or [`VerifyError::SecretTooShort`] of the first unusable one.
     pub fn with_secrets<S: AsRef<str>>(
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, VerifyError> {
@@ -77,14 +79,14 @@ impl StandardVerifier {
         })
     }
 
-    /// Sets how far the timestamp may lie from now.
+    /// Sets how far the timestamp may differ from now.
     #[must_use]
     pub fn tolerance(mut self, tolerance: Tolerance) -> Self {
         self.tolerance = tolerance;
         self
     }
 
-    /// Checks a delivery against the system's clock. `body` is the bytes as received, before any parsing.
+    /// Verifies a delivery against the system clock. `body` is the bytes as received, before any parsing.
     ///
     /// # Errors
     /// [`VerifyError`] says what is wrong; answer the request with 400 or 401.
@@ -97,7 +99,7 @@ impl StandardVerifier {
         self.verify_at(headers, body, system_now_s())
     }
 
-    /// Checks a delivery as of `now_s`, in unix seconds. `body` is the bytes as received, before any parsing.
+    /// Verifies a delivery as of `now_s`, in Unix seconds. `body` is the bytes as received, before any parsing.
     ///
     /// # Errors
     /// [`VerifyError`] says what is wrong; answer the request with 400 or 401.
@@ -129,10 +131,10 @@ impl StandardVerifier {
     }
 }
 
-/// Verifies `x-stormcom-signature`, which covers the body alone.
+/// Verifies `x-stormcom-signature`, which covers only the body.
 ///
-/// It does not stop a replay: whoever saw a delivery can send it again, at any time. Prefer [`StandardVerifier`], or check the body's own
-/// `timestamp` and `id` and drop repeats.
+/// It doesn't prevent replays: anyone who saw a delivery can send it again, at any time. Prefer [`StandardVerifier`],
+/// or check the body's own `timestamp` and `id` and skip repeats.
 ///
 /// ```
 /// use stormhook_verifier::{StormcomVerifier, VerifyError};
@@ -152,7 +154,7 @@ pub struct StormcomVerifier {
 }
 
 impl StormcomVerifier {
-    /// Takes one secret as it is shown, prefix included: 1 to 256 bytes, none of them decoded.
+    /// Accepts one secret as shown, including its prefix: 1 to 256 bytes, not decoded.
     ///
     /// # Errors
     /// [`VerifyError::InvalidSecret`].
@@ -160,10 +162,10 @@ impl StormcomVerifier {
         Self::with_secrets([secret])
     }
 
-    /// Takes 1 to 16 secrets, for the time of a rotation.
+    /// Accepts 1 to 16 secrets, for a rotation.
     ///
     /// # Errors
-    /// The first unusable secret's [`VerifyError::InvalidSecret`].
+    /// [`VerifyError::InvalidSecret`] of the first unusable secret.
     pub fn with_secrets<S: AsRef<str>>(
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<Self, VerifyError> {
@@ -173,14 +175,14 @@ impl StormcomVerifier {
         })
     }
 
-    /// Reads another header, where the sender was configured to use one.
+    /// Reads another header, if the sender is configured to use one.
     #[must_use]
     pub fn header(mut self, name: &str) -> Self {
         self.header = String::from(name);
         self
     }
 
-    /// Checks a delivery. `body` is the bytes as received, before any parsing.
+    /// Verifies a delivery. `body` is the bytes as received, before any parsing.
     ///
     /// # Errors
     /// [`VerifyError`] says what is wrong; answer the request with 400 or 401.
@@ -199,7 +201,7 @@ impl StormcomVerifier {
     }
 }
 
-/// Verifies a Standard Webhooks delivery in one line. Keep a [`StandardVerifier`] where many come in.
+/// Verifies a Standard Webhooks delivery in one line. Keep a [`StandardVerifier`] if you receive many.
 ///
 /// # Errors
 /// As [`StandardVerifier::new`] and [`StandardVerifier::verify_at`].
@@ -215,7 +217,7 @@ pub fn verify_standard<'h, H: Headers + ?Sized>(
         .verify_at(headers, body, now_s)
 }
 
-/// Verifies `x-stormcom-signature` in one line. Keep a [`StormcomVerifier`] where many come in.
+/// Verifies `x-stormcom-signature` in one line. Keep a [`StormcomVerifier`] if you receive many.
 ///
 /// # Errors
 /// As [`StormcomVerifier::new`] and [`StormcomVerifier::verify`].
@@ -243,7 +245,8 @@ impl fmt::Debug for StormcomVerifier {
     }
 }
 
-/// What stands under a name, joined where it came in several lines; empty where it is absent, over the bound where it is too long.
+/// Returns the value of a name, joined if it arrived in several lines; empty if it is absent, and over the bound if it
+/// is too long.
 fn line<'h, H: Headers + ?Sized>(
     headers: &'h H,
     name: &str,
@@ -256,7 +259,8 @@ fn line<'h, H: Headers + ?Sized>(
     }
 }
 
-/// The value of a header that may stand once. Said twice it is what no id and no timestamp can be.
+/// Returns the value of a header that may appear once. If it appears twice, returns a value that is neither an id nor a
+/// timestamp.
 fn single<'h, H: Headers + ?Sized>(headers: &'h H, name: &str) -> &'h [u8] {
     match Field::of(headers, name) {
         Field::Absent => b"",
@@ -265,7 +269,7 @@ fn single<'h, H: Headers + ?Sized>(headers: &'h H, name: &str) -> &'h [u8] {
     }
 }
 
-/// The one place that asks a clock, for callers that have `std` and nothing to inject.
+/// The only place that reads a clock, for callers that have `std` and don't pass a time.
 #[cfg(feature = "std")]
 #[expect(
     clippy::disallowed_methods,

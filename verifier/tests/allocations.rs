@@ -12,7 +12,7 @@ const NOW_S: u64 = 1_750_000_000;
 const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
 const OTHER: &str = "whsec_b3RoZXItc3Rvcm1ob29rLXNlY3JldC0zMmJ5dGVzISE=";
 
-/// The headers of scheme B with this signature, once in one line and once in two.
+/// The headers of the Standard scheme with this signature, once in one line and once in two.
 fn requests(signature: &str) -> [Vec<(&'static str, String)>; 2] {
     let head = [
         ("webhook-id", "evt_1".to_owned()),

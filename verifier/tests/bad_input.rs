@@ -167,14 +167,17 @@ fn the_reason_for_refusing_a_secret_is_the_true_one() {
     assert_eq!(standard(""), "it is empty");
     assert_eq!(standard(&whsec(256)), "");
     for bytes in [257, 258, 259, 300] {
-        assert_eq!(standard(&whsec(bytes)), "it decodes to over 256 bytes");
+        assert_eq!(standard(&whsec(bytes)), "it decodes to more than 256 bytes");
     }
     // Too long to be read at all, so that nothing else is said of it.
-    assert_eq!(standard(&"!".repeat(345)), "it decodes to over 256 bytes");
+    assert_eq!(
+        standard(&"!".repeat(345)),
+        "it decodes to more than 256 bytes"
+    );
     assert!(standard(&"!".repeat(344)).contains("standard base64"));
     let stormcom = |secret: &str| reason(StormcomVerifier::new(secret).err());
     assert_eq!(stormcom(""), "it is empty");
-    assert_eq!(stormcom(&"k".repeat(257)), "it is over 256 bytes long");
+    assert_eq!(stormcom(&"k".repeat(257)), "it is longer than 256 bytes");
 }
 
 #[test]

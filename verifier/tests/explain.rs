@@ -335,7 +335,7 @@ fn a_key_taken_in_the_wrong_way_is_recognised() {
         codes_of(&headers, BODY, &format!("\"{SECRET}\"")),
         ["secret_has_blanks"]
     );
-    // Scheme B takes the secret without its prefix; scheme A alone is lost by it.
+    // The Standard scheme accepts the secret without its prefix; only the StormCom scheme fails.
     let bare = SECRET.trim_start_matches("whsec_");
     assert_eq!(codes_of(&headers, BODY, bare), ["secret_prefix"]);
     let public = SECRET.replace("whsec_", "whpk_");
@@ -358,7 +358,7 @@ fn a_sender_that_mixed_up_text_and_bytes_is_recognised() {
         codes(&explain(&headers, body, SECRET, NOW_S)),
         ["key_not_decoded"]
     );
-    // The text under SECRET's base64, used as key of scheme A.
+    // The text under SECRET's base64, used as a key of the StormCom scheme.
     let decoded = Secret::parse("stormhook-example-secret-32bytes").expect("a secret");
     let signature = SigningKeys::new([&decoded]).stormcom_signature(body);
     let headers = [("x-stormcom-signature", signature)];
@@ -504,7 +504,7 @@ fn forms_that_tell_their_own_story_are_named() {
 #[test]
 fn what_fits_one_scheme_explains_the_other() {
     let headers = delivery(SECRET, BODY);
-    // The secret is right, as scheme B shows, so that nothing is said of it.
+    // The secret is correct, as the Standard scheme shows, so no finding is about it.
     let zeros = format!("sha256={}", "0".repeat(64));
     let other_code = with(headers.clone(), "x-stormcom-signature", |_| zeros.clone());
     assert_eq!(codes_of(&other_code, BODY, SECRET), Vec::<&str>::new());
@@ -567,7 +567,7 @@ fn an_explanation_says_what_failed_and_what_to_do() {
             .starts_with("webhook-signature: timestamp_too_old: the delivery was signed 301 s ago")
     );
     assert_eq!(stormcom, "x-stormcom-signature: ok");
-    assert!(finding.starts_with("delivery_too_old: the time lies further back than allowed"));
+    assert!(finding.starts_with("delivery_too_old: the time is further in the past than allowed"));
     assert!(finding.ends_with(" (301 s old)"));
     assert_eq!(explanation.content_digest.as_str(), "fits");
     let differs = explain(&delivery(SECRET, BODY), b"{}", SECRET, NOW_S);
@@ -663,7 +663,7 @@ mod public_keys {
         PrivateKey::from_seed([seed; 32])
     }
 
-    /// A delivery with `v1a` alone and no scheme A.
+    /// A delivery with only `v1a` and without the StormCom scheme.
     fn signed(body: &[u8]) -> Pairs {
         let keys = SigningKeys::with_ed25519([], [&key(1)]);
         let signature = keys.standard_signature("evt_1", NOW_S, body);

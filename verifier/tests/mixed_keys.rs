@@ -130,7 +130,8 @@ fn a_signature_holds_each_secret_first_and_each_private_key_after() {
 
 #[test]
 fn a_public_key_is_no_key_of_scheme_a_by_mistake() {
-    // Scheme A takes any text: what it makes of a public key fits nothing that was signed with another.
+    // The StormCom scheme accepts any text: a public key used as a secret matches nothing that was signed with another
+    // key.
     let verifier = StormcomVerifier::new(&key(1).public_key()).expect("any text");
     let secret = Secret::parse(SECRET).expect("a secret");
     let signature = SigningKeys::with_ed25519([&secret], [&key(1)]).stormcom_signature(b"{}");

@@ -1,6 +1,8 @@
-//! `stormhook backup FILE`: a copy of the store that is restored by putting it in place, from the running daemon or of a stopped one.
+//! `stormhook backup FILE`: copies the store of the running daemon, or a stopped store. To restore the copy, put it in
+//! place of the store.
 //!
-//! The file has its name only once all of it came, was looked through, and is on disk; whatever goes wrong before leaves nothing.
+//! The file gets its name only when the copy is complete, checked and on disk; if anything fails before, no file
+//! remains.
 
 use std::fs::File;
 use std::io::Write;
@@ -27,7 +29,7 @@ use crate::table::{counted, size_words};
 use crate::whereabouts::{self, Found};
 use stormhook_engine::clock::Moment;
 
-/// The daemon makes the whole copy before it answers.
+/// The daemon makes the whole copy before it responds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 /// How long the next bytes of the copy may take.
 const BYTES_TIMEOUT: Duration = Duration::from_secs(300);
@@ -39,7 +41,7 @@ Examples:
 
 The running daemon makes the copy and keeps working; if no daemon answers, the
 stopped store is copied, never written. To restore: stop the daemon, replace
-stormhook.redb in its data folder with the file, start the daemon. The file
+stormhook.redb in its data directory with the file, start the daemon. The file
 holds every secret and is created with mode 0600.";
 
 #[derive(Debug, Args)]
@@ -66,7 +68,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Resolves when the user, or the system, has had enough. What is under way is then dropped, and its file goes with it.
+/// Resolves when the user or the system interrupts. The work in progress is then dropped, and its file with it.
 pub(crate) async fn interrupted() -> Failure {
     let listening = (
         signal(SignalKind::interrupt()),
@@ -78,9 +80,9 @@ pub(crate) async fn interrupted() -> Failure {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            Failure::No("interrupted: nothing was written".to_owned())
+            Failure::No("interrupted; nothing was written".to_owned())
         }
-        // Then they end the process as they always do.
+        // After that, signals end the process as usual.
         _ => std::future::pending().await,
     }
 }
@@ -108,11 +110,11 @@ async fn back_up(
     tell(args, bytes, began.elapsed(), report.as_ref(), screen)
 }
 
-/// The file in the making, under another name in the same folder.
+/// The file being written, under a temporary name in the same directory.
 pub(crate) struct Output(NamedTempFile);
 
 impl Output {
-    /// Refuses a name that is taken, before anything is done.
+    /// Refuses an existing name before anything is done.
     pub(crate) fn beside(file: &Path) -> Result<Self, Failure> {
         if file.symlink_metadata().is_ok() {
             return Err(taken(file));
@@ -120,11 +122,11 @@ impl Output {
         Self::unnamed(file)
     }
 
-    /// In the same folder, whether or not the name is taken.
+    /// Creates the file in the same directory, whether or not the name exists.
     pub(crate) fn unnamed(file: &Path) -> Result<Self, Failure> {
-        let name = file
-            .file_name()
-            .ok_or_else(|| Failure::Usage(format!("{} names no file", file.display())))?;
+        let name = file.file_name().ok_or_else(|| {
+            Failure::Usage(format!("{} is not the name of a file", file.display()))
+        })?;
         let mut prefix = std::ffi::OsString::from(".");
         prefix.push(name);
         tempfile::Builder::new()
@@ -133,7 +135,7 @@ impl Output {
             .tempfile_in(folder_of(file))
             .map(Self)
             .map_err(|error| {
-                Failure::local(&format!("make a file beside {}", file.display()), &error)
+                Failure::local(&format!("create a file next to {}", file.display()), &error)
             })
     }
 
@@ -141,13 +143,13 @@ impl Output {
         self.0.path()
     }
 
-    /// The same file, to write to.
+    /// Returns the same file for writing.
     pub(crate) fn writer(&self) -> Result<File, Failure> {
         let file = self.0.as_file().try_clone();
         file.map_err(|error| Failure::local("write the file", &error))
     }
 
-    /// Gives it its name once it is on disk; its length.
+    /// Gives the file its name once it is on disk, and returns its length.
     pub(crate) fn put_in_place(self, file: &Path) -> Result<u64, Failure> {
         let what = format!("write {}", file.display());
         let failed = |error| Failure::local(&what, &error);
@@ -168,7 +170,7 @@ impl Output {
 
 fn taken(file: &Path) -> Failure {
     Failure::Usage(format!(
-        "{} is there already: name a file that is not, or move this one away",
+        "{} exists already: name another file, or move this one away",
         file.display()
     ))
 }
@@ -180,7 +182,7 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// Fills a file with what the daemon answers, all of it or an error.
+/// Writes the daemon's response to a file: all of it, or an error.
 pub(crate) async fn from_daemon(
     client: &Client,
     file: File,
@@ -197,19 +199,19 @@ pub(crate) async fn from_daemon(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
         .ok_or_else(|| {
-            Failure::No("the daemon didn't say how long the copy is: is another program listening on this socket?".to_owned())
+            Failure::No("the daemon didn't say how long the copy is: check that no other program listens on this socket".to_owned())
         })?;
     progress.of(promised);
     let came = take(response.into_body(), file, progress).await?;
     if came != promised {
-        return Err(cut(&format!("{came} of {promised} bytes came")));
+        return Err(cut(&format!("{came} of {promised} bytes arrived")));
     }
     Ok(())
 }
 
 fn cut(why: &str) -> Failure {
     Failure::Unreachable(format!(
-        "the copy was interrupted ({why}); no backup was written. Check the daemon's log and try again"
+        "the copy was interrupted ({why}); no backup was written. Check the daemon's log and retry"
     ))
 }
 
@@ -218,7 +220,7 @@ async fn take(mut body: Incoming, mut file: File, progress: &Copied) -> Result<u
     loop {
         let frame = tokio::time::timeout(BYTES_TIMEOUT, body.frame())
             .await
-            .map_err(|_| cut("nothing came for 5 min"))?;
+            .map_err(|_| cut("no data for 5 min"))?;
         let Some(frame) = frame else {
             return Ok(came);
         };
@@ -242,7 +244,7 @@ async fn from_stopped(folder: PathBuf, file: File) -> Result<(), Failure> {
     }
 }
 
-/// Whether what was copied is a sound store: cut short, mixed up or damaged before, it is no backup.
+/// Checks that the copy is an intact store: a truncated or damaged one is not a backup.
 async fn look_through(copy: PathBuf) -> Result<Report, Failure> {
     let looking = tokio::task::spawn_blocking(move || daemon_side::check_stopped(&copy));
     let report = match looking.await {

@@ -1,8 +1,9 @@
-//! Streaming NDJSON to `POST /v1/events/batch`: answers are read while lines are written.
+//! Streams NDJSON to `POST /v1/events/batch`: reads results while it writes lines.
 //!
-//! A line is kept until it has an answer. Where a stream ends before that (the daemon is restarted, or cut it after a pause), the rest
-//! goes into a new one; each line has a key, so what was stored already is only said again. What stays without an answer is named at
-//! the end, and never counted as accepted. Back-pressure goes all the way: while the daemon doesn't answer, nothing more is read.
+//! A line is kept until it has a result. If a stream ends before that (the daemon restarts, or cut it after a pause),
+//! the rest goes into a new stream. Each line has a key, so resending a stored line only repeats its result. Lines that
+//! stay without a result are named at the end and never counted as accepted. Back-pressure reaches the input: while the
+//! daemon doesn't answer, nothing more is read.
 
 pub(super) mod answer;
 mod source;
@@ -29,19 +30,19 @@ use answer::{AnswerLine, Problem, Tally, Verdict};
 use source::{Counts, Item};
 use window::Window;
 
-/// Pieces ahead of the socket.
+/// Pieces that wait for the socket.
 const FRAMES_AHEAD: usize = 2;
-/// How long the lines wait for the head of the answer.
+/// How long the lines wait for the head of the response.
 const ANSWER_FIRST_WITHIN: Duration = Duration::from_secs(1);
-/// An answer line is an id and a count, or a problem.
+/// A result line is an id and a count, or a problem.
 const ANSWER_LINE_BYTES: usize = 64 * 1024;
-/// Rejected lines whose problems are told one by one; the rest are counted.
+/// How many rejected lines are shown one by one; the rest are only counted.
 const PROBLEMS_SHOWN: u64 = 1_000;
-/// Pauses before a new stream: the first after no progress, and the longest.
+/// Pauses before a new stream: the first one without progress, and the longest.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
 
-/// Sends a stream of lines; `bytes` is its size where that is known. A daemon that is away, or has no room, is waited for as long as
+/// Sends a stream of lines; `bytes` is its size if known. Waits for a daemon that is unreachable or full for as long as
 /// `patience` without progress.
 pub(crate) async fn send(
     source: Box<dyn Read + Send>,
@@ -75,7 +76,7 @@ pub(crate) async fn send(
     }
     end?;
     if let Some(error) = sending.unread {
-        return Err(Failure::local("read the events to their end", &error));
+        return Err(Failure::local("read the events", &error));
     }
     if tally.rejected > 0 {
         Err(Failure::Shown)
@@ -91,11 +92,11 @@ struct Sending<'s> {
     progress: Progress,
     tally: Tally,
     window: Window,
-    /// There is no more input.
+    /// Whether the input has ended.
     ended: bool,
-    /// Why not, where it could not be read.
+    /// The error, if the input could not be read.
     unread: Option<io::Error>,
-    /// Why nothing more goes into the stream that is open.
+    /// Why nothing more goes into the open stream.
     holding: Option<Problem>,
 }
 
@@ -127,7 +128,7 @@ impl Sending<'_> {
         Ok(())
     }
 
-    /// Waits for something to send; false where all was.
+    /// Waits for lines to send; returns false once all have been sent.
     async fn has_lines(&mut self) -> Result<bool, Failure> {
         while self.window.is_empty() && !self.ended {
             let items = self.lines.recv().await;
@@ -157,7 +158,7 @@ impl Sending<'_> {
         Ok(())
     }
 
-    /// Sends what waits, and what comes meanwhile, until the stream ends.
+    /// Sends the waiting lines, and those that arrive meanwhile, until the stream ends.
     async fn attempt(&mut self) -> Result<(), Failure> {
         while let Some(place) = self.window.next_alone() {
             self.send_alone(place).await?;
@@ -168,7 +169,7 @@ impl Sending<'_> {
         self.window.open_stream();
         self.holding = None;
         let (frames, receiver) = mpsc::channel(FRAMES_AHEAD);
-        // A daemon that wants to see lines before it answers finds some.
+        // A daemon that reads lines before it responds finds some.
         let _there_is_room = frames.try_send(self.window.next_frame());
         let (answered, wait_for_answer) = oneshot::channel();
         let response = self
@@ -181,7 +182,7 @@ impl Sending<'_> {
                 body_of(receiver, wait_for_answer),
             )
             .await?;
-        // The body may be under way already, after waiting in vain: then nobody listens here.
+        // The body may already be in use after a timeout: then nobody listens here.
         let _ = answered.send(());
         self.exchange(response.into_body(), frames).await
     }
@@ -220,7 +221,7 @@ impl Sending<'_> {
                         let _there_is_room = open.try_send(self.window.next_frame());
                         frames = Some(open);
                     }
-                    // The connection takes nothing more; what is answered still comes.
+                    // The connection accepts nothing more; results still arrive.
                     _ => {}
                 },
                 items = self.lines.recv(), if !self.ended && self.window.has_room() => self.take(items)?,
@@ -242,7 +243,7 @@ impl Sending<'_> {
         }
         let Some(place) = self.window.place_of(answer.line) else {
             return Err(Failure::No(format!(
-                "the daemon answered line {}, which it was not sent: is another program listening on this socket?",
+                "the daemon answered line {}, which was not sent to it: check that no other program listens on this socket",
                 answer.line
             )));
         };
@@ -261,7 +262,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Takes the line that has its answer out of those that wait.
+    /// Removes a line that has its result from the waiting ones.
     fn settle(&mut self, place: usize, answer: &[u8], verdict: &Verdict) -> Result<(), Failure> {
         let Some(line) = self.window.remove(place) else {
             return Ok(());
@@ -301,7 +302,7 @@ impl Sending<'_> {
         }
     }
 
-    /// Sends one line as an event of its own, as the producer wrote it, with the key in the header.
+    /// Sends one line as a single event, as the producer wrote it, with the key in the header.
     async fn send_alone(&mut self, place: usize) -> Result<(), Failure> {
         let Some((line, key)) = self.window.line(place).and_then(|line| {
             let key = line.added.as_ref()?.key.clone();
@@ -317,7 +318,7 @@ impl Sending<'_> {
         self.settle(place, json.as_bytes(), &verdict)
     }
 
-    /// The daemon was waited for long enough.
+    /// The patience with the daemon is exhausted.
     fn given_up(&self, end: Result<(), Failure>) -> Failure {
         let first = self.first_without_an_answer();
         match (end, &self.holding) {
@@ -349,13 +350,13 @@ impl Sending<'_> {
             None => String::new(),
         };
         format!(
-            "Line {}{key} is the first without an answer: it is unknown whether it and the lines after it were accepted. Send them again with the same idempotency keys.",
+            "Line {}{key} is the first without an answer: it is not known whether it and the lines after it were accepted. Send them again with the same idempotency keys.",
             first.number
         )
     }
 }
 
-/// Whether a new stream may fare better: the daemon is away, starting, stopping or full.
+/// Whether a new stream may succeed: the daemon is unreachable, starting, stopping or full.
 fn may_pass(failure: &Failure) -> bool {
     match failure {
         Failure::Unreachable(_) => true,
@@ -364,15 +365,16 @@ fn may_pass(failure: &Failure) -> bool {
     }
 }
 
-/// A body of what comes through the channel.
+/// Returns a body of the chunks in the channel.
 ///
-/// It begins when the daemon has answered, which it does immediately: a refusal is then heard, where writing on to a daemon that
-/// has refused and closed would only end in a broken pipe. A daemon that wants to see lines first gets them a little later.
+/// It starts when the daemon has responded, which it does immediately: this way a refusal is read, while writing on to
+/// a daemon that has refused and closed would only end in a broken pipe. A daemon that reads lines first gets them a
+/// little later.
 fn body_of(receiver: mpsc::Receiver<Bytes>, answered: oneshot::Receiver<()>) -> Body {
     let state = (receiver, Some(answered));
     let chunks = stream::unfold(state, |(mut receiver, answered)| async move {
         if let Some(answered) = answered {
-            // In vain or not, the lines go out now.
+            // Whether or not it responded, the lines are sent now.
             let _ = tokio::time::timeout(ANSWER_FIRST_WITHIN, answered).await;
         }
         let chunk = receiver.recv().await?;

@@ -1,6 +1,7 @@
-//! `stormhook check`: whether the store is whole. Online the daemon verifies a snapshot; a stopped store is read, never written.
+//! `stormhook check`: verifies the store. Online, the daemon verifies a snapshot; a stopped store is read, never
+//! written.
 //!
-//! Damage is named and makes the status 1; it is never skipped, and nothing else makes it 1 but a daemon that says no.
+//! Damage is named and sets the exit status to 1. Nothing else does, except a refusal by the daemon.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::socket::Surroundings;
 use crate::table::counted;
 use crate::whereabouts::{self, Found};
 
-/// A check reads the whole store; a large one on a slow disk takes its time.
+/// A check reads the whole store; a large one on a slow disk takes long.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 pub(crate) const EXAMPLES: &str = "\
@@ -57,7 +58,8 @@ async fn check(
     }
 }
 
-/// Looks at a store at rest. The engine panics on some damaged pages: that is caught, and told as damage instead of a backtrace.
+/// Checks a stopped store. The engine panics on some damaged pages; this is caught and reported as damage instead of a
+/// backtrace.
 fn at_rest(folder: &Path) -> Result<Report, Failure> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -74,12 +76,12 @@ async fn online(client: &Client, screen: &Screen) -> Result<(), Failure> {
     if !screen.json {
         return tell(&report, screen);
     }
-    // What the API said, with whatever it says beside.
+    // The API's response, with all its fields.
     screen.answer(&answer.body)?;
     shown(&report)
 }
 
-/// The status of a report that is on the screen already.
+/// Returns the exit status of a report that has been printed.
 fn shown(report: &Report) -> Result<(), Failure> {
     if report.ok {
         Ok(())
@@ -88,10 +90,10 @@ fn shown(report: &Report) -> Result<(), Failure> {
     }
 }
 
-/// Says what was found, damage one line each; damage makes the status 1.
+/// Prints the findings, one line for each damage; damage sets the status to 1.
 fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
     if screen.json {
-        // By way of a value, whose keys are in the order in which the API has them.
+        // Through a value, whose keys have the order of the API.
         let value = serde_json::to_value(report).unwrap_or_default();
         screen.line(&value.to_string())?;
         return shown(report);
@@ -108,7 +110,7 @@ fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
     }
     screen.line(&format!(
         "{}: {}",
-        screen.paint(Tone::Good, "The store is whole"),
+        screen.paint(Tone::Good, "The store is intact"),
         [
             counted(report.rows, "row", "rows"),
             counted(report.events, "event", "events"),
@@ -139,7 +141,7 @@ mod tests {
         serde_json::from_str(WHOLE).unwrap()
     }
 
-    /// Surroundings in which nothing is named and no daemon is.
+    /// Surroundings without names or a daemon.
     fn nowhere(folder: &Path) -> Surroundings {
         Surroundings {
             flag: Some(folder.join("dead.sock")),

@@ -19,23 +19,23 @@ use crate::failure::Failure;
 use crate::refusal::Refusal;
 use crate::socket;
 
-/// A page of 250 rows or one event with its data stays far below this.
+/// A page of 250 rows, or one event with its data, is far below this.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// How long the socket may take to accept.
+/// How long the socket may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an ordinary call may take: `endpoint test` waits for a partner, whose time is bounded by `delivery.timeout`.
+/// How long an ordinary call may take: `endpoint test` waits for a receiver, bounded by `delivery.timeout`.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A body to send: whole, or streamed.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A daemon that answered at this socket when we looked.
+/// A client of a daemon that answered at this socket when it was looked up.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
 }
 
-/// What the API said, and that it said yes.
+/// A successful response of the API.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Its headers.
@@ -45,20 +45,20 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The answer as JSON.
+    /// Returns the response as JSON.
     pub(crate) fn value(&self) -> Result<Value, Failure> {
         self.read()
     }
 
-    /// The answer as what the API says it is.
+    /// Parses the response as a type of the API.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::No(format!("the daemon's response doesn't match the API ({error}): is another program, or another version, listening on this socket?")))
+            .map_err(|error| Failure::No(format!("the daemon's response doesn't match the API ({error}): check that no other program, or other version, listens on this socket")))
     }
 }
 
 impl Client {
-    /// The first of these sockets that something listens on.
+    /// Returns a client of the first of these sockets that something listens on.
     pub(crate) async fn find(sockets: &[PathBuf]) -> Result<Self, Failure> {
         let mut tried = Vec::new();
         for path in sockets {
@@ -70,7 +70,7 @@ impl Client {
         Err(Failure::Unreachable(socket::unreachable(&tried)))
     }
 
-    /// The first of these sockets whose listener has this file open, as far as the system shows it.
+    /// Returns a client of the first of these sockets whose listener has this file open, as far as the system shows it.
     pub(crate) async fn of_holder(sockets: &[PathBuf], file: &Path) -> Option<Self> {
         for path in sockets {
             let Ok(stream) = connect(path).await else {
@@ -84,12 +84,12 @@ impl Client {
         None
     }
 
-    /// A client of the daemon at this socket, whether it is there yet or not.
+    /// Returns a client of the daemon at this socket, whether it is running yet or not.
     pub(crate) fn at(socket: PathBuf) -> Self {
         Self { socket }
     }
 
-    /// Where it is asked.
+    /// Returns the socket.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -99,7 +99,7 @@ impl Client {
         self.call(Method::GET, path, None, CALL_TIMEOUT).await
     }
 
-    /// A call with a JSON body.
+    /// Sends a request with a JSON body.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -115,12 +115,12 @@ impl Client {
         .await
     }
 
-    /// POST without a body.
+    /// Sends a POST without a body.
     pub(crate) async fn post(&self, path: &str) -> Result<Answer, Failure> {
         self.call(Method::POST, path, None, CALL_TIMEOUT).await
     }
 
-    /// One call: the whole answer, or [`Failure::Refused`] with what the daemon said.
+    /// Makes one call: returns the whole response, or [`Failure::Refused`] with the daemon's error.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -137,7 +137,7 @@ impl Client {
         self.answered(path, request, within).await
     }
 
-    /// POST of JSON under an idempotency key.
+    /// Sends a POST of JSON under an idempotency key.
     pub(crate) async fn post_keyed(
         &self,
         path: &str,
@@ -171,7 +171,8 @@ impl Client {
         })
     }
 
-    /// A call whose answer is read as it comes. A refusal is read whole and becomes [`Failure::Refused`].
+    /// Makes a call whose response is read as it arrives. An error response is read whole and becomes
+    /// [`Failure::Refused`].
     pub(crate) async fn open(
         &self,
         method: Method,
@@ -223,7 +224,7 @@ impl Client {
             .await
             .map_err(|error| self.lost(&error))?;
         tokio::spawn(async move {
-            // Whatever went wrong on the connection is told by the call that used it.
+            // The call that used the connection reports its error.
             let _ = connection.await;
         });
         let response = sender
@@ -239,7 +240,7 @@ impl Client {
             .and_then(|id| id.to_str().ok())
             .map(str::to_owned);
         let status = response.status().as_u16();
-        // The answer counts even when the rest of it doesn't arrive: the daemon has said no.
+        // The refusal counts even if the rest of the response doesn't arrive.
         let body = self.collect(response.into_body()).await.unwrap_or_default();
         Err(Failure::Refused(Box::new(Refusal {
             status,
@@ -261,10 +262,10 @@ impl Client {
             })
     }
 
-    /// The connection ended in the middle of a call.
+    /// Returns the failure of a connection that ended during a call.
     pub(crate) fn lost(&self, error: &hyper::Error) -> Failure {
         Failure::Unreachable(format!(
-            "the connection to {} was interrupted ({error}): it is unknown whether the daemon carried out the request. Check with `stormhook event list`, or try again",
+            "the connection to {} was interrupted ({error}): it is not known whether the daemon carried out the request. Check with `stormhook event list`, or retry",
             self.socket.display()
         ))
     }
@@ -276,7 +277,7 @@ fn whole(bytes: Bytes) -> Body {
         .boxed_unsync()
 }
 
-/// No body.
+/// Returns an empty body.
 pub(crate) fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
@@ -292,7 +293,7 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
         })
 }
 
-/// Whether a process has a file open, by `/proc` (proc_pid_fd(5)): false where it may not be looked at.
+/// Whether a process has a file open, according to `/proc` (proc_pid_fd(5)); false if that isn't readable.
 fn holds(process: i32, file: &Path) -> bool {
     let Ok(file) = file.metadata() else {
         return false;
@@ -305,7 +306,7 @@ fn holds(process: i32, file: &Path) -> bool {
         .any(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
 }
 
-/// A process that has a file open, where the system shows one.
+/// Returns a process that has a file open, if the system shows one.
 pub(crate) fn holder_of(file: &Path) -> Option<i32> {
     let processes = std::fs::read_dir("/proc").ok()?;
     processes
@@ -330,7 +331,7 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A path with a query of those parameters that have a value.
+/// Returns a path with a query of those parameters that have a value.
 pub(crate) fn path_with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters {

@@ -1,5 +1,5 @@
-//! `stormhook compact`: rewrites a stopped store without the free space that deleted rows left. The new file replaces the
-//! old one atomically, once it is complete; if anything stops it before, the store is unchanged.
+//! `stormhook compact`: rewrites a stopped store without the free space that deleted rows left. The new file replaces
+//! the old one atomically once it is complete; if anything stops it earlier, the store is unchanged.
 
 use std::path::Path;
 
@@ -18,8 +18,8 @@ pub(crate) const EXAMPLES: &str = "\
 Example:
   systemctl stop stormhook && stormhook compact && systemctl start stormhook
 
-The daemon must be stopped. Needs free space for the compacted file. May be
-stopped or killed at any moment: the store is then unchanged.";
+The daemon must be stopped. Needs free space for the compacted file. You can
+stop or kill it at any moment: the store is then unchanged.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CompactArgs {

@@ -1,6 +1,7 @@
-//! Everything the command line takes from the daemon's own modules: starting it, its configuration, its store at rest, the time.
+//! Everything the command line uses of the daemon's own modules: starting it, its configuration, a stopped store, the
+//! time.
 //!
-//! Client commands need none of this but the time; it is kept in one place so that the rest of `cli` knows the API and nothing else.
+//! Client commands use none of this but the time. It is in one place so that the rest of `cli` knows only the API.
 
 mod configuration;
 mod one_line;
@@ -22,9 +23,9 @@ pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};
 use stormhook_store::StoreError;
 
-/// Whether a secret stands in quotes.
+/// Whether a secret is in quotes.
 pub(crate) use stormhook_daemon::http::is_quoted;
-/// The store's name in the data folder.
+/// The store's name in the data directory.
 pub(crate) use stormhook_daemon::serve::STORE_FILE;
 
 /// The wall clock.
@@ -36,7 +37,7 @@ pub(crate) fn wall_clock() -> SystemTime {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     config: ConfigFlags,
-    /// Stop when stdin ends: the demo's daemon does, so that none outlives its demo
+    /// Stop when stdin ends, so that the demo's daemon doesn't outlive the demo
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
 }
@@ -50,20 +51,20 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
     stormhook_daemon::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
 }
 
-/// What a folder holds.
+/// The contents of a directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// A store that nobody has open. It may be damaged.
+    /// A store that is not open. It may be damaged.
     AtRest,
     /// A store that another process has open.
     InUse,
-    /// None.
+    /// No store.
     Absent,
-    /// A store that can't be read, and why: not damage, which is in a report.
+    /// A store that can't be read, and why. Damage is not reported here but in a report.
     Unreadable(String),
 }
 
-/// Whether there is a store in this folder, and nobody has it open.
+/// Checks whether there is a store in this directory that is not open.
 pub(crate) fn look(folder: &Path) -> Stopped {
     match stormhook_store::is_open(&folder.join(STORE_FILE)) {
         Ok(false) => Stopped::AtRest,
@@ -80,7 +81,7 @@ pub(crate) fn look(folder: &Path) -> Stopped {
     }
 }
 
-/// Verifies a store that nobody has open without writing to it. `Err` says why it can't be read, which is not damage.
+/// Verifies a store that is not open, without writing to it. `Err` says why it can't be read, which is not damage.
 pub(crate) fn check_stopped(store: &Path) -> Result<Report, String> {
     match stormhook_store::check_file(store) {
         Ok(found) => Ok(Report {
@@ -98,7 +99,7 @@ pub(crate) fn check_stopped(store: &Path) -> Result<Report, String> {
     }
 }
 
-/// Copies a store that nobody has open into an empty file, without writing to it; until `go_on` says no.
+/// Copies a store that is not open into an empty file, without writing to the store, until `go_on` returns false.
 pub(crate) fn copy_stopped(
     store: &Path,
     to: std::fs::File,
@@ -107,7 +108,7 @@ pub(crate) fn copy_stopped(
     stormhook_store::copy_file(store, to, go_on).map_err(|error| unread(&error))
 }
 
-/// How it ends where a store at rest can't be read: damage is what the store says, anything else is about what was asked for.
+/// Returns the failure if a stopped store can't be read. Damage is the store's fault, anything else a usage error.
 fn unread(error: &StoreError) -> Failure {
     if error.is_damage() {
         Failure::No(error.to_string())
@@ -116,7 +117,7 @@ fn unread(error: &StoreError) -> Failure {
     }
 }
 
-/// Rewrites a store that nobody has open, without free space.
+/// Rewrites a store that is not open, without its free space.
 pub(crate) fn compact_stopped(store: &Path) -> Result<stormhook_store::Compacted, StoreError> {
     stormhook_store::compact_file(store)
 }

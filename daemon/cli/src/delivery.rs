@@ -1,4 +1,4 @@
-//! `stormhook delivery …`: what became of one event at one endpoint.
+//! `stormhook delivery …`: one event at one endpoint.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
@@ -61,7 +61,7 @@ pub(crate) struct ListArgs {
     /// Only this event
     #[arg(long, value_name = "EVENT")]
     event: Option<String>,
-    /// From this time: RFC 3339, or how long ago (2h)
+    /// At or after this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
     /// Before this time
@@ -155,7 +155,7 @@ async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
     .await
 }
 
-/// A delivery's status in the tone it deserves, with the reason of an early end.
+/// Returns a delivery's status in its tone, with the reason if it ended early.
 pub(crate) fn status_cell(delivery: &Value) -> Cell {
     let status = words(delivery.get("status").unwrap_or(&Value::Null));
     let text = match delivery.get("reason").and_then(Value::as_str) {
@@ -165,7 +165,7 @@ pub(crate) fn status_cell(delivery: &Value) -> Cell {
     Cell::toned(status_tone(&status), &text)
 }
 
-/// The tone of a status.
+/// Returns the tone of a status.
 pub(crate) fn status_tone(status: &str) -> Tone {
     match status {
         "SUCCESS" => Tone::Good,
@@ -175,7 +175,7 @@ pub(crate) fn status_tone(status: &str) -> Tone {
     }
 }
 
-/// Prints a delivery as `--json` or in words.
+/// Prints a delivery as JSON or in words.
 pub(crate) fn show(answer: &Answer, session: &Session) -> Result<(), Failure> {
     if session.screen.json {
         return session.screen.answer(&answer.body);
@@ -185,7 +185,7 @@ pub(crate) fn show(answer: &Answer, session: &Session) -> Result<(), Failure> {
         .line(&describe(&answer.value()?, session.screen.colour))
 }
 
-/// A delivery and its attempts in words.
+/// Describes a delivery and its attempts.
 fn describe(delivery: &Value, colour: bool) -> String {
     let rows = [
         ("delivery", Cell::of(delivery, "id").tone(Tone::Bold)),
@@ -258,7 +258,7 @@ fn is_reconnected(attempt: &Value) -> bool {
     attempt.get("reconnected").and_then(Value::as_bool) == Some(true)
 }
 
-/// What went wrong, or what the partner said.
+/// Returns the error, or the start of the receiver's response.
 fn said(attempt: &Value) -> Option<&str> {
     let part = |key: &str| {
         attempt
@@ -269,7 +269,7 @@ fn said(attempt: &Value) -> Option<&str> {
     part("error").or_else(|| part("responseExcerpt"))
 }
 
-/// One attempt on one line: outcome, code, time, and what was said; and the tone that it deserves.
+/// Describes one attempt on one line (outcome, code, time, and error or response), with its tone.
 pub(crate) fn outcome_in_words(
     outcome: &str,
     code: Option<u16>,
@@ -293,7 +293,7 @@ pub(crate) fn outcome_in_words(
     (outcome_tone(outcome), line)
 }
 
-/// The same of the API's JSON.
+/// The same for the API's JSON.
 pub(crate) fn attempt_in_words(attempt: &Value) -> (Tone, String) {
     let code = attempt.get("responseCode").and_then(Value::as_u64);
     outcome_in_words(

@@ -1,5 +1,6 @@
-//! `stormhook demo`: what a newcomer sees first, and honest. The real daemon runs as a child process, orders go in through its
-//! real Unix socket, and two receivers on loopback verify each delivery and keep books that the daemon can't touch.
+//! `stormhook demo`: shows a newcomer the real thing. The real daemon runs as a child process, orders are sent through
+//! its real Unix socket, and two receivers on loopback verify each delivery and keep ledgers that the daemon can't
+//! change.
 
 mod board;
 mod child;
@@ -33,18 +34,18 @@ use live::Live;
 use orders::ORGANIZATION;
 use stormhook_engine::clock::Moment;
 
-/// Events of `--once`, and the most of a run without it: the books are kept in memory.
+/// The number of events of `--once`, and the maximum without it: the ledgers are in memory.
 const ONCE_EVENTS: u64 = 40;
 const MOST_EVENTS: u64 = 20_000;
 const ONCE_EVERY: Duration = Duration::from_millis(50);
 const EVERY: Duration = Duration::from_millis(300);
 const REDRAW_EVERY: Duration = Duration::from_millis(120);
-/// From the last event to the last delivery, the flaky receiver's retries (1 s, then 2 s) included.
+/// From the last event to the last delivery, including the flaky receiver's retries (1 s, then 2 s).
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Send 40 events, wait until all are settled, and exit 1 if anything is missing, duplicated or wrongly signed
+    /// Send 40 events, wait until all are settled, and exit 1 if anything is missing, duplicated or has an invalid signature
     #[arg(long)]
     once: bool,
 }
@@ -76,7 +77,7 @@ fn names() -> [&'static str; SHOPS.len()] {
     SHOPS.each_ref().map(|shop| shop.name)
 }
 
-/// Whether a receiver is to get this type; the demo decides it again for itself instead of asking the daemon.
+/// Whether a receiver is subscribed to this type. The demo decides this itself instead of asking the daemon.
 fn subscribed(place: Place, event_type: &str) -> bool {
     SHOPS.get(place).is_some_and(|shop| {
         shop.event_types
@@ -90,7 +91,7 @@ fn subscribed(place: Place, event_type: &str) -> bool {
     })
 }
 
-/// The books, and when they were opened.
+/// The ledgers, and when they were opened.
 #[derive(Clone)]
 struct Books {
     opened: Moment,
@@ -110,7 +111,7 @@ impl Books {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
-        // Counting can't leave the books half written: a poisoned lock's content is still right.
+        // Counting can't leave the ledgers half-written: the content of a poisoned lock is still valid.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -137,23 +138,23 @@ pub(crate) async fn run(args: DemoArgs, screen: Screen) -> Result<(), Failure> {
     drop(folder);
     result?;
     screen.line(&format!(
-        "\nThe daemon {}; its folder {folder_name} is removed.",
+        "\nThe daemon {}; its directory {folder_name} has been removed.",
         if drained {
-            "has drained and ended"
+            "has drained and stopped"
         } else {
-            "did not end cleanly"
+            "did not stop cleanly"
         }
     ))?;
     if drained {
         Ok(())
     } else {
         Err(Failure::No(
-            "the daemon did not end with status 0 after SIGTERM".to_owned(),
+            "the daemon did not exit with status 0 after SIGTERM".to_owned(),
         ))
     }
 }
 
-/// Ctrl-C, SIGTERM or SIGHUP: all mean that it is enough.
+/// Ctrl-C, SIGTERM or SIGHUP: all stop the demo.
 struct Stop {
     signals: [Signal; 3],
     heard: bool,
@@ -207,7 +208,7 @@ async fn show(
         tokio::select! {
             sent = &mut sending => break sent,
             () = stop.wait() => break Ok(()),
-            status = daemon.ended() => break Err(Failure::No(format!("the daemon ended by itself ({status}). Its log says:\n{}", child::tail_of(&log)))),
+            status = daemon.ended() => break Err(Failure::No(format!("the daemon stopped by itself ({status}). Its log:\n{}", child::tail_of(&log)))),
             _ = redraw.tick() => live.draw()?,
         }
     };
@@ -228,7 +229,7 @@ async fn show(
 fn introduce(screen: &Screen, daemon: &Daemon) -> Result<(), Failure> {
     screen.line(&screen.paint(
         Tone::Bold,
-        "stormhook demo: a real daemon, in a temporary folder, on its real socket",
+        "stormhook demo: a real daemon, in a temporary directory, on its real socket",
     ))?;
     screen.line(&format!("  daemon     {}", daemon.ready_line))?;
     screen.line(&format!(
@@ -243,10 +244,10 @@ fn introduce(screen: &Screen, daemon: &Daemon) -> Result<(), Failure> {
             shop.event_types.join(", ")
         ))?;
     }
-    screen.line("  events     four types, handed in by POST /v1/events on the Unix socket; each answer means: it is on disk\n")
+    screen.line("  events     four types, sent by POST /v1/events on the Unix socket; each response means that the event is on disk\n")
 }
 
-/// Starts the receivers and registers them.
+/// Starts the receivers and creates their endpoints.
 async fn open_shops(client: &Client, books: &Books, screen: &Screen) -> Result<(), Failure> {
     for (place, shop) in SHOPS.iter().enumerate() {
         let failed = |error: std::io::Error| Failure::local("listen on loopback", &error);
@@ -259,7 +260,7 @@ async fn open_shops(client: &Client, books: &Books, screen: &Screen) -> Result<(
             shop.name
         );
         let body = json!({"organizationId": ORGANIZATION, "url": url, "eventTypes": shop.event_types, "description": shop.about});
-        // The secret is known only after the endpoint is, and no event is sent before that.
+        // The secret is known only once the endpoint exists, and no event is sent before that.
         let checker = Arc::new(OnceLock::new());
         let (books, seen_by) = (books.clone(), Arc::clone(&checker));
         tokio::spawn(receiver::receive(listener, move |received| {
@@ -271,9 +272,9 @@ async fn open_shops(client: &Client, books: &Books, screen: &Screen) -> Result<(
             .value()?;
         let secret = endpoint.get("secret").and_then(Value::as_str);
         let secret = secret.ok_or_else(|| {
-            Failure::No("the daemon made an endpoint without a secret".to_owned())
+            Failure::No("the daemon created an endpoint without a secret".to_owned())
         })?;
-        // Set once, here: the cell can't be full.
+        // Set only here: the cell can't be full.
         let _ = checker.set(Checker::of_usable(secret, Tolerance::default(), None)?);
         if !screen.terminal {
             screen.line(&format!("{} is {url}", shop.name))?;
@@ -310,7 +311,7 @@ fn take(
     Respond::Status(status)
 }
 
-/// Hands events in, one POST each.
+/// Sends events, one POST each.
 async fn send(client: &Client, once: bool, books: &Books) -> Result<(), Failure> {
     let (events, every) = if once {
         (ONCE_EVENTS, ONCE_EVERY)
@@ -335,7 +336,7 @@ async fn send(client: &Client, once: bool, books: &Books) -> Result<(), Failure>
     Ok(())
 }
 
-/// Settled: it has arrived by the receivers' books, and the daemon has nothing open.
+/// Whether all is settled: every event has arrived by the receivers' ledgers, and the daemon has no open delivery.
 async fn settled(client: &Client, books: &Books) -> Result<bool, Failure> {
     if !books.lock().all_delivered(subscribed) {
         return Ok(false);
@@ -359,7 +360,7 @@ async fn conclude(
             .map(|place| books.balance(place, subscribed))
             .collect()
     };
-    screen.line(&screen.paint(Tone::Bold, "The receivers' own books"))?;
+    screen.line(&screen.paint(Tone::Bold, "The receivers' own ledgers"))?;
     screen.line(&board::summary(&balances, &names(), screen.colour))?;
     let right = balances.iter().all(Balance::is_right);
     if right {
@@ -367,11 +368,11 @@ async fn conclude(
     }
     if judge {
         return Err(Failure::No(
-            "the ledger doesn't match: something is missing, duplicated, wrongly signed or unexpected"
+            "the ledger doesn't match: something is missing, duplicated, unexpected, or has an invalid signature"
                 .to_owned(),
         ));
     }
-    screen.line("\nEnded while deliveries were under way: what is missing would have been sent by the schedule.")
+    screen.line("\nStopped while deliveries were in progress: the schedule would have sent the missing ones.")
 }
 
 #[cfg(test)]

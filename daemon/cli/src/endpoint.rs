@@ -1,7 +1,7 @@
-//! `stormhook endpoint …`: where deliveries go.
+//! `stormhook endpoint …`: the endpoints that deliveries go to.
 //!
-//! Secrets and custom headers (which are secrets too) come from files or stdin. A secret is shown when it is
-//! made and when it is asked for by name, never otherwise.
+//! Secrets and custom headers (which are secrets too) come from files or stdin. A secret is shown only when it is
+//! created and when `--reveal-secret` asks for it.
 
 mod arguments;
 mod describe;
@@ -48,7 +48,7 @@ pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<()
     }
 }
 
-/// The members of a body that is begun with these.
+/// Returns the members of a body that starts with these.
 fn members(begun: Value) -> Map<String, Value> {
     match begun {
         Value::Object(members) => members,
@@ -184,7 +184,7 @@ async fn show(args: &ShowArgs, session: &Session) -> Result<(), Failure> {
     if value.get("ed25519").and_then(Value::as_bool) != Some(true) {
         return Ok(());
     }
-    // Public keys are no secret, but what they belong to is: the API shows both in one place.
+    // Public keys are not secret, but the API shows them only together with their secrets.
     let answer = session
         .client
         .get(&format!("/v1/endpoints/{id}/secret"))
@@ -230,7 +230,7 @@ async fn test(args: &OneArgs, session: &Session) -> Result<(), Failure> {
         .line(&ping_in_words(&answer.value()?, session.screen.colour))
 }
 
-/// How a ping went, and why it failed if it did.
+/// Describes the result of a ping, and why it failed if it did.
 fn ping_in_words(attempt: &Value, colour: bool) -> String {
     let (tone, words) = crate::delivery::attempt_in_words(attempt);
     let arrived = attempt.get("outcome").and_then(Value::as_str) == Some("success");
@@ -299,7 +299,7 @@ async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
     if session.screen.json {
         return session.screen.answer(&answer.body);
     }
-    session.screen.line(&format!("removed {}", args.id))
+    session.screen.line(&format!("Removed {}", args.id))
 }
 
 #[cfg(test)]

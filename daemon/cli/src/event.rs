@@ -1,4 +1,4 @@
-//! `stormhook event …`: sending events and finding out where they went.
+//! `stormhook event …`: sends events and shows where they went.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,9 +23,10 @@ use crate::pages::{self, Paging};
 use crate::screen::Tone;
 use crate::table::{Cell, Table, pairs};
 
-/// How much of a file is looked at to tell one event from a line of many.
+/// How much of a file is read to tell one event from one event per line.
 const LOOK_BYTES: usize = 64 * 1024;
-/// One event in a file: far above `limits.event_bytes`, so that the daemon is who says 413.
+/// The maximum size of one event in a file: far above `limits.event_bytes`, so that the daemon is the one that answers
+/// 413.
 const EVENT_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -107,7 +108,7 @@ pub(crate) struct ListArgs {
     /// Only with this idempotency key
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Accepted since this time: RFC 3339, or how long ago (2h)
+    /// Accepted at or after this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
     /// Accepted before this time
@@ -159,12 +160,12 @@ async fn send(args: SendArgs, session: &Session) -> Result<(), Failure> {
         }
         (None, Some(file)) => send_file(&file, args.retry_for, session).await,
         (None, None) => Err(Failure::Usage(
-            "give an event as JSON, --file FILE, or - for NDJSON on stdin".to_owned(),
+            "pass an event as JSON, --file FILE, or - for NDJSON on stdin".to_owned(),
         )),
     }
 }
 
-/// Reads a file once, from its beginning to its end: it may be a pipe.
+/// Reads a file once from start to end: it may be a pipe.
 async fn send_file(path: &Path, retry_for: Duration, session: &Session) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::local(&format!("read {}", path.display()), &error);
     let mut file = File::open(path).map_err(failed)?;
@@ -190,7 +191,8 @@ async fn send_file(path: &Path, retry_for: Duration, session: &Session) -> Resul
     send_one(Bytes::from(event), session).await
 }
 
-/// How a file begins, and whether that is all of it. Of a pipe no more is waited for than the first line: its writer may take its time.
+/// Returns the start of a file, and whether that is all of it. From a pipe it waits only for the first line: the writer
+/// may be slow.
 fn look(file: &mut impl Read, is_pipe: bool) -> io::Result<(Vec<u8>, bool)> {
     let mut head = vec![0; LOOK_BYTES];
     let mut read = 0;
@@ -212,7 +214,8 @@ fn look(file: &mut impl Read, is_pipe: bool) -> io::Result<(Vec<u8>, bool)> {
     Ok((head, false))
 }
 
-/// Whether a file that begins like this has one event a line: its first line is a whole JSON value, and more follows.
+/// Whether a file that starts like this has one event per line: its first line is a complete JSON value, and more
+/// follows.
 fn holds_lines(head: &[u8], whole: bool) -> bool {
     let start = head
         .iter()
@@ -238,7 +241,7 @@ async fn send_one(event: Bytes, session: &Session) -> Result<(), Failure> {
     let replayed = answer.headers.contains_key("idempotency-replayed");
     let value = answer.value()?;
     let word = if replayed {
-        Cell::toned(Tone::Warn, "replayed: it was accepted before")
+        Cell::toned(Tone::Warn, "replayed: it was accepted earlier")
     } else {
         Cell::toned(Tone::Good, "accepted")
     };
@@ -274,8 +277,8 @@ async fn show(args: &OneArgs, session: &Session) -> Result<(), Failure> {
     session.screen.line(&pairs(&rows, session.screen.colour))
 }
 
-/// An event without its data, and the data as it went in: a float or a big integer must not change on the way to the screen, and not
-/// all that JSON allows (`"\ud800"`, `1e400`) fits a value of ours.
+/// Splits an event into the event without its data, and the data verbatim: floats and big integers must not change on
+/// the way to the screen, and not all valid JSON (`"\ud800"`, `1e400`) fits a `Value`.
 fn shown(answer: &Answer) -> Result<(Value, String), Failure> {
     let mut members: BTreeMap<String, Box<RawValue>> = answer.read()?;
     let data = members.remove("data");
@@ -341,7 +344,7 @@ async fn explain(args: &OneArgs, session: &Session) -> Result<(), Failure> {
         .line(&explanation(&answer.value()?, session.screen.colour))
 }
 
-/// The explanation as a table; the reason is a member of each row, whatever else the row brings.
+/// Returns the explanation as a table; the reason is a member of each row, in addition to others.
 fn explanation(value: &Value, colour: bool) -> String {
     const REASONS: [(&str, Tone); 5] = [
         ("subscribed", Tone::Good),

@@ -1,7 +1,7 @@
-//! `stormhook export`: everything that the store holds as lines of JSON, for who analyses it or leaves.
+//! `stormhook export`: writes everything in the store as NDJSON, for analysis or migration.
 //!
-//! Always out of one snapshot: of the running daemon a copy is taken as for a backup and thrown away afterwards, so that a long export
-//! costs it nothing more; a stopped store, or a backup, is read where it lies.
+//! The export is always from one snapshot. Of a running daemon's store it makes a copy, as for a backup, and deletes it
+//! afterwards, so that a long export costs the daemon nothing more. A stopped store, or a backup, is read in place.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -31,8 +31,8 @@ each followed by its deliveries with their attempts. The last line has the
 object end and the counts: without it the export is incomplete. Damaged data
 has a line with the object damage, and makes the status 1. Secrets, header
 values and waitingFor are left out.
-A running daemon makes a complete copy first, in the folder of --output or in
-$TMPDIR: for a few rows, use event list and delivery list.";
+A running daemon makes a complete copy first, in the directory of --output or
+in $TMPDIR: for a few rows, use event list and delivery list.";
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
@@ -45,7 +45,7 @@ pub(crate) struct ExportArgs {
     /// Only this event type, and its deliveries
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
-    /// Events accepted since this time: RFC 3339, or how long ago (2h)
+    /// Events accepted at or after this time: RFC 3339, or how long ago (2h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     since: Option<Moment>,
     /// Events accepted before this time
@@ -84,7 +84,7 @@ async fn export(
         until,
     };
     let output = args.output.as_deref().map(Output::beside).transpose()?;
-    // Lives until the export has ended.
+    // Kept until the export has ended.
     let copy;
     let store = match &args.from {
         Some(backup) => backup.clone(),
@@ -119,7 +119,7 @@ async fn export(
     if written.damaged > 0 {
         let places = counted(written.damaged, "place", "places");
         return Err(Failure::No(format!(
-            "the store is damaged: {places} could not be read and are named in lines with the object damage; everything else is exported. \
+            "the store is damaged: {places} could not be read; each has a line with the object \"damage\"; everything else is exported. \
              Run stormhook check, and restore a backup if you need the missing data"
         )));
     }

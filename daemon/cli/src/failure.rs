@@ -1,46 +1,46 @@
-//! How a command can fail, by whose fault it was, and the exit status that says so.
+//! How a command can fail, by whose fault it is, and its exit status.
 
 use std::io;
 
 use crate::refusal::Refusal;
 
-/// The daemon said no, or what was checked is not right.
+/// The daemon refused, or a check failed.
 pub(crate) const REFUSED: u8 = 1;
-/// The command was called wrongly, or a file it names can't be used.
+/// Usage error, or a file named on the command line can't be used.
 pub(crate) const USAGE: u8 = 2;
 /// No daemon answered.
 pub(crate) const UNREACHABLE: u8 = 3;
 
-/// The end of a command that didn't go well.
+/// The failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The daemon answered with an error.
+    /// The daemon responded with an error.
     #[error("the daemon answered {}", .0.status)]
     Refused(Box<Refusal>),
-    /// The answer is no, and the reason is on the screen already.
+    /// Refused; the reason has been printed already.
     #[error("refused")]
     Shown,
-    /// The answer is no, for this reason.
+    /// Refused, for this reason.
     #[error("{0}")]
     No(String),
-    /// Called wrongly.
+    /// Usage error.
     #[error("{0}")]
     Usage(String),
-    /// No daemon, or it went away in the middle.
+    /// No daemon, or it became unreachable.
     #[error("{0}")]
     Unreachable(String),
-    /// Whoever read our output has had enough.
-    #[error("the reader of the output is gone")]
+    /// The reader of the output has closed it.
+    #[error("the reader of the output has closed it")]
     OutputClosed,
 }
 
 impl Failure {
-    /// Something on this machine that the command needs didn't work: what was tried, and what the system said.
+    /// Returns a failure of this machine: what was tried, and the system's error.
     pub(crate) fn local(what: &str, error: &io::Error) -> Self {
         Self::Usage(format!("could not {what}: {error}"))
     }
 
-    /// A failed write to stdout: a closed pipe is a quiet end.
+    /// Returns the failure of a write to stdout. A closed pipe is a quiet end.
     pub(crate) fn output(error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Self::OutputClosed
@@ -49,7 +49,7 @@ impl Failure {
         }
     }
 
-    /// The same of a command that was about this endpoint.
+    /// Adds the endpoint that the command was about.
     pub(crate) fn about(mut self, endpoint: &str) -> Self {
         if let Self::Refused(refusal) = &mut self {
             refusal.endpoint = Some(endpoint.to_owned());
@@ -57,7 +57,7 @@ impl Failure {
         self
     }
 
-    /// The process's exit status.
+    /// Returns the exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::Refused(_) | Self::Shown | Self::No(_) => REFUSED,

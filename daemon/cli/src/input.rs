@@ -1,6 +1,7 @@
-//! What people type and files they name, turned into what the API takes: ids, times, durations, secrets, bounded files.
+//! Turns what people type, and the files they name, into what the API accepts: ids, times, durations, secrets, bounded
+//! files.
 //!
-//! A secret is read from a file or stdin, never from an argument: arguments are seen by every process.
+//! A secret is read from a file or stdin, never from an argument: every process can see arguments.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,10 +15,11 @@ use crate::daemon_side;
 use crate::failure::Failure;
 use stormhook_engine::times::parse_duration;
 
-/// No secret is longer (SIGNATURE: 256 bytes, or 64 bytes in base64 with a prefix), with room for a newline.
+/// The maximum size of a secret file. A secret has at most 256 bytes, or 64 bytes in base64 with a prefix; this leaves
+/// room for a newline.
 const SECRET_FILE_BYTES: u64 = 1024;
 
-/// An id as it may stand in a path: anything else would name another route.
+/// Checks an id, which becomes part of a path: anything else could name another route.
 pub(crate) fn id(text: &str) -> Result<String, String> {
     const LONGEST: usize = 128;
     let fits = !text.is_empty() && text.len() <= LONGEST;
@@ -35,7 +37,7 @@ pub(crate) fn id(text: &str) -> Result<String, String> {
     }
 }
 
-/// A duration as configuration writes it: an integer and `ms`, `s`, `m`, `h` or `d`.
+/// Parses a duration as in the configuration: an integer and `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let explain = || {
         format!(
@@ -45,12 +47,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(explain)
 }
 
-/// A moment: RFC 3339, or a duration before now (`2h`).
+/// A point in time: RFC 3339, or a duration before now (`2h`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// As the API takes it.
+    /// In the form of the API.
     At(String),
-    /// So long ago.
+    /// This long ago.
     Ago(Duration),
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
 }
 
 impl Moment {
-    /// As the API takes it.
+    /// Returns it in the form of the API.
     pub(crate) fn to_rfc3339(&self, now: SystemTime) -> Result<String, Failure> {
         match self {
             Self::At(text) => Ok(text.clone()),
@@ -81,7 +83,7 @@ impl Moment {
     }
 }
 
-/// Both ends of a span of time as the API takes them.
+/// Returns both ends of a span of time in the form of the API.
 pub(crate) fn span(
     since: Option<&Moment>,
     until: Option<&Moment>,
@@ -95,14 +97,13 @@ pub(crate) fn span(
         .is_some_and(|(since, until)| until < since)
     {
         return Err(Failure::Usage(
-            "--until is before --since, so nothing can lie between them: exchange them, or leave one out"
-                .to_owned(),
+            "--until is before --since: swap them, or omit one".to_owned(),
         ));
     }
     Ok((since, until))
 }
 
-/// A whole file, or stdin for `-`, of at most so many bytes.
+/// Reads a whole file, or stdin for `-`, up to a maximum size.
 pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Failure> {
     let name = path.display();
     let mut bytes = Vec::new();
@@ -119,12 +120,13 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
         Ok(bytes)
     } else {
         Err(Failure::Usage(format!(
-            "{name} is over {most_bytes} bytes, the most that is read here"
+            "{name} exceeds the maximum of {most_bytes} bytes"
         )))
     }
 }
 
-/// The secret in a file, or on stdin for `-`. One in quotes is refused: they would become a part of it that the other side doesn't have.
+/// Reads the secret in a file, or on stdin for `-`. One in quotes is refused: they would become part of it, and the
+/// receiver's copy doesn't have them.
 pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
     let secret = secret_as_it_is(file)?;
     if daemon_side::is_quoted(&secret) {
@@ -136,7 +138,7 @@ pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
     Ok(secret)
 }
 
-/// The text of a secret's file, whatever it is.
+/// Reads the text of a secret's file unchecked.
 pub(crate) fn secret_as_it_is(file: &Path) -> Result<String, Failure> {
     let bytes = read_bounded(file, SECRET_FILE_BYTES)?;
     let text = String::from_utf8(bytes).map_err(|_| {
@@ -154,7 +156,7 @@ pub(crate) fn secret_as_it_is(file: &Path) -> Result<String, Failure> {
     Ok(without_line_end(text))
 }
 
-/// One newline at a secret's end is the editor's and not part of it.
+/// Removes one newline at the end, which is the editor's and not part of the secret.
 pub(crate) fn without_line_end(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();
@@ -165,13 +167,13 @@ pub(crate) fn without_line_end(mut text: String) -> String {
     text
 }
 
-/// One header as curl writes it: `name: value`.
+/// Parses one header in curl's form, `name: value`.
 pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         }
-        _ => Err(format!("a header is written 'name: value'; got {text:?}")),
+        _ => Err(format!("a header has the form 'name: value'; got {text:?}")),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Lines out of a stream of bytes: whole lines as chunks arrive, none longer than a bound.
+//! Splits a stream of bytes into lines as chunks arrive; each line is bounded.
 
 use bytes::BytesMut;
 use tokio_util::codec::{AnyDelimiterCodec, Decoder};
 
-/// Cuts chunks into lines; what has no newline yet waits, up to a bound.
+/// Cuts chunks into lines; an incomplete line waits, up to the bound.
 #[derive(Debug)]
 pub(crate) struct Lines {
     codec: AnyDelimiterCodec,
@@ -11,13 +11,15 @@ pub(crate) struct Lines {
     most_bytes: usize,
 }
 
-/// A line was longer than the bound.
+/// A line exceeded the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a line of the response is over {0} bytes: is another program listening on the socket?")]
+#[error(
+    "a line of the response exceeds {0} bytes: check that no other program listens on the socket"
+)]
 pub(crate) struct LineTooLong(pub(crate) usize);
 
 impl Lines {
-    /// Lines of at most so many bytes.
+    /// Returns a splitter for lines of at most this many bytes.
     pub(crate) fn new(most_bytes: usize) -> Self {
         let newline = b"\n".to_vec();
         Self {
@@ -27,7 +29,9 @@ impl Lines {
         }
     }
 
-    /// Calls `each` with every line that this chunk completes, without its newline (`\n` or `\r\n`).
+    /// Calls `each` with every line that this chunk completes, without its newline (`
+    /// ` or `\r
+    /// `).
     pub(crate) fn feed<E: From<LineTooLong>>(
         &mut self,
         chunk: &[u8],
@@ -41,7 +45,7 @@ impl Lines {
         Ok(())
     }
 
-    /// What stood after the last newline.
+    /// Returns the bytes after the last newline.
     pub(crate) fn into_rest(self) -> BytesMut {
         self.rest
     }

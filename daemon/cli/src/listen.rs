@@ -1,4 +1,5 @@
-//! `stormhook listen`: a receiver for development on loopback. It verifies each delivery, shows it, and answers as told.
+//! `stormhook listen`: a receiver for development on loopback. Verifies each delivery, prints it, and answers as
+//! configured.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -24,11 +25,11 @@ use crate::signature::{Checker, Demand, Verdict, all_good};
 use crate::table::clip;
 use crate::verify;
 
-/// Deliveries that wait to be printed while the terminal is slow; more than this many answer late instead.
+/// How many deliveries wait to be printed while the terminal is slow; further ones are answered late.
 const LINES_AHEAD: usize = 256;
-/// After the last delivery of `--count` is shown, its answer is still on its way.
+/// After the last delivery of `--count` is printed, its response is still being sent.
 const ANSWER_WRITTEN_WITHIN: Duration = Duration::from_millis(200);
-/// How much of a body is shown to people.
+/// How much of a body is printed.
 const BODY_CHARS: usize = 2_000;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -54,7 +55,7 @@ pub(crate) struct ListenArgs {
     /// Answers to give in turn: a status (200, 503), gone (410), redirect, slow:2s, retry-after:30, hang, reset, drip, garbage
     #[arg(long, value_name = "ANSWER,…", value_delimiter = ',', default_value = "200", value_parser = respond::respond)]
     respond: Vec<Respond>,
-    /// The name of the first scheme's header [default: x-stormcom-signature]
+    /// The name of the StormCom signature header [default: x-stormcom-signature]
     #[arg(long, value_name = "NAME")]
     signature_header: Option<String>,
     /// Exit after this many deliveries
@@ -77,7 +78,7 @@ pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure>
     })?;
     let address = listener
         .local_addr()
-        .map_err(|error| Failure::local("ask for the own address", &error))?;
+        .map_err(|error| Failure::local("get the listening address", &error))?;
     announce(address, checker.is_some(), &screen)?;
 
     let slowest = args.respond.iter().map(|respond| match respond {
@@ -106,7 +107,7 @@ pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure>
         } else {
             in_words(&received, verdicts.as_deref(), turn, &screen)
         };
-        // A line that finds no room is dropped with the answer 503: what isn't shown must not count as received.
+        // A delivery that can't be queued for printing is answered 503: what isn't printed must not count as received.
         if sender.try_send(text).is_ok() {
             turn
         } else {
@@ -124,7 +125,7 @@ pub(crate) async fn run(args: ListenArgs, screen: Screen) -> Result<(), Failure>
         }
         shown += 1;
         if args.count.is_some_and(|count| shown >= count) {
-            // The last answer is still being written: give it its time.
+            // The last response is still being written: give it time.
             tokio::time::sleep(last_answer).await;
             break Ok(());
         }
@@ -139,7 +140,7 @@ fn announce(address: SocketAddr, verifies: bool, screen: &Screen) -> Result<(), 
     } else {
         "no secret: nothing is verified"
     };
-    let text = format!("Listening on http://{address}/ ({verifying}). Ctrl-C ends it.");
+    let text = format!("Listening on http://{address}/ ({verifying}). Press Ctrl-C to stop.");
     if screen.json {
         screen.remark(&text);
         return Ok(());

@@ -1,8 +1,9 @@
-//! The command line: which commands there are, and how each one ends.
+//! The command line: its commands, and how each one ends.
 //!
-//! Client commands talk to a running daemon through its Unix socket and nothing else; only `serve`, `config` and what reads or
-//! writes a store at rest reach into the daemon, and they do it in `daemon_side`. Exit statuses: 0 ok, 1 the daemon said no,
-//! 2 usage, 3 daemon not reachable. A closed stdout (`stormhook event list | head`) is a quiet end, not a failure.
+//! Client commands only talk to a running daemon, through its Unix socket. Only `serve`, `config` and the commands that
+//! read or write a stopped store use the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0
+//! success, 1 the daemon refused, 2 usage error, 3 daemon not reachable. A closed stdout (`stormhook event list |
+//! head`) ends the command quietly, without failure.
 
 mod backup;
 mod batch;
@@ -56,26 +57,26 @@ use failure::Failure;
 use options::{ClientOptions, JsonOption, SocketOption};
 use screen::Screen;
 
-/// What every client command works with: where the daemon is, and how to show what it said.
+/// What every client command works with: where the daemon is, and how to show its responses.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) screen: Screen,
 }
 
-/// How long a daemon that failed waits for somebody to read why.
+/// How long a daemon that failed waits for its error to be read.
 const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 const SURVEY: &str = "\
 Start here:
-  stormhook demo                          see it work, in a temporary folder
+  stormhook demo                          see it work, in a temporary directory
   stormhook serve                         run the daemon in the foreground
   stormhook endpoint add --organization org_42 \\
     --url https://partner.example/hooks --event-type 'order.*'
   stormhook event send \\
     '{\"organizationId\":\"org_42\",\"type\":\"order.created\",\"data\":{\"orderId\":1001}}'
-  stormhook tail                          watch attempts as they end
+  stormhook tail                          watch attempts as they finish
 
-Exit status: 0 ok, 1 the daemon said no, 2 usage, 3 daemon not reachable.";
+Exit status: 0 success, 1 refused by the daemon, 2 usage error, 3 no daemon.";
 
 /// Deliver signed webhooks from one process, durably and with retries.
 #[derive(Debug, Parser)]
@@ -92,7 +93,7 @@ enum Command {
         after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
     )]
     Serve(daemon_side::ServeArgs),
-    /// See it work: a real daemon in a temporary folder, two receivers and a stream of orders
+    /// See it work: a real daemon in a temporary directory, two receivers and a stream of orders
     #[command(
         after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
     )]
@@ -137,7 +138,7 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
-    /// Receive webhooks on loopback during development: verify, print and answer as told
+    /// Receive webhooks on loopback during development: verify, print and answer them
     #[command(after_help = listen::EXAMPLES)]
     Listen {
         #[command(flatten)]
@@ -211,7 +212,7 @@ Example:
 }
 
 impl Command {
-    /// Whether it prints for programs.
+    /// Whether the command prints JSON.
     fn json(&self) -> bool {
         match self {
             Self::Endpoint { client, .. }
@@ -234,12 +235,12 @@ impl Command {
     }
 }
 
-/// Reads the arguments, runs the command, and says how it ended.
+/// Reads the arguments, runs the command, and reports how it ended.
 fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            // A closed pipe under `--help | head` is nobody's failure.
+            // A closed pipe under `--help | head` is not a failure.
             let _ = error.print();
             return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
         }
@@ -260,7 +261,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why the daemon failed. Nobody may be reading stderr: the process ends all the same.
+/// Prints why the daemon failed. If nobody reads stderr, the process ends anyway.
 fn show_briefly(failure: Failure, screen: Screen) {
     let (shown, wait) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
@@ -313,14 +314,14 @@ where
     })
 }
 
-/// Client commands wait on one socket: one thread is enough, and it starts faster.
+/// Client commands wait on one socket: one thread suffices and starts faster.
 fn alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::local("start the asynchronous runtime", &error))?;
     let result = runtime.block_on(work);
-    // A thread still blocked in a read of stdin must not hold the exit up.
+    // A thread that is still blocked in a read of stdin must not delay the exit.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! `stormhook man`: the manual, one page a command, made from the command tree itself.
+//! `stormhook man`: the manual, one page per command, generated from the command tree.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ManArgs {
-    /// The command, such as endpoint add [default: the page that lists them all]
+    /// The command, such as endpoint add [default: the page that lists all commands]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
-    /// Write the pages of all commands into this folder
+    /// Write the pages of all commands to this directory
     #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
     out: Option<PathBuf>,
 }
@@ -41,17 +41,17 @@ pub(crate) fn run(args: &ManArgs, screen: &Screen) -> Result<(), Failure> {
                 .try_for_each(|(name, page)| std::fs::write(folder.join(name), page))
         })
         .map_err(|error| {
-            let what = format!("write the manual into {}", folder.display());
+            let what = format!("write the manual to {}", folder.display());
             Failure::local(&what, &error)
         })?;
     screen.line(&format!(
-        "{} pages are in {}",
+        "Wrote {} pages to {}",
         pages.len(),
         folder.display()
     ))
 }
 
-/// The command that these words name.
+/// Returns the command that these words name.
 fn find<'c>(top: &'c Command, words: &[String]) -> Result<&'c Command, Failure> {
     words.iter().try_fold(top, |command, word| {
         command.find_subcommand(word).ok_or_else(|| {
@@ -70,7 +70,7 @@ fn find<'c>(top: &'c Command, words: &[String]) -> Result<&'c Command, Failure> 
     })
 }
 
-/// Every page with its file's name, the top one first.
+/// Returns every page with its file name, the top one first.
 fn pages(command: &Command) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     let mut all = vec![(Man::new(command.clone()).get_filename(), page(command)?)];
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
@@ -79,7 +79,7 @@ fn pages(command: &Command) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     Ok(all)
 }
 
-/// One page in roff.
+/// Returns one page in roff.
 fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     let man = Man::new(command.clone())
         .source(concat!("stormhook ", env!("CARGO_PKG_VERSION")))
@@ -105,7 +105,7 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The usage as `--help` gives it.
+/// Returns the usage as in `--help`.
 fn synopsis(command: &Command) -> Roff {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
@@ -117,7 +117,7 @@ fn synopsis(command: &Command) -> Roff {
     roff
 }
 
-/// Lines that stay lines.
+/// Returns text that keeps its line breaks.
 fn verbatim(heading: &str, text: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", [heading]);
@@ -129,7 +129,7 @@ fn verbatim(heading: &str, text: &str) -> Roff {
     roff
 }
 
-/// The pages above this one; on the top page how to come by the others.
+/// Returns the pages above this one; on the top page, how to get the others.
 fn see_also(command: &Command) -> Roff {
     let words: Vec<&str> = command
         .get_bin_name()

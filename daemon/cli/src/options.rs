@@ -1,13 +1,13 @@
-//! The options that several commands share: groups that each command flattens into its own.
+//! Options that several commands share: each command flattens these groups into its own.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// The heading under which a command that asks the daemon lists these options, after its own.
+/// The heading for these options in the help of a command that calls the daemon, after its own options.
 pub(crate) const CLIENT: &str = "Client options";
 
-/// Of a command that asks the daemon and prints its answer. They may also follow a subcommand.
+/// Options of a command that calls the daemon and prints its response. They may also follow a subcommand.
 #[derive(Debug, Args)]
 pub(crate) struct ClientOptions {
     #[command(flatten)]
@@ -17,15 +17,15 @@ pub(crate) struct ClientOptions {
     pub(crate) json: bool,
 }
 
-/// Of a command that asks the daemon.
+/// Options of a command that calls the daemon.
 #[derive(Debug, Args)]
 pub(crate) struct SocketOption {
-    /// The daemon's Unix socket [default: $STORMHOOK_SOCKET, then $RUNTIME_DIRECTORY, /run/stormhook and the data folder]
+    /// The daemon's Unix socket [default: $STORMHOOK_SOCKET, then $RUNTIME_DIRECTORY, /run/stormhook and the data directory]
     #[arg(long, global = true, value_name = "PATH", help_heading = CLIENT)]
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// Of a command that prints a result of its own.
+/// Options of a command that prints a result of its own.
 #[derive(Debug, Args)]
 pub(crate) struct JsonOption {
     /// Print JSON

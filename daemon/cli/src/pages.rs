@@ -1,7 +1,7 @@
-//! Following a list through its pages: `--limit` rows, or `--all`, from a `--cursor` on.
+//! Reads a list page by page: `--limit` rows, or `--all`, starting at a `--cursor`.
 //!
-//! A page may be short or even empty while `nextCursor` is set, so only a null cursor is the end. What it names as damaged is said
-//! on stderr.
+//! A page may be short or even empty while `nextCursor` is set, so only a null cursor is the end. Damage that a page
+//! names is reported on stderr.
 
 use clap::Args;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::screen::plain;
 use crate::table::{Cell, Table};
 
-/// The most rows the API gives at once.
+/// The maximum number of rows per page in the API.
 const PAGE_ROWS: usize = 250;
 
 /// How much of a list to show.
@@ -24,7 +24,7 @@ pub(crate) struct Paging {
     /// Show all of them
     #[arg(long)]
     all: bool,
-    /// Go on where an earlier page ended
+    /// Continue where an earlier page ended
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 }
@@ -36,7 +36,7 @@ fn limit(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "a whole number above 0; --all shows everything".to_owned())
 }
 
-/// Prints a list: with `--json` each page as the API said it, one a line, else as a table made by `row`.
+/// Prints a list: with `--json` each page as the API returned it, one per line, else as a table of rows made by `row`.
 pub(crate) async fn list(
     session: &Session,
     path: &str,
@@ -88,7 +88,7 @@ pub(crate) async fn list(
         if !paging.all && shown >= paging.limit {
             if !session.screen.json {
                 session.screen.remark(&format!(
-                    "There are more: use --all, or --cursor {}",
+                    "There are more. Use --all, or --cursor {}",
                     plain(next)
                 ));
             }
@@ -101,7 +101,7 @@ pub(crate) async fn list(
     Ok(())
 }
 
-/// What a page names as damaged, in words.
+/// Describes the damage that a page names.
 fn unreadable(damaged: &Value) -> String {
     let text = |name| damaged.get(name).and_then(Value::as_str).map(plain);
     let number = |name| damaged.get(name).and_then(Value::as_u64);
@@ -112,8 +112,8 @@ fn unreadable(damaged: &Value) -> String {
             }
             _ => id,
         },
-        (None, Some(from), Some(before)) => format!("what there may be from {from} up to {before}"),
-        _ => "a part of the list".to_owned(),
+        (None, Some(from), Some(before)) => format!("any rows from {from} up to {before}"),
+        _ => "part of the list".to_owned(),
     };
     format!("can't show {what}: {}", text("detail").unwrap_or_default())
 }

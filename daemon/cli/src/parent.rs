@@ -1,5 +1,5 @@
-//! What ties the demo's daemon to the demo: a pipe on the daemon's stdin, whose other end closes when the demo ends, be it by
-//! `kill -9`. The system itself closes a pipe, so nothing has to be asked for in time as with a signal of the parent's death.
+//! Ties the demo's daemon to the demo: a pipe on the daemon's stdin, whose other end closes when the demo ends, even by
+//! `kill -9`. The system closes the pipe, so nothing must be set up in time, unlike a parent-death signal.
 
 use std::io::{self, Read};
 
@@ -7,7 +7,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use crate::failure::Failure;
 
-/// Waits on a thread of its own for stdin to end; then ends the process as SIGTERM does.
+/// Waits for stdin to end, in a separate thread; then ends the process as SIGTERM does.
 pub(crate) fn end_with_stdin() -> Result<(), Failure> {
     std::thread::Builder::new()
         .name("stdin".to_owned())

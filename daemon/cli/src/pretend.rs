@@ -1,4 +1,4 @@
-//! For tests: a daemon that answers as it is told, on a socket of its own.
+//! A fake daemon for tests, which answers as configured on its own socket.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,13 +18,13 @@ use crate::screen::Screen;
 
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// A session with it; the socket's folder goes when this does.
+/// A session with the fake daemon. The socket's directory is removed when this is dropped.
 pub(crate) struct Pretended {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) session: Session,
 }
 
-/// Answers every request so.
+/// Starts a daemon that answers every request like this.
 pub(crate) fn daemon<A>(answer: A) -> Pretended
 where
     A: Fn(Request<Incoming>) -> Answer + Clone + Send + Sync + 'static,
@@ -56,7 +56,7 @@ where
     }
 }
 
-/// An answer of this status and body.
+/// Returns a response with this status and body.
 pub(crate) fn said(status: u16, body: &str) -> Answer {
     let body = Full::new(Bytes::copy_from_slice(body.as_bytes()))
         .map_err(|never| match never {})

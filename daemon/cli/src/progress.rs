@@ -1,5 +1,5 @@
-//! How far a stream of events has come, on a terminal's stderr only. What counts is what the daemon has answered: bytes handed
-//! over are in buffers, and a full bar over lines that nobody has taken would be a lie.
+//! Shows the progress of a stream of events, only if stderr is a terminal. It counts what the daemon has answered:
+//! bytes that were sent are in buffers, and a full bar over lines that nobody has read would be wrong.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ use crate::batch::answer::Tally;
 pub(crate) struct Read {
     /// Bytes read so far.
     pub(crate) bytes: u64,
-    /// Lines with something in them that were read so far.
+    /// Non-blank lines read so far.
     pub(crate) lines: u64,
-    /// All of it was read.
+    /// Whether all of it has been read.
     pub(crate) ended: bool,
 }
 
-/// How many lines a stream of `size` bytes has: counted once all is read, until then as many as its first part suggests.
+/// Returns the expected number of lines in a stream of `size` bytes: counted once all is read, estimated from its first
+/// part until then.
 fn expected_lines(size: u64, read: Read) -> u64 {
     if read.ended || read.bytes == 0 {
         return read.lines;
@@ -28,7 +29,7 @@ fn expected_lines(size: u64, read: Read) -> u64 {
     u64::try_from(whole).unwrap_or(u64::MAX).max(read.lines)
 }
 
-/// A bar where the size is known, a running count where not, nothing where stderr isn't a terminal.
+/// A bar if the size is known, otherwise a running count; nothing if stderr isn't a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -36,11 +37,11 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Starts it; `size` is how many bytes are sent, if that is known.
+    /// Starts it; `size` is the number of bytes to send, if known.
     pub(crate) fn start(size: Option<u64>) -> Self {
         let (bar, template) = match size {
             Some(_) => (
-                // Not of length 0, which would be a full bar before the first answer.
+                // Not of length 0, which would be a full bar before the first result.
                 ProgressBar::no_length(),
                 "{spinner} {bar:32} {percent:>3}%  {msg}  {elapsed}, {eta} to go",
             ),
@@ -51,7 +52,7 @@ impl Progress {
         Self { bar, size }
     }
 
-    /// Shows where things stand.
+    /// Shows the current progress.
     pub(crate) fn show(&self, read: Read, tally: &Tally) {
         if let Some(size) = self.size {
             self.bar.set_length(expected_lines(size, read));
@@ -60,23 +61,23 @@ impl Progress {
         self.bar.set_message(tally.to_string());
     }
 
-    /// Runs something that prints to the same terminal.
+    /// Prints something else to the same terminal.
     pub(crate) fn aside(&self, print: impl FnOnce()) {
         self.bar.suspend(print);
     }
 
-    /// Takes it off the screen.
+    /// Removes it from the screen.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// How far a copy has come: the daemon makes it, then its bytes come, then it is looked through.
+/// The progress of a copy: the daemon makes it, then its bytes arrive, then it is checked.
 #[derive(Debug)]
 pub(crate) struct Copied(ProgressBar);
 
 impl Copied {
-    /// The daemon makes the copy.
+    /// Starts while the daemon makes the copy.
     pub(crate) fn start() -> Self {
         let bar = ProgressBar::new_spinner();
         style(&bar, "{spinner} {msg}  {elapsed}");
@@ -85,7 +86,7 @@ impl Copied {
         Self(bar)
     }
 
-    /// So many bytes are to come.
+    /// Sets the number of bytes to come.
     pub(crate) fn of(&self, bytes: u64) {
         style(
             &self.0,
@@ -94,18 +95,18 @@ impl Copied {
         self.0.set_length(bytes);
     }
 
-    /// So many came.
+    /// Shows the number of bytes that have arrived.
     pub(crate) fn show(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
 
-    /// What came is looked through.
+    /// Shows that the copy is being checked.
     pub(crate) fn checking(&self) {
         style(&self.0, "{spinner} {msg}  {elapsed}");
         self.0.set_message("checking the copy");
     }
 
-    /// Takes it off the screen.
+    /// Removes it from the screen.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();
     }

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 receiver on loopback for `listen` and `demo`: reads bounded requests, asks what to answer, and answers so,
-//! the bad ways included. It decides nothing about signatures.
+//! An HTTP/1.1 receiver on loopback for `listen` and `demo`: reads bounded requests, asks its caller for the response,
+//! and sends it, including misbehaviour. It doesn't handle signatures.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -26,18 +26,18 @@ use crate::signature::Header;
 
 /// Far above `limits.event_bytes`.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
-/// Requests being read or answered at once.
+/// How many requests are read or answered in parallel.
 const CONNECTIONS: usize = 1024;
-/// Between two bytes of a dripping answer.
+/// The pause between two bytes of a dripping response.
 const DRIP_EVERY: Duration = if cfg!(test) {
     Duration::from_millis(20)
 } else {
     Duration::from_secs(1)
 };
-/// After a failed accept (out of descriptors, say), before the next.
+/// The pause after a failed accept, for example without descriptors.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// A whole request.
+/// A complete request.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// Its method.
@@ -51,7 +51,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// The first value of a header, as text.
+    /// Returns the first value of a header, as text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self
             .headers
@@ -61,7 +61,7 @@ impl Received {
     }
 }
 
-/// Receives until it is dropped. `answer` sees every whole request and says what to answer.
+/// Receives until it is dropped. `answer` gets every complete request and returns the response.
 pub(crate) async fn receive<A>(listener: TcpListener, answer: A)
 where
     A: Fn(Received) -> Respond + Clone + Send + Sync + 'static,
@@ -98,7 +98,7 @@ where
         let (answer, manner) = (answer.clone(), Arc::clone(&manner));
         async move { Ok::<_, Infallible>(exchange(request, &answer, &manner).await) }
     });
-    // What goes wrong here is the sender's to see: this side has nobody to tell.
+    // Only the sender can see these errors; there is nobody to report them to on this side.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(wire), service)
         .await;
@@ -116,7 +116,7 @@ where
     let Ok(body) = Limited::new(body, BODY_BYTES).collect().await else {
         return reply(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is too large or broke off",
+            "the body is too large or was truncated",
         );
     };
     let headers = parts
@@ -193,10 +193,10 @@ const AS_IT_IS: u8 = 0;
 const RESET: u8 = 1;
 const DRIP: u8 = 2;
 const GARBAGE: u8 = 3;
-/// What is written in place of an answer: no status line, and no end.
+/// What is written instead of a response: no status line, and no end.
 const NONSENSE: &[u8] = b"\x00\xffthis is no HTTP\r\n";
 
-/// A connection whose writing side can misbehave from the answer on.
+/// A connection that can misbehave while the response is written.
 struct Wire {
     stream: TcpStream,
     manner: Arc<AtomicU8>,
@@ -222,7 +222,7 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         match self.manner.load(Ordering::Relaxed) {
             RESET => {
-                // Closing with a linger of zero sends RST (socket(7)).
+                // Closing with a linger time of zero sends RST (socket(7)).
                 let _ = self.stream.set_zero_linger();
                 Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
             }
@@ -264,7 +264,7 @@ mod tests {
 
     use super::*;
 
-    /// Sends one request to a receiver that answers like this, and reads all it says.
+    /// Sends one request to a receiver that responds like this, and reads its whole response.
     async fn ask(respond: Respond) -> io::Result<Vec<u8>> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

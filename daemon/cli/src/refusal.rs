@@ -1,34 +1,34 @@
-//! What the daemon said when it said no, for people: what is wrong first, then what identifies it, then what to type.
+//! Words the daemon's error responses for people: what is wrong, then what identifies it, then what to type.
 //!
-//! The API's details speak to whoever calls the API; where a command answers them, the hint names it.
+//! The API's details are written for its callers; if a command solves the problem, the hint names it.
 
 use serde_json::Value;
 
 use crate::endpoint::{SETTINGS, Setting};
 use stormhook_engine::text::plain;
 
-/// How much of an answer that is no problem is shown.
+/// How much is shown of a response that is not a problem.
 const EXCERPT_CHARS: usize = 300;
 
-/// An answer that is no success.
+/// An error response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     /// The HTTP status.
     pub(crate) status: u16,
     /// The body as it came, usually `application/problem+json`.
     pub(crate) body: Vec<u8>,
-    /// `x-request-id`, under which the daemon may have logged more.
+    /// `x-request-id` of the response.
     pub(crate) request_id: Option<String>,
-    /// The path that was asked, with its query.
+    /// The requested path, with its query.
     pub(crate) path: String,
-    /// The endpoint that the command was about, where the path doesn't name it.
+    /// The endpoint that the command was about, if the path doesn't name it.
     pub(crate) endpoint: Option<String>,
 }
 
-/// A refusal in three parts, each safe to print.
+/// An error in three parts, each safe to print.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Words {
-    /// What is wrong and what to do, as the daemon put it.
+    /// What is wrong and what to do, in the daemon's words.
     pub(crate) what: String,
     /// Code, status and request.
     pub(crate) which: String,
@@ -37,7 +37,7 @@ pub(crate) struct Words {
 }
 
 impl Refusal {
-    /// For people.
+    /// Words it for people.
     pub(crate) fn in_words(&self) -> Words {
         let problem = serde_json::from_slice::<Value>(&self.body).unwrap_or_default();
         let part = |key: &str| problem.get(key).and_then(Value::as_str);
@@ -58,7 +58,7 @@ impl Refusal {
         }
     }
 
-    /// What an answer that is no problem begins with.
+    /// Returns the start of a response that is not a problem.
     fn excerpt(&self) -> String {
         let text = plain(String::from_utf8_lossy(&self.body).trim());
         let text: String = text.chars().take(EXCERPT_CHARS).collect();
@@ -97,7 +97,7 @@ impl Refusal {
             }
             // In an event the field is named in its JSON; elsewhere by a flag.
             "invalid_field" | "target_refused" if self.path != "/v1/events" => {
-                format!("it is given with {}", flag_of(field?)?)
+                format!("set it with {}", flag_of(field?)?)
             }
             _ => return None,
         };
@@ -105,7 +105,7 @@ impl Refusal {
     }
 }
 
-/// The flag that gives a field of the API, where it has another name.
+/// Returns the flag for a field of the API that has another name.
 fn flag_of(field: &str) -> Option<String> {
     const FLAGS: [(&str, &str); 8] = [
         ("organizationId", "--organization"),
@@ -211,13 +211,13 @@ mod tests {
                 "/v1/stats?endpointId=x",
                 "invalid_field",
                 "endpointId",
-                Some("it is given with --endpoint"),
+                Some("set it with --endpoint"),
             ),
             (
                 "/v1/endpoints",
                 "invalid_field",
                 "eventTypes",
-                Some("it is given with --event-type"),
+                Some("set it with --event-type"),
             ),
             ("/v1/endpoints", "target_refused", "url", None),
             ("/v1/events", "invalid_field", "organizationId", None),

@@ -1,24 +1,24 @@
-//! What a check of a store found, as the daemon says it and as a stopped store is looked through.
+//! The findings of a check, as the daemon returns them and as a stopped store is checked.
 
 use serde::{Deserialize, Serialize};
 
-/// What a check found, as the API says it.
+/// The findings of a check, as in the API.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// No damage.
+    /// Whether there is no damage.
     pub(crate) ok: bool,
-    /// Rows looked at.
+    /// The number of rows checked.
     pub(crate) rows: u64,
-    /// Events found.
+    /// The number of events found.
     pub(crate) events: u64,
-    /// Deliveries found.
+    /// The number of deliveries found.
     pub(crate) deliveries: u64,
-    /// Every damage, named.
+    /// All damage, each with its place.
     pub(crate) damage: Vec<String>,
 }
 
 impl Report {
-    /// Of a store that is too damaged to be looked through.
+    /// The report of a store that is too damaged to be checked.
     pub(crate) fn of_damage(what: String) -> Self {
         Self {
             ok: false,

@@ -1,17 +1,17 @@
-//! What a development receiver answers: keywords, and their rotation.
+//! The responses of a development receiver: keywords, and their rotation.
 
 use std::time::Duration;
 
 use crate::input;
 
-/// One way to answer a delivery, good or bad.
+/// One response to a delivery, good or bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Respond {
     /// This status with a short body.
     Status(u16),
-    /// 302 to elsewhere on this receiver.
+    /// 302 to another path on this receiver.
     Redirect,
-    /// 200, after so long.
+    /// 200, after this time.
     Slow(Duration),
     /// 503 with `Retry-After`, in seconds.
     RetryAfter(u64),
@@ -19,9 +19,9 @@ pub(crate) enum Respond {
     Hang,
     /// Reads the request and resets the connection.
     Reset,
-    /// A byte a second.
+    /// One byte per second.
     Drip,
-    /// Bytes that are no HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn respond(text: &str) -> Result<Respond, String> {
 }
 
 impl Respond {
-    /// As it is written on the command line.
+    /// Returns the keyword as on the command line.
     pub(crate) fn name(self) -> String {
         match self {
             Self::Status(status) => status.to_string(),
@@ -72,7 +72,7 @@ impl Respond {
     }
 }
 
-/// The answer to the n-th request, from 0: round and round. An empty rotation is 200 for ever.
+/// Returns the response to the n-th request, from 0, in rotation. An empty rotation always gives 200.
 pub(crate) fn turn(rotation: &[Respond], request: u64) -> Respond {
     let length = u64::try_from(rotation.len()).unwrap_or(u64::MAX).max(1);
     let index = usize::try_from(request % length).unwrap_or(0);

@@ -1,6 +1,6 @@
-//! What reaches the terminal: colour or not, the API's bytes or words for people, and text that can't drive the terminal.
+//! Output to the terminal: colours, the API's bytes or words for people, and text that can't control the terminal.
 //!
-//! Strings in answers come from partners and producers. Nothing of them is printed for people before [`plain`] has turned
+//! Strings in responses come from receivers and producers. They are printed for people only after [`plain`] has turned
 //! control characters into visible escapes. `--json` is for programs and passes bytes through.
 
 use std::io::{self, IsTerminal, Write};
@@ -12,35 +12,35 @@ pub(crate) use stormhook_engine::text::plain;
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// As it is.
+    /// Unchanged.
     Plain,
     /// A heading.
     Bold,
-    /// Beside the point.
+    /// Secondary.
     Dim,
-    /// Went well.
+    /// Success.
     Good,
-    /// Not there yet.
+    /// Not finished yet.
     Warn,
-    /// Went wrong.
+    /// Failure.
     Bad,
 }
 
 /// Where output goes and how it may look.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Screen {
-    /// Print what the API said, byte for byte.
+    /// Whether to print the API's response, byte for byte.
     pub(crate) json: bool,
-    /// Stdout is a terminal that moves its cursor.
+    /// Whether stdout is a terminal that can move its cursor.
     pub(crate) terminal: bool,
-    /// Stdout may carry colours.
+    /// Whether stdout may have colours.
     pub(crate) colour: bool,
-    /// Stderr may carry colours.
+    /// Whether stderr may have colours.
     error_colour: bool,
 }
 
 impl Screen {
-    /// As the process's streams and environment (`NO_COLOR`, `TERM=dumb`) say.
+    /// Returns the screen for the process's streams and environment (`NO_COLOR`, `TERM=dumb`).
     pub(crate) fn for_process(json: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let capable = std::env::var_os("TERM").is_none_or(|value| value != "dumb");
@@ -53,7 +53,7 @@ impl Screen {
         }
     }
 
-    /// A screen that is a file or a pipe.
+    /// Returns a screen that is a file or a pipe.
     #[cfg(test)]
     pub(crate) fn piped() -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Screen {
         paint(self.colour, tone, text)
     }
 
-    /// One line, or several, for people.
+    /// Prints one or more lines for people.
     pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
@@ -78,7 +78,7 @@ impl Screen {
             .map_err(|error| Failure::output(&error))
     }
 
-    /// Text as it is, without a newline of our own.
+    /// Prints bytes unchanged, without adding a newline.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(bytes)
@@ -86,7 +86,8 @@ impl Screen {
             .map_err(|error| Failure::output(&error))
     }
 
-    /// What the API said, byte for byte; a newline ends it where it brought none, so that several answers stay apart.
+    /// Prints the API's response byte for byte, and adds a newline if it has none, so that several responses stay
+    /// apart.
     pub(crate) fn answer(&self, body: &[u8]) -> Result<(), Failure> {
         if body.is_empty() {
             return Ok(());
@@ -99,12 +100,12 @@ impl Screen {
         }
     }
 
-    /// Says what went wrong: for people on stderr; with `--json` a refusal is printed as the API said it, on stdout.
+    /// Prints a failure: for people on stderr; with `--json` an error response is printed unchanged on stdout.
     pub(crate) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Shown | Failure::OutputClosed => {}
             Failure::Refused(refusal) if self.json => {
-                // Nothing better can be done when stdout is gone too: the exit status still says it.
+                // If stdout is closed too, only the exit status can report the failure.
                 let _ = self.answer(&refusal.body);
             }
             Failure::Refused(refusal) => self.refuse(&refusal.in_words()),
@@ -114,13 +115,13 @@ impl Screen {
         }
     }
 
-    /// Words on stderr. A closed stderr is not worth an exit status of its own.
+    /// Prints to stderr. A closed stderr doesn't change the exit status.
     pub(crate) fn complain(&self, text: &str) {
         let mark = paint(self.error_colour, Tone::Bad, "error:");
         let _ = writeln!(io::stderr().lock(), "{mark} {text}");
     }
 
-    /// A refusal on stderr: what is wrong, what identifies it, and what to type.
+    /// Prints a refusal to stderr: what is wrong, what identifies it, and what to type.
     pub(crate) fn refuse(&self, words: &Words) {
         self.complain(&words.what);
         self.remark(&format!("       {}", words.which));
@@ -130,7 +131,7 @@ impl Screen {
         }
     }
 
-    /// A remark on stderr that is no error.
+    /// Prints a remark that is not an error to stderr.
     pub(crate) fn remark(&self, text: &str) {
         let _ = writeln!(
             io::stderr().lock(),

@@ -1,4 +1,4 @@
-//! `completions`: what the shell knows of this program, made from the command tree itself.
+//! `completions`: the shell completion script, generated from the command tree.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;

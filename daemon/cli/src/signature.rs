@@ -1,6 +1,6 @@
-//! What the command line asks of the verifier crate: whether each scheme's signature of a request is valid, and if not, why.
+//! Verifies requests with the verifier crate: whether the signature of each scheme is valid, and if not, why.
 //!
-//! Decides which schemes a request is held to. The checks themselves are the verifier's alone.
+//! Decides which schemes a request must satisfy. The verifier alone does the checks.
 
 use stormhook_verifier::{
     Finding, STORMCOM_HEADER, StandardVerifier, StormcomVerifier, Tolerance, VerifyError,
@@ -9,43 +9,43 @@ use stormhook_verifier::{
 
 use crate::failure::Failure;
 
-/// What a secret begins with that both schemes take.
+/// The prefix of a secret that both schemes accept.
 const STANDARD_PREFIX: &str = "whsec_";
-/// What a public key begins with.
+/// The prefix of a public key.
 const PUBLIC_PREFIX: &str = "whpk_";
-/// What an ed25519 signature begins with.
+/// The prefix of an ed25519 signature.
 const ED25519_PREFIX: &[u8] = b"v1a,";
 const SIGNATURE_HEADER: &str = "webhook-signature";
 
 /// A received header: name and raw value.
 pub(crate) type Header = (String, Vec<u8>);
 
-/// Which schemes a request has to satisfy.
+/// Which schemes a request must satisfy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Demand {
     /// Those whose signature it carries, and at least one.
     Carried,
-    /// All that stormhook sends under this kind of secret.
+    /// All that stormhook sends with this kind of secret.
     Complete,
 }
 
-/// One scheme's answer.
+/// The result of one scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// The header that was judged.
+    /// The header that was checked.
     pub(crate) scheme: String,
-    /// What came out.
+    /// The result.
     pub(crate) judged: Judged,
 }
 
-/// What a header is worth under what is known of the endpoint.
+/// The result for one header, given what is known of the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
-    /// Its signature is valid.
+    /// The signature is valid.
     Valid,
-    /// It is not.
+    /// The signature is invalid.
     Wrong(Wrong),
-    /// Neither can be told with this secret or public key; says what can.
+    /// It can't be checked with this secret or public key; says what can.
     NotCheckable(&'static str),
 }
 
@@ -54,18 +54,18 @@ pub(crate) enum Judged {
 pub(crate) struct Wrong {
     /// The stable code.
     pub(crate) code: &'static str,
-    /// In words, with what to do.
+    /// What is wrong, and what to do.
     pub(crate) detail: String,
 }
 
-/// What signatures are checked with, by how its text begins.
+/// The kind of secret or key, by its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A `whsec_` secret, for both schemes.
     Standard,
-    /// Any other secret, for `x-stormcom-signature` alone.
+    /// Any other secret, only for `x-stormcom-signature`.
     Plain,
-    /// A `whpk_` public key, for the `v1a` items of `webhook-signature` alone.
+    /// A `whpk_` public key, only for the `v1a` items of `webhook-signature`.
     Public,
 }
 
@@ -88,7 +88,7 @@ impl Kind {
     }
 }
 
-/// Verifies requests under one secret or public key.
+/// Verifies requests with one secret or public key.
 #[derive(Debug)]
 pub(crate) struct Checker {
     stormcom: Result<StormcomVerifier, VerifyError>,
@@ -98,7 +98,7 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// A checker for this secret, whatever it is worth: one that is none makes every verdict say so.
+    /// Returns a checker for this secret, usable or not: every verdict says so if it isn't.
     pub(crate) fn new(secret: &str, tolerance: Tolerance, stormcom_header: Option<&str>) -> Self {
         let header = stormcom_header
             .unwrap_or(STORMCOM_HEADER)
@@ -106,7 +106,8 @@ impl Checker {
         let kind = Kind::of(secret);
         // A secret without the prefix has no key for this scheme unless it happens to be base64.
         let standard = StandardVerifier::new(secret).map(|verifier| verifier.tolerance(tolerance));
-        // The other scheme would take any text as a key; one with a prefix and no key behind it was never an endpoint's.
+        // The other scheme would accept any text as a key, but a prefix without a key behind it was never an endpoint's
+        // secret.
         let stormcom = match &standard {
             Err(error) if kind != Kind::Plain => Err(*error),
             _ => StormcomVerifier::new(secret).map(|verifier| verifier.header(&header)),
@@ -119,7 +120,7 @@ impl Checker {
         }
     }
 
-    /// The same, where nothing can be done without a secret that is one.
+    /// The same, but fails if the secret is not usable.
     pub(crate) fn of_usable(
         secret: &str,
         tolerance: Tolerance,
@@ -135,12 +136,12 @@ impl Checker {
         }
     }
 
-    /// What it checks with, in a word.
+    /// Returns the kind of key it checks with, in a word.
     pub(crate) fn noun(&self) -> &'static str {
         self.kind.noun()
     }
 
-    /// Every scheme's verdict on a request.
+    /// Returns every scheme's verdict on a request.
     pub(crate) fn check(
         &self,
         headers: &[Header],
@@ -190,7 +191,8 @@ impl Checker {
     }
 
     fn judge_standard(&self, headers: &[Header], body: &[u8], now_s: u64) -> Judged {
-        // What an endpoint whose secret is none of `whsec_` sends with ed25519: no part of it is made with the secret.
+        // An endpoint with ed25519 and a secret without `whsec_` sends only this; no part of it is made with the
+        // secret.
         if self.kind == Kind::Plain && holds_ed25519_alone(headers) {
             return Judged::NotCheckable(
                 "signed only with ed25519: not checkable with this secret; use the endpoint's public key (`whpk_…`)",
@@ -212,7 +214,7 @@ impl Checker {
     }
 }
 
-/// Whether `webhook-signature` is there and every item of it begins with `v1a,`.
+/// Whether `webhook-signature` is present and every item of it begins with `v1a,`.
 fn holds_ed25519_alone(headers: &[Header]) -> bool {
     let lines = headers
         .iter()
@@ -224,15 +226,15 @@ fn holds_ed25519_alone(headers: &[Header]) -> bool {
     items.peek().is_some() && items.all(|item| item.starts_with(ED25519_PREFIX))
 }
 
-/// The verifier's words, which are about secrets, or the same about a public key.
+/// Returns the verifier's words, which are about secrets, or the same about a public key.
 fn detail(error: VerifyError, kind: Kind, headers: &[Header], body: &[u8]) -> String {
     match (error, kind) {
         (VerifyError::NoMatch, _) => no_match(kind, headers, body),
         (VerifyError::InvalidSecret { reason }, Kind::Public) => format!(
-            "the public key is not usable: {reason}; pass it exactly as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line breaks"
+            "the public key is invalid: {reason}; pass it exactly as `stormhook endpoint show ENDPOINT` shows it, without quotes, spaces or line breaks"
         ),
         (VerifyError::UnsupportedSignature, Kind::Public) => {
-            "no ed25519 signature (`v1a,…`) found: enable them with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
+            "no ed25519 signature (`v1a,…`) found: enable ed25519 with `stormhook endpoint update ENDPOINT --ed25519 true`, or check with the endpoint's secret".to_owned()
         }
         (VerifyError::MalformedSignature, Kind::Public) => {
             "the signature header holds a truncated, re-encoded or extended signature: expected `v1a,` and 88 characters of padded base64".to_owned()
@@ -241,7 +243,8 @@ fn detail(error: VerifyError, kind: Kind, headers: &[Header], body: &[u8]) -> St
     }
 }
 
-/// What likely happened to a request that was refused, as code and advice. Hashes the body many times: for a person at a desk.
+/// Explains what probably happened to a refused request, as code and advice. Hashes the body many times: only for
+/// interactive use.
 pub(crate) fn findings(
     secret: &str,
     headers: &[Header],
@@ -261,7 +264,7 @@ pub(crate) fn findings(
         .collect()
 }
 
-/// The same for a public key: nothing is said of the scheme that has none, so its header is kept from the search.
+/// The same for a public key: the StormCom scheme has none, so its header is left out of the search.
 fn findings_of_public(
     key: &str,
     headers: &[Header],
@@ -288,14 +291,14 @@ fn findings_of_public(
         .collect()
 }
 
-/// Whether at least one signature is valid and none is wrong.
+/// Whether at least one signature is valid and none is invalid.
 pub(crate) fn all_good(verdicts: &[Verdict]) -> bool {
     let is_valid = |verdict: &Verdict| verdict.judged == Judged::Valid;
     let is_wrong = |verdict: &Verdict| matches!(verdict.judged, Judged::Wrong(_));
     verdicts.iter().any(is_valid) && !verdicts.iter().any(is_wrong)
 }
 
-/// `content-digest` (RFC 9530) proves nothing about the sender, but tells a changed body from a wrong secret.
+/// `content-digest` (RFC 9530) proves nothing about the sender, but distinguishes a changed body from a wrong secret.
 fn no_match(kind: Kind, headers: &[Header], body: &[u8]) -> String {
     let digest = headers
         .iter()
@@ -308,14 +311,14 @@ fn no_match(kind: Kind, headers: &[Header], body: &[u8]) -> String {
                 Kind::Standard | Kind::Plain => "stormhook endpoint show ENDPOINT --reveal-secret",
             };
             format!(
-                "no signature matches, but the body is unchanged: the {noun} is another endpoint's, or an old one; use the one that `{show}` shows"
+                "no signature matches, but the body is unchanged: the {noun} is another endpoint's or an old one; use the one that `{show}` prints"
             )
         }
         Some(_) => {
-            "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before anything parses or re-encodes them".to_owned()
+            "no signature matches, and the body is not the one that was sent: verify the raw bytes as received, before parsing or re-encoding".to_owned()
         }
         None => format!(
-            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the header content-digest shows which"
+            "no signature matches: the {noun} is another endpoint's or an old one, or the body is not the raw bytes that were received; the content-digest header would tell which"
         ),
     }
 }

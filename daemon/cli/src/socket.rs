@@ -1,23 +1,23 @@
-//! Where a client looks for the daemon's Unix socket.
+//! Where a client finds the daemon's Unix socket.
 //!
-//! A socket that is named (`--socket`, `STORMHOOK_SOCKET`) is the only one tried: falling through to another would talk to
-//! another daemon than the one that was meant. Without a name, the usual places are tried in order.
+//! If a socket is named (`--socket`, `STORMHOOK_SOCKET`), only that one is tried: falling back to another could reach
+//! the wrong daemon. Otherwise the usual places are tried in order.
 
 use std::path::{Path, PathBuf};
 use stormhook_daemon::config::SOCKET_FILE;
 
-/// What the process was told about where things are.
+/// What the process knows about where things are.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Surroundings {
     /// `--socket`
     pub(crate) flag: Option<PathBuf>,
     /// `STORMHOOK_SOCKET`
     pub(crate) variable: Option<PathBuf>,
-    /// `RUNTIME_DIRECTORY`, one folder or several with `:` between (systemd.exec(5))
+    /// `RUNTIME_DIRECTORY`, one directory or several separated by `:` (systemd.exec(5))
     pub(crate) runtime_directory: Option<String>,
     /// `STORMHOOK_DATA_DIR`
     pub(crate) data_dir: Option<PathBuf>,
-    /// `STATE_DIRECTORY`, as `RUNTIME_DIRECTORY`
+    /// `STATE_DIRECTORY`, in the same form
     pub(crate) state_directory: Option<String>,
     /// `XDG_STATE_HOME`
     pub(crate) xdg_state_home: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Reads the environment; an empty variable counts as none.
+    /// Reads the environment; an empty variable counts as unset.
     pub(crate) fn of_process(flag: Option<PathBuf>) -> Self {
         let path = |name: &str| {
             std::env::var_os(name)
@@ -36,7 +36,7 @@ impl Surroundings {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
             flag,
-            // "off" is what the daemon's configuration understands by this name: it names no socket.
+            // In the daemon's configuration "off" disables the socket; it is not a path.
             variable: path("STORMHOOK_SOCKET").filter(|value| value != Path::new("off")),
             runtime_directory: text("RUNTIME_DIRECTORY"),
             data_dir: path("STORMHOOK_DATA_DIR"),
@@ -46,7 +46,7 @@ impl Surroundings {
         }
     }
 
-    /// The sockets to try, in order.
+    /// Returns the sockets to try, in order.
     pub(crate) fn candidates(&self) -> Vec<PathBuf> {
         if let Some(named) = self.flag.as_ref().or(self.variable.as_ref()) {
             return vec![named.clone()];
@@ -65,7 +65,7 @@ impl Surroundings {
         sockets
     }
 
-    /// The data folder as the daemon would choose it by the same environment.
+    /// Returns the data directory that the daemon would choose in the same environment.
     pub(crate) fn data_folder(&self) -> Option<PathBuf> {
         self.data_dir
             .clone()
@@ -101,7 +101,7 @@ pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
             crate::screen::plain(&path.display().to_string())
         ));
     }
-    text.push_str("Start it with `stormhook serve`, or name its socket with --socket PATH or STORMHOOK_SOCKET.");
+    text.push_str("Start it with `stormhook serve`, or set its socket with --socket PATH or STORMHOOK_SOCKET.");
     text
 }
 

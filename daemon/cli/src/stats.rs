@@ -1,4 +1,4 @@
-//! `stormhook stats`: the counts, percentiles, service levels and queue as the API tells them, on one screen.
+//! `stormhook stats`: the counts, percentiles, service levels and queue from the API, on one screen.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: StatsArgs, session: Session) -> Result<(), Failure
     }
 }
 
-/// The whole screen.
+/// Returns the whole screen.
 pub(crate) fn render(stats: &Value, colour: bool) -> String {
     let part = |key: &str| plain(&words(stats.get(key).unwrap_or(&Value::Null)));
     let head = |text: &str| paint(colour, Tone::Bold, text);
@@ -100,7 +100,7 @@ pub(crate) fn render(stats: &Value, colour: bool) -> String {
     out
 }
 
-/// A window without a beginning has the epoch's.
+/// Words the start of a window; one without a start has the epoch's.
 fn beginning(from: &str) -> &str {
     if from.starts_with("1970-01-01T00:00:00") {
         "the beginning"
@@ -116,7 +116,7 @@ fn count(stats: &Value, key: &str) -> String {
         .map_or_else(|| "-".to_owned(), grouped)
 }
 
-/// Milliseconds as people read them.
+/// Words milliseconds for people.
 pub(crate) fn millis(ms: f64) -> String {
     match ms {
         ms if ms < 10.0 => format!("{ms:.2} ms"),
@@ -169,7 +169,7 @@ fn percentiles(stats: &Value, colour: bool) -> String {
     const ROWS: [(&str, &str); 3] = [
         ("event to success", "delivery.latency"),
         ("event to first attempt", "delivery.first_attempt.latency"),
-        ("the request alone", "attempt.duration"),
+        ("request only", "attempt.duration"),
     ];
     const MARKS: [&str; 6] = ["p50", "p90", "p95", "p99", "max", "avg"];
     let rows: Vec<Vec<Cell>> = ROWS
@@ -208,7 +208,7 @@ fn queue(stats: &Value, colour: bool) -> String {
         .iter()
         .map(|(name, key)| vec![Cell::text(name), Cell::number(&count(stats, key))])
         .collect();
-    // Nothing due is no age at all.
+    // If nothing is due, there is no age.
     let overdue = stats
         .get("queue.overdue.ms")
         .and_then(Value::as_f64)

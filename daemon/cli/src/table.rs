@@ -1,10 +1,10 @@
-//! Columns of text: widths by the widest cell, colour outside the measure, numbers to the right.
+//! Columns of text: as wide as the widest cell, not counting colours, with numbers right-aligned.
 
 use serde_json::Value;
 
 use crate::screen::{Tone, paint, plain};
 
-/// No column is wider than this: one long URL must not push everything else off the screen.
+/// The maximum width of a column: one long URL must not push everything else off the screen.
 const WIDEST_COLUMN_CHARS: usize = 64;
 
 /// One cell: text that is safe to print, and its tone.
@@ -16,7 +16,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// Text from anywhere.
+    /// Returns a cell with any text.
     pub(crate) fn text(text: &str) -> Self {
         Self {
             text: plain(text),
@@ -25,7 +25,7 @@ impl Cell {
         }
     }
 
-    /// Text in a tone.
+    /// Returns a cell with text in a tone.
     pub(crate) fn toned(tone: Tone, text: &str) -> Self {
         Self {
             tone,
@@ -33,7 +33,7 @@ impl Cell {
         }
     }
 
-    /// A number, set to the right.
+    /// Returns a cell with a right-aligned number.
     pub(crate) fn number(text: &str) -> Self {
         Self {
             right: true,
@@ -41,7 +41,7 @@ impl Cell {
         }
     }
 
-    /// What stands in an object under a key: strings as they are, null as `-`, everything else as JSON.
+    /// Returns the value of a key in an object: strings unchanged, null as `-`, everything else as JSON.
     pub(crate) fn of(object: &Value, key: &str) -> Self {
         let value = object.get(key).unwrap_or(&Value::Null);
         match value {
@@ -50,13 +50,13 @@ impl Cell {
         }
     }
 
-    /// The same cell in another tone.
+    /// Returns the same cell in another tone.
     pub(crate) fn tone(self, tone: Tone) -> Self {
         Self { tone, ..self }
     }
 }
 
-/// A JSON value in one cell's words.
+/// Returns a JSON value as the text of a cell.
 pub(crate) fn words(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -66,13 +66,13 @@ pub(crate) fn words(value: &Value) -> String {
     }
 }
 
-/// So many of something, in the right number: `1 delivery`, `1,234 deliveries`.
+/// Returns a count with its noun, in the singular or plural: `1 delivery`, `1,234 deliveries`.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     let name = if number == 1 { one } else { many };
     format!("{} {name}", grouped(number))
 }
 
-/// A size for people, in the units that configuration has.
+/// Returns a size for people, in the units of the configuration.
 pub(crate) fn size_words(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.into_iter().find(|(unit, _)| bytes >= *unit) {
@@ -81,7 +81,7 @@ pub(crate) fn size_words(bytes: u64) -> String {
     }
 }
 
-/// A count with its thousands apart.
+/// Returns a count with thousands separators.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -104,7 +104,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// A table with these column heads.
+    /// Returns a table with these column heads.
     pub(crate) fn new(heads: &[&'static str], colour: bool) -> Self {
         let widths = heads.iter().map(|head| head.chars().count()).collect();
         Self {
@@ -115,7 +115,8 @@ impl Table {
         }
     }
 
-    /// These rows as lines, under the heads if they weren't given yet. Widths only grow, so parts line up as well as they can.
+    /// Returns these rows as lines, under the heads if they weren't printed yet. Widths only grow, so parts align as
+    /// well as they can.
     pub(crate) fn part(&mut self, rows: &[Vec<Cell>]) -> String {
         for row in rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {
@@ -154,7 +155,7 @@ impl Table {
     fn push_line(&self, out: &mut String, row: &[Cell]) {
         let mut line = String::new();
         for (index, (cell, width)) in row.iter().zip(&self.widths).enumerate() {
-            // The last column pushes nothing aside: it is never cut.
+            // The last column is never cut: nothing follows it.
             let text = if index + 1 == row.len() {
                 cell.text.clone()
             } else {
@@ -178,7 +179,7 @@ impl Table {
     }
 }
 
-/// At most this many characters, with `…` where something was cut.
+/// Truncates text to this many characters, marked with `…`.
 pub(crate) fn clip(text: &str, chars: usize) -> String {
     if text.chars().count() <= chars {
         return text.to_owned();
@@ -189,7 +190,7 @@ pub(crate) fn clip(text: &str, chars: usize) -> String {
         .collect()
 }
 
-/// Pairs of name and value, one a line, the values aligned.
+/// Returns pairs of name and value, one per line, with the values aligned.
 pub(crate) fn pairs(rows: &[(&str, Cell)], colour: bool) -> String {
     let width = rows
         .iter()

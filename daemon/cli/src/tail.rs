@@ -1,7 +1,7 @@
-//! `stormhook tail`: the attempts as they end, from the API's server-sent events.
+//! `stormhook tail`: prints attempts as they finish, from the API's server-sent events.
 //!
-//! Parses the event stream format of the HTML Standard (section 9.2.6) as far as it is used here: `event`, `data`, comments.
-//! An `attempt` is one flat object, a `missed` says how many were passed over; events of other names are not for this version.
+//! Parses the event stream format of the HTML Standard (section 9.2.6) as far as it is used here: `event`, `data`,
+//! comments. An `attempt` is one flat object, a `missed` the number of skipped attempts; other events are ignored.
 
 use clap::Args;
 use http::Method;
@@ -16,7 +16,7 @@ use crate::lines::Lines;
 use crate::screen::{Tone, paint};
 use crate::table::{Cell, Table, counted};
 
-/// An attempt with its excerpt, escaped, stays far below this.
+/// An attempt with its escaped excerpt is far below this.
 const LINE_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, Args)]
@@ -29,13 +29,13 @@ pub(crate) struct TailArgs {
 /// One server-sent event.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sse {
-    /// Its type, empty for none.
+    /// Its type; empty if it has none.
     event: String,
     /// Its data lines, joined.
     data: String,
 }
 
-/// What is shown of a finished attempt; `status` is the delivery's after it.
+/// The shown fields of a finished attempt; `status` is the delivery's after it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Finished {
@@ -51,7 +51,7 @@ struct Finished {
     response_code: Option<u16>,
     response_excerpt: Option<String>,
     error: Option<String>,
-    /// A daemon before this field does not send it.
+    /// Older daemons don't send it.
     #[serde(default)]
     reconnected: bool,
 }
@@ -61,7 +61,7 @@ struct Missed {
     missed: u64,
 }
 
-/// Takes one line; an event is whole at an empty line.
+/// Reads one line; an empty line completes an event.
 fn take_line(open: &mut Sse, line: &[u8]) -> Option<Sse> {
     if line.is_empty() {
         let done = std::mem::take(open);
@@ -94,7 +94,9 @@ pub(crate) async fn run(args: TailArgs, session: Session) -> Result<(), Failure>
         .await?
         .into_body();
     if !session.screen.json {
-        session.screen.remark("Following attempts; Ctrl-C ends it.");
+        session
+            .screen
+            .remark("Following attempts. Press Ctrl-C to stop.");
     }
     let mut lines = Lines::new(LINE_BYTES);
     let mut open = Sse::default();
@@ -112,7 +114,7 @@ pub(crate) async fn run(args: TailArgs, session: Session) -> Result<(), Failure>
         })?;
     }
     Err(Failure::Unreachable(
-        "the daemon ended the stream: it is stopping, or was stopped".to_owned(),
+        "the daemon ended the stream: it is stopping, or has stopped".to_owned(),
     ))
 }
 
@@ -126,7 +128,7 @@ fn show(event: &Sse, table: &mut Table, session: &Session) -> Result<(), Failure
     session.screen.line(&text)
 }
 
-/// Widths are fixed from the start where the content's is, so that lines are even from the first one on.
+/// Widths are fixed from the start if the content's are, so that lines align from the first one on.
 fn table(colour: bool) -> Table {
     Table::new(
         &[
@@ -142,7 +144,7 @@ fn table(colour: bool) -> Table {
     )
 }
 
-/// One event in words; none for an event of a name that is not known.
+/// Words one event; `None` for an unknown type.
 fn told(event: &Sse, table: &mut Table, colour: bool) -> Result<Option<String>, Failure> {
     match event.event.as_str() {
         "attempt" => {
@@ -162,7 +164,7 @@ fn told(event: &Sse, table: &mut Table, colour: bool) -> Result<Option<String>, 
 fn read<'e, T: Deserialize<'e>>(event: &'e Sse) -> Result<T, Failure> {
     serde_json::from_str(&event.data).map_err(|error| {
         Failure::No(format!(
-            "can't parse an event of the daemon ({error}): is it a different version?"
+            "can't parse an event of the daemon ({error}): check that it has the same version"
         ))
     })
 }
@@ -207,7 +209,7 @@ mod tests {
         }
     }
 
-    /// The line below the heads, its columns by two spaces or more apart.
+    /// Returns the line below the heads, split at two or more spaces.
     fn columns(data: &str) -> Vec<String> {
         let text = told(&event("attempt", data), &mut table(false), false)
             .unwrap()

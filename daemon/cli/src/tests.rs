@@ -1,4 +1,4 @@
-//! The command tree as a whole: what it accepts, and what its help shows.
+//! The whole command tree: what it accepts, and what its help shows.
 
 use clap::{CommandFactory, Parser};
 

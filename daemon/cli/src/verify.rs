@@ -1,4 +1,4 @@
-//! `stormhook verify`: whether a captured delivery has valid signatures, and if not, why.
+//! `stormhook verify`: checks whether a captured delivery has valid signatures, and explains why if not.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::input;
 use crate::screen::{Screen, Tone};
 use crate::signature::{Checker, Demand, Header, Judged, Verdict, all_good, findings};
 
-/// Far above what any delivery's body is (`limits.event_bytes` is 256 KiB by default).
+/// Far above any delivery's body (`limits.event_bytes` is 256 KiB by default).
 const BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The variable that may hold the secret; no other command reads it.
@@ -46,7 +46,7 @@ pub(crate) struct VerifyArgs {
     /// Allowed difference between webhook-timestamp and now, or none
     #[arg(long, value_name = "DURATION|none", default_value = "5m", value_parser = tolerance)]
     tolerance: ToleranceArg,
-    /// The name of the first scheme's header [default: x-stormcom-signature]
+    /// The name of the StormCom signature header [default: x-stormcom-signature]
     #[arg(long, value_name = "NAME")]
     signature_header: Option<String>,
     /// The body as received [default: stdin]
@@ -116,8 +116,8 @@ pub(crate) fn run(args: &VerifyArgs, screen: &Screen) -> Result<(), Failure> {
     if valid { Ok(()) } else { Err(Failure::Shown) }
 }
 
-/// The secret, from the file before the variable. One that is set and empty is a secret, though no usable one: that is for the
-/// verdict to say, as are quotes around it.
+/// Returns the secret, from the file or else from the variable. An empty one, or one in quotes, is passed on: the
+/// verdict says that it is unusable.
 fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, Failure> {
     match (file, variable) {
         (Some(file), _) => input::secret_as_it_is(file),
@@ -135,14 +135,15 @@ fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, 
     }
 }
 
-/// Now in unix seconds.
+/// Returns the current time in Unix seconds.
 pub(crate) fn now_s() -> u64 {
     daemon_side::wall_clock()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-/// The verdict as it is told beside findings about a secret or public key, and to someone who gives the headers by hand.
+/// Shortens a verdict that is shown with findings about a secret or public key, or to a user who passed the headers by
+/// hand.
 fn brief(verdict: &Verdict, explained: Option<&str>) -> Verdict {
     let mut verdict = verdict.clone();
     let scheme = verdict.scheme.clone();
@@ -160,13 +161,13 @@ fn brief(verdict: &Verdict, explained: Option<&str>) -> Verdict {
             _ => return verdict,
         };
         wrong.detail = format!(
-            "the header {missing} is missing: pass it with --header; if you didn't receive it, a proxy in front removes it"
+            "the header {missing} is missing: pass it with --header; if you didn't receive it, a proxy in front removed it"
         );
     }
     verdict
 }
 
-/// The verdicts for programs.
+/// Returns the verdicts as JSON.
 pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
     let signatures: Vec<_> = verdicts
         .iter()
@@ -181,7 +182,7 @@ pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
     json!({"valid": all_good(verdicts), "signatures": signatures})
 }
 
-/// One verdict for people.
+/// Words one verdict for people.
 pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
     let scheme = crate::screen::plain(&verdict.scheme);
     match &verdict.judged {

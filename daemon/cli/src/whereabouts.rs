@@ -1,7 +1,7 @@
-//! Where a command about the store as a whole finds it: the daemon that has it open, or the folder of one that is stopped.
+//! Finds the store for commands about the whole store: the daemon that has it open, or the directory of a stopped one.
 //!
-//! A folder that is named is looked at first, a socket that is named before any folder; without names the daemon is asked where it
-//! usually listens, and where nobody answers, the store that it would open is taken.
+//! A directory that is named is tried first, then a socket that is named. Without either, the daemon is tried where it
+//! usually listens; if none answers, the store that it would open is used.
 
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,12 @@ use crate::screen::Screen;
 use crate::socket::Surroundings;
 use stormhook_daemon::config::SOCKET_FILE;
 
-/// Where it was found.
+/// Where the store was found.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// This daemon has it open.
     Daemon(Client),
-    /// Nobody has it open: it is in this folder.
+    /// It is not open, and in this directory.
     Stopped(PathBuf),
 }
 
@@ -36,12 +36,12 @@ pub(crate) async fn find(
     }
 }
 
-/// The folder of the store, for what only works on one that nobody has open.
+/// Returns the directory of the store, for commands that need a store that is not open.
 pub(crate) fn folder(flags: &PlaceFlags) -> Result<PathBuf, Failure> {
     flags.load(None).map(|places| places.data_dir)
 }
 
-/// The store in this folder, through its daemon where one has it open.
+/// Finds the store in this directory, through its daemon if one has it open.
 async fn named_folder(
     folder: &Path,
     flags: &PlaceFlags,
@@ -56,8 +56,8 @@ async fn named_folder(
     }
 }
 
-/// The daemon at this socket, where it is the one that has the store in this folder open: of two stores one would be taken for the
-/// other. Where nobody answers there, the store is what counts.
+/// Returns the daemon at this socket if it has the store in this directory open; otherwise the command could act on the
+/// wrong store. If no daemon answers there, uses the store.
 async fn both_named(
     folder: &Path,
     socket: &Path,
@@ -85,7 +85,7 @@ async fn both_named(
     })
 }
 
-/// The daemon where one answers, else the store that it would open.
+/// Returns the daemon if one answers, else the store that it would open.
 async fn daemon_or_its_store(
     flags: &PlaceFlags,
     surroundings: &Surroundings,
@@ -107,18 +107,18 @@ async fn daemon_or_its_store(
             return Ok(Found::Stopped(folder));
         }
         Stopped::InUse => return through_its_daemon(&folder, flags, surroundings, screen).await,
-        // A wrong path is as wrong beside a dead socket.
+        // A wrong path is an error even if the socket doesn't answer.
         Stopped::Absent if flags.data_dir.is_some() => {
             return Err(Failure::Usage(absent(&folder)));
         }
         Stopped::Absent => absent(&folder),
         Stopped::Unreadable(why) => why,
     };
-    Err(Failure::Unreachable(format!("{unreachable}\nAnd {why}.")))
+    Err(Failure::Unreachable(format!("{unreachable}\nAlso, {why}.")))
 }
 
-/// The daemon that has this store open: at the folder's own socket, or at another place where the process that listens can be
-/// seen to hold the file. One that merely answers may keep another store, and its word would be taken for this one's.
+/// Returns the daemon that has this store open: at the directory's own socket, or at another place if the system shows
+/// that its listener holds the file. A daemon that merely answers may have another store.
 async fn through_its_daemon(
     folder: &Path,
     flags: &PlaceFlags,
@@ -155,7 +155,8 @@ async fn through_its_daemon(
     Ok(Found::Daemon(client))
 }
 
-/// Where the daemon may listen: the socket that was named, on the command line or by the configuration, else the usual places.
+/// Returns where the daemon may listen: the socket that the command line or the configuration names, else the usual
+/// places.
 fn sockets_of(
     flags: &PlaceFlags,
     surroundings: &Surroundings,
@@ -174,7 +175,7 @@ fn sockets_of(
             };
             Ok(surroundings.candidates())
         }
-        // A file that was named must be right; the rest is only needed once no daemon answers.
+        // A file that was named must be readable; the rest is only needed once no daemon answers.
         Err(failure) if flags.names_a_file() => Err(Failure::Usage(failure.to_string())),
         Err(_) => Ok(surroundings.candidates()),
     }
@@ -183,7 +184,7 @@ fn sockets_of(
 pub(crate) fn absent(folder: &Path) -> String {
     let shown = folder.display();
     if folder.is_dir() {
-        format!("no {STORE_FILE} in {shown}: is it the data directory of a daemon?")
+        format!("no {STORE_FILE} in {shown}: check that it is the data directory of a daemon")
     } else if folder.exists() {
         format!("{shown} is not a directory: name the one that holds {STORE_FILE}")
     } else {

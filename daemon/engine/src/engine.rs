@@ -10,7 +10,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::maintenance::Maintenance;
 use crate::settings::SettingsSource;
 use crate::transport::Transport;
-use crate::writer::{Committed, Committer, Free, Pending, Space, SubmitError, Writer};
+use crate::writer::{Command, Committed, Committer, Pending, Space, SubmitError, Writer};
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::maintenance::FlushStats;
@@ -130,7 +130,7 @@ impl Engine {
     /// [`CommandError`].
     pub async fn submit<T, C>(&self, command: C) -> Result<T, CommandError>
     where
-        C: Free<Answer = Result<T, Refusal>>,
+        C: Command<Answer = Result<T, Refusal>>,
     {
         self.still_takes()?;
         Ok(self.writer.submit(command).await??)

@@ -24,4 +24,4 @@ pub mod writer;
 pub use dispatch::{CommandError, FinishedAttempt, Hold, PingError};
 pub use engine::{Engine, Loaded, Ports};
 pub use settings::{Settings, SettingsSource};
-pub use writer::{Free, Pending, SubmitError};
+pub use writer::{Command, Pending, SubmitError};

@@ -1,7 +1,7 @@
-//! Texts from outside that become part of what is stored, shown or logged: each is cut to a bound where it comes in.
+//! Truncates and cleans text from outside before it is stored, shown or logged.
 
-/// At most `most` bytes of a text: the beginning, and where something is missing a mark with the length of the whole. Bounds too short
-/// for the mark give the mark alone.
+/// Truncates a text to `most` bytes: its start, followed by a mark with the length of the whole if something was cut
+/// off. Only the mark, if `most` is too short for it.
 #[must_use]
 pub fn cut(mut text: String, most: usize) -> String {
     if text.len() <= most {
@@ -10,21 +10,21 @@ pub fn cut(mut text: String, most: usize) -> String {
     let mark = format!("… ({} bytes)", text.len());
     let end = text.floor_char_boundary(most.saturating_sub(mark.len()));
     text.truncate(end);
-    // What was kept would otherwise hold on to the room of all that came.
+    // Otherwise the kept part would hold the allocation of the whole.
     text.shrink_to(most);
     text.push_str(&mark);
     text
 }
 
-/// Whether a character changes the direction of the text around it, or hides in it, or is not seen at all: soft hyphen, marks and
-/// overrides of direction, joiners, separators of lines and paragraphs, tags (Unicode, UAX #9 and UTR #36).
+/// Whether a character changes the direction of the text around it, hides in it, or is invisible: soft hyphen,
+/// direction marks and overrides, joiners, line and paragraph separators, tags (Unicode, UAX #9 and UTR #36).
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Text from elsewhere with everything visible: control characters, and the invisible ones that reorder or hide text.
+/// Makes everything in foreign text visible: control characters, and the invisible ones that reorder or hide text.
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

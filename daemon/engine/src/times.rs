@@ -1,4 +1,4 @@
-//! Points in time and spans of it as text: RFC 3339 in UTC with milliseconds out, any RFC 3339 offset in.
+//! Times and durations as text: writes RFC 3339 in UTC with milliseconds, reads RFC 3339 with any offset.
 
 use serde::Serializer;
 use std::time::Duration;
@@ -13,10 +13,10 @@ const SHOWN: StaticFormatDescription = format_description!(
     "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
 );
 
-/// The milliseconds that four digits of a year can name, from 0000-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
+/// The milliseconds that a four-digit year can express, from 0000-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
 const NAMED_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
-/// `at` in RFC 3339, UTC, with milliseconds. What four digits of a year can't name is shown as the nearest that they can.
+/// Returns `at` in RFC 3339, UTC, with milliseconds. A time beyond four-digit years is shown as the nearest one within.
 pub fn rfc3339(at: impl Into<Timestamp>) -> String {
     let ms = at.into().0.clamp(*NAMED_MS.start(), *NAMED_MS.end());
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
@@ -25,9 +25,9 @@ pub fn rfc3339(at: impl Into<Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-/// Reads RFC 3339 with any offset, from the year 0 to 9999 in UTC, and cuts it to milliseconds.
+/// Parses RFC 3339 with any offset, from the year 0 to 9999 in UTC, and truncates it to milliseconds.
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    // Longer than any sensible fraction of a second; the parser would read on and on.
+    // Longer than any sensible fraction of a second; the parser would read all of it.
     if text.len() > 64 {
         return None;
     }
@@ -36,7 +36,7 @@ pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
     NAMED_MS.contains(&ms).then_some(Timestamp(ms))
 }
 
-/// The same for a time to compare with the store's: what lies before 1970 is its beginning.
+/// The same for a time to compare with the store's: a time before 1970 becomes its start.
 pub fn parse_rfc3339(text: &str) -> Option<UnixMs> {
     parse_timestamp(text).map(|at| UnixMs(u64::try_from(at.0).unwrap_or(0)))
 }
@@ -49,8 +49,8 @@ const UNITS_MS: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
-/// Reads an integer and `ms`, `s`, `m`, `h` or `d`: the one way in which durations are written, in the configuration, the API and
-/// on the command line.
+/// Parses an integer and `ms`, `s`, `m`, `h` or `d`: the only syntax of durations in the configuration, the API and the
+/// command line.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -59,7 +59,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(ms))
 }
 
-/// The shortest exact spelling; days only from two on, as people say "24h" and "5d".
+/// Returns the shortest exact spelling. Days only from two on, as people say "24h" and "5d".
 pub fn duration_text(duration: Duration) -> String {
     let total_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fits = |(name, unit_ms): &(&str, u64)| {

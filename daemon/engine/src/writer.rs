@@ -14,7 +14,7 @@ mod turns;
 
 pub use committer::Committer;
 pub use space::Space;
-pub use submission::{Free, Held, NotQueued, Pending, SubmitError};
+pub use submission::{Command, Free, Held, NotQueued, Pending, SubmitError};
 
 use crate::clock::{self, StoreClock};
 use queue::{Lane, Queue, Request, Size};

@@ -1,4 +1,4 @@
-//! The built-in value of every key. `docs/configuration.md` is generated from them.
+//! The built-in value of every key. `docs/configuration.md` is generated from these.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::target::{Pattern, TargetPolicy};
 
-/// What `target.allow` holds unless told otherwise (docs/adr/0008-loopback-targets.md).
+/// The default of `target.allow` (docs/adr/0008-loopback-targets.md).
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 impl Config {
-    /// The built-in values around a data folder.
+    /// Returns the built-in values for a data directory.
     pub(super) fn builtin(data_dir: PathBuf) -> Self {
         const MINUTE_S: u64 = 60;
         const HOUR_S: u64 = 60 * MINUTE_S;

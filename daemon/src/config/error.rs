@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration. All problems are reported together, each with its place.
+//! The errors of a configuration. All problems are reported together, each with its place.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ pub enum Origin {
     Default,
     /// A line of the configuration file.
     File {
-        /// The file as it was named.
+        /// The file as named by the user.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -32,12 +32,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The key it is about, as far as it is known.
+    /// The key, as far as it is known.
     pub key: String,
-    /// Where the value stood.
+    /// Where the value came from.
     pub origin: Origin,
     /// What is wrong and what to do.
     pub detail: String,
@@ -57,11 +57,11 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is larger than any configuration can be.
-    #[error("the configuration file {} is larger than {limit_bytes} bytes; is this the right file?", path.display())]
+    /// The file is larger than any configuration needs.
+    #[error("the configuration file {} is larger than {limit_bytes} bytes; check that it is the right file", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! The only table of configuration keys. Reading, `stormhook config`, suggestions for misspelt keys, reloading and
+//! The only table of configuration keys. Reading, `stormhook config`, suggestions for misspelled keys, reloading and
 //! `docs/configuration.md` all use it; a key that isn't here doesn't exist.
 
 use tracing::Level;
@@ -10,11 +10,11 @@ use super::rule::{
     SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
 };
 
-/// One key: its name, what it is for, and how it goes in and out of a [`Config`].
+/// One key: its name, its purpose, and how it is read from and written to a [`Config`].
 pub(super) struct Key {
     /// Dotted, as in the file: `delivery.timeout`.
     pub(super) name: &'static str,
-    /// What it does, for the reference page.
+    /// Its purpose, for the reference page.
     pub(super) purpose: &'static str,
     /// Whether SIGHUP applies a new value.
     pub(super) reload: bool,
@@ -26,7 +26,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The key's environment variable.
+    /// Returns the key's environment variable.
     pub(super) fn variable(&self) -> String {
         format!(
             "STORMHOOK_{}",
@@ -35,7 +35,7 @@ impl Key {
     }
 }
 
-/// The key of this exact name.
+/// Returns the key with this exact name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
@@ -56,7 +56,7 @@ const fn list<R>(of: R, min: usize, max: usize) -> List<R> {
     List { of, min, max }
 }
 
-/// Fixes the value's type, which some rules leave open.
+/// Infers the value's type, which some rules leave open.
 fn phrase<T>(_: fn(&Config) -> &T, rule: &impl Rule<T>) -> String {
     rule.allowed()
 }
@@ -84,11 +84,11 @@ macro_rules! key {
 #[rustfmt::skip]
 pub(super) const KEYS: &[Key] = &[
     key!("data_dir", data_dir, FilePath, RESTART,
-        "Folder of the store, the admin token and, if there is no runtime folder, the socket. Created with mode 0700."),
+        "Directory of the store, the admin token and, if there is no runtime directory, the socket. Created with mode 0700."),
     key!("socket", socket, OrOff(FilePath), RESTART,
         "Path of the Unix socket, at most 107 bytes."),
     key!("socket_allow_uids", socket_allow_uids, list(Count(0, 4_294_967_294), 0, 256), RESTART,
-        "User ids that may use the socket. If empty, only the file's permissions apply."),
+        "User IDs that may use the socket. If empty, only the file's permissions apply."),
     key!("listen", listen, OrOff(Address), RESTART,
         "Loopback address and port of the TCP listener. Port 0 picks a free one and logs it."),
     key!("host_names", host_names, list(HostName, 0, 100), RESTART,
@@ -98,9 +98,9 @@ pub(super) const KEYS: &[Key] = &[
     key!("delivery.connect_timeout", delivery.connect_timeout, Time("10ms", "10m"), RELOAD,
         "How long connecting may take: name look-up, TCP and TLS."),
     key!("delivery.max_in_flight", delivery.max_in_flight, Count(1, 65_535), RELOAD,
-        "Most attempts in flight."),
+        "Maximum number of attempts in flight."),
     key!("delivery.max_in_flight_per_endpoint", delivery.max_in_flight_per_endpoint, Count(1, 65_535), RELOAD,
-        "Most attempts in flight to one endpoint."),
+        "Maximum number of attempts in flight to one endpoint."),
     key!("delivery.signature_header", delivery.signature_header, SignatureHeader, RESTART,
         "Name of the header with the HMAC of the body: `sha256=` and hex. During a rotation it holds one value for each secret, separated by commas; a receiver accepts the delivery if any of them matches."),
     key!("delivery.pool_idle", delivery.pool_idle, Time("0s", "10m"), RESTART,
@@ -112,7 +112,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("retry.schedule", retry.schedule, list(Time("1ms", "30d"), 0, 20), RELOAD,
         "Delay after each failed attempt. The number of attempts is one more than the number of entries."),
     key!("retry.jitter", retry.jitter, Share, RELOAD,
-        "Largest random addition to a delay, as a share of it, so that retries don't arrive in waves."),
+        "Maximum random addition to a delay, as a share of it, so that retries don't arrive in waves."),
     key!("idempotency.ttl", idempotency.ttl, Time("5m", "72h"), RESTART,
         "How long an idempotency key is remembered. At most retention.events."),
     key!("retention.events", retention.events, Time("5m", "3650d"), RESTART,
@@ -120,13 +120,13 @@ pub(super) const KEYS: &[Key] = &[
     key!("retention.attempts", retention.attempts, Time("5m", "3650d"), RESTART,
         "How long the attempts of an ended delivery are kept."),
     key!("limits.event_bytes", limits.event_bytes, Size("64", "16MiB"), RELOAD,
-        "Largest body of one event, or one line of a batch."),
+        "Maximum size of an event's body, or of one line of a batch."),
     key!("limits.pending_deliveries", limits.pending_deliveries, Count(1, 100_000_000), RELOAD,
-        "Most open deliveries. Above it, new events are refused with `busy`."),
+        "Maximum number of open deliveries. Above it, new events are refused with `busy`."),
     key!("limits.endpoints_per_organization", limits.endpoints_per_organization, Count(1, 1_000_000), RELOAD,
-        "Most endpoints of one organization."),
+        "Maximum number of endpoints of one organization."),
     key!("limits.connections", limits.connections, Count(1, 1_000_000), RESTART,
-        "Most open connections from callers, over both listeners; one more is refused with `busy`. An eighth is reserved for the socket. Lower if the limit of open files is too low for this and delivery.max_in_flight."),
+        "Maximum number of open connections from callers, over both listeners; one more is refused with `busy`. An eighth is reserved for the socket. Lower if the limit of open files is too low for this and delivery.max_in_flight."),
     key!("limits.idle", limits.idle, Time("100ms", "1h"), RESTART,
         "How long a caller may stay silent before its connection is closed."),
     key!("limits.response_bytes", limits.response_bytes, Size("0", "16MiB"), RELOAD,

@@ -1,4 +1,4 @@
-//! The current configuration. Only this module holds it: its users read it each time, and a reload is one change.
+//! The current configuration. Only this module holds it: its users read it every time, and a reload is one change.
 
 use super::Config;
 use http::HeaderName;
@@ -7,7 +7,7 @@ use stormhook_engine::schedule::Limits;
 use stormhook_engine::{Settings, SettingsSource};
 use tokio::sync::watch;
 
-/// See the module. Clones are the same one.
+/// See the module. Clones share the configuration.
 #[derive(Clone, Debug)]
 pub struct LiveConfig(watch::Sender<Current>);
 
@@ -26,17 +26,17 @@ impl Current {
 }
 
 impl LiveConfig {
-    /// The configuration that the daemon starts with.
+    /// Returns a holder of the configuration at startup.
     pub fn new(config: Arc<Config>) -> Self {
         Self(watch::channel(Current::new(config)).0)
     }
 
-    /// The current one.
+    /// Returns the current configuration.
     pub fn now(&self) -> Arc<Config> {
         Arc::clone(&self.0.borrow().config)
     }
 
-    /// Replaces it.
+    /// Replaces the configuration.
     pub fn set(&self, config: Arc<Config>) {
         self.0.send_replace(Current::new(config));
     }

@@ -1,4 +1,4 @@
-//! Generates `docs/configuration.md` from the table of keys, so the page can't contradict the program.
+//! Generates `docs/configuration.md` from the table of keys, so that the page can't contradict the program.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ A key marked *reload* takes a new value on SIGHUP. The others need a restart; th
 Variables that Kubernetes sets for a Service whose name begins with `stormhook` (`STORMHOOK_PORT=tcp://…`, `STORMHOOK_SERVICE_HOST`) are ignored.
 ";
 
-/// The reference page, in Markdown.
+/// Returns the reference page, in Markdown.
 #[must_use]
 pub fn reference() -> String {
     let config = Config::builtin(PathBuf::new());
@@ -29,7 +29,7 @@ pub fn reference() -> String {
     for key in KEYS {
         let default = match key.name {
             "data_dir" => "`$STATE_DIRECTORY`, else `$XDG_STATE_HOME/stormhook`, else `~/.local/state/stormhook`".to_owned(),
-            "socket" => "`$RUNTIME_DIRECTORY/stormhook.sock`, else `stormhook.sock` in the data folder".to_owned(),
+            "socket" => "`$RUNTIME_DIRECTORY/stormhook.sock`, else `stormhook.sock` in the data directory".to_owned(),
             _ => (key.show)(&config).map_or_else(|| "not set".to_owned(), |value| format!("`{value}`")),
         };
         let reload = if key.reload { " · *reload*" } else { "" };

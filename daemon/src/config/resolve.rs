@@ -1,5 +1,5 @@
-//! From raw values to a [`Config`]: reads each key by its rule, finds the folders that no key names, and checks what takes more than
-//! one key to decide.
+//! Turns raw values into a [`Config`]: reads each key by its rule, finds the directories that no key sets, and checks
+//! rules that involve several keys.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use super::source::RawConfig;
 use super::{Config, ConfigError, MAX_SOCKET_PATH_BYTES, Origin, Problem, SOCKET_FILE, key};
 use stormhook_engine::times::duration_text;
 
-/// The configuration of these values, or every problem that was found.
+/// Returns the configuration of these values, or every problem found.
 pub(super) fn resolve(
     raw: RawConfig,
     environment: &[(OsString, OsString)],
@@ -71,7 +71,7 @@ pub(super) fn resolve(
     }
 }
 
-/// Puts the socket where it lies when no key says so: in the runtime folder, or else in the data folder.
+/// Places the socket if no key does: in the runtime directory, or else in the data directory.
 fn place_socket(config: &mut Config, environment: &[(OsString, OsString)]) {
     let runtime = folder_variable(environment, "RUNTIME_DIRECTORY");
     if runtime.is_some() {
@@ -82,7 +82,7 @@ fn place_socket(config: &mut Config, environment: &[(OsString, OsString)]) {
     config.socket = Some(folder.join(SOCKET_FILE));
 }
 
-/// What no key can decide by itself.
+/// Checks rules that involve several keys.
 fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
     if config.socket.is_none() && config.listen.is_none() {
         report("listen", "socket and listen are both \"off\", so the daemon would be unreachable; enable one of them".to_owned());
@@ -135,7 +135,7 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// The data folder when none is configured, and what said so.
+/// Returns the data directory if none is configured, and where it came from.
 fn state_folder(environment: &[(OsString, OsString)]) -> Option<(PathBuf, Option<Origin>)> {
     let places = [
         ("STATE_DIRECTORY", ""),
@@ -153,8 +153,8 @@ fn state_folder(environment: &[(OsString, OsString)]) -> Option<(PathBuf, Option
     })
 }
 
-/// The first absolute path in a variable: systemd separates several folders by colons (systemd.exec(5)), and relative
-/// ones are to be ignored (XDG Base Directory Specification).
+/// Returns the first absolute path in a variable: systemd separates several directories by colons (systemd.exec(5)),
+/// and relative ones must be ignored (XDG Base Directory Specification).
 fn folder_variable(environment: &[(OsString, OsString)], name: &str) -> Option<PathBuf> {
     let (_, value) = environment.iter().find(|(key, _)| key == name)?;
     let several = name.ends_with("_DIRECTORY");

@@ -13,7 +13,7 @@ pub(super) use network::{
 };
 use stormhook_engine::times::{duration_text, parse_duration};
 
-/// A value as it came.
+/// A value as it was set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Raw {
     /// From the environment or a flag, where everything is text.
@@ -23,7 +23,7 @@ pub(super) enum Raw {
 }
 
 impl Raw {
-    /// The value as an error shows it: short enough for one line.
+    /// Returns the value as errors show it: short enough for one line.
     pub(super) fn shown(&self) -> String {
         let whole = match self {
             Self::Text(text) => format!("{text:?}"),
@@ -45,15 +45,15 @@ impl Raw {
 
 /// Reads and shows values of one kind.
 pub(super) trait Rule<T> {
-    /// What is allowed, as a phrase that follows "must be".
+    /// Says what is allowed, as a phrase that follows "must be".
     fn allowed(&self) -> String;
-    /// The value, or nothing if it isn't what [`Rule::allowed`] says.
+    /// Returns the value, or `None` if [`Rule::allowed`] doesn't allow it.
     fn read(&self, raw: &Raw) -> Option<T>;
-    /// The value as it would stand in the file; nothing if it isn't set.
+    /// Returns the value as it would be written in the file; `None` if it isn't set.
     fn show(&self, value: &T) -> Option<Value>;
 }
 
-/// A duration between two bounds, both included.
+/// A duration between two bounds, inclusive.
 pub(super) struct Time(pub(super) &'static str, pub(super) &'static str);
 
 impl Rule<Duration> for Time {
@@ -96,7 +96,7 @@ fn size_value(bytes: u64) -> Value {
     }
 }
 
-/// A size between two bounds, both included.
+/// A size between two bounds, inclusive.
 pub(super) struct Size(pub(super) &'static str, pub(super) &'static str);
 
 impl<T: TryFrom<u64> + TryInto<u64> + Copy> Rule<T> for Size {
@@ -119,7 +119,7 @@ impl<T: TryFrom<u64> + TryInto<u64> + Copy> Rule<T> for Size {
     }
 }
 
-/// A whole number between two bounds, both included.
+/// A whole number between two bounds, inclusive.
 pub(super) struct Count(pub(super) u64, pub(super) u64);
 
 impl<T: TryFrom<u64> + TryInto<u64> + Copy> Rule<T> for Count {
@@ -182,7 +182,7 @@ impl Rule<bool> for Switch {
     }
 }
 
-/// One of some words.
+/// One of a set of words.
 pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
 
 impl<T: Copy + PartialEq> Rule<T> for Choice<T> {
@@ -207,7 +207,8 @@ impl<T: Copy + PartialEq> Rule<T> for Choice<T> {
     }
 }
 
-/// A list whose entries follow another rule. In the environment and in flags: entries separated by commas, or a TOML array.
+/// A list whose entries follow another rule. In the environment and in flags: entries separated by commas, or a TOML
+/// array.
 pub(super) struct List<R> {
     pub(super) of: R,
     pub(super) min: usize,
@@ -230,7 +231,7 @@ impl<T, R: Rule<T>> Rule<Vec<T>> for List<R> {
             Raw::Text(text) if text.trim().is_empty() => Vec::new(),
             Raw::Text(text) if text.trim_start().starts_with('[') => {
                 let mut table: toml::Table = format!("list = {text}").parse().ok()?;
-                // A line break in the text could smuggle in a second key.
+                // A line break in the text could insert a second key.
                 match (table.remove("list"), table.is_empty()) {
                     (Some(Value::Array(entries)), true) => {
                         entries.into_iter().map(Raw::Toml).collect()
@@ -274,10 +275,10 @@ impl Rule<PathBuf> for FilePath {
     }
 }
 
-/// The word that switches a listener off.
+/// The word that disables a listener.
 const OFF: &str = "off";
 
-/// What may be `"off"`.
+/// A value that may be `"off"`.
 pub(super) struct OrOff<R>(pub(super) R);
 
 impl<T, R: Rule<T>> Rule<Option<T>> for OrOff<R> {
@@ -299,7 +300,7 @@ impl<T, R: Rule<T>> Rule<Option<T>> for OrOff<R> {
     }
 }
 
-/// What is nothing unless it is set.
+/// A value that is `None` unless it is set.
 pub(super) struct Unset<R>(pub(super) R);
 
 impl<T, R: Rule<T>> Rule<Option<T>> for Unset<R> {

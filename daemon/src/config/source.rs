@@ -1,5 +1,5 @@
-//! Gathers what the sources say about each key, before any value is looked at: file, then environment, then flags,
-//! the later one winning. Keys that don't exist are problems that name the nearest one that does.
+//! Collects what the sources set for each key, before any value is read: file, then environment, then flags; later
+//! sources win. An unknown key is a problem that suggests the nearest known key.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use super::error::{ConfigError, Origin, Problem};
 use super::key::{self, KEYS};
 use super::rule::Raw;
 
-/// Every key that was set somewhere, with its value as it came.
+/// Every key that was set, with its raw value.
 #[derive(Debug, Default)]
 pub(super) struct RawConfig {
     pub(super) values: BTreeMap<&'static str, (Raw, Origin)>,
@@ -23,11 +23,11 @@ pub(super) struct RawConfig {
 
 const PREFIX: &str = "STORMHOOK_";
 
-/// Variables with the prefix that mean something to the command line and nothing here.
+/// Variables with the prefix that only the command line uses.
 const OTHER_VARIABLES: [&str; 2] = ["STORMHOOK_SECRET", "STORMHOOK_CONFIG"];
 
 impl RawConfig {
-    /// Adds what a file says.
+    /// Adds the values in a file.
     pub(super) fn add_file(&mut self, path: &Path, text: &str) -> Result<(), ConfigError> {
         let root = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
@@ -85,10 +85,10 @@ impl RawConfig {
         }
     }
 
-    /// Adds what the `STORMHOOK_…` variables say; all others are passed over.
+    /// Adds the values of `STORMHOOK_…` variables; ignores all others.
     pub(super) fn add_environment(&mut self, environment: &[(OsString, OsString)]) {
         for (name, value) in environment {
-            // A variable whose name is not UTF-8 may still be a misspelt one of ours.
+            // A variable whose name is not UTF-8 may still be a misspelled one of ours.
             let name = name.to_string_lossy();
             if !name.starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_ref()) {
                 continue;
@@ -121,7 +121,7 @@ impl RawConfig {
         }
     }
 
-    /// Adds what the command line says: dotted keys and values.
+    /// Adds the values of the command line: dotted keys and values.
     pub(super) fn add_flags(&mut self, flags: &[(String, String)]) {
         for (name, value) in flags {
             match key::find(name) {
@@ -139,7 +139,7 @@ impl RawConfig {
     }
 }
 
-/// The variables that Kubernetes sets for a Service whose name begins with `stormhook`, and that are passed over.
+/// Returns the variables that Kubernetes sets for a Service whose name begins with `stormhook`, which are ignored.
 pub(crate) fn service_links(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Vec<String> {
@@ -154,14 +154,14 @@ pub(crate) fn service_links(
     links
 }
 
-/// Whether name and value have the form of what Kubernetes sets for each Service ("Accessing the Service" in its documentation, and
-/// before it Docker's links): `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT`, `X_PORT_8650_TCP[_PROTO|_PORT|_ADDR]`. The value must
-/// fit too: `STORMHOOK_PORT=8650` was meant for us.
+/// Whether name and value have the form of what Kubernetes sets for each Service ("Accessing the Service" in its
+/// documentation, and earlier Docker's links): `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT`,
+/// `X_PORT_8650_TCP[_PROTO|_PORT|_ADDR]`. The value must match too: `STORMHOOK_PORT=8650` is meant for stormhook.
 fn is_service_link(name: &str, value: &OsString) -> bool {
     let (Some(name), Some(value)) = (name.strip_prefix(PREFIX), value.to_str()) else {
         return false;
     };
-    // The Service is `stormhook`, or its name goes on.
+    // The Service is `stormhook`, or its name continues.
     let after = |part: &str| {
         name.strip_prefix(part)
             .or_else(|| name.split_once(&format!("_{part}")).map(|(_, rest)| rest))
@@ -222,7 +222,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let shown: String = name.chars().take(100).collect();
     let last = |dotted: &str| dotted.rsplit('.').next().unwrap_or_default().to_owned();
-    // A right name in the wrong section is nearer than any spelling.
+    // A correct name in the wrong section is nearer than any spelling.
     let closeness = |candidate: &str| {
         let same_name = last(candidate) == last(&shown);
         strsim::jaro_winkler(&shown, candidate) + if same_name { 1.0 } else { 0.0 }

@@ -480,7 +480,7 @@ fn what_kubernetes_sets_for_services_is_passed_over_and_nothing_else() {
     }
 }
 
-/// What a configuration can't do without, where the process has no home.
+/// What a configuration requires if the process has no home directory.
 fn required() -> impl Iterator<Item = (OsString, OsString)> {
     [("STORMHOOK_DATA_DIR", "/d")]
         .into_iter()

@@ -1,5 +1,5 @@
-//! A new connection: the name is looked up once, all its addresses are judged, and one of those very addresses is connected to.
-//! Whatever fails says whose trouble it is.
+//! Opens a connection: looks the name up once, checks all its addresses, and connects to one of exactly those. Every
+//! failure says whose fault it is.
 
 use super::destination::Target;
 use super::dial::{Missed, dial, in_turn};
@@ -20,11 +20,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-/// A connection nothing was sent over yet.
+/// A connection that nothing has been sent over.
 pub(super) enum Opened {
     /// One request at a time.
     Http1(Line),
-    /// Many at a time, as many as the receiver takes.
+    /// Many requests in parallel, as many as the receiver allows.
     Http2(Streams),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Connector {
     connect_timeout: Duration,
     policy: TargetPolicy,
     tls: TlsConnector,
-    /// The same without HTTP/2.
+    /// A connector that doesn't offer HTTP/2.
     tls_http1: TlsConnector,
     names: Names,
 }
@@ -52,7 +52,7 @@ impl Connector {
         }
     }
 
-    /// Opens a connection to `target` within the time for it; HTTP/2 is offered unless `http1_only`.
+    /// Opens a connection to `target` within the time limit. Offers HTTP/2 unless `http1_only`.
     pub(super) async fn open(
         &self,
         target: &Target,
@@ -60,7 +60,7 @@ impl Connector {
     ) -> Result<Opened, Unconnected> {
         let deadline = clock::deadline(self.connect_timeout);
         let stream = self.connect(target, deadline).await?;
-        // A request is one write and waits for its answer: nothing is gained by holding bytes back.
+        // A request is one write, and its sender waits for the response: delaying bytes gains nothing.
         let _ = stream.set_nodelay(true);
         if !target.url().is_https() {
             return Ok(Opened::Http1(Line::new(stream)));
@@ -102,7 +102,7 @@ impl Connector {
         self.judge(target, &resolved.addresses)?;
         let addresses = in_turn(resolved.addresses.iter().map(with_port));
         let late = async {
-            // One refused address refuses the late ones: those in the race already were all judged before.
+            // One forbidden address rules out the late ones. Those in the race have all been checked already.
             match resolved.late().await {
                 Some(all) if self.judge(target, &all).is_ok() => {
                     all.iter().map(with_port).collect()

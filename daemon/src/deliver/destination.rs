@@ -1,5 +1,5 @@
-//! Where an attempt goes, worked out once from an endpoint's URL: what connections are shared by, what the request line
-//! and `host` say, what name the certificate must have.
+//! The destination of an attempt, derived once from an endpoint's URL: the key that connections are shared by, the
+//! request line, `host`, and the name that the certificate must have.
 
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use http::{HeaderValue, Uri};
@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use std::fmt;
 use std::sync::Arc;
 
-/// A URL that passed the target guard by its form, ready to be sent to. Cloning is cheap.
+/// A URL that passed the form checks of the target guard, ready to send to. Cloning is cheap.
 #[derive(Clone)]
 pub struct Target(Arc<Parts>);
 
@@ -21,13 +21,14 @@ struct Parts {
 }
 
 impl Target {
-    /// Judges and prepares a URL. Its addresses are judged at every connection.
+    /// Checks and prepares a URL. Its addresses are checked at every connection.
     ///
     /// # Errors
-    /// What the guard says, or that this can't be a request's target.
+    /// The guard's error, or that the URL can't be a request's target.
     pub fn new(url: &str, policy: &TargetPolicy) -> Result<Self, TargetError> {
         let url = TargetUrl::parse(url, policy)?;
-        let unfit = |what: &str| TargetError::NotAUrl(format!("its {what} can't be sent"));
+        let unfit =
+            |what: &str| TargetError::NotAUrl(format!("its {what} can't be sent in a request"));
         let scheme = if url.is_https() { "https" } else { "http" };
         let origin = format!("{scheme}://{}:{}", url.host(), url.port());
         let server_name = match (url.address(), url.name()) {
@@ -49,13 +50,13 @@ impl Target {
         Ok(Self(Arc::new(parts)))
     }
 
-    /// The URL itself.
+    /// Returns the URL.
     pub fn url(&self) -> &TargetUrl {
         &self.0.url
     }
 
-    /// Scheme, host and port: all that connections are shared by, and all of a URL that is said in errors, since a
-    /// path or query may hold a credential.
+    /// Returns scheme, host and port: the key that connections are shared by, and the only part of a URL that errors
+    /// show, since a path or query may hold a credential.
     pub(super) fn origin(&self) -> &Arc<str> {
         &self.0.origin
     }
@@ -64,7 +65,7 @@ impl Target {
         &self.0.host
     }
 
-    /// The first line of a request, with its end.
+    /// Returns the first line of a request, with its line end.
     pub(super) fn request_line(&self) -> &str {
         &self.0.request_line
     }

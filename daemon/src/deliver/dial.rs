@@ -1,5 +1,5 @@
-//! One TCP connection to one of several addresses (RFC 8305): attempts start 250 ms apart, with the families in turn, and
-//! the first that succeeds wins. Addresses that are learnt late join the race.
+//! Opens one TCP connection to one of several addresses (RFC 8305): tries start 250 ms apart, alternating between the
+//! families, and the first that succeeds wins. Addresses that arrive late join the race.
 
 use super::fault::{self, Fault};
 use futures_util::StreamExt;
@@ -14,19 +14,19 @@ use tokio::time::{Instant, sleep_until};
 
 /// How many addresses of a name are tried.
 pub(super) const MAX_ADDRESSES: usize = 8;
-/// How long an attempt has before the next one starts beside it (RFC 8305, section 5).
+/// How long a try runs before the next one starts in parallel (RFC 8305, section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct Missed {
-    /// Whose trouble it is.
+    /// Whose fault it is.
     pub(super) fault: Fault,
-    /// What happened to each address, in plain words.
+    /// What happened at each address, in plain words.
     pub(super) why: String,
 }
 
-/// The addresses in the order in which they are tried: IPv6 first, then the families in turn.
+/// Returns the addresses in the order in which they are tried: IPv6 first, then alternating.
 pub(super) fn in_turn(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
     let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     let longer = v6.len().max(v4.len());
@@ -34,8 +34,8 @@ pub(super) fn in_turn(addresses: impl IntoIterator<Item = SocketAddr>) -> VecDeq
     turns.flatten().collect()
 }
 
-/// Connects to the first of `addresses` that takes a connection before `deadline`. `late` gives further addresses, once;
-/// all have passed the target guard.
+/// Connects to the first of `addresses` that accepts a connection before `deadline`. `late` yields further addresses,
+/// once; all have passed the target guard.
 pub(super) async fn dial<S, C>(
     addresses: VecDeque<SocketAddr>,
     late: impl Future<Output = Vec<SocketAddr>>,
@@ -68,7 +68,7 @@ where
                 Ok(connected) => return Ok(connected),
                 Err(error) => {
                     race.failed(at, error);
-                    // The next one need not wait for its time.
+                    // The next try starts without waiting for its turn.
                     next_start = clock::deadline(Duration::ZERO);
                 }
             },
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// The addresses of a race and what became of them.
+/// The addresses of a race and their results.
 struct Race {
     waiting: VecDeque<SocketAddr>,
     tried: Vec<(SocketAddr, Option<io::Error>)>,

@@ -1,6 +1,7 @@
-//! One request over one connection, and as much of its answer as is wanted: status, `Retry-After`, and of a failure the
-//! beginning of the body. The status decides, whatever follows it; a body is read on for a while only to use the connection
-//! again. Whether the request is sent again elsewhere is decided by the caller, from what is said here.
+//! Sends one request over one connection and reads as much of the response as is needed: the status, `Retry-After`, and
+//! for a failure the start of the body. The status alone decides the attempt; the rest of a body is read, for a limited
+//! time, only to reuse the connection. The caller decides, from the result, whether to send the request again over
+//! another connection.
 
 use super::destination::Target;
 use super::framing::Framing;
@@ -19,12 +20,12 @@ use stormhook_engine::clock;
 use stormhook_engine::outcome::{Failure, Reply};
 use tokio::time::{Instant, timeout_at};
 
-/// How long the rest of a success's body is waited for: longer costs more than a new connection.
+/// How long to wait for the rest of a success's body: longer would cost more than a new connection.
 const SUCCESS_BODY: Duration = Duration::from_millis(500);
-/// The same for a failure's, whose beginning is shown to people.
+/// The same for a failure's body, the start of which is shown to people.
 const FAILURE_BODY: Duration = Duration::from_secs(2);
 
-/// What is sent, and what bounds that.
+/// A request and its limits.
 pub(super) struct Order<'a> {
     pub(super) target: &'a Target,
     pub(super) headers: &'a HeaderMap,
@@ -36,26 +37,26 @@ pub(super) struct Order<'a> {
     pub(super) excerpt_bytes: usize,
 }
 
-/// What came of sending.
+/// The result of sending.
 pub(super) enum Outcome {
-    /// This, and that is all.
+    /// A final reply.
     Reply(Reply),
-    /// The connection turned out closed before anything was written.
+    /// The connection turned out to be closed before anything was written.
     Unwritten,
-    /// It was not wanted any more: nothing was written.
+    /// The request was no longer wanted; nothing was written.
     NotWanted,
-    /// This, but it may be sent again.
+    /// This reply, but the request may be sent again.
     Again(Again, Reply),
 }
 
 /// Why a request may be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Again {
-    /// A kept connection ended before a byte of an answer: that is how a server closes an idle one.
+    /// A reused connection ended before the first byte of a response: servers close idle connections like this.
     Ended,
-    /// The receiver said that it did not process the request (RFC 9113, section 8.7).
+    /// The receiver said that it had not processed the request (RFC 9113, section 8.7).
     Unprocessed,
-    /// The same, and that it takes too many.
+    /// The same, because it has too many requests.
     Refused,
     /// The receiver asked for HTTP/1.1.
     Http1,
@@ -68,32 +69,32 @@ impl Order<'_> {
 
     pub(super) fn timed_out(&self) -> Reply {
         let why = format!(
-            "{} gave no answer within {:?}",
+            "{} did not answer within {:?}",
             self.target.origin(),
             self.timeout
         );
         Reply::Failed(Failure::Timeout, why)
     }
 
-    /// A success that came before the request was read is one only if the request is read.
+    /// A success that arrives before the request has been read counts only if the whole request is read.
     fn not_taken(&self, code: u16) -> Reply {
         let why = format!(
-            "it answered {code} and did not take the whole request within {:?}",
+            "it answered {code} but did not read the whole request within {:?}",
             self.timeout
         );
         self.failed(Failure::Timeout, why)
     }
 
     fn ended(&self, error: &std::io::Error) -> Reply {
-        // Over TLS 1.3 a server refuses a client after the handshake is over.
+        // With TLS 1.3 a server rejects a client only after the handshake.
         if let Some(words) = told(error) {
             return self.failed(Failure::Tls, words);
         }
         let why = match error.kind() {
             std::io::ErrorKind::UnexpectedEof => {
-                "the connection was closed before an answer came".to_owned()
+                "it closed the connection before answering".to_owned()
             }
-            _ => format!("the connection broke before an answer came: {error}"),
+            _ => format!("the connection failed before it answered: {error}"),
         };
         self.failed(Failure::Protocol, why)
     }
@@ -103,7 +104,7 @@ impl Order<'_> {
         Excerpt::new(wanted, self.response_bytes)
     }
 
-    /// Until when a body is read.
+    /// Returns the deadline for reading a body.
     fn until(&self, success: bool) -> Instant {
         let patience = if success { SUCCESS_BODY } else { FAILURE_BODY };
         self.deadline.min(clock::deadline(patience))
@@ -121,7 +122,7 @@ impl Order<'_> {
             line(name.as_str(), value.as_bytes());
         }
         line("host", self.target.host().as_bytes());
-        // Writing to memory does not fail.
+        // Writing to memory can't fail.
         let _ = write!(out, "content-length: {}\r\n\r\n", self.body.len());
     }
 
@@ -143,12 +144,12 @@ fn is_success(code: u16) -> bool {
     (200..300).contains(&code)
 }
 
-/// Sends over this connection.
+/// Sends a request over this connection.
 pub(super) async fn send(connection: Connection, order: &Order<'_>) -> Outcome {
     let reused = connection.reused;
     match connection.kind {
         Kind::Http1 { line, home } => over_line(line, home, reused, order).await,
-        // Apart: it is larger than the other, which most attempts are.
+        // Boxed: it is larger than the HTTP/1.1 future, which most attempts use.
         Kind::Http2 { streams, share } => {
             Box::pin(over_stream(streams, share, reused, order)).await
         }
@@ -187,8 +188,8 @@ async fn over_line(mut line: Line, home: Home, reused: bool, order: &Order<'_>) 
     Outcome::Reply(finish_line(line, home, head, whole, order).await)
 }
 
-/// Reads what is wanted of the answer, sends the request to its end where the answer is a success, and keeps the connection if
-/// it can be used again.
+/// Reads the needed part of the response, sends the rest of the request if the response is a success, and keeps the
+/// connection if it can be reused.
 async fn finish_line(
     mut line: Line,
     home: Home,
@@ -252,12 +253,13 @@ async fn over_stream(
     }
 }
 
-/// What an answer counts for of which nothing but the status is readable: the request can't be sent on, nor the connection be used
-/// again.
+/// Returns the reply for a response of which only the status is readable. The rest of the request can't be sent, and
+/// the connection can't be reused.
 fn malformed_answer(code: u16, stream: &Stream, order: &Order<'_>) -> Reply {
     if is_success(code) && !stream.is_over() {
-        let why =
-            format!("it answered {code} with malformed headers before it took the whole request");
+        let why = format!(
+            "it answered {code} with malformed headers before it had read the whole request"
+        );
         return order.failed(Failure::Protocol, why);
     }
     Reply::Status {
@@ -267,7 +269,7 @@ fn malformed_answer(code: u16, stream: &Stream, order: &Order<'_>) -> Reply {
     }
 }
 
-/// What it means that a stream ended without an answer.
+/// Returns the outcome of a stream that ended without a response.
 fn no_answer(
     streams: &Streams,
     share: Share,
@@ -276,7 +278,7 @@ fn no_answer(
     order: &Order<'_>,
 ) -> Outcome {
     if streams.is_hung() {
-        let why = "it stopped answering, PING too";
+        let why = "it stopped answering, even to PING";
         return Outcome::Reply(order.failed(Failure::Timeout, why));
     }
     if let Some(words) = told(error) {
@@ -290,7 +292,10 @@ fn no_answer(
             Outcome::Reply(reply)
         };
     }
-    let reply = order.failed(Failure::Protocol, format_args!("no answer came: {error}"));
+    let reply = order.failed(
+        Failure::Protocol,
+        format_args!("it did not answer: {error}"),
+    );
     if !error.is_remote() {
         return Outcome::Reply(reply);
     }
@@ -299,7 +304,7 @@ fn no_answer(
             share.wants_http1();
             Outcome::Again(Again::Http1, reply)
         }
-        // Only of streams above the last id that it names does GOAWAY become the error (RFC 9113, section 6.8).
+        // GOAWAY becomes this error only for streams above the last id that it names (RFC 9113, section 6.8).
         _ if error.is_go_away() => Outcome::Again(Again::Unprocessed, reply),
         Some(Reason::REFUSED_STREAM) => {
             share.finish();

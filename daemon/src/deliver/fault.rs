@@ -1,27 +1,27 @@
-//! Whose trouble a failed connection is: this machine's, which must not count against a receiver, or the receiver's. A pure
-//! function from the errors of all addresses that were tried.
+//! Decides whose fault a failed connection is: this machine's, which must not count against a receiver, or the
+//! receiver's. A pure function of the errors of all addresses that were tried.
 
 use rustix::io::Errno;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Whose trouble it is.
+/// Whose fault a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// This machine's: the attempt waits and is not counted.
     Ours,
-    /// The receiver's, or the network's between.
+    /// The receiver's, or that of the network in between.
     Partner,
 }
 
-/// What an error says about whose trouble it is.
+/// What an error says about whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// This machine is short of something that every connection needs.
+    /// This machine lacks something that every connection needs.
     Short,
-    /// This machine can't send to that address at all: no local port, no route, no such family.
+    /// This machine can't send to that address at all: no local port, no route, or an unsupported family.
     NoWay,
-    /// The other side, or the network on the way, said no or nothing.
+    /// The receiver, or the network in between, refused or didn't answer.
     Partner,
 }
 
@@ -42,14 +42,14 @@ fn sign(error: &io::Error) -> Sign {
     }
 }
 
-/// Whether creating or using a socket failed because this machine is short of something.
+/// Whether creating or using a socket failed because this machine ran out of something.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     sign(error) == Sign::Short
 }
 
-/// Whose trouble it is that none of a receiver's addresses could be connected to. `errors` are those of all that were
-/// tried, where silence is none. `has_route` says whether this machine has a route to anywhere: without one, being unable
-/// to reach a network is its own trouble. With one, a receiver that has only addresses of another family is at fault.
+/// Returns whose fault it is that none of a receiver's addresses could be connected to. `errors` are the results of all
+/// tries; silence is `None`. `has_route` says whether this machine has any route: without one, an unreachable network
+/// is its own fault. With one, a receiver whose addresses are all of another family is at fault.
 pub(super) fn whose<'a>(
     errors: impl IntoIterator<Item = Option<&'a io::Error>>,
     has_route: impl FnOnce() -> bool,
@@ -59,7 +59,7 @@ pub(super) fn whose<'a>(
     let mut partner = false;
     for error in errors {
         match error.map(|error| (sign(error), Errno::from_io_error(error))) {
-            // One more connection might have been the one that works.
+            // One more connection might have succeeded.
             Some((Sign::Short, _)) => return Fault::Ours,
             Some((Sign::NoWay, Some(Errno::ADDRNOTAVAIL))) => no_port = true,
             Some((Sign::NoWay, _)) => no_network = true,
@@ -75,8 +75,8 @@ pub(super) fn whose<'a>(
     }
 }
 
-/// Whether this machine has a route beyond itself, of either family. Nothing is sent: connecting a UDP socket only looks
-/// the route up. The addresses are those set apart for documentation (RFC 5737, RFC 3849).
+/// Whether this machine has a route beyond itself, in either family. Sends nothing: connecting a UDP socket only looks
+/// the route up. The addresses are reserved for documentation (RFC 5737, RFC 3849).
 pub(super) fn has_route() -> bool {
     let ways: [SocketAddr; 2] = [
         (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
@@ -85,10 +85,10 @@ pub(super) fn has_route() -> bool {
     ways.into_iter().any(|to| try_to_send(to).is_ok())
 }
 
-/// Whether a packet could be sent to `address`, without sending one.
+/// Checks whether a packet could be sent to `address`, without sending one.
 ///
 /// # Errors
-/// What stands in the way.
+/// What prevents it.
 pub(super) fn try_to_send(address: SocketAddr) -> io::Result<()> {
     let from: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -97,17 +97,19 @@ pub(super) fn try_to_send(address: SocketAddr) -> io::Result<()> {
     UdpSocket::bind(from)?.connect(address)
 }
 
-/// What went wrong with one address, in plain words.
+/// Describes what went wrong at one address, in plain words.
 pub(super) fn words(error: &io::Error) -> String {
     let text = match Errno::from_io_error(error) {
         Some(Errno::CONNREFUSED) => "refused the connection",
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => "closed the connection",
         Some(Errno::TIMEDOUT) => "did not answer",
-        Some(Errno::HOSTUNREACH) => "can't be reached: the network says the host is unreachable",
+        Some(Errno::HOSTUNREACH) => "can't be reached: the network reports the host as unreachable",
         Some(Errno::NETUNREACH | Errno::NETDOWN) => {
             "can't be reached: this machine has no route to it"
         }
-        Some(Errno::AFNOSUPPORT) => "can't be reached: this machine doesn't speak its protocol",
+        Some(Errno::AFNOSUPPORT) => {
+            "can't be reached: this machine doesn't support its address family"
+        }
         Some(Errno::ADDRNOTAVAIL) => "can't be reached: this machine has no free local port for it",
         Some(Errno::MFILE | Errno::NFILE) => {
             "was not tried: this machine has no free file descriptor"

@@ -1,20 +1,20 @@
-//! Where the body of an HTTP/1.1 answer ends. Its bytes pass through as they came; the chunks of a chunked body are taken apart.
+//! Finds the end of an HTTP/1.1 response body. Its bytes pass through unchanged; chunked bodies are decoded.
 
 use super::head::Length;
 
-/// The most bytes of one chunk's line, extensions included, and of all trailers.
+/// The maximum size of one chunk's line, including extensions, and of all trailers together.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// A part of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// These bytes belong to it.
+    /// These bytes are part of the body.
     Data(&'a [u8]),
-    /// More must come.
+    /// More input is needed.
     More,
-    /// It was read to its end.
+    /// The body has been read to its end.
     End,
-    /// Where it ends can't be told.
+    /// The end of the body can't be determined.
     Broken,
 }
 
@@ -24,24 +24,24 @@ enum State {
     UntilClose,
 }
 
-/// How far a chunked body is.
+/// The position in a chunked body.
 #[derive(Clone, Copy)]
 enum Chunk {
-    /// In the line with its size, of which there are this many digits.
+    /// In the size line, after this many digits.
     Size {
         size: u64,
         digits: usize,
     },
-    /// Behind the digits, up to the line's end.
+    /// After the digits, up to the end of the line.
     Extension {
         size: u64,
     },
     Data {
         left: u64,
     },
-    /// The line end after the data.
+    /// At the line end after the data.
     DataEnd,
-    /// In the trailers: whether anything is in this line.
+    /// In the trailers, and whether the current line has content.
     Trailer {
         empty: bool,
     },
@@ -51,7 +51,7 @@ enum Chunk {
 /// Reads one body.
 pub(super) struct Framing {
     state: State,
-    /// How much of a line, or of the trailers, was passed over.
+    /// How many bytes of a line, or of the trailers, were skipped.
     line: usize,
 }
 
@@ -65,7 +65,7 @@ impl Framing {
         Self { state, line: 0 }
     }
 
-    /// Whether the end was read.
+    /// Whether the end has been read.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Bytes(0) | State::Chunk(Chunk::End))
     }
@@ -118,7 +118,7 @@ impl Framing {
     }
 }
 
-/// One byte of what lies around the data.
+/// Handles one byte outside the data.
 fn step(chunk: Chunk, byte: u8) -> Option<Chunk> {
     let after_line = |size: u64| match size {
         0 => Chunk::Trailer { empty: true },
@@ -145,7 +145,7 @@ fn step(chunk: Chunk, byte: u8) -> Option<Chunk> {
     }
 }
 
-/// Splits as much off `input` as is left, and counts it off.
+/// Splits up to `left` bytes off `input` and subtracts them from `left`.
 fn split<'a>(input: &mut &'a [u8], left: &mut u64) -> &'a [u8] {
     let at = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
     let (data, rest) = input.split_at(at);
@@ -158,7 +158,8 @@ fn split<'a>(input: &mut &'a [u8], left: &mut u64) -> &'a [u8] {
 mod tests {
     use super::*;
 
-    /// The body of `text`, how many bytes belong to it, and the last part; read in pieces of every size, which must be the same.
+    /// Returns the body of `text`, how many bytes belong to it, and the last part. Reads in pieces of every size; the
+    /// results must be the same.
     #[track_caller]
     fn read(length: Length, text: &str) -> (String, usize, Part<'static>) {
         let sizes = 1..=text.len().max(1);

@@ -1,57 +1,57 @@
-//! The head of an HTTP/1.1 answer, read as far as an attempt needs it: the status line, how the body is framed, whether the
-//! connection lives on, and `Retry-After`.
+//! Reads the head of an HTTP/1.1 response as far as an attempt needs it: the status line, the framing of the body,
+//! whether the connection persists, and `Retry-After`.
 //!
-//! The status line decides an attempt, so nothing that follows it can make an answer unreadable. A header line that is odd only
-//! makes the connection unfit for another request, since it may have been one that frames the body.
+//! The status line decides an attempt, so nothing after it can make a response unreadable. A malformed header line only
+//! prevents reuse of the connection, since it may have been one that frames the body.
 
 use std::time::Duration;
 
-/// The most bytes of a head, interim answers included.
+/// The maximum size of a head, including interim responses.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How much of one line is kept where it comes in pieces.
+/// How much of a line is kept if it arrives in pieces.
 const MAX_LINE_BYTES: usize = 1024;
 /// A longer `Retry-After` is neither a number nor a date.
 const MAX_RETRY_AFTER_BYTES: usize = 64;
-/// How much of what is not HTTP is shown.
+/// How much of a response that is not HTTP is shown.
 const SHOWN_BYTES: usize = 24;
-/// By how much earlier a connection is dropped than the receiver says it will: both would else meet in the middle.
+/// How much earlier than the receiver announces a connection is closed, so that a request doesn't meet its close.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_millis(250);
 
-/// How long a body is.
+/// The length of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
     Bytes(u64),
     Chunked,
-    /// As long as the connection.
+    /// Until the connection closes.
     UntilClose,
 }
 
-/// What is wanted of a head.
+/// The parts of a head that are needed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) code: u16,
     pub(super) length: Length,
-    /// Whether the connection can take another request.
+    /// Whether the connection can carry another request.
     pub(super) persistent: bool,
     /// How long the receiver keeps the connection, if it says so.
     pub(super) kept: Option<Duration>,
     pub(super) retry_after: Option<Vec<u8>>,
 }
 
-/// How far a head was read.
+/// How far a head has been read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It goes on.
+    /// More input is needed.
     More,
     /// To its end.
     Done,
-    /// As far as it is read: its end did not come within the bound.
+    /// As far as it is read: it exceeds the bound.
     Cut,
-    /// There is no status line, and why, in words for people.
+    /// There is no status line; says why in plain words.
     NotHttp(String),
 }
 
-/// What the header lines said so far.
+/// What the header lines have said so far.
 #[derive(Default)]
 struct Fields {
     length: Option<u64>,
@@ -61,13 +61,13 @@ struct Fields {
     keep_alive: bool,
     kept: Option<Duration>,
     retry_after: Option<Vec<u8>>,
-    /// Some line may have meant something else to the receiver.
+    /// Whether the receiver may have meant something else by some line.
     odd: bool,
 }
 
 struct Status {
     code: u16,
-    /// HTTP/1.1, whose connections stay open unless somebody says otherwise.
+    /// Whether it is HTTP/1.1, where connections persist unless either side says otherwise.
     modern: bool,
 }
 
@@ -76,24 +76,24 @@ struct Status {
 pub(super) struct Reader {
     status: Option<Status>,
     fields: Fields,
-    /// The beginning of a line whose end has not come.
+    /// The start of a line that is incomplete.
     partial: Vec<u8>,
     taken: usize,
 }
 
 impl Reader {
-    /// Whether anything of an answer came.
+    /// Whether any byte of a response has arrived.
     pub(super) fn began(&self) -> bool {
         self.taken > 0
     }
 
-    /// The final status, once its line was read.
+    /// Returns the final status once its line has been read.
     pub(super) fn code(&self) -> Option<u16> {
         let status = self.status.as_ref()?;
         (!is_interim(status.code)).then_some(status.code)
     }
 
-    /// Takes bytes up to the end of the head, and says how many those were.
+    /// Reads bytes up to the end of the head, and returns how many that were.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> (usize, Progress) {
         let mut used = 0;
         while let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty()) {
@@ -133,17 +133,17 @@ impl Reader {
         if self.taken <= MAX_HEAD_BYTES {
             return Progress::More;
         }
-        // What a success says after 64 KiB of headers can't make it a failure.
+        // Headers beyond 64 KiB can't turn a success into a failure.
         match self.code() {
             Some(_) => Progress::Cut,
-            None => Progress::NotHttp("64 KiB came without a final status line".to_owned()),
+            None => Progress::NotHttp("it sent 64 KiB without a final status line".to_owned()),
         }
     }
 
     fn line(&mut self, line: &[u8]) -> Progress {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(status) = &self.status else {
-            // Some servers send a line end too many after the answer before.
+            // Some servers send an extra line end after the previous response.
             if line.is_empty() {
                 return self.within_bounds();
             }
@@ -167,7 +167,7 @@ impl Reader {
         Progress::Done
     }
 
-    /// What was read. If that is not all (`done`), the status is known and the connection is of no further use.
+    /// Returns the head. Without `done` only the status is reliable, and the connection can't be reused.
     pub(super) fn finish(self, done: bool) -> Option<Head> {
         let code = self.code()?;
         let status = self.status?;
@@ -179,7 +179,7 @@ impl Reader {
             Some(bytes) if !fields.coded => Length::Bytes(bytes),
             _ => Length::UntilClose,
         };
-        // Two ways to frame one body, or one that its version does not know.
+        // Two framings of one body, or one that its HTTP version doesn't have.
         let disputed = fields.coded && (fields.length.is_some() || !status.modern);
         let open = !fields.close && (status.modern || fields.keep_alive);
         Some(Head {
@@ -197,12 +197,12 @@ impl Reader {
     }
 }
 
-/// 101 ends what HTTP has to say (RFC 9110, section 15.2.2).
+/// Whether a status is interim. 101 ends HTTP on the connection (RFC 9110, section 15.2.2).
 fn is_interim(code: u16) -> bool {
     (100..200).contains(&code) && code != 101
 }
 
-/// `HTTP/1.1 200 OK`, of which the reason may be anything or missing.
+/// Parses `HTTP/1.1 200 OK`; the reason may be anything or absent.
 fn status_line(line: &[u8]) -> Option<Status> {
     let rest = line.strip_prefix(b"HTTP/")?;
     let at = rest.iter().position(|b| matches!(b, b' ' | b'\t'))?;
@@ -219,7 +219,7 @@ fn status_line(line: &[u8]) -> Option<Status> {
     (code >= 100).then_some(Status { code, modern })
 }
 
-/// Whether these first bytes of a line may become a status line.
+/// Whether a status line may start with these bytes.
 fn may_begin_an_answer(bytes: &[u8]) -> bool {
     let common = b"HTTP/".iter().zip(bytes).all(|(a, b)| a == b);
     common || bytes == b"\r"
@@ -240,8 +240,8 @@ impl Fields {
             return;
         };
         let (name, value) = line.split_at(colon);
-        // White space before the name continues the line before (RFC 9112, section 5.2), before the colon it is forbidden
-        // (section 5.1).
+        // White space before the name continues the previous line (RFC 9112, section 5.2); before the colon it is
+        // forbidden (section 5.1).
         let bare = name.trim_ascii();
         self.odd |= bare.len() != name.len();
         let continued = name.first().is_some_and(u8::is_ascii_whitespace);
@@ -253,7 +253,7 @@ impl Fields {
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        // By length first: most headers are none of these.
+        // Compare lengths first: most headers are none of these.
         match name.len() {
             10 if is("connection") => {
                 self.close |= has_token(value, b"close");
@@ -284,7 +284,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
     tokens.any(|t| t.trim_ascii().eq_ignore_ascii_case(token))
 }
 
-/// A length, which may be said several times over.
+/// Parses a length, which may be repeated.
 fn one_length(value: &[u8]) -> Option<u64> {
     let number = |text: &[u8]| {
         let text = text.trim_ascii();
@@ -296,7 +296,7 @@ fn one_length(value: &[u8]) -> Option<u64> {
     all.all(|other| other == Some(first)).then_some(first)
 }
 
-/// The time of `Keep-Alive: timeout=5, max=100` (RFC 2068, section 19.7.1).
+/// Parses the timeout of `Keep-Alive: timeout=5, max=100` (RFC 2068, section 19.7.1).
 fn kept(value: &[u8]) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?;
     let seconds = text.split(',').find_map(|parameter| {
@@ -312,7 +312,7 @@ fn kept(value: &[u8]) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// Reads these bytes at once and byte by byte, which must be the same.
+    /// Reads these bytes in one piece and byte by byte; the results must be the same.
     #[track_caller]
     fn read(bytes: &[u8]) -> Result<Head, Progress> {
         let at_once = read_in(bytes, bytes.len().max(1));

@@ -1,6 +1,6 @@
-//! An HTTP/1.1 connection that its user drives. A task of its own would be woken for every request and would wake the
-//! attempt for every answer; here both are steps of the attempt. Nothing watches an idle connection: the next use detects that the
-//! receiver has closed it.
+//! An HTTP/1.1 connection that its user drives. A task of its own would have to be woken for every request and wake the
+//! attempt for every response; here both are steps of the attempt. Nothing watches an idle connection: the next use
+//! detects that the receiver has closed it.
 //!
 //! Sending and reading run concurrently, and an error in one does not end the other: a receiver may answer before it has
 //! read the request, and may answer and then reset the connection.
@@ -14,16 +14,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// How much of an answer one read takes.
+/// How much of a response one read takes.
 const INPUT_BYTES: usize = 8 * 1024;
-/// How much is passed over of what comes while a connection is closed.
+/// How much input is skipped while a connection is being closed.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io for S {}
 
-/// How far the request is on its way.
+/// How much of the request has been sent.
 enum Sending {
     Writing,
     Flushing,
@@ -31,14 +31,14 @@ enum Sending {
     Broken(io::Error),
 }
 
-/// What came of waiting for the head of an answer.
+/// The result of waiting for the head of a response.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// It was read to its end.
     Head,
     /// It was read as far as it is ever read.
     Cut,
-    /// Something else came, in words for people.
+    /// Something that is not HTTP, described in plain words.
     NotHttp(String),
     /// The connection ended.
     Ended(io::Error),
@@ -51,7 +51,7 @@ pub(super) enum Read {
     Enough,
 }
 
-/// What is kept of a body, and how much of it is read.
+/// The part of a body that is kept, and how much of the body is read.
 pub(super) struct Excerpt {
     pub(super) bytes: Vec<u8>,
     wanted: usize,
@@ -67,7 +67,7 @@ impl Excerpt {
         }
     }
 
-    /// Takes a part; whether more is to be read.
+    /// Takes a part, and returns whether more should be read.
     pub(super) fn take(&mut self, data: &[u8]) -> bool {
         let wanted = self.wanted.saturating_sub(self.bytes.len());
         let kept = data.get(..wanted.min(data.len())).unwrap_or_default();
@@ -82,15 +82,15 @@ impl Excerpt {
 pub(super) struct Line {
     io: Box<dyn Io>,
     input: Box<[u8]>,
-    /// What was read and not yet used.
+    /// Bytes that were read but not used yet.
     unused: std::ops::Range<usize>,
-    /// The receiver sends nothing more.
+    /// Whether the receiver has closed its side.
     ended: bool,
-    /// Something was read that belongs to no answer.
+    /// Whether bytes were read that belong to no response.
     passed_over: bool,
     head: Vec<u8>,
     body: Bytes,
-    /// How much of both is written.
+    /// How much of head and body has been written.
     written: usize,
     sending: Sending,
 }
@@ -113,13 +113,14 @@ impl Line {
         }
     }
 
-    /// Whether a request may be sent, as far as it can be known: the receiver closed nothing, and said nothing unasked.
+    /// Whether a request may be sent, as far as that can be known: the receiver has not closed the connection and sent
+    /// nothing unrequested.
     pub(super) fn is_quiet(&mut self) -> bool {
         let read = self.poll_input(&mut Context::from_waker(Waker::noop()));
         read.is_pending()
     }
 
-    /// Lays a request ready, whose head `fill` writes.
+    /// Prepares a request, whose head `fill` writes.
     pub(super) fn put(&mut self, fill: impl FnOnce(&mut Vec<u8>), body: Bytes) {
         self.head.clear();
         fill(&mut self.head);
@@ -128,17 +129,17 @@ impl Line {
         self.sending = Sending::Writing;
     }
 
-    /// Whether all of the request was handed to the system.
+    /// Whether the whole request has been passed to the system.
     pub(super) fn is_sent(&self) -> bool {
         matches!(self.sending, Sending::Sent)
     }
 
-    /// Whether all of the request was sent, and all of what came was used.
+    /// Whether the whole request was sent and all input was used.
     pub(super) fn is_clean(&self) -> bool {
         self.is_sent() && self.unused.is_empty() && !self.ended && !self.passed_over
     }
 
-    /// Sends, and reads the head of the answer.
+    /// Sends the request and reads the head of the response.
     pub(super) async fn answer(&mut self, head: &mut Reader) -> Heard {
         poll_fn(|context| {
             self.poll_send(context);
@@ -158,7 +159,7 @@ impl Line {
                         return Poll::Ready(Heard::Ended(self.why_ended(Some(e))));
                     }
                     Poll::Pending => match &self.sending {
-                        // Nothing more comes over a connection that failed for another reason than its end.
+                        // A connection that failed other than by its end yields nothing more.
                         Sending::Broken(e) if !is_end(e) => {
                             return Poll::Ready(Heard::Ended(self.why_ended(None)));
                         }
@@ -170,7 +171,7 @@ impl Line {
         .await
     }
 
-    /// Reads a body, and sends on meanwhile.
+    /// Reads a body while sending continues.
     pub(super) async fn body(&mut self, framing: &mut Framing, excerpt: &mut Excerpt) -> Read {
         poll_fn(|context| {
             self.poll_send(context);
@@ -191,8 +192,8 @@ impl Line {
         .await
     }
 
-    /// Sends the request to its end or until the connection breaks. What comes meanwhile is passed over: a receiver may read only
-    /// once its answer is taken.
+    /// Sends the rest of the request, or until the connection fails. Skips input meanwhile: a receiver may read on only
+    /// after its response has been read.
     pub(super) async fn send_rest(&mut self) {
         poll_fn(|context| {
             loop {
@@ -200,7 +201,7 @@ impl Line {
                 if matches!(self.sending, Sending::Sent | Sending::Broken(_)) {
                     return Poll::Ready(());
                 }
-                // A receiver that sends nothing more may read on all the same.
+                // A receiver that has closed its side may still be reading.
                 if self.ended || self.poll_input(context).is_pending() {
                     return Poll::Pending;
                 }
@@ -211,15 +212,15 @@ impl Line {
         .await;
     }
 
-    /// Tells the receiver that nothing more comes, if that is possible without waiting; returns whether it did.
+    /// Tells the receiver that nothing more comes, if that is possible without waiting. Returns whether it did.
     pub(super) fn shut_down_now(&mut self) -> bool {
         let io = Pin::new(&mut self.io);
         io.poll_shutdown(&mut Context::from_waker(Waker::noop()))
             .is_ready()
     }
 
-    /// The same with time, then waits until the receiver closes. To close a connection over which something unread came is to
-    /// reset it, and a reset takes back what the receiver has not read yet.
+    /// Does the same with a time limit, then waits until the receiver closes. Closing a connection with unread input
+    /// resets it, and a reset discards what the receiver has not read yet.
     pub(super) async fn linger(mut self) {
         let _ = self.io.shutdown().await;
         let mut left = LINGER_BYTES;
@@ -234,7 +235,7 @@ impl Line {
         self.input.get(self.unused.clone()).unwrap_or_default()
     }
 
-    /// Reads more, once all was used. No bytes are the end.
+    /// Reads more input, once all has been used. Zero bytes mean the end.
     fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !self.unused.is_empty() {
             return Poll::Ready(Ok(self.unused.len()));
@@ -283,7 +284,7 @@ impl Line {
         }
     }
 
-    /// Why the connection ended: what writing met says more than that there is nothing to read.
+    /// Returns why the connection ended. An error from writing is more specific than the end of input.
     fn why_ended(&mut self, reading: Option<io::Error>) -> io::Error {
         let writing = match std::mem::replace(&mut self.sending, Sending::Sent) {
             Sending::Broken(e) => Some(e),
@@ -309,7 +310,7 @@ fn take_parts(framing: &mut Framing, input: &mut &[u8], excerpt: &mut Excerpt) -
     }
 }
 
-/// Whether this error says that the receiver ended the connection, in one of the ways there are.
+/// Whether this error means that the receiver ended the connection.
 pub(super) fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

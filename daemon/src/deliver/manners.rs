@@ -1,5 +1,5 @@
-//! What is remembered of origins whose connections need care: those that close kept connections without a word, and those
-//! that asked for HTTP/1.1. There are few; the memory is bounded, and what is forgotten is found out again.
+//! Remembers origins whose connections need care: those that silently close reused connections, and those that asked
+//! for HTTP/1.1. There are few. The memory is bounded; anything forgotten is detected again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 /// How many origins are remembered.
 const MAX_ORIGINS: usize = 1_024;
-/// So many silent ends within this time are a habit.
+/// This many silent closes within `WITHIN` are a habit.
 const HABIT: u32 = 2;
 const WITHIN: Duration = Duration::from_secs(10 * 60);
-/// For how long an origin with the habit gets a fresh connection for each attempt.
+/// How long an origin with the habit gets a new connection for each attempt.
 const FRESH: Duration = Duration::from_secs(60);
-/// For how long an origin that asked for HTTP/1.1 is not offered HTTP/2.
+/// How long an origin that asked for HTTP/1.1 is not offered HTTP/2.
 const HTTP1: Duration = Duration::from_secs(60 * 60);
 
 type Origin = Arc<str>;
@@ -21,14 +21,14 @@ type Origin = Arc<str>;
 #[derive(Default)]
 struct Manner {
     silent_ends: u32,
-    /// Since then they count.
+    /// When the count started.
     since: Option<Instant>,
     fresh_until: Option<Instant>,
     http1_until: Option<Instant>,
 }
 
 impl Manner {
-    /// When all that is remembered is old.
+    /// Returns when everything remembered expires.
     fn ends(&self) -> Option<Instant> {
         let counted = self.since.map(|since| since + WITHIN);
         counted.max(self.fresh_until).max(self.http1_until)
@@ -42,7 +42,7 @@ pub(super) struct Manners {
 }
 
 impl Manners {
-    /// A kept connection ended when it was used, before a byte of an answer.
+    /// Records that a reused connection ended before the first byte of a response.
     pub(super) fn ended_silently(&mut self, origin: &Origin, now: Instant) {
         let manner = self.of(origin, now);
         if manner.since.is_none_or(|since| now >= since + WITHIN) {
@@ -55,18 +55,18 @@ impl Manners {
         }
     }
 
-    /// The receiver asked for HTTP/1.1.
+    /// Records that the receiver asked for HTTP/1.1.
     pub(super) fn wants_http1(&mut self, origin: &Origin, now: Instant) {
         self.of(origin, now).http1_until = Some(now + HTTP1);
     }
 
-    /// Whether a connection to it that is idle is not to be used again.
+    /// Whether an idle connection to the origin must not be reused.
     pub(super) fn needs_fresh(&self, origin: &Origin, now: Instant) -> bool {
         let manner = self.by_origin.get(origin);
         manner.is_some_and(|manner| manner.fresh_until.is_some_and(|until| now < until))
     }
 
-    /// Whether it is to be offered HTTP/1.1 only.
+    /// Whether the origin should be offered HTTP/1.1 only.
     pub(super) fn needs_http1(&self, origin: &Origin, now: Instant) -> bool {
         let manner = self.by_origin.get(origin);
         manner.is_some_and(|manner| manner.http1_until.is_some_and(|until| now < until))
@@ -150,6 +150,6 @@ mod tests {
         }
         let later = start + 2 * HTTP1;
         manners.ended_silently(&origin(0), later);
-        assert_eq!(manners.by_origin.len(), 1, "what is old goes first");
+        assert_eq!(manners.by_origin.len(), 1, "old entries are removed first");
     }
 }

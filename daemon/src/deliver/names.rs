@@ -1,6 +1,6 @@
-//! Names to addresses. Attempts that need the same name share one look-up; answers are kept for their TTL, failures for some
-//! seconds. The number of concurrent look-ups is bounded by class, so that names whose server doesn't answer leave room for the
-//! others. A look-up ends when nobody waits for it any more, and frees its place.
+//! Resolves names to addresses. Attempts that need the same name share one look-up; answers are kept for their TTL,
+//! failures for some seconds. The number of concurrent look-ups is bounded by class, so that names whose server doesn't
+//! answer leave room for the others. A look-up ends when no attempt waits for it any more, and frees its slot.
 
 mod ask;
 mod cache;
@@ -22,33 +22,33 @@ use system::{Stamp, System};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// How often it is looked whether the files have changed.
+/// How often the files are checked for changes.
 const FILES_CHECKED: Duration = Duration::from_secs(5);
-/// From then on a look-up is slow: those of most names are answered sooner.
+/// After this time a look-up is slow: most names are answered sooner.
 const SLOW_AFTER: Duration = Duration::from_millis(250);
 
-/// Addresses of a name, in the order in which they came.
+/// The addresses of a name, in the order of the answer.
 type Addresses = Arc<[IpAddr]>;
 
 /// Why a name can't be connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unresolved {
-    /// This machine's own trouble, in plain words.
+    /// This machine's fault, in plain words.
     Ours(String),
-    /// The name's.
+    /// The name's fault, in plain words.
     Theirs(String),
 }
 
-/// What a name resolved to.
+/// The result of resolving a name.
 pub(super) struct Resolved {
-    /// The addresses that are known by now; empty where the name has none.
+    /// The addresses that are known so far; empty if the name has none.
     pub(super) addresses: Addresses,
-    /// Where those of the other family may still come.
+    /// The look-up from which addresses of the other family may still come.
     late: Option<Arc<Flight>>,
 }
 
 impl Resolved {
-    /// Addresses that need no look-up.
+    /// Returns addresses that need no look-up.
     pub(super) fn known(addresses: impl Into<Addresses>) -> Self {
         let late = None;
         Self {
@@ -57,7 +57,7 @@ impl Resolved {
         }
     }
 
-    /// All addresses, once those of the other family have come or are given up; none where nothing is added.
+    /// Waits for the other family and returns all addresses; `None` if nothing is added.
     pub(super) async fn late(self) -> Option<Addresses> {
         let flight = self.late?;
         let mut progress = flight.0.clone();
@@ -70,20 +70,20 @@ impl Resolved {
     }
 }
 
-/// How far a look-up has come.
+/// The progress of a look-up.
 #[derive(Debug, Clone)]
 enum Progress {
-    /// It has no place yet.
+    /// It has no slot yet.
     Waiting,
-    /// The servers are being asked, since then.
+    /// The servers have been asked since this time.
     Asking(Instant),
-    /// One family's addresses are there.
+    /// The addresses of one family have arrived.
     Early(Addresses),
     /// It is over.
     Done(Result<Addresses, Unresolved>),
 }
 
-/// A look-up under way; when the last one that holds it lets go, it ends.
+/// A look-up in progress. It ends when the last holder drops it.
 struct Flight(watch::Receiver<Progress>);
 
 /// Looks names up. Cheap to clone.
@@ -92,7 +92,7 @@ pub(super) struct Names(Arc<Inner>);
 
 struct Inner {
     sources: Sources,
-    /// How long one look-up may take.
+    /// The time limit of one look-up.
     patience: Duration,
     places: Places,
     state: Mutex<State>,
@@ -105,7 +105,7 @@ struct State {
     check_files: Instant,
 }
 
-/// The files and the servers they name.
+/// The files and the servers that they name.
 struct Resolving {
     system: System,
     servers: Servers,
@@ -120,7 +120,7 @@ impl Resolving {
 }
 
 impl Names {
-    /// Reads what `sources` name. A look-up may take as long as `patience`.
+    /// Reads the files in `sources`. A look-up may take as long as `patience`.
     pub(super) fn new(sources: Sources, patience: Duration) -> Self {
         let state = State {
             cache: Cache::default(),
@@ -136,7 +136,7 @@ impl Names {
         }))
     }
 
-    /// The addresses of `name` before `deadline`.
+    /// Returns the addresses of `name` before `deadline`.
     pub(super) async fn look_up(
         &self,
         name: &str,
@@ -171,19 +171,21 @@ impl Names {
                 let late = None;
                 Resolved { addresses, late }
             }),
-            // The task that looks it up is gone: the runtime is stopping.
-            _ => Err(Unresolved::Ours(format!("{name} was not looked up"))),
+            // The task that looks it up has ended: the runtime is stopping.
+            _ => Err(Unresolved::Ours(format!(
+                "{name} was not looked up: the daemon is stopping"
+            ))),
         }
     }
 
-    /// Whose trouble it is that a name was not looked up in time: ours, if it was hardly asked for.
+    /// Returns whose fault it is that a name was not looked up in time: ours, if it had hardly been asked for.
     fn out_of_time(&self, name: &str, progress: &Progress) -> Unresolved {
         match progress {
             Progress::Asking(since) if since.elapsed() >= self.0.patience / 2 => {
                 silence(name, self.0.patience)
             }
             _ => Unresolved::Ours(format!(
-                "{name} was not looked up: too many names that nobody answers for are being looked up"
+                "{name} was not looked up: too many look-ups are waiting for name servers that don't answer"
             )),
         }
     }
@@ -211,7 +213,7 @@ impl Names {
         let now = clock::deadline(Duration::ZERO);
         let mut state = self.0.lock();
         let Some(outcome) = done else {
-            // Given up: all we know is that it took long.
+            // Given up: all that is known is that it took long.
             let class = match took {
                 Some(took) if took >= SLOW_AFTER => Some(Class::Slow),
                 _ => None,
@@ -251,8 +253,8 @@ impl Names {
         *asked_at = Some(now);
         told.send_replace(Progress::Asking(now));
         let candidates = resolving.system.candidates(&name);
-        // Once one family's addresses are there, the other's are waited for even where nobody does any more: it is not for long,
-        // and whoever asks meanwhile has those that are there.
+        // Once one family's addresses have arrived, wait for the other's even if no attempt does: it isn't for long,
+        // and later attempts get what has arrived.
         let mut held = None;
         let early = |found: &[IpAddr]| {
             held = self.0.lock().cache.flight(text);
@@ -264,7 +266,7 @@ impl Names {
         grown(asking, place).await.unwrap_or_else(|_| silence())
     }
 
-    /// How names are looked up, by the files as they are now.
+    /// Returns how names are looked up, according to the current files.
     async fn resolving(&self) -> Arc<Resolving> {
         let now = clock::deadline(Duration::ZERO);
         let old = {
@@ -292,7 +294,7 @@ impl Names {
     }
 }
 
-/// Waits for an answer; once that has taken as long as slow ones do, its place counts as one of theirs.
+/// Waits for an answer. Once that takes as long as slow ones do, its slot counts as theirs.
 async fn grown<T>(asking: impl Future<Output = T>, mut place: Place) -> T {
     let mut asking = std::pin::pin!(asking);
     match timeout(SLOW_AFTER, &mut asking).await {
@@ -328,16 +330,16 @@ impl Outcome {
         }
     }
 
-    /// How long it is kept.
+    /// Returns how long it is kept.
     fn keep(&self) -> Duration {
         const SECOND: Duration = Duration::from_secs(1);
         match &self.result {
             Ok(_) if self.complete => self.ttl.clamp(SECOND, 300 * SECOND),
-            // The other family may be answered for next time.
+            // The other family may be answered next time.
             Ok(_) => self.ttl.clamp(SECOND, 30 * SECOND),
             Err(Unknown::NoName | Unknown::NoAddress) => self.ttl.clamp(SECOND, 5 * SECOND),
             Err(Unknown::Trouble(Trouble::Said(_))) => SECOND,
-            // The waiters have been told. To fail the next one immediately would make a hanging endpoint look fast.
+            // The waiters have been told. Failing the next one immediately would make a hanging endpoint look fast.
             Err(Unknown::Trouble(_)) => Duration::ZERO,
         }
     }
@@ -349,21 +351,23 @@ fn silence(name: &str, patience: Duration) -> Unresolved {
     ))
 }
 
-/// An outcome as it is told to those who wait.
+/// Returns an outcome for those who wait.
 fn explained(name: &str, outcome: &Outcome, patience: Duration) -> Result<Addresses, Unresolved> {
     let unknown = match &outcome.result {
         Ok(addresses) => return Ok(addresses.as_slice().into()),
         Err(unknown) => unknown,
     };
     Err(match unknown {
-        Unknown::NoName => Unresolved::Theirs(format!("looking up {name}: there is no such name")),
+        Unknown::NoName => {
+            Unresolved::Theirs(format!("looking up {name}: the name does not exist"))
+        }
         Unknown::NoAddress => {
             Unresolved::Theirs(format!("looking up {name}: the name has no address"))
         }
         Unknown::Trouble(Trouble::Silence) => silence(name, patience),
-        Unknown::Trouble(Trouble::Said(what)) => {
-            Unresolved::Theirs(format!("looking up {name}: the name server says: {what}"))
-        }
+        Unknown::Trouble(Trouble::Said(what)) => Unresolved::Theirs(format!(
+            "looking up {name}: the name server answered: {what}"
+        )),
         Unknown::Trouble(Trouble::Unreachable(what) | Trouble::Short(what)) => {
             Unresolved::Ours(format!("looking up {name}: the name server {what}"))
         }

@@ -1,5 +1,6 @@
-//! Connections kept for the next attempt, by origin. The pool holds an HTTP/1.1 connection while it is idle, and an HTTP/2
-//! connection, which is shared, from the start. One task drops idle connections when their time is over, and runs only while there are any.
+//! Connections kept for later attempts, by origin. The pool holds an HTTP/1.1 connection while it is idle, and an
+//! HTTP/2 connection, which is shared, from the start. One task closes idle connections when their time is over; it
+//! runs only while there are any.
 
 use super::connect::Opened;
 use super::line::Line;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// How many requests share one HTTP/2 connection.
 const MAX_STREAMS: usize = 100;
-/// How long a connection that is given up may take to say so to its receiver, and the receiver to read what it was sent.
+/// How long closing a connection may take: to tell the receiver, and for the receiver to read what it was sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 type Origin = Arc<str>;
@@ -22,18 +23,18 @@ type Origin = Arc<str>;
 /// A connection for one request.
 pub(super) struct Connection {
     pub(super) kind: Kind,
-    /// Whether a request was sent over it before.
+    /// Whether a request was sent over it earlier.
     pub(super) reused: bool,
 }
 
 pub(super) enum Kind {
-    /// Alone for this request.
+    /// Exclusive to this request.
     Http1 { line: Line, home: Home },
     /// Shared.
     Http2 { streams: Streams, share: Share },
 }
 
-/// Where an HTTP/1.1 connection goes back to.
+/// Where an HTTP/1.1 connection is returned to.
 pub(super) struct Home {
     pool: Arc<Pool>,
     origin: Origin,
@@ -41,7 +42,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Keeps a connection whose answer was read to its end, at most for as long as the receiver says it will.
+    /// Keeps a connection whose response was read to its end, for no longer than the receiver says it will.
     pub(super) fn take_back(self, line: Line, partner: Option<Duration>) {
         let kept = partner.map_or(self.pool.idle, |partner| partner.min(self.pool.idle));
         if kept.is_zero() {
@@ -52,12 +53,12 @@ impl Home {
         }
     }
 
-    /// Closes a connection that can't be kept. The receiver gets to read all that it was sent.
+    /// Closes a connection that can't be kept. The receiver can still read all that it was sent.
     pub(super) fn part(self, line: Line) {
         self.pool.hang_up(line, true);
     }
 
-    /// A connection that was kept ended without a byte of an answer.
+    /// Records that a reused connection ended without a byte of a response.
     pub(super) fn ended_silently(&self) {
         let now = clock::deadline(Duration::ZERO);
         let mut entries = self.pool.lock();
@@ -65,8 +66,8 @@ impl Home {
     }
 }
 
-/// One request's share in an HTTP/2 connection. Dropped before [`Share::finish`], no further request uses the connection:
-/// a receiver that stopped answering may be gone with it.
+/// One request's share of an HTTP/2 connection. If it is dropped before [`Share::finish`], no further request uses the
+/// connection: the receiver may have stopped answering on it.
 pub(super) struct Share {
     pool: Arc<Pool>,
     origin: Origin,
@@ -75,12 +76,12 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// The answer came.
+    /// Records that the response arrived.
     pub(super) fn finish(mut self) {
         self.finished = true;
     }
 
-    /// The receiver asked for HTTP/1.1: no further request to it goes over HTTP/2 for a while.
+    /// Records that the receiver asked for HTTP/1.1: no request to it uses HTTP/2 for a while.
     pub(super) fn wants_http1(&self) {
         let now = clock::deadline(Duration::ZERO);
         let mut entries = self.pool.lock();
@@ -102,7 +103,7 @@ enum Kept {
 struct Entry {
     id: u64,
     opened: Instant,
-    /// Until when it is kept; `None` while it is in use.
+    /// When it expires; `None` while in use.
     until: Option<Instant>,
     kept: Kept,
 }
@@ -111,7 +112,7 @@ struct Entry {
 struct Entries {
     next_id: u64,
     by_origin: HashMap<Origin, Vec<Entry>>,
-    /// The idle ones by the end of their time.
+    /// The idle connections, by expiry.
     idle: BTreeMap<(Instant, u64), Origin>,
     reaper_runs: bool,
     manners: Manners,
@@ -123,12 +124,12 @@ pub(super) struct Pool {
     max_age: Duration,
     max: usize,
     entries: Mutex<Entries>,
-    /// For connections that are being closed and take their time.
+    /// Limits connections that are being closed gracefully.
     goodbyes: Arc<Semaphore>,
 }
 
 impl Pool {
-    /// An empty one that keeps `max` idle connections for `idle`, and none that was opened longer than `max_age` ago.
+    /// Returns an empty pool that keeps up to `max` idle connections for `idle` each, and none older than `max_age`.
     pub(super) fn new(idle: Duration, max_age: Duration, max: usize) -> Arc<Self> {
         Arc::new(Self {
             idle,
@@ -139,12 +140,12 @@ impl Pool {
         })
     }
 
-    /// Whoever panicked left the entries whole: each change is made in one go.
+    /// A panic leaves the entries consistent: each change is a single step.
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection used last, since it is the likeliest to live, or one with a share to give.
+    /// Returns the most recently used connection, which is the most likely to be open, or one with a free share.
     pub(super) fn take(self: &Arc<Self>, origin: &Origin) -> Option<Connection> {
         let mut entries = self.lock();
         let Entries {
@@ -168,7 +169,8 @@ impl Pool {
                 && !streams.is_closed()
                 && !(is_old(entry.opened) && *requests == 0)
             {
-                // Bytes that the receiver doesn't accept immediately would be sent later, perhaps after the attempt was given up.
+                // Bytes that the receiver doesn't accept immediately would be sent later, perhaps after the attempt has
+                // been given up.
                 if *requests >= MAX_STREAMS.min(streams.most()) || is_old(entry.opened) {
                     continue;
                 }
@@ -202,7 +204,7 @@ impl Pool {
         found.map(|kind| Connection { kind, reused: true })
     }
 
-    /// Takes a new connection in, for a first request.
+    /// Adds a new connection and returns it for its first request.
     pub(super) fn adopt(self: &Arc<Self>, opened: Opened, origin: &Origin) -> Connection {
         let now = clock::deadline(Duration::ZERO);
         let kind = match opened {
@@ -228,14 +230,14 @@ impl Pool {
         }
     }
 
-    /// Whether HTTP/2 is not to be offered to this origin.
+    /// Whether HTTP/2 must not be offered to this origin.
     pub(super) fn needs_http1(&self, origin: &Origin) -> bool {
         let now = clock::deadline(Duration::ZERO);
         self.lock().manners.needs_http1(origin, now)
     }
 
-    /// Closes a connection. Where something unread may have come over it, or TLS can't say at once that it ends, that gets a
-    /// moment, as long as not too many do so.
+    /// Closes a connection. If there may be unread input, or TLS can't signal its end immediately, it gets a moment for
+    /// that, unless too many are doing so.
     fn hang_up(&self, mut line: Line, unread: bool) {
         if line.shut_down_now() && !unread {
             return;
@@ -280,7 +282,7 @@ impl Pool {
         self.see_to_reaper(&mut entries);
     }
 
-    /// A request over a shared connection is over.
+    /// Records that a request over a shared connection is over.
     fn give_up(self: &Arc<Self>, origin: &Origin, id: u64, finished: bool) {
         let mut entries = self.lock();
         if !finished || self.idle.is_zero() {
@@ -320,7 +322,7 @@ impl Pool {
         }
     }
 
-    /// Drops those whose time is over; when to look again, if any are left.
+    /// Closes the expired connections. Returns when to look again, if any are left.
     fn reap(&self, now: Instant) -> Option<Instant> {
         let mut entries = self.lock();
         while let Some(first) = entries.idle.first_entry() {
@@ -381,7 +383,7 @@ impl Entries {
     }
 }
 
-/// Runs as long as anything is idle.
+/// Runs as long as any connection is idle.
 async fn reap(pool: Weak<Pool>) {
     while let Some(pool) = pool.upgrade() {
         let next = pool.reap(clock::deadline(Duration::ZERO));

@@ -1,4 +1,5 @@
-//! A TLS connection whose errors are plain sentences: HTTP libraries pass them on, some only as text, to the waiting request.
+//! A TLS connection whose errors are plain sentences. HTTP libraries pass them on, some only as text, to the waiting
+//! request.
 
 use super::tls_words::{inside, words};
 use std::error::Error;
@@ -9,16 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// What comes before the words, by which they are found again.
+/// The prefix of the words, by which they are found again.
 const MARK: &str = "TLS: ";
 
 /// See the module.
 pub(super) struct Secured(pub(super) TlsStream<TcpStream>);
 
-/// The words of a TLS error that is at the bottom of this one.
+/// Returns the words of the TLS error inside this one.
 pub(super) fn told(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
-    // Chains are short; one that went in circles would end here.
+    // Chains are short; a circular one would end here.
     for _ in 0..16 {
         let error = next?;
         if let Some((_, words)) = error.to_string().split_once(MARK) {

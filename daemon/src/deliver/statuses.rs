@@ -1,14 +1,15 @@
-//! The statuses of HTTP/2 answers, seen beside the library that reads them. It gives no answer whose headers it finds malformed
-//! (`Connection` among them, or names in capitals), but the status decides an attempt, and it comes first (RFC 9113, section
-//! 8.3). So the beginning of each HEADERS frame is looked at.
+//! Reads the statuses of HTTP/2 responses beside the h2 library. h2 drops a response whose headers it finds malformed
+//! (for example `Connection`, or names in capitals), but the status decides an attempt, and it comes first (RFC 9113,
+//! section 8.3). So this module reads the start of each HEADERS frame.
 //!
-//! Statuses are found where they don't depend on what was sent before: in the static table (RFC 7541, appendix A) or written out.
+//! It finds statuses that don't depend on earlier frames: those in the static table (RFC 7541, appendix A) and
+//! literals.
 
 use std::collections::VecDeque;
 
-/// How many answers are remembered: all that one connection may owe, and some.
+/// How many responses are remembered: all that one connection may owe, and some more.
 const REMEMBERED: usize = 128;
-/// How much of a header block is looked at.
+/// How much of a header block is read.
 const BLOCK_BYTES: usize = 16;
 const FRAME_HEAD_BYTES: usize = 9;
 
@@ -19,11 +20,11 @@ const PRIORITY: u8 = 0x20;
 /// Follows the frames of one direction.
 pub(super) struct Statuses {
     head: [u8; FRAME_HEAD_BYTES],
-    /// How much of a frame's head is there; all of it within a frame.
+    /// How much of a frame header has arrived; all of it while within a frame.
     have: usize,
-    /// How much of its payload is to come.
+    /// How much of its payload is still to come.
     left: usize,
-    /// The beginning of the payload of HEADERS.
+    /// The start of the payload of HEADERS.
     block: Vec<u8>,
     seen: VecDeque<(u32, u16)>,
 }
@@ -41,7 +42,7 @@ impl Default for Statuses {
 }
 
 impl Statuses {
-    /// Takes bytes as they come.
+    /// Reads bytes as they arrive.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.have < FRAME_HEAD_BYTES {
@@ -72,7 +73,7 @@ impl Statuses {
         }
     }
 
-    /// The final status of this stream, if it was seen.
+    /// Returns the final status of this stream, if it was seen.
     pub(super) fn of(&self, stream: u32) -> Option<u16> {
         let mut newest = self.seen.iter().rev();
         newest.find(|(id, _)| *id == stream).map(|(_, code)| *code)
@@ -95,9 +96,9 @@ impl Statuses {
     }
 }
 
-/// The status at the front of a header block.
+/// Returns the status at the start of a header block.
 fn status(mut block: &[u8]) -> Option<u16> {
-    // The receiver may first say how large its table is (RFC 7541, section 6.3).
+    // The receiver may first announce the size of its table (RFC 7541, section 6.3).
     while let [size, rest @ ..] = block
         && size & 0xe0 == 0x20
     {
@@ -136,7 +137,7 @@ fn status(mut block: &[u8]) -> Option<u16> {
     }
 }
 
-/// Three digits in Huffman's code (RFC 7541, appendix B): 0 to 2 have five bits, the others six, from 0b011001.
+/// Decodes three digits in Huffman code (RFC 7541, appendix B): 0 to 2 have five bits, the others six, from 0b011001.
 fn huffman_digits(value: &[u8]) -> Option<u16> {
     if value.len() > 3 {
         return None;

@@ -1,5 +1,5 @@
-//! An HTTP/2 connection, shared by many requests. Its own task reads and writes for all of them, and pings the receiver from
-//! time to time.
+//! An HTTP/2 connection, shared by many requests. Its own task reads and writes for all of them, and pings the receiver
+//! at intervals.
 
 use super::line::is_end;
 use super::statuses::Statuses;
@@ -19,10 +19,11 @@ use stormhook_engine::outcome::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 
-/// What a receiver may send us ahead, by stream and by connection: answers are read up to a bound that is in this order.
+/// How much a receiver may send ahead, per stream and per connection. The bound on what is read of a response has this
+/// order of magnitude.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// How often a receiver that owes an answer is asked whether it is there, and how long it has to say so.
+/// How often a receiver that owes a response is pinged, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
 
@@ -33,25 +34,25 @@ pub(super) struct Streams {
     health: Arc<Health>,
 }
 
-/// What the connection's task and its requests tell each other.
+/// The state that the connection's task and its requests share.
 #[derive(Default)]
 struct Health {
-    /// Requests without an answer.
+    /// The number of requests without a response.
     waiting: AtomicUsize,
-    /// The receiver did not answer a PING.
+    /// Whether the receiver failed to answer a PING.
     hung: AtomicBool,
-    /// What was answered, malformed answers among it.
+    /// The statuses of responses, including malformed ones.
     statuses: Mutex<Statuses>,
 }
 
 impl Health {
-    /// Whoever panicked left them whole enough: they are a hint.
+    /// A panic leaves them usable: they are only a hint.
     fn statuses(&self) -> std::sync::MutexGuard<'_, Statuses> {
         self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A request on its way.
+/// A request in progress.
 pub(super) struct Stream {
     response: ResponseFuture,
     upload: Upload,
@@ -64,7 +65,7 @@ impl Drop for Stream {
     }
 }
 
-/// The body, sent as fast as the receiver takes it.
+/// The body, sent as fast as the receiver accepts it.
 struct Upload {
     stream: SendStream<Bytes>,
     left: Bytes,
@@ -72,7 +73,7 @@ struct Upload {
 }
 
 impl Streams {
-    /// Begins to speak HTTP/2.
+    /// Starts HTTP/2 on a connection.
     pub(super) async fn open<S>(io: S) -> Result<Self, Failed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -84,7 +85,7 @@ impl Streams {
             .initial_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .enable_push(false)
-            // Until the receiver has announced its limit of concurrent streams.
+            // Until the receiver announces its limit of concurrent streams.
             .initial_max_send_streams(1)
             .handshake(ReadOut {
                 io,
@@ -101,7 +102,7 @@ impl Streams {
         Ok(Self { sender, health })
     }
 
-    /// Whether it takes no more requests: it ended, or the receiver said that it will end it (GOAWAY).
+    /// Whether it accepts no more requests: it ended, or the receiver announced its end (GOAWAY).
     pub(super) fn is_closed(&mut self) -> bool {
         let ready = self
             .sender
@@ -109,17 +110,17 @@ impl Streams {
         matches!(ready, Poll::Ready(Err(_)))
     }
 
-    /// Whether the receiver was asked whether it is there and said nothing.
+    /// Whether the receiver failed to answer a PING.
     pub(super) fn is_hung(&self) -> bool {
         self.health.hung.load(Ordering::Relaxed)
     }
 
-    /// How many concurrent requests the receiver allows.
+    /// Returns how many concurrent requests the receiver allows.
     pub(super) fn most(&self) -> usize {
         self.sender.current_max_send_streams()
     }
 
-    /// Begins a request. Where it fails nothing of the request was written.
+    /// Starts a request. If this fails, nothing of the request was written.
     pub(super) fn begin(&mut self, request: Request<()>, body: Bytes) -> Result<Stream, h2::Error> {
         let empty = body.is_empty();
         let (response, stream) = self.sender.send_request(request, empty)?;
@@ -137,7 +138,7 @@ impl Streams {
 }
 
 impl Stream {
-    /// Sends, and waits for the head of the answer.
+    /// Sends the request and waits for the head of the response.
     pub(super) async fn answer(&mut self) -> Result<Response<RecvStream>, h2::Error> {
         poll_fn(|context| {
             self.upload.poll(context);
@@ -146,7 +147,7 @@ impl Stream {
         .await
     }
 
-    /// Does `reading`, and sends on meanwhile.
+    /// Runs `reading` while sending continues.
     pub(super) async fn sending<T>(&mut self, reading: impl Future<Output = T>) -> T {
         let mut reading = pin!(reading);
         poll_fn(|context| {
@@ -156,18 +157,18 @@ impl Stream {
         .await
     }
 
-    /// The status that came, if the rest of the answer could not be read.
+    /// Returns the status, if the rest of the response could not be read.
     pub(super) fn status(&self) -> Option<u16> {
         let id = self.response.stream_id().as_u32();
         self.health.statuses().of(id)
     }
 
-    /// Whether the request was sent to its end, or the receiver wants no more of it.
+    /// Whether the request was sent to its end, or the receiver accepts no more of it.
     pub(super) fn is_over(&self) -> bool {
         self.upload.over
     }
 
-    /// Sends until then, and passes over what comes of the answer.
+    /// Sends until then, and skips the response body.
     pub(super) async fn send_rest(&mut self, answer: &mut RecvStream) {
         let mut ended = false;
         poll_fn(|context| {
@@ -189,9 +190,9 @@ impl Stream {
     }
 }
 
-/// Lets the receiver send as much more.
+/// Allows the receiver to send this much more.
 pub(super) fn release(answer: &mut RecvStream, bytes: usize) {
-    // It fails only for more than was received.
+    // Fails only for more than was received.
     let _ = answer.flow_control().release_capacity(bytes);
 }
 
@@ -217,7 +218,7 @@ impl Upload {
     }
 }
 
-/// A connection that is read to its end though it can't be written to any more: answers that came before a reset count.
+/// A connection that is read to its end even if writing fails: responses that arrived before a reset count.
 struct ReadOut<S> {
     io: S,
     broken: bool,
@@ -225,7 +226,7 @@ struct ReadOut<S> {
 }
 
 impl<S> ReadOut<S> {
-    /// What writing came to; where the receiver ended the connection, it is as if `bytes` were written.
+    /// Returns the result of writing. If the receiver has closed the connection, it pretends that `bytes` were written.
     fn written<T>(&mut self, bytes: T, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(Err(error)) if is_end(&error) => {
@@ -296,7 +297,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadOut<S> {
     }
 }
 
-/// Reads and writes until the connection ends or the receiver hangs. Errors reach the requests that wait for an answer.
+/// Reads and writes until the connection ends or the receiver hangs. Waiting requests get the error.
 async fn drive<S>(connection: Connection<S, Bytes>, pings: Option<PingPong>, health: Arc<Health>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -313,7 +314,7 @@ where
     }
 }
 
-/// Resolves when the receiver owes an answer and does not say that it is there.
+/// Resolves when the receiver owes a response and doesn't answer a PING.
 async fn watch(mut pings: PingPong, health: &Health) {
     loop {
         sleep(PING_EVERY).await;
@@ -322,7 +323,7 @@ async fn watch(mut pings: PingPong, health: &Health) {
         }
         match timeout(PONG_WITHIN, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
-            // The connection is over, which its own future says.
+            // The connection is over, which its own future reports.
             Ok(Err(_)) => std::future::pending().await,
             Err(_) => return,
         }

@@ -1,4 +1,5 @@
-//! Attempts against receivers of every kind, over real sockets on the loopback address. Time stands still but for waiting.
+//! Attempts against receivers of every kind, over real sockets on the loopback address. The clock advances only while
+//! tests wait.
 
 mod answers;
 mod connecting;
@@ -47,9 +48,9 @@ fn client() -> Client {
 struct Seen {
     connections: AtomicUsize,
     requests: Mutex<Vec<String>>,
-    /// Told when a receiver sees a connection closed.
+    /// Notified when a receiver sees a connection closed.
     closed: Notify,
-    /// Tells a receiver to close one.
+    /// Makes a receiver close a connection.
     close: Notify,
 }
 
@@ -63,7 +64,7 @@ impl Seen {
     }
 }
 
-/// A receiver that handles each connection so; its address.
+/// Starts a receiver that handles each connection like this, and returns its address.
 async fn partner<F, R>(handle: F) -> (SocketAddr, Arc<Seen>)
 where
     F: Fn(TcpStream, Arc<Seen>) -> R + Send + 'static,
@@ -75,7 +76,7 @@ where
     let shared = seen.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            // What is held back when a connection is reset is lost.
+            // Input that is held back when a connection is reset is lost.
             stream.set_nodelay(true).unwrap();
             shared.connections.fetch_add(1, Ordering::SeqCst);
             tokio::spawn(handle(stream, shared.clone()));
@@ -84,7 +85,7 @@ where
     (address, seen)
 }
 
-/// Reads one whole request; `None` when the connection is closed.
+/// Reads one whole request; `None` if the connection is closed.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> Option<()> {
     let (head, length) = read_head(stream, seen).await?;
     let mut body = vec![0; length];
@@ -94,7 +95,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> Opt
     Some(())
 }
 
-/// Reads the head of a request and not a byte more, and says how long the body is.
+/// Reads the head of a request and no further byte, and returns the length of the body.
 async fn read_head(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> Option<(String, usize)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -111,7 +112,7 @@ async fn read_head(stream: &mut (impl AsyncRead + Unpin), seen: &Seen) -> Option
     Some((head, length))
 }
 
-/// A receiver that answers every request with these bytes.
+/// Starts a receiver that answers every request with these bytes.
 async fn answering(answer: impl Into<Vec<u8>>) -> (SocketAddr, Arc<Seen>) {
     let answer = Arc::new(answer.into());
     partner(move |mut stream, seen| {
@@ -133,7 +134,7 @@ async fn attempt(client: &Client, to: &Target) -> Reply {
     attempt_with(client, to, Bytes::from_static(b"{}")).await.0
 }
 
-/// Attempts with this body; whether the request was sent again is said beside what came of it.
+/// Makes an attempt with this body, and returns the reply and whether the request was sent again.
 async fn attempt_with(client: &Client, to: &Target, body: Bytes) -> (Reply, bool) {
     let mut headers = HeaderMap::new();
     headers.insert("x-a", HeaderValue::from_static("b"));
@@ -195,7 +196,7 @@ async fn a_partner_that_hangs_times_out_and_its_connection_is_closed() {
     assert_failed(
         &attempt_to(address).await,
         Failure::Timeout,
-        "no answer within 15s",
+        "did not answer within 15s",
     );
     assert_eq!(before.elapsed(), Duration::from_secs(15));
     seen.closed.notified().await;

@@ -1,5 +1,5 @@
-//! Errors of TLS in plain words: what is wrong and what to do. The one table; what the library calls its errors reaches
-//! nobody.
+//! TLS errors in plain words: what is wrong and what to do. This is the only table of them; the library's own words are
+//! never shown.
 
 use rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved,
@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use std::io;
 use stormhook_store::UnixMs;
 
-/// A certificate that is its own issuer and that the operator did not name.
+/// A self-signed certificate that the operator did not name.
 #[derive(Debug, thiserror::Error)]
 #[error("self-signed certificate")]
 pub(super) struct SelfSigned;
 
-/// Names of a certificate that are told.
+/// How many names of a certificate an error shows.
 const MAX_NAMES: usize = 3;
-/// Bytes told of one name.
+/// How many bytes of one name an error shows.
 const MAX_NAME_BYTES: usize = 80;
 
 const ROOTS: &str = "add its issuer to tls.extra_roots, or have the partner send the whole chain";
@@ -55,35 +55,35 @@ pub(super) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Erro
     None
 }
 
-/// One error as a sentence.
+/// Describes one error in a sentence.
 pub(super) fn words(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
         Error::AlertReceived(alert) => alerted(*alert),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "the answer is not TLS; does the port speak plain http?".to_owned()
+            "the answer is not TLS; check that the port serves https".to_owned()
         }
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
-        | Error::PeerSentOversizedRecord => "the server broke the rules of TLS".to_owned(),
+        | Error::PeerSentOversizedRecord => "the server violated the TLS protocol".to_owned(),
         Error::PeerMisbehaved(how) => misbehaved(how),
         Error::PeerIncompatible(why) => incompatible(why),
         Error::NoCertificatesPresented => "the server sent no certificate".to_owned(),
         Error::UnsupportedNameType => {
-            "the host of the URL can't be verified by a certificate; use a host name".to_owned()
+            "the host in the URL can't be verified by a certificate; use a host name".to_owned()
         }
         Error::DecryptError => {
-            "what the server sent can't be decrypted: it was changed on its way, or the server is broken"
+            "the server's data can't be decrypted: it was modified in transit, or the server is faulty"
                 .to_owned()
         }
         Error::NoApplicationProtocol => {
-            "the server speaks neither HTTP/2 nor HTTP/1.1 over TLS".to_owned()
+            "the server supports neither HTTP/2 nor HTTP/1.1 over TLS".to_owned()
         }
         Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes => {
-            "this machine gave no time or no random numbers for TLS".to_owned()
+            "this machine has no valid time or no random numbers for TLS".to_owned()
         }
-        _ => "the TLS handshake failed for a reason that has no name".to_owned(),
+        _ => "the TLS handshake failed for an unknown reason".to_owned(),
     }
 }
 
@@ -103,40 +103,40 @@ fn certificate(error: &CertificateError) -> String {
         ),
         C::Revoked => "the server's certificate was revoked".to_owned(),
         C::UnknownIssuer => {
-            format!("the server's certificate was issued by an authority that is not trusted here; {ROOTS}")
+            format!("the server's certificate was issued by an authority that is not trusted; {ROOTS}")
         }
         C::BadSignature => {
-            "a signature on the server's certificate or handshake is wrong".to_owned()
+            "a signature on the server's certificate or handshake is invalid".to_owned()
         }
         C::UnsupportedSignatureAlgorithmContext { .. }
         | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "the server's certificate is signed in a way that is not supported; the partner must use a current algorithm".to_owned()
+            "the server's certificate uses an unsupported signature algorithm; the partner must use a current algorithm".to_owned()
         }
         C::NotValidForName => {
             "the server's certificate is not for this host".to_owned()
         }
         C::NotValidForNameContext { presented, .. } => wrong_host(presented),
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
-            "the server's certificate may not be used for servers; the partner must get one for server authentication".to_owned()
+            "the server's certificate is not valid for servers; the partner must get one for server authentication".to_owned()
         }
         C::UnhandledCriticalExtension => {
-            "the server's certificate has a critical extension that is not supported".to_owned()
+            "the server's certificate has an unsupported critical extension".to_owned()
         }
         C::Other(other) => other_certificate(&*other.0),
-        _ => "the server's certificate is refused".to_owned(),
+        _ => "the server's certificate was rejected".to_owned(),
     }
 }
 
 fn other_certificate(error: &(dyn StdError + Send + Sync + 'static)) -> String {
     if error.is::<SelfSigned>() {
-        return "the server's certificate is self-signed and not trusted here; add it to tls.extra_roots".to_owned();
+        return "the server's certificate is self-signed and not trusted; add it to tls.extra_roots".to_owned();
     }
     match error.downcast_ref::<webpki::Error>() {
         Some(webpki::Error::CaUsedAsEndEntity) => {
-            "the server's certificate is that of a certificate authority; add it to tls.extra_roots to trust it as it is, or have the partner use one for servers".to_owned()
+            "the server's certificate is a certificate authority's; add it to tls.extra_roots to trust it anyway, or have the partner use a server certificate".to_owned()
         }
         Some(webpki::Error::EndEntityUsedAsCa) => {
-            "the issuer of the server's certificate is no certificate authority".to_owned()
+            "the issuer of the server's certificate is not a certificate authority".to_owned()
         }
         Some(webpki::Error::NameConstraintViolation) => {
             "the issuer of the server's certificate may not issue for this host".to_owned()
@@ -151,7 +151,7 @@ fn other_certificate(error: &(dyn StdError + Send + Sync + 'static)) -> String {
 fn wrong_host(presented: &[String]) -> String {
     let mut text = "the server's certificate is not for this host".to_owned();
     if presented.is_empty() {
-        text.push_str(": it holds no name; the partner must use one with a subjectAltName");
+        text.push_str(": it has no names; the partner must use one with a subjectAltName");
         return text;
     }
     for (n, name) in presented.iter().take(MAX_NAMES).enumerate() {
@@ -165,7 +165,7 @@ fn wrong_host(presented: &[String]) -> String {
     text
 }
 
-/// A name as it stands in a certificate, without the library's word for its kind, and not too long.
+/// Returns a name in a certificate without the library's prefix for its kind, truncated.
 fn plain_name(name: &str) -> &str {
     let inner = name
         .split_once('(')
@@ -184,9 +184,9 @@ fn alerted(alert: AlertDescription) -> String {
         A::HandshakeFailure | A::InsufficientSecurity => {
             "the server refused the handshake: no cipher in common, or it requires a client certificate"
         }
-        A::ProtocolVersion => "the server speaks neither TLS 1.2 nor TLS 1.3",
+        A::ProtocolVersion => "the server supports neither TLS 1.2 nor TLS 1.3",
         A::UnrecognisedName => "the server doesn't know this host",
-        A::NoApplicationProtocol => "the server speaks neither HTTP/2 nor HTTP/1.1 over TLS",
+        A::NoApplicationProtocol => "the server supports neither HTTP/2 nor HTTP/1.1 over TLS",
         A::BadCertificate
         | A::UnsupportedCertificate
         | A::CertificateUnknown
@@ -195,9 +195,9 @@ fn alerted(alert: AlertDescription) -> String {
         | A::UnknownCA
         | A::NoCertificate
         | A::AccessDenied => {
-            "the server wants a client certificate that it accepts, which deliveries don't have"
+            "the server requires a trusted client certificate, which deliveries don't have"
         }
-        A::InternalError => "the server has an error of its own in the TLS handshake",
+        A::InternalError => "the server had an internal error in the TLS handshake",
         A::CloseNotify | A::UserCanceled => "the server ended the TLS handshake",
         _ => "the server refused the TLS handshake",
     };
@@ -208,9 +208,9 @@ fn misbehaved(how: &PeerMisbehaved) -> String {
     let text = match how {
         PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme
         | PeerMisbehaved::SignedKxWithWrongAlgorithm => {
-            "the server signed the handshake in a way that was not offered"
+            "the server signed the handshake with an algorithm that was not offered"
         }
-        _ => "the server broke the rules of TLS",
+        _ => "the server violated the TLS protocol",
     };
     text.to_owned()
 }
@@ -221,7 +221,7 @@ fn incompatible(why: &PeerIncompatible) -> String {
         P::ServerDoesNotSupportTls12Or13
         | P::ServerTlsVersionIsDisabledByOurConfig
         | P::Tls12NotOffered
-        | P::Tls12NotOfferedOrEnabled => "the server speaks neither TLS 1.2 nor TLS 1.3",
+        | P::Tls12NotOfferedOrEnabled => "the server supports neither TLS 1.2 nor TLS 1.3",
         P::NoCipherSuitesInCommon
         | P::NoKxGroupsInCommon
         | P::NoSignatureSchemesInCommon
@@ -229,7 +229,7 @@ fn incompatible(why: &PeerIncompatible) -> String {
         | P::NoCertificateRequestSignatureSchemesInCommon => {
             "the server and this daemon have no cipher in common"
         }
-        _ => "the server lacks a part of TLS that is needed",
+        _ => "the server lacks a required TLS feature",
     };
     text.to_owned()
 }

@@ -1,4 +1,4 @@
-//! HTTP as the engine's transport: a client and a policy of targets for each configuration.
+//! HTTP as the engine's transport: one client and one target policy for each configuration.
 
 use super::{Client, Settings, Target, TrustError};
 use crate::config::Config;
@@ -42,7 +42,7 @@ impl Current {
 }
 
 impl HttpTransport {
-    /// A client without connections. `own_listener` is refused as a target.
+    /// Returns a transport without connections. `own_listener` is refused as a target.
     ///
     /// # Errors
     /// A file of certificates to trust can't be read.

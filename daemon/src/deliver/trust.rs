@@ -1,5 +1,5 @@
-//! Whose certificates are trusted: the system's, and those that the operator adds. A certificate that the operator adds is
-//! trusted as an issuer of others, and as itself for the names it holds.
+//! Which certificates are trusted: the system's, and those that the operator adds. A certificate that the operator adds
+//! is trusted as an issuer of others, and as itself for the names it holds.
 
 use super::tls_words::SelfSigned;
 use rustls::client::WebPkiServerVerifier;
@@ -21,7 +21,7 @@ use webpki::EndEntityCert;
 /// Why a file of `tls.extra_roots` can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// Not there, not allowed, or not PEM.
+    /// It is missing, unreadable, or not PEM.
     #[error(
         "tls.extra_roots: {path} can't be read as PEM certificates: {why}; name a readable PEM file"
     )]
@@ -31,15 +31,15 @@ pub enum TrustError {
         /// What is wrong with it.
         why: String,
     },
-    /// PEM, but without a certificate.
-    #[error("tls.extra_roots: {0} holds no certificate; name a PEM file with at least one")]
+    /// It is PEM without a certificate.
+    #[error("tls.extra_roots: {0} contains no certificate; name a PEM file with at least one")]
     Empty(PathBuf),
-    /// The TLS library refuses its own defaults.
+    /// The TLS library rejected its own defaults.
     #[error("TLS can't be set up: {0}")]
     Tls(String),
 }
 
-/// TLS as a client, HTTP/2 preferred.
+/// Returns the TLS client configuration, which prefers HTTP/2.
 pub(super) fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     let mut named = HashSet::new();
@@ -58,7 +58,7 @@ pub(super) fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier {
-        // Without a root there is nothing it could verify by.
+        // Without a root it could verify nothing.
         by_issuer: WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
             .ok(),
@@ -102,7 +102,7 @@ fn add_file(
     Ok(())
 }
 
-/// Verifies a server's certificate by its issuers, as usual, or because the operator named that very certificate.
+/// Verifies a server's certificate by its issuers, as usual, or because the operator named that exact certificate.
 #[derive(Debug)]
 struct Verifier {
     by_issuer: Option<Arc<WebPkiServerVerifier>>,
@@ -111,8 +111,8 @@ struct Verifier {
 }
 
 impl Verifier {
-    /// Whether all that a chain of issuers would add is missing: the certificate's dates and purpose were found right. The
-    /// library looks at these before it looks for an issuer.
+    /// Whether only a trusted issuer is missing: the library checks the certificate's dates and purpose before it looks
+    /// for an issuer.
     fn lacks_issuer_only(error: &rustls::Error) -> bool {
         match error {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,

@@ -1,8 +1,9 @@
-//! A stream that says more than hyper does by itself: where hyper answers a head that it can't read with a status and nothing else, a
-//! problem with a request id goes out instead.
+//! A stream that replaces hyper's bare error responses: if hyper can't read a request head, it sends a status and
+//! nothing else; this sends a problem with a request id instead.
 //!
-//! hyper has no hook for this answer. It is known by its form: a head of 400, 414 or 431 with `content-length: 0` and none of the
-//! headers that every answer of ours has. hyper writes it in one piece and ends the connection after it.
+//! hyper has no hook for this response. It is recognized by its form: a head of 400, 414 or 431 with `content-length:
+//! 0` and none of the headers that every response of the daemon has. hyper writes it in one piece and then closes the
+//! connection.
 
 use super::front::Front;
 use super::problem::{Code, Problem};
@@ -30,7 +31,7 @@ impl<S> Told<S> {
         }
     }
 
-    /// Takes a bare answer for written, and keeps what says more.
+    /// Reports a bare response as written, and stores its replacement.
     fn replaces(&mut self, bytes: &[u8]) -> bool {
         let Some((problem, date)) = of_bare(bytes) else {
             return false;
@@ -51,9 +52,9 @@ impl<S> Told<S> {
     }
 }
 
-/// The problem that a bare answer stands for, and the line with its date.
+/// Returns the problem that a bare response stands for, and its date line.
 fn of_bare(bytes: &[u8]) -> Option<(Problem, String)> {
-    /// hyper's own answers are shorter.
+    /// hyper's own responses are shorter.
     const LONGEST: usize = 256;
     if bytes.len() > LONGEST {
         return None;

@@ -1,7 +1,7 @@
-//! The NDJSON stream: one event a line in, one answer a line out, in order, as commits happen.
+//! The NDJSON stream: one event per line in, one result per line out, in order, as commits happen.
 //!
-//! Bounded everywhere: lines that wait for their commit, the line being read, and the answers that the client has not taken
-//! yet. Full means that no more is read. A line that is too long is passed over without being kept.
+//! Everything is bounded: lines that wait for their commit, the line being read, and results that the client has not
+//! read yet. When a bound is reached, reading pauses. A line that is too long is skipped without being kept.
 
 mod lines;
 
@@ -32,21 +32,22 @@ use stormhook_engine::writer::{Pending, SubmitError};
 use stormhook_store::{Accepted, NewEvent, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Lines that may wait for their commit.
+/// The maximum number of lines that wait for their commit.
 const IN_FLIGHT: usize = 2_048;
-/// Answers are gathered up to about this much before they are sent.
+/// Results are collected up to about this size before they are sent.
 const CHUNK_BYTES: usize = 16 << 10;
-/// Answers that one client has not taken yet: a client that writes all of a large batch before it reads needs that much.
+/// Results that one client has not read yet, in bytes. A client that sends a large batch before it reads needs that
+/// much.
 const UNTAKEN_BYTES: usize = 8 << 20;
-/// The same of all clients together,
+/// The same for all clients together,
 const ALL_UNTAKEN_BYTES: usize = 64 << 20;
-/// but for this much, which each has to itself.
+/// except for this much, which each client has to itself.
 const OWN_UNTAKEN_BYTES: usize = 64 << 10;
 
-/// How long a client may go on sending once the daemon stops.
+/// How long a client may continue to send after the daemon starts to stop.
 const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
-/// One answer.
+/// One result.
 #[derive(Serialize)]
 struct Line<'a> {
     line: u64,
@@ -67,13 +68,15 @@ enum Waiting {
 
 /// Sends any number of events.
 ///
-/// One event a line, as `POST /v1/events` takes it, for as long as the client likes. Answered at once; the answer's lines come in the
-/// order of the request's as the events become durable, one for each that is not blank. A line that is rejected does not spoil the
-/// others. Where the daemon takes no more, after a pause over `limits.idle` or because it stops, the last line is of status `cut` and
-/// names the first line that was not read. What a line without an answer became is not known: send it again with its key. The schemas are those of one line.
+/// One event per line, as in `POST /v1/events`, without a limit on their number. The response starts immediately; its
+/// lines have the order of the request's lines, one for each line that is not blank, and appear as the events become
+/// durable. A rejected line doesn't affect the others. If the daemon stops reading, after a pause longer than
+/// `limits.idle` or because it is stopping, the last line has the status `cut` and names the first line that was not
+/// read. The result of a line without an answer is unknown: send it again with its key. The schemas are those of one
+/// line.
 #[utoipa::path(post, path = "/v1/events/batch", tag = "events", operation_id = "sendEventBatch",
-    request_body(content = EventBody<'_>, content_type = "application/x-ndjson", description = "Lines of JSON, each at most `limits.event_bytes`."),
-    responses((status = 200, description = "What became of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
+    request_body(content = EventBody<'_>, content_type = "application/x-ndjson", description = "JSON objects, one per line, each at most `limits.event_bytes`."),
+    responses((status = 200, description = "The result of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
 pub(super) async fn accept(
     State(app): State<Shared>,
     uri: Uri,
@@ -99,7 +102,7 @@ pub(super) async fn accept(
             room: Room::default(),
             answers,
         };
-        // Whoever goes away learns nothing more; what was taken is stored.
+        // A client that disconnects gets no more results; accepted lines are stored.
         let _gone = batch.run(body).await;
     });
     let stream = futures_util::stream::unfold(taken, |mut taken| async move {
@@ -115,7 +118,7 @@ pub(super) async fn accept(
     Ok(response.into_response())
 }
 
-/// A key names one event.
+/// An idempotency key is for one event.
 fn has_no_key(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.contains_key(IDEMPOTENCY_KEY) {
         return Err(Problem::field(
@@ -126,7 +129,7 @@ fn has_no_key(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The client is gone.
+/// The client has disconnected.
 struct Gone;
 
 struct Batch {
@@ -139,12 +142,12 @@ struct Batch {
     answers: mpsc::Sender<(Bytes, Place)>,
 }
 
-/// Room for answers that are not taken yet.
+/// Room for results that clients have not read yet.
 struct Room {
     own: Arc<Semaphore>,
 }
 
-/// What room an answer takes up until it is taken.
+/// The room that a result uses until it is read.
 type Place = OwnedSemaphorePermit;
 
 impl Default for Room {
@@ -156,7 +159,8 @@ impl Default for Room {
 }
 
 impl Room {
-    /// A place for this many bytes: of the client's own, of everybody's where there is some, or when one becomes free.
+    /// Returns a place for this many bytes: from the client's own room, or from the shared room if it has some, or from
+    /// whichever has room first.
     async fn take(&self, bytes: usize) -> Result<Place, Gone> {
         static SHARED: LazyLock<Arc<Semaphore>> =
             LazyLock::new(|| Arc::new(Semaphore::new(ALL_UNTAKEN_BYTES)));
@@ -193,12 +197,12 @@ impl Batch {
             problem: Some(problem),
         });
         self.send().await?;
-        // Who is still sending would lose the answer with the connection.
+        // A client that is still sending would lose the response with the connection.
         request::drain(body, linger).await;
         Ok(())
     }
 
-    /// Takes lines until they end, or says why it takes no more of them.
+    /// Reads lines until they end, or returns why it reads no more.
     async fn take_lines(&mut self, body: &mut Body) -> Result<Option<Problem>, Gone> {
         let stopping = self.app.engine.life().reached(Phase::Draining);
         tokio::pin!(stopping);
@@ -216,7 +220,7 @@ impl Batch {
                             self.read_lines(false).await?;
                         }
                     }
-                    // What was cut off half way is no line.
+                    // A line that was cut off is not complete.
                     Some(Err(e)) => return Ok(Some(Problem::new(
                         Code::InvalidRequest,
                         format!("The stream was truncated or its chunks are malformed: {e}"),
@@ -228,13 +232,13 @@ impl Batch {
                 },
                 () = idle, if self.waiting.is_empty() => return Ok(Some(Problem::new(
                     Code::RequestTimeout,
-                    "No line arrived within limits.idle, so the stream ends here. Send the rest in a new one.",
+                    "No line arrived within limits.idle, so the stream ends here. Send the rest in a new request.",
                 ))),
             }
         }
     }
 
-    /// Hands over the lines that are in the buffer, answering in between where too many wait.
+    /// Submits the lines in the buffer. If too many wait, it sends results in between.
     async fn read_lines(&mut self, last: bool) -> Result<(), Gone> {
         while let Some((line, text)) = self.lines.next(self.limits.event_bytes, last) {
             let waiting = match text {
@@ -260,7 +264,7 @@ impl Batch {
         }
     }
 
-    /// Writes the answers that are known, in order, up to the first that is not.
+    /// Sends the known results, in order, up to the first that is not known.
     async fn answer_ready(&mut self) -> Result<(), Gone> {
         while let Some((line, waiting)) = self.waiting.front_mut() {
             let line = *line;
@@ -306,7 +310,7 @@ impl Batch {
     }
 
     fn write(&mut self, line: &Line<'_>) {
-        // Strings and numbers only: serialising into memory can't fail.
+        // Strings and numbers only: serializing into memory can't fail.
         if serde_json::to_writer(&mut self.out, line).is_ok() {
             self.out.push(b'\n');
         }
@@ -335,7 +339,7 @@ fn rejected(line: u64, problem: Problem) -> Line<'static> {
     }
 }
 
-/// Waits for the oldest line's commit, and leaves its answer in its place.
+/// Waits for the oldest line's commit and keeps its result in its place.
 async fn oldest(waiting: &mut VecDeque<(u64, Waiting)>) {
     if let Some((_, Waiting::ForCommit(pending))) = waiting.front_mut() {
         pending.wait().await;

@@ -1,6 +1,7 @@
-//! Who may call over TCP: `Host` must be ours, a foreign `Origin` is refused, and a token proves the rest.
+//! Who may call over TCP: `Host` must be the daemon's own, a foreign `Origin` is refused, and a token authenticates the
+//! caller.
 //!
-//! A right token always passes; wrong ones are counted, so that guessing is slow.
+//! A valid token always passes. Invalid tokens are counted, so that guessing is slow.
 
 use super::problem::{Code, Problem};
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
@@ -16,9 +17,9 @@ use stormhook_engine::clock::Moment;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Wrong tokens that are answered as such in a second; further ones are told to wait.
+/// How many invalid tokens per second are answered as such; further ones are told to wait.
 const FAILURES_PER_SECOND: u32 = 10;
-/// The file in the data folder.
+/// The token's file in the data directory.
 const TOKEN_FILE: &str = "admin-token";
 const TOKEN_BYTES: usize = 32;
 const TOKEN_FILE_MAX_BYTES: u64 = 4_096;
@@ -27,10 +28,10 @@ const TOKEN_FILE_MAX_BYTES: u64 = 4_096;
 pub(crate) struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Reads the token, or makes it, mode 0600.
+    /// Reads the token, or creates it with mode 0600.
     ///
     /// # Errors
-    /// The file can't be read or made, or holds no token.
+    /// The file can't be read or created, or holds no token.
     pub(crate) fn load(data_dir: &Path) -> std::io::Result<Self> {
         let path = data_dir.join(TOKEN_FILE);
         match OpenOptions::new()
@@ -64,7 +65,7 @@ impl Token {
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             tracing::warn!(
                 path = %path.display(),
-                "users other than the owner can read the token: set its mode to 0600"
+                "the token is readable by users other than its owner; set its mode to 0600"
             );
         }
         file.take(TOKEN_FILE_MAX_BYTES).read_to_string(&mut text)?;
@@ -98,7 +99,7 @@ impl Callers {
         }
     }
 
-    /// Whether a request over TCP may go on. `open` routes need no token.
+    /// Whether a request over TCP may proceed. `open` routes need no token.
     pub(crate) fn check(
         &self,
         uri: &Uri,
@@ -106,7 +107,8 @@ impl Callers {
         names: &[String],
         open: bool,
     ) -> Result<(), Problem> {
-        // Where the target has an authority, it counts (RFC 9112, section 3.2.2); the header must be ours all the same.
+        // If the target has an authority, it takes precedence (RFC 9112, section 3.2.2); the header must be ours as
+        // well.
         let authority = uri.authority().map(http::uri::Authority::as_str);
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|v| v.to_str().ok()).or(authority);
@@ -154,16 +156,16 @@ impl Callers {
         if self.count_failure() > FAILURES_PER_SECOND {
             return Err(Problem::new(
                 Code::TooManyAttempts,
-                "Too many invalid tokens. Wait a second, and use the one in `admin-token` in the data directory.",
+                "Too many invalid tokens. Wait one second, then use the token in `admin-token` in the data directory.",
             ));
         }
         Err(Problem::new(
             Code::TokenInvalid,
-            "Invalid token. See `admin-token` in the data directory.",
+            "Invalid token. Use the one in `admin-token` in the data directory.",
         ))
     }
 
-    /// How many failures this second has seen, this one included.
+    /// Returns the number of failures in this second, including this one.
     fn count_failure(&self) -> u32 {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, count) = match *failures {
@@ -204,13 +206,13 @@ impl Callers {
         host.is_some_and(|host| {
             let (name, port) = host.rsplit_once(':').map_or((host, "80"), |(n, p)| (n, p));
             let is_named = names.iter().any(|known| known.eq_ignore_ascii_case(name));
-            // A name of a proxy in front stands for whatever port that listens on.
+            // A name in `host_names` is that of a proxy, which may listen on any port.
             is_named || self.is_ours(host, names) && port == self.listener.port().to_string()
         })
     }
 }
 
-/// Nothing, or a colon and digits.
+/// Whether the text is empty, or a colon and digits.
 fn is_port(text: &str) -> bool {
     text.is_empty()
         || text

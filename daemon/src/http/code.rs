@@ -1,9 +1,9 @@
-//! The stable names of what can go wrong, each with its status: the table of the contract.
+//! The stable error codes of the API, each with its status.
 
 use http::StatusCode;
 use serde::{Serialize, Serializer};
 
-/// What went wrong, by its stable name.
+/// An error code of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidRequest,
@@ -35,7 +35,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// The status and the name of each code: the contract's table.
+    /// The status and name of each code.
     const fn row(self) -> (StatusCode, &'static str) {
         match self {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid_request"),
@@ -72,17 +72,17 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with it.
+    /// Returns the HTTP status of the code.
     pub(crate) const fn status(self) -> StatusCode {
         self.row().0
     }
 
-    /// Its name in the API.
+    /// Returns the name of the code in the API.
     pub(crate) const fn as_str(self) -> &'static str {
         self.row().1
     }
 
-    /// In how many seconds trying again may help.
+    /// Returns the seconds to wait before retrying, if retrying may help.
     pub(super) const fn retry_after_s(self) -> Option<&'static str> {
         match self {
             Self::Busy | Self::StoreFailed | Self::TooManyAttempts => Some("1"),

@@ -1,4 +1,4 @@
-//! Deliveries: looking at them, retrying and cancelling them.
+//! Deliveries: showing, listing, retrying and cancelling them.
 
 use super::fields::query;
 use super::ids::{At, Given, OfDelivery};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use stormhook_store::{DeliveryFilter, DeliveryId, EndpointId, EventId};
 use utoipa::IntoParams;
 
-/// Which deliveries.
+/// Which deliveries to list.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -26,19 +26,19 @@ pub(super) struct DeliveryQuery {
     /// Deliveries to this endpoint.
     #[param(value_type = Option<String>)]
     endpoint_id: Option<Given<EndpointId>>,
-    /// Deliveries that stand so.
+    /// Deliveries in this state.
     status: Option<DeliveryStatus>,
     /// Deliveries of events of exactly this type.
     #[param(value_type = Option<String>, min_length = 1)]
     event_type: Option<Filled>,
-    /// The deliveries of this event.
+    /// Deliveries of this event.
     #[param(value_type = Option<String>)]
     event_id: Option<Given<EventId>>,
 }
 
 /// Lists deliveries.
 ///
-/// Without their attempts, newest first by their events' acceptance.
+/// Newest first, by the acceptance of their events, without their attempts.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", operation_id = "listDeliveries",
     params(DeliveryQuery, Accepted, Paging),
     responses((status = 200, description = "A page.", body = DeliveryPage)))]
@@ -63,7 +63,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 
 /// Shows a delivery.
 ///
-/// With its attempts, those of all rounds.
+/// Includes the attempts of all rounds.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", operation_id = "getDelivery", params(OfDelivery),
     responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn show(
@@ -77,8 +77,8 @@ pub(super) async fn show(
 
 /// Retries a delivery.
 ///
-/// An open one gets an extra attempt: if that fails, the schedule stays as it was. For an ended one a new round of the whole schedule
-/// begins.
+/// An open delivery gets an extra attempt; if that fails, its schedule continues unchanged. An ended delivery starts a
+/// new round.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", operation_id = "retryDelivery", params(OfDelivery),
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn retry(
@@ -98,7 +98,7 @@ pub(super) async fn retry(
 
 /// Cancels an open delivery.
 ///
-/// It ends as `FAILED` (`cancelled`).
+/// The delivery ends as `FAILED` (`cancelled`).
 #[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", operation_id = "cancelDelivery", params(OfDelivery),
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn cancel(
@@ -116,7 +116,7 @@ pub(super) async fn cancel(
     answer(&app, delivery.id)
 }
 
-/// The delivery with its attempts, as an answer.
+/// Returns the delivery with its attempts as a response.
 pub(super) fn answer(app: &App, id: DeliveryId) -> Answer {
     let view = app.read(|r| r.delivery(id)).map_err(Problem::unreadable)?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;

@@ -1,4 +1,5 @@
-//! Endpoints: made, listed, changed, deleted, tested. Their settings, secrets and recovery are beside.
+//! Endpoints: creating, listing, changing, deleting and testing them. Their settings, secrets and recovery have their
+//! own modules.
 
 pub(super) mod recovery;
 pub(super) mod secrets;
@@ -31,15 +32,15 @@ use stormhook_store::{
 };
 use utoipa::IntoParams;
 
-/// Makes an endpoint.
+/// Creates an endpoint.
 ///
-/// It receives the events that are accepted from now on. The answer is the only one but the secret route's that shows its secret.
-/// The same request again under the same idempotency key (every member as it was written, in any order) is answered with the endpoint
-/// as it is now, and has no other effect.
+/// It receives the events that are accepted from now on. Only this response and that of the secret route show its
+/// secret. The same request again under the same idempotency key (every member as it was written, in any order) returns
+/// the endpoint as it is now and has no other effect.
 #[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints", operation_id = "createEndpoint", params(HeaderKey<'_>),
     request_body = NewBody, responses(
     (status = 201, description = "The endpoint, with its secret.", body = EndpointView),
-    (status = 200, description = "Created before under the same key: as it is now, with its current secret.", body = EndpointView,
+    (status = 200, description = "Created earlier under the same key. The endpoint as it is now, with its current secret.", body = EndpointView,
         headers(("Idempotency-Replayed" = bool, description = "Always `true`."))),
 ))]
 pub(super) async fn create(
@@ -70,7 +71,7 @@ pub(super) async fn create(
     })
 }
 
-/// A digest of what was asked for, each member as it was written, in whatever order.
+/// A digest of the request: each member as it was written, in a fixed order.
 fn digest_of(members: &Members<'_>) -> [u8; 32] {
     use sha2::{Digest, Sha256};
     let mut hash = Sha256::new();
@@ -88,7 +89,7 @@ fn digest_of(members: &Members<'_>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Which endpoints.
+/// Which endpoints to list.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -102,7 +103,7 @@ pub(super) struct EndpointQuery {
 
 /// Lists endpoints.
 ///
-/// Without their secrets, newest first.
+/// Newest first, without their secrets.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", operation_id = "listEndpoints", params(EndpointQuery, Paging),
     responses((status = 200, description = "A page.", body = EndpointPage)))]
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
@@ -134,8 +135,8 @@ pub(super) async fn show(
 
 /// Changes an endpoint.
 ///
-/// What is named, and nothing else; null clears. Deactivated, it gets no deliveries for events accepted meanwhile, and those that
-/// wait are held until it is activated.
+/// Changes only the fields that are sent; null clears a field. While an endpoint is inactive, no deliveries are created
+/// for new events, and its open deliveries are held until it is activated.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "updateEndpoint", params(OfEndpoint),
     request_body = ChangeBody, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
 pub(super) async fn update(
@@ -160,7 +161,7 @@ pub(super) async fn update(
 ///
 /// Its open deliveries end as `FAILED` (`endpoint_deleted`).
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints", operation_id = "deleteEndpoint", params(OfEndpoint),
-    responses((status = 204, description = "It is gone.")))]
+    responses((status = 204, description = "Deleted.")))]
 pub(super) async fn delete(
     State(app): State<Shared>,
     At(endpoint): At<OfEndpoint>,
@@ -173,11 +174,12 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Sends a test to an endpoint.
+/// Sends a test event to an endpoint.
 ///
-/// A `stormhook.ping`, at once, also to an inactive endpoint. It is answered with the attempt and counts nowhere.
+/// Sends a `stormhook.ping` immediately, even to an inactive endpoint, and returns the attempt. The attempt counts in
+/// no stats.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints", operation_id = "testEndpoint", params(OfEndpoint),
-    request_body = Option<NoFields>, responses((status = 200, description = "The attempt, even when it failed.", body = AttemptView)))]
+    request_body = Option<NoFields>, responses((status = 200, description = "The attempt, whether it succeeded or failed.", body = AttemptView)))]
 pub(super) async fn test(
     State(app): State<Shared>,
     At(endpoint): At<OfEndpoint>,

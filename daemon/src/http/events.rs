@@ -1,4 +1,4 @@
-//! Events: taking them one by one, looking at them, replaying them.
+//! Events: sending them one by one, showing, listing and replaying them.
 
 use super::fields::{self, query};
 use super::ids::{At, OfEvent, named};
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use stormhook_store::{EventFilter, List, Replay};
 use utoipa::{IntoParams, ToSchema};
 
-/// The header that may carry an event's key.
+/// The header that may hold an event's idempotency key.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -25,7 +25,8 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct HeaderKey<'a> {
-    /// The event's idempotency key, instead of `idempotencyKey` in the body, or the same as there.
+    /// The event's idempotency key. May be sent here instead of as `idempotencyKey` in the body; if both are sent, they
+    /// must be the same.
     #[param(
         rename = "Idempotency-Key",
         value_type = String,
@@ -39,7 +40,7 @@ pub(super) struct HeaderKey<'a> {
 }
 
 impl<'a> HeaderKey<'a> {
-    /// The key in the header, which may come again only if it is the same.
+    /// Returns the key in the header. It may be repeated if all values are the same.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Problem> {
         let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
         let Some(first) = keys.next() else {
@@ -48,7 +49,7 @@ impl<'a> HeaderKey<'a> {
         let unfit = |detail: &'static str| Problem::field("idempotencyKey", detail);
         if keys.any(|other| other != first) {
             return Err(unfit(
-                "The Idempotency-Key header is given with different keys. Send one.",
+                "The Idempotency-Key header was sent with different keys. Send one.",
             ));
         }
         let unreadable =
@@ -60,12 +61,13 @@ impl<'a> HeaderKey<'a> {
 
 /// Sends one event.
 ///
-/// Answered when it and its deliveries are durable. The same event again under the same idempotency key (organization, type,
-/// timestamp as given, and `data` byte for byte) is answered as it was the first time and has no other effect.
+/// The response comes once the event and its deliveries are durable. The same event again under the same idempotency
+/// key (organization, type, timestamp as sent, and `data` byte for byte) gets the same response and has no other
+/// effect.
 #[utoipa::path(post, path = "/v1/events", tag = "events", operation_id = "sendEvent", params(HeaderKey<'_>),
     request_body = EventBody<'_>, responses(
-    (status = 202, description = "Taken.", body = ReceiptView<'_>),
-    (status = 200, description = "Accepted before under the same key.", body = ReceiptView<'_>,
+    (status = 202, description = "Accepted.", body = ReceiptView<'_>),
+    (status = 200, description = "Accepted earlier under the same key.", body = ReceiptView<'_>,
         headers(("Idempotency-Replayed" = bool, description = "Always `true`."))),
 ))]
 pub(super) async fn accept(
@@ -94,7 +96,7 @@ pub(super) async fn accept(
 
 /// Shows an event.
 ///
-/// With its data, which is null once its retention is over.
+/// Includes its data, which is null once its retention is over.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events", operation_id = "getEvent", params(OfEvent),
     responses((status = 200, description = "The event.", body = EventView)))]
 pub(super) async fn show(State(app): State<Shared>, At(event): At<OfEvent>, uri: Uri) -> Answer {
@@ -105,7 +107,7 @@ pub(super) async fn show(State(app): State<Shared>, At(event): At<OfEvent>, uri:
     Ok(Json(EventView::whole(&event)).into_response())
 }
 
-/// Which events.
+/// Which events to list.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -117,14 +119,14 @@ pub(super) struct EventQuery {
     #[serde(rename = "type")]
     #[param(value_type = Option<String>, min_length = 1)]
     event_type: Option<Filled>,
-    /// The events that were sent with this key.
+    /// Events that were sent with this key.
     #[param(value_type = Option<String>, min_length = 1)]
     idempotency_key: Option<Filled>,
 }
 
 /// Lists events.
 ///
-/// Without their data, newest first.
+/// Newest first, without their data.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents",
     params(EventQuery, Accepted, Paging), responses((status = 200, description = "A page.", body = EventPage)))]
 pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
@@ -148,10 +150,10 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(Json(ListView::of(page, |event| EventView::listed(&event))).into_response())
 }
 
-/// Explains where an event went.
+/// Explains which endpoints got an event.
 ///
-/// For each endpoint of its organization, why it was or wasn't sent the event. Of deleted endpoints, those that were sent it and the 1,000
-/// newest are listed, until retention is over.
+/// For each endpoint of the event's organization, the reason why it was or wasn't sent the event. Of deleted endpoints,
+/// those that were sent the event and the 1,000 newest others are listed, until their retention is over.
 #[utoipa::path(get, path = "/v1/events/{id}/explain", tag = "events", operation_id = "explainEvent", params(OfEvent),
     responses((status = 200, description = "The endpoints.", body = Explanation)))]
 pub(super) async fn explain(State(app): State<Shared>, At(event): At<OfEvent>, uri: Uri) -> Answer {
@@ -174,7 +176,7 @@ pub(super) async fn explain(State(app): State<Shared>, At(event): At<OfEvent>, u
     Ok(Json(list).into_response())
 }
 
-/// Which endpoint to send an event to again.
+/// The endpoint to send an event to again.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Replay, examples(json!({"endpointId": "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"})))]
@@ -183,9 +185,9 @@ pub(super) struct ReplayBody {
     endpoint_id: String,
 }
 
-/// Sends an event to one endpoint again.
+/// Replays an event to one endpoint.
 ///
-/// As a new round of attempts of its delivery, or for the first time where it had none.
+/// Opens a new round of the event's delivery to this endpoint, or creates the delivery if there was none.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", operation_id = "replayEvent", params(OfEvent),
     request_body = ReplayBody, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
 pub(super) async fn replay(

@@ -1,10 +1,10 @@
-//! What a request brings, read into the type that describes it: the members of a body, the parameters of a query.
+//! Reads a request into the type that describes it: the members of a body, the parameters of a query.
 //!
-//! The type's `Deserialize` names the fields and their types, its `ToSchema` or `IntoParams` describes the same. Here it is held that
-//! every field is known and comes once, and each refusal is put into words, whatever type asked. What is wrong with the text goes first,
-//! then what is wrong with the names, then the values in the order of the type.
+//! The type's `Deserialize` names the fields and their types; its `ToSchema` or `IntoParams` describes the same. This
+//! module checks that every field is known and appears once, and words each refusal in the same way for all types.
+//! Errors in the text come first, then errors in the names, then the values in the order of the type.
 //!
-//! A type of its own for a field that is required lets errors of the deserializer pass: that the field is missing is one of them.
+//! A required field with a type of its own must pass on the deserializer's errors: a missing field is one of them.
 
 mod flaw;
 mod value;
@@ -26,35 +26,35 @@ use std::borrow::Cow;
 use std::fmt;
 use value::{Value, Word};
 
-/// How much of an unknown name is told back.
+/// How much of an unknown name an error repeats, in bytes.
 const SHOWN_NAME_BYTES: usize = 100;
 
-/// A body has no more fields: their values are put in places on the stack.
+/// No body has more fields; their values are kept on the stack.
 const MOST_FIELDS: usize = 16;
 
-/// The names of a type's fields, in its order.
+/// The names of a type's fields, in order.
 type Names = &'static [&'static str];
 
 /// Reads the JSON object `body`.
 ///
 /// # Errors
-/// `invalid_json` if it is none, or if a member comes twice; `unknown_field` if it has another member than `T`; `invalid_field` if a
-/// member is missing or is not what `T` asks for.
+/// `invalid_json` if it is not a JSON object, or a member appears twice; `unknown_field` if it has a member that `T`
+/// doesn't; `invalid_field` if a member is missing or invalid.
 pub(super) fn read<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Problem> {
     Members::of::<T>(body)?.read()
 }
 
-/// The members of a JSON object, each as it was written, in the order of the fields of the type that they are for.
+/// The members of a JSON object, each as it was written, in the order of the fields of their type.
 pub(super) struct Members<'de> {
     names: Names,
     values: [Option<&'de RawValue>; MOST_FIELDS],
 }
 
 impl<'de> Members<'de> {
-    /// Takes an object apart, by the names of the fields of `T`.
+    /// Splits an object into members, by the names of the fields of `T`.
     ///
     /// # Errors
-    /// `invalid_json` or `unknown_field`, as [`read`] says.
+    /// `invalid_json` or `unknown_field`, as for [`read`].
     pub(super) fn of<T: Deserialize<'de>>(body: &'de [u8]) -> Result<Self, Problem> {
         let text = text_of(body)?;
         let names = names_of::<T>();
@@ -82,16 +82,16 @@ impl<'de> Members<'de> {
         }
     }
 
-    /// The value of each field as it was written.
+    /// Returns the value of each field as it was written.
     pub(super) fn values(&self) -> impl Iterator<Item = Option<&'de str>> {
         let values = self.values.iter().take(self.names.len());
         values.map(|value| value.map(RawValue::get))
     }
 
-    /// The members as the type that they are for.
+    /// Reads the members as their type.
     ///
     /// # Errors
-    /// `invalid_field` if one is missing or is not what `T` asks for.
+    /// `invalid_field` if one is missing or invalid.
     pub(super) fn read<T: Deserialize<'de>>(&self) -> Result<T, Problem> {
         let find = |at: usize, _| Some(Value::of_field((*self.values.get(at)?)?));
         T::deserialize(Given(find)).map_err(Flaw::into_problem)
@@ -114,7 +114,7 @@ fn text_of(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// The byte order mark that a text begins with, in words (RFC 8259, section 8.1: JSON has none).
+/// Names the byte order mark that a text begins with (RFC 8259, section 8.1: JSON has none).
 fn byte_order_mark(body: &[u8]) -> Option<&'static str> {
     const MARKS: [(&[u8], &str); 3] = [
         (b"\xef\xbb\xbf", "EF BB BF, of UTF-8"),
@@ -138,7 +138,7 @@ enum NameFlaw {
     Twice(&'static str),
 }
 
-/// Puts the values of an object in the places of their names.
+/// Stores the values of an object by the place of their names.
 struct Object<'m, 'de> {
     members: &'m mut Members<'de>,
     flaw: &'m mut Option<NameFlaw>,
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let names = self.members.names;
         while let Some(name) = map.next_key_seed(Name(names))? {
-            // A flaw is kept until the end: text that is no JSON at all goes first.
+            // An invalid value is reported last: text that is not JSON at all is reported first.
             let place = match name {
                 Ok(at) => self.members.values.get_mut(at).zip(names.get(at)),
                 Err(unknown) => {
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     }
 }
 
-/// A member's name, read as its place among the known ones.
+/// A member's name, read as its place among the known names.
 struct Name(Names);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -203,12 +203,12 @@ fn shown(name: &str) -> String {
     name.get(..end).unwrap_or_default().to_owned()
 }
 
-/// What a query may hold: the parameters of a type, of several, or none.
+/// The parameters of a query: those of one type, of several, or none.
 pub(super) trait Parameters: Sized {
-    /// Their names.
+    /// Returns their names.
     fn names() -> Vec<&'static str>;
 
-    /// Takes them out of what came.
+    /// Reads them from a query.
     fn read(query: &Query<'_>) -> Result<Self, Problem>;
 }
 
@@ -232,10 +232,10 @@ parameters!(A);
 parameters!(A, B);
 parameters!(A, B, C);
 
-/// Reads a query. Each parameter may come once, and no other.
+/// Reads a query. Each parameter may appear once; unknown ones are refused.
 ///
 /// # Errors
-/// `unknown_field` if it has another parameter than `T`; `invalid_field` if one comes twice or is not what `T` asks for.
+/// `unknown_field` if it has a parameter that `T` doesn't; `invalid_field` if one appears twice or is invalid.
 pub(super) fn query<T: Parameters>(uri: &Uri) -> Result<T, Problem> {
     let names = T::names();
     let mut words: Vec<(&'static str, Cow<'_, str>)> = Vec::new();
@@ -246,7 +246,7 @@ pub(super) fn query<T: Parameters>(uri: &Uri) -> Result<T, Problem> {
         if words.iter().any(|(earlier, _)| earlier == known) {
             return Err(Problem::field(
                 *known,
-                format!("{known} is given twice. Send it once."),
+                format!("{known} is sent twice. Send it once."),
             ));
         }
         words.push((known, value));
@@ -254,7 +254,7 @@ pub(super) fn query<T: Parameters>(uri: &Uri) -> Result<T, Problem> {
     T::read(&Query(words))
 }
 
-/// The parameters of a query that came, with their values.
+/// The parameters of a query, with their values.
 pub(super) struct Query<'u>(Vec<(&'static str, Cow<'u, str>)>);
 
 impl Query<'_> {
@@ -267,10 +267,10 @@ impl Query<'_> {
     }
 }
 
-/// The names of the fields that a derived type asks for.
+/// Returns the names of the fields of a derived type.
 fn names_of<'de, T: Deserialize<'de>>() -> Names {
     let mut names: Names = &[];
-    // It ends with the names: there is nothing to read.
+    // Deserializing stops at the names: there is nothing to read.
     let _nothing = T::deserialize(Asking(&mut names));
     names
 }
@@ -300,7 +300,7 @@ impl<'de> Deserializer<'de> for Asking<'_> {
     }
 }
 
-/// What came, for a derived type to be read from: the value of each of its fields, by place and name, where there is one.
+/// A source that a derived type reads its fields from, by place and name. Absent fields have no value.
 struct Given<F>(F);
 
 impl<'de, L, F> Deserializer<'de> for Given<F>
@@ -334,7 +334,7 @@ where
     }
 }
 
-/// The fields that came, one after another.
+/// The fields that are present, one after another.
 struct Fields<F, L> {
     names: Names,
     next: usize,
@@ -358,7 +358,7 @@ where
             self.next += 1;
             if let Some(value) = (self.find)(at, name) {
                 self.value = Some((name, value));
-                // A derived type knows its fields by their places too.
+                // A derived type also accepts the place of a field as its name.
                 let place: U64Deserializer<Flaw> =
                     u64::try_from(at).map_err(Flaw::custom)?.into_deserializer();
                 return seed.deserialize(place).map(Some);

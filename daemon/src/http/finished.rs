@@ -1,4 +1,4 @@
-//! What a client that follows attempts is told of each.
+//! What a client that follows attempts is told about each.
 
 use super::openapi::{examples, words};
 use super::views::AttemptView;
@@ -8,26 +8,26 @@ use stormhook_engine::times::at;
 use stormhook_store::UnixMs;
 use utoipa::ToSchema;
 
-/// A finished attempt, with what names its delivery.
+/// A finished attempt and the ids of its delivery.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = FinishedAttempt, examples(examples::finished))]
 pub(super) struct FinishedView {
     /// `dlv_…`
     delivery_id: String,
-    /// Where it goes, `ep_…`
+    /// The endpoint, `ep_…`
     endpoint_id: String,
-    /// What is delivered, `evt_…`
+    /// The event, `evt_…`
     event_id: String,
     /// Its event's type.
     event_type: String,
-    /// The delivery's place among the endpoint's.
+    /// The delivery's number among the endpoint's deliveries.
     #[schema(minimum = 1)]
     sequence: u64,
-    /// The delivery's after the attempt.
+    /// The delivery's state after the attempt.
     #[schema(value_type = words::DeliveryStatus)]
     status: &'static str,
-    /// Its place among all of the delivery's, from 1.
+    /// Its number among all attempts of the delivery, from 1.
     #[schema(minimum = 1)]
     attempt: u32,
     /// The round it belongs to, from 1.
@@ -35,7 +35,7 @@ pub(super) struct FinishedView {
     round: u32,
     #[schema(value_type = words::AttemptTrigger)]
     trigger: &'static str,
-    /// When it began.
+    /// When it started.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     started_at: UnixMs,
@@ -43,13 +43,13 @@ pub(super) struct FinishedView {
     duration_ms: u64,
     #[schema(value_type = words::AttemptOutcome)]
     outcome: &'static str,
-    /// The HTTP status that came back; null where none did.
+    /// The HTTP status of the response; null if there was none.
     #[schema(required)]
     response_code: Option<u16>,
-    /// The beginning of a failure's body, as in `Attempt`.
+    /// The start of the response body of a failed attempt, as in `Attempt`.
     #[schema(required)]
     response_excerpt: Option<String>,
-    /// What went wrong, where no answer says so.
+    /// What went wrong, if no response says so.
     #[schema(required)]
     error: Option<String>,
     /// Whether the request was sent once more within the attempt, as in `Attempt`.
@@ -80,11 +80,11 @@ impl From<&FinishedAttempt> for FinishedView {
     }
 }
 
-/// Said to a client that reads too slowly.
+/// Sent to a client that reads too slowly.
 #[derive(Serialize, ToSchema)]
 #[schema(as = MissedAttempts, examples(examples::missed))]
 pub(super) struct MissedView {
-    /// How many attempts finished that it was not told of.
+    /// The number of finished attempts that the client missed.
     #[schema(minimum = 1)]
     pub(super) missed: u64,
 }

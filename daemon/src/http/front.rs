@@ -1,5 +1,5 @@
-//! What stands before the routes of a listener: who may call, what a request must be like, and its body gathered whole, so that
-//! whatever is answered, the connection can go on.
+//! The checks before the routes of a listener: who may call, what a request must be like. Reads the body whole, so that
+//! the connection can continue after any response.
 
 use super::callers::Callers;
 use super::problem::{Code, Problem};
@@ -24,16 +24,16 @@ use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use tower_service::Service;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The header block of a request (RFC 9112, section 3): bytes and fields.
+/// The bounds of a request's header block (RFC 9112, section 3): bytes and fields.
 const HEADER_BYTES: usize = 16 << 10;
 const HEADERS: usize = 100;
-/// The body of anything but an event: fifty headers of 4 KiB and the rest of an endpoint fit.
+/// The bound of every body except events: fits fifty headers of 4 KiB and the rest of an endpoint.
 const SMALL_BODY_BYTES: usize = 512 << 10;
-/// The one route whose body is read as it comes.
+/// The only route whose body is streamed.
 pub(super) const STREAMED: &str = "/v1/events/batch";
 const EVENTS: &str = "/v1/events";
 
-/// Numbers requests. Starts at a random place, so that ids of two runs differ.
+/// Numbers requests. Starts at a random number, so that ids of two runs differ.
 struct RequestIds(AtomicU64);
 
 impl RequestIds {
@@ -43,7 +43,7 @@ impl RequestIds {
     }
 }
 
-/// The daemon behind the listeners, once it is there.
+/// The daemon behind the listeners, once it has started.
 #[derive(Clone, Default)]
 pub(super) struct Behind(Arc<OnceLock<(Shared, Router)>>);
 
@@ -54,7 +54,7 @@ impl Behind {
     }
 }
 
-/// See the module. With `callers`, what comes is checked by their rules first.
+/// See the module. With `callers`, requests are checked by their rules first.
 #[derive(Clone)]
 pub(super) struct Front {
     behind: Behind,
@@ -81,12 +81,12 @@ impl Front {
         }
     }
 
-    /// Resolves when connections are to finish.
+    /// Resolves when connections should finish.
     pub(super) fn closing(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         self.life.reached(Phase::Closing)
     }
 
-    /// What stands before a connection that there is no place for: it says so, and is well itself.
+    /// Returns the service for connections above the limit: it answers that there is no room, and passes health checks.
     pub(super) fn of_full(self) -> OfFull {
         OfFull(self)
     }
@@ -104,7 +104,7 @@ impl Front {
         request::pass_over(&head.headers, body, self.config.now().limits.idle);
     }
 
-    /// The id of the next request.
+    /// Returns the id of the next request.
     pub(super) fn request_id(&self) -> HeaderValue {
         self.ids.next()
     }
@@ -137,7 +137,7 @@ impl Front {
             }
         };
         let request = http::Request::from_parts(head, body);
-        // A defect in a handler is one failed request, not a dropped connection.
+        // A panic in a handler fails one request and doesn't drop the connection.
         let answer = AssertUnwindSafe(router.clone().call(request));
         match answer.catch_unwind().await {
             Ok(Ok(response)) => response,
@@ -171,7 +171,7 @@ impl hyper::service::Service<http::Request<Incoming>> for OfFull {
     type Future = <Front as hyper::service::Service<http::Request<Incoming>>>::Future;
 
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
-        // Whoever restarts what isn't well must not take many callers for that.
+        // The health check must pass: a supervisor must not restart a daemon because it has many callers.
         if matches!(request.uri().path(), "/healthz" | "/readyz") {
             return self.0.call(request);
         }
@@ -204,7 +204,7 @@ pub(super) fn too_large_headers() -> Problem {
     )
 }
 
-/// Bodies are taken as they are: no compression is undone, and none is taken for JSON.
+/// Checks that the body is not compressed: it is never decompressed, and compressed bytes are not JSON.
 fn check_codings(head: &Parts) -> Result<(), Problem> {
     let plain = |name: HeaderName, known: &str| {
         let mut values = head.headers.get_all(name).iter();
@@ -224,7 +224,7 @@ fn check_codings(head: &Parts) -> Result<(), Problem> {
     ))
 }
 
-/// What is said while what waits is being read.
+/// Returns the response while the daemon is starting.
 fn starting(head: &Parts) -> Response {
     let is_get = head.method == Method::GET || head.method == Method::HEAD;
     match head.uri.path() {
@@ -238,7 +238,7 @@ fn starting(head: &Parts) -> Response {
     }
 }
 
-/// The rest of the request may be anything.
+/// Closes the connection: the rest of the request may be anything.
 fn and_close(problem: Problem) -> Response {
     let mut response = problem.into_response();
     debug_assert_eq!(

@@ -1,4 +1,4 @@
-//! Fuzz targets of what callers send: bodies, lines of a batch, queries.
+//! Fuzz targets for callers' input: bodies, lines of a batch, queries.
 
 use super::batch::Lines;
 use super::fields::{self, Members, Verbatim};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use stormhook_engine::payload;
 use stormhook_store::{Event, EventId, List, Timestamp};
 
-/// A body of `POST /v1/events`; what is taken reaches a partner as JSON that holds the same bytes.
+/// A body of `POST /v1/events`. An accepted event reaches a receiver as JSON with the same bytes.
 pub(crate) fn event(bytes: &[u8]) {
     let Ok(new) = ingest::parse(bytes, None) else {
         return;
@@ -34,7 +34,7 @@ pub(crate) fn event(bytes: &[u8]) {
     let body = payload::render(&stored, 42).unwrap_or_default();
     let members: BTreeMap<&str, &RawValue> = match serde_json::from_slice(&body) {
         Ok(members) => members,
-        Err(e) => return assert!(e.to_string().is_empty(), "the body is no JSON: {e}"),
+        Err(e) => return assert!(e.to_string().is_empty(), "the body is not JSON: {e}"),
     };
     assert_eq!(members.len(), 6);
     assert_eq!(
@@ -43,7 +43,7 @@ pub(crate) fn event(bytes: &[u8]) {
     );
 }
 
-/// An object with some members, read in every way that a field is.
+/// An object with some members, read in every way that a field can be.
 pub(crate) fn object(bytes: &[u8]) {
     #[derive(Deserialize)]
     struct Asked<'a> {
@@ -76,11 +76,11 @@ pub(crate) fn object(bytes: &[u8]) {
             depth == 0 || is_deeper(depth - 1),
             "{depth} levels are not seen"
         );
-        assert!(!is_deeper(depth), "there are but {depth} levels");
+        assert!(!is_deeper(depth), "there are only {depth} levels");
     }
 }
 
-/// Counted in another way than `nested_deeper_than` does it: what is within quotation marks is taken out first.
+/// Counts levels in another way than `nested_deeper_than`: text in quotation marks is removed first.
 fn deepest(json: &str) -> usize {
     let plain = json.replace("\\\\", "").replace("\\\"", "");
     let outside: String = plain.split('"').step_by(2).collect();
@@ -96,7 +96,7 @@ fn deepest(json: &str) -> usize {
     levels.max().unwrap_or(0)
 }
 
-/// An NDJSON stream. The first byte bounds a line, the second says in what pieces it comes: that must not matter.
+/// An NDJSON stream. The first byte bounds a line; the second sets the size of the pieces, which must not matter.
 pub(crate) fn lines(bytes: &[u8]) {
     let [most, piece, stream @ ..] = bytes else {
         return;

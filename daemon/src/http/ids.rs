@@ -1,4 +1,4 @@
-//! What a path or a parameter names by its id: an event, an endpoint, a delivery.
+//! Ids in paths and parameters: of an event, an endpoint, a delivery.
 
 use super::problem::Problem;
 use axum::extract::{FromRequestParts, Path};
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use stormhook_store::{DeliveryId, EndpointId, EventId};
 use utoipa::IntoParams;
 
-/// The event of a route.
+/// The event that a path names.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct OfEvent {
@@ -24,7 +24,7 @@ impl OfEvent {
     }
 }
 
-/// The endpoint of a route.
+/// The endpoint that a path names.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct OfEndpoint {
@@ -39,7 +39,7 @@ impl OfEndpoint {
     }
 }
 
-/// The delivery of a route.
+/// The delivery that a path names.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub(super) struct OfDelivery {
@@ -54,7 +54,7 @@ impl OfDelivery {
     }
 }
 
-/// What a path says. One that is no text is malformed like any other: it names nothing.
+/// The id in a path. Invalid text is treated like any malformed id: it names nothing.
 pub(super) struct At<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
@@ -70,7 +70,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
 
 /// An id of one kind.
 pub(super) trait Id: Sized {
-    /// What has such an id.
+    /// The prefix and form of such an id.
     const OF: &'static str;
 
     fn of(text: &str) -> Option<Self>;
@@ -100,12 +100,12 @@ impl Id for DeliveryId {
     }
 }
 
-/// The thing of this id; a malformed one names nothing.
+/// Parses an id in a path. A malformed one is not found.
 pub(super) fn named<T: Id>(text: &str) -> Result<T, Problem> {
     T::of(text).ok_or_else(|| Problem::not_found(T::OF))
 }
 
-/// An id in a query: to ask for what can't be is an error there.
+/// An id in a query, where a malformed one is an error.
 pub(super) struct Given<T>(pub(super) T);
 
 impl<'de, T: Id> Deserialize<'de> for Given<T> {

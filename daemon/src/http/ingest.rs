@@ -1,5 +1,5 @@
-//! One event from its JSON: the same reading for a single request and for a line of a batch. What it lets through is
-//! fit to be stored; `data` is kept byte for byte and never rewritten.
+//! Reads one event from its JSON, in the same way for a single request and for a line of a batch. An event that passes
+//! is fit to be stored; `data` is kept byte for byte and never rewritten.
 
 use stormhook_store::endpoint::{OWN_TYPE_PREFIX, is_event_type};
 use stormhook_store::{GivenTime, NewEvent};
@@ -24,11 +24,11 @@ const MAX_KEY_BYTES: usize = 255;
 #[schema(as = NewEvent, examples(json!({"organizationId": "org_42", "type": "order.created",
     "data": {"orderId": 1001}, "timestamp": "2026-01-02T03:04:05.678Z", "idempotencyKey": "order-1001-created"})))]
 pub(super) struct EventBody<'a> {
-    /// Whose it is: it goes to this organization's endpoints.
+    /// The organization whose endpoints it goes to.
     #[serde(borrow)]
     #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
     organization_id: Cow<'a, str>,
-    /// Parts separated by single dots. Types that begin with `stormhook.` are the daemon's own and refused.
+    /// Parts separated by single dots. Types that begin with `stormhook.` are reserved for the daemon and refused.
     #[serde(rename = "type", borrow)]
     #[schema(
         value_type = String,
@@ -37,15 +37,16 @@ pub(super) struct EventBody<'a> {
         pattern = "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$"
     )]
     event_type: Cow<'a, str>,
-    /// Any JSON value, null too, with lists and objects nested at most 128 deep. Forwarded byte for byte.
+    /// Any JSON value, including null, with lists and objects nested at most 128 deep. Forwarded byte for byte.
     #[serde(borrow)]
     #[schema(value_type = Value)]
     data: Verbatim<'a>,
-    /// When it happened, RFC 3339 with any offset; cut to milliseconds, UTC. Left out, it is the time of acceptance.
+    /// When the event happened, RFC 3339 with any offset; truncated to milliseconds, in UTC. Defaults to the time of
+    /// acceptance.
     #[schema(nullable = false, format = DateTime)]
     timestamp: Option<String>,
-    /// For as long as `idempotency.ttl` (24 h) the same event under the same key is taken once. Visible ASCII. It may stand in the
-    /// header `Idempotency-Key` instead, or in both if it is the same.
+    /// The same event under the same key is accepted once within `idempotency.ttl` (24 h). Visible ASCII. May be sent
+    /// in the header `Idempotency-Key` instead; if both are sent, they must be the same.
     #[schema(
         nullable = false,
         min_length = 1,
@@ -136,7 +137,7 @@ pub(crate) fn check_key(key: &str) -> Result<(), Problem> {
     ))
 }
 
-/// The key of an event, which may stand in its body, in the header, or in both if it is the same.
+/// Returns the key of an event. It may be in its body, in the header, or the same in both.
 fn one_key(body: Option<String>, header: Option<&str>) -> Result<Option<String>, Problem> {
     for key in [body.as_deref(), header].into_iter().flatten() {
         check_key(key)?;

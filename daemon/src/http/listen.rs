@@ -1,4 +1,4 @@
-//! The two listeners: binding them so that nobody else gets in between, accepting within bounds, ending in order.
+//! The two listeners: binding them without races, accepting connections within bounds, stopping in order.
 
 use super::bare::Told;
 use super::callers::{Callers, Token};
@@ -23,22 +23,22 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 
-/// How much of a request is read ahead, and how many header fields are. Both lie above the bounds that a request has, so that
-/// one above those is told so; what is beyond these too is told so by [`Told`].
+/// How much of a request is read ahead, and how many header fields. Both are above the bounds of a request, so that a
+/// request above its bounds gets a full response; beyond these too, by [`Told`].
 const READ_AHEAD_BYTES: usize = 64 << 10;
 const HEADERS_READ: usize = 256;
-/// How long a connection above `limits.connections` waits for a place before it is told that there is none. While there is none,
-/// whoever comes next is told so at once.
+/// How long a connection above `limits.connections` waits for a slot before it is refused. While there is none, further
+/// connections are refused immediately.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
-/// Of this many places one is kept for the socket, where there is one.
+/// One in this many slots is reserved for the socket, if there is one.
 const KEPT_FOR_THE_SOCKET: usize = 8;
 const REFUSAL: Duration = Duration::from_secs(2);
-/// How long accepting pauses after the system refused, as with too many open files.
+/// How long accepting pauses after the system refused, for example with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long connections may take to finish once the daemon stops.
+/// How long connections may take to finish when the daemon stops.
 const FINISH: Duration = Duration::from_secs(2);
 
-/// Listeners that are bound and not served yet.
+/// Listeners that are bound but not served yet.
 #[derive(Debug)]
 pub struct Bound {
     unix: Option<(UnixListener, SocketFile)>,
@@ -46,18 +46,18 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// The TCP address, with the port that was picked.
+    /// Returns the TCP address, with the port that was picked.
     pub fn address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|(_, address)| *address)
     }
 
-    /// The Unix socket.
+    /// Returns the Unix socket.
     pub fn socket(&self) -> Option<&Path> {
         self.unix.as_ref().map(|(_, file)| file.path())
     }
 }
 
-/// Binds what the configuration asks for.
+/// Binds the listeners of the configuration.
 ///
 /// # Errors
 /// [`ListenError`].
@@ -93,7 +93,7 @@ impl Listeners {
     /// Starts serving. Until [`Listeners::open`], callers are told that the daemon is starting.
     ///
     /// # Errors
-    /// The token can't be read or made.
+    /// The token can't be read or created.
     pub fn serve(
         bound: Bound,
         live: &LiveConfig,
@@ -102,7 +102,7 @@ impl Listeners {
         let config = live.now();
         let places = descriptors::connections(&config);
         let room = Arc::new(Semaphore::new(places));
-        // Whatever callers over TCP do, producers beside the daemon find a place.
+        // Connections over TCP can't take all slots: local producers always find one.
         let kept = bound
             .unix
             .as_ref()
@@ -118,7 +118,7 @@ impl Listeners {
         };
         if let Some((listener, address)) = bound.tcp {
             let token = Token::load(&config.data_dir).map_err(|source| ListenError::Io {
-                doing: "reading or making the token in",
+                doing: "reading or creating the token in",
                 what: config.data_dir.display().to_string(),
                 source,
             })?;
@@ -143,12 +143,12 @@ impl Listeners {
         })
     }
 
-    /// The daemon is there: requests reach their routes.
+    /// The daemon has started: requests reach their routes.
     pub fn open(&self, app: &Arc<App>) {
         self.behind.open(app);
     }
 
-    /// Waits until all connections have finished, in the phase in which they do, for a bounded time. Removes the socket.
+    /// Waits until all connections have finished, within the phase for that and a time limit. Removes the socket.
     pub async fn finish(mut self) {
         drop(self.socket.take());
         let all = async { while self.tasks.join_next().await.is_some() {} };
@@ -160,13 +160,13 @@ impl Listeners {
 #[derive(Clone)]
 struct Serving {
     front: Front,
-    /// What this listener may have of the room.
+    /// How many slots this listener may use.
     own: Arc<Semaphore>,
     room: Arc<Semaphore>,
     idle: Duration,
 }
 
-/// The place of a connection.
+/// The slot of a connection.
 type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
 impl Serving {
@@ -176,7 +176,7 @@ impl Serving {
         Some((own, shared))
     }
 
-    /// Answers one request of a connection that there is no place for, and ends it.
+    /// Answers one request of a connection that has no slot, and closes it.
     async fn refuse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -190,10 +190,10 @@ impl Serving {
         let _told = tokio::time::timeout(REFUSAL, connection).await;
     }
 
-    /// Serves one connection to its end, or until connections are to finish and its request is answered.
+    /// Serves one connection until it ends, or until connections should finish and its request is answered.
     async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let closing = self.front.closing();
-        // A peer that takes nothing for so long is given up.
+        // A peer that reads nothing for so long is disconnected.
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.idle));
         let io = TokioIo::new(Told::new(Box::pin(stream), self.front.clone()));
@@ -206,7 +206,7 @@ impl Serving {
             .serve_connection(io, self.front);
         tokio::pin!(connection);
         tokio::select! {
-            // Who broke off or sent no HTTP was answered as far as that goes.
+            // A client that disconnected or didn't send HTTP has been answered as far as possible.
             _over = connection.as_mut() => {}
             () = closing => {
                 connection.as_mut().graceful_shutdown();
@@ -247,8 +247,8 @@ async fn accept_tcp(listener: TcpListener, serving: Serving) {
     .await;
 }
 
-/// Connections that are being told that there is no place, oldest first. One more ends the oldest: whoever sent a request has its answer
-/// by then, and who says nothing must not stand before the next one.
+/// Connections that are being refused, oldest first. A new one beyond the bound ends the oldest: a client that sent a
+/// request has its response by then, and a silent client must not block the next one.
 #[derive(Default)]
 struct Refusals(VecDeque<AbortHandle>);
 
@@ -264,8 +264,8 @@ impl Refusals {
     }
 }
 
-/// Accepts connections until they are to finish, and serves as many at once as there is room for. The next one waits for a moment
-/// and is then told that there is none.
+/// Accepts connections until they should finish, and serves as many in parallel as there are slots. The next connection
+/// waits briefly and is then refused.
 async fn accept_all<S, F>(
     serving: Serving,
     mut accept: impl FnMut() -> F,
@@ -283,7 +283,7 @@ async fn accept_all<S, F>(
     loop {
         let next = async {
             let stream = accept().await?;
-            // Accepted first: with the last place taken, whoever comes next waits here and not in a place of its own.
+            // Accept first: when the last slot is taken, the next connection waits here without one.
             let place = tokio::time::timeout(wait, serving.place()).await;
             Ok((stream, place.ok().flatten()))
         };
@@ -292,7 +292,7 @@ async fn accept_all<S, F>(
             accepted = next => accepted,
         };
         if accepted.is_ok() && failures > 0 {
-            tracing::info!(failures, "connections are accepted again");
+            tracing::info!(failures, "accepting connections again");
             failures = 0;
         }
         match accepted {
@@ -312,10 +312,10 @@ async fn accept_all<S, F>(
             }
             Err(error) => {
                 if failures == 0 {
-                    tracing::warn!(%error, "no connection can be accepted: trying again until one can");
+                    tracing::warn!(%error, "can't accept connections; retrying");
                 }
                 failures += 1;
-                // Asked at once, the system would refuse again: this must not take a core.
+                // Retrying immediately would be refused again: don't use a whole core for that.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

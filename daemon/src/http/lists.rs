@@ -1,4 +1,4 @@
-//! What every list can be asked for: a page of it, and events of a span of time.
+//! The parameters that lists share: a page, and a span of time.
 
 use super::problem::{Code, Problem};
 use serde::de::{Error, Unexpected};
@@ -8,28 +8,28 @@ use stormhook_engine::times::parse_rfc3339;
 use stormhook_store::{Cursor, List, UnixMs};
 use utoipa::IntoParams;
 
-/// Rows of a page unless asked otherwise, and at most.
+/// The default and the maximum number of rows in a page.
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 250;
 
-/// Which part of a list.
+/// Which page of a list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// How many rows a page holds at most. It may be short, even empty, while `nextCursor` is set.
+    /// The maximum number of rows in the page. A page may be short or even empty while `nextCursor` is set.
     #[param(value_type = u16, minimum = 1, maximum = 250, default = 50, required = false)]
     limit: Option<Limit>,
-    /// `nextCursor` of the page before, as it came. Left out, the list begins with what is newest.
+    /// `nextCursor` of the previous page, unchanged. Omit it to start with the newest.
     cursor: Option<String>,
 }
 
 impl Paging {
-    /// How many rows the page holds.
+    /// Returns the maximum number of rows in the page.
     pub(super) fn limit(&self) -> usize {
         self.limit.as_ref().map_or(LIMIT_DEFAULT, |limit| limit.0)
     }
 
-    /// Where the page of `list` begins.
+    /// Returns where the page of `list` begins.
     pub(super) fn cursor(&self, list: List) -> Result<Option<Cursor>, Problem> {
         let wrong = |detail: &'static str| Problem {
             code: Code::InvalidCursor,
@@ -51,7 +51,7 @@ impl Paging {
     }
 }
 
-/// How many rows a page holds.
+/// The number of rows in a page.
 struct Limit(usize);
 
 impl<'de> Deserialize<'de> for Limit {
@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for Limit {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Accepted {
-    /// Events accepted at this time or later, RFC 3339 with any offset (write `+` as `%2B`).
+    /// Events accepted at or after this time, RFC 3339 with any offset (write `+` as `%2B`).
     #[param(value_type = Option<String>, format = DateTime, example = "2026-01-02T03:04:05.678Z")]
     since: Option<Moment>,
     /// Events accepted before this time.
@@ -82,7 +82,7 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// The span: `until` may not be before `since`.
+    /// Returns the span. `until` must not be before `since`.
     pub(super) fn span(&self) -> Result<(Option<UnixMs>, Option<UnixMs>), Problem> {
         let at = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.0);
         let (since, until) = (at(&self.since), at(&self.until));
@@ -110,14 +110,14 @@ impl<'de> Deserialize<'de> for Moment {
     }
 }
 
-/// A filter that finds what is exactly so: nothing is exactly nothing.
+/// A filter for an exact match. It must not be empty: nothing matches an empty value.
 pub(super) struct Filled(pub(super) String);
 
 impl<'de> Deserialize<'de> for Filled {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
         if text.is_empty() {
-            let expected = "a value, or left out";
+            let expected = "a value (or omit it)";
             return Err(D::Error::invalid_value(Unexpected::Str(&text), &expected));
         }
         Ok(Self(text))

@@ -1,8 +1,9 @@
-//! How deep JSON is nested: bounded, so that whoever reads it after us needs no deep stack for it.
+//! Bounds how deep JSON is nested, so that its later readers need no deep stack.
 
-/// Whether lists and objects in valid JSON are nested deeper than `most`.
+/// Whether lists and objects in valid JSON are nested deeper than `most` levels.
 pub(super) fn nested_deeper_than(json: &[u8], most: usize) -> bool {
-    // Every level takes a byte to open. This count is a few times faster than the walk, and nearly always enough.
+    // Every level takes one byte to open. This count is several times faster than the walk, and nearly always
+    // sufficient.
     if opened(json) <= most {
         return false;
     }
@@ -32,7 +33,8 @@ pub(super) fn nested_deeper_than(json: &[u8], most: usize) -> bool {
     false
 }
 
-/// How many bytes open a list or an object, were it in a text. Counted in bytes by pieces, many at a time.
+/// Returns how many bytes would open a list or an object, including those in strings. Counted piece by piece, many
+/// bytes at a time.
 fn opened(json: &[u8]) -> usize {
     json.chunks(usize::from(u8::MAX))
         .map(|piece| {

@@ -1,5 +1,5 @@
-//! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the types that requests are read into, the
-//! views and the enums behind them. Tests hold it to what the daemon takes and answers.
+//! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the types that requests are
+//! read into, the views and the enums behind them. Tests check it against what the daemon accepts and returns.
 
 pub(super) mod answers;
 mod completion;
@@ -28,37 +28,37 @@ use utoipa::OpenApi;
         description = include_str!("openapi/description.md"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    servers((url = "http://127.0.0.1:8650", description = "TCP, `listen` in the configuration (https where `[tls]` is set up): needs the \
+    servers((url = "http://127.0.0.1:8650", description = "TCP, `listen` in the configuration (https if `[tls]` is set): needs the \
         bearer token. The same routes are served over HTTP/1.1 on the Unix socket `stormhook.sock`, without a token: \
         `curl --unix-socket /run/stormhook/stormhook.sock http://localhost/v1/stats`.")),
     tags(
-        (name = "events", description = "Hand over events, one by one or as a stream, and see what became of them."),
-        (name = "endpoints", description = "Where partners receive: their URLs, subscriptions and secrets."),
-        (name = "deliveries", description = "One event on its way to one endpoint, with its attempts: look, retry, cancel, follow live."),
-        (name = "operations", description = "How the daemon is doing: stats, metrics, health, the store."),
+        (name = "events", description = "Send events, one by one or as a stream, and see where they went."),
+        (name = "endpoints", description = "The URLs that receive deliveries, with their subscriptions and secrets."),
+        (name = "deliveries", description = "One event to one endpoint, with its attempts: show, list, retry, cancel, follow live."),
+        (name = "operations", description = "Operate the daemon: stats, metrics, health, backup and check of the store."),
     ),
     components(schemas(super::problem::Details<'static>)),
     security(("bearer" = [])),
 )]
 struct Whole;
 
-/// What is said of the API as a whole, before any route.
+/// Returns the part of the description that is about the whole API.
 pub(super) fn whole() -> utoipa::openapi::OpenApi {
     Whole::openapi()
 }
 
-/// The description of all routes.
+/// Returns the description of all routes.
 fn document() -> utoipa::openapi::OpenApi {
     let mut document = super::routes::routes().into_openapi();
     complete(&mut document);
     document
 }
 
-/// Made once: it is the same for every caller. Names and numbers only, which can always be serialized.
+/// Made once, since it is the same for every caller. It holds only names and numbers, which always serialize.
 static DOCUMENT: LazyLock<Bytes> =
     LazyLock::new(|| document().to_json().unwrap_or_default().into());
 
-/// This description.
+/// Returns this description.
 ///
 /// An OpenAPI 3.1 document, generated from the daemon's code.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "operations", operation_id = "getOpenApi",

@@ -1,5 +1,5 @@
-//! What a caller is told when something is wrong: problem details (RFC 9457) with a stable `code`. Every error answer
-//! of both listeners is made here; a detail says what to do and never holds a secret or a payload.
+//! Error responses: problem details (RFC 9457) with a stable `code`. Every error response of both listeners is made
+//! here. A detail says what to do and never holds a secret or a payload.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ pub(crate) use super::code::Code;
 use stormhook_engine::dispatch::{CommandError, PingError};
 use stormhook_engine::writer::SubmitError;
 
-/// How much of what a caller sent is told back in a detail.
+/// How much of a caller's input a detail repeats, in bytes.
 pub(crate) const MAX_SHOWN_BYTES: usize = 150;
 
 /// One error as its caller sees it.
@@ -34,7 +34,7 @@ impl Problem {
         }
     }
 
-    /// A field or query parameter whose value is not what it must be.
+    /// A field or query parameter with an invalid value.
     pub(crate) fn field(
         field: impl Into<Cow<'static, str>>,
         detail: impl Into<Cow<'static, str>>,
@@ -46,7 +46,7 @@ impl Problem {
         }
     }
 
-    /// A field or query parameter that nobody knows.
+    /// An unknown field or query parameter.
     pub(crate) fn unknown(field: String, known: &[&str]) -> Self {
         let detail = if known.is_empty() {
             format!("Unknown field {field:?}; this request takes none. Remove it.")
@@ -61,18 +61,18 @@ impl Problem {
         }
     }
 
-    /// There is no such event, endpoint or delivery.
+    /// The event, endpoint or delivery does not exist.
     pub(crate) fn not_found(what: &str) -> Self {
         let detail = format!("No such {what}; it may have been deleted. Check the id.");
         Self::new(Code::NotFound, detail)
     }
 
-    /// A read that the store could not answer: unlike a write, it left nothing undecided.
+    /// A read that the store could not answer. Unlike a write, it leaves nothing in doubt.
     pub(crate) fn unreadable(error: SubmitError) -> Self {
         match error {
             SubmitError::StoreFailed => Self::new(
                 Code::StoreFailed,
-                "The store could not be read. Try again; if it persists, run `stormhook check`.",
+                "The store could not be read. Retry; if it fails again, run `stormhook check`.",
             ),
             other => other.into(),
         }
@@ -80,7 +80,7 @@ impl Problem {
 
     /// The problem as a JSON object.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        // Strings and numbers only: serialising can't fail.
+        // Strings and numbers only: serializing can't fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
@@ -105,10 +105,10 @@ impl Serialize for Problem {
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem, examples(super::openapi::examples::problem))]
 pub(crate) struct Details<'a> {
-    /// Always `about:blank`: what matters is `code`.
+    /// Always `about:blank`; use `code`.
     #[serde(rename = "type")]
     kind: &'a str,
-    /// The phrase of the status.
+    /// The reason phrase of the status.
     title: &'a str,
     /// The HTTP status.
     #[schema(minimum = 400, maximum = 599)]
@@ -117,7 +117,7 @@ pub(crate) struct Details<'a> {
     detail: &'a str,
     #[schema(value_type = super::openapi::words::ProblemCode)]
     code: &'a str,
-    /// The field or query parameter that is wrong, where it is one.
+    /// The field or query parameter that is wrong, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     field: Option<&'a str>,
@@ -251,7 +251,7 @@ fn damaged() -> Problem {
     )
 }
 
-/// A store that answers something else than what it was asked is a defect, not the caller's fault.
+/// The store returned an unexpected kind of answer: a bug in the daemon, not the caller's fault.
 pub(crate) fn unexpected() -> Problem {
     Problem::new(
         Code::Internal,

@@ -1,4 +1,4 @@
-//! What a request must be before its fields are read: its body whole, within bounds and of the right media type.
+//! What a request must be before its fields are read: its body complete, within bounds and of the right media type.
 
 use super::problem::{Code, MAX_SHOWN_BYTES, Problem};
 use axum::body::Body;
@@ -10,11 +10,11 @@ use hyper::body::{Body as HttpBody, Incoming};
 use std::time::Duration;
 use stormhook_engine::text;
 
-/// How much of a body that is too large is taken so that its sender hears the answer, and for how long.
+/// How much of an oversized body is read so that its sender gets the response, and for how long.
 const DRAIN_BYTES: usize = 32 << 20;
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Whether the content type is `media`, whatever its parameters.
+/// Checks that the content type is `media`, with any parameters.
 pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Problem> {
     let came = headers
         .get(CONTENT_TYPE)
@@ -31,8 +31,8 @@ pub(crate) fn check_media(headers: &HeaderMap, media: &str) -> Result<(), Proble
     ))
 }
 
-/// The whole body of a request, at most `most` bytes, within `idle`. One that states a greater length is refused before any of it is
-/// read.
+/// Returns the whole body of a request, at most `most` bytes, received within `idle`. A body that declares a greater
+/// length is refused before any of it is read.
 pub(crate) async fn gather(
     headers: &HeaderMap,
     mut body: Incoming,
@@ -61,7 +61,8 @@ pub(crate) async fn gather(
     }
 }
 
-/// Takes a body that nobody wants, beside the answer. Who waits to be told to go on is told no instead.
+/// Reads an unwanted body while the response is sent. A client that waits for `100 Continue` gets the final response
+/// instead.
 pub(crate) fn pass_over<B>(headers: &HeaderMap, body: B, idle: Duration)
 where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
@@ -71,8 +72,8 @@ where
     }
 }
 
-/// Takes some of what is still coming of a body and keeps nothing: whoever is still sending would lose the answer with the
-/// connection.
+/// Reads and discards a bounded part of the rest of a body: a client that is still sending would lose the response with
+/// the connection.
 pub(crate) async fn drain<B: HttpBody<Data = Bytes> + Unpin>(mut body: B, idle: Duration) {
     let taking = async {
         let mut left = DRAIN_BYTES;
@@ -87,7 +88,7 @@ pub(crate) async fn drain<B: HttpBody<Data = Bytes> + Unpin>(mut body: B, idle: 
     let _enough = tokio::time::timeout(idle.min(DRAIN), taking).await;
 }
 
-/// The whole body; `None` once it is larger than `most`.
+/// Returns the whole body, or `None` once it exceeds `most`.
 async fn collect(body: &mut Incoming, most: usize) -> Result<Option<Bytes>, hyper::Error> {
     let mut whole = Bytes::new();
     let mut joined = BytesMut::new();
@@ -99,7 +100,7 @@ async fn collect(body: &mut Incoming, most: usize) -> Result<Option<Bytes>, hype
             return Ok(None);
         }
         if whole.is_empty() && joined.is_empty() {
-            // Most bodies come in one piece, which is then not copied.
+            // Most bodies come in one piece, which is not copied then.
             whole = data;
         } else {
             joined.extend_from_slice(&std::mem::take(&mut whole));
@@ -117,27 +118,27 @@ pub(crate) fn too_large(most: usize) -> Problem {
     Problem::new(
         Code::EventTooLarge,
         format!(
-            "The body exceeds {most} bytes (for an event: limits.event_bytes). Send less, or a link to the data."
+            "The body exceeds {most} bytes (for an event: limits.event_bytes). Send less data, or a link to it."
         ),
     )
 }
 
-/// A body that was gathered before.
+/// Returns a body that has been gathered already.
 async fn gathered(body: Body) -> Bytes {
-    // It is in memory: nothing can go wrong.
+    // It is in memory: this can't fail.
     body.collect()
         .await
         .map(Collected::to_bytes)
         .unwrap_or_default()
 }
 
-/// The JSON body of a request that must have one.
+/// Returns the JSON body of a request that must have one.
 pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     check_media(headers, "application/json")?;
     Ok(gathered(body).await)
 }
 
-/// The JSON body of a request that may come without one: then it is `{}`.
+/// Returns the JSON body of a request that may omit it; an omitted body is `{}`.
 pub(crate) async fn optional_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let bytes = gathered(body).await;
     if bytes.is_empty() {

@@ -1,5 +1,5 @@
-//! Every route, once: its handler, whose attribute says path and method, and what it may fail with. The router and the description are
-//! made of the same rows.
+//! Every route, once: its handler, whose attribute has the path and method, and the errors that it may return. The
+//! router and the description are made from the same rows.
 
 use super::code::Code::{
     DeliveryEnded, DeliveryInFlight, EndpointInactive, IdempotencyConflict, InvalidField,
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 type Routes = OpenApiRouter<Shared>;
 
-/// All routes with their description, in its order.
+/// Returns all routes with their descriptions, in order.
 pub(super) fn routes() -> Routes {
     let none = OpenApiRouter::with_openapi(openapi::whole());
     of_operations(of_deliveries(of_endpoints(of_events(none))))

@@ -1,7 +1,8 @@
-//! The Unix socket's file: put in place so that at no time it is open to more than it should be, and removed only while it is one's own.
+//! The Unix socket's file: created so that it is never more accessible than it should be, and removed only while it is
+//! still the daemon's own.
 //!
-//! Two daemons that start, or one that stops beside one that starts, take turns by a lock on the folder; without the lock (another
-//! program may hold it) the file is still compared before it is removed.
+//! Two daemons that start at the same time, or one that stops while another starts, take turns by a lock on the
+//! directory. Without the lock (another program may hold it) the file is still compared before it is removed.
 
 use rustix::fs::FlockOperation;
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 
-/// How often the folder's lock is tried, and how long apart: it is held for a few system calls.
+/// How often the directory's lock is tried, and the pause between tries. It is held for a few system calls.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -19,37 +20,37 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another process serves the socket.
-    #[error("{} is served by another process{}: stop it, or give this one another socket", path.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
+    #[error("{} is served by another process{}. Stop it, or set another socket", path.display(), pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
     Live {
         /// The socket.
         path: PathBuf,
-        /// The other process, where the system says.
+        /// The other process, if the system reports it.
         pid: Option<i32>,
     },
-    /// Something else lies where the socket should be.
-    #[error("{} exists and is not a socket: move it away, or set another socket", path.display())]
+    /// Something other than a socket exists at the path.
+    #[error("{} exists and is not a socket. Move it away, or set another socket", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
-    /// The system refuses.
+    /// The system refused.
     #[error("{doing} {what}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// To what.
+        /// What it was applied to.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A socket's file, which goes with the listener.
+/// A socket's file, removed with its listener.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// Holds the file's number: while it is open no other file can have the same.
+    /// Keeps the inode in use: while it is open no other file can have the same number.
     _listener: OwnedFd,
 }
 
@@ -81,7 +82,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// The lock of the folder that this file is in, until it is dropped.
+/// Locks the directory of this file until the lock is dropped.
 fn lock_folder_of(path: &Path) -> Option<OwnedFd> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -98,7 +99,7 @@ fn lock_folder_of(path: &Path) -> Option<OwnedFd> {
     None
 }
 
-/// Binds the socket, in the place of one that nobody serves.
+/// Binds the socket. Replaces a socket file that nobody serves.
 pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), ListenError> {
     let failed = |doing| {
         move |source| ListenError::Io {
@@ -117,7 +118,8 @@ pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), List
                     path: path.to_owned(),
                 });
             }
-            // Who answers is alive; a file that nobody serves is left over from a process that died.
+            // If a process accepts the connection, it is alive; otherwise the file is left over from a process that
+            // died.
             match UnixStream::connect(path).await {
                 Ok(stream) => {
                     let pid = stream.peer_cred().ok().and_then(|c| c.pid());
@@ -136,8 +138,8 @@ pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), List
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
             .map_err(failed("opening to its group"))
     };
-    // Made under a name of our own and moved into place when its mode is right: at no time is it open to more than it should be,
-    // and whoever finds it finds it served.
+    // Created under a temporary name and moved into place once its mode is right: it is never more accessible than it
+    // should be, and is served as soon as it can be found.
     let making = path.with_extension(format!("{}.new", std::process::id()));
     let _left_over = std::fs::remove_file(&making);
     let listener = match UnixListener::bind(&making) {
@@ -146,7 +148,7 @@ pub(super) async fn bind(path: &Path) -> Result<(UnixListener, SocketFile), List
             std::fs::rename(&making, path).map_err(failed("moving into place"))?;
             listener
         }
-        // A path near the system's limit leaves no room for another name.
+        // A path near the system's limit leaves no room for a longer name.
         Err(_) => {
             let listener = UnixListener::bind(path).map_err(failed("binding"))?;
             open_to_group(path)?;

@@ -1,4 +1,4 @@
-//! Stats and health: the names are the contract's, exactly.
+//! Stats and health. The names are exactly those of the contract.
 
 pub(super) mod prometheus;
 
@@ -22,30 +22,30 @@ use stormhook_store::stats::{Span, Times, Window};
 use stormhook_store::{EndpointId, Slot, StatsOf};
 use utoipa::IntoParams;
 
-/// Mean latency of first attempts must stay below this, in milliseconds.
+/// The mean latency of first attempts must stay below this, in milliseconds.
 const FIRST_ATTEMPT_AVG_MS: f64 = 2_000.0;
-/// Share of first attempts that must succeed.
+/// The share of first attempts that must succeed.
 const FIRST_ATTEMPT_RATE: f64 = 0.95;
 
-/// Which stats.
+/// Which stats to show.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(super) struct StatsQuery {
-    /// The time they are about.
+    /// The span of time to cover.
     #[param(value_type = StatsWindow, required = false, default = "1h")]
     window: Option<StatsWindow>,
-    /// Only what goes to this endpoint.
+    /// Only deliveries to this endpoint.
     #[param(value_type = Option<String>)]
     endpoint_id: Option<Given<EndpointId>>,
-    /// Only what goes to this organization's endpoints.
+    /// Only deliveries to this organization's endpoints.
     #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
     organization_id: Option<String>,
 }
 
 /// Shows counts, percentiles, gauges and targets of a span of time.
 ///
-/// Of everything, or of one endpoint or organization: there, what is counted of events and keys means nothing and is null. Times are
+/// Covers everything, or one endpoint or organization; with such a filter, event and key counters are null. Times are
 /// decimal milliseconds.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(StatsQuery),
     responses((status = 200, description = "The stats.", body = figures::Stats)))]
@@ -123,7 +123,7 @@ fn of_whom(
 
 fn counts(fields: &mut Map<String, Value>, sum: &Window, filtered: bool) {
     let c = &sum.counters;
-    // Events are an organization's, not an endpoint's: these mean nothing under a filter.
+    // Events belong to an organization, not to an endpoint: these counters have no meaning under a filter.
     let of_all = |n: u64| if filtered { Value::Null } else { json!(n) };
     for (name, value) in [
         ("delivery.success.count", json!(c.success)),
@@ -187,11 +187,11 @@ fn slo(sum: &Window) -> Value {
     ])
 }
 
-/// Says that the process serves.
+/// Reports that the process is running.
 ///
 /// Needs no token.
 #[utoipa::path(get, path = "/healthz", tag = "operations", operation_id = "getHealth", security(()),
-    responses((status = 200, description = "It serves.", body = Health)))]
+    responses((status = 200, description = "The process is running.", body = Health)))]
 pub(super) async fn healthz(uri: Uri) -> Answer {
     query::<()>(&uri)?;
     Ok(health())
@@ -201,10 +201,10 @@ pub(super) fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-/// Says whether events are taken and delivered.
+/// Reports whether the daemon accepts and delivers events.
 ///
-/// Not while starting or stopping, nor when the last commit failed and none has succeeded since: a probe commit is tried each second.
-/// Needs no token.
+/// Not ready while starting or stopping, and after a failed commit until one succeeds: a probe commit is tried each
+/// second. Needs no token.
 #[utoipa::path(get, path = "/readyz", tag = "operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "Ready.", body = Health), (status = 503, description = "Not ready.", body = Health)))]
 pub(super) async fn readyz(State(app): State<Shared>, uri: Uri) -> Answer {

@@ -1,5 +1,5 @@
-//! The store as a whole: a copy of it to take away, and whether it is sound. Either reads everything, so it is done for one caller at
-//! a time, beside the threads that serve, and no commit waits for it.
+//! Backs up and checks the whole store. Each reads everything, so it runs for one caller at a time, apart from the
+//! serving threads, and no commit waits for it.
 
 use super::fields::query;
 use super::openapi::answers::CheckReport;
@@ -29,13 +29,14 @@ use tokio_util::io::ReaderStream;
 
 /// How much of a backup is read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// A backup leaves this much free beyond `limits.disk_reserve`: what commits while it is asked again may be written.
+/// A backup leaves this much free beyond `limits.disk_reserve`, for what is committed before the next check of the free
+/// space.
 const ROOM_BYTES: u64 = 16 << 20;
 
 static BACKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 static CHECKS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
 
-/// The one place, held for as long as the work takes.
+/// Takes the only slot, which is held while the work runs.
 fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
     Arc::clone(of).try_acquire_owned().map_err(|_| {
         Problem::new(
@@ -47,14 +48,14 @@ fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Proble
 
 /// Takes a backup.
 ///
-/// A consistent copy of the store as it was when the request came, as one file that is restored by putting it in place of a stopped
-/// daemon's `stormhook.redb`. It is made beside the store before the answer begins, which takes as much free space as the copy is long;
-/// what is accepted meanwhile goes on, and is not in it. It holds every secret. One is made at a time. An answer that is shorter than
-/// its `content-length` is no backup.
+/// Returns a consistent copy of the store as of the request, as one file. To restore it, put it in place of a stopped
+/// daemon's `stormhook.redb`. The copy is made next to the store before the response begins and needs its own size in
+/// free space; events accepted meanwhile are not in it. It contains every secret. Only one backup runs at a time. A
+/// response shorter than its `content-length` is incomplete: discard it.
 #[utoipa::path(post, path = "/v1/backup", tag = "operations", operation_id = "backupStore", request_body = Option<NoFields>,
     responses((status = 200, description = "The file.", body = [u8], content_type = "application/octet-stream", headers(
-        ("Content-Disposition" = String, description = "A name for the file, with the time."),
-        ("Content-Length" = u64, description = "Its length.")))))]
+        ("Content-Disposition" = String, description = "A file name that contains the time."),
+        ("Content-Length" = u64, description = "The length of the file.")))))]
 pub(super) async fn backup(
     State(app): State<Shared>,
     uri: Uri,
@@ -67,11 +68,11 @@ pub(super) async fn backup(
     let began = app.now();
     let (file, copied) = copy(&app).await?;
     let bytes = copied.file_bytes;
-    tracing::info!(bytes, rows = copied.rows, "a backup was made");
+    tracing::info!(bytes, rows = copied.rows, "backup made");
     Ok(sent(file, bytes, began, place))
 }
 
-/// The copy, in a file that has no name: whatever ends this process, nothing of it stays.
+/// Returns the copy, in a file without a name: when this process ends for any reason, nothing of it remains.
 async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
     let app = Arc::clone(app);
     let wanted = Wanted::default();
@@ -99,7 +100,7 @@ async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
     making.await.unwrap_or_else(|_| Err(problem::unexpected()))
 }
 
-/// Says that nobody waits any more, when it goes.
+/// Records, when dropped, that the caller no longer waits.
 struct Wanted(Arc<AtomicBool>);
 
 impl Default for Wanted {
@@ -114,7 +115,7 @@ impl Drop for Wanted {
     }
 }
 
-/// Why a copy is not gone on with.
+/// Returns why a copy must stop.
 fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Option<Problem> {
     if app.engine.is_stopping() || !wanted.load(Ordering::Relaxed) {
         return Some(Problem::new(
@@ -129,34 +130,34 @@ fn no_room() -> Problem {
     Problem::new(
         Code::StorageFull,
         "Not enough space for a backup: the copy is made in the data directory and must leave limits.disk_reserve and 16 MiB free. \
-         Free some space there, then ask again",
+         Free some space there, then retry.",
     )
 }
 
 fn unwritable(error: &std::io::Error) -> Problem {
-    tracing::error!(%error, "a backup could not be written");
+    tracing::error!(%error, "backup could not be written");
     if error.kind() == std::io::ErrorKind::StorageFull {
         return no_room();
     }
     Problem::new(
         Code::StoreFailed,
-        "The copy could not be written to the data directory; no backup was made. The log says why.",
+        "The copy could not be written to the data directory; no backup was made. See the daemon's log.",
     )
 }
 
 fn not_copied(error: &StoreError) -> Problem {
-    tracing::error!(%error, "a backup could not be made");
+    tracing::error!(%error, "backup failed");
     if error.is_disk_full() {
         return no_room();
     }
     Problem::unreadable(SubmitError::StoreFailed)
 }
 
-/// The answer. Cut off early, it is shorter than it says.
+/// Returns the response. If it is cut off, it is shorter than its `content-length`.
 fn sent(file: File, bytes: u64, began: UnixMs, place: OwnedSemaphorePermit) -> Response {
     let file = tokio::fs::File::from_std(file).take(bytes);
     let chunks = ReaderStream::with_capacity(file, CHUNK_BYTES).map(move |chunk| {
-        // Until the last chunk is taken, no other backup is made.
+        // The slot is held until the last chunk has been read.
         let _held = &place;
         chunk
     });
@@ -178,10 +179,10 @@ fn sent(file: File, bytes: u64, began: UnixMs, place: OwnedSemaphorePermit) -> R
 
 /// Verifies the store.
 ///
-/// Every row's bytes, and that what belongs together is there. Reads the whole store: a large one takes its time. What commits
-/// meanwhile goes on, so each table is looked through, and counted, as it is at its turn. One check is done at a time.
+/// Checks every row's bytes and that related rows match. Reads the whole store, so a large one takes time. Commits
+/// continue meanwhile; each table is checked as of the time when its turn comes. Only one check runs at a time.
 #[utoipa::path(post, path = "/v1/check", tag = "operations", operation_id = "checkStore", request_body = Option<NoFields>,
-    responses((status = 200, description = "The report, whatever it says.", body = CheckReport)))]
+    responses((status = 200, description = "The report, whether or not there is damage.", body = CheckReport)))]
 pub(super) async fn check(
     State(app): State<Shared>,
     uri: Uri,
@@ -192,7 +193,7 @@ pub(super) async fn check(
     NoFields::read(&headers, body).await?;
     let place = place(&CHECKS, "check")?;
     let (report, bytes) = blocking(&app, move |app| {
-        // Held to the end, also where nobody waits for it any more.
+        // Held to the end, even if the caller no longer waits.
         let _held = place;
         app.read(|r| {
             let report = r.check()?;

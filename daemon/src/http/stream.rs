@@ -1,4 +1,5 @@
-//! Following attempts live: server-sent events, bounded for each client. Who reads too slowly is told how many it missed.
+//! Follows attempts live: server-sent events, bounded for each client. A client that reads too slowly is told how many
+//! it missed.
 
 use super::fields::query;
 use super::finished::{FinishedView, MissedView};
@@ -17,10 +18,10 @@ use stormhook_store::EndpointId;
 use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
-/// So that whoever stands between keeps the connection open.
+/// Keeps proxies from closing the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Which attempts.
+/// Which attempts to follow.
 #[derive(Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
@@ -32,8 +33,9 @@ pub(super) struct AttemptQuery {
 
 /// Follows attempts live.
 ///
-/// Server-sent events, without end: one `attempt` for each attempt that finishes from now on, and `missed` where the client read too
-/// slowly to be told of some. Comments keep the connection open while nothing happens. The schema is that of an event's `data`.
+/// Server-sent events, without end: one `attempt` for each attempt that finishes from now on, and `missed` with a
+/// number if the client reads too slowly and misses some. Comments keep the connection open meanwhile. The schema is
+/// that of an event's `data`.
 #[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(AttemptQuery),
     responses((status = 200, description = "The events, as they happen.", body = StreamedEvent, content_type = "text/event-stream")))]
 pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
@@ -46,7 +48,7 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
     let stream =
         futures_util::stream::unfold(begin, move |(mut following, mut closing)| async move {
             loop {
-                // What finished before the end is still told.
+                // Attempts that finished before the end are still sent.
                 let next = tokio::select! {
                     biased;
                     next = following.recv() => next,
@@ -63,7 +65,7 @@ pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
                     }
                     Err(RecvError::Closed) => return None,
                 };
-                // Strings and numbers only: serialising can't fail.
+                // Strings and numbers only: serializing can't fail.
                 let event = Event::default().event(name).data(json.unwrap_or_default());
                 return Some((Ok::<_, Infallible>(event), (following, closing)));
             }

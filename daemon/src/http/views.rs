@@ -1,4 +1,4 @@
-//! What callers see of events and deliveries: field names and their order are the contract's.
+//! What callers see of events and deliveries. Field names and their order are the contract's.
 
 use super::openapi::{examples, words};
 use crate::app::App;
@@ -17,10 +17,10 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListView<T> {
     pub(crate) data: Vec<T>,
-    /// What can't be read of it; left out where that is nothing.
+    /// The parts that can't be read; omitted if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) damaged: Vec<DamagedView>,
-    /// What to pass as `cursor` for the next page; null at the end.
+    /// Pass this as `cursor` for the next page; null on the last page.
     pub(crate) next_cursor: Option<String>,
 }
 
@@ -34,28 +34,28 @@ impl<T> ListView<T> {
     }
 }
 
-/// What may belong to a list and can't be read, as its place in the store is damaged.
+/// Rows that may belong to the list but can't be read, because the store is damaged there.
 #[derive(Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Damaged, examples(examples::damaged_events, examples::damaged_delivery))]
 pub struct DamagedView {
-    /// One delivery, `dlv_…`, or what is said of an endpoint, `ep_…`.
+    /// One delivery, `dlv_…`, or the record of an endpoint, `ep_…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     id: Option<String>,
-    /// Instead of `id`: what there may be of events from this one on, `evt_…`
+    /// Instead of `id`: the rows of all events from this one on, `evt_…`
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     from_event: Option<String>,
-    /// Up to, not including, this one.
+    /// Up to but not including this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     before_event: Option<String>,
-    /// With an endpoint's `id`: its deliveries with sequence numbers from this on.
+    /// With an endpoint's `id`: its deliveries with sequence numbers from this one on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     from_sequence: Option<u64>,
-    /// Up to, not including, this one.
+    /// Up to but not including this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     before_sequence: Option<u64>,
@@ -86,7 +86,7 @@ impl From<Damage> for DamagedView {
     }
 }
 
-/// What became of an event that was handed over.
+/// The receipt of an accepted event.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Receipt, examples(examples::receipt))]
@@ -96,11 +96,11 @@ pub(crate) struct ReceiptView<'a> {
     pub(crate) organization_id: &'a str,
     #[serde(rename = "type")]
     pub(crate) event_type: &'a str,
-    /// As it was given, in UTC; else the time of acceptance.
+    /// As it was sent, in UTC; else the time of acceptance.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) timestamp: Timestamp,
-    /// How many endpoints it goes to.
+    /// The number of endpoints it goes to.
     pub(crate) deliveries: u32,
 }
 
@@ -126,19 +126,19 @@ pub struct EventView {
     organization_id: String,
     #[serde(rename = "type")]
     event_type: String,
-    /// As it was given, in UTC; else the time of acceptance.
+    /// As it was sent, in UTC; else the time of acceptance.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
-    /// When it was acknowledged.
+    /// When it was accepted.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     accepted_at: UnixMs,
     #[schema(required)]
     idempotency_key: Option<String>,
-    /// How many endpoints it went to when it was accepted.
+    /// The number of endpoints it went to when it was accepted.
     deliveries: u32,
-    /// As it was handed over, any JSON value; null too once its retention is over. Left out of lists.
+    /// As it was sent, any JSON value; also null once its retention is over. Omitted in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Value, required = false)]
     data: Option<Option<Box<RawValue>>>,
@@ -188,7 +188,7 @@ pub(crate) struct ExplainView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Attempt, examples(examples::attempt))]
 pub(crate) struct AttemptView {
-    /// Its place among all of the delivery's, from 1.
+    /// Its number among all attempts of the delivery, from 1.
     #[schema(minimum = 1)]
     pub(crate) attempt: u32,
     /// The round it belongs to, from 1.
@@ -196,7 +196,7 @@ pub(crate) struct AttemptView {
     pub(crate) round: u32,
     #[schema(value_type = words::AttemptTrigger)]
     pub(crate) trigger: &'static str,
-    /// When it began.
+    /// When it started.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) started_at: UnixMs,
@@ -204,17 +204,18 @@ pub(crate) struct AttemptView {
     pub(crate) duration_ms: u64,
     #[schema(value_type = words::AttemptOutcome)]
     pub(crate) outcome: &'static str,
-    /// The HTTP status that came back; null where none did.
+    /// The HTTP status of the response; null if there was none.
     #[schema(required)]
     pub(crate) response_code: Option<u16>,
-    /// The beginning of a failure's body, with what could mislead who reads it escaped: `\u{N}`, `\xNN`, a backslash as two.
+    /// The start of the response body of a failed attempt. Characters that could mislead a reader are escaped: `\u{N}`,
+    /// `\xNN`, and a backslash as two.
     #[schema(required)]
     pub(crate) response_excerpt: Option<String>,
-    /// What went wrong, where no answer says so.
+    /// What went wrong, if no response says so.
     #[schema(required)]
     pub(crate) error: Option<String>,
-    /// Whether the request was sent once more within the attempt, because a kept connection ended before a byte of an answer or
-    /// the receiver said that it had not processed the request.
+    /// Whether the request was sent once more within the attempt, because a reused connection closed before the first
+    /// byte of a response or the receiver said that it had not processed the request.
     pub(crate) reconnected: bool,
 }
 
@@ -235,8 +236,8 @@ impl From<&Attempt> for AttemptView {
     }
 }
 
-/// Bytes as text that does nothing to a terminal or its reader: control characters as `\u{N}`, what is no UTF-8 as `\xNN`, and a
-/// backslash as two.
+/// Returns bytes as text that can't affect a terminal or mislead its reader: control characters as `\u{N}`, invalid
+/// UTF-8 as `\xNN`, and a backslash as two.
 fn shown(bytes: &[u8]) -> String {
     bytes
         .utf8_chunks()
@@ -264,29 +265,30 @@ fn shown(bytes: &[u8]) -> String {
 pub struct DeliveryJson {
     /// `dlv_…`
     id: String,
-    /// Where it goes, `ep_…`
+    /// The endpoint, `ep_…`
     endpoint_id: String,
-    /// What is delivered, `evt_…`
+    /// The event, `evt_…`
     event_id: String,
     event_type: String,
-    /// Its place among the endpoint's deliveries, 1, 2, 3 … without a gap, in the order in which they were created.
+    /// Its number among the endpoint's deliveries: 1, 2, 3 … without gaps, in the order in which they were created.
     #[schema(minimum = 1)]
     sequence: u64,
     #[schema(value_type = words::DeliveryStatus)]
     status: &'static str,
-    /// With `FAILED`; null otherwise.
+    /// Set if `status` is `FAILED`; null otherwise.
     #[schema(value_type = Option<words::FailureReason>, required)]
     reason: Option<&'static str>,
-    /// The scheduled attempts of the current round: the one under way or to come while `PENDING` (1), else those finished.
+    /// The scheduled attempts of the current round: while `PENDING` (1) the one in progress or to come, else those
+    /// finished.
     attempt: u32,
-    /// The HTTP status of this round's last attempt, where one came back.
+    /// The HTTP status of this round's last attempt, if it got a response.
     #[schema(required)]
     response_code: Option<u16>,
-    /// When the next attempt is due; null when ended.
+    /// When the next attempt is due; null if the delivery has ended.
     #[serde(serialize_with = "maybe_at")]
     #[schema(value_type = Option<String>, format = DateTime, required)]
     next_attempt_at: Option<UnixMs>,
-    /// Null when ended.
+    /// Null if the delivery has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<words::WaitingFor>, required)]
     waiting_for: Option<Option<&'static str>>,
@@ -298,7 +300,7 @@ pub struct DeliveryJson {
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     updated_at: UnixMs,
-    /// The attempts of all rounds, oldest first. Left out of lists.
+    /// The attempts of all rounds, oldest first. Omitted in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     attempts: Option<Vec<AttemptView>>,
@@ -312,7 +314,7 @@ impl DeliveryJson {
         }
     }
 
-    /// As the file has it: what it waits for is the queues' to say.
+    /// Returns the delivery as stored. Only the queues know what it waits for.
     pub fn stored(d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
         Self {
             id: d.id.to_string(),

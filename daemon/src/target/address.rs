@@ -1,19 +1,19 @@
-//! Whether an address is globally reachable, and if not, by which rule it is refused. No policy: what an operator
-//! allows or denies is decided by the caller.
+//! Decides whether an address is globally reachable, and if not, which rule refuses it. Knows no policy: the caller
+//! applies what the operator allows or denies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::rule::{Refusal, Rule};
 use super::tables::{GLOBAL_V6, Inside, PRIVATE_V4, PRIVATE_V6, in_v4, in_v6, inside};
 
-/// The refusal of an address that is private, local, reserved or otherwise not meant to be reached from everywhere.
+/// Returns the refusal of an address that is private, local, reserved or otherwise not globally reachable.
 pub(super) fn private(address: IpAddr) -> Option<Refusal> {
     match (address, inside(address)) {
         (IpAddr::V4(v4), _) => private_v4(v4),
         (IpAddr::V6(v6), Inside::Spelling(v4) | Inside::Carries(v4)) => {
             let refusal = private_v4(v4)?;
             let detail = format!(
-                "{v6} leads to {v4}, which private_v4 refuses: {}",
+                "{v6} contains {v4}, which private_v4 refuses: {}",
                 refusal.detail
             );
             Some(Refusal::new(Rule::PrivateV6, detail))
@@ -23,12 +23,12 @@ pub(super) fn private(address: IpAddr) -> Option<Refusal> {
 }
 
 const WHAT_TO_DO: &str =
-    "use an address that is reachable from everywhere, or have the operator add it to target.allow";
+    "use a globally reachable address, or have the operator add it to target.allow";
 
 fn private_v4(address: Ipv4Addr) -> Option<Refusal> {
     let row = PRIVATE_V4.iter().find(|row| in_v4(row, address))?;
     let detail = format!(
-        "{address} lies in {}/{} ({}); {WHAT_TO_DO}",
+        "{address} is in {}/{} ({}); {WHAT_TO_DO}",
         row.0, row.1, row.2
     );
     Some(Refusal::new(Rule::PrivateV4, detail))
@@ -40,7 +40,7 @@ fn private_v6(address: Ipv6Addr) -> Option<Refusal> {
     }
     let row = PRIVATE_V6.iter().find(|row| in_v6(row, address))?;
     let detail = format!(
-        "{address} lies in {}/{} ({}); {WHAT_TO_DO}",
+        "{address} is in {}/{} ({}); {WHAT_TO_DO}",
         row.0, row.1, row.2
     );
     Some(Refusal::new(Rule::PrivateV6, detail))
@@ -50,7 +50,7 @@ fn private_v6(address: Ipv6Addr) -> Option<Refusal> {
 mod tests {
     use super::*;
 
-    /// Every network of the rules as (rule, first, last), written out by hand so that a slip in a table shows.
+    /// Every network of the rules as (rule, first, last), written by hand so that a mistake in a table shows.
     const RANGES: &[(&str, &str, &str)] = &[
         ("private_v4", "0.0.0.0", "0.255.255.255"),
         ("private_v4", "10.0.0.0", "10.255.255.255"),
@@ -69,7 +69,7 @@ mod tests {
         ("private_v4", "198.51.100.0", "198.51.100.255"),
         ("private_v4", "203.0.113.0", "203.0.113.255"),
         ("private_v4", "224.0.0.0", "255.255.255.255"),
-        // Holding 0.0.0.0/8, with :: and ::1 before it.
+        // Contains 0.0.0.0/8, preceded by :: and ::1.
         ("private_v6", "::", "::ff:ffff"),
         ("private_v6", "::ffff:10.0.0.0", "::ffff:10.255.255.255"),
         ("private_v6", "::ffff:127.0.0.0", "::ffff:127.255.255.255"),

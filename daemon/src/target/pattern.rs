@@ -1,5 +1,5 @@
-//! What may stand in `target.allow` and `target.deny`: a network in CIDR notation, one address, a host name, or
-//! `*.` and a host name. It decides only whether something matches, never what follows from a match.
+//! The entries of `target.allow` and `target.deny`: a network in CIDR notation, one address, a host name, or `*.` and a
+//! host name. This module only matches; callers decide what follows from a match.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use url::Host;
 /// One entry of `target.allow` or `target.deny`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pattern {
-    /// A network such as `10.0.0.0/8`; a single address is a network of one.
+    /// A network such as `10.0.0.0/8`; a single address is a network of one address.
     Network(IpNet),
     /// Exactly this name.
     Name(String),
@@ -19,19 +19,19 @@ pub enum Pattern {
     Below(String),
 }
 
-/// Why a text is no [`Pattern`].
+/// Why a text is not a [`Pattern`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a network such as 10.0.0.0/8, an address, a host name or *.host-name, not {0:?}")]
 pub struct PatternError(String);
 
 impl Pattern {
-    /// Whether `address` lies in this network. Host patterns match no address.
+    /// Whether `address` is in this network. Host patterns match no address.
     #[must_use]
     pub fn matches_address(&self, address: IpAddr) -> bool {
         matches!(self, Self::Network(network) if network.contains(&address))
     }
 
-    /// Whether `name`, in lower case and without a trailing dot, is meant. Networks match no name.
+    /// Whether this matches `name`, which is in lower case and without a trailing dot. Networks match no name.
     #[must_use]
     pub fn matches_name(&self, name: &str) -> bool {
         match self {
@@ -66,7 +66,7 @@ impl FromStr for Pattern {
         if !plain {
             return Err(refused());
         }
-        // The same normal form that the host of a URL gets, so that both can be compared byte for byte.
+        // The same normal form as the host of a URL, so that both can be compared byte for byte.
         let Ok(Host::Domain(normal)) = Host::parse(name.trim_end_matches('.')) else {
             return Err(refused());
         };
@@ -91,7 +91,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// A network inside `::ffff:0:0/96` as the IPv4 network that a connection to it would reach (RFC 4291, 2.5.5.2).
+/// Returns a network inside `::ffff:0:0/96` as the IPv4 network that connecting to it reaches (RFC 4291, 2.5.5.2).
 fn unmapped(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;

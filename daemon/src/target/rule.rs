@@ -1,11 +1,11 @@
-//! The names of the guard's rules, and what a refusal says. The names are public: callers see them in `detail`.
+//! The names of the guard's rules, and the text of a refusal. The names are public: callers see them in `detail`.
 
 use std::fmt;
 
 /// A rule that a target can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rule {
-    /// Not `https`, or `http` where it isn't allowed.
+    /// A scheme other than `https`, or `http` if that isn't allowed.
     Scheme,
     /// Credentials in the URL.
     Userinfo,
@@ -13,13 +13,13 @@ pub enum Rule {
     Fragment,
     /// Port 0 or one that browsers block.
     Port,
-    /// A host that can't be a plain name or address.
+    /// A host that is not a plain name or address.
     HostForm,
-    /// A name that means something else on every machine or network.
+    /// A name that is only meaningful on one machine or network.
     LocalName,
     /// An IPv4 address that is not globally reachable.
     PrivateV4,
-    /// An IPv6 address that is not globally reachable, or holds such an IPv4 address.
+    /// An IPv6 address that is not globally reachable, or contains such an IPv4 address.
     PrivateV6,
     /// The daemon's own TCP listener.
     OwnListener,
@@ -42,7 +42,7 @@ impl Rule {
         Self::Deny,
     ];
 
-    /// The public name.
+    /// Returns the public name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

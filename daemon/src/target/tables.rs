@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// First address, prefix length, what the network is for.
+/// First address, prefix length, purpose of the network.
 pub(super) type Row<A> = (A, u8, &'static str);
 
 const fn v4(a: u8, b: u8, c: u8) -> Ipv4Addr {
@@ -58,7 +58,7 @@ pub(super) const PRIVATE_V6: [Row<Ipv6Addr>; 14] = [
     (v6(0xff00, 0, 0, 0), 8, "multicast, RFC 4291"),
 ];
 
-/// The parts of 2001::/23 that the registry calls globally reachable.
+/// The parts of 2001::/23 that the registry lists as globally reachable.
 pub(super) const GLOBAL_V6: [Row<Ipv6Addr>; 7] = [
     (
         Ipv6Addr::new(0x2001, 1, 0, 0, 0, 0, 0, 1),
@@ -94,11 +94,11 @@ pub(super) const BAD_PORTS: [u16; 83] = [
     6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Names that resolvers answer by themselves or from the local network (RFC 6761, 6762, 8375; `internal` is reserved by
-/// ICANN for private use).
+/// Names that resolvers answer themselves or from the local network (RFC 6761, 6762, 8375; ICANN reserves `internal`
+/// for private use).
 pub(super) const LOCAL_NAMES: [&str; 4] = ["localhost", "local", "internal", "home.arpa"];
 
-/// Whether `address` lies in the network of `row`.
+/// Whether `address` is in the network of `row`.
 pub(super) fn in_v4((first, prefix, _): &Row<Ipv4Addr>, address: Ipv4Addr) -> bool {
     same_prefix(
         u128::from(first.to_bits()) << 96,
@@ -107,7 +107,7 @@ pub(super) fn in_v4((first, prefix, _): &Row<Ipv4Addr>, address: Ipv4Addr) -> bo
     )
 }
 
-/// Whether `address` lies in the network of `row`.
+/// Whether `address` is in the network of `row`.
 pub(super) fn in_v6((first, prefix, _): &Row<Ipv6Addr>, address: Ipv6Addr) -> bool {
     same_prefix(first.to_bits(), address.to_bits(), *prefix)
 }
@@ -116,18 +116,19 @@ fn same_prefix(a: u128, b: u128, prefix: u8) -> bool {
     (a ^ b).checked_shr(128 - u32::from(prefix)).unwrap_or(0) == 0
 }
 
-/// What an address says about where a packet really goes.
+/// Where an address really leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inside {
-    /// The address stands for itself.
+    /// To itself.
     Itself,
     /// It is another spelling of this IPv4 address (RFC 4291, 2.5.5.2): sockets connect over IPv4.
     Spelling(Ipv4Addr),
-    /// A translator or tunnel takes it to this IPv4 address.
+    /// A translator or tunnel leads to this IPv4 address.
     Carries(Ipv4Addr),
 }
 
-/// The IPv4 address inside an IPv6 one: mapped, compatible (RFC 4291, 2.5.5), NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// Returns the IPv4 address inside an IPv6 one: mapped, compatible (RFC 4291, 2.5.5), NAT64 (RFC 6052) or 6to4 (RFC
+/// 3056).
 pub(super) fn inside(address: IpAddr) -> Inside {
     let IpAddr::V6(v6) = address else {
         return Inside::Itself;

@@ -13,7 +13,7 @@ fn open() -> TargetPolicy {
     }
 }
 
-/// The rule that refuses `raw`, `400` for no URL, `ok` otherwise.
+/// Returns the rule that refuses `raw`, `400` for an invalid URL, `ok` otherwise.
 fn verdict(raw: &str, policy: &TargetPolicy) -> &'static str {
     match TargetUrl::parse(raw, policy) {
         Ok(_) => "ok",

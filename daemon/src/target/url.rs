@@ -1,5 +1,5 @@
-//! A URL that a delivery may go to. The host is checked as it was written, then the WHATWG parser's normal form is
-//! what counts: what is judged is what is sent to. It never looks a name up.
+//! A URL that a delivery may go to. The host is checked as written; then the normal form of the WHATWG parser counts,
+//! so that what is checked is what is sent to. Never looks a name up.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use super::TargetPolicy;
 use super::rule::{Refusal, Rule};
 use super::tables::BAD_PORTS;
 
-/// How long a URL may be (RFC 9110, section 4.1, recommends to support 8,000 octets).
+/// The maximum length of a URL (RFC 9110, section 4.1, recommends supporting 8,000 octets).
 pub const MAX_URL_BYTES: usize = 8_000;
 
 const MAX_HOST_BYTES: usize = 253;
@@ -19,15 +19,15 @@ const MAX_LABEL_BYTES: usize = 63;
 /// Why a text is not a valid target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// No URL at all: the caller's mistake, answered with 400.
+    /// Not a URL: the caller's mistake, answered with 400.
     #[error("expected an absolute URL such as https://partner.example/hooks: {0}")]
     NotAUrl(String),
-    /// A URL, but one that policy forbids: answered with 422.
+    /// A URL that policy forbids, answered with 422.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
 
-/// A URL in its normal form that passed every rule but those on resolved addresses.
+/// A URL in its normal form that passed every rule except those on resolved addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetUrl {
     url: Url,
@@ -35,10 +35,10 @@ pub struct TargetUrl {
 }
 
 impl TargetUrl {
-    /// Parses and judges a URL under `policy`.
+    /// Parses and checks a URL under `policy`.
     ///
     /// # Errors
-    /// [`TargetError`], for the first rule that it breaks.
+    /// [`TargetError`], for the first rule that it violates.
     pub fn parse(raw: &str, policy: &TargetPolicy) -> Result<Self, TargetError> {
         if raw.len() > MAX_URL_BYTES {
             let detail = format!(
@@ -55,18 +55,18 @@ impl TargetUrl {
         judge_scheme(&url, policy)?;
         let has_userinfo = written.is_some_and(|written| written.has_at);
         if has_userinfo || !url.username().is_empty() || url.password().is_some() {
-            let detail = "the URL holds a user name or password; put credentials into the endpoint's headers";
+            let detail = "the URL contains a user name or password; put credentials into the endpoint's headers";
             return Err(Refusal::new(Rule::Userinfo, detail).into());
         }
         if url.fragment().is_some() {
-            let detail = "the URL has a #… part, which is never sent; leave it out";
+            let detail = "the URL has a #… part, which is never sent; remove it";
             return Err(Refusal::new(Rule::Fragment, detail).into());
         }
-        // Both schemes that pass have a default port.
+        // Both allowed schemes have a default port.
         let port = url.port_or_known_default().unwrap_or(0);
         if BAD_PORTS.contains(&port) {
             let detail = format!(
-                "port {port} belongs to another protocol or to none; use 443 or another free port"
+                "port {port} is reserved for another protocol or invalid; use 443 or another port"
             );
             return Err(Refusal::new(Rule::Port, detail).into());
         }
@@ -88,20 +88,20 @@ impl TargetUrl {
         }
     }
 
-    /// The normal form: this is what is stored, shown and sent to.
+    /// Returns the normal form: this is stored, shown and sent to.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.url.as_str()
     }
 
-    /// The name to look up, in ASCII and lower case, with its trailing dot if it was written with one; none if
-    /// the host is an address.
+    /// Returns the name to look up, in ASCII and lower case, with its trailing dot if it was written with one; `None`
+    /// if the host is an address.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.url.domain()
     }
 
-    /// The address, if the host is one.
+    /// Returns the address, if the host is one.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         match self.url.host()? {
@@ -111,13 +111,13 @@ impl TargetUrl {
         }
     }
 
-    /// The host as it stands in the URL: an IPv6 address in brackets.
+    /// Returns the host as in the URL: an IPv6 address in brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()
     }
 
-    /// The port, given or implied by the scheme.
+    /// Returns the port, explicit or that of the scheme.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -129,13 +129,13 @@ impl TargetUrl {
         self.url.scheme() == "https"
     }
 
-    /// The request target: path and query.
+    /// Returns the request target: path and query.
     #[must_use]
     pub fn path_and_query(&self) -> &str {
         self.url.as_str().get(self.path_start()..).unwrap_or("/")
     }
 
-    /// The value of the `Host` header: the host, and the port unless it is the scheme's own.
+    /// Returns the value of the `Host` header: the host, and the port unless it is the scheme's default.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.url.authority()
@@ -152,15 +152,15 @@ impl fmt::Display for TargetUrl {
     }
 }
 
-/// The authority of an `http` or `https` URL as it was written.
+/// The authority of an `http` or `https` URL as written.
 struct Written<'a> {
     host: &'a str,
     has_at: bool,
 }
 
 impl<'a> Written<'a> {
-    /// Finds the host where the WHATWG parser would: any number of slashes of either kind before it, up to the next
-    /// slash, `?` or `#`, after the last `@`, before the port. Nothing for other schemes, which are refused anyway.
+    /// Finds the host as the WHATWG parser would: after any number of slashes of either kind, up to the next slash, `?`
+    /// or `#`, after the last `@`, before the port. `None` for other schemes, which are refused anyway.
     fn of(raw: &'a str) -> Option<Self> {
         let (scheme, rest) = raw.trim_start_matches(|c: char| c <= ' ').split_once(':')?;
         let scheme: String = scheme
@@ -194,16 +194,18 @@ fn host_form(detail: impl fmt::Display) -> Refusal {
     )
 }
 
-/// The host as it was written. Lengths only where the parser won't change them.
+/// Checks the host as written. Lengths only if the parser won't change them.
 fn judge_written_host(host: &str) -> Result<(), Refusal> {
     if host.is_empty() {
         return Err(host_form("the host is empty"));
     }
     if host.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(host_form("the host holds a space or a control character"));
+        return Err(host_form(
+            "the host contains a space or a control character",
+        ));
     }
     if host.contains('%') {
-        return Err(host_form("the host holds a % (an escape or a zone id)"));
+        return Err(host_form("the host contains a % (an escape or a zone id)"));
     }
     if host.is_ascii() && !host.starts_with('[') {
         judge_lengths(host.strip_suffix('.').unwrap_or(host))?;
@@ -211,7 +213,7 @@ fn judge_written_host(host: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 1035, section 2.3.4; `name` is without its trailing dot.
+/// Checks lengths (RFC 1035, section 2.3.4). `name` is without its trailing dot.
 fn judge_lengths(name: &str) -> Result<(), Refusal> {
     if name.len() > MAX_HOST_BYTES {
         return Err(host_form(format_args!(

@@ -1,4 +1,4 @@
-//! Receives stormhook deliveries with actix-web, verifies them, drops repeats and says where deliveries are missing.
+//! Receives stormhook deliveries with actix-web, verifies them, drops repeats and reports missing deliveries.
 //!
 //! ```sh
 //! STORMHOOK_SECRET=whsec_… PORT=9001 cargo run -p stormhook-example-consumer-actix
@@ -7,15 +7,15 @@
 //! Three things matter, whatever the framework:
 //!
 //! - verify the **bytes as received**: take `web::Bytes`, never `web::Json<T>`,
-//!   since parsing and writing again changes them;
-//! - answer within 15 seconds, and 2xx only when the event is safe with you: anything else is
+//!   since parsing and serializing again changes them;
+//! - answer within 15 seconds, and 2xx only once you have stored the event: anything else is
 //!   sent again;
-//! - drop repeats by `webhook-id`. A delivery may come more than once; the id stays the same. Here
+//! - drop repeats by `webhook-id`. A delivery may arrive more than once, with the same id. Here
 //!   the ids are in memory. In a service, insert the id into a table with a unique key in the
 //!   same transaction that does the work.
 //!
-//! An endpoint's events are numbered from 1. A gap may be a delivery that is still being tried; one that
-//! stays is a delivery that was given up. Keep the tracker's text where you keep the ids.
+//! An endpoint's events are numbered from 1. A gap may be a delivery that is still being retried; one that
+//! stays is a delivery that ended undelivered. Store the tracker's text where you store the ids.
 
 use std::collections::{HashSet, VecDeque};
 use std::error::Error;
@@ -27,17 +27,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use stormhook_verifier::{Observed, SequenceTracker, StandardVerifier};
 
-/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds some bytes.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const IDS_KEPT: usize = 100_000;
 
-/// What is read of an event.
+/// The part of an event that is read.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     sequence: u64,
-    /// As it was written. Read it into a type of your own: not all that JSON allows (`"\ud800"`, `1e400`, an object 128 deep) fits
+    /// The JSON as sent. Read it into your own type: not all valid JSON (`"\ud800"`, `1e400`, an object 128 deep) fits
     /// a `serde_json::Value`.
     #[serde(borrow)]
     data: &'a RawValue,
@@ -48,7 +48,7 @@ struct Consumer {
     seen: Mutex<Seen>,
 }
 
-/// What came: the latest ids, oldest first, so that memory stays bounded, and the numbers.
+/// The latest ids, oldest first, bounded, and the sequence numbers.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<String>,
@@ -57,7 +57,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// False if the id was there already.
+    /// Returns false if the id is known already.
     fn insert(&mut self, id: &str) -> bool {
         if !self.ids.insert(id.to_owned()) {
             return false;
@@ -73,9 +73,9 @@ impl Seen {
 }
 
 impl Consumer {
-    /// What to do with an event that is genuine: false if it is not even JSON.
+    /// Handles a genuine event. Returns false if it is not JSON.
     fn take(&self, id: &str, body: &[u8]) -> bool {
-        // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+        // Verified, so the body is stormhook's own JSON; validate `data` yourself.
         let Ok(event) = serde_json::from_slice::<Event<'_>>(body) else {
             return false;
         };
@@ -101,7 +101,7 @@ async fn receive(
     request: HttpRequest,
     body: web::Bytes,
 ) -> HttpResponse {
-    // actix-web has a header map of its own: hand over the pairs.
+    // actix-web has its own header map: pass the pairs.
     let pairs = request.headers().iter();
     let headers: Vec<(&str, &[u8])> = pairs
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
@@ -116,7 +116,7 @@ async fn receive(
     }
 }
 
-/// One line on stdout; a closed stdout is no reason to refuse a delivery.
+/// One line on stdout; a closed stdout must not refuse a delivery.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

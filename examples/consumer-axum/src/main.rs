@@ -6,11 +6,11 @@
 //!
 //! Three things matter, whatever the framework:
 //!
-//! - verify the **bytes as received**: take `Bytes`, never `Json<T>`, since parsing and writing
+//! - verify the **bytes as received**: take `Bytes`, never `Json<T>`, since parsing and serializing
 //!   again changes them;
-//! - answer within 15 seconds, and 2xx only when the event is safe with you: anything else is
+//! - answer within 15 seconds, and 2xx only once you have stored the event: anything else is
 //!   sent again;
-//! - drop repeats by `webhook-id`. A delivery may come more than once; the id stays the same. Here
+//! - drop repeats by `webhook-id`. A delivery may arrive more than once, with the same id. Here
 //!   the ids are in memory. In a service, insert the id into a table with a unique key in the
 //!   same transaction that does the work.
 
@@ -26,16 +26,16 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use stormhook_verifier::StandardVerifier;
 
-/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds some bytes.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const IDS_KEPT: usize = 100_000;
 
-/// What is read of an event.
+/// The part of an event that is read.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
-    /// As it was written. Read it into a type of your own: not all that JSON allows (`"\ud800"`, `1e400`, an object 128 deep) fits
+    /// The JSON as sent. Read it into your own type: not all valid JSON (`"\ud800"`, `1e400`, an object 128 deep) fits
     /// a `serde_json::Value`.
     #[serde(borrow)]
     data: &'a RawValue,
@@ -46,7 +46,7 @@ struct Consumer {
     seen: Mutex<Seen>,
 }
 
-/// The latest ids, oldest first, so that memory stays bounded.
+/// The latest ids, oldest first, bounded.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<String>,
@@ -54,7 +54,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// False if the id was there already.
+    /// Returns false if the id is known already.
     fn insert(&mut self, id: &str) -> bool {
         if !self.ids.insert(id.to_owned()) {
             return false;
@@ -81,7 +81,7 @@ async fn receive(
             return (StatusCode::UNAUTHORIZED, "signature not accepted\n");
         }
     };
-    // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+    // Verified, so the body is stormhook's own JSON; validate `data` yourself.
     let Ok(event) = serde_json::from_slice::<Event<'_>>(&body) else {
         return (StatusCode::BAD_REQUEST, "not JSON\n");
     };
@@ -102,7 +102,7 @@ async fn receive(
     (StatusCode::OK, "thank you\n")
 }
 
-/// One line on stdout; a closed stdout is no reason to refuse a delivery.
+/// One line on stdout; a closed stdout must not refuse a delivery.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Receives stormhook deliveries with hyper, verifies them, drops repeats and says where deliveries are missing.
+//! Receives stormhook deliveries with hyper, verifies them, drops repeats and reports missing deliveries.
 //!
 //! ```sh
 //! STORMHOOK_SECRET=whsec_… PORT=9001 cargo run -p stormhook-example-consumer-hyper
@@ -7,15 +7,15 @@
 //! Three things matter, whatever the framework:
 //!
 //! - verify the **bytes as received**: collect the body, with a limit, and parse
-//!   it afterwards, since parsing and writing again changes them;
-//! - answer within 15 seconds, and 2xx only when the event is safe with you: anything else is
+//!   it afterwards, since parsing and serializing again changes them;
+//! - answer within 15 seconds, and 2xx only once you have stored the event: anything else is
 //!   sent again;
-//! - drop repeats by `webhook-id`. A delivery may come more than once; the id stays the same. Here
+//! - drop repeats by `webhook-id`. A delivery may arrive more than once, with the same id. Here
 //!   the ids are in memory. In a service, insert the id into a table with a unique key in the
 //!   same transaction that does the work.
 //!
-//! An endpoint's events are numbered from 1. A gap may be a delivery that is still being tried; one that
-//! stays is a delivery that was given up. Keep the tracker's text where you keep the ids.
+//! An endpoint's events are numbered from 1. A gap may be a delivery that is still being retried; one that
+//! stays is a delivery that ended undelivered. Store the tracker's text where you store the ids.
 
 use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
@@ -33,17 +33,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use stormhook_verifier::{Observed, SequenceTracker, StandardVerifier};
 
-/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds a little.
+/// Events are at most 256 KiB unless the daemon is configured otherwise; the envelope adds some bytes.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const IDS_KEPT: usize = 100_000;
 
-/// What is read of an event.
+/// The part of an event that is read.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     sequence: u64,
-    /// As it was written. Read it into a type of your own: not all that JSON allows (`"\ud800"`, `1e400`, an object 128 deep) fits
+    /// The JSON as sent. Read it into your own type: not all valid JSON (`"\ud800"`, `1e400`, an object 128 deep) fits
     /// a `serde_json::Value`.
     #[serde(borrow)]
     data: &'a RawValue,
@@ -54,7 +54,7 @@ struct Consumer {
     seen: Mutex<Seen>,
 }
 
-/// What came: the latest ids, oldest first, so that memory stays bounded, and the numbers.
+/// The latest ids, oldest first, bounded, and the sequence numbers.
 #[derive(Default)]
 struct Seen {
     ids: HashSet<String>,
@@ -63,7 +63,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// False if the id was there already.
+    /// Returns false if the id is known already.
     fn insert(&mut self, id: &str) -> bool {
         if !self.ids.insert(id.to_owned()) {
             return false;
@@ -79,9 +79,9 @@ impl Seen {
 }
 
 impl Consumer {
-    /// What to do with an event that is genuine: false if it is not even JSON.
+    /// Handles a genuine event. Returns false if it is not JSON.
     fn take(&self, id: &str, body: &[u8]) -> bool {
-        // Verified, so the body is stormhook's own JSON; what is in `data` is still for you to check.
+        // Verified, so the body is stormhook's own JSON; validate `data` yourself.
         let Ok(event) = serde_json::from_slice::<Event<'_>>(body) else {
             return false;
         };
@@ -108,7 +108,7 @@ async fn receive(consumer: &Consumer, request: Request<Incoming>) -> (StatusCode
         return (StatusCode::NOT_FOUND, "POST /hooks\n");
     }
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
-        return (StatusCode::PAYLOAD_TOO_LARGE, "too large, or cut off\n");
+        return (StatusCode::PAYLOAD_TOO_LARGE, "too large, or truncated\n");
     };
     let body = body.to_bytes();
     match consumer.verifier.verify(&parts.headers, &body) {
@@ -127,7 +127,7 @@ fn answer((status, text): (StatusCode, &'static str)) -> Response<Full<Bytes>> {
     response
 }
 
-/// One line on stdout; a closed stdout is no reason to refuse a delivery.
+/// One line on stdout; a closed stdout must not refuse a delivery.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -155,7 +155,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let service = service_fn(|request| async {
                 Ok::<_, Infallible>(answer(receive(&consumer, request).await))
             });
-            // A connection that breaks is the sender's to try again.
+            // The sender retries if the connection fails.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;

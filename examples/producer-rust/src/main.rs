@@ -1,15 +1,15 @@
-//! Takes an order and hands stormhook an event for it, after the order is committed.
+//! Accepts an order and sends stormhook an event for it once the order is committed.
 //!
 //! ```sh
 //! cargo run -p stormhook-example-producer-rust -- ORDERS_FOLDER ORDER_ID AMOUNT
 //! ```
 //!
-//! The transaction here is a file: written aside, flushed, then renamed into place, which either
+//! The transaction here is a file: written under another name, flushed, then renamed, which either
 //! happens or doesn't. Put your database's COMMIT there. The order of the steps is what matters:
 //!
-//! 1. commit the order. If this fails, no event may say that it happened;
-//! 2. send the event with an idempotency key made from the order;
-//! 3. remember that it was sent.
+//! 1. commit the order. If this fails, no event may be sent;
+//! 2. send the event with an idempotency key derived from the order;
+//! 3. record that it was sent.
 //!
 //! A crash between 1 and 3 leaves an order without its mark; the next run sends its event again.
 //! The key makes that harmless: stormhook answers 200 instead of 202 and delivers nothing twice.
@@ -55,7 +55,7 @@ async fn post(socket: &Path, event: &str) -> Result<(StatusCode, String)> {
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Sends an event until it is known to be stored: 202 is new, 200 is known from before.
+/// Sends an event until it is known to be stored: 202 means new, 200 means stored earlier.
 async fn send(socket: &Path, event: &str) -> Result<String> {
     let mut last = String::new();
     for tries in 1..=5 {
@@ -63,13 +63,13 @@ async fn send(socket: &Path, event: &str) -> Result<String> {
             Ok(Ok((StatusCode::ACCEPTED | StatusCode::OK, answer))) => return Ok(answer),
             Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, answer))) => last = answer,
             Ok(Ok((status, answer))) => return Err(format!("{status}: {answer}").into()),
-            // The daemon is just being restarted.
+            // The daemon is restarting.
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => "no answer within 10 s".clone_into(&mut last),
         }
         tokio::time::sleep(Duration::from_secs(tries)).await;
     }
-    Err(format!("stormhook does not take events now; run again later: {last}").into())
+    Err(format!("stormhook does not accept events now; run again later: {last}").into())
 }
 
 fn is_order_id(id: &str) -> bool {

@@ -1,7 +1,8 @@
-//! What is counted and numbered in one table for the rows of another: the sequence numbers of each endpoint's deliveries, as the
-//! journal and the generations list them, and what a generation says of its own rows.
+//! Checks what one table counts and numbers for the rows of another: the sequence numbers of each endpoint's
+//! deliveries, as the journal and the generations list them, and what a generation says about its own rows.
 //!
-//! All of it is of one snapshot. What can't be read is named where its table is looked through, and not compared here.
+//! All of this is in one snapshot. Rows that can't be read are named when their table is checked, and not compared
+//! here.
 
 use super::Checking;
 use crate::endpoint::EndpointState;
@@ -18,20 +19,20 @@ use std::collections::{BTreeMap, HashMap};
 /// The deliveries of one endpoint.
 #[derive(Default)]
 struct Numbers {
-    /// Spans of sequence numbers that are listed, from the first to before the second.
+    /// Ranges of sequence numbers that are listed, with exclusive ends.
     listed: Vec<(u64, u64)>,
     /// What is listed and not swept.
     expected: Sum,
-    /// What there is of that.
+    /// What was found of that.
     found: Sum,
-    /// All that there are.
+    /// The number of all deliveries.
     count: u64,
     greatest: u64,
-    /// Open ones that no list has.
+    /// Open deliveries that are in no list.
     unlisted: u64,
-    /// The last number given, as the states and the journal say.
+    /// The last assigned number, according to the states and the journal.
     last: u64,
-    /// Something of it can't be read.
+    /// Whether some of it can't be read.
     unclear: bool,
 }
 
@@ -51,7 +52,7 @@ impl Numbers {
         }
     }
 
-    /// What is wrong with them.
+    /// Returns what is wrong with them.
     fn damage(&self, slot: Slot, complete: bool) -> Option<String> {
         let Self {
             count,
@@ -96,13 +97,13 @@ struct Folded {
 struct Looking {
     slots: HashMap<Slot, Numbers>,
     generations: BTreeMap<u64, Folded>,
-    /// Up to when deliveries may be gone; 0 where nothing was swept.
+    /// Up to when deliveries may be gone; 0 if nothing was swept.
     swept_before: UnixMs,
-    /// A row of the journal can't be read.
+    /// Whether a row of the journal can't be read.
     journal_unclear: bool,
 }
 
-/// The number for one delivery in the sums of two lists.
+/// Adds one delivery to the sum of a list.
 fn add(sum: &mut Sum, sequence: u64, event: EventId) {
     let key: [u8; 24] = tables::join(&[&event.0.to_be_bytes(), &sequence.to_be_bytes()]);
     sum.add(&key, &[]);
@@ -204,8 +205,8 @@ impl Looking {
         Ok(())
     }
 
-    /// A delivery is listed, and should be there unless it was swept. One that was swept may have been made again since, with a later
-    /// number.
+    /// Records that a delivery is listed, and should exist unless it was swept. One that was swept may have been
+    /// created again since, with a later number.
     fn expect(
         &mut self,
         views: &Views,
@@ -238,7 +239,7 @@ impl Looking {
             if numbers.is_listed(d.sequence) {
                 add(&mut numbers.found, d.sequence, id.event);
             } else if d.status.is_open() {
-                // Its generation may be gone only when it has ended.
+                // Its generation may be gone only if it has ended.
                 numbers.unlisted += 1;
             }
         }
@@ -250,7 +251,7 @@ impl Looking {
         for (number, of) in &self.generations {
             if !of.is_there {
                 damage.push(format!(
-                    "generation {number} has rows in history or keys, but is not there"
+                    "generation {number} has rows in history or keys, but doesn't exist"
                 ));
             }
             let both = [("deliveries", of.deliveries), ("idempotency keys", of.keys)];
@@ -265,7 +266,7 @@ impl Looking {
         let complete = self.swept_before.0 == 0;
         let mut slots: Vec<_> = self.slots.iter().collect();
         slots.sort_unstable_by_key(|(slot, _)| **slot);
-        // Where the journal can't be read, what was numbered last isn't known.
+        // If the journal can't be read, the last assigned number isn't known.
         if !self.journal_unclear {
             damage.extend(
                 slots
@@ -280,7 +281,7 @@ impl Looking {
 pub(super) fn check(c: &mut Checking<'_>) -> Result<(), StoreError> {
     match c.shared.long_view(|views| Looking::of(views)) {
         Ok(looking) => looking.damage().into_iter().for_each(|what| c.damage(what)),
-        // Named where the rows were looked through.
+        // Named when the rows were checked.
         Err(e) if e.is_damage() => {}
         Err(e) => return Err(e),
     }

@@ -1,4 +1,4 @@
-//! Files in which each row and each sum is right, and what the rows say of each other is not.
+//! Files in which each row and each sum is valid, but rows contradict each other.
 
 use crate::endpoint::{NewEndpoint, Settings, TypePattern};
 use crate::error::StoreError;
@@ -62,7 +62,7 @@ fn orders(count: usize) -> Vec<Op> {
     (0..count).map(|_| event("org", None)).collect()
 }
 
-/// Changes rows behind the store's back, and the sums with them.
+/// Changes rows without the store's knowledge, including the sums.
 fn edit(path: &Path, change: impl FnOnce(&mut Tables<'_>) -> Result<(), StoreError>) {
     let db = Database::open(path).unwrap();
     let mut meta = Views::open(&db.begin_read().unwrap())
@@ -80,7 +80,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Tables<'_>) -> Result<(), StoreErr
     txn.commit().unwrap();
 }
 
-/// Gives the delivery with one sequence number another.
+/// Gives the delivery with one sequence number another one.
 fn renumber(path: &Path, from: u64, to: u64) {
     edit(path, |tables| {
         let mut found = None;
@@ -124,7 +124,7 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, path) = store(&folder);
     apply(&mut store, START, orders(4));
-    // Nothing of them goes, since they are open; from now on some may be missing.
+    // None of them is removed, since they are open; from now on some may be missing.
     let now = START.plus_ms(90 * DAY_MS);
     let horizon = Horizon {
         events_before: now,
@@ -139,7 +139,7 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
     drop(store);
     assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
     renumber(&path, 3, 2);
-    // The one that is listed with 3 may have been swept, for all that the list tells.
+    // As far as the list shows, the one listed with 3 may have been swept.
     let named = NOT_THOSE.replace("of the 4", "of the 3");
     assert_eq!(check_file(&path).unwrap().damage, [named]);
 }
@@ -201,6 +201,6 @@ fn a_generation_that_is_not_what_was_folded_into_it_is_named() {
     edit(&path, |tables| {
         tables.generations.remove(&tables::count_key(0)).map(drop)
     });
-    let named = "generation 0 has rows in history or keys, but is not there";
+    let named = "generation 0 has rows in history or keys, but doesn't exist";
     assert_eq!(check_file(&path).unwrap().damage, [named]);
 }

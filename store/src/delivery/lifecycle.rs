@@ -1,22 +1,22 @@
-//! The state machine of a delivery: what can happen to it, in which status, and what it becomes.
+//! The state machine of a delivery: what can happen to it in which status, and what it becomes.
 //!
-//! Everything that changes a delivery's status is a method here, named after what happened. A method that does not apply to the
-//! current status returns [`IllegalMove`] and changes nothing.
+//! Everything that changes a delivery's status is a method here, named after the event. A method that doesn't apply to
+//! the current status returns [`IllegalMove`] and changes nothing.
 
 use super::{ATTEMPTS_KEPT, Attempt, Delivery, EXCERPTS_KEPT, Reason, Status, Trigger};
 use crate::ids::{DeliveryId, UnixMs};
 
-/// Something happened to a delivery that can't happen in its status.
+/// An event that can't happen to a delivery in its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a delivery that is {} can't be {what}", .status.as_str())]
 pub struct IllegalMove {
-    /// The status that it has.
+    /// The current status.
     pub status: Status,
-    /// What was to happen.
+    /// The event.
     pub what: &'static str,
 }
 
-/// The legal changes from one status to another.
+/// The legal transitions between statuses.
 const CHANGES: [(Status, Status); 11] = [
     (Status::Pending, Status::Retrying),
     (Status::Pending, Status::Success),
@@ -39,7 +39,7 @@ impl Status {
 }
 
 impl Delivery {
-    /// The first round of a pair.
+    /// Returns the first round of a delivery.
     pub(crate) fn created(id: DeliveryId, sequence: u64, trigger: Trigger, at: UnixMs) -> Self {
         Self {
             id,
@@ -60,13 +60,13 @@ impl Delivery {
         }
     }
 
-    /// An attempt was answered 2xx.
+    /// An attempt was answered with 2xx.
     pub(crate) fn attempt_succeeded(&mut self, attempt: Attempt, at: UnixMs) {
         self.attempt_finished(attempt, at, |d, _| d.end(Status::Success, None, at));
     }
 
-    /// An attempt failed; `next` is when the schedule wants the next one, if it isn't over. After an extra attempt the schedule stays as it
-    /// was.
+    /// An attempt failed. `next` is when the schedule has the next one, unless it is over. After an extra attempt the
+    /// schedule continues unchanged.
     pub(crate) fn attempt_failed(&mut self, attempt: Attempt, at: UnixMs, next: Option<UnixMs>) {
         self.attempt_finished(attempt, at, |d, extra| {
             let next = if extra { d.next_attempt_at } else { next };
@@ -79,19 +79,19 @@ impl Delivery {
         });
     }
 
-    /// An attempt was answered 410.
+    /// An attempt was answered with 410.
     pub(crate) fn attempt_gone(&mut self, attempt: Attempt, at: UnixMs) {
         self.attempt_finished(attempt, at, |d, _| {
             d.end(Status::Failed, Some(Reason::Gone), at);
         });
     }
 
-    /// The process stopped during an attempt. It takes no place in the schedule, and the delivery is due as before.
+    /// The process stopped during an attempt. It uses up no place in the schedule, and the delivery is due as before.
     pub(crate) fn attempt_interrupted(&mut self, attempt: Attempt, at: UnixMs) {
         self.record(attempt, at);
     }
 
-    /// An operator asked for an attempt now, beside the schedule of the round.
+    /// An operator requested an extra attempt now, in addition to the schedule of the round.
     pub(crate) fn retried(&mut self, at: UnixMs) -> Result<(), IllegalMove> {
         self.only_open("retried")?;
         self.extra = true;
@@ -101,7 +101,7 @@ impl Delivery {
         Ok(())
     }
 
-    /// An operator asked for a new round: the whole schedule from its beginning.
+    /// An operator requested a new round: the whole schedule from its start.
     pub(crate) fn reopened(&mut self, trigger: Trigger, at: UnixMs) {
         self.status = Status::Pending;
         self.reason = None;
@@ -121,14 +121,14 @@ impl Delivery {
         Ok(())
     }
 
-    /// All that waited for its endpoint was ended: discarded when the endpoint was enabled, or with the endpoint.
+    /// All open deliveries of its endpoint were ended: discarded when the endpoint was enabled, or deleted with it.
     pub(crate) fn ended_in_bulk(&mut self, reason: Reason, at: UnixMs) -> Result<(), IllegalMove> {
         self.only_open("ended in bulk")?;
         self.end(Status::Failed, Some(reason), at);
         Ok(())
     }
 
-    /// What is stored of it is damaged, so it can't be sent.
+    /// Its stored record is damaged, so it can't be sent.
     pub(crate) fn found_damaged(&mut self, at: UnixMs) -> Result<(), IllegalMove> {
         self.only_open("ended as damaged")?;
         self.end(Status::Failed, Some(Reason::Damaged), at);
@@ -144,8 +144,9 @@ impl Delivery {
         }
     }
 
-    /// Records a finished attempt and lets `follow` say what an open delivery becomes; its second argument is whether the attempt was an
-    /// extra one. A delivery may end with an attempt on the wire: that is recorded as well, and the delivery stays as it ended.
+    /// Records a finished attempt. `follow` decides what an open delivery becomes; its second argument is whether the
+    /// attempt was an extra one. A delivery may end with an attempt on the wire: the attempt is recorded too, and the
+    /// delivery stays ended.
     fn attempt_finished(
         &mut self,
         attempt: Attempt,
@@ -172,13 +173,13 @@ impl Delivery {
         if self.attempts.len() > ATTEMPTS_KEPT {
             self.attempts.remove(0);
         }
-        // The excerpt takes more room than everything else of an attempt.
+        // The excerpt is larger than everything else of an attempt.
         if let Some(old) = self.attempts.len().checked_sub(EXCERPTS_KEPT + 1)
             && let Some(attempt) = self.attempts.get_mut(old)
         {
             attempt.response_excerpt = None;
         }
-        // An ended delivery keeps the time at which it ended.
+        // An ended delivery keeps the time when it ended.
         if self.status.is_open() {
             self.updated_at = ended_at;
         }

@@ -1,4 +1,4 @@
-//! The targets without a fuzzer, and what fuzzing starts from.
+//! Runs the targets without a fuzzer, and writes the seeds for fuzzing.
 
 use super::{TABLES, TARGETS, row_key};
 use crate::bulk::{Bulk, BulkEffect, Reopen};
@@ -92,7 +92,7 @@ fn seed(target: &str, name: &str, parts: &[&[u8]]) {
     std::fs::write(folder.join(name), parts.concat()).unwrap();
 }
 
-/// The first rows of a table, with their checksums and without.
+/// Returns the first rows of a table, with and without their checksums.
 fn seeds_of<const N: usize>(name: &str, table: &Reading<N>) {
     for (n, row) in table.iter().unwrap().take(3).enumerate() {
         let (key, value) = row.unwrap();
@@ -118,7 +118,7 @@ fn seed_value<T: Serialize>(name: &str, key: &[u8], value: &T) {
 }
 
 #[test]
-#[ignore = "writes the seeds anew, where the shape of records has changed"]
+#[ignore = "rewrites the seeds; run it when the form of records has changed"]
 fn make_seeds() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = store(dir.path().join("store.redb"));

@@ -20,7 +20,7 @@ use crate::tables::{self, Reading, Views};
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
-/// Bytes of events that count as one more row looked at: large ones are work too.
+/// Bytes of events that count as one more row: large events are work too.
 const BYTES_PER_ROW: usize = 4 << 10;
 
 /// A page being filled.
@@ -43,7 +43,7 @@ impl<T> Filling<T> {
         }
     }
 
-    /// Whether another row may be looked at; if not, the page goes on after `last`.
+    /// Whether another row may be looked at; if not, the page continues after `last`.
     fn go_on(&mut self, last: Option<Cursor>) -> ControlFlow<()> {
         let filled = self.page.items.len() + self.page.damaged.len();
         if filled >= self.limit || self.seen >= ROWS_PER_PAGE {
@@ -54,14 +54,14 @@ impl<T> Filling<T> {
         ControlFlow::Continue(())
     }
 
-    /// Names what can't be read. It takes up a place in the page, as it might have been in it.
+    /// Names a part that can't be read. It uses up a place in the page, where it might have been.
     fn damaged(&mut self, what: Unreadable, error: &StoreError) {
         let detail = error.to_string();
         self.page.damaged.push(Damage { what, detail });
     }
 }
 
-/// The ids that lie in a span of acceptance: from the first to before the second.
+/// Returns the ids within a span of acceptance, as a range with an exclusive end.
 pub(super) fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
     (
         since.map_or(EventId(0), EventId::first_of),
@@ -79,7 +79,7 @@ pub(super) fn events(
 ) -> Result<Page<Arc<Event>>, StoreError> {
     let (from, until) = id_range(filter.since, filter.until);
     let mut before = after.map_or(until, |c| until.min(EventId(c.at)));
-    // Up to here a damaged pack may reach.
+    // A damaged pack may reach up to here.
     let mut end = before;
     let mut filling = Filling::new(limit);
     let mut last = None;
@@ -138,7 +138,7 @@ pub(super) fn events(
     Ok(filling.page)
 }
 
-/// Where the list of events goes on after this one.
+/// Returns where the list of events continues after this one.
 fn cursor_at(event: EventId) -> Cursor {
     Cursor {
         list: List::Events,
@@ -147,8 +147,8 @@ fn cursor_at(event: EventId) -> Cursor {
     }
 }
 
-/// The newest event under a key, which the index knows at once; what was accepted under the key before it last expired is looked for in
-/// the packs. So is one whose row of the index is damaged.
+/// Returns the newest event with a key, which the index finds immediately. Events accepted with the key before it last
+/// expired are searched for in the packs, and so is one whose row of the index is damaged.
 fn newest_by_key(
     shared: &Shared,
     views: &Views,
@@ -161,7 +161,7 @@ fn newest_by_key(
     }
 }
 
-/// The newest event under the key that the filter names, while the index knows it.
+/// Returns the newest event with the filter's key, while the index has it.
 fn by_key(
     shared: &Shared,
     views: &Views,
@@ -228,7 +228,7 @@ pub(super) fn deliveries(
         return Ok(filling.page);
     }
     let slot = endpoint.map(|(_, slot)| slot);
-    // What ended badly has an index of its own, which says all while no bulk change is in progress.
+    // Undelivered deliveries have their own index, which is complete while no bulk change is in progress.
     let of_bad = filter.status.is_some_and(Status::is_bad) && memory.bulks.is_empty();
     drop(memory);
     let rows = if of_bad {
@@ -240,7 +240,7 @@ pub(super) fn deliveries(
     Ok(filling.page)
 }
 
-/// The deliveries that these rows name, newest event first.
+/// Returns the deliveries that these rows name, newest event first.
 fn by_event(
     reader: &Reader,
     views: &Snapshot,
@@ -289,7 +289,8 @@ fn by_event(
     Ok(())
 }
 
-/// Adds a delivery to the page if it belongs there. A sequence number names one of several that the pair had, the others swept.
+/// Adds a delivery to the page if it belongs there. A sequence number names one of several deliveries that the pair
+/// had; the others have been swept.
 fn take(
     reader: &Reader,
     views: &Snapshot,
@@ -304,7 +305,7 @@ fn take(
         return Ok(());
     }
     let found = guarded(|| {
-        // A status is told by the row alone: most rows of a filtered list need no pack.
+        // The row alone has the status: most rows of a filtered list need no pack.
         if let Some(status) = filter.status
             && views.delivery(id)?.is_none_or(|d| d.status != status)
         {

@@ -1,8 +1,8 @@
-//! Going through a table whose keys begin with an event, and on past what can't be read.
+//! Scans a table whose keys begin with an event, and continues past parts that can't be read.
 //!
-//! A damaged row is one row. A damaged page of the tree hides all rows in it, and where it ends isn't known: the next place that can
-//! be read is found by stepping away from it, twice as far each time, and then by halving. Cursors look at one end of a span
-//! only, so damage at its other end doesn't stand in the way.
+//! A damaged row is one row. A damaged page of the tree hides all rows in it, and where it ends isn't known: the next
+//! readable place is found by stepping away from it, twice as far each time, and then by bisection. Cursors look at
+//! only one end of a range, so damage at its other end doesn't matter.
 
 use crate::error::{StoreError, guarded};
 use crate::ids::EventId;
@@ -10,7 +10,7 @@ use crate::tables::{self, Reading};
 use redb::{AccessGuard, Cursor, ReadableTable};
 use std::ops::Bound;
 
-/// Which way a table is gone through.
+/// The direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Up,
@@ -19,9 +19,9 @@ pub(crate) enum Way {
 
 /// What comes next.
 pub(crate) enum Next<const N: usize, T> {
-    /// A row and what was made of it.
+    /// A row and the result of reading it.
     Row([u8; N], Result<T, StoreError>),
-    /// What there is of the events from the first up to the second can't be read. What lies beyond comes next.
+    /// The events from the first up to the second, exclusive, can't be read. The rows beyond come next.
     Gap(EventId, EventId, StoreError),
     End,
 }
@@ -32,11 +32,11 @@ type Row<'v, const N: usize> = (
     AccessGuard<'v, &'static [u8]>,
 );
 
-/// The rows of a span, one after the other.
+/// The rows of a range, one after another.
 pub(crate) struct Rows<'v, const N: usize> {
     table: &'v Reading<N>,
     way: Way,
-    /// What is left: from the first key to before the second.
+    /// The rest of the range, with an exclusive end.
     from: [u8; N],
     before: [u8; N],
     at: Option<At<'v, N>>,
@@ -53,7 +53,7 @@ impl<'v, const N: usize> Rows<'v, N> {
         }
     }
 
-    /// The next row, and what `read` makes of it. Only what is no damage is an error.
+    /// Returns the next row and what `read` makes of it. Only failures other than damage are errors.
     pub(crate) fn next<T>(
         &mut self,
         read: impl FnOnce(&[u8; N], &[u8]) -> Result<T, StoreError>,
@@ -97,7 +97,7 @@ impl<'v, const N: usize> Rows<'v, N> {
         }
     }
 
-    /// The end of what is left at which to go on.
+    /// Returns the end of the rest at which to continue.
     fn end(&self) -> &[u8; N] {
         match self.way {
             Way::Up => &self.from,
@@ -112,7 +112,7 @@ impl<'v, const N: usize> Rows<'v, N> {
         })
     }
 
-    /// Whether a key that comes next belongs to what is left. Where it lies behind, its page isn't what it should be.
+    /// Whether the next key belongs to the rest. If it is out of order, its page is wrong.
     fn is_inside(&self, key: &[u8; N]) -> Result<bool, StoreError> {
         let (is_behind, is_beyond) = match self.way {
             Way::Up => (*key < self.from, *key >= self.before),
@@ -125,10 +125,10 @@ impl<'v, const N: usize> Rows<'v, N> {
         Ok(!is_beyond)
     }
 
-    /// Goes on beyond a page that can't be read.
+    /// Continues beyond a page that can't be read.
     fn pass<T>(&mut self, error: StoreError) -> Result<Next<N, T>, StoreError> {
         let low = event(&self.from);
-        // Of the last event some may be left too.
+        // Some rows of the last event may be left too.
         let high = match event(&self.before) {
             at if self.before == key(at) => at,
             at => at.saturating_add(1),
@@ -138,7 +138,7 @@ impl<'v, const N: usize> Rows<'v, N> {
             Way::Up => low.saturating_add(distance),
             Way::Down => high.saturating_sub(distance),
         };
-        // Nothing within `hidden` can be read, what lies at `seen` can.
+        // Nothing within `hidden` can be read; the row at `seen` can.
         let (mut hidden, mut seen) = (0_u128, 1_u128);
         while seen < far && !self.can_read(at(seen))? {
             hidden = seen;
@@ -191,12 +191,12 @@ fn event<const N: usize>(key: &[u8; N]) -> u128 {
     tables::number(key, 0, 16)
 }
 
-/// The first key of an event.
+/// Returns the first key of an event.
 fn key<const N: usize>(event: u128) -> [u8; N] {
     tables::join(&[&event.to_be_bytes()])
 }
 
-/// The key after this one; `None` after the last.
+/// Returns the key after this one; `None` after the last.
 fn following<const N: usize>(key: &[u8; N]) -> Option<[u8; N]> {
     let mut next = *key;
     for byte in next.iter_mut().rev() {

@@ -1,4 +1,4 @@
-//! Adding up stats windows: those in the file, and what is only in memory yet.
+//! Adds up stats windows: those in the file, and those that are only in memory yet.
 
 use super::StatsOf;
 use crate::error::{StoreError, guarded};
@@ -29,7 +29,7 @@ pub(super) fn stats(
     slots.dedup();
     let mut sum = in_memory(&memory, windows, &slots);
     let tail = counters_in_memory(&memory, windows);
-    // What follows may read a great many rows: commits need not wait for it.
+    // The following may read very many rows: commits need not wait for it.
     drop(memory);
     let mut damaged = 0;
     for slot in slots {
@@ -41,7 +41,7 @@ pub(super) fn stats(
     Ok((sum, damaged))
 }
 
-/// What was read, or `None` and one more where it is damaged.
+/// Returns what was read, or `None` and counts it if it is damaged.
 fn whole<T>(read: Result<T, StoreError>, damaged: &mut u64) -> Result<Option<T>, StoreError> {
     match read {
         Ok(value) => Ok(Some(value)),
@@ -93,7 +93,7 @@ fn in_file(
     Ok(())
 }
 
-/// The start of the last minute in which anything was counted.
+/// Returns the start of the last minute in which anything was counted.
 pub(super) fn last_counted(
     views: &Views,
     memory: &RwLockReadGuard<'_, Memory>,
@@ -124,7 +124,8 @@ fn counters_in_file(
     Ok(views.counters.range::<&[u8; 9]>(&first..=&last)?)
 }
 
-/// The counters of all endpoints. Those in memory replace those in the file, since they hold all of their window.
+/// Returns the counters of all endpoints. Those in memory replace those in the file, since they cover their whole
+/// window.
 fn counters(
     views: &Views,
     windows: Windows,

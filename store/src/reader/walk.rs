@@ -1,5 +1,5 @@
-//! Everything, oldest first: each event and, after it, its deliveries, out of one snapshot. For a store at rest or a copy, since the
-//! snapshot is held for as long as the walk takes.
+//! Walks everything, oldest first: each event followed by its deliveries, in one snapshot. For a stopped store or a
+//! copy, since the snapshot is held during the whole walk.
 
 use super::Reader;
 use super::lists::{id_range, matches_event};
@@ -16,12 +16,12 @@ use crate::rows;
 use crate::tables;
 use std::ops::ControlFlow;
 
-/// What a walk comes by.
+/// One item of a walk.
 #[derive(Clone, Copy, Debug)]
 pub enum Record<'a> {
-    /// An event. Its data may be gone.
+    /// An event. Its data may have been swept.
     Event(&'a Event),
-    /// A delivery of the event last come by.
+    /// A delivery of the last event.
     Delivery {
         /// The delivery with its attempts.
         delivery: &'a Delivery,
@@ -30,13 +30,13 @@ pub enum Record<'a> {
         /// Its event.
         event: &'a Event,
     },
-    /// What may belong here and can't be read.
+    /// A part that may belong here but can't be read.
     Damaged(&'a Damage),
 }
 
 impl Reader {
-    /// Hands every event that the filter lets through to `each`, oldest first, and after it its deliveries in the order of their
-    /// endpoints' creation, until `each` has enough. What is damaged is handed over by its name, and the walk goes on.
+    /// Passes every event that matches the filter to `each`, oldest first, followed by its deliveries in the order of
+    /// their endpoints' creation, until `each` stops. Damage is passed by its name, and the walk continues.
     ///
     /// # Errors
     /// The file can't be read.

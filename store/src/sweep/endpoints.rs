@@ -1,4 +1,4 @@
-//! Deleted endpoints of which nothing is left.
+//! Finds deleted endpoints with nothing left.
 
 use super::{Looked, STEP_ROWS, Sweeper};
 use crate::error::StoreError;
@@ -8,21 +8,21 @@ use crate::tables;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-/// Endpoints that one operation forgets.
+/// How many endpoints one operation removes.
 const ENDPOINTS_FOUND: usize = 500;
 
-/// Deleted endpoints whose deliveries are looked for.
+/// Deleted endpoints whose deliveries are being searched for.
 #[derive(Debug)]
 pub(super) struct Leaving {
     slots: BTreeSet<Slot>,
     after: DeliveryId,
-    /// None of them was sent anything that was accepted after this.
+    /// None of them was sent anything accepted after this.
     until: EventId,
 }
 
 impl Sweeper {
-    /// A deleted endpoint goes when that was before the horizon, so that no event within retention was accepted before it, and when
-    /// none of its deliveries is left. No new one is ever made.
+    /// Finds deleted endpoints to remove: deleted before the horizon, so that no event within retention was accepted
+    /// earlier, and without any delivery left. No new delivery is ever created for them.
     pub(super) fn endpoints(&mut self) -> Result<Looked, StoreError> {
         let shared = std::sync::Arc::clone(&self.shared);
         let Some(mut leaving) = self.leaving.take() else {
@@ -66,7 +66,7 @@ impl Sweeper {
         Ok(looked)
     }
 
-    /// Takes up the next endpoints that were deleted before the horizon and of which no delivery is known to be left.
+    /// Selects the next endpoints that were deleted before the horizon and have no delivery that is known to be left.
     fn some_deleted(&mut self) -> Result<Looked, StoreError> {
         let end = (self.all_before(), Slot(0));
         let after = self.deleted_after;

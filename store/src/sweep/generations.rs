@@ -1,4 +1,4 @@
-//! Generations of which nothing is left, and revisions that hold for no event any more.
+//! Finds generations with nothing left, and revisions that apply to no event any more.
 
 use super::{Looked, STEP_ROWS, Sweeper};
 use crate::error::StoreError;
@@ -10,12 +10,13 @@ use crate::swept::Work;
 use crate::tables;
 use std::sync::Arc;
 
-/// Revisions that one operation drops.
+/// How many revisions one operation drops.
 const REVISIONS_FOUND: usize = 1_000;
 
 impl Sweeper {
-    /// A generation goes when it is past retention, its keys have expired, and no delivery that it lists is left: one that is would
-    /// no longer be found in the list of its endpoint. A delivery made late is listed by a later generation than that of its event.
+    /// Finds generations to drop: past retention, with expired keys, and without any listed delivery left, which could
+    /// otherwise no longer be found in the list of its endpoint. A delivery created late is listed by a later
+    /// generation than that of its event.
     pub(super) fn generations(
         &mut self,
         views: &Snapshot,
@@ -40,7 +41,7 @@ impl Sweeper {
                 Some(pair) => {
                     self.held.insert(number, pair);
                     if looked.is_full() {
-                        // Of this one the rest may be left to look at.
+                        // Some of this one may be left to look at.
                         let there = views.deliveries.get(&tables::delivery_key(pair))?;
                         if there.is_none() {
                             return Ok(looked);
@@ -60,8 +61,8 @@ impl Sweeper {
         Ok(looked)
     }
 
-    /// The first pair of a generation whose delivery is there, or where a step's rows ended. What lies before the last one found is
-    /// gone for good: nothing new is ever listed by a generation.
+    /// Returns the first pair of a generation whose delivery exists, or where a step's rows ended. Everything before
+    /// the last one found is gone: a generation never lists anything new.
     fn first_held(
         &self,
         views: &Snapshot,
@@ -108,8 +109,8 @@ impl Sweeper {
         Ok(None)
     }
 
-    /// Of the revisions of an endpoint that begin at or before the first event that is within retention, the last one alone holds for
-    /// an event that may still be asked about.
+    /// Of the revisions of an endpoint that begin at or before the first event within retention, only the last one
+    /// applies to an event that can still be queried.
     pub(super) fn revisions(&mut self, views: &Snapshot) -> Result<Looked, StoreError> {
         let first_kept = EventId::first_of(self.all_before());
         let mut looked = Looked::default();

@@ -1,4 +1,4 @@
-//! Events and deliveries that are past their retention.
+//! Finds events and deliveries that are past their retention.
 
 use super::{Looked, Part, Sweeper};
 use crate::bulk::reads_as_open;
@@ -12,10 +12,10 @@ use crate::swept::{Horizon, Past, Work};
 use crate::tables;
 use std::ops::ControlFlow;
 
-/// Packs that one operation rewrites or drops.
+/// How many packs one operation rewrites or drops.
 const PACKS_FOUND: usize = 16;
 
-/// Events that are to be looked at: those after the first, before the second.
+/// A range of events to look at, with both ends exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     after: EventId,
@@ -23,7 +23,8 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// What came to lie before a horizon. The last millisecond once more: of several packs in it, some may not have been swept.
+    /// Returns what crossed a horizon, including the last millisecond again: of several packs in it, some may not have
+    /// been swept.
     pub(super) fn fresh(walked: Horizon, to: Horizon) -> Vec<Self> {
         let span = |from: UnixMs, until: UnixMs| Self {
             after: EventId(
@@ -50,7 +51,7 @@ impl Span {
         spans
     }
 
-    /// All that lies before a horizon, from `after` round to `after`.
+    /// Returns everything before a horizon, from `after` around to `after`.
     pub(super) fn again(after: EventId, to: Horizon) -> Vec<Self> {
         let until = EventId::first_of(to.events_before.max(to.attempts_before));
         if after.0 == 0 || after >= until {
@@ -98,7 +99,7 @@ impl Sweeper {
         Ok(looked)
     }
 
-    /// Looks at what is left of a span; breaks off where that is more than a step.
+    /// Looks at the rest of a range; stops if that is more than a step.
     fn look_at_span(
         &self,
         views: &Snapshot,
@@ -120,7 +121,7 @@ impl Sweeper {
                 continue;
             }
             looked.bytes += value.len();
-            // A damaged pack stays for `check` to name; the others go on being swept.
+            // A damaged pack stays for `check` to name; the others are still swept.
             let Ok(pack) = Pack::decode(key, value) else {
                 span.after = span.after.max(tables::event_of(key));
                 continue;
@@ -143,7 +144,7 @@ impl Sweeper {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Whether something of an event is to be dropped.
+    /// Whether a part of an event must be dropped.
     fn is_past(
         &self,
         views: &Snapshot,

@@ -1,4 +1,4 @@
-//! That nothing grows with what was deleted or switched, by the rows of tables and what is kept in memory.
+//! Nothing grows with deleted or disabled endpoints: neither the rows of tables nor the state in memory.
 
 use crate::endpoint::{EndpointChange, Settings, TypePattern};
 use crate::maintenance::Swept;
@@ -75,7 +75,7 @@ impl Bed {
         }
     }
 
-    /// Rows of what is kept of endpoints: endpoints, states, revisions, windows.
+    /// Returns the number of rows kept for endpoints: endpoints, states, revisions, windows.
     fn rows(&self) -> [u64; 4] {
         let views = |views: &crate::memory::Snapshot| {
             Ok([
@@ -88,7 +88,7 @@ impl Bed {
         self.reader().shared.view(views).unwrap()
     }
 
-    /// How many endpoints are walked for an event, are told of as deleted, and are kept in memory in each way.
+    /// Returns how many endpoints are walked for an event, are listed as deleted, and are kept in memory in each way.
     fn kept(&self) -> [usize; 6] {
         let reader = self.reader();
         let memory: &Memory = &reader.shared.memory();
@@ -157,7 +157,7 @@ fn nothing_grows_with_endpoints_that_were_deleted_once_retention_is_over() {
         let done = walks.map(|walk| Op::AdvanceBulk(walk.end(false)));
         bed.apply(done.collect());
     }
-    // What the writer walks for an event is what is there, at once and after a restart.
+    // The writer walks the existing endpoints for an event, immediately and after a restart.
     assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
     bed.reopen();
     assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
@@ -185,7 +185,7 @@ fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over(
     bed.sweep();
     let rows = bed.rows();
     for _ in 0..100 {
-        // Each switch lies between two events: those between the same two are one revision.
+        // Each change is between two events: those between the same two events are one revision.
         let switch = |active| {
             Op::UpdateEndpoint(UpdateEndpoint {
                 id,

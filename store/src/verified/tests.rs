@@ -1,4 +1,4 @@
-//! Pages with wrong bits: what is put right, what is refused, and that nothing is passed over.
+//! Pages with wrong bits: which are corrected, which are refused, and that nothing is skipped.
 
 use crate::error::{StoreError, guarded};
 use crate::handle::{Gated, Handle};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 const TABLES: [TableDefinition<'_, &[u8; 8], &[u8]>; 2] =
     [TableDefinition::new("many"), TableDefinition::new("large")];
 
-/// Storage that can be changed from outside, and says what was read.
+/// Storage that can be changed from outside, and records what was read.
 #[derive(Clone, Debug, Default)]
 struct Watched {
     bytes: Arc<InMemoryBackend>,
@@ -95,7 +95,7 @@ fn rows(handle: &Handle) -> Result<Rows, StoreError> {
     })
 }
 
-/// A file whose trees have branches of branches, values larger than a page, and pages that were freed.
+/// Returns a file whose trees have branches of branches, values larger than a page, and freed pages.
 fn made() -> Watched {
     let storage = Watched::default();
     let handle = open(&storage).unwrap();
@@ -110,7 +110,7 @@ fn made() -> Watched {
 
 fn flipped(sound: &[u8], at: u64, bits: u8) -> Watched {
     let mut bytes = sound.to_vec();
-    // Within what a page of any kind holds.
+    // Within the content of a page of any kind.
     bytes[usize::try_from(at).unwrap() + 9] ^= bits;
     Watched::of(&bytes)
 }
@@ -132,7 +132,7 @@ fn a_wrong_bit_of_any_page_that_is_read_is_put_right_and_told() {
         let storage = flipped(&sound, at, 1);
         let handle = open(&storage).unwrap_or_else(|e| panic!("{at} {page:?}: {e}"));
         let found = rows(&handle);
-        // A page of one large value is not tried: its leaf is read as it is.
+        // A page of one large value is not corrected: its leaf is read as it is.
         if handle.put_right().is_empty() {
             let is_large = found.as_ref().is_ok_and(|rows| rows != &all);
             assert!(is_large || found.is_err(), "{at} {page:?}: it is not known");
@@ -159,7 +159,7 @@ fn more_than_a_bit_of_a_branch_is_refused_and_no_other_page() {
             assert!(e.to_string().contains(&format!("at byte {at} ")), "{e}");
             refused += 1;
         }
-        // The engine is asked as if nothing had happened.
+        // The engine is called as if nothing had happened.
         let txn = handle.begin_read().unwrap();
         assert!(txn.list_tables().unwrap().count() == 2);
     }

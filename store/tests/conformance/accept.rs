@@ -1,4 +1,4 @@
-//! Taking events: fan-out, sequence numbers, idempotency, bounds.
+//! Accepting events: fan-out, sequence numbers, idempotency, bounds.
 
 use crate::support::*;
 use stormhook_store::maintenance::Probe;
@@ -154,7 +154,7 @@ fn the_same_event_under_its_key_again_is_the_event_there_was() {
     }
     assert_eq!(bed.reader().open_count(), 1);
     assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
-    // The same key of another organization is another key.
+    // The same key of another organization is a different key.
     assert_ne!(bed.accept(keyed("org2", "k")).id, first.id);
 }
 
@@ -335,7 +335,7 @@ fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
     bed.order();
     assert_eq!(bed.refusal(event("org", "order.created")), Refusal::Full);
     assert_eq!(bed.reader().open_count(), 4);
-    // Within one batch too, and what goes to nobody still goes in.
+    // Within one batch too, and an event without deliveries is still stored.
     let applied = bed.apply(vec![
         Op::Accept(event("org", "order.created")),
         Op::Accept(event("nobody", "order.created")),

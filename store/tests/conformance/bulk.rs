@@ -1,4 +1,4 @@
-//! What touches very many deliveries: recover, delete, discard.
+//! Changes of very many deliveries: recovery, deletion, discard.
 
 use crate::support::*;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ fn a_recover_of_missed_events_opens_first_rounds_for_what_it_was_inactive_for() 
         let found = bed.reader().bare_delivery(pair(&event, &endpoint)).unwrap();
         assert_eq!(found, None);
     }
-    // They are not missed any more.
+    // They are no longer missed.
     assert_eq!(bed.recoverable(endpoint.id, true), 0);
     bed.expect_whole();
 }
@@ -100,7 +100,7 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     assert!(bed.reader().bulk_waits());
     bed.reopen();
     assert!(bed.reader().bulk_waits());
-    // What fails again meanwhile is not recovered once more, and what is accepted meanwhile is no part of it.
+    // A delivery that fails again meanwhile is not recovered again, and events accepted meanwhile are not part of it.
     bed.pass_ms(5);
     let again: Vec<_> = bed.open().into_iter().take(10).collect();
     let ops = again
@@ -119,7 +119,7 @@ fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted()
     bed.expect_whole();
 }
 
-/// More of an endpoint's deliveries than one step works off, all abandoned.
+/// Creates more deliveries of an endpoint than one step writes, all abandoned.
 fn abandoned(bed: &mut Bed, endpoint: &Endpoint, count: usize) -> Vec<Arc<Event>> {
     let events = bed.orders(count);
     settle_all(bed, &events, endpoint, Verdict::GiveUp);
@@ -199,7 +199,7 @@ fn what_is_left_of_a_recover_goes_on_for_an_endpoint_switched_off_since() {
     bed.expect_whole();
 }
 
-/// A recover of twice `each` deliveries where only so many may wait.
+/// Starts a recovery of twice `each` deliveries with room for only this many.
 fn recovering(pending_limit: u64, each: usize) -> (Bed, Arc<Endpoint>) {
     let mut bed = Bed::with(|options| options.pending_limit = pending_limit);
     let endpoint = bed.endpoint("org", &["*"]);
@@ -389,7 +389,7 @@ fn discarding_ends_what_was_held_and_nothing_that_comes_after() {
     );
     assert_eq!(d.updated_at, discarded_at);
     assert_eq!(bed.status(after), Status::Pending);
-    // A new round of a discarded one is not ended by it, though the row was never written.
+    // It doesn't end a new round of a discarded one, although the row was never written.
     let again = bed.delivery_done(Retry(pair(&held[1], &endpoint)));
     assert_eq!((again.round, again.status), (2, Status::Pending));
     bed.work_off();

@@ -1,4 +1,4 @@
-//! What is damaged is set aside with a reason of its own, and stands in the way of nothing that is whole.
+//! Damage is set aside with its own reason, and doesn't affect intact data.
 
 use crate::support::*;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use stormhook_store::{
     Verdict,
 };
 
-/// One endpoint and four deliveries, the first of which failed once.
+/// One endpoint and four deliveries, the first of which has failed once.
 struct Four {
     bed: Bed,
     endpoint: Arc<Endpoint>,
@@ -21,7 +21,7 @@ impl Four {
     fn new() -> Self {
         let mut bed = Bed::new();
         let endpoint = bed.endpoint("org", &["*"]);
-        // A commit each, so that each has a pack of its own.
+        // One commit each, so that each has its own pack.
         let events: Vec<_> = (0..4).map(|_| bed.order()).collect();
         let ids: Vec<_> = events.iter().map(|event| pair(event, &endpoint)).collect();
         let later = bed.now.plus_ms(60_000);
@@ -67,7 +67,7 @@ impl Four {
         (applied.done.pop().unwrap(), ended)
     }
 
-    /// What waits, by its place.
+    /// Returns the waiting ones, by their place.
     fn waits(&mut self) -> Vec<usize> {
         let open = self.bed.open();
         let place = |id| self.ids.iter().position(|known| *known == id).unwrap();
@@ -130,7 +130,7 @@ fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_
     four.bed.reopen();
     assert_eq!(four.waits(), [1, 2, 3]);
     four.expect_one_damage();
-    // It ended: there is nothing more to end.
+    // It has ended: there is nothing more to end.
     let (done, _) = four.end(0, due);
     assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
     assert_eq!(four.bed.delivery(four.ids[0]), *d);
@@ -197,7 +197,7 @@ fn a_store_starts_though_a_delivery_and_its_row_of_the_due_index_are_both_damage
     let mut four = Four::new();
     let due = four.due(2);
     four.damage_due(2);
-    // The delivery's row says when it is due.
+    // The delivery's row has its due time.
     assert_eq!((four.due(2), four.waits()), (due, vec![0, 1, 2, 3]));
     four.damage_row(2);
     assert_eq!((four.due(2), four.waits()), (due, vec![0, 1, 2, 3]));

@@ -1,4 +1,4 @@
-//! Damage in what is read: it is named where it would have been shown, and what is whole is shown all the same.
+//! Damage while reading: it is named where it would have been shown, and intact data is still shown.
 
 use crate::support::disk::Disk;
 use crate::support::raw::{Rows, edit};
@@ -13,7 +13,7 @@ use stormhook_store::{
     StoreError, Unreadable, Verdict,
 };
 
-/// All pages of a list: items, and what is named.
+/// Returns all pages of a list: items, and named damage.
 fn all<T>(page: impl Fn(Option<Cursor>) -> Result<Page<T>, StoreError>) -> (Vec<T>, Vec<Damage>) {
     let (mut items, mut damaged, mut after) = (Vec::new(), Vec::new(), None);
     for _ in 0..10_000 {
@@ -54,7 +54,7 @@ fn deliveries(
     (items.iter().map(|v| v.delivery.id).collect(), named)
 }
 
-/// Changes a bit in the last byte of this row, behind the back of a store that is opened anew.
+/// Changes a bit in the last byte of this row, without the knowledge of a store that is then reopened.
 fn flip<const N: usize>(bed: &mut Bed, table: &str, at: usize) {
     bed.close();
     edit::<N>(&bed.options.path, table, &mut |rows: &mut Rows| {
@@ -66,7 +66,7 @@ fn flip<const N: usize>(bed: &mut Bed, table: &str, at: usize) {
 
 const LIMITS: [usize; 5] = [1, 2, 3, 10, 250];
 
-/// Four packs of three events, each with deliveries to two endpoints that were given up.
+/// Returns four packs of three events, each with abandoned deliveries to two endpoints.
 fn four_packs() -> (Bed, Vec<EventId>, [stormhook_store::EndpointId; 2]) {
     let mut bed = Bed::new();
     let endpoints = [bed.endpoint("org", &["*"]), bed.endpoint("org", &["*"])];
@@ -228,7 +228,7 @@ fn damaged_statistics_count_nothing_and_are_told() {
         bed.pass_ms(60_000);
         bed.one(Op::FlushStats(FlushStats));
     }
-    // The minutes of the endpoint, those of all, the hours: the first is a minute of the endpoint.
+    // The endpoint's minutes, those of all, the hours: the first is one of the endpoint's minutes.
     flip::<13>(&mut bed, "windows", 0);
     let of = StatsOf::Endpoints(vec![endpoint.slot]);
     let now = bed.now;
@@ -260,7 +260,7 @@ fn a_damaged_revision_is_named_where_an_event_is_explained_and_is_no_missed_even
     assert_eq!(bed.recoverable(second, true), 12);
 }
 
-/// What a walk comes by: events, deliveries, and what it names.
+/// Returns the results of a walk: events, deliveries, and named damage.
 fn walked(
     reader: &Reader,
     filter: &EventFilter,
@@ -298,7 +298,7 @@ fn a_walk_names_what_is_damaged_and_goes_on() {
     assert_eq!(spans, expected);
 }
 
-/// Each page of the file in turn is damaged under an open store that keeps none in memory.
+/// Damages each page of the file in turn under an open store that keeps none in memory.
 #[test]
 fn a_damaged_page_hides_nothing_that_is_not_named() {
     let disk = Disk::default();

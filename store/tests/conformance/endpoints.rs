@@ -140,7 +140,7 @@ fn earlier_secrets_sign_until_their_overlap_ends_and_at_most_four_are_live() {
     assert_eq!(live(&bed), [text(12)]);
 }
 
-/// The seeds of the secrets that sign now, newest first, each by the number it was made of.
+/// Returns the seeds of the secrets that sign now, newest first, each by the number it was made from.
 fn seeds(bed: &Bed, id: EndpointId) -> Vec<Option<u8>> {
     let e = bed.reader().endpoint(id).expect("it is there");
     assert_eq!(
@@ -202,7 +202,7 @@ fn ed25519_is_switched_on_with_one_seed_and_off_with_none_left() {
     bed.change(id, switch(Some(seed(7))));
     bed.reopen();
     assert_eq!(seeds(&bed, id), [Some(7), None]);
-    // On already: the key that partners hold stays, and nothing has changed.
+    // Already enabled: the key that receivers hold stays, and nothing has changed.
     let before = bed.reader().endpoint(id).expect("it is there").updated_at;
     bed.pass_ms(5);
     assert_eq!(bed.change(id, switch(Some(seed(8)))).updated_at, before);
@@ -325,7 +325,7 @@ fn a_second_opener_is_told_that_the_file_is_open() {
         Err(StoreError::AlreadyOpen { path }) => assert_eq!(path, bed.options.path),
         other => panic!("{other:?}"),
     }
-    // The first one is none the worse for it, and gives way when it closes.
+    // The first one is unaffected, and releases the file when it closes.
     bed.order();
     bed.reopen();
     bed.order();
@@ -375,7 +375,7 @@ fn an_endpoint_is_made_once_a_key_also_after_reopening() {
     let other = once(&mut bed, "org", "k", 2);
     assert_eq!(other.unwrap_err(), Refusal::EndpointKeyConflict);
     assert_ne!(made(once(&mut bed, "other", "k", 1)), first);
-    // An event's key is another.
+    // An event's key is a different one.
     let mut keyed = event("org", "a.b");
     keyed.idempotency_key = Some("k".to_owned());
     bed.accept(keyed);
@@ -394,7 +394,7 @@ fn an_endpoints_key_lives_as_long_as_any_though_no_event_came_after_it() {
     bed.order();
     bed.pass_ms(900_000);
     let first = made(once(&mut bed, "org", "k", 1));
-    // Folds follow, with no event in any of them.
+    // Folds follow, without events in any of them.
     for _ in 0..6 {
         bed.endpoint("other", &["*"]);
     }

@@ -1,4 +1,4 @@
-//! A commit that fails: nothing half done, nothing said that is not so, and the next one goes on from there.
+//! A commit that fails: no partial result, no false answer, and the next one continues from there.
 
 use crate::support::disk::Disk;
 use crate::support::*;
@@ -63,7 +63,7 @@ fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
     let large = vec![0; 4 << 20];
     let mut ops = some_events("second");
     let mut random = Random::seeded(3);
-    // More than the cache holds back, so that writes fail before the commit.
+    // More than the cache holds, so that writes fail before the commit.
     for _ in 0..8 {
         let mut new = event("org", "a.b");
         new.data = large
@@ -81,7 +81,7 @@ fn a_commit_for_which_there_is_no_room_leaves_no_trace() {
     assert_eq!(open_of(&f.store), open);
     assert_eq!(f.store.reader().state(slot).last_sequence, 3);
     assert_eq!(f.store.reader().open_count(), 3);
-    // The numbers that were taken are given again, and the key is free.
+    // The assigned numbers are assigned again, and the key is free.
     let after = f.apply(some_events("second")).unwrap();
     assert_eq!(after.commit, before.commit + 1);
     assert!(matches!(
@@ -110,7 +110,10 @@ fn while_nobody_knows_whether_a_commit_happened_nothing_else_is_accepted() {
         Err(StoreError::InDoubt(_))
     ));
     assert!(f.store.resolve_in_doubt().is_err());
-    assert!(f.store.reader().check().is_err(), "readers are told too");
+    assert!(
+        f.store.reader().check().is_err(),
+        "readers get the error too"
+    );
     f.disk.crash(&mut Random::seeded(1));
     let happened = f.store.resolve_in_doubt().unwrap().is_some();
     let expected = if happened { 6 } else { 3 };
@@ -155,7 +158,7 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
                 )))),
             };
         } else {
-            // The handle that was open when the power went is of no use: reopen as after any failure.
+            // The handle that was open when the power failed is useless: reopen as after any failure.
             f.store.resolve_in_doubt().expect("the power is back");
         }
         let reader = f.store.reader();
@@ -234,7 +237,7 @@ fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
     }
 }
 
-/// Every byte of the pages that say which tables there are and of which types.
+/// Damages every byte of the pages that list the tables and their types.
 #[test]
 fn a_damaged_list_of_tables_is_damage_and_never_a_new_store() {
     let mut bed = Bed::new();
@@ -277,7 +280,7 @@ fn a_damaged_list_of_tables_is_damage_and_never_a_new_store() {
     assert!(told > 10, "only {told} were told");
 }
 
-/// A store in which deliveries wait, as bytes, and which.
+/// Returns a store with waiting deliveries as bytes, and these deliveries.
 fn some_waiting() -> (Vec<u8>, Vec<Waiting>) {
     let mut f = Faulty::new();
     f.endpoint();
@@ -290,7 +293,7 @@ fn some_waiting() -> (Vec<u8>, Vec<Waiting>) {
     (disk.bytes(), open)
 }
 
-/// Where there is something to damage.
+/// Returns the offsets that are in use.
 fn used(bytes: &[u8]) -> Vec<usize> {
     (0..bytes.len()).filter(|at| bytes[*at] != 0).collect()
 }
@@ -301,7 +304,7 @@ fn one_wrong_bit_anywhere_costs_nothing_and_is_named_by_check() {
     let used = used(&sound);
     let mut random = Random::seeded(9);
     let mut named = 0;
-    // The figures of docs/reliability.md are of 1,500.
+    // The figures in docs/reliability.md are from 1,500.
     let flips = std::env::var("STORMHOOK_DAMAGES").map_or(300, |n| n.parse().unwrap());
     for _ in 0..flips {
         let at = used[usize::try_from(random.below(used.len() as u64)).unwrap()];
@@ -344,7 +347,7 @@ fn a_wrong_bit_is_gone_once_the_file_was_compacted() {
         bytes[used[usize::try_from(random.below(used.len() as u64)).unwrap()]] ^= 8;
         std::fs::write(&path, bytes).unwrap();
         let named = stormhook_store::check_file(&path).unwrap().damage;
-        // Much of the file is of no use any more.
+        // Much of the file is no longer in use.
         if !named.iter().any(|damage| damage.contains("one wrong bit")) {
             continue;
         }
@@ -358,7 +361,7 @@ fn a_wrong_bit_is_gone_once_the_file_was_compacted() {
     panic!("no bit was named");
 }
 
-/// More than can be put right, under a store that is open and has not read the page yet.
+/// More damage than can be corrected, under an open store that has not read the page yet.
 #[test]
 fn a_commit_that_meets_damage_leaves_the_file_as_it_was_and_later_ones_succeed() {
     let (sound, open) = some_waiting();
@@ -377,7 +380,7 @@ fn a_commit_that_meets_damage_leaves_the_file_as_it_was_and_later_ones_succeed()
     assert!(failed > 20, "{failed} commits failed");
 }
 
-/// A damaged file opens, commits or not, and opens again; or it is refused, and left as it is.
+/// A damaged file opens, whether or not it can commit, and opens again; or it is refused and left unchanged.
 fn open_damaged(sound: &[u8], flips: &[(usize, u8)]) {
     let at = flips[0].0;
     let disk = Disk::of(sound.to_vec());
@@ -402,7 +405,8 @@ fn open_damaged(sound: &[u8], flips: &[(usize, u8)]) {
     assert!(again.is_ok(), "byte {at}: {:?}", again.err());
 }
 
-/// Settles what waits, one commit each, on a file that is damaged meanwhile. Says how many commits failed.
+/// Settles the waiting deliveries, one commit each, on a file that is damaged meanwhile. Returns how many commits
+/// failed.
 fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
     let at = flips[0].0;
     let disk = Disk::of(sound.to_vec());
@@ -424,7 +428,7 @@ fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
             disk.bytes() == before,
             "byte {at}: a failed commit changed the file"
         );
-        // What every commit needs is damaged: the file is not opened again, and that is said.
+        // If something is damaged that every commit needs, the file is not reopened, with an error.
         if matches!(error, StoreError::InDoubt(_)) {
             let again = store.resolve_in_doubt();
             assert!(again.is_err_and(|e| e.is_damage()), "byte {at}: {error}");
@@ -472,10 +476,10 @@ fn a_file_that_can_t_be_written_to_is_named_by_check_and_healed_by_compact() {
         }
         match stormhook_store::check_file(&path) {
             Ok(report) => assert_ne!(report.damage, [""; 0], "byte {at}"),
-            // Not even to be read.
+            // It can't even be read.
             Err(e) => assert!(e.is_damage(), "byte {at}: {e}"),
         }
-        // Where rows are damaged too, it is left as it is.
+        // If rows are damaged too, it is left as it is.
         if stormhook_store::compact_file(&path).is_err() {
             continue;
         }

@@ -51,7 +51,7 @@ fn events_are_filtered_by_organization_type_and_time() {
         }),
         10
     );
-    // From the first inclusive, to the second exclusive.
+    // From the first, inclusive, to the second, exclusive.
     let filter = EventFilter {
         since: Some(START.plus_ms(1_000)),
         until: Some(START.plus_ms(2_000)),
@@ -271,7 +271,7 @@ fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations()
     );
 }
 
-/// Deliveries go before their event where they are kept for a shorter time; a replay makes one again.
+/// Deliveries are removed before their event if they are kept for a shorter time; a replay creates one again.
 #[test]
 fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
     let mut bed = Bed::with(|options| options.fold_commits = 3);

@@ -1,4 +1,5 @@
-//! A recover is about what had ended when it was asked: what ends later stays ended, however long the recover takes.
+//! A recovery covers what had ended when it was requested: what ends later stays ended, however long the recovery
+//! takes.
 
 use crate::support::*;
 use std::sync::Arc;
@@ -7,17 +8,17 @@ use stormhook_store::{
     Cancel, Delivery, DeliveryId, Endpoint, Op, Reason, Recover, Replay, Status, UnixMs, Verdict,
 };
 
-/// A recover that waits for room, and deliveries of its endpoint that were open when it was asked.
+/// A recovery that waits for room, and deliveries of its endpoint that were open when it was requested.
 struct Waiting {
     bed: Bed,
     endpoint: Arc<Endpoint>,
-    /// What the recover is about.
+    /// The deliveries that the recovery covers.
     asked: Vec<DeliveryId>,
     open: Vec<DeliveryId>,
 }
 
 impl Waiting {
-    /// Ten ended, `open` wait, and there is room for no more.
+    /// Ten have ended, `open` wait, and there is no room for more.
     fn new(open: usize) -> Self {
         let mut bed = Bed::new();
         let endpoint = bed.endpoint("org", &["*"]);
@@ -46,7 +47,7 @@ impl Waiting {
         }
     }
 
-    /// What a reader sees now, after a restart, and once the recover is done.
+    /// Checks what a reader sees now, after a restart, and once the recovery is done.
     fn expect_always(&mut self, id: DeliveryId, expected: impl Fn(&Delivery)) {
         expected(&self.bed.delivery(id));
         self.bed.reopen();
@@ -110,7 +111,7 @@ fn what_is_discarded_while_a_recover_waits_stays_in_its_round_once_it_is_written
     assert_eq!(seen(&w.bed.delivery(id)), expected);
     w.bed.work_off();
     assert_eq!(seen(&w.bed.delivery(id)), expected);
-    // The mark ends the rounds of the recover too.
+    // The mark ends the rounds of the recovery too.
     set_room(&mut w.bed, 1_000_000);
     w.bed.work_off();
     assert_eq!(seen(&w.bed.delivery(id)), expected);
@@ -124,7 +125,7 @@ fn what_is_discarded_while_a_recover_waits_stays_in_its_round_once_it_is_written
 #[test]
 fn a_round_opened_while_a_recover_waits_and_ended_again_stays_ended() {
     let mut w = Waiting::new(1);
-    // Its success frees the room for one round.
+    // Its success makes room for one round.
     w.bed.settle(w.open[0], Verdict::Success);
     let again = w.asked.remove(3);
     let opened = w.bed.delivery_done(Replay {
@@ -153,7 +154,7 @@ fn what_ends_between_two_recovers_is_recovered_by_the_second_alone() {
     let reopened = w.bed.delivery(between);
     assert_eq!((reopened.status, reopened.round), (Status::Pending, 2));
     assert_eq!(reopened.updated_at, opened_at);
-    // One that the first recover opens is no part of the second, also when it ends before that is worked off.
+    // One that the first recovery reopens is not part of the second, even if it ends before the second is done.
     let cancelled = w.asked.remove(9);
     w.bed.delivery_done(Cancel(cancelled));
     w.expect_always(after, |d| {
@@ -187,7 +188,7 @@ fn a_recover_opens_as_many_as_was_told_whatever_ends_meanwhile() {
     bed.work_off();
     assert_eq!(bed.status(later), Status::Failed);
     assert_eq!(bed.reader().open_count(), 1_500);
-    // Asked for anew, it is recovered.
+    // When requested again, it is recovered.
     let asked = bed.recover_of(endpoint.id, false);
     assert_eq!(bed.recover(asked), 1);
     assert_eq!(bed.status(later), Status::Pending);

@@ -1,4 +1,4 @@
-//! What the sweep looks at, what it commits, and what it forgets of endpoints.
+//! What the sweep looks at, what it commits, and what it forgets about endpoints.
 
 use crate::support::*;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use stormhook_store::{
     Replay, Sweeper, UnixMs, Verdict,
 };
 
-/// A horizon of events and one of attempts, in days after the start: either may come first.
+/// A horizon of events and one of attempts, in days after the start: either may be the earlier one.
 const ORDERS: [(u64, u64); 3] = [(30, 60), (60, 30), (45, 45)];
 
 fn horizon(days: (u64, u64)) -> Horizon {
@@ -19,7 +19,7 @@ fn horizon(days: (u64, u64)) -> Horizon {
     }
 }
 
-/// Ninety days with a pack for each event; of every tenth event the delivery is held.
+/// Ninety days with one pack per event; the delivery of every tenth event is held.
 struct Old {
     bed: Bed,
     endpoint: Arc<Endpoint>,
@@ -58,7 +58,7 @@ impl Old {
         (event.is_some(), has_data)
     }
 
-    /// What is kept is what the horizon says.
+    /// Exactly what the horizon says is kept.
     fn expect_kept(&self, days: (u64, u64), held: &[DeliveryId]) {
         let horizon = horizon(days);
         for event in &self.events {
@@ -103,7 +103,7 @@ fn a_pass_drops_what_came_to_lie_before_a_horizon_and_what_is_held_no_more() {
         let later = (days.0 + 10, days.1 + 10);
         old.bed.sweep_by(&mut sweeper, horizon(later));
         old.expect_kept(later, &old.held);
-        // Half of what is held ends.
+        // Half of the held deliveries end.
         old.bed.change(old.endpoint.id, activate(true));
         let still_held = old.held.split_off(9);
         for id in std::mem::take(&mut old.held) {
@@ -133,7 +133,7 @@ fn a_sweep_that_was_cut_short_goes_on_where_it_was() {
     }
 }
 
-/// Steps of a pass, all of them without work.
+/// Returns the number of steps of a pass without work.
 fn steps_in_vain(sweeper: &mut Sweeper, horizon: Horizon, now: UnixMs) -> usize {
     sweeper.begin(horizon, now);
     for steps in 1.. {
@@ -159,10 +159,10 @@ fn a_pass_looks_at_a_bounded_number_of_held_rows() {
     };
     let mut sweeper = bed.reader().sweeper();
     bed.sweep_by(&mut sweeper, horizon);
-    // A thousand rows a step, and a step for each other part of a pass.
+    // A thousand rows per step, and one step for each other part of a pass.
     let steps = steps_in_vain(&mut sweeper, horizon, bed.now);
     assert!(steps <= 30, "{steps}");
-    // What ends is found within two passes, wherever it lies.
+    // An ended delivery is found within two passes, wherever it is.
     bed.change(endpoint.id, activate(true));
     for at in [10, 15_000, 29_990] {
         bed.settle(pair(&events[at], &endpoint), Verdict::Success);
@@ -215,7 +215,7 @@ fn a_deleted_endpoint_is_told_of_for_as_long_as_retention_lasts() {
         bed.expect_whole();
         bed.reopen();
     }
-    // Its number is never given again.
+    // Its number is never reused.
     assert_eq!(bed.endpoint("org", &["*"]).slot.0, other.slot.0 + 1);
 }
 
@@ -300,7 +300,7 @@ fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
     bed.expect_whole();
 }
 
-/// A store that folds its journal at a thousand keys.
+/// Returns a store that folds its journal at a thousand keys.
 fn folding(idempotency_ttl_ms: u64) -> Bed {
     Bed::with(|o| {
         o.fold_items = 1_000;
@@ -309,7 +309,7 @@ fn folding(idempotency_ttl_ms: u64) -> Bed {
     })
 }
 
-/// Enough keyed events of nobody's to have the journal folded with the next commit.
+/// Accepts enough keyed events without deliveries to make the next commit fold the journal.
 fn fold(bed: &mut Bed, salt: &str) {
     let ops = (0..1_000).map(|n| Op::Accept(keyed("nobody", &format!("{salt}{n}"))));
     bed.apply(ops.collect());
@@ -344,7 +344,7 @@ fn a_generation_stays_while_a_delivery_made_late_of_an_older_event_is_held() {
     bed.settle(made.id, Verdict::Success);
     bed.sweep(now, now);
     bed.expect_whole();
-    // With it go the generation and its keys.
+    // The generation and its keys are removed with it.
     let left = bed.reader().check().unwrap().rows;
     assert!(left + 200 < held, "{held} rows became {left}");
 }

@@ -100,7 +100,7 @@ fn a_replay_is_a_new_round_or_the_first_delivery() {
     bed.settle(pair(&event, &early), Verdict::Success);
     let again = bed.delivery_done(replay(early.id));
     assert_eq!((again.round, again.sequence), (2, 1));
-    // Of an open one too.
+    // An open one too.
     assert_eq!(bed.delivery_done(replay(early.id)).round, 3);
     assert_eq!(bed.open().len(), 2);
     assert_eq!(bed.refusal(replay(elsewhere.id)), Refusal::NotFound);
@@ -176,7 +176,7 @@ fn changes_told_of_are_what_reading_everything_again_tells() {
         .collect();
     assert_eq!(follow(applied.changes), bed.open());
     let at = |ms: u64| UnixMs(START.0 + ms);
-    // One and the same delivery may change several times in a batch.
+    // The same delivery may change several times in a batch.
     let ops = vec![
         Op::Settle(Box::new(settle(ids[0], Verdict::RetryAt(at(500)), at(1)))),
         Op::Retry(Retry(ids[0])),

@@ -1,4 +1,4 @@
-//! Recording attempts: each verdict from each status, and what is counted of it.
+//! Recording attempts: each verdict from each status, and what is counted.
 
 use crate::support::*;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn one_delivery(bed: &mut Bed) -> (DeliveryId, Arc<Endpoint>) {
     (pair(&event, &endpoint), endpoint)
 }
 
-/// A delivery brought to each status that an attempt can end in.
+/// Brings a delivery to each status that an attempt can end in.
 fn in_status(bed: &mut Bed, status: Status) -> DeliveryId {
     let (id, _) = one_delivery(bed);
     let later = bed.now.plus_ms(60_000);
@@ -163,7 +163,7 @@ fn an_interrupted_attempt_is_recorded_and_counts_nowhere() {
     );
     let counters = stats.unwrap().counters;
     assert_eq!((counters.success, counters.failure), (0, 0));
-    // The attempt that follows is still the first of its schedule, and the second of all.
+    // The following attempt is still the first of its schedule, and the second of all.
     let d = bed.settle(id, Verdict::Success);
     assert_eq!(d.attempts.last().map(|a| a.number), Some(2));
     let stats = bed.reader().stats(
@@ -172,7 +172,7 @@ fn an_interrupted_attempt_is_recorded_and_counts_nowhere() {
         &stormhook_store::StatsOf::All,
     );
     assert_eq!(stats.unwrap().counters.first_successes, 1);
-    // An extra attempt that is interrupted is still owed.
+    // An extra attempt that was interrupted is still owed.
     let (id, _) = one_delivery(&mut bed);
     bed.delivery_done(Retry(id));
     assert!(bed.settle(id, Verdict::Interrupted).extra);
@@ -229,7 +229,7 @@ fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
     assert_eq!(off.disabled_reason.as_deref(), Some("gone"));
     let told: Vec<_> = bed.open().iter().map(|w| w.id.slot).collect();
     assert_eq!(told, [names_it.slot]);
-    // It is off already: nothing is said twice.
+    // It is disabled already: nothing is reported twice.
     let op = disable(id, bed.now);
     bed.one(op);
     assert_eq!(bed.open().len(), 1);
@@ -237,7 +237,7 @@ fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
     assert_eq!(on.disabled_reason, None);
 }
 
-/// Outcomes of several attempts in one commit, with the rule of six failures in a row however quick.
+/// Records outcomes of several attempts in one commit, with the rule of six consecutive failures, however fast.
 fn in_one_commit(bed: &mut Bed, outcomes: &[(DeliveryId, Verdict)]) {
     let ops = outcomes.iter().map(|(id, verdict)| {
         let mut s = settle(*id, *verdict, bed.now);
@@ -261,13 +261,14 @@ fn a_run_of_failures_is_judged_as_it_is_recorded() {
     let endpoint = bed.endpoint("org", &["*"]);
     let ids: Vec<_> = bed.orders(20).iter().map(|e| pair(e, &endpoint)).collect();
     let failed = Verdict::RetryAt(bed.now.plus_ms(60_000));
-    // Five failures, and a success and a sixth failure that ended together: whatever the sixth saw, it is the first of a new run.
+    // Five failures, and a success and a sixth failure that ended at the same time: whatever the sixth saw, it is the
+    // first of a new run.
     let five: Vec<_> = ids[..5].iter().map(|id| (*id, failed)).collect();
     in_one_commit(&mut bed, &five);
     in_one_commit(&mut bed, &[(ids[5], Verdict::Success), (ids[6], failed)]);
     let now = bed.reader().endpoint(endpoint.id).unwrap();
     assert!(now.active);
-    // The rest of the run at once.
+    // The rest of the run in one commit.
     let rest: Vec<_> = ids[7..12].iter().map(|id| (*id, failed)).collect();
     in_one_commit(&mut bed, &rest);
     let now = bed.reader().endpoint(endpoint.id).unwrap();

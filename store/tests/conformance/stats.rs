@@ -45,7 +45,7 @@ fn counters_are_exact_in_every_span_and_survive_reopening() {
         }
         bed.reopen();
     }
-    // Folded away they are the same, and counting goes on from there.
+    // After a fold they are the same, and counting continues from there.
     bed.orders(32_768);
     bed.apply(vec![Op::Probe(Probe)]);
     bed.reopen();
@@ -59,7 +59,7 @@ fn counters_are_exact_in_every_span_and_survive_reopening() {
 #[test]
 fn each_span_reaches_as_far_back_as_it_says() {
     let mut bed = Bed::new();
-    // Windows are whole minutes and hours: begin at the start of one.
+    // Windows are whole minutes and hours: start at the beginning of one.
     bed.now.0 -= bed.now.0 % HOUR_MS;
     for minutes in [0, 4, 50, 20 * 60, 3 * 24 * 60] {
         bed.pass_ms(minutes * 60_000);
@@ -92,7 +92,7 @@ fn histograms_are_the_same_before_and_after_they_are_flushed_and_merge_over_wind
         let before: Vec<_> = SPANS.map(|span| of_all(&bed, span)).to_vec();
         if minute % 2 == 0 {
             assert!(bed.reader().stats_wait());
-            // What settles in the very batch that flushes is not lost.
+            // What settles in the batch that flushes is not lost.
             bed.apply(vec![Op::FlushStats(FlushStats), Op::FlushStats(FlushStats)]);
             assert!(!bed.reader().stats_wait());
             assert_eq!(SPANS.map(|span| of_all(&bed, span)).to_vec(), before);

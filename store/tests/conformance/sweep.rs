@@ -1,4 +1,4 @@
-//! Retention: what is dropped, what is kept, and in what steps.
+//! Retention: what is dropped, what is kept, and in which steps.
 
 use crate::support::*;
 use stormhook_store::maintenance::Probe;
@@ -173,7 +173,7 @@ fn generations_are_dropped_when_nothing_of_them_is_left_and_their_keys_have_expi
     bed.pass_ms(1_000);
     let horizon = bed.now;
     bed.sweep(horizon, horizon);
-    // Past retention, but keys live on for their own time.
+    // Past retention, but keys live for their own time.
     assert_eq!(bed.all_events(&EventFilter::default(), 50).len(), 1);
     assert_eq!(bed.all_deliveries(&of_endpoint(endpoint.id), 5).len(), 1);
     bed.pass_ms(2 * DAY_MS);

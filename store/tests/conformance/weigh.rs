@@ -1,4 +1,4 @@
-//! What an operation weighs is no less than what it writes, and not much more.
+//! The weight of an operation is at least what it writes, and not much more.
 
 use crate::support::*;
 use stormhook_store::maintenance::AdvanceBulk;
@@ -8,7 +8,7 @@ use stormhook_store::{Disable, DisableWhen};
 
 const NOTICE: &str = "stormhook.endpoint.disabled";
 
-/// What an event weighs, and how many deliveries it makes.
+/// Returns the weight of an event, and how many deliveries it creates.
 fn weigh_event(bed: &mut Bed, organization: &str, event_type: &str) -> (usize, usize) {
     let reader = bed.reader();
     let rows = reader
@@ -34,7 +34,7 @@ fn an_event_weighs_its_deliveries() {
     assert_eq!(weigh_event(&mut bed, "small", "order.created"), (4, 3));
     let (rows, made) = weigh_event(&mut bed, "large", "order.created");
     assert!(made == 300 && (301..=306).contains(&rows), "{rows}");
-    // Of many, those who don't subscribe count next to nothing.
+    // Endpoints that don't subscribe count almost nothing.
     let (rows, made) = weigh_event(&mut bed, "large", "only.t7");
     assert!(made == 1 && (2..=7).contains(&rows), "{rows}");
 }
@@ -77,7 +77,7 @@ fn an_outcome_weighs_what_is_said_of_it_where_it_may_switch_its_endpoint_off() {
     let before = bed.open().len();
     bed.one(Op::Settle(Box::new(outcome.clone())));
     assert_eq!(bed.open().len(), before + 40);
-    assert_eq!(weigh(&bed, &outcome), 1, "it is switched off");
+    assert_eq!(weigh(&bed, &outcome), 1, "it is disabled");
     bed.change(partner.id, activate(true));
     let gone = failed(id, DisableWhen::Now, &bed);
     assert!((41..=43).contains(&weigh(&bed, &gone)));
@@ -96,7 +96,7 @@ fn work_in_bulk_weighs_a_step_of_it() {
     let reader = bed.reader();
     let rows = |op| reader.scales().rows(&op);
     assert_eq!(rows(Op::AdvanceBulk(advance)), 31);
-    // The minute's window of all and that of the endpoint.
+    // The minute's window of all endpoints and that of this one.
     assert_eq!(rows(Op::FlushStats(FlushStats)), 3);
     bed.run(FlushStats);
     assert_eq!(rows(Op::FlushStats(FlushStats)), 1);

@@ -1,4 +1,4 @@
-//! What the store's tests share: a store with a clock of its own, beside what tests of other crates start from too.
+//! What the store's tests share: a store with its own clock, and a simulated disk to put it on.
 
 #![allow(
     dead_code,
@@ -98,7 +98,8 @@ impl Bed {
         self.store = Some(Store::open(self.options.clone()).expect("it opens again"));
     }
 
-    /// Changes the last bit of a row behind the store's back. Its checksum tells; done twice, all is as it was.
+    /// Changes the last bit of a row without the store's knowledge, so that its checksum is wrong; doing it twice
+    /// restores it.
     pub(crate) fn damage<const N: usize>(&mut self, table: &str, key: &[u8; N]) {
         self.change_row(table, key, |mut row| {
             *row.last_mut().expect("a row has bytes") ^= 1;
@@ -106,7 +107,7 @@ impl Bed {
         });
     }
 
-    /// Takes a row away behind the store's back.
+    /// Removes a row without the store's knowledge.
     pub(crate) fn remove<const N: usize>(&mut self, table: &str, key: &[u8; N]) {
         self.change_row(table, key, |_| None);
     }
@@ -194,12 +195,12 @@ impl Bed {
         accepted(self.one(Op::Accept(new)))
     }
 
-    /// An `order.created` of `org`.
+    /// Accepts an `order.created` of `org`.
     pub(crate) fn order(&mut self) -> Arc<Event> {
         self.accept(event("org", "order.created"))
     }
 
-    /// `count` of them in one commit.
+    /// Accepts `count` of them in one commit.
     pub(crate) fn orders(&mut self, count: usize) -> Vec<Arc<Event>> {
         let ops = (0..count).map(|_| Op::Accept(event("org", "order.created")));
         let applied = self.apply(ops.collect());
@@ -227,7 +228,7 @@ impl Bed {
         self.delivery(id).status
     }
 
-    /// Everything of an endpoint's.
+    /// Returns a recovery of everything of an endpoint.
     pub(crate) fn recover_of(&self, endpoint: EndpointId, missed: bool) -> Recover {
         Recover {
             endpoint,
@@ -237,26 +238,26 @@ impl Bed {
         }
     }
 
-    /// How many rounds a recovery would open.
+    /// Returns how many rounds a recovery would open.
     pub(crate) fn recoverable(&self, endpoint: EndpointId, missed: bool) -> u64 {
         let recover = self.recover_of(endpoint, missed);
         let counted = self.reader().count_recoverable(&recover);
         counted.expect("it can be counted")
     }
 
-    /// Begins a recovery, and says how many rounds it opens.
+    /// Starts a recovery, and returns how many rounds it opens.
     pub(crate) fn recover(&mut self, recover: Recover) -> u64 {
         let counted = self.reader().count_recoverable(&recover);
         self.run(recover).expect("it begins");
         counted.expect("it can be counted")
     }
 
-    /// Writes what bulk changes have done as far as there is room, and says in how many commits.
+    /// Writes what bulk changes have done as far as there is room, and returns in how many commits.
     pub(crate) fn work_off(&mut self) -> usize {
         self.advance(usize::MAX)
     }
 
-    /// The same with at most so many commits.
+    /// The same with at most this many commits.
     pub(crate) fn advance(&mut self, most: usize) -> usize {
         let reader = self.reader();
         advance(&reader, most, |op| self.one(op))
@@ -272,7 +273,7 @@ impl Bed {
         self.sweep_by(&mut sweeper, horizon)
     }
 
-    /// One pass of the sweep; says how many commits it made.
+    /// Runs one pass of the sweep, and returns how many commits it made.
     pub(crate) fn sweep_by(&mut self, sweeper: &mut Sweeper, horizon: Horizon) -> usize {
         let mut commits = 0;
         sweeper.begin(horizon, self.now);
@@ -318,7 +319,7 @@ impl Bed {
     }
 }
 
-/// Writes what bulk changes have done, as far as there is room and in at most so many commits; says in how many.
+/// Writes what bulk changes have done, as far as there is room and in at most this many commits; returns in how many.
 pub(crate) fn advance(reader: &Reader, most: usize, mut one: impl FnMut(Op) -> Done) -> usize {
     let mut commits = 0;
     for (slot, upto) in reader.bulks() {
@@ -341,7 +342,7 @@ pub(crate) fn advance(reader: &Reader, most: usize, mut one: impl FnMut(Op) -> D
     commits
 }
 
-/// Every item of a list, page after page.
+/// Returns every item of a list, page after page.
 pub(crate) fn pages<T>(page: impl Fn(Option<Cursor>) -> Result<Page<T>, StoreError>) -> Vec<T> {
     let mut items = Vec::new();
     let mut after = None;
@@ -393,7 +394,7 @@ pub(crate) fn of_endpoint(endpoint: EndpointId) -> DeliveryFilter {
     }
 }
 
-/// Sequence numbers 1, 2, 3 … in order of creation, per endpoint.
+/// Asserts that the sequence numbers are 1, 2, 3 … in order of creation, per endpoint.
 pub(crate) fn expect_gap_free(deliveries: &[Delivery]) {
     let mut by_slot: HashMap<Slot, Vec<u64>> = HashMap::new();
     for d in deliveries {

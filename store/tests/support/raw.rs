@@ -1,11 +1,11 @@
-//! Rows behind the store's back.
+//! Changes rows without the store's knowledge.
 
 use redb::{Database, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
-/// Changes the rows of one table behind the store's back.
+/// Changes the rows of one table without the store's knowledge.
 pub(crate) type Edit = fn(&Path, &str, &mut dyn FnMut(&mut Rows));
 
 pub(crate) fn edit<const N: usize>(path: &Path, name: &str, change: &mut dyn FnMut(&mut Rows)) {

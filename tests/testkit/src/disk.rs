@@ -5,7 +5,7 @@ use redb::StorageBackend;
 use std::io::{Error, ErrorKind, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Disks write sectors of this size whole or not at all.
+/// Disks write sectors of this size completely or not at all.
 const SECTOR_BYTES: usize = 512;
 
 #[derive(Clone, Debug)]
@@ -14,21 +14,21 @@ pub enum Change {
     Length(u64),
 }
 
-/// What was done to a disk that keeps a record, one after the other.
+/// The operations on a disk that keeps a record, in order.
 #[derive(Clone, Debug)]
 pub enum Done {
     Changed(Change),
     Synced,
 }
 
-/// What a crash leaves of what was not synced.
+/// What a crash leaves of unsynced writes.
 #[derive(Clone, Copy, Debug)]
 pub enum Kept {
     All,
     Nothing,
-    /// Each write with so many chances in eight.
+    /// Each write with this many chances in eight.
     Some(u64),
-    /// The same, and every fourth of those by its sectors.
+    /// The same, with every fourth of those split by sectors.
     Torn(u64),
 }
 
@@ -37,32 +37,32 @@ struct State {
     durable: Vec<u8>,
     visible: Vec<u8>,
     unsynced: Vec<Change>,
-    /// Whoever opened the disk before this many crashes is dead.
+    /// Processes that opened the disk before this many crashes are dead.
     crashes: u64,
-    /// Writes and syncs until the power goes.
+    /// Writes and syncs until the power fails.
     power_for: Option<u64>,
-    /// Syncs fail, though what was written is there.
+    /// Whether syncs fail although the writes are kept.
     syncs_fail: bool,
-    /// Writes fail for want of room.
+    /// Whether writes fail for lack of space.
     full: bool,
     /// Everything that was done since recording began.
     record: Option<Vec<Done>>,
-    /// So does growing beyond this.
+    /// The size beyond which growing fails too.
     capacity: Option<u64>,
     faults: Faults,
     /// Draws the faults.
     random: Random,
 }
 
-/// How often calls fail: one in so many, and never where it is 0.
+/// How often calls fail: one in this many; never if it is 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     pub reads: u64,
     pub writes: u64,
     pub lengths: u64,
     pub syncs: u64,
-    /// A sync that fails drops part of what it should have made durable: it can be read until the power goes, and no later sync
-    /// writes it. So do the page caches of most systems.
+    /// Whether a failed sync drops part of what it should have made durable: it can be read until the power fails, and
+    /// no later sync writes it. The page caches of most systems behave like this.
     pub forgetful: bool,
 }
 
@@ -77,7 +77,7 @@ impl Faults {
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Arc<Mutex<State>>);
 
-/// The disk as one opener sees it.
+/// The disk as one process sees it.
 #[derive(Debug)]
 pub struct Opened {
     disk: Disk,
@@ -110,7 +110,7 @@ impl Disk {
         self.state().visible.clone()
     }
 
-    /// Puts other bytes in place, as a restored backup does.
+    /// Replaces the bytes, as restoring a backup does.
     pub fn replace(&self, bytes: Vec<u8>) {
         let mut state = self.state();
         state.unsynced.clear();
@@ -119,14 +119,14 @@ impl Disk {
         state.crashes += 1;
     }
 
-    /// Changes a byte where it lies, unseen by who has the disk open.
+    /// Changes a byte in place, without the knowledge of the process that has the disk open.
     pub fn flip(&self, at: usize, bits: u8) {
         let mut state = self.state();
         state.visible[at] ^= bits;
         state.durable[at] ^= bits;
     }
 
-    /// Begins to keep a record, and says what it begins with.
+    /// Starts to keep a record, and returns the bytes that it starts with.
     pub fn start_recording(&self) -> Vec<u8> {
         let mut state = self.state();
         assert!(
@@ -137,7 +137,7 @@ impl Disk {
         state.durable.clone()
     }
 
-    /// How much was recorded.
+    /// Returns the length of the record.
     pub fn recorded(&self) -> usize {
         self.state().record.as_ref().map_or(0, Vec::len)
     }
@@ -146,7 +146,7 @@ impl Disk {
         self.state().record.take().unwrap_or_default()
     }
 
-    /// Lets the power go after this many more writes and syncs.
+    /// Makes the power fail after this many more writes and syncs.
     pub fn power_for(&self, changes: Option<u64>) {
         self.state().power_for = changes;
     }
@@ -183,20 +183,20 @@ impl Disk {
         self.state().full = full;
     }
 
-    /// Loses an arbitrary part of what was not synced: whole writes, or all but some sectors of one.
+    /// Loses an arbitrary part of the unsynced writes: whole writes, or all but some sectors of one.
     pub fn crash(&self, random: &mut Random) {
         let mut state = self.state();
         state.crashes += 1;
         state.power_for = None;
         let unsynced = std::mem::take(&mut state.unsynced);
-        // Now and then all of it is kept, or nothing.
+        // Now and then all of it is kept, or none.
         let kept = Kept::Torn(random.below(9));
         survive(&mut state.durable, &unsynced, kept, random);
         state.visible = state.durable.clone();
     }
 }
 
-/// Makes of what was durable what a crash leaves.
+/// Turns the durable bytes into what a crash leaves.
 pub fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, random: &mut Random) {
     for change in unsynced {
         let (of_8, torn) = match kept {
@@ -313,7 +313,7 @@ impl StorageBackend for Opened {
         if state.syncs_fail || state.fault(one_in).is_err() {
             if state.faults.forgetful {
                 for change in std::mem::take(&mut state.unsynced) {
-                    // A length is kept by the file system's own journal.
+                    // The file system's own journal keeps a length.
                     if matches!(change, Change::Length(_)) || state.random.one_in(2) {
                         change_bytes(&mut state.durable, &change);
                     }

@@ -3,7 +3,7 @@
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// A small generator, so that a seed replays a run.
+/// A small generator, so that a seed reproduces a run.
 #[derive(Clone, Debug)]
 pub struct Random(SplitMix64);
 

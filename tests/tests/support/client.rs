@@ -1,5 +1,5 @@
-//! A client of the daemon: one connection a call, over the Unix socket or TCP, and the checks that
-//! hold for every answer (`x-request-id`, the shape of a problem, the daemon's own description of it).
+//! A client of the daemon: one connection per call, over the Unix socket or TCP, with the checks that apply to every
+//! response (`x-request-id`, the form of a problem, the daemon's own description).
 
 use super::{document, until, within};
 use bytes::Bytes;
@@ -58,7 +58,7 @@ impl Client {
         })
     }
 
-    /// Begins a call that can be given headers and a body.
+    /// Starts a call that can be given headers and a body.
     pub(crate) fn call(&self, method: &str, path: &str) -> Call<'_> {
         let mut headers = Vec::new();
         match &self.via {
@@ -95,10 +95,10 @@ impl Client {
         self.call("DELETE", path).send().await
     }
 
-    /// Writes these bytes to a fresh connection and reads what comes until the daemon closes it.
+    /// Writes these bytes to a new connection and reads until the daemon closes it.
     pub(crate) async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect().await.expect("the daemon accepts");
-        // The daemon may refuse, answer and close before it has read all.
+        // The daemon may refuse, answer and close before it has read everything.
         let _ = stream.write_all(bytes).await;
         let mut answer = Vec::new();
         let _ = within(
@@ -114,7 +114,7 @@ impl Client {
         self.connect().await.expect("the daemon accepts")
     }
 
-    /// Makes an endpoint of organization `org_1` and returns it as the daemon answered.
+    /// Creates an endpoint of organization `org_1` and returns the daemon's response.
     pub(crate) async fn endpoint(&self, url: &str, types: &[&str]) -> Value {
         self.endpoint_with(url, types, json!({})).await
     }
@@ -183,7 +183,7 @@ impl Client {
         self.get(&format!("/v1/stats{query}")).await.expect(200)
     }
 
-    /// Begins a streamed upload; the answer's lines can be read while it goes on.
+    /// Starts a streamed upload; the response's lines can be read while it continues.
     pub(crate) async fn upload(&self, path: &str, content_type: &str) -> Upload {
         let (lines, receiver) = mpsc::channel(1);
         let mut call = self.call("POST", path);
@@ -228,7 +228,7 @@ impl Client {
     }
 }
 
-/// Percent-encodes what a cursor or a time may hold that a query may not.
+/// Percent-encodes characters of a cursor or a time that a query must not contain.
 pub(crate) fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -240,7 +240,7 @@ pub(crate) fn encode(text: &str) -> String {
         .collect()
 }
 
-/// A request body: JSON, or bytes as they are.
+/// A request body: JSON, or bytes.
 pub(crate) struct Payload(Bytes);
 
 impl From<Value> for Payload {
@@ -267,7 +267,7 @@ impl From<Vec<u8>> for Payload {
     }
 }
 
-/// A call in the making.
+/// A call being built.
 pub(crate) struct Call<'a> {
     client: &'a Client,
     method: Method,
@@ -277,7 +277,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Sets a header; `host` and `authorization` replace what the client would send.
+    /// Sets a header; `host` and `authorization` replace the client's own.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         if name == "host" || name == "authorization" {
             self.headers.retain(|(have, _)| have != name);
@@ -328,7 +328,7 @@ impl Call<'_> {
         }
     }
 
-    /// `Err` where the daemon is gone or cuts the connection.
+    /// Returns `Err` if the daemon is gone or cuts the connection.
     pub(crate) async fn try_send(self) -> Result<Answer, String> {
         let what = format!("{} {}", self.method, self.path);
         let (method, path, sent) = (self.method.clone(), self.path.clone(), self.body.clone());
@@ -350,7 +350,7 @@ impl Call<'_> {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 pub(crate) struct Answer {
     what: String,
     pub(crate) status: StatusCode,
@@ -391,7 +391,7 @@ impl Answer {
             .collect()
     }
 
-    /// The JSON of an answer that must have this status; null where it has no body.
+    /// Returns the JSON of a response that must have this status; null if it has no body.
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -402,13 +402,13 @@ impl Answer {
         }
     }
 
-    /// That the status is 200, whatever the body.
+    /// Asserts that the status is 200, whatever the body.
     #[track_caller]
     pub(crate) fn expect_ok(&self) {
         assert_eq!(self.status.as_u16(), 200, "{self:?}");
     }
 
-    /// The problem of an answer that must have this status and code.
+    /// Returns the problem of a response that must have this status and code.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "expected {code}: {self:?}");
@@ -428,7 +428,7 @@ impl Answer {
     }
 }
 
-/// The members of RFC 9457 and the stable code.
+/// Checks the members of RFC 9457 and the stable code.
 #[track_caller]
 pub(crate) fn check_problem(problem: &Value, status: u16, code: &str) {
     assert_eq!(problem["code"], code, "{problem}");
@@ -439,7 +439,7 @@ pub(crate) fn check_problem(problem: &Value, status: u16, code: &str) {
     }
 }
 
-/// An upload under way.
+/// An upload in progress.
 pub(crate) struct Upload {
     lines: Option<mpsc::Sender<Bytes>>,
     answer: tokio::task::JoinHandle<hyper::Result<http::Response<Incoming>>>,
@@ -454,7 +454,7 @@ impl Upload {
             .expect("the upload goes on");
     }
 
-    /// Writes if the daemon still reads; false where it has hung up.
+    /// Writes if the daemon still reads; returns false if it has closed the connection.
     pub(crate) async fn offer(&mut self, bytes: impl Into<Bytes>) -> bool {
         self.lines
             .as_ref()
@@ -469,7 +469,7 @@ impl Upload {
         self.lines = None;
     }
 
-    /// The answer's head, which comes at once, and its lines to read.
+    /// Returns the response's head, which arrives immediately, and its lines to read.
     pub(crate) async fn answer(&mut self) -> (StatusCode, Lines) {
         let response = within("the answer begins", &mut self.answer)
             .await
@@ -502,7 +502,7 @@ impl Body for Chunks {
     }
 }
 
-/// An answer read line by line as it comes.
+/// A response read line by line as it arrives.
 pub(crate) struct Lines {
     body: Incoming,
     buffer: Vec<u8>,
@@ -541,7 +541,7 @@ impl Lines {
         value
     }
 
-    /// The next server-sent event: its name (`message` where it has none) and its data.
+    /// Returns the next server-sent event: its name (`message` if it has none) and its data.
     pub(crate) async fn next_sse(&mut self) -> (String, String) {
         let (mut name, mut data) = ("message".to_owned(), String::new());
         loop {

@@ -1,6 +1,5 @@
-//! The daemon as a process: its configuration in a folder of its own, started, killed, stopped
-//! and started again on the same folder. Its log is printed when the test fails, and the process
-//! is killed by its id when the test ends.
+//! The daemon as a process: its configuration in its own directory, started, killed, stopped and restarted in the same
+//! directory. Its log is printed if the test fails, and the process is killed by its id when the test ends.
 
 use super::{Client, document, within};
 use std::collections::BTreeMap;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-/// Where the binary under test is.
+/// Returns the path of the binary under test.
 pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("TESTED_BINARY") {
         return PathBuf::from(path);
@@ -31,17 +30,17 @@ pub(crate) fn binary() -> PathBuf {
     path
 }
 
-/// A folder and a configuration, before the first start.
+/// A directory and a configuration, before the first start.
 pub(crate) struct Setup {
     folder: TempDir,
     values: BTreeMap<String, String>,
     environment: Vec<(String, String)>,
-    /// The program that is run; the one under test unless another is named.
+    /// The program to run; the one under test unless another is set.
     pub(crate) program: Option<PathBuf>,
 }
 
 impl Setup {
-    /// Loopback targets over plain HTTP are allowed, and retries follow at once.
+    /// Loopback targets over plain HTTP are allowed, and retries follow immediately.
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("sh-").tempdir().unwrap();
         let setup = Self {
@@ -64,7 +63,7 @@ impl Setup {
             .set("target.allow_http", "true")
     }
 
-    /// Sets `section.key` or a top-level key to a TOML value as it is written in the file.
+    /// Sets `section.key` or a top-level key to a TOML value in the form of the file.
     pub(crate) fn set(mut self, key: &str, toml: &str) -> Self {
         self.values.insert(key.to_owned(), toml.to_owned());
         self
@@ -131,7 +130,7 @@ impl Setup {
         }
     }
 
-    /// Starts the daemon; `Err` is how it ended instead of getting ready.
+    /// Starts the daemon; `Err` is how it ended instead of becoming ready.
     pub(crate) async fn try_start(self) -> Result<Daemon, Refused> {
         self.write_config();
         let log = Arc::new(Mutex::new(String::new()));
@@ -155,7 +154,7 @@ impl Setup {
         }
     }
 
-    /// Runs the binary with these arguments to its end.
+    /// Runs the binary with these arguments until it exits.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null());
@@ -169,7 +168,7 @@ impl Setup {
         self.program(self.program.clone().unwrap_or_else(binary))
     }
 
-    /// A program without the caller's own `STORMHOOK_…` settings and run-time folders.
+    /// Returns a program without the caller's own `STORMHOOK_…` settings and runtime directories.
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -186,7 +185,7 @@ impl Setup {
     }
 }
 
-/// A daemon that ended instead of getting ready.
+/// A daemon that ended instead of becoming ready.
 #[derive(Debug)]
 pub(crate) struct Refused {
     pub(crate) status: ExitStatus,
@@ -248,7 +247,7 @@ async fn keep(stream: impl AsyncRead + Unpin, log: Arc<Mutex<String>>) {
     }
 }
 
-/// A daemon that said it is ready.
+/// A daemon that has reported that it is ready.
 pub(crate) struct Daemon {
     running: Option<Running>,
     log: Arc<Mutex<String>>,
@@ -256,7 +255,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// With the plain configuration of [`Setup::new`].
+    /// Starts with the plain configuration of [`Setup::new`].
     pub(crate) async fn start() -> Self {
         Setup::new().start().await
     }
@@ -306,12 +305,12 @@ impl Daemon {
         Client::unix(self.setup.socket())
     }
 
-    /// A client over TCP with the right token.
+    /// Returns a client over TCP with the valid token.
     pub(crate) fn tcp(&self) -> Client {
         Client::tcp(self.address(), Some(self.token()))
     }
 
-    /// SIGKILL, and the end awaited.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) async fn kill(&mut self) {
         let mut running = self.running.take().expect("the daemon runs");
         running.child.start_kill().unwrap();
@@ -320,7 +319,7 @@ impl Daemon {
             .unwrap();
     }
 
-    /// SIGTERM alone.
+    /// Only sends SIGTERM.
     pub(crate) fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
     }
@@ -330,7 +329,7 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// How the process ended.
+    /// Returns how the process ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut running = self.running.take().expect("the daemon runs");
         within("the daemon ends", running.child.wait())
@@ -338,13 +337,13 @@ impl Daemon {
             .unwrap()
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM and returns the exit status.
     pub(crate) async fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.ended().await
     }
 
-    /// Starts again on the same folder; it must have ended before.
+    /// Starts again in the same directory; the daemon must have ended before.
     pub(crate) async fn start_again(&mut self) {
         assert!(self.running.is_none(), "the daemon still runs");
         self.setup.write_config();
@@ -354,18 +353,18 @@ impl Daemon {
         }
     }
 
-    /// Changes a value in the configuration file; the daemon hears of it when it is told to.
+    /// Changes a value in the configuration file; the daemon only reads it when told to.
     pub(crate) fn change(&mut self, key: &str, toml: &str) {
         self.setup.values.insert(key.to_owned(), toml.to_owned());
         self.setup.write_config();
     }
 
-    /// From the next start on another program serves this store.
+    /// From the next start on, another program serves this store.
     pub(crate) fn serve_by(&mut self, program: Option<PathBuf>) {
         self.setup.program = program;
     }
 
-    /// The setup, for another start with other values; the daemon must have ended.
+    /// Returns the setup, for another start with other values; the daemon must have ended.
     pub(crate) fn into_setup(mut self) -> Setup {
         assert!(self.running.is_none(), "the daemon still runs");
         std::mem::replace(&mut self.setup, Setup::new())

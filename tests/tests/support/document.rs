@@ -1,6 +1,6 @@
-//! The daemon's own description of its API, and whether what it answers is as that says: status, headers, media type, problem code
-//! and body, and whether a body that it took is one that the description allows. Learned from the first daemon that a test starts;
-//! from then on every answer is held to it.
+//! The daemon's own description of its API, and the check that responses match it: status, headers, media type, problem
+//! code and body, and that the description allows every body that the daemon accepted. It is read from the first daemon
+//! that a test starts; from then on every response is checked.
 
 use super::Client;
 use super::client::Answer;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// Headers that are there if, and only if, the description says so.
+/// Headers that are present if and only if the description says so.
 const TOLD_HEADERS: [&str; 5] = [
     "allow",
     "idempotency-replayed",
@@ -23,13 +23,13 @@ static DOCUMENT: OnceLock<Document> = OnceLock::new();
 
 pub(crate) struct Document {
     json: Value,
-    /// The schemas, with every object closed: here, what is not described is wrong.
+    /// The schemas, with every object closed: in the tests, anything not described is an error.
     closed: Value,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
     seen: Mutex<BTreeSet<String>>,
 }
 
-/// Learns the description unless it is known. A daemon that can't be asked is not what its test is about.
+/// Reads the description unless it is known. A daemon that can't be queried is not the subject of its test.
 pub(super) async fn learn(client: &Client) {
     if DOCUMENT.get().is_none()
         && let Ok(answer) = client.call("GET", "/v1/openapi.json").try_send().await
@@ -39,19 +39,19 @@ pub(super) async fn learn(client: &Client) {
     }
 }
 
-/// The description, once a daemon has started.
+/// Returns the description, once a daemon has started.
 pub(crate) fn document() -> &'static Document {
     DOCUMENT.get().expect("a daemon has been asked")
 }
 
-/// Fails where an answer, or a body that was taken, is not as described.
+/// Fails if a response, or an accepted body, is not as described.
 pub(super) fn check(method: &str, target: &str, sent: &Bytes, answer: &Answer) {
     if let Some(document) = DOCUMENT.get() {
         document.check(method, target, sent, answer);
     }
 }
 
-/// Fails where a value does not fit the schema of this name.
+/// Fails if a value does not match the schema of this name.
 #[track_caller]
 pub(super) fn check_value(schema: &str, value: &Value) {
     if let Some(document) = DOCUMENT.get() {
@@ -76,7 +76,7 @@ impl Document {
         &self.json
     }
 
-    /// Every operation with its method in capitals and its path.
+    /// Returns every operation with its method in capitals and its path.
     pub(crate) fn operations(&self) -> Vec<(String, String, &Value)> {
         let paths = self.json["paths"].as_object().unwrap();
         let of_path = |(path, methods): (&String, &'_ Value)| {
@@ -95,12 +95,12 @@ impl Document {
             .collect()
     }
 
-    /// What has been answered so far, as `operationId status`.
+    /// Returns what has been answered so far, as `operationId status`.
     pub(crate) fn seen(&self) -> BTreeSet<String> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// What a reference leads to, or the thing itself.
+    /// Returns the target of a reference, or the object itself.
     pub(crate) fn resolved<'a>(&'a self, thing: &'a Value) -> &'a Value {
         let pointer = thing["$ref"]
             .as_str()
@@ -120,7 +120,7 @@ impl Document {
             all && parts.next().is_none()
         };
         let paths = self.json["paths"].as_object().unwrap();
-        // A path spelled out goes before one with a placeholder.
+        // A literal path takes precedence over one with a placeholder.
         let template = paths
             .keys()
             .filter(fits)
@@ -129,7 +129,7 @@ impl Document {
     }
 
     fn check(&self, method: &str, target: &str, sent: &Bytes, answer: &Answer) {
-        // What is no operation is not described further; `HEAD` is `GET` without the body.
+        // Requests that match no operation are not described further; `HEAD` is `GET` without the body.
         let Some(operation) = self.operation(method, target) else {
             return;
         };
@@ -199,7 +199,7 @@ impl Document {
         }
     }
 
-    /// Whether what was taken is what the description says is taken.
+    /// Checks that the description allows what was accepted.
     fn check_taken(&self, id: &str, operation: &Value, sent: &Bytes, answer: &Answer) {
         let contents = operation["requestBody"]["content"].as_object();
         let Some((kind, content)) = contents.and_then(|it| it.iter().next()) else {
@@ -224,7 +224,7 @@ impl Document {
         }
     }
 
-    /// Fails where a value does not fit a schema, given as a reference.
+    /// Fails if a value does not match a schema, given as a reference.
     #[track_caller]
     pub(crate) fn fits(&self, schema: &Value, value: &Value, what: &str) {
         let validator = self.validator(schema);
@@ -252,7 +252,7 @@ impl Document {
     }
 }
 
-/// Allows the properties that are described and no others.
+/// Allows only the described properties.
 fn close(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -1,5 +1,5 @@
-//! Load with a ledger at both ends: services that send until each event is acknowledged, a partner that counts what reaches it, and
-//! the comparison of the two with what the daemon says it holds.
+//! Load with a ledger at both ends: services that send until each event is acknowledged, a receiver that counts what
+//! reaches it, and the comparison of both with what the daemon holds.
 
 use super::{Client, Daemon, Draw, Receiver, Recorded, Reply, Setup};
 use serde_json::json;
@@ -17,11 +17,11 @@ const ENDPOINTS: [(&str, &[&str]); 3] = [
     ("/paid", &["order.paid"]),
 ];
 
-/// What was acknowledged: the event's id by its key, with its type.
+/// The acknowledged events: the event's id by its key, with its type.
 type Acknowledged = BTreeMap<String, (String, &'static str)>;
 type Ledger = Arc<Mutex<Acknowledged>>;
 
-/// The seed of a run: given, or made and printed.
+/// The seed of a run: given, or generated and printed.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("STORMHOOK_SEED").ok();
     let seed = given.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
@@ -32,7 +32,7 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// A setup whose schedule outlasts many ends of the daemon.
+/// Returns a setup whose schedule outlasts many stops of the daemon.
 pub(crate) fn setup() -> Setup {
     let schedule = format!("[{}]", vec![r#""200ms""#; 20].join(","));
     Setup::new()
@@ -40,7 +40,7 @@ pub(crate) fn setup() -> Setup {
         .set("log.level", r#""warn""#)
 }
 
-/// Load that goes on until it is finished.
+/// Load that continues until it is finished.
 pub(crate) struct Load {
     receiver: Receiver,
     ledger: Ledger,
@@ -49,12 +49,13 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Makes the endpoints and begins to send. One in eight first attempts fails, so that retries are under way too.
+    /// Creates the endpoints and starts to send. One in eight first attempts fails, so that retries are in progress
+    /// too.
     pub(crate) async fn start(daemon: &Daemon, seed: u64) -> Self {
         Self::paced(daemon, seed, Duration::ZERO).await
     }
 
-    /// The same where each sender rests between two events.
+    /// The same, with a pause of each sender between two events.
     pub(crate) async fn paced(daemon: &Daemon, seed: u64, rest: Duration) -> Self {
         let receiver = Receiver::start().await;
         let mut failing = Draw::seeded(seed ^ 1);
@@ -88,8 +89,8 @@ impl Load {
         self.ledger.lock().unwrap().len()
     }
 
-    /// Ends the load and compares: everything acknowledged reached every subscribed endpoint, the same attempt at most
-    /// `repeats` times more than once, with the same bytes, and the daemon holds one event a key and no gap.
+    /// Ends the load and compares: everything acknowledged reached every subscribed endpoint, the same attempt was
+    /// repeated at most `repeats` times, with the same bytes, and the daemon holds one event per key without gaps.
     pub(crate) async fn finish(self, daemon: &Daemon, repeats: usize) {
         self.stop.send(true).unwrap();
         for sender in self.senders {
@@ -178,7 +179,7 @@ async fn reached_all(receiver: &Receiver, ledger: &Acknowledged) -> Vec<Recorded
     }
 }
 
-/// Bodies are the same on every attempt, and no attempt is repeated more often than is allowed.
+/// Checks that bodies are the same on every attempt, and that no attempt is repeated more often than allowed.
 fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
     let mut pairs: BTreeMap<(String, String), Vec<&Recorded>> = BTreeMap::new();
     for request in requests {
@@ -196,7 +197,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
             sent.iter().all(|r| r.body == sent[0].body),
             "{event} {path}: other bytes"
         );
-        // The same attempt is repeated only where the end came between sending and recording.
+        // The same attempt is repeated only if the process ended between sending and recording.
         let attempts: BTreeSet<_> = sent
             .iter()
             .map(|r| r.header("x-stormcom-attempt"))
@@ -217,7 +218,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
     );
 }
 
-/// One event a key, one delivery a pair, sequences 1, 2, 3 … without a gap.
+/// Checks one event per key, one delivery per pair, sequences 1, 2, 3 … without gaps.
 async fn check_store(api: &Client, ledger: &Acknowledged) {
     let events = api.all("/v1/events?organizationId=org_1&limit=250").await;
     let mut by_key: BTreeMap<String, String> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What the tests stand on: the daemon as a process, a client, receivers that answer by script,
-//! and signatures computed here with no code of the project's.
+//! The helpers of the tests: the daemon as a process, a client, receivers that answer by script, and signatures
+//! computed without any code of the project.
 
 mod client;
 mod daemon;
@@ -19,11 +19,11 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use std::future::Future;
 use std::time::Duration;
 
-/// How long anything that is expected to happen may take before the test fails: long enough for a
-/// debug build on a busy machine, and never waited out where the thing happens.
+/// How long an expected event may take before the test fails: long enough for a debug build on a busy machine. It is
+/// never waited out if the event happens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Awaits `what`, or fails the test by its name.
+/// Awaits `what`, or fails the test with its name.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
@@ -31,8 +31,8 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// Asks until the answer is there. For state that the interface only shows on asking; the pause
-/// bounds the load of asking, it is not what is waited for.
+/// Polls until the answer is there, for state that the interface only shows on request. The pause limits the polling;
+/// it is not the time being waited for.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     within(what, async {
         loop {
@@ -45,7 +45,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
     .await
 }
 
-/// A draw of a small generator whose seed is printed by those who use it.
+/// A small generator; its users print the seed.
 pub(crate) struct Draw(SplitMix64);
 
 impl Draw {
@@ -53,7 +53,7 @@ impl Draw {
         Self(SplitMix64::seed_from_u64(seed))
     }
 
-    /// Enough to vary moments and sizes, and replayable.
+    /// Good enough to vary moments and sizes, and reproducible.
     pub(crate) fn next(&mut self) -> u64 {
         self.0.next_u64()
     }

@@ -1,6 +1,5 @@
-//! A partner: an HTTP server on a loopback port that records every request as it came and answers
-//! by script. HTTP/1.1 is read and written here by hand, since most scripts are answers that no
-//! HTTP library would send; HTTP/2 is hyper's.
+//! A receiver: an HTTP server on a loopback port that records every request and answers by script. HTTP/1.1 is read and
+//! written by hand, since most scripts are responses that no HTTP library would send; HTTP/2 is hyper's.
 
 use super::{PATIENCE, within};
 use bytes::Bytes;
@@ -17,17 +16,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-/// One request as it came.
+/// One request as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// Names in lower case, in the order in which they came.
+    /// Names in lower case, in the order received.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     pub(crate) at: Instant,
     pub(crate) wall: SystemTime,
-    /// Which connection of this receiver it came on, from 0.
+    /// The connection of this receiver that it arrived on, from 0.
     pub(crate) connection: usize,
     pub(crate) http2: bool,
 }
@@ -62,7 +61,7 @@ impl Recorded {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The bytes of `data`, which is the last member of the body.
+    /// Returns the bytes of `data`, which is the last member of the body.
     pub(crate) fn data(&self) -> &str {
         let text = self.text();
         let at = text.find(r#","data":"#).expect("a data member") + r#","data":"#.len();
@@ -75,7 +74,7 @@ impl Recorded {
 pub(crate) enum Reply {
     /// This status with an empty body.
     Status(u16),
-    /// Status, further header lines, body.
+    /// Status, additional header lines, body.
     Full(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Waits, then answers.
     After(Duration, Box<Reply>),
@@ -87,9 +86,9 @@ pub(crate) enum Reply {
     Reset,
     /// Closes the connection without a byte.
     Close,
-    /// These bytes as they are, then the connection is closed.
+    /// Sends these bytes, then closes the connection.
     Raw(Vec<u8>),
-    /// A valid answer, one byte each interval.
+    /// A valid response, one byte per interval.
     Drip(Duration),
     /// A status line and header lines without end.
     EndlessHeaders,
@@ -137,7 +136,7 @@ impl Shared {
     }
 }
 
-/// Which TLS a receiver speaks; its certificate is of an authority made for the test.
+/// The TLS configuration of a receiver; its certificate is issued by an authority made for the test.
 pub(crate) struct Tls {
     /// The authority's certificate in PEM, for `tls.extra_roots`.
     pub(crate) root: String,
@@ -194,7 +193,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Answers 200 until told otherwise.
+    /// Starts a receiver that answers 200 until told otherwise.
     pub(crate) async fn start() -> Self {
         Self::serve(None).await
     }
@@ -237,7 +236,7 @@ impl Receiver {
         format!("{}://{}{path}", self.scheme, self.address)
     }
 
-    /// From now on this answer.
+    /// Answers like this from now on.
     pub(crate) fn answer(&self, reply: Reply) {
         self.answer_by(move |_| reply.clone());
     }
@@ -246,12 +245,12 @@ impl Receiver {
         *self.shared.rule.lock().unwrap() = Box::new(rule);
     }
 
-    /// These answers first, in order.
+    /// Answers with these first, in order.
     pub(crate) fn script(&self, replies: impl IntoIterator<Item = Reply>) {
         self.shared.script.lock().unwrap().extend(replies);
     }
 
-    /// Lets that many held requests be answered.
+    /// Lets this many held requests be answered.
     pub(crate) fn release(&self, requests: usize) {
         self.shared.gate.add_permits(requests);
     }
@@ -268,7 +267,7 @@ impl Receiver {
         *self.shared.connections.borrow()
     }
 
-    /// Waits until so many requests came, and returns all that did.
+    /// Waits until this many requests have arrived, and returns all that have.
     pub(crate) async fn wait_for(&self, requests: usize) -> Vec<Recorded> {
         self.wait_for_within(requests, PATIENCE).await
     }
@@ -287,7 +286,7 @@ impl Receiver {
         self.requests()
     }
 
-    /// Waits until so many requests came that satisfy `which`, and returns those.
+    /// Waits until this many requests that satisfy `which` have arrived, and returns those.
     pub(crate) async fn wait_where(
         &self,
         requests: usize,
@@ -412,7 +411,7 @@ fn head(status: u16, headers: &[(&'static str, String)], length: Option<usize>) 
     text.into_bytes()
 }
 
-/// Answers; true where the connection can carry another request.
+/// Answers, and returns whether the connection can carry another request.
 async fn write_reply(stream: &mut impl Connection, shared: &Shared, reply: Reply) -> bool {
     let endless = vec![b'x'; 8192];
     match settle(shared, reply).await {
@@ -473,7 +472,7 @@ async fn write_reply(stream: &mut impl Connection, shared: &Shared, reply: Reply
     }
 }
 
-/// Does the waiting of a reply, and returns what is to be written then.
+/// Waits as the reply says, and returns what to write then.
 async fn settle(shared: &Shared, mut reply: Reply) -> Reply {
     loop {
         match reply {

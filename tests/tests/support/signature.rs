@@ -1,5 +1,5 @@
-//! Signatures as a partner checks them, from the two published schemes and plain HMAC: not the
-//! project's verifier, so that a mistake there can't hide here.
+//! Signatures as a receiver checks them, by the two published schemes and plain HMAC, without the project's verifier,
+//! so that a mistake in it can't hide here.
 
 use super::Recorded;
 use base64ct::{Base64, Encoding};
@@ -23,7 +23,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether an ed25519 signature is of this message, by the library that TLS stands on here.
+/// Whether an ed25519 signature is valid for this message, according to the library behind TLS.
 fn is_ed25519(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let provider = rustls::crypto::ring::default_provider();
     let mut known = provider.signature_verification_algorithms.mapping.iter();
@@ -35,7 +35,7 @@ fn is_ed25519(public: &[u8], message: &[u8], signature: &[u8]) -> bool {
         .is_ok()
 }
 
-/// What a delivery's `webhook-signature` is over.
+/// Returns what a delivery's `webhook-signature` covers.
 fn signed_content(delivery: &Recorded) -> Vec<u8> {
     let id = delivery.header("webhook-id");
     let timestamp = delivery.header("webhook-timestamp");
@@ -44,14 +44,13 @@ fn signed_content(delivery: &Recorded) -> Vec<u8> {
     content
 }
 
-/// Checks a delivery against the live secrets, newest first: exactly their signatures, in that
-/// order, under both schemes, and the digest of the body.
+/// Checks a delivery against the live secrets, newest first: exactly their signatures, in that order, under both
+/// schemes, and the digest of the body.
 pub(crate) fn verify(delivery: &Recorded, secrets: &[&str]) {
     verify_with_keys(delivery, secrets, &[]);
 }
 
-/// The same for an endpoint with these public keys, newest first: a `v1a` item of each follows
-/// those of the secrets.
+/// The same for an endpoint with these public keys, newest first: a `v1a` item of each follows those of the secrets.
 pub(crate) fn verify_with_keys(delivery: &Recorded, secrets: &[&str], keys: &[&str]) {
     let expected: Vec<String> = secrets
         .iter()

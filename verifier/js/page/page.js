@@ -1,22 +1,22 @@
-// The signature debugger's page: reads the form, asks the WebAssembly core, shows its answer. Keeps nothing and sends nothing.
+// The signature debugger's page: reads the form, calls the WebAssembly core, shows the result. Stores nothing and sends nothing.
 import { load } from "./explain.web.js";
 
 const element = (id) => document.getElementById(id);
 const [secret, headers, body, file, now] = ["secret", "headers", "body", "file", "now"].map(element);
 
 const STEPS = {
-  secret: "The secret is usable",
-  headers_present: "The headers are there",
-  id_form: "webhook-id has its form",
-  timestamp_form: "webhook-timestamp has its form",
-  timestamp_window: "The time is near enough",
-  signature_form: "The signatures have their form",
-  signature: "A signature fits key and body",
+  secret: "The secret is valid",
+  headers_present: "The headers are present",
+  id_form: "webhook-id is well formed",
+  timestamp_form: "webhook-timestamp is well formed",
+  timestamp_window: "The time is close enough",
+  signature_form: "The signatures are well formed",
+  signature: "A signature matches key and body",
 };
 const MARKS = { passed: "✓", failed: "✗", not_reached: "·" };
 const SAID = { passed: "passed", failed: "failed", not_reached: "not reached" };
 
-/** A delivery whose body a framework parsed and wrote again. Its secret is published here and protects nothing. */
+/** A delivery whose body a framework parsed and serialized again. Its secret is public and protects nothing. */
 const EXAMPLE = {
   secret: "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=",
   at: "2026-01-01T12:00:05",
@@ -39,7 +39,7 @@ webhook-signature: v1,@SIGNATURE@`,
 
 const explain = await load(new Uint8Array(await (await fetch("explain.wasm.gz")).arrayBuffer()));
 
-/** `name: value`, a line each. */
+/** `name: value`, one per line. */
 const pairsOf = (text) =>
   text
     .split("\n")
@@ -86,7 +86,7 @@ async function check() {
   element("verdict").className = isAccepted ? "ok" : "refused";
   const names = new Set(pairs.map(([name]) => name.toLowerCase()));
   const schemes = [["webhook-signature", found.standard]];
-  // The other scheme is shown where its header came, or where nothing else did.
+  // The other scheme is shown if its header is present, or if no other is.
   if (names.has("x-stormcom-signature") || !names.has("webhook-signature")) schemes.push(["x-stormcom-signature", found.stormcom]);
   element("schemes").append(...schemes.map(([title, one]) => report(title, one)));
   element("findings").append(
@@ -98,7 +98,7 @@ async function check() {
   );
 }
 
-/** What the sender would have made of the example: the same JSON without the spaces that were added. */
+/** The example as the sender would have written it: the same JSON without the added spaces. */
 async function example() {
   const sent = JSON.stringify(JSON.parse(EXAMPLE.body));
   const bytes = Uint8Array.from(atob(EXAMPLE.secret.slice(6)), (unit) => unit.charCodeAt(0));

@@ -1,87 +1,90 @@
-//! What may be said about a delivery that was refused. Decides the wording and the stable codes; a finding never holds any of the secret
-//! or of a signature that would have been right, so it may be logged.
+//! The findings about a refused delivery: their wording and stable codes. A finding never holds any part of the secret
+//! or of a valid signature, so it may be logged.
 
 use alloc::string::String;
 use core::fmt;
 
-/// How the received body differs from the one that was signed, proven by a signature or digest that fits once it is undone.
+/// How the received body differs from the signed one, proven by a signature or digest that matches once the change is
+/// undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyChange {
-    /// A line end was added at the end, or taken away.
+    /// A line end was added to or removed from the end.
     FinalLineEnd,
     /// LF became CRLF, or the reverse.
     LineEnds,
-    /// A byte order mark was put in front, or taken away.
+    /// A byte order mark was added to or removed from the start.
     ByteOrderMark,
-    /// JSON was parsed and written again, with other spaces or escapes.
+    /// JSON was parsed and serialized again, with other spaces or escapes.
     JsonSpelling,
 }
 
-/// A likely reason, most certain first in [`Explanation::findings`](super::Explanation::findings). `Display` says what to do.
+/// A likely reason, the most certain first in [`Explanation::findings`](super::Explanation::findings). `Display` says
+/// what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Finding {
-    /// `content-digest` is there and differs: the body isn't the one that was sent.
+    /// `content-digest` is present and differs: the body isn't the one that was sent.
     BodyChanged,
-    /// `content-digest` fits the body, so the secret is at fault.
+    /// `content-digest` matches the body, so the secret is wrong.
     WrongSecret,
-    /// No signature fits, and there is no `content-digest` to tell a wrong secret from a changed body.
+    /// No signature matches, and there is no `content-digest` to distinguish a wrong secret from a changed body.
     WrongSecretOrBody,
-    /// What exactly was done to the body.
+    /// The exact change to the body.
     BodyRewritten(BodyChange),
-    /// The body's outermost members are not as the daemon writes them: it was parsed and written again.
+    /// The body's outermost members are not as the daemon writes them: it was parsed and serialized again.
     LooksReserialised,
-    /// The body is empty, and wasn't when it was sent.
+    /// The body is empty, but wasn't when it was sent.
     BodyConsumed,
-    /// The body holds U+FFFD: bytes were decoded to a string.
+    /// The body contains U+FFFD: bytes were decoded to a string.
     BodyDecodedLossily,
-    /// Signed with the whole text as key, where the scheme decodes the base64 after `whsec_`.
+    /// Signed with the whole text as key, although the scheme decodes the base64 after `whsec_`.
     KeyNotDecoded,
-    /// Signed with decoded bytes as key, where the scheme takes the text as shown.
+    /// Signed with the decoded bytes as key, although the scheme uses the text as shown.
     KeyDecoded,
-    /// The secret fits without the spaces, line ends or quotes around it.
+    /// The secret matches without the spaces, line ends or quotes around it.
     SecretHasBlanks,
-    /// The secret fits once `whsec_` stands before it, or no longer does.
+    /// The secret matches once `whsec_` is added or removed.
     SecretPrefix,
-    /// The secret is a public key (`whpk_`), which neither scheme A nor `v1` can use, nor a build without the feature `ed25519`.
+    /// The secret is a public key (`whpk_`), which neither the StormCom scheme nor `v1` can use, nor a build without
+    /// the feature `ed25519`.
     SecretIsPublicKey,
-    /// The right signature, in hex where base64 is due.
+    /// A valid signature, but in hex instead of base64.
     HexForBase64,
-    /// The right signature, in base64 where hex is due.
+    /// A valid signature, but in base64 instead of hex.
     Base64ForHex,
-    /// The right signature, in other letters, padding, quotes or without its prefix.
+    /// A valid signature, but with changed letter case, padding or quotes, or without its prefix.
     Respelled,
-    /// All fits but the time: the delivery is older than allowed.
+    /// Everything matches except the time: the delivery is older than allowed.
     ClockBehindSender {
         /// Seconds from the delivery's timestamp to now.
         age_s: u64,
     },
-    /// All fits but the time: the delivery comes from the future.
+    /// Everything matches except the time: the delivery is from the future.
     ClockAheadOfSender {
         /// Seconds from now to the delivery's timestamp.
         ahead_s: u64,
     },
     /// The timestamp has 13 digits: milliseconds.
     TimestampInMilliseconds,
-    /// A header of the scheme came under another name.
+    /// A header of the scheme arrived under another name.
     HeaderRenamed {
-        /// The name that is due.
+        /// The expected name.
         expected: String,
-        /// The name found, escaped and cut to 64 characters.
+        /// The name found, escaped and truncated to 64 characters.
         found: String,
     },
-    /// A header that may stand once stands twice.
+    /// A header that may appear only once appears twice.
     HeaderRepeated {
         /// Its name.
         name: &'static str,
     },
-    /// The id holds a dot, so that `{id}.{timestamp}.{body}` could be split in two ways.
+    /// The id contains a dot, so that `{id}.{timestamp}.{body}` could be split in two ways.
     DotInId,
 }
 
 impl Finding {
-    /// The finding's name, the same in every version.
+    /// Returns the finding's name, the same in every version.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -118,58 +121,58 @@ impl Finding {
                 "the body is not the one that was sent: `content-digest` differs; verify the raw bytes, before any parser or middleware"
             }
             Self::WrongSecret => {
-                "the body is as it was sent (`content-digest` fits), so the secret is wrong: take this endpoint's current one, not another endpoint's or an old one"
+                "the body is the one that was sent (`content-digest` matches), so the secret is wrong: use this endpoint's current one, not another endpoint's or an old one"
             }
             Self::WrongSecretOrBody => {
-                "no signature fits, and without `content-digest` a wrong secret can't be told from a changed body: check both, the secret first"
+                "no signature matches, and without `content-digest` a wrong secret can't be distinguished from a changed body: check both, the secret first"
             }
             Self::BodyRewritten(change) => change.advice(),
             Self::LooksReserialised => {
-                "the body's outermost members are not written as they are sent (`id`, `type`, `timestamp`, `organizationId`, `sequence`, `data`, nothing between them), so it was parsed and written again; verify the raw bytes and parse afterwards"
+                "the body's outermost members are not written as they are sent (`id`, `type`, `timestamp`, `organizationId`, `sequence`, `data`, nothing between them), so it was parsed and serialized again; verify the raw bytes and parse afterwards"
             }
             Self::BodyConsumed => {
-                "the body is empty: something read it first; verify where the raw body is still there"
+                "the body is empty: something read it first; verify before the raw body is consumed"
             }
             Self::BodyDecodedLossily => {
-                "the body holds U+FFFD, which stands for bytes lost when text was decoded; read the body as bytes"
+                "the body contains U+FFFD, which marks bytes lost when it was decoded as text; read the body as bytes"
             }
             Self::KeyNotDecoded => {
-                "the signature was made with the whole text of the secret; `webhook-signature` is made with the bytes under the base64 after `whsec_`"
+                "the signature was made with the whole text of the secret; `webhook-signature` is made with the bytes that the base64 after `whsec_` decodes to"
             }
             Self::KeyDecoded => {
-                "the signature was made with the decoded secret; this scheme takes the text as shown, `whsec_` included"
+                "the signature was made with the decoded secret; this scheme uses the text as shown, including `whsec_`"
             }
             Self::SecretHasBlanks => {
-                "the secret fits without the spaces, line ends or quotes around it; remove them where it is configured"
+                "the secret matches without the spaces, line ends or quotes around it; remove them where it is configured"
             }
             Self::SecretPrefix => {
                 "the secret's `whsec_` was lost or added; configure the text exactly as it is shown"
             }
             Self::SecretIsPublicKey => {
-                "this is a public key (`whpk_`), which checks `v1a` signatures alone, in a build with ed25519; `x-stormcom-signature` and `v1` need the endpoint's secret (`whsec_`)"
+                "this is a public key (`whpk_`), which verifies only `v1a` signatures, in a build with ed25519; `x-stormcom-signature` and `v1` need the endpoint's secret (`whsec_`)"
             }
-            Self::HexForBase64 => "the right signature, but in hex; send padded standard base64",
-            Self::Base64ForHex => "the right signature, but in base64; send lowercase hex",
+            Self::HexForBase64 => "a valid signature, but in hex; send padded standard base64",
+            Self::Base64ForHex => "a valid signature, but in base64; send lowercase hex",
             Self::Respelled => {
-                "the right signature, but not its exact form: letter case, alphabet, padding, quotes or prefix were changed on the way"
+                "a valid signature, but not in its exact form: letter case, alphabet, padding, quotes or prefix were changed in transit"
             }
             Self::ClockBehindSender { .. } => {
-                "the time lies further back than allowed: set this machine's clock (NTP), or the delivery was held up or is a replay"
+                "the time is further in the past than allowed: set this machine's clock (NTP); otherwise the delivery was delayed or is a replay"
             }
             Self::ClockAheadOfSender { .. } => {
-                "the time lies further ahead than allowed: this machine's clock is slow or the sender's fast; set it (NTP)"
+                "the time is further in the future than allowed: this machine's clock is slow or the sender's is fast; set it (NTP)"
             }
             Self::TimestampInMilliseconds => {
-                "`webhook-timestamp` has 13 digits, which is milliseconds; the scheme has seconds"
+                "`webhook-timestamp` has 13 digits, which means milliseconds; the scheme uses seconds"
             }
             Self::HeaderRenamed { .. } => {
-                "a header came under another name: tell the proxy or framework to pass it unchanged"
+                "a header arrived under another name: configure the proxy or framework to pass it unchanged"
             }
             Self::HeaderRepeated { .. } => {
-                "a header stands twice: something on the way adds its own"
+                "a header appears twice: something in between adds its own"
             }
             Self::DotInId => {
-                "`webhook-id` holds a dot, with which an old delivery can be shown as a fresh one; it is refused whatever its signature"
+                "`webhook-id` contains a dot, which would let an old delivery pass as a new one; it is refused whatever its signature"
             }
         }
     }
@@ -179,14 +182,14 @@ impl BodyChange {
     fn advice(self) -> &'static str {
         match self {
             Self::FinalLineEnd => {
-                "a line end was added to or taken from the end of the body; pass the bytes exactly as received"
+                "a line end was added to or removed from the end of the body; pass the bytes exactly as received"
             }
             Self::LineEnds => "the body's line ends were converted; read it as bytes, not as text",
             Self::ByteOrderMark => {
-                "a byte order mark was added to or taken from the body; read it as bytes, not as text"
+                "a byte order mark was added to or removed from the body; read it as bytes, not as text"
             }
             Self::JsonSpelling => {
-                "the body is JSON that was parsed and written again; verify the raw bytes and parse afterwards"
+                "the body is JSON that was parsed and serialized again; verify the raw bytes and parse afterwards"
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The search for what happened: which findings the refusals, the headers and the signatures bear out. Says of a scheme only
-//! what explains the step that failed: a guess is never made of what was not checked.
+//! The search for the reason: which findings the refusals, the headers and the signatures support. For each scheme it
+//! only explains the step that failed, and never guesses about unchecked steps.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use crate::verify::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 
 const DIGEST_HEADER: &str = "content-digest";
 
-/// The search for what happened.
+/// The search for the reason.
 pub(super) struct Inquiry<'r, H: ?Sized> {
     pub(super) headers: &'r H,
     pub(super) body: &'r [u8],
@@ -31,7 +31,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
         }
     }
 
-    /// What can be told without a key.
+    /// Finds what needs no key.
     pub(super) fn without_a_key(
         &mut self,
         standard: Result<(), VerifyError>,
@@ -72,7 +72,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
         }
     }
 
-    /// Whether a public key was given where it can't be used: for scheme A, for `v1`, or to a build without the feature.
+    /// Finds a public key that can't be used: with the StormCom scheme, with `v1`, or in a build without the feature.
     pub(super) fn public_key(
         &mut self,
         standard: Result<(), VerifyError>,
@@ -133,8 +133,8 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
         }
     }
 
-    /// What it takes a key to tell: only of a scheme whose check came to its signatures, or failed by the secret or by the
-    /// signatures' form. What is said of the others is proven by a fit.
+    /// Finds what needs a key: only for a scheme whose check reached its signatures, or failed because of the secret or
+    /// the form of the signatures. Findings about other steps are proven by a match.
     pub(super) fn signatures(
         &mut self,
         standard: Result<(), VerifyError>,
@@ -178,7 +178,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
                 None => is_refused |= error == VerifyError::NoMatch,
             }
         }
-        // A `whsec_` secret that holds no key is wrong in itself, whatever its text makes of the other scheme.
+        // A `whsec_` secret without a key is wrong by itself, whatever the other scheme makes of its text.
         let is_broken = secret.starts_with(STANDARD_PREFIX)
             && standard.is_err_and(|error| step_of(error) == Step::Secret);
         if is_refused && !is_explained && !is_broken {
@@ -186,7 +186,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
         }
     }
 
-    /// Where no key fits the body as it is: which of the two is wrong.
+    /// Decides between secret and body if no key matches the body as it is.
     fn body_or_secret(&mut self, bodies: &[(Option<BodyChange>, &[u8])]) {
         let is_known = |finding: &Finding| matches!(finding, Finding::BodyRewritten(_));
         let is_proven = self.findings.iter().any(is_known);
@@ -204,7 +204,7 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
             how.filter(|_| is_sent)
         });
         if let Some(how) = by_digest {
-            // The body is told apart by its digest, and still no key fits.
+            // The digest shows that the body is unchanged, and still no key matches.
             self.note(Finding::BodyRewritten(how));
             return self.note(Finding::WrongSecret);
         }
@@ -218,7 +218,8 @@ impl<H: Headers + ?Sized> Inquiry<'_, H> {
     }
 }
 
-/// `HTTP_WEBHOOK_ID`, `x-original-webhook-id`, `svix-id`, `x-webhook-id`, `webhook_id`; for scheme A's header any that ends in `signature` or `signature-256`.
+/// Whether a name is one of `HTTP_WEBHOOK_ID`, `x-original-webhook-id`, `svix-id`, `x-webhook-id`, `webhook_id`; for
+/// the StormCom header, any that ends in `signature` or `signature-256`.
 fn is_alias(name: &str, expected: &str) -> bool {
     const NAME_MAX_BYTES: usize = 128;
     if name.len() > NAME_MAX_BYTES {
@@ -238,8 +239,8 @@ fn is_alias(name: &str, expected: &str) -> bool {
     }
 }
 
-/// Whether a search for the key, body and spelling that fit may explain this failure. Before others of the scheme's steps no
-/// signature is looked at, so there it would speak of what was never checked.
+/// Whether a search for the matching key, body and spelling may explain this failure. Earlier failures of the scheme
+/// come before any signature is looked at, so the search would explain what was never checked.
 fn is_searched(error: VerifyError) -> bool {
     match step_of(error) {
         Step::Secret | Step::Signature => true,
@@ -248,13 +249,13 @@ fn is_searched(error: VerifyError) -> bool {
     }
 }
 
-/// What `content-digest` says of this body.
+/// Compares `content-digest` with this body.
 pub(super) fn digest_of<H: Headers + ?Sized>(headers: &H, body: &[u8]) -> ContentDigest {
     let Some(value) = value_of(headers, DIGEST_HEADER) else {
         return ContentDigest::Absent;
     };
     let expected = sha256_base64(body);
-    // A dictionary of RFC 8941: other algorithms may stand beside.
+    // A dictionary of RFC 8941: it may hold other algorithms too.
     let digest = value
         .split(|byte| *byte == b',')
         .find_map(|member| member.trim_ascii().strip_prefix(b"sha-256=:"));
@@ -265,7 +266,7 @@ pub(super) fn digest_of<H: Headers + ?Sized>(headers: &H, body: &[u8]) -> Conten
     }
 }
 
-/// A header's value, joined where it was repeated; `None` where absent, empty or too long to be looked at.
+/// Returns a header's value, joined if it was repeated; `None` if it is absent, empty or too long.
 fn value_of<H: Headers + ?Sized>(headers: &H, name: &str) -> Option<Vec<u8>> {
     let mut buffer = JoinBuffer::default();
     joined(headers, name, &mut buffer)

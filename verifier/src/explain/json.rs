@@ -1,15 +1,15 @@
-//! JSON text as it is spelled: its outermost members, and the same value with other spaces and escapes. Looks at tokens alone and
-//! parses no value; from what is no JSON comes something that fits nothing.
+//! JSON text as it is spelled: its outermost members, and the same value with other spaces and escapes. Looks only at
+//! tokens and parses no values; text that is not JSON yields something that matches nothing.
 
 use alloc::vec::Vec;
 
 /// More members than any envelope has.
 const MEMBERS_MAX: usize = 16;
 
-/// A member's name, as it is between its quotes, and its value, both as they are spelled.
+/// A member's name, without its quotes, and its value, both as they are spelled.
 pub(super) type Member<'b> = (&'b [u8], &'b [u8]);
 
-/// The members of an object in the order they come; `None` for anything else, and for more of them than is worth looking at.
+/// Returns the members of an object in order; `None` for anything else, and for too many members.
 pub(super) fn members(body: &[u8]) -> Option<Vec<Member<'_>>> {
     let mut rest = body.trim_ascii().strip_prefix(b"{")?.trim_ascii_start();
     let mut members = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn members(body: &[u8]) -> Option<Vec<Member<'_>>> {
     (rest.len() == 1).then_some(members)
 }
 
-/// What stands between the quotes, and what follows them.
+/// Returns the text between the quotes, and the rest.
 fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut is_escaped = false;
@@ -42,7 +42,7 @@ fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((inner, after.strip_prefix(b"\"")?))
 }
 
-/// Up to the comma or bracket that ends the value, and what is left from there.
+/// Returns the text up to the comma or bracket that ends the value, and the rest.
 fn value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut depth = 0_usize;
     let mut rest = text;
@@ -64,7 +64,7 @@ fn value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     (!value.is_empty()).then_some((value, rest))
 }
 
-/// Compact JSON with a space after each comma and colon, as Python writes it.
+/// Returns compact JSON with a space after each comma and colon, as Python writes it.
 pub(super) fn spaced(compact: &[u8]) -> Vec<u8> {
     let mut spaced = Vec::with_capacity(compact.len() * 2);
     let mut in_string = false;
@@ -81,7 +81,7 @@ pub(super) fn spaced(compact: &[u8]) -> Vec<u8> {
     spaced
 }
 
-/// JSON with everything beyond ASCII as `\uXXXX`, as Python and PHP write it.
+/// Returns JSON with all non-ASCII characters as `\uXXXX`, as Python and PHP write it.
 pub(super) fn escaped(json: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut escaped = Vec::with_capacity(json.len());
@@ -102,8 +102,8 @@ pub(super) fn escaped(json: &[u8]) -> Vec<u8> {
     escaped
 }
 
-/// JSON without whitespace between its tokens and, unless kept, with `\/` and the escapes beyond ASCII spelled out, as most
-/// writers do. What is no JSON comes out as something that fits nothing.
+/// Returns JSON without whitespace between its tokens and, unless escapes are kept, with `\/` and the non-ASCII escapes
+/// decoded, as most writers do. Text that is not JSON yields something that matches nothing.
 pub(super) fn compact(body: &[u8], keeps_escapes: bool) -> Vec<u8> {
     let mut compact = Vec::with_capacity(body.len());
     let mut rest = body;
@@ -124,7 +124,7 @@ pub(super) fn compact(body: &[u8], keeps_escapes: bool) -> Vec<u8> {
     compact
 }
 
-/// Copies what follows a backslash and answers what is left.
+/// Copies what follows a backslash and returns the rest.
 fn copy_escape<'b>(after: &'b [u8], keeps_escapes: bool, to: &mut Vec<u8>) -> &'b [u8] {
     if !keeps_escapes {
         if let Some(rest) = after.strip_prefix(b"/") {
@@ -147,7 +147,7 @@ fn copy_escape<'b>(after: &'b [u8], keeps_escapes: bool, to: &mut Vec<u8>) -> &'
     }
 }
 
-/// `uXXXX`, or two of them for a surrogate pair (RFC 8259, section 7).
+/// Parses `uXXXX`, or two of them for a surrogate pair (RFC 8259, section 7).
 fn unicode_escape(after: &[u8]) -> Option<(char, &[u8])> {
     let (first, rest) = code_unit(after)?;
     if let Some(letter) = char::from_u32(u32::from(first)) {
@@ -161,7 +161,7 @@ fn unicode_escape(after: &[u8]) -> Option<(char, &[u8])> {
 fn code_unit(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = text.strip_prefix(b"u")?.split_at_checked(4)?;
     let digits = core::str::from_utf8(digits).ok()?;
-    // `from_str_radix` takes a sign.
+    // `from_str_radix` accepts a sign.
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }

@@ -1,5 +1,5 @@
-//! The signature debugger: which step refuses a delivery, and what likely happened. Decides nothing about trust: that is the verifiers' alone,
-//! and this runs them. Hashes a body many times: for a person at a desk, never for each request.
+//! The signature debugger: which step refuses a delivery, and the likely reason. It makes no trust decisions: it runs
+//! the verifiers, which do. It hashes a body many times: for interactive use, never for each request.
 
 mod finding;
 mod inquiry;
@@ -18,27 +18,27 @@ use crate::headers::Headers;
 use crate::tolerance::Tolerance;
 use crate::verify::{STORMCOM_HEADER, StandardVerifier, StormcomVerifier};
 
-/// A step of verifying, in the order taken.
+/// A step of verification, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// The secret is usable.
     Secret,
-    /// The scheme's headers are there.
+    /// The scheme's headers are present.
     HeadersPresent,
-    /// `webhook-id` has its form.
+    /// `webhook-id` is well formed.
     IdForm,
-    /// `webhook-timestamp` has its form.
+    /// `webhook-timestamp` is well formed.
     TimestampForm,
-    /// The timestamp is near enough to now.
+    /// The timestamp is close enough to now.
     TimestampWindow,
-    /// The signature header has its form.
+    /// The signature header is well formed.
     SignatureForm,
-    /// A signature fits key and body.
+    /// A signature matches key and body.
     Signature,
 }
 
 impl Step {
-    /// Its name, the same in every version.
+    /// Returns its name, the same in every version.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,21 +53,21 @@ impl Step {
     }
 }
 
-/// How a step went.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// Nothing to say.
+    /// The step passed.
     Passed,
-    /// Verifying ends here.
+    /// Verification failed here.
     Failed(VerifyError),
-    /// A step before it failed.
+    /// An earlier step failed.
     NotReached,
 }
 
-/// What one scheme's verifier said.
+/// The result of one scheme's verifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemeReport {
-    /// The verifier's own answer.
+    /// The verifier's own result.
     pub result: Result<(), VerifyError>,
     steps: &'static [Step],
 }
@@ -89,7 +89,7 @@ const STORMCOM_STEPS: &[Step] = &[
 ];
 
 impl SchemeReport {
-    /// The scheme's steps, in order.
+    /// Returns the scheme's steps, in order.
     pub fn steps(&self) -> impl Iterator<Item = (Step, StepOutcome)> + use<> {
         let failed = self.result.err().map(|error| (step_of(error), error));
         self.steps.iter().map(move |step| {
@@ -102,26 +102,26 @@ impl SchemeReport {
         })
     }
 
-    /// The step that failed.
+    /// Returns the step that failed.
     #[must_use]
     pub fn failed_step(&self) -> Option<Step> {
         self.result.err().map(step_of)
     }
 }
 
-/// What `content-digest` says of the body.
+/// Whether `content-digest` matches the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentDigest {
     /// The body is the one that was sent.
     Fits,
-    /// The body is another one.
+    /// The body is a different one.
     Differs,
     /// There is no `sha-256` digest.
     Absent,
 }
 
 impl ContentDigest {
-    /// Its name, the same in every version.
+    /// Returns its name, the same in every version.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +132,7 @@ impl ContentDigest {
     }
 }
 
-/// Why a delivery is or isn't accepted, step by step. Holds nothing secret and no signature.
+/// Why a delivery is or isn't accepted, step by step. Contains no secret and no signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// `webhook-signature`.
@@ -141,14 +141,14 @@ pub struct Explanation {
     pub stormcom: SchemeReport,
     /// Whether the body is the one that was sent.
     pub content_digest: ContentDigest,
-    /// What likely happened, each once. Empty where nothing was found amiss.
+    /// The likely reasons, each once. Empty if nothing is wrong.
     pub findings: Vec<Finding>,
 }
 
-/// Says which step refuses a delivery and why, with the default tolerance and header names. Takes a public key (`whpk_`) for the secret
-/// too, with the feature `ed25519`.
+/// Returns which step refuses a delivery and why, with the default tolerance and header names. With the feature
+/// `ed25519`, also accepts a public key (`whpk_`) as the secret.
 ///
-/// The explanation holds nothing secret; show it to whoever configures the receiver.
+/// The explanation contains no secret; show it to the developer of the receiver.
 ///
 /// ```
 /// use stormhook_verifier::{Finding, Secret, SigningKeys, content_digest, explain};
@@ -159,7 +159,7 @@ pub struct Explanation {
 /// let digest = content_digest(sent);
 /// let headers = [("x-stormcom-signature", &signature), ("content-digest", &digest)];
 ///
-/// // A framework parsed the body and wrote it again.
+/// // A framework parsed the body and serialized it again.
 /// let received = br#"{"id": "evt_1", "data": {"total": 10}}"#;
 /// let explanation = explain(&headers, received, secret.expose(), 1_750_000_000);
 /// let codes: Vec<_> = explanation.findings.iter().map(Finding::code).collect();
@@ -177,7 +177,7 @@ pub fn explain<H: Headers + ?Sized>(
     explain_with(headers, body, secret, now_s, tolerance, STORMCOM_HEADER)
 }
 
-/// As [`explain`], with the tolerance and the name of scheme A's header that the receiver has configured.
+/// As [`explain`], with the tolerance and the name of the StormCom header that the receiver is configured with.
 pub fn explain_with<H: Headers + ?Sized>(
     headers: &H,
     body: &[u8],

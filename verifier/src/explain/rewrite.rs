@@ -1,16 +1,16 @@
-//! What middleware does to bodies, undone: which bodies may have been the signed one. Decides nothing about which of them was;
-//! makes at most fourteen, none from a body over 1 MiB.
+//! Undoes what middleware does to bodies: returns the bodies that may have been the signed one, without deciding which
+//! one was. At most fourteen; none for a body over 1 MiB.
 
 use alloc::vec::Vec;
 
 use super::finding::BodyChange;
 use super::json::{self, Member};
 
-/// Largest body that is rewritten in search of the signed one.
+/// The largest body that is rewritten in search of the signed one.
 const BODY_MAX_BYTES: usize = 1 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 const DATA: &[u8] = b"data";
-/// What a delivery's body has at its top, in this order.
+/// The members at the top of a delivery's body, in order.
 const ENVELOPE: [&[u8]; 6] = [
     b"id",
     b"type",
@@ -20,7 +20,7 @@ const ENVELOPE: [&[u8]; 6] = [
     DATA,
 ];
 
-/// Bodies that the received one may have been before.
+/// Returns the bodies that the received one may have been before.
 pub(super) fn originals(body: &[u8]) -> Vec<(BodyChange, Vec<u8>)> {
     let mut originals = Vec::new();
     if body.len() > BODY_MAX_BYTES {
@@ -56,8 +56,8 @@ pub(super) fn originals(body: &[u8]) -> Vec<(BodyChange, Vec<u8>)> {
     originals
 }
 
-/// Whether the members of the envelope stand at the top, but not as the daemon writes them: complete, in its order, and with
-/// nothing between them. What `data` holds says nothing: its bytes are the producer's own.
+/// Whether the members of the envelope are at the top, but not as the daemon writes them: complete, in its order, and
+/// with nothing between them. `data` is not considered: its bytes are the producer's.
 pub(super) fn looks_reserialised(body: &[u8]) -> bool {
     if body.len() > BODY_MAX_BYTES {
         return false;
@@ -69,7 +69,8 @@ pub(super) fn looks_reserialised(body: &[u8]) -> bool {
     are_ours && envelope(&members, None).as_deref() != Some(body)
 }
 
-/// The envelope as the daemon writes it, with these members, and with `data` in its place where one is given. `None` unless each
+/// Returns the envelope as the daemon writes it, with these members, and with another `data` if one is given. `None`
+/// unless each member appears once and there is no other.
 /// member is there once and no other.
 fn envelope(members: &[Member<'_>], data: Option<&[u8]>) -> Option<Vec<u8>> {
     if members.len() != ENVELOPE.len() {
@@ -86,8 +87,8 @@ fn envelope(members: &[Member<'_>], data: Option<&[u8]>) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// The envelope in the daemon's order, around `data` as it came and as it may have been spelled before: without spaces, or with
-/// those and the escapes that other languages' writers put in.
+/// Returns the envelope in the daemon's order, around `data` as received and as it may have been spelled before:
+/// without spaces, or with those and the escapes that other languages' writers add.
 fn envelopes(body: &[u8]) -> Vec<Vec<u8>> {
     let Some(members) = json::members(body) else {
         return Vec::new();

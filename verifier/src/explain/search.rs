@@ -1,5 +1,6 @@
-//! Which key, over which body, in which spelling makes one of the received signatures. Decides by computing them; bounded to 32 received items of 4,096 bytes,
-//! of `v1a` to four, to seven keys and fifteen bodies. A signature computed here is never handed out.
+//! Finds which key, for which body, in which spelling makes one of the received signatures, by computing them. Bounded
+//! to 32 received items of 4,096 bytes (four for `v1a`), seven keys and fifteen bodies. A signature computed here is
+//! never returned.
 
 use alloc::vec::Vec;
 
@@ -18,14 +19,14 @@ const ITEMS_MAX: usize = 32;
 /// As many as a verifier tries.
 const POINTS_MAX: usize = 4;
 
-/// How a received item is written.
+/// The spelling of a received item.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Spelling {
     Hex,
     Base64,
 }
 
-/// What a received header holds, read as freely as can be.
+/// The contents of a received header, parsed as leniently as possible.
 struct Guess {
     code: [u8; 32],
     spelling: Spelling,
@@ -37,13 +38,13 @@ pub(super) struct KeyGuess {
     finding: Option<Finding>,
 }
 
-/// The keys that can be meant by a secret's text, the right one first.
+/// Returns the keys that a secret's text can mean, the correct one first.
 pub(super) fn keys(grammar: Grammar, secret: &str) -> Vec<KeyGuess> {
     let trimmed = secret.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
     let is_trimmed = trimmed != secret;
     let blanks = is_trimmed.then_some(Finding::SecretHasBlanks);
     if PublicKey::is_meant_by(trimmed) {
-        // No secret by mistake: as the key of an HMAC it would be one that everybody knows.
+        // Not a secret by mistake: as an HMAC key it would be one that everybody knows.
         let usable = PublicKey::parse(trimmed).ok();
         let checks = usable.filter(|_| grammar == Grammar::Standard);
         return Vec::from_iter(checks.map(|key| KeyGuess {
@@ -88,13 +89,13 @@ pub(super) fn keys(grammar: Grammar, secret: &str) -> Vec<KeyGuess> {
     keys
 }
 
-/// A fit, and what had to be assumed for it.
+/// A match, and the assumptions that it needed.
 pub(super) struct Fit {
     pub(super) findings: Vec<Finding>,
     pub(super) is_body_as_signed: bool,
 }
 
-/// The first fit, from the least assumed to the most.
+/// Returns the first match, from the fewest assumptions to the most.
 pub(super) fn fit(
     grammar: Grammar,
     keys: &[KeyGuess],
@@ -125,14 +126,14 @@ pub(super) fn fit(
     None
 }
 
-/// A header's signatures, however they are spelled.
+/// A header's signatures, in any spelling.
 struct Received {
     codes: Vec<Guess>,
     points: Vec<[u8; POINT_BYTES]>,
 }
 
 impl Received {
-    /// How one is spelled that this key made over this message.
+    /// Returns the spelling of one that this key made for this message.
     fn made_by(&self, key: &Key, message: &[&[u8]]) -> Option<Spelling> {
         match key {
             Key::Hmac(_) if self.codes.is_empty() => None,
@@ -149,7 +150,7 @@ impl Received {
     }
 }
 
-/// What is wrong with the spelling of a header that holds the right code.
+/// Returns what is wrong with the spelling of a header that holds the correct code.
 fn misspelling(grammar: Grammar, key: &Key, spelling: Spelling, value: &[u8]) -> Option<Finding> {
     match (grammar, spelling) {
         (Grammar::Standard, Spelling::Hex) => Some(Finding::HexForBase64),
@@ -165,12 +166,12 @@ fn misspelling(grammar: Grammar, key: &Key, spelling: Spelling, value: &[u8]) ->
     }
 }
 
-/// Whether a value can hold a signature at all, under whatever name it came.
+/// Whether a value can hold a signature at all, under any header name.
 pub(super) fn holds_signature(value: &[u8]) -> bool {
     !codes(value).is_empty() || !points(value).is_empty()
 }
 
-/// Whether it holds an item of `v1`, for which it takes a secret.
+/// Whether it holds a `v1` item, which needs a secret.
 pub(super) fn holds_hmac_item(value: &[u8]) -> bool {
     let versions = Versions::HMAC;
     let mut items = Grammar::Standard.items(value, versions).take(ITEMS_MAX);
@@ -181,12 +182,12 @@ fn codes(value: &[u8]) -> Vec<Guess> {
     pieces(value).filter_map(guess).collect()
 }
 
-/// What may be signatures of ed25519, as many as a verifier tries.
+/// Returns possible ed25519 signatures, as many as a verifier tries.
 fn points(value: &[u8]) -> Vec<[u8; POINT_BYTES]> {
     pieces(value).filter_map(point).take(POINTS_MAX).collect()
 }
 
-/// What stands between all that separates anything.
+/// Returns the pieces between all possible separators.
 fn pieces(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .get(..VALUE_MAX_BYTES.min(value.len()))
@@ -201,7 +202,7 @@ fn point(item: &[u8]) -> Option<[u8; POINT_BYTES]> {
     decoded(text)
 }
 
-/// So many bytes in base64, of either alphabet, padded or not.
+/// Decodes this many bytes from base64, in either alphabet, padded or not.
 fn decoded<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
     let text = text.strip_suffix(b"=").unwrap_or(text);
     let text = text.strip_suffix(b"=").unwrap_or(text);

@@ -1,4 +1,4 @@
-//! The keys and signatures of RFC 8032, section 7.1, and what a private key's text may be.
+//! The keys and signatures of RFC 8032, section 7.1, and the accepted texts of a private key.
 
 use alloc::format;
 use alloc::string::String;
@@ -125,6 +125,6 @@ fn a_text_that_is_no_private_key_is_refused_with_what_one_looks_like() {
         assert!(refused(&of(&[7; 65][..bytes])).contains("32 or 64 bytes"));
     }
     assert!(refused("whsk_not base64").contains("32 or 64 bytes"));
-    assert!(refused(&of(&[7; 64])).contains("don't belong together"));
+    assert!(refused(&of(&[7; 64])).contains("don't match"));
     assert!(refused(&of(&[7; 32]).replace("whsk", "whsec")).contains("begins with `whsk_`"));
 }

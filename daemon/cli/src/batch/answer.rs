@@ -1,4 +1,4 @@
-//! The answer's lines, one for each line that was sent.
+//! The lines of the response, one for each line that was sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,16 +15,16 @@ use super::super::table::grouped;
 pub(crate) struct Tally {
     /// Newly stored.
     pub(crate) accepted: u64,
-    /// Had been stored before under the same key.
+    /// Stored earlier under the same key.
     pub(crate) replayed: u64,
     /// Not stored, with a problem.
     pub(crate) rejected: u64,
-    /// Deliveries of the accepted ones.
+    /// Deliveries of the accepted lines.
     pub(crate) deliveries: u64,
 }
 
 impl Tally {
-    /// Lines that have an answer.
+    /// Returns the number of lines that have a result.
     pub(crate) fn answered(&self) -> u64 {
         self.accepted + self.replayed + self.rejected
     }
@@ -42,10 +42,10 @@ impl fmt::Display for Tally {
     }
 }
 
-/// One line of the answer.
+/// One line of the response.
 #[derive(Deserialize)]
 pub(super) struct AnswerLine<'a> {
-    /// Which line of this stream.
+    /// The number of the line in this stream.
     pub(super) line: u64,
     #[serde(borrow)]
     status: Cow<'a, str>,
@@ -55,7 +55,7 @@ pub(super) struct AnswerLine<'a> {
     problem: Option<&'a RawValue>,
 }
 
-/// What a line of the answer says.
+/// The result in one line of the response.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Accepted {
@@ -63,9 +63,9 @@ pub(super) enum Verdict {
     },
     Replayed,
     Rejected(Problem),
-    /// Nothing was stored, or it is not known: the same line may be taken a little later.
+    /// Nothing was stored, or it is not known; the same line may be accepted later.
     NotNow(Problem),
-    /// The daemon takes nothing more in this stream.
+    /// The daemon reads no more of this stream.
     Cut(Problem),
 }
 
@@ -93,7 +93,7 @@ impl Problem {
         }
     }
 
-    /// Whether the same may be taken later.
+    /// Whether the same line may be accepted later.
     fn passes(&self) -> bool {
         matches!(
             self.code.as_str(),
@@ -103,7 +103,7 @@ impl Problem {
 }
 
 impl fmt::Display for Problem {
-    /// On one line, safe to print.
+    /// Prints it on one line, safe for a terminal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.detail.is_empty() {
             &self.title
@@ -123,7 +123,7 @@ impl fmt::Display for Problem {
 impl<'a> AnswerLine<'a> {
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Failure> {
         serde_json::from_slice(line).map_err(|error| {
-            Failure::No(format!("can't parse a line of the daemon's response ({error}): is another program listening on this socket?"))
+            Failure::No(format!("can't parse a line of the daemon's response ({error}): check that no other program listens on this socket"))
         })
     }
 
@@ -143,8 +143,8 @@ impl<'a> AnswerLine<'a> {
     }
 }
 
-/// The answer to a line that was sent as an event of its own, as a line of a stream's answer, and what it says. A daemon that is away
-/// or full has not answered.
+/// Turns the response to a line that was sent as a single event into a line of a stream's response, with its result. A
+/// daemon that is unreachable or full has not answered.
 pub(super) fn of_one_event(answer: Result<Answer, Failure>) -> Result<(String, Verdict), Failure> {
     match answer {
         Ok(answer) => {
@@ -170,7 +170,7 @@ pub(super) fn of_one_event(answer: Result<Answer, Failure>) -> Result<(String, V
     }
 }
 
-/// The answer line with the input's number in the place of the stream's.
+/// Returns the result line with the input's line number instead of the stream's.
 pub(super) fn renumbered(line: &[u8], number: u64) -> Cow<'_, [u8]> {
     const BEGINS: &[u8] = br#"{"line":"#;
     let Some(rest) = line.strip_prefix(BEGINS) else {
@@ -188,11 +188,11 @@ mod tests {
     #[test]
     fn a_rejection_names_reason_code_and_field() {
         let problem = Problem::read(
-            br#"{"title":"T","detail":"type is missing: add it","code":"invalid_field","field":"type"}"#,
+            br#"{"title":"T","detail":"type is required.","code":"invalid_field","field":"type"}"#,
         );
         assert_eq!(
             problem.to_string(),
-            "type is missing: add it (invalid_field, field type)"
+            "type is required. (invalid_field, field type)"
         );
         assert_eq!(Problem::read(b"nonsense").to_string(), " ()");
     }

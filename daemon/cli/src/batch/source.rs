@@ -1,5 +1,5 @@
-//! The lines to send: read by a thread of their own, since reading a file or stdin blocks. Each gets an idempotency key where the
-//! producer gave none, so that sending it again does no harm.
+//! Reads the lines to send, in a separate thread, since reading a file or stdin blocks. A line without an idempotency
+//! key gets one, so that resending it is harmless.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use super::super::progress;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks read ahead of the connection.
 const CHUNKS_AHEAD: usize = 4;
-/// No daemon takes a longer line: the greatest `limits.event_bytes` is 16 MiB.
+/// No daemon accepts a longer line: the maximum of `limits.event_bytes` is 16 MiB.
 const LINE_BYTES: usize = (16 << 20) + 2;
 
-/// One line that is not blank.
+/// One non-blank line.
 #[derive(Debug)]
 pub(super) struct Line {
     /// Its number in the input, from 1; blank lines count.
     pub(super) number: u64,
-    /// As it is sent, with its newline.
+    /// The bytes to send, with the newline.
     pub(super) bytes: Bytes,
     /// The key that was added to it.
     pub(super) added: Option<AddedKey>,
 }
 
-/// A key that the producer didn't give.
+/// A key that the producer didn't set.
 #[derive(Debug)]
 pub(super) struct AddedKey {
     pub(super) key: String,
-    /// Where its member stands in the line.
+    /// Where its member is in the line.
     at: usize,
     bytes: usize,
 }
@@ -61,7 +61,7 @@ impl Line {
         }
     }
 
-    /// As the producer wrote it.
+    /// Returns the line as the producer wrote it.
     pub(super) fn original(&self) -> Bytes {
         let text = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
         match &self.added {
@@ -79,13 +79,13 @@ impl Line {
 #[derive(Debug)]
 pub(super) enum Item {
     Line(Line),
-    /// The line of this number is longer than any daemon takes.
+    /// The line with this number is longer than any daemon accepts.
     TooLong(u64),
-    /// The input can't be read on.
+    /// Reading the input failed.
     Failed(io::Error),
 }
 
-/// How much was read so far.
+/// How much has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     bytes: AtomicU64,
@@ -95,7 +95,7 @@ pub(super) struct Counts {
 
 impl Counts {
     pub(super) fn so_far(&self) -> progress::Read {
-        // First whether it is all: what is read after that is then all of it.
+        // First whether it is all: the counts that are read after that are then complete.
         let ended = self.ended.load(Ordering::Acquire);
         progress::Read {
             bytes: self.bytes.load(Ordering::Relaxed),
@@ -150,7 +150,7 @@ struct Cut {
     number: u64,
     found: u64,
     rest: Vec<u8>,
-    /// The line being read is too long and passed over.
+    /// Whether the current line is too long and is being skipped.
     skipping: bool,
 }
 
@@ -186,7 +186,7 @@ impl Cut {
         }
     }
 
-    /// The last line needs no newline.
+    /// Ends the input: the last line needs no newline.
     fn end(&mut self, items: &mut Vec<Item>) {
         if self.skipping || !self.rest.is_empty() {
             self.end_line(items);
@@ -213,8 +213,8 @@ impl Cut {
     }
 }
 
-/// Where in a line a key goes: after the brace of an object that has members, but no key. Anything else is the daemon's to judge as it
-/// is.
+/// Returns where a key goes in a line: after the brace of an object that has members but no key. The daemon judges
+/// anything else unchanged.
 fn place_for_key(text: &[u8]) -> Option<usize> {
     struct Members;
     impl<'de> Visitor<'de> for Members {

@@ -1,4 +1,4 @@
-//! A daemon that does as the lines say: whether each line fared as it was told, however the streams end.
+//! A fake daemon whose behaviour the lines choose: whether each line fares as it should, however the streams end.
 
 use std::sync::Mutex;
 
@@ -8,9 +8,9 @@ use super::super::failure::{REFUSED, UNREACHABLE};
 use super::super::pretend::{self, Answer};
 use super::*;
 
-/// Answers each line as its first byte says: `a`ccepted, `r`eplayed, `s` is passed over in silence, `x` ends the connection, `e` ends
-/// the answer well, `c` cuts the stream and says so, `b` has no room, anything else is rejected. After the first stream, all are
-/// accepted. `streams` is what each stream brought.
+/// Answers each line by its first byte: `a`ccepted, `r`eplayed, `s` is skipped silently, `x` ends the connection, `e`
+/// ends the response properly, `c` cuts the stream and says so, `b` has no room, anything else is rejected. After the
+/// first stream, all are accepted. `streams` records what each stream contained.
 fn pretending(
     streams: &Arc<Mutex<Vec<String>>>,
 ) -> impl Fn(Request<Incoming>) -> Answer + Clone + use<> {
@@ -35,7 +35,7 @@ fn pretending(
             async move {
                 match over {
                     (true, true) => {
-                        // What was answered before is out.
+                        // The results so far have been sent.
                         tokio::task::yield_now().await;
                         let failed = Err(io::Error::other("cut"));
                         return Some((failed, (body, lines, number, (true, false))));
@@ -79,7 +79,7 @@ fn pretending(
     }
 }
 
-/// What the sending came to, and what each stream brought.
+/// The result of sending, and what each stream contained.
 async fn run(lines: &str, patience: Duration) -> (Result<(), Failure>, Vec<String>) {
     let streams = Arc::new(Mutex::new(Vec::new()));
     let daemon = pretend::daemon(pretending(&streams));

@@ -1,5 +1,5 @@
-//! The lines that have no answer yet, in the order of the input. It decides what goes into a stream next, and which line an answer is
-//! about; it sends nothing itself.
+//! The lines without a result, in the order of the input. Decides what goes into a stream next, and which line a result
+//! is about; sends nothing itself.
 
 use std::collections::VecDeque;
 
@@ -7,29 +7,29 @@ use bytes::{Bytes, BytesMut};
 
 use super::source::Line;
 
-/// What may wait for an answer: the daemon reads on up to 2,048 lines, and some more are on their way.
+/// How many lines may wait for a result: the daemon reads up to 2,048 lines ahead, and some more are in transit.
 const WINDOW_LINES: usize = 4_096;
 const WINDOW_BYTES: usize = 8 << 20;
-/// About how much leaves in one piece.
+/// The approximate size of one piece.
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// A line that has no answer yet.
+/// A line without a result.
 struct Waiting {
     line: Line,
-    /// Its number in the stream that is open.
+    /// Its number in the open stream.
     in_stream: u64,
-    /// It fits only without the key that was added, which then goes into a header.
+    /// Whether it fits only without the added key, which then goes into a header.
     alone: bool,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct Window {
-    /// The first `sent` of them are in the stream that is open.
+    /// The first `sent` of them are in the open stream.
     lines: VecDeque<Waiting>,
     bytes: usize,
     sent: usize,
-    /// How many lines the stream that is open holds, those included that have their answer.
+    /// The number of lines in the open stream, including those that have a result.
     in_stream: u64,
 }
 
@@ -51,18 +51,18 @@ impl Window {
         self.lines.len() < WINDOW_LINES && self.bytes < WINDOW_BYTES
     }
 
-    /// Begins a stream: all lines are to be sent in it.
+    /// Starts a stream: all lines must be sent in it.
     pub(super) fn open_stream(&mut self) {
         self.sent = 0;
         self.in_stream = 0;
     }
 
-    /// Whether every line is in the stream that is open.
+    /// Whether every line is in the open stream.
     pub(super) fn is_sent(&self) -> bool {
         self.sent == self.lines.len()
     }
 
-    /// What goes into the stream next, in one piece.
+    /// Returns the next piece for the stream.
     pub(super) fn next_frame(&mut self) -> Bytes {
         let mut frame = BytesMut::new();
         while let Some(waiting) = self.lines.get_mut(self.sent) {
@@ -77,20 +77,20 @@ impl Window {
         frame.freeze()
     }
 
-    /// The place of the line with this number in the stream that is open.
+    /// Returns the place of the line with this number in the open stream.
     pub(super) fn place_of(&self, in_stream: u64) -> Option<usize> {
-        // Answers come in the order of the lines: it is nearly always the first.
+        // Results come in the order of the lines: it is nearly always the first.
         let mut sent = self.lines.iter().take(self.sent);
         sent.position(|waiting| waiting.in_stream == in_stream)
     }
 
-    /// The line at this place.
+    /// Returns the line at this place.
     pub(super) fn line(&self, place: usize) -> Option<&Line> {
         self.lines.get(place).map(|waiting| &waiting.line)
     }
 
-    /// Has a line sent as an event of its own, where the key that was added to it may be what makes it too large. False where that
-    /// can't help, or was tried.
+    /// Marks a line to be sent as a single event, if the added key may be what makes it too large. Returns false if
+    /// that can't help or has been tried.
     pub(super) fn send_alone(&mut self, place: usize) -> bool {
         let Some(waiting) = self.lines.get_mut(place) else {
             return false;
@@ -100,12 +100,12 @@ impl Window {
         helps
     }
 
-    /// The first line to be sent as an event of its own.
+    /// Returns the first line to be sent as a single event.
     pub(super) fn next_alone(&self) -> Option<usize> {
         self.lines.iter().position(|waiting| waiting.alone)
     }
 
-    /// Takes out a line that has its answer.
+    /// Removes a line that has its result.
     pub(super) fn remove(&mut self, place: usize) -> Option<Line> {
         let waiting = self.lines.remove(place)?;
         self.bytes -= waiting.line.bytes.len();

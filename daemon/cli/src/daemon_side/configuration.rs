@@ -1,5 +1,4 @@
-//! Reading the configuration for the commands that need it: the flags, the file that is named, and what is wrong told by key and
-//! place.
+//! Reads the configuration for the commands that need it: the flags, the named file, and errors by key and place.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use clap::Args;
 use super::super::failure::Failure;
 use stormhook_daemon::config::{Config, ConfigError, Origin, Problem};
 
-/// The variable that names the configuration file where no flag does.
+/// The variable that names the configuration file if no flag does.
 pub(super) const FILE_VARIABLE: &str = "STORMHOOK_CONFIG";
 
 /// Flags that say where things are.
@@ -18,12 +17,12 @@ pub(crate) struct PlaceFlags {
     /// The configuration file [default: $STORMHOOK_CONFIG, then stormhook.toml if it exists]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The folder of the store and the admin token
+    /// The directory of the store and the admin token
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-/// Flags that go over file and environment.
+/// Flags that override file and environment.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ConfigFlags {
     #[command(flatten)]
@@ -45,12 +44,12 @@ fn setting(text: &str) -> Result<(String, String), String> {
             Ok((key.trim().to_owned(), value.trim().to_owned()))
         }
         _ => Err(format!(
-            "a setting is written key=value, like delivery.timeout=15s; got {text:?}"
+            "a setting has the form key=value, such as delivery.timeout=15s; got {text:?}"
         )),
     }
 }
 
-/// The configuration file that was named, and what named it.
+/// The configuration file that was named, and by what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Named {
     path: PathBuf,
@@ -58,7 +57,7 @@ struct Named {
 }
 
 impl Named {
-    /// The flag goes over the variable; an empty variable names nothing.
+    /// The flag overrides the variable; an empty variable names nothing.
     fn of(flag: Option<&Path>, variable: Option<OsString>) -> Option<Self> {
         let by_flag = flag.map(|path| Self {
             path: path.to_owned(),
@@ -74,12 +73,12 @@ impl Named {
     }
 }
 
-/// Where the configuration says that things are.
+/// Where things are according to the configuration.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// The folder of the store.
+    /// The directory of the store.
     pub(crate) data_dir: PathBuf,
-    /// The socket, if it is named, and an empty list if it is disabled; nothing if it is in its usual place.
+    /// The socket, if it is configured; an empty list if it is disabled; `None` if it is in its usual place.
     pub(crate) sockets: Option<Vec<PathBuf>>,
 }
 
@@ -93,12 +92,12 @@ impl PlaceFlags {
         self.named().is_some()
     }
 
-    /// The places that the configuration has.
+    /// Returns the places in the configuration.
     pub(crate) fn load(&self, socket: Option<&Path>) -> Result<Places, Failure> {
         let config = load(self.named().as_ref(), &self.dotted(socket)?)?;
         let is_named = match config.origin("socket") {
             Origin::Default => false,
-            // Else it is the folder that a variable gives, which is one of the usual places.
+            // Otherwise it is the directory from a variable, which is one of the usual places.
             Origin::Variable(name) => name == "STORMHOOK_SOCKET",
             Origin::File { .. } | Origin::Flag => true,
         };
@@ -116,7 +115,7 @@ impl PlaceFlags {
             .map(|(key, path)| match path.to_str() {
                 Some(text) => Ok((key.to_owned(), text.to_owned())),
                 None => Err(Failure::Usage(format!(
-                    "{} is not UTF-8: give another path",
+                    "{} is not UTF-8: use another path",
                     path.display()
                 ))),
             })
@@ -125,7 +124,7 @@ impl PlaceFlags {
 }
 
 impl ConfigFlags {
-    /// Dotted keys with their values, the later one winning.
+    /// Returns dotted keys with their values; the last one wins.
     fn dotted(&self) -> Result<Vec<(String, String)>, Failure> {
         let mut flags = self.places.dotted(self.socket.as_deref())?;
         if let Some(listen) = &self.listen {
@@ -135,12 +134,12 @@ impl ConfigFlags {
         Ok(flags)
     }
 
-    /// The configuration file that was named.
+    /// Returns the configuration file that was named.
     pub(super) fn file(&self) -> Option<PathBuf> {
         self.places.named().map(|named| named.path)
     }
 
-    /// The configuration, and how to read it again.
+    /// Returns the configuration, and how to read it again.
     pub(super) fn load(
         &self,
     ) -> Result<(Config, impl Fn() -> Result<Config, ConfigError> + use<>), Failure> {
@@ -159,7 +158,7 @@ fn load(named: Option<&Named>, flags: &[(String, String)]) -> Result<Config, Fai
         .map_err(|error| Failure::Usage(refusal(&error, named)))
 }
 
-/// Why there is no configuration: each problem with its key, where it stood, and what to do.
+/// Words the errors of the configuration: each problem with its key, its place, and what to do.
 fn refusal(error: &ConfigError, named: Option<&Named>) -> String {
     match (error, named) {
         (ConfigError::Unreadable { path, source }, Some(named)) => format!(
@@ -195,7 +194,7 @@ fn in_words(problem: &Problem) -> String {
         Origin::Variable(name) => format!(" (environment, {name})"),
         Origin::Flag => " (command line)".to_owned(),
     };
-    // The key stands before already.
+    // The key has been printed already.
     let detail = detail
         .strip_prefix(key.as_str())
         .filter(|rest| rest.starts_with([' ', ':']))

@@ -1,6 +1,6 @@
-//! JSON on one line, whatever a reader takes for the end of a line: white space between tokens goes, and the three characters beyond
-//! ASCII at which some readers break lines (U+0085, U+2028, U+2029) are escaped inside strings. Every token stays as it was written
-//! otherwise.
+//! Writes JSON on one line, for every definition of a line end: removes white space between tokens, and escapes in
+//! strings the three non-ASCII characters at which some readers break lines (U+0085, U+2028, U+2029). Every token is
+//! otherwise unchanged.
 
 /// The characters, in UTF-8, and their escapes.
 const BREAKS: [(&[u8], &[u8]); 3] = [

@@ -1,5 +1,5 @@
-//! A store at rest, or a copy of one, as lines of JSON: the shapes of the API's answers, each with its `object` in front. Secrets and
-//! the values of endpoints' headers are left out.
+//! A stopped store, or a copy of one, as NDJSON: the shapes of the API's responses, each with an `object` member in
+//! front. Secrets and the values of endpoints' headers are left out.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -14,16 +14,16 @@ use stormhook_daemon::http::EndpointView;
 use stormhook_daemon::http::{DamagedView, DeliveryJson, EventView};
 use stormhook_engine::times::{maybe_at, parse_rfc3339};
 
-/// Which records. What is `None` doesn't matter.
+/// Which records. `None` matches all.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Filter {
-    /// Whose.
+    /// Records of this organization.
     pub(crate) organization: Option<String>,
-    /// Of which type.
+    /// Events of this type.
     pub(crate) event_type: Option<String>,
-    /// Accepted at or after this, in RFC 3339.
+    /// Accepted at or after this time, in RFC 3339.
     pub(crate) since: Option<String>,
-    /// Accepted before this, in RFC 3339.
+    /// Accepted before this time, in RFC 3339.
     pub(crate) until: Option<String>,
 }
 
@@ -55,13 +55,14 @@ struct Line<'a, T> {
 struct ExportedEndpoint {
     #[serde(flatten)]
     endpoint: EndpointView,
-    /// When it was deleted; null where it was not.
+    /// When it was deleted; null if it was not.
     #[serde(serialize_with = "maybe_at")]
     deleted_at: Option<stormhook_store::UnixMs>,
 }
 
-/// Writes the records of this store: endpoints, then each event with its deliveries after it, oldest first, and last how many there
-/// were. Without that last line, it is not all. What is damaged has a line that names it, where it would have been.
+/// Writes the records of this store: endpoints, then each event followed by its deliveries, oldest first, and finally
+/// the counts. An export without that last line is incomplete. Damage has a line that names it, in the place of the
+/// damaged record.
 pub(crate) fn write_records(
     store: &Path,
     filter: &Filter,

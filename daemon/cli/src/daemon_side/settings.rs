@@ -10,14 +10,14 @@ use super::super::table::{Cell, Table};
 use super::configuration::{ConfigFlags, FILE_VARIABLE};
 use stormhook_daemon::config::{Config, DEFAULT_FILE, Origin, reference};
 
-/// One key as it is in effect; without a value it is not set.
+/// One key in effect; without a value it is not set.
 struct Setting {
     key: String,
     value: Option<String>,
     source: String,
 }
 
-/// Every key there is. The reference page is where all of them stand; a configuration describes those that have a value.
+/// Returns every key. The reference page lists them all; a configuration describes those that have a value.
 fn settings(config: &Config) -> Vec<Setting> {
     let described = config.describe();
     let reference = reference();
@@ -67,7 +67,7 @@ fn as_json(settings: &[Setting], file: Option<&Path>) -> Value {
     json!({"file": file.map(|file| file.display().to_string()), "settings": values})
 }
 
-/// A TOML value as the JSON that means the same.
+/// Returns a TOML value as equivalent JSON.
 fn json_of(toml: &str) -> Value {
     let table: Option<toml::Table> = toml::from_str(&format!("value = {toml}")).ok();
     table
@@ -75,7 +75,7 @@ fn json_of(toml: &str) -> Value {
         .unwrap_or_else(|| Value::String(toml.to_owned()))
 }
 
-/// The values stand last: they may be long, and none is cut.
+/// The values come last: they may be long, and none is cut.
 fn as_table(settings: &[Setting], colour: bool) -> String {
     let rows: Vec<Vec<Cell>> = settings
         .iter()

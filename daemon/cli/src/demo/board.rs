@@ -1,4 +1,4 @@
-//! The demo's screen: the live table of deliveries, and the summary at the end. Pure: books in, text out.
+//! The demo's screen: the live table of deliveries, and the summary at the end. Pure: ledgers in, text out.
 
 use super::super::screen::{Tone, paint};
 use super::super::stats::millis;
@@ -8,7 +8,7 @@ use super::ledger::{Balance, Row};
 /// Rows of the live table.
 pub(crate) const LIVE_ROWS: usize = 14;
 
-/// The state of a delivery in a word and a tone.
+/// Returns the state of a delivery as a word and a tone.
 fn state(row: &Row) -> (Tone, &'static str) {
     match (row.entry.successes, row.entry.requests) {
         (0, 0) => (Tone::Dim, "on its way"),
@@ -39,7 +39,7 @@ fn cells(row: &Row, receivers: &[&str]) -> Vec<Cell> {
     ]
 }
 
-/// The live table: the newest deliveries, the newest at the bottom.
+/// Returns the live table: the newest deliveries, the newest at the bottom.
 pub(crate) fn live(rows: &[Row], receivers: &[&str], colour: bool) -> String {
     let heads = [
         "RECEIVER",
@@ -54,7 +54,7 @@ pub(crate) fn live(rows: &[Row], receivers: &[&str], colour: bool) -> String {
     Table::new(&heads, colour).part(&cells)
 }
 
-/// One delivery as a line, where there is no terminal to redraw.
+/// Returns one delivery as a line, for output without a terminal to redraw.
 pub(crate) fn line(row: &Row, receivers: &[&str], colour: bool) -> String {
     let (tone, word) = state(row);
     let latency = row.latency.map_or_else(String::new, |latency| {
@@ -71,7 +71,7 @@ pub(crate) fn line(row: &Row, receivers: &[&str], colour: bool) -> String {
     )
 }
 
-/// The summary: one row a receiver.
+/// Returns the summary: one row per receiver.
 pub(crate) fn summary(balances: &[Balance], receivers: &[&str], colour: bool) -> String {
     let heads = [
         "RECEIVER",

@@ -1,4 +1,4 @@
-//! The demo's daemon: the real one, as a child process with a temporary folder of its own. Both are gone afterwards.
+//! The demo's daemon: the real one, as a child process with its own temporary directory. Both are removed afterwards.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -13,20 +13,21 @@ use tokio::process::{Child, ChildStdin, Command};
 use super::super::failure::Failure;
 use super::super::screen::plain;
 
-/// A socket's path has at most 107 bytes; a temporary folder deeper than this leaves no room for it.
+/// A socket's path has at most 107 bytes; a temporary directory with a longer path leaves no room for it.
 const FOLDER_BYTES: usize = 60;
 const READY_WITHIN: Duration = Duration::from_secs(15);
 /// The daemon drains within 10 s of SIGTERM.
 const STOPPED_WITHIN: Duration = Duration::from_secs(15);
 /// How much of a failed daemon's log is shown.
 const LOG_BYTES: usize = 4_000;
-/// The line that says ready, at most.
+/// The maximum length of the line that reports readiness.
 const READY_LINE_BYTES: u64 = 64 * 1024;
 
-/// The retry schedule of the demo, as it is said on screen.
+/// The retry schedule of the demo, as it is shown.
 pub(crate) const SCHEDULE: [&str; 6] = ["1s", "2s", "4s", "8s", "15s", "30s"];
 
-/// A new folder for this user alone, removed when it is dropped. After a `kill -9` it stays, as temporary files do.
+/// Creates a directory for this user only, removed when it is dropped. After a `kill -9` it stays, as temporary files
+/// do.
 pub(crate) fn folder() -> Result<TempDir, Failure> {
     let temporary = std::env::temp_dir();
     let parent = if temporary.as_os_str().len() > FOLDER_BYTES {
@@ -38,18 +39,23 @@ pub(crate) fn folder() -> Result<TempDir, Failure> {
         .prefix("stormhook-demo-")
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(&parent)
-        .map_err(|error| Failure::local(&format!("make a folder in {}", parent.display()), &error))
+        .map_err(|error| {
+            Failure::local(
+                &format!("create a directory in {}", parent.display()),
+                &error,
+            )
+        })
 }
 
 /// The running daemon.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
-    /// While this is open, the daemon knows that the demo is there.
+    /// While this is open, the daemon knows that the demo is running.
     _stdin: ChildStdin,
     /// Its Unix socket.
     pub(crate) socket: PathBuf,
-    /// What it said when it was ready.
+    /// The daemon's line when it was ready.
     pub(crate) ready_line: String,
 }
 
@@ -59,7 +65,7 @@ fn configuration(folder: &Path) -> Result<String, Failure> {
         let path = folder.join(name);
         let text = path.to_str().ok_or_else(|| {
             Failure::Usage(format!(
-                "{} is not UTF-8: set TMPDIR to another folder",
+                "{} is not UTF-8: set TMPDIR to another directory",
                 folder.display()
             ))
         })?;
@@ -78,16 +84,17 @@ fn configuration(folder: &Path) -> Result<String, Failure> {
 }
 
 impl Daemon {
-    /// Starts this very program as `serve` and waits until it says that it is ready.
+    /// Starts this program as `serve` and waits until it reports readiness.
     pub(crate) async fn start(folder: &Path) -> Result<Self, Failure> {
         let config = folder.join("stormhook.toml");
         let log = folder.join("log");
         let failed = |what: &str, error: &std::io::Error| Failure::local(what, error);
         fs::write(&config, configuration(folder)?)
             .map_err(|error| failed("write the demo's configuration", &error))?;
-        let log_file = File::create(&log).map_err(|error| failed("make the demo's log", &error))?;
-        let program = std::env::current_exe()
-            .map_err(|error| failed("find this program's own file", &error))?;
+        let log_file =
+            File::create(&log).map_err(|error| failed("create the demo's log", &error))?;
+        let program =
+            std::env::current_exe().map_err(|error| failed("find this program's file", &error))?;
         let mut command = Command::new(program);
         command
             .arg("serve")
@@ -107,7 +114,7 @@ impl Daemon {
                 command.env_remove(&name);
             }
         }
-        // A group of its own: Ctrl-C is the demo's to hear, and the daemon is then told in order.
+        // A process group of its own: the demo handles Ctrl-C and then stops the daemon in order.
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -134,13 +141,13 @@ impl Daemon {
                 Ok(daemon)
             }
             Ok(None) => Err(Failure::No(format!(
-                "the daemon ended before it was ready. Its log says:\n{}",
+                "the daemon stopped before it was ready. Its log:\n{}",
                 tail_of(&log)
             ))),
             Err(_) => {
                 daemon.stop().await;
                 Err(Failure::No(format!(
-                    "the daemon was not ready within {} s. Its log says:\n{}",
+                    "the daemon was not ready within {} s. Its log:\n{}",
                     READY_WITHIN.as_secs(),
                     tail_of(&log)
                 )))
@@ -153,7 +160,7 @@ impl Daemon {
         let mut reader = BufReader::new(stdout.take(READY_LINE_BYTES));
         let mut line = String::new();
         let read = reader.read_line(&mut line).await.ok()?;
-        // Nothing more is expected, but a pipe that nobody reads would stop who writes to it.
+        // Nothing more is expected, but a pipe that nobody reads would block its writer.
         tokio::spawn(async move {
             let mut rest = reader.into_inner().into_inner();
             let _ = tokio::io::copy(&mut rest, &mut tokio::io::sink()).await;
@@ -161,7 +168,7 @@ impl Daemon {
         (read > 0).then_some(line)
     }
 
-    /// Resolves if the daemon ends by itself.
+    /// Resolves if the daemon stops by itself.
     pub(crate) async fn ended(&mut self) -> String {
         self.child
             .wait()
@@ -169,7 +176,7 @@ impl Daemon {
             .map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 
-    /// SIGTERM, and waits; a daemon that doesn't end is killed. Says whether it ended as it should.
+    /// Sends SIGTERM and waits; kills a daemon that doesn't stop. Returns whether it stopped cleanly.
     pub(crate) async fn stop(mut self) -> bool {
         let id = self
             .child
@@ -177,7 +184,7 @@ impl Daemon {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(rustix::process::Pid::from_raw);
         if let Some(id) = id {
-            // It may have ended by itself a moment ago; the wait tells.
+            // It may have stopped by itself just now; the wait will tell.
             let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
         }
         match tokio::time::timeout(STOPPED_WITHIN, self.child.wait()).await {
@@ -190,7 +197,7 @@ impl Daemon {
     }
 }
 
-/// The last lines of a log, safe to print.
+/// Returns the last lines of a log, safe to print.
 pub(crate) fn tail_of(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let start = bytes.len().saturating_sub(LOG_BYTES);

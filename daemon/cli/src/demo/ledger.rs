@@ -1,24 +1,25 @@
-//! The demo's own books: what was handed in, what each receiver got, and whether the two agree. It takes nothing from the
-//! daemon's word: an event is delivered when a receiver has verified it and answered 200. Times are since the demo began.
+//! The demo's own ledger: what was sent, what each receiver got, and whether the two agree. It doesn't rely on the
+//! daemon: an event is delivered when a receiver has verified it and answered 200. Times count from the start of the
+//! demo.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A receiver: its place among them.
+/// A receiver, by its index.
 pub(crate) type Place = usize;
 
-/// What became of one event at one receiver.
+/// The state of one event at one receiver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Requests that came.
+    /// The number of requests.
     pub(crate) requests: u32,
-    /// Requests answered with 200.
+    /// The number of requests answered with 200.
     pub(crate) successes: u32,
     /// When the first success was answered.
     pub(crate) delivered_at: Option<Duration>,
     /// The last status answered.
     pub(crate) last_status: u16,
-    /// How many first requests are refused on purpose.
+    /// How many of the first requests are refused on purpose.
     refusals: u32,
 }
 
@@ -42,40 +43,40 @@ pub(crate) struct Row {
     pub(crate) event: String,
     /// Its type.
     pub(crate) event_type: String,
-    /// To whom.
+    /// The receiver.
     pub(crate) place: Place,
-    /// What became of it.
+    /// The state.
     pub(crate) entry: Entry,
-    /// From just before it was handed in to the receiver's 200.
+    /// From just before it was sent to the receiver's 200.
     pub(crate) latency: Option<Duration>,
 }
 
-/// How one receiver's books came out.
+/// The totals of one receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Balance {
     /// Events it is subscribed to.
     pub(crate) expected: u64,
-    /// Of these, those that arrived.
+    /// How many of these arrived.
     pub(crate) delivered: u64,
-    /// Requests in all.
+    /// The number of requests in total.
     pub(crate) requests: u64,
     /// Requests answered with 503 on purpose.
     pub(crate) refused: u64,
-    /// Requests whose signature was wrong.
+    /// Requests with an invalid signature.
     pub(crate) badly_signed: u64,
     /// Requests for an event that had already succeeded here.
     pub(crate) doubled: u64,
-    /// Requests for events that were never handed in, or not subscribed to.
+    /// Requests for events that were never sent, or not subscribed to.
     pub(crate) unexpected: u64,
 }
 
 impl Balance {
-    /// Expected and not there.
+    /// Returns the number of expected events that have not arrived.
     pub(crate) fn missing(&self) -> u64 {
         self.expected.saturating_sub(self.delivered)
     }
 
-    /// Nothing missing, doubled, badly signed or unasked for.
+    /// Whether nothing is missing, duplicated, invalid or unexpected.
     pub(crate) fn is_right(&self) -> bool {
         self.missing() == 0 && self.doubled == 0 && self.badly_signed == 0 && self.unexpected == 0
     }
@@ -87,7 +88,7 @@ struct Accepted {
     sent_at: Duration,
 }
 
-/// The books.
+/// The ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     accepted: HashMap<String, Accepted>,
@@ -100,21 +101,21 @@ pub(crate) struct Ledger {
     distinct: HashMap<Place, u64>,
 }
 
-/// What a receiver was told to do with a request, and what it saw of it.
+/// One request as a receiver saw it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen<'a> {
-    /// Which receiver.
+    /// The receiver.
     pub(crate) place: Place,
     /// `webhook-id`.
     pub(crate) event: &'a str,
-    /// Both signatures are right.
+    /// Whether both signatures are valid.
     pub(crate) signed: bool,
-    /// When it came.
+    /// When it arrived.
     pub(crate) at: Duration,
 }
 
 impl Ledger {
-    /// Books for so many receivers.
+    /// Returns a ledger for this many receivers.
     pub(crate) fn new(places: usize) -> Self {
         let zeros = vec![0; places];
         Self {
@@ -126,7 +127,7 @@ impl Ledger {
         }
     }
 
-    /// The daemon has said 202 to this event, which was sent at that time.
+    /// Records that the daemon accepted this event, which was sent at that time.
     pub(crate) fn accepted(&mut self, event: &str, event_type: &'static str, sent_at: Duration) {
         if self
             .accepted
@@ -143,8 +144,8 @@ impl Ledger {
         }
     }
 
-    /// A request came; gives the status to answer. A badly signed one is refused with 401; a flaky receiver refuses the first
-    /// requests of some events with 503.
+    /// Records a request and returns the status to answer. One with an invalid signature gets 401; a flaky receiver
+    /// answers the first requests of some events with 503.
     pub(crate) fn received(&mut self, seen: Seen<'_>, flaky: bool) -> u16 {
         count(&mut self.requests, seen.place);
         if !seen.signed {
@@ -179,17 +180,17 @@ impl Ledger {
         200
     }
 
-    /// How many events were accepted.
+    /// Returns the number of accepted events.
     pub(crate) fn events(&self) -> u64 {
         u64::try_from(self.order.len()).unwrap_or(u64::MAX)
     }
 
-    /// Whether everything that was accepted has arrived everywhere it should.
+    /// Whether every accepted event has arrived everywhere it should.
     pub(crate) fn all_delivered(&self, subscribed: impl Fn(Place, &str) -> bool) -> bool {
         (0..self.requests.len()).all(|place| self.balance(place, &subscribed).missing() == 0)
     }
 
-    /// The books of one receiver.
+    /// Returns the totals of one receiver.
     pub(crate) fn balance(
         &self,
         place: Place,
@@ -221,7 +222,7 @@ impl Ledger {
         balance
     }
 
-    /// The rows of the newest events, the newest last, at most so many.
+    /// Returns the rows of the newest events, the newest last, up to a maximum.
     pub(crate) fn newest(
         &self,
         most: usize,
@@ -245,7 +246,7 @@ impl Ledger {
         rows
     }
 
-    /// What became of one event at one receiver, if it is to go there.
+    /// Returns the row of one event at one receiver, if it is subscribed.
     pub(crate) fn row(
         &self,
         event: &str,

@@ -1,4 +1,4 @@
-//! The demo while it happens: a table that is redrawn on a terminal, a line for each news elsewhere.
+//! The demo while it runs: a table that is redrawn on a terminal, otherwise one line per change.
 
 use super::super::failure::Failure;
 use super::super::screen::Screen;
@@ -6,10 +6,10 @@ use super::super::table::counted;
 use super::ledger::Place;
 use super::{Books, SHOPS, board, names, subscribed};
 
-/// Rows that may still have news when lines are printed.
+/// How many rows may still change when lines are printed.
 const LINES_LOOKED_AT: usize = 200;
 
-/// The table while it happens: redrawn in place on a terminal, a line for each news elsewhere.
+/// The live table: redrawn in place on a terminal, otherwise one line per change.
 pub(super) struct Live {
     screen: Screen,
     books: Books,
@@ -18,7 +18,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Nothing drawn yet.
+    /// Returns one with nothing drawn yet.
     pub(super) fn new(screen: Screen, books: Books) -> Self {
         Self {
             screen,
@@ -28,7 +28,7 @@ impl Live {
         }
     }
 
-    /// Shows where things stand.
+    /// Shows the current state.
     pub(super) fn draw(&mut self) -> Result<(), Failure> {
         if !self.screen.terminal {
             return self.tell();
@@ -41,22 +41,22 @@ impl Live {
             )
         };
         let text = format!(
-            "{}\n\n{} accepted. Ctrl-C ends the demo.",
+            "{}\n\n{} accepted. Press Ctrl-C to stop the demo.",
             board::live(&rows, &names(), self.screen.colour),
             counted(events, "event", "events")
         );
-        // Up over what was drawn and clear to the end of the screen (ECMA-48).
+        // Up over the previous output, then clear to the end of the screen (ECMA-48).
         let up = if self.drawn_lines > 0 {
             format!("\u{1b}[{}A\r\u{1b}[J", self.drawn_lines)
         } else {
             String::new()
         };
         self.drawn_lines = text.lines().count();
-        // Without wrapping (DECAWM) a line stays one row on a narrow terminal, so that going up lands where drawing began.
+        // Without wrapping (DECAWM) a line stays one row on a narrow terminal, so that moving up returns to the start.
         self.screen.line(&format!("{up}\u{1b}[?7l{text}\u{1b}[?7h"))
     }
 
-    /// Tells each request once, in the order of the events; rows that are done leave the memory of what was told.
+    /// Prints each request once, in the order of the events; finished rows are forgotten.
     fn tell(&mut self) -> Result<(), Failure> {
         let rows = self
             .books

@@ -1,8 +1,8 @@
-//! The demo's events: what a shop says in a day, made from a number alone, so that every run sends the same.
+//! The demo's events: a shop's day, derived from a number alone, so that every run sends the same.
 
 use serde_json::{Value, json};
 
-/// Whose events they are.
+/// The organization of the events.
 pub(crate) const ORGANIZATION: &str = "org_demo";
 
 /// One event to send.
@@ -24,7 +24,7 @@ const PRODUCTS: [(&str, &str, u64); 6] = [
 ];
 const CITIES: [&str; 6] = ["Hamburg", "Lyon", "Gdańsk", "Malmö", "Porto", "Brno"];
 
-/// The n-th event, from 0. Numbers are spread by a fixed mixing step (the finaliser of SplitMix64).
+/// Returns the n-th event, from 0. Numbers are mixed in a fixed way (the finalizer of SplitMix64).
 pub(crate) fn order(n: u64) -> Order {
     let mixed = mix(n);
     let (sku, name, cents) = pick(&PRODUCTS, mixed);

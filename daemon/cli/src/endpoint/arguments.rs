@@ -1,4 +1,4 @@
-//! What `stormhook endpoint …` can be told on the command line.
+//! The arguments of `stormhook endpoint …`.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ Example:
         after_help = "Example:\n  stormhook endpoint enable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --discard-held"
     )]
     Enable(EnableArgs),
-    /// Disable an endpoint; waiting deliveries are held
+    /// Disable an endpoint; open deliveries are held
     #[command(after_help = "Example:\n  stormhook endpoint disable ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Disable(OneArgs),
     /// Rotate the secret; old ones stay valid for --overlap
@@ -52,7 +52,7 @@ Example:
 Example:
   stormhook endpoint rotate-secret ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A --overlap 48h")]
     RotateSecret(RotateArgs),
-    /// Send a ping now, also to an inactive endpoint, and show the result
+    /// Send a ping now, even to an inactive endpoint, and show the result
     #[command(after_help = "\
 Examples:
   stormhook endpoint test ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A
@@ -94,7 +94,7 @@ pub(crate) struct AddArgs {
     /// Create it disabled
     #[arg(long)]
     pub(super) inactive: bool,
-    /// Sign with ed25519 too: the receiver verifies with a public key
+    /// Also sign with ed25519, so that the receiver verifies with a public key
     #[arg(long)]
     pub(super) ed25519: bool,
     #[command(flatten)]
@@ -143,7 +143,7 @@ pub(crate) struct UpdateArgs {
     pub(super) event_types: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
-    /// Enable or disable ed25519; disabling it deletes its keys for good
+    /// Enable or disable ed25519; disabling it deletes its keys permanently
     #[arg(long, value_name = "true|false")]
     pub(super) ed25519: Option<bool>,
     /// Clear a setting
@@ -175,13 +175,13 @@ pub(crate) struct RotateArgs {
 pub(crate) struct RecoverArgs {
     #[command(flatten)]
     pub(super) one: OneArgs,
-    /// From this time: RFC 3339, or how long ago (24h)
+    /// At or after this time: RFC 3339, or how long ago (24h)
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     pub(super) since: Option<Moment>,
     /// Before this time
     #[arg(long, value_name = "TIME", value_parser = input::moment)]
     pub(super) until: Option<Moment>,
-    /// Also events that it missed while inactive
+    /// Also recover events that it missed while inactive
     #[arg(long)]
     pub(super) missed: bool,
     /// Only count the deliveries

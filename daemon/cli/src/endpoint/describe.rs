@@ -1,4 +1,4 @@
-//! An endpoint in words: its settings, its state, its secrets. Pure: the API's JSON in, text out.
+//! Describes an endpoint: its settings, its state, its secrets. Pure: the API's JSON in, text out.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::super::screen::Tone;
 use super::super::table::{Cell, pairs};
 use super::settings::SETTINGS;
 
-/// One endpoint in words.
+/// Describes one endpoint.
 pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
     let mut rows = vec![
         ("endpoint", Cell::of(endpoint, "id").tone(Tone::Bold)),
@@ -36,7 +36,7 @@ pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
     pairs(&rows, colour)
 }
 
-/// Active or not, in a tone.
+/// Returns active or inactive, in a tone.
 pub(super) fn state(endpoint: &Value) -> Cell {
     match endpoint.get("active").and_then(Value::as_bool) {
         Some(true) => Cell::toned(Tone::Good, "active"),
@@ -45,25 +45,25 @@ pub(super) fn state(endpoint: &Value) -> Cell {
     }
 }
 
-/// The secret, and the earlier ones that still sign, each with its public key if it has one.
+/// Describes the secret and the earlier ones that still sign, each with its public key if it has one.
 pub(super) fn secrets(value: &Value, colour: bool) -> String {
     let mut rows = vec![("secret", Cell::of(value, "secret").tone(Tone::Bold))];
     rows.extend(public_key(value).map(|key| ("public key", key.tone(Tone::Bold))));
     for earlier in earlier(value) {
-        rows.push(("signs too", Cell::of(earlier, "secret")));
+        rows.push(("also signs", Cell::of(earlier, "secret")));
         rows.extend(public_key(earlier).map(|key| ("  public key", key)));
         rows.push(("  until", Cell::of(earlier, "until")));
     }
     pairs(&rows, colour)
 }
 
-/// The public keys of the secrets, and nothing of these.
+/// Describes the public keys of the secrets, without the secrets.
 pub(super) fn public_keys(value: &Value, colour: bool) -> String {
     let mut rows = Vec::new();
     rows.extend(public_key(value).map(|key| ("public key", key.tone(Tone::Bold))));
     for earlier in earlier(value) {
         if let Some(key) = public_key(earlier) {
-            rows.push(("verifies too", key));
+            rows.push(("also verifies", key));
             rows.push(("  until", Cell::of(earlier, "until")));
         }
     }
@@ -111,11 +111,11 @@ mod tests {
         };
         assert_eq!(
             words(secrets(&value, false)),
-            "secret s-1 public key whpk_1 signs too s-2 public key whpk_2 until u-2 signs too s-3 until u-3"
+            "secret s-1 public key whpk_1 also signs s-2 public key whpk_2 until u-2 also signs s-3 until u-3"
         );
         assert_eq!(
             words(public_keys(&value, false)),
-            "public key whpk_1 verifies too whpk_2 until u-2"
+            "public key whpk_1 also verifies whpk_2 until u-2"
         );
         let on = json!({"id": "ep_1", "active": true, "ed25519": true});
         assert!(words(describe(&on, false)).contains("ed25519 on"));

@@ -1,4 +1,4 @@
-//! The settings of an endpoint on the command line, one row each: how it is called here and in the API, what is typed for it, whether it
+//! The settings of an endpoint on the command line, one row each: its names here and in the API, its value, whether it
 //! can be cleared, and how it is shown.
 
 use std::path::Path;
@@ -19,26 +19,26 @@ const HEADERS_FILE_BYTES: u64 = 256 * 1024;
 pub(crate) struct Setting {
     /// Its option, without the dashes.
     flag: &'static str,
-    /// What is typed for it, in a word.
+    /// The placeholder for its value.
     typed: &'static str,
     help: &'static str,
     kind: Kind,
     /// Its name in the API.
     key: &'static str,
-    /// What `--clear` calls it, where it can be cleared.
+    /// Its name for `--clear`, if it can be cleared.
     clear: Option<&'static str>,
-    /// What `endpoint show` calls it.
+    /// Its label in `endpoint show`.
     label: &'static str,
-    /// Whether it is shown even where it has no value.
+    /// Whether it is shown even without a value.
     always_shown: bool,
 }
 
-/// What is typed for a setting.
+/// The kind of value of a setting.
 enum Kind {
     Text,
     Number,
     Word(&'static [&'static str]),
-    /// Of headers, which may hold credentials: not an argument, that every process sees.
+    /// A file of headers, which may hold credentials: arguments are visible to every process.
     HeadersFile,
 }
 
@@ -66,7 +66,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         flag: "rate-limit",
         typed: "NUMBER",
-        help: "Most requests per second",
+        help: "Maximum requests per second",
         kind: Kind::Number,
         key: "rateLimitPerSecond",
         clear: Some("rate-limit"),
@@ -86,7 +86,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 impl Setting {
-    /// Its name in the API, and its option.
+    /// Returns its name in the API, and its option.
     pub(crate) fn names(&self) -> (&'static str, &'static str) {
         (self.key, self.flag)
     }
@@ -111,7 +111,7 @@ impl Setting {
         }
     }
 
-    /// What the API takes for what was typed.
+    /// Returns the API's value for what was typed.
     fn value(&self, typed: &Value) -> Result<Value, Failure> {
         match (&self.kind, typed) {
             (Kind::HeadersFile, Value::String(file)) => {
@@ -121,7 +121,7 @@ impl Setting {
         }
     }
 
-    /// The setting of an endpoint, with its label; `None` where there is nothing to show.
+    /// Returns the setting of an endpoint with its label; `None` if there is nothing to show.
     pub(super) fn shown(&self, endpoint: &Value) -> Option<(&'static str, Cell)> {
         let cell = match self.kind {
             Kind::HeadersFile => {
@@ -150,7 +150,7 @@ fn typed(
 pub(crate) struct Settings(Vec<Option<Value>>);
 
 impl Settings {
-    /// Puts them into a body as the API takes them.
+    /// Adds them to a body for the API.
     pub(super) fn put(&self, body: &mut Map<String, Value>) -> Result<(), Failure> {
         for (setting, typed) in SETTINGS.iter().zip(&self.0) {
             if let Some(typed) = typed {
@@ -160,7 +160,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Puts in null for what is to be cleared, by what `--clear` calls it. What is set can't be cleared too.
+    /// Adds null for what is to be cleared, by its name for `--clear`. A setting can't be both set and cleared.
     pub(super) fn clear(
         &self,
         names: &[String],
@@ -173,7 +173,7 @@ impl Settings {
             }
             if typed.is_some() {
                 return Err(Failure::Usage(format!(
-                    "{} is both set and cleared: leave one out",
+                    "{} is both set and cleared: omit one of the two",
                     setting.key
                 )));
             }
@@ -210,12 +210,12 @@ impl Args for Settings {
     }
 }
 
-/// What `--clear` can be told.
+/// Returns the possible values of `--clear`.
 pub(super) fn clearable() -> PossibleValuesParser {
     PossibleValuesParser::new(SETTINGS.iter().filter_map(|setting| setting.clear))
 }
 
-/// The headers in a file.
+/// Returns the headers in a file.
 fn headers_in(file: &Path) -> Result<Map<String, Value>, Failure> {
     let bytes = input::read_bounded(file, HEADERS_FILE_BYTES)?;
     let text = String::from_utf8(bytes)
@@ -229,7 +229,7 @@ fn headers_in(file: &Path) -> Result<Map<String, Value>, Failure> {
         // The line itself is not shown: it may hold a secret.
         let (name, value) = input::header(line).map_err(|_| {
             Failure::Usage(format!(
-                "{} line {}: a header is written 'name: value'",
+                "{} line {}: a header has the form 'name: value'",
                 file.display(),
                 number + 1
             ))
@@ -239,7 +239,7 @@ fn headers_in(file: &Path) -> Result<Map<String, Value>, Failure> {
             .is_some()
         {
             return Err(Failure::Usage(format!(
-                "{} line {}: this header is given twice",
+                "{} line {}: this header is set twice",
                 file.display(),
                 number + 1
             )));

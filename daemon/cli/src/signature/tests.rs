@@ -1,4 +1,4 @@
-//! What the command line says of signed requests: by each scheme, under each kind of secret and key.
+//! What the command line says about signed requests: by each scheme, with each kind of secret and key.
 
 use stormhook_verifier::{PrivateKey, Secret, SigningKeys};
 
@@ -7,13 +7,13 @@ use super::*;
 pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
 pub(crate) const NOW_S: u64 = 1_767_323_045;
 
-/// The headers of a delivery signed as the daemon signs it.
+/// Returns the headers of a delivery as the daemon signs it.
 pub(crate) fn signed(secret: &str, body: &[u8], now_s: u64) -> Vec<Header> {
     let secret = Secret::parse(secret).unwrap();
     headers_of(&SigningKeys::new([&secret]), body, now_s)
 }
 
-/// The same with ed25519, and the public key.
+/// The same with ed25519; also returns the public key.
 pub(crate) fn signed_with_ed25519(secret: &str, body: &[u8], now_s: u64) -> (Vec<Header>, String) {
     let (secret, key) = (
         Secret::parse(secret).unwrap(),

@@ -23,6 +23,14 @@ impl Free for FlushStats {}
 impl Free for Sweep {}
 impl Free for Probe {}
 
+/// A command that callers may submit whenever they like.
+pub trait Command: Free {}
+
+impl Command for NewEvent {}
+impl Command for CreateEndpoint {}
+impl Command for DeleteEndpoint {}
+impl Command for RotateSecret {}
+
 /// A command that must not meet an attempt on the wire.
 pub trait Held: Operation {
     /// Keeps such attempts off the wire until it is dropped.

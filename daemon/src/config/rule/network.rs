@@ -1,4 +1,4 @@
-//! Rules for what names something on the network: addresses, host names, target patterns, a header.
+//! Rules for network names: addresses, host names, target patterns, a header.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,7 @@ impl Rule<SocketAddr> for Address {
     }
 }
 
-/// The address of a name server; port 53 unless another is written.
+/// The address of a name server; port 53 unless another is given.
 pub(in super::super) struct NameServer;
 
 impl Rule<SocketAddr> for NameServer {
@@ -46,7 +46,7 @@ impl Rule<SocketAddr> for NameServer {
     }
 }
 
-/// A name that may stand in a `Host` header, without a port.
+/// A name that may appear in a `Host` header, without a port.
 pub(in super::super) struct HostName;
 
 impl Rule<String> for HostName {
@@ -79,10 +79,10 @@ impl Rule<Pattern> for TargetPattern {
     }
 }
 
-/// The name under which the first scheme's signature is sent.
+/// The name of the header that holds the StormCom signature.
 pub(in super::super) struct SignatureHeader;
 
-/// The built-in name, the only one with a reserved prefix that is free for it.
+/// The built-in name, the only one with a reserved prefix that it may use.
 pub(in super::super) const SIGNATURE_HEADER: &str = "x-stormcom-signature";
 
 impl Rule<String> for SignatureHeader {

@@ -1,4 +1,4 @@
-//! Races between addresses that connect, fail or say nothing, on a clock that stands still but for waiting.
+//! Races between addresses that connect, fail or are silent, on a clock that advances only while tests wait.
 
 use super::*;
 use rustix::io::Errno;
@@ -21,7 +21,8 @@ enum Does {
     Nothing,
 }
 
-/// Dials; the addresses in the order they were tried with the milliseconds since the start, and the outcome.
+/// Dials, and returns the addresses in the order they were tried, with the milliseconds since the start, and the
+/// outcome.
 async fn race(
     list: &[&str],
     late: impl Future<Output = Vec<SocketAddr>>,
@@ -108,7 +109,7 @@ async fn when_time_is_over_each_address_is_named_with_what_it_did() {
     let (_, outcome, took) = race(&[V4, V6], no_more(), does).await;
     let missed = outcome.unwrap_err();
     assert_eq!((missed.fault, took), (Fault::Partner, 5_000));
-    let expected = "[2001:db8::1]:443 can't be reached: the network says the host is unreachable; 192.0.2.1:443 did not answer in time";
+    let expected = "[2001:db8::1]:443 can't be reached: the network reports the host as unreachable; 192.0.2.1:443 did not answer in time";
     assert_eq!(missed.why, expected);
 }
 

@@ -1,5 +1,5 @@
-//! Asks the name servers: one after another where one is silent or has trouble, for both families at once, along the
-//! search list. What is asked and when is decided here; the packets are hickory's.
+//! Asks the name servers: the next one if one is silent or fails, for both families in parallel, along the search list.
+//! This module decides what is asked and when; hickory makes the packets.
 
 use super::system::System;
 use crate::deliver::fault;
@@ -20,46 +20,46 @@ use std::time::Duration;
 use stormhook_engine::clock;
 use tokio::time::{sleep_until, timeout};
 
-/// How long the answer about one family is waited for once that about the other is there (RFC 8305, section 3).
+/// How long to wait for one family's answer after the other's has arrived (RFC 8305, section 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
-/// How long it is waited for beside the connection that is being opened.
+/// How long to wait for it while a connection is being opened.
 pub(super) const LATE: Duration = Duration::from_secs(1);
-/// How long a server may be silent before the next one is asked beside it.
+/// How long a server may be silent before the next one is asked in parallel.
 const NEXT_SERVER: Duration = Duration::from_secs(1);
-/// Addresses taken of one family. What is not taken is neither judged nor connected to.
+/// How many addresses of one family are used. The others are neither checked nor connected to.
 const MAX_OF_FAMILY: usize = 16;
-/// Questions under way over one TCP connection to a server: more than there are look-ups.
+/// How many questions may be open over one TCP connection to a server: more than there are look-ups.
 const MAX_OVER_TCP: usize = 2_048;
 
-/// What a name server said about a name and a family.
+/// A name server's answer for a name and a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
     /// These addresses, for so many seconds.
     Found(Vec<IpAddr>, u32),
-    /// None, for so many seconds; whether there is no such name at all.
+    /// No addresses, for so many seconds, and whether the name does not exist at all.
     Nothing { no_name: bool, ttl_s: u32 },
-    /// Nothing that could be used.
+    /// Nothing usable.
     Trouble(Trouble),
 }
 
 /// Why a name could not be looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// No server can be reached from this machine.
+    /// This machine can't reach any server.
     Unreachable(String),
     /// No server answered in time.
     Silence,
     /// A server answered that it can't tell.
     Said(String),
-    /// This machine is short of what a question needs.
+    /// This machine lacks a resource for asking.
     Short(String),
 }
 
-/// What came of looking a name up.
+/// The result of looking a name up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outcome {
     pub(super) result: Result<Vec<IpAddr>, Unknown>,
-    /// What the servers allow it to be kept for.
+    /// How long the servers allow it to be kept.
     pub(super) ttl: Duration,
     /// Whether both families were answered.
     pub(super) complete: bool,
@@ -68,11 +68,11 @@ pub(super) struct Outcome {
 /// Why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
     /// It has no address.
     NoAddress,
-    /// Nobody could tell.
+    /// No server could tell.
     Trouble(Trouble),
 }
 
@@ -101,8 +101,8 @@ impl Servers {
         }
     }
 
-    /// Looks `candidates` up in their order until one has an address. `early` is told the addresses of one family when
-    /// those of the other take longer.
+    /// Looks `candidates` up in order until one has an address. `early` gets the addresses of one family if those of
+    /// the other take longer.
     pub(super) async fn look_up(
         &self,
         candidates: &[Name],
@@ -119,7 +119,7 @@ impl Servers {
             match &outcome.result {
                 Ok(_) => return outcome,
                 Err(Unknown::Trouble(Trouble::Said(_))) => trouble = trouble.or(Some(outcome)),
-                // The others would not be answered either.
+                // The other servers would not answer either.
                 Err(Unknown::Trouble(_)) => return outcome,
                 Err(unknown) => {
                     if *unknown == Unknown::NoAddress {
@@ -163,7 +163,7 @@ impl Servers {
         both.outcome()
     }
 
-    /// Asks the servers in turn: the next one where one fails, or beside it where it is silent for long.
+    /// Asks the servers in turn: the next one if one fails, or in parallel if one is silent for long.
     async fn ask(&self, name: &Name, kind: RecordType) -> Answer {
         let count = self.asked.len();
         let shift = if self.rotate {
@@ -197,14 +197,14 @@ impl Servers {
                 }
             }
         }
-        let none = || Trouble::Unreachable("no name server can be asked".to_owned());
+        let none = || Trouble::Unreachable("no name server is usable".to_owned());
         Answer::Trouble(trouble.unwrap_or_else(none))
     }
 }
 
 impl Trouble {
-    /// Of this one and an earlier one, the one that decides: the later in the order of the kinds. A server that can't be
-    /// reached says nothing where another one was asked.
+    /// Returns which of this and an earlier trouble decides: the one with the higher rank. An unreachable server says
+    /// nothing if another one was asked.
     fn or(self, earlier: Option<Self>) -> Self {
         match earlier {
             Some(earlier) if earlier.rank() >= self.rank() => earlier,
@@ -254,7 +254,7 @@ impl Both {
             }
             Answer::Nothing { no_name, ttl_s } => {
                 self.nothing += 1;
-                // There are servers that say so about AAAA where there is an A (RFC 4074, section 4.2).
+                // Some servers say so about AAAA although there is an A (RFC 4074, section 4.2).
                 self.no_name |= no_name && kind == RecordType::A;
                 if self.found.is_empty() {
                     self.ttl_s = self.ttl_s.min(ttl_s);
@@ -267,7 +267,7 @@ impl Both {
         }
     }
 
-    /// Whether the other family's answer can't matter.
+    /// Whether the other family's answer no longer matters.
     fn is_enough(&self) -> bool {
         self.no_name
     }
@@ -305,7 +305,7 @@ fn resolver(server: SocketAddr, system: &System) -> Option<TokioResolver> {
     let mut builder = TokioResolver::builder_with_config(config, provider);
     let options: &mut ResolverOpts = builder.options_mut();
     options.timeout = system.timeout;
-    // Who is asked when and how often is decided here, and what is kept is kept by name.
+    // This module decides who is asked, when and how often, and caches by name.
     options.attempts = 0;
     options.cache_size = 0;
     options.num_concurrent_reqs = 1;
@@ -315,7 +315,7 @@ fn resolver(server: SocketAddr, system: &System) -> Option<TokioResolver> {
     match builder.build() {
         Ok(resolver) => Some(resolver),
         Err(error) => {
-            tracing::warn!(%error, "can't use a name server");
+            tracing::warn!(%error, "ignored an unusable name server");
             None
         }
     }
@@ -342,20 +342,20 @@ fn answer(
         NetError::Dns(DnsError::ResponseCode(code)) => said(code),
         NetError::Timeout => Answer::Trouble(Trouble::Silence),
         NetError::Busy => Answer::Trouble(Trouble::Short(
-            "was not asked: too many questions are under way".to_owned(),
+            "was not asked: too many questions are in progress".to_owned(),
         )),
         NetError::Io(error) => Answer::Trouble(unasked(&error)),
-        // What the library says of any error of a socket, without the error.
+        // The library reports any socket error like this, without the error.
         NetError::NoConnections => Answer::Trouble(match fault::try_to_send(server) {
             Err(error) => unasked(&error),
             Ok(()) => Trouble::Unreachable("can't be reached from this machine".to_owned()),
         }),
-        NetError::Truncated => said("its answer is too long"),
-        _ => said("its answer can't be read"),
+        NetError::Truncated => said("an answer that is too long"),
+        _ => said("an answer that can't be read"),
     }
 }
 
-/// The trouble of a question that could not be sent.
+/// Returns the trouble of a question that could not be sent.
 fn unasked(error: &io::Error) -> Trouble {
     let words = fault::words(error);
     if fault::is_shortage(error) {
@@ -369,7 +369,7 @@ fn said(what: impl std::fmt::Display) -> Answer {
     Answer::Trouble(Trouble::Said(what.to_string()))
 }
 
-/// The addresses that `records` give `name`, by way of its aliases.
+/// Returns the addresses that `records` give `name`, following its aliases.
 fn addresses(name: &Name, kind: RecordType, records: &[Record]) -> Answer {
     let mut names = vec![name];
     let mut found = Vec::new();

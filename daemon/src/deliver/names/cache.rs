@@ -1,21 +1,21 @@
-//! What is known of names: their last answer, whether they are answered soon, and which are being looked up. Bounded.
+//! The cache of names: their last answer, whether they answer quickly, and which are being looked up. Bounded.
 
 use super::{Addresses, Flight, Progress, Unresolved};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
-/// Names that something is known of.
+/// The maximum number of cached names.
 const MAX_NAMES: usize = 8_192;
 
-/// How a name's look-ups go.
+/// How a name's look-ups behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Nobody knows.
+    /// Not known yet.
     New,
-    /// The last one was answered soon.
+    /// The last one was answered quickly.
     Known,
-    /// The last one was not.
+    /// The last one was not answered quickly.
     Slow,
 }
 
@@ -24,7 +24,7 @@ struct Entry {
     class: Option<Class>,
     answer: Option<(Result<Addresses, Unresolved>, Instant)>,
     flight: Weak<Flight>,
-    /// When it was used last, by the count of uses.
+    /// When it was last used, as a count of uses.
     used: u64,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// The answer that is still good.
+    /// Returns the answer that is still valid.
     pub(super) fn kept(
         &mut self,
         name: &str,
@@ -49,14 +49,14 @@ impl Cache {
         (now < *until).then(|| result.clone())
     }
 
-    /// The look-up that is under way.
+    /// Returns the look-up in progress.
     pub(super) fn flight(&self, name: &str) -> Option<Arc<Flight>> {
         let flight = self.names.get(name)?.flight.upgrade()?;
         let is_over = matches!(*flight.0.borrow(), Progress::Done(_));
         (!is_over).then_some(flight)
     }
 
-    /// A look-up starts; the class it belongs to.
+    /// Records the start of a look-up and returns its class.
     pub(super) fn start(&mut self, name: &Arc<str>, flight: &Arc<Flight>) -> Class {
         if !self.names.contains_key(name) && self.names.len() >= MAX_NAMES {
             self.make_room();
@@ -68,7 +68,7 @@ impl Cache {
         entry.class.unwrap_or(Class::New)
     }
 
-    /// A look-up is over.
+    /// Records the end of a look-up.
     pub(super) fn landed(
         &mut self,
         name: &str,
@@ -82,21 +82,21 @@ impl Cache {
         }
     }
 
-    /// Nobody waited for a look-up any more.
+    /// Records that no attempt waits for a look-up any more.
     pub(super) fn abandoned(&mut self, name: &str, class: Option<Class>) {
         if let Some(entry) = self.names.get_mut(name) {
             entry.class = class.or(entry.class);
         }
     }
 
-    /// The answers came from elsewhere: they are asked for again.
+    /// Forgets the answers, which came from other servers.
     pub(super) fn forget_answers(&mut self) {
         for entry in self.names.values_mut() {
             entry.answer = None;
         }
     }
 
-    /// Forgets the eighth that was used longest ago. What is being looked up stays.
+    /// Forgets the least recently used eighth. Names that are being looked up stay.
     fn make_room(&mut self) {
         let mut uses: Vec<u64> = self.names.values().map(|entry| entry.used).collect();
         let eighth = uses.len() / 8;

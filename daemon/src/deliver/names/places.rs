@@ -1,21 +1,21 @@
-//! Places for look-ups, by class. Names whose last look-up was answered soon have places of their own. The others share
-//! some: names that nobody answered for hold a part of these at most, and of names nobody knows yet only some that may be
-//! answered any moment. So a thousand dead names leave places to each healthy one.
+//! Slots for look-ups, by class. Names whose last look-up was answered quickly have slots of their own. The others
+//! share a number of slots: names that were not answered may hold only part of these, and so may unknown names until
+//! they prove slow. So a thousand dead names leave slots for each healthy one.
 
 use super::cache::Class;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Names that were answered soon the last time. As many as there are attempts under way by default.
+/// For names that were last answered quickly. As many as there are attempts in progress by default.
 const KNOWN: usize = 512;
-/// All others together. Each takes some sockets.
+/// For all other names together. Each uses some sockets.
 const OTHERS: usize = 128;
-/// Of these, names that nobody answered for the last time.
+/// Of these, for names that were last not answered.
 const SLOW: usize = 48;
-/// Of these, unknown ones that are younger than [`super::SLOW_AFTER`].
+/// Of these, for unknown names whose look-up is younger than [`super::SLOW_AFTER`].
 const YOUNG: usize = 64;
 
-/// The places.
+/// The slots.
 pub(super) struct Places {
     known: Arc<Semaphore>,
     others: Arc<Semaphore>,
@@ -35,7 +35,7 @@ impl Default for Places {
     }
 }
 
-/// One place, until it is dropped.
+/// One slot, held until it is dropped.
 pub(super) struct Place {
     own: Option<OwnedSemaphorePermit>,
     shared: Option<OwnedSemaphorePermit>,
@@ -44,14 +44,14 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Waits for a place, first come first served within a class.
+    /// Waits for a slot, in order of arrival within a class.
     pub(super) async fn take(&self, class: Class) -> Place {
         let own = match class {
             Class::Known => &self.known,
             Class::Slow => &self.slow,
             Class::New => &self.young,
         };
-        // Never closed: a permit always comes.
+        // Never closed: a permit always arrives.
         let own = Arc::clone(own).acquire_owned().await.ok();
         let shared = match class {
             Class::Known => None,
@@ -68,13 +68,13 @@ impl Places {
 }
 
 impl Place {
-    /// The look-up takes longer than those of most names.
+    /// Marks a look-up as slower than those of most names.
     pub(super) fn grow(&mut self) {
         match self.class {
             Class::Slow => {}
             Class::New => self.own = None,
             Class::Known => {
-                // Where the others have no place left it keeps its own.
+                // If the others have no slot left, it keeps its own.
                 self.shared = Arc::clone(&self.others).try_acquire_owned().ok();
                 if self.shared.is_some() {
                     self.own = None;

@@ -1,4 +1,4 @@
-//! What this machine's `/etc/resolv.conf` and `/etc/hosts` say. Where `dns.servers` names servers, only those are asked.
+//! Reads this machine's `/etc/resolv.conf` and `/etc/hosts`. If `dns.servers` names servers, only those are asked.
 
 use hickory_resolver::Hosts;
 use hickory_resolver::proto::op::Query;
@@ -17,12 +17,12 @@ const MAX_SERVERS: usize = 3;
 const MAX_NDOTS: u32 = 15;
 const MAX_TIMEOUT_S: u32 = 30;
 const MAX_ATTEMPTS: u32 = 5;
-/// Search domains taken; glibc takes any number since 2.26.
+/// The maximum number of search domains; glibc has no limit since 2.26.
 const MAX_SEARCH: usize = 16;
-/// Of a file no more is read.
+/// How much of a file is read.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// The files, and what of them is overridden.
+/// The files, and the servers that override them.
 #[derive(Debug, Clone)]
 pub(in crate::deliver) struct Sources {
     /// `resolv.conf`.
@@ -34,7 +34,7 @@ pub(in crate::deliver) struct Sources {
 }
 
 impl Sources {
-    /// Those of this machine.
+    /// Returns the files of this machine.
     pub(in crate::deliver) fn of_machine(servers: Vec<SocketAddr>) -> Self {
         Self {
             resolv: "/etc/resolv.conf".into(),
@@ -43,14 +43,14 @@ impl Sources {
         }
     }
 
-    /// What the files look like now: it changes when one of them does.
+    /// Returns a stamp of the files, which changes when one of them does.
     pub(super) fn stamp(&self) -> [Option<Stamp>; 2] {
         [&self.resolv, &self.hosts]
             .map(|path| std::fs::metadata(path).ok().map(|meta| Stamp::of(&meta)))
     }
 }
 
-/// By what a changed file is known.
+/// What a changed file is recognized by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp(u64, u64, i64, i64);
 
@@ -65,24 +65,24 @@ pub(super) struct System {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) search: Vec<Name>,
     pub(super) ndots: usize,
-    /// For one try of one server.
+    /// The time for one try of one server.
     pub(super) timeout: Duration,
-    /// Tries of each server.
+    /// The number of tries per server.
     pub(super) attempts: usize,
-    /// Whether servers take turns at being the first.
+    /// Whether queries rotate through the servers.
     pub(super) rotate: bool,
     pub(super) edns0: bool,
-    /// Whether answers are asked for over TCP only.
+    /// Whether only TCP is used.
     pub(super) tcp_only: bool,
     /// Whether IPv6 addresses are not asked for.
     pub(super) no_aaaa: bool,
-    /// Whether names without a dot are not asked for as they are.
+    /// Whether names without a dot are never asked for as they are.
     pub(super) no_tld_query: bool,
     hosts: Hosts,
 }
 
 impl System {
-    /// Reads the files. What can't be read is as if it were empty, and the log says so.
+    /// Reads the files. An unreadable file is treated as empty, and logged.
     pub(super) fn read(sources: &Sources) -> Self {
         let text = match read(&sources.resolv) {
             Ok(text) => text,
@@ -137,7 +137,7 @@ impl System {
         }
     }
 
-    /// The addresses that need no server: those of the hosts file, and `localhost` (RFC 6761).
+    /// Returns the addresses that need no server: those in the hosts file, and `localhost` (RFC 6761).
     pub(super) fn local(&self, name: &Name) -> Option<Vec<IpAddr>> {
         let mut found = Vec::new();
         for kind in [RecordType::A, RecordType::AAAA] {
@@ -157,7 +157,8 @@ impl System {
         (!found.is_empty()).then_some(found)
     }
 
-    /// The full names to ask for, in order: by the search list, as resolv.conf(5) says. A name with a dot at its end is full.
+    /// Returns the full names to ask for, in order: along the search list, as in resolv.conf(5). A name that ends with
+    /// a dot is already full.
     pub(super) fn candidates(&self, name: &Name) -> Vec<Name> {
         let mut full = name.clone();
         full.set_fqdn(true);

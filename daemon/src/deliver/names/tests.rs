@@ -1,4 +1,4 @@
-//! Look-ups against a name server of our own on the loopback address, over UDP and TCP.
+//! Look-ups against the tests' own name servers on the loopback address, over UDP and TCP.
 
 use super::*;
 use hickory_resolver::proto::op::{Message, MessageType, OpCode, ResponseCode};
@@ -14,20 +14,20 @@ use tokio::time::sleep;
 /// What a server does when it is asked for a name.
 #[derive(Clone)]
 pub(in crate::deliver) enum Says {
-    /// Nothing, ever.
+    /// It never answers.
     Nothing,
-    /// These addresses of the family that is asked for.
+    /// It returns these addresses, if they are of the family that is asked for.
     Addresses(&'static [&'static str], u32),
-    /// These, but of this family only after so many milliseconds; `u64::MAX` for never.
+    /// It returns these addresses, but those of this family only after so many milliseconds; `u64::MAX` for never.
     Late(RecordType, u64, &'static [&'static str]),
     Code(ResponseCode),
-    /// This alias and the address it has.
+    /// It returns this alias and its address.
     Alias(&'static str, &'static str),
-    /// Over UDP that the answer doesn't fit.
+    /// It answers over UDP that the answer doesn't fit.
     OverTcp(&'static [&'static str]),
 }
 
-/// A name server; what it was asked, in order.
+/// A name server, and what it was asked, in order.
 pub(in crate::deliver) struct Server {
     pub(in crate::deliver) address: SocketAddr,
     asked: Arc<Mutex<Vec<(String, RecordType)>>>,
@@ -39,7 +39,7 @@ impl Server {
     ) -> Self {
         let (udp, tcp) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-            // The port may be taken over TCP.
+            // The port may be in use over TCP.
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
                 break (Arc::new(udp), tcp);
             }
@@ -139,7 +139,7 @@ async fn answer(
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Names looked up by these servers, with the text of a `resolv.conf` and a `hosts`.
+/// Returns names looked up by these servers, with the text of a `resolv.conf` and a `hosts`.
 fn names_with(servers: &[&Server], resolv: &str, hosts: &str) -> (Names, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -156,7 +156,7 @@ fn names_with(servers: &[&Server], resolv: &str, hosts: &str) -> (Names, tempfil
 }
 
 fn names(server: &Server) -> Names {
-    // No search list: that of the machine's own name is not wanted here.
+    // No search list: the machine's own is not used here.
     names_with(&[server], "options ndots:0", "").0
 }
 
@@ -205,7 +205,7 @@ async fn a_family_that_nobody_answers_for_does_not_hold_up_the_other() {
         let server = Server::start(says).await;
         let names = names(&server);
         assert_eq!(found(&names, "web.test").await.unwrap(), [other]);
-        // It is waited for a little longer, and the answer is kept: the next one doesn't wait.
+        // The look-up waits a little longer and keeps the answer: the next one doesn't wait.
         let all = names.look_up("web.test", clock::deadline(PATIENCE)).await;
         assert_eq!(all.unwrap().late().await.map(|all| all.len()), Some(1));
         assert_eq!(found(&names, "web.test").await.unwrap(), [other]);
@@ -253,10 +253,10 @@ async fn failures_are_shared_and_kept_and_say_what_happened() {
     .await;
     let names = names(&server);
     for (name, says) in [
-        ("nxdomain.test", "there is no such name"),
+        ("nxdomain.test", "the name does not exist"),
         ("empty.test", "the name has no address"),
-        ("servfail.test", "the name server says: Server Failure"),
-        ("refused.test", "the name server says: Query Refused"),
+        ("servfail.test", "the name server answered: Server Failure"),
+        ("refused.test", "the name server answered: Query Refused"),
     ] {
         let (first, second) = tokio::join!(why(&names, name), why(&names, name));
         assert_eq!(first, second);
@@ -283,7 +283,7 @@ async fn dead_names_leave_room_for_each_healthy_one() {
             tokio::spawn(async move { found(&names, &format!("{n}.dead.test")).await })
         })
         .collect();
-    // Each has asked for its place.
+    // Each has asked for its slot.
     tokio::task::yield_now().await;
     names.0.lock().cache.forget_answers();
     assert_eq!(found(&names, "known.test").await.unwrap(), [V4]);
@@ -292,7 +292,7 @@ async fn dead_names_leave_room_for_each_healthy_one() {
             Err(Unresolved::Theirs(why)) => {
                 assert!(why.contains("no name server answered"), "{why}");
             }
-            Err(Unresolved::Ours(why)) => assert!(why.contains("too many names"), "{why}"),
+            Err(Unresolved::Ours(why)) => assert!(why.contains("too many look-ups"), "{why}"),
             Ok(addresses) => panic!("{addresses:?}"),
         }
     }
@@ -316,7 +316,7 @@ async fn a_look_up_that_nobody_waits_for_any_more_gives_its_place_back() {
             }
         });
         futures_util::future::join_all(many).await;
-        // More than there are places, and none of them is answered.
+        // More than there are slots, and none of them is answered.
         let name = format!("new-{round}.test");
         assert_eq!(found(&names, &name).await.unwrap(), [V4]);
     }
@@ -354,7 +354,7 @@ async fn a_name_that_does_not_exist_is_not_asked_of_the_next_server() {
     let first = Server::start(|_| Says::Code(ResponseCode::NXDomain)).await;
     let second = Server::start(|_| BOTH).await;
     let (names, _folder) = names_with(&[&first, &second], "options ndots:0", "");
-    assert!(why(&names, "web.test").await.contains("no such name"));
+    assert!(why(&names, "web.test").await.contains("does not exist"));
     assert_eq!(second.asked("web.test.", RecordType::A), 0);
 }
 
@@ -370,7 +370,7 @@ async fn the_search_list_the_hosts_file_and_localhost_are_followed() {
     let (names, _folder) = names_with(&[&server], "search a.test b.test", hosts);
     assert_eq!(found(&names, "web").await.unwrap(), [V4]);
     assert_eq!(server.asked("web.a.test.", RecordType::A), 1);
-    assert!(why(&names, "web.").await.contains("no such name"));
+    assert!(why(&names, "web.").await.contains("does not exist"));
     assert_eq!(found(&names, "here").await.unwrap(), ["192.0.2.7"]);
     let local = ["127.0.0.1", "::1"].map(str::to_owned);
     assert_eq!(found(&names, "localhost").await.unwrap(), local);
@@ -385,7 +385,7 @@ async fn a_changed_file_is_read_again_and_answers_are_forgotten() {
     let hosts = folder.path().join("hosts");
     let mut file = std::fs::File::options().append(true).open(hosts).unwrap();
     file.write_all(b"192.0.2.8 web.test other.test\n").unwrap();
-    // As if the time to look had come.
+    // As if it were time to check.
     names.0.lock().check_files = clock::deadline(Duration::ZERO);
     assert_eq!(found(&names, "other.test").await.unwrap(), ["192.0.2.8"]);
     let both = ["192.0.2.7", "192.0.2.8"].map(str::to_owned);

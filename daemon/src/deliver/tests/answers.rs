@@ -1,4 +1,4 @@
-//! What may come back, and what of it counts.
+//! What a receiver may answer, and what of it counts.
 
 use super::*;
 
@@ -12,7 +12,11 @@ async fn headers_that_drip_a_byte_a_second_time_out() {
         }
     })
     .await;
-    assert_failed(&attempt_to(address).await, Failure::Timeout, "no answer");
+    assert_failed(
+        &attempt_to(address).await,
+        Failure::Timeout,
+        "did not answer",
+    );
 }
 
 #[tokio::test(start_paused = true)]

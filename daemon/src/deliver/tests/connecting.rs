@@ -1,5 +1,5 @@
-//! How attempts come to their connections: by names, by several addresses, by connections that are too old, and by servers
-//! that want to know the client.
+//! How attempts get their connections: by name, by several addresses, with connections that are too old, and to servers
+//! that require a client certificate.
 
 use super::super::names::tests::{Says, Server};
 use super::super::tls_words::tests::{Made, TLS12, TLS13, roots};
@@ -18,7 +18,7 @@ fn to(host: &str, port: u16, settings: &Settings) -> Target {
     Target::new(&format!("http://{host}:{port}/"), &settings.policy).unwrap()
 }
 
-/// Sends one attempt to `web.test`, whose addresses are these.
+/// Sends one attempt to `web.test`, which has these addresses.
 async fn attempt_by_name(says: Says, address: SocketAddr) -> Reply {
     let server = Server::start(move |_| says.clone()).await;
     let settings = named(&server);
@@ -31,10 +31,10 @@ async fn a_name_is_connected_to_by_the_first_of_its_addresses_that_answers() {
     let (address, _) = answering(OK).await;
     for says in [
         Says::Addresses(&["127.0.0.1"], 300),
-        // Nobody listens at the IPv6 address.
+        // Nothing listens at the IPv6 address.
         Says::Addresses(&["127.0.0.1", "::1"], 300),
         Says::Addresses(&["127.0.0.9", "127.0.0.1"], 300),
-        // Whether there is an IPv6 address nobody says.
+        // No server says whether there is an IPv6 address.
         Says::Late(RecordType::AAAA, u64::MAX, &["127.0.0.1", "::1"]),
         Says::Late(RecordType::AAAA, 200, &["127.0.0.1", "::1"]),
     ] {
@@ -61,7 +61,7 @@ async fn one_refused_address_refuses_the_name_also_where_it_comes_late() {
     let says = Says::Addresses(&["127.0.0.1", "10.0.0.1"], 300);
     let reply = attempt_by_name(says, address).await;
     assert_failed(&reply, Failure::TargetRefused, "10.0.0.1");
-    // The late one is not tried although the first one fails.
+    // The late address is not tried, although the first one fails.
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = closed.local_addr().unwrap();
     drop(closed);
@@ -97,7 +97,7 @@ async fn a_name_that_nobody_answers_for_fails_when_the_time_to_connect_is_over()
 
 #[tokio::test]
 async fn a_name_server_that_cannot_be_reached_is_our_trouble() {
-    // A broadcast address: a socket may not send there.
+    // A broadcast address, which a socket may not send to.
     let mut settings = settings();
     settings.name_servers = vec!["255.255.255.255:53".parse().unwrap()];
     let client = Client::new(&settings).unwrap();

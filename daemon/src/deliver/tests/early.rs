@@ -4,14 +4,14 @@ use super::secure::acceptor;
 use super::*;
 use tokio::sync::oneshot;
 
-/// More than any buffer between the two sides holds.
+/// More than all buffers between the two sides hold.
 const LARGE: usize = 16 << 20;
 
 fn large() -> Bytes {
     Bytes::from(vec![b'x'; LARGE])
 }
 
-/// Reads what is left of a body, and says how much that was.
+/// Reads the rest of a body and returns its length.
 async fn read_rest(stream: &mut (impl AsyncRead + Unpin), most: usize) -> usize {
     let mut chunk = vec![0; 64 * 1024];
     let mut all = 0;
@@ -61,7 +61,7 @@ async fn a_success_that_came_early_is_one_when_the_request_was_taken() {
         .await;
         let (client, to) = (client(), target(&format!("http://{address}/")));
         let mut attempt = Box::pin(attempt_with(&client, &to, large()));
-        // The answer is read long before this is over.
+        // The response is read long before this is over.
         let early = tokio::time::timeout(Duration::from_millis(800), &mut attempt).await;
         assert!(early.is_err(), "{answer:?}: {early:?}");
         go.send(()).unwrap();
@@ -90,7 +90,7 @@ async fn after_an_early_success_the_connection_takes_the_next_request() {
             (status(202), false)
         );
     }
-    // The last request may not be read to its end yet.
+    // The last request may not have been read to its end yet.
     assert_eq!(seen.connections(), 1);
     assert!(seen.requests() >= 3);
 }
@@ -106,7 +106,7 @@ async fn a_success_whose_request_is_never_taken_is_none() {
     let (client, to) = (client(), target(&format!("http://{address}/")));
     let before = clock::deadline(Duration::ZERO);
     let (reply, _) = attempt_with(&client, &to, large()).await;
-    assert_failed(&reply, Failure::Timeout, "answered 200 and did not take");
+    assert_failed(&reply, Failure::Timeout, "answered 200 but did not read");
     assert_eq!(before.elapsed(), Duration::from_secs(15));
     assert_eq!(client.inner.pool.idle_count(), 0);
 }
@@ -155,7 +155,7 @@ async fn an_answer_that_came_before_a_reset_counts() {
             let acceptor = acceptor.clone();
             async move {
                 let answer = format!("HTTP/1.1 {code} X\r\nretry-after: 9\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno");
-                // What is unread makes the closing a reset.
+                // Unread input turns the close into a reset.
                 if secure {
                     let mut stream = acceptor.accept(stream).await.unwrap();
                     read_head(&mut stream, &seen).await;
@@ -190,7 +190,7 @@ async fn an_answer_that_came_before_a_reset_counts() {
 
 #[tokio::test]
 async fn closing_after_a_success_takes_nothing_back_that_was_sent() {
-    // It answers without end while it reads, so that something unread is left when the attempt is over.
+    // It keeps answering while it reads, so that there is unread input when the attempt is over.
     let (says, got) = oneshot::channel();
     let says = Mutex::new(Some(says));
     let (address, _) = partner(move |mut stream, seen| {
@@ -227,7 +227,7 @@ async fn closing_after_a_success_takes_nothing_back_that_was_sent() {
     assert_eq!(got.await.unwrap(), 4 << 20);
 }
 
-/// A connection whose receiver answered and reset it while it was written to: writing meets that first.
+/// A connection whose receiver answered and reset it while the request was being written: writing fails first.
 #[derive(Default)]
 struct Reset {
     written: bool,

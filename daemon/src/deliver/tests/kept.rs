@@ -1,4 +1,4 @@
-//! Connections that are kept for the next attempt, and what becomes of a request when one of them ends.
+//! Connections that are kept for the next attempt, and what happens to a request when one of them ends.
 
 use super::*;
 
@@ -108,7 +108,7 @@ async fn what_is_not_wanted_any_more_when_there_is_a_connection_is_not_sent() {
     assert_eq!((seen.connections(), seen.requests()), (1, 1));
 }
 
-/// How a receiver ends a connection whose next request it read or did not.
+/// How a receiver ends a connection, with the next request read or not.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Close,
@@ -116,7 +116,7 @@ enum End {
     AfterOneByte,
 }
 
-/// A receiver that answers the first `answers` requests of each connection and ends it with the next one.
+/// Starts a receiver that answers the first `answers` requests of each connection and ends it at the next one.
 async fn ending(answers: usize, end: End) -> (SocketAddr, Arc<Seen>) {
     partner(move |mut stream, seen| async move {
         for _ in 0..answers {
@@ -162,9 +162,9 @@ async fn where_a_kept_connection_ends_before_a_byte_the_request_is_sent_once_mor
 #[tokio::test(start_paused = true)]
 async fn where_a_new_connection_ends_the_request_is_not_sent_again() {
     for (end, says) in [
-        (End::Close, "closed before an answer"),
+        (End::Close, "closed the connection before answering"),
         (End::Reset, "reset"),
-        (End::AfterOneByte, "closed before an answer"),
+        (End::AfterOneByte, "closed the connection before answering"),
     ] {
         let (address, seen) = ending(0, end).await;
         let (client, to) = (client(), target(&format!("http://{address}/")));
@@ -180,13 +180,17 @@ async fn where_a_kept_connection_ends_within_an_answer_the_request_is_not_sent_a
     let (client, to) = (client(), target(&format!("http://{address}/")));
     assert_eq!(attempt(&client, &to).await, status(200));
     let (reply, reconnected) = attempt_with(&client, &to, body()).await;
-    assert_failed(&reply, Failure::Protocol, "closed before an answer");
+    assert_failed(
+        &reply,
+        Failure::Protocol,
+        "closed the connection before answering",
+    );
     assert_eq!((reconnected, seen.requests()), (false, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_is_sent_once_more_and_not_twice() {
-    // The first connection answers one request; all others end with their first.
+    // The first connection answers one request; all others end at their first.
     let (address, seen) = partner(|mut stream, seen| async move {
         if seen.connections() == 1 && read_request(&mut stream, &seen).await.is_some() {
             stream.write_all(OK.as_bytes()).await.unwrap();
@@ -197,14 +201,18 @@ async fn a_request_is_sent_once_more_and_not_twice() {
     let (client, to) = (client(), target(&format!("http://{address}/")));
     assert_eq!(attempt(&client, &to).await, status(200));
     let (reply, reconnected) = attempt_with(&client, &to, body()).await;
-    assert_failed(&reply, Failure::Protocol, "closed before an answer");
+    assert_failed(
+        &reply,
+        Failure::Protocol,
+        "closed the connection before answering",
+    );
     assert!(reconnected);
     assert_eq!((seen.connections(), seen.requests()), (2, 3));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_sent_once_more_has_no_more_time_for_it() {
-    // The first connection answers one request and ends with the next after 10 s; the second connection hangs.
+    // The first connection answers one request and ends at the next after 10 s; the second connection hangs.
     let (address, seen) = partner(|mut stream, seen| async move {
         let first = seen.connections() == 1;
         read_request(&mut stream, &seen).await;
@@ -221,7 +229,7 @@ async fn a_request_that_is_sent_once_more_has_no_more_time_for_it() {
     assert_eq!(attempt(&client, &to).await, status(200));
     let before = clock::deadline(Duration::ZERO);
     let (reply, reconnected) = attempt_with(&client, &to, body()).await;
-    assert_failed(&reply, Failure::Timeout, "no answer within 15s");
+    assert_failed(&reply, Failure::Timeout, "did not answer within 15s");
     assert_eq!(before.elapsed(), Duration::from_secs(15));
     assert_eq!((reconnected, seen.requests()), (true, 3));
 }
@@ -231,7 +239,7 @@ async fn a_large_request_that_a_kept_connection_cuts_is_sent_once_more() {
     let (address, seen) = partner(|mut stream, seen| async move {
         read_request(&mut stream, &seen).await;
         stream.write_all(OK.as_bytes()).await.unwrap();
-        // What is unread makes the closing a reset.
+        // Unread input turns the close into a reset.
         read_head(&mut stream, &seen).await;
     })
     .await;
@@ -280,6 +288,10 @@ async fn what_is_not_wanted_any_more_is_not_sent_once_more() {
     let Attempted::Reply { reply, reconnected } = client.attempt(&to, request).await else {
         panic!("it was sent");
     };
-    assert_failed(&reply, Failure::Protocol, "closed before an answer");
+    assert_failed(
+        &reply,
+        Failure::Protocol,
+        "closed the connection before answering",
+    );
     assert_eq!((reconnected, seen.requests()), (false, 2));
 }

@@ -1,8 +1,8 @@
-//! Answers that are odd but have a status line: that is what counts.
+//! Malformed responses that have a status line, which is what counts.
 
 use super::*;
 
-/// What follows a status line, and whether the connection is of use after it.
+/// What follows a status line, and whether the connection can be reused.
 const ODD: [(&str, bool); 14] = [
     ("X-A: one\r\n two\r\ncontent-length: 0\r\n\r\n", false),
     ("X-A : one\r\ncontent-length: 0\r\n\r\n", false),

@@ -4,7 +4,7 @@ use super::*;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What accepts TLS and offers these protocols, and the PEM of its certificate.
+/// Returns an acceptor of TLS that offers these protocols, and the PEM of its certificate.
 pub(super) fn acceptor(alpn: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, tempfile::NamedTempFile) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -21,14 +21,14 @@ pub(super) fn acceptor(alpn: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, tempfile::
     (Arc::new(config).into(), file)
 }
 
-/// A receiver over TLS that offers these protocols, and the PEM of its certificate.
+/// Starts a receiver over TLS that offers these protocols; also returns the PEM of its certificate.
 pub(super) async fn secure_partner(
     alpn: &[&[u8]],
 ) -> (SocketAddr, Arc<Seen>, tempfile::NamedTempFile) {
     secure_partner_taking(100, alpn).await
 }
 
-/// The same, taking so many HTTP/2 requests over one connection at once.
+/// The same, with a limit of concurrent HTTP/2 requests per connection.
 async fn secure_partner_taking(
     streams: u32,
     alpn: &[&[u8]],
@@ -99,7 +99,7 @@ async fn no_more_is_sent_over_a_shared_connection_than_the_partner_takes_at_once
     let hanging = target(&format!("https://{address}/hang"));
     let many = (0..6).map(|_| attempt(&client, &hanging));
     for reply in futures_util::future::join_all(many).await {
-        assert_failed(&reply, Failure::Timeout, "no answer");
+        assert_failed(&reply, Failure::Timeout, "did not answer");
     }
     // Each was on the wire when its time was over: none is sent afterwards.
     assert_eq!(seen.requests(), 7);
@@ -165,7 +165,7 @@ async fn after_a_hanging_request_a_shared_connection_takes_no_new_ones() {
     };
     let client = Client::new(&settings).unwrap();
     let hanging = attempt(&client, &target(&format!("https://{address}/hang"))).await;
-    assert_failed(&hanging, Failure::Timeout, "no answer");
+    assert_failed(&hanging, Failure::Timeout, "did not answer");
     let to = target(&format!("https://{address}/"));
     assert_eq!(attempt(&client, &to).await, status(200));
     assert_eq!(seen.connections(), 2);

@@ -1,4 +1,4 @@
-//! HTTP/2 receivers that end connections and streams in every way. They speak it by the byte.
+//! HTTP/2 receivers that end connections and streams in every way. They write the frames byte by byte.
 
 use super::secure::acceptor;
 use super::*;
@@ -28,15 +28,15 @@ const HTTP_1_1_REQUIRED: u32 = 13;
 /// A connection as its receiver sees it.
 struct Wire<S = TlsStream<TcpStream>> {
     stream: S,
-    /// Whether it says that it is there.
+    /// Whether it answers PING.
     answers_pings: bool,
-    /// Whether it lets more of a body come.
+    /// Whether it lets the sender continue with a body.
     takes: bool,
     bodies: HashMap<u32, usize>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
-    /// Reads the client's preface and says hello.
+    /// Reads the client's preface and sends the server's.
     async fn new(mut stream: S) -> Option<Self> {
         stream.read_exact(&mut [0; 24]).await.ok()?;
         let mut wire = Self {
@@ -59,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _ = self.stream.flush().await;
     }
 
-    /// Reads a frame, and answers what any receiver answers.
+    /// Reads a frame and answers it as any receiver does.
     async fn frame(&mut self) -> Option<(u8, u8, u32)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;
@@ -85,7 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Some((kind, flags, id))
     }
 
-    /// Reads up to the head of a request; its stream.
+    /// Reads up to the head of a request and returns its stream.
     async fn head(&mut self) -> Option<u32> {
         loop {
             if let (HEADERS, _, id) = self.frame().await? {
@@ -94,7 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// Reads one whole request; its stream.
+    /// Reads one whole request and returns its stream.
     async fn request(&mut self) -> Option<u32> {
         loop {
             let (kind, flags, id) = self.frame().await?;
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
-    /// `:status` 200, 204 or 500 from the static table, and whether that is all.
+    /// Sends `:status` 200, 204 or 500 from the static table, and ends the stream if asked.
     async fn answer(&mut self, id: u32, code: u16, ends: bool) {
         let status = match code {
             200 => 0x88,
@@ -124,13 +124,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.send(GOAWAY, 0, 0, &payload).await;
     }
 
-    /// Reads until the other side closes.
+    /// Reads until the client closes.
     async fn until_closed(&mut self) {
         while self.frame().await.is_some() {}
     }
 }
 
-/// A receiver that handles its connections so; each is given its number, from 1.
+/// Starts a receiver that handles its connections like this; each gets its number, from 1.
 async fn http2_partner<F, R>(handle: F) -> (Client, Target, Arc<Seen>)
 where
     F: Fn(Wire, usize, Arc<Seen>) -> R + Clone + Send + Sync + 'static,
@@ -248,7 +248,7 @@ async fn streams_up_to_the_last_id_of_goaway_are_answered_over_the_old_connectio
     let first = attempted(&client, &to);
     let then = async {
         seen.closed.notified().await;
-        // As soon as GOAWAY is known, others go over a new connection.
+        // Once GOAWAY is known, other requests use a new connection.
         while seen.requests() == 0 {
             assert_eq!(attempted(&client, &to).await.0, status(204));
         }
@@ -276,7 +276,7 @@ async fn a_refused_stream_is_sent_again_a_few_times() {
         .await;
         let (reply, reconnected) = attempted(&client, &to).await;
         assert!(reconnected);
-        assert_eq!(seen.connections(), 1, "the connection is of use");
+        assert_eq!(seen.connections(), 1, "the connection is usable");
         if expected {
             assert_eq!(reply, status(204));
             assert_eq!(seen.requests(), refused as usize + 1);
@@ -299,7 +299,7 @@ async fn a_stream_that_is_reset_for_another_reason_is_not_sent_again() {
         .await;
         for _ in 0..2 {
             let (reply, reconnected) = attempted(&client, &to).await;
-            assert_failed(&reply, Failure::Protocol, "no answer came");
+            assert_failed(&reply, Failure::Protocol, "it did not answer");
             assert!(!reconnected);
         }
         assert_eq!((seen.connections(), seen.requests()), (1, 2));
@@ -353,7 +353,7 @@ async fn where_a_new_connection_ends_before_an_answer_the_request_is_not_sent_ag
     })
     .await;
     let (reply, reconnected) = attempted(&client, &to).await;
-    assert_failed(&reply, Failure::Protocol, "before an answer");
+    assert_failed(&reply, Failure::Protocol, "before answering");
     assert_eq!((reconnected, seen.requests()), (false, 1));
 }
 
@@ -385,7 +385,7 @@ async fn a_partner_that_does_not_answer_a_ping_swallows_no_further_attempt() {
     assert_eq!((seen.connections(), seen.requests()), (2, 2));
 }
 
-/// Begins a request over a connection without a socket, whose receiver does so after 14 s.
+/// Starts a request over a connection without a socket, whose receiver does this after 14 s.
 async fn over_memory<R>(
     partner: impl FnOnce(Wire<DuplexStream>, u32) -> R + Send + 'static,
 ) -> (u16, bool)
@@ -535,7 +535,7 @@ async fn an_early_success_whose_request_is_never_taken_is_none_and_a_failure_cou
         let large = Bytes::from(vec![b'x'; 240 * 1024]);
         let (reply, _) = attempt_with(&client, &to, large).await;
         if code == 200 {
-            assert_failed(&reply, Failure::Timeout, "answered 200 and did not take");
+            assert_failed(&reply, Failure::Timeout, "answered 200 but did not read");
         } else {
             assert_eq!(reply, status(500));
         }

@@ -1,4 +1,4 @@
-//! Each sentence, by a handshake that fails so, with the verifier that deliveries have.
+//! Each sentence, from a handshake that fails for its reason, with the verifier that deliveries use.
 
 use super::super::trust::client_config;
 use super::*;
@@ -84,7 +84,7 @@ impl Made {
     }
 }
 
-/// How a server shakes hands.
+/// How a server does the handshake.
 struct Server {
     certificate: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
@@ -121,7 +121,7 @@ impl Server {
     }
 }
 
-/// Files with these certificates, as `tls.extra_roots` names them.
+/// Returns files with these certificates, as `tls.extra_roots` names them.
 pub(in super::super) fn roots(of: &[&Made]) -> (Vec<PathBuf>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let paths = of.iter().enumerate().map(|(n, made)| {
@@ -132,7 +132,7 @@ pub(in super::super) fn roots(of: &[&Made]) -> (Vec<PathBuf>, tempfile::TempDir)
     (paths.collect(), folder)
 }
 
-/// Shakes hands with a server that treats its end of the connection so, and reads a byte.
+/// Does a handshake with a server that treats its end of the connection like this, and reads a byte.
 async fn shake<F: Future<Output = ()> + Send + 'static>(
     trusted: &[&Made],
     host: &str,
@@ -171,7 +171,7 @@ fn assert_says(result: Result<(), String>, says: &str) {
     let text = result.unwrap_err();
     assert!(text.contains(says), "{text}");
     assert!(text.len() < 500, "{} bytes: {text}", text.len());
-    // What the libraries call their errors is written in camel case.
+    // The libraries' names of errors are in camel case.
     for word in text.split(|c: char| !c.is_alphanumeric()) {
         let inside = word.chars().skip(1).any(char::is_uppercase);
         let capitals = word.chars().all(|c| c.is_uppercase() || c.is_numeric());
@@ -234,7 +234,7 @@ async fn a_named_certificate_must_be_within_its_dates_and_for_servers() {
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });
         let result = shaken(client.server(), &[&client], HOST).await;
-        assert_says(result, "may not be used for servers");
+        assert_says(result, "is not valid for servers");
     }
 }
 
@@ -254,19 +254,19 @@ async fn whom_nobody_vouches_for_is_told_apart() {
     let result = shaken(alone.server(), &[&other], HOST).await;
     assert_says(
         result,
-        "is self-signed and not trusted here; add it to tls.extra_roots",
+        "is self-signed and not trusted; add it to tls.extra_roots",
     );
     let ca = Made::authority("a");
     let result = shaken(ca.server(), &[&other], HOST).await;
     assert_says(result, "self-signed");
     let sub = ca.issued(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     let result = shaken(sub.server(), &[&ca], HOST).await;
-    assert_says(result, "is that of a certificate authority; add it");
+    assert_says(result, "is a certificate authority's; add it");
     let issued = ca.issued(|_| {});
     let result = shaken(issued.server(), &[&other], HOST).await;
     assert_says(
         result,
-        "by an authority that is not trusted here; add its issuer",
+        "by an authority that is not trusted; add its issuer",
     );
     let namesake = Made::authority("a");
     let forged = namesake.issued(|_| {});
@@ -285,7 +285,7 @@ async fn the_names_of_a_certificate_are_told_within_bounds() {
     assert_says(result, "and 287 more");
     let none = Made::self_signed(|params| params.subject_alt_names.clear());
     let result = shaken(none.server(), &[&none], HOST).await;
-    assert_says(result, "it holds no name");
+    assert_says(result, "it has no names");
 }
 
 #[tokio::test]
@@ -321,14 +321,14 @@ async fn what_is_not_tls_or_ends_early_is_said() {
             let mut hello = [0; 5];
             stream.read_exact(&mut hello).await.unwrap();
             stream.write_all(bytes).await.unwrap();
-            // The rest is read, so that nothing is lost.
+            // Reads the rest, so that nothing is lost.
             let _ = stream.read(&mut [0; 4_096]).await;
         }
     };
     let plain = b"HTTP/1.1 400 Bad Request\r\n\r\n";
     assert_says(
         shake(&[], HOST, answer(plain)).await,
-        "does the port speak plain http?",
+        "check that the port serves https",
     );
     assert_says(
         shake(&[], HOST, answer(b"")).await,
@@ -338,9 +338,9 @@ async fn what_is_not_tls_or_ends_early_is_said() {
         (70, "neither TLS 1.2 nor TLS 1.3"),
         (40, "refused the handshake"),
         (112, "doesn't know this host"),
-        (80, "an error of its own"),
+        (80, "an internal error"),
         (71, "no cipher in common"),
-        (48, "wants a client certificate"),
+        (48, "requires a trusted client certificate"),
         (116, "requires a client certificate"),
         (10, "refused the TLS handshake"),
     ] {

@@ -1,4 +1,4 @@
-//! Lines out of a stream of bytes, in whatever pieces it comes. One that is too long is passed over without being kept.
+//! Splits a stream of bytes into lines. A line that is too long is skipped without being kept.
 
 use crate::http::problem::Problem;
 use crate::http::request;
@@ -8,16 +8,17 @@ use bytes::{Buf, Bytes, BytesMut};
 #[derive(Default)]
 pub(in crate::http) struct Lines {
     pub(in crate::http) buffer: BytesMut,
-    /// How much of the buffer is known to hold no line end.
+    /// How much of the buffer is known to contain no line end.
     searched: usize,
-    /// How many lines there were, blank ones too.
+    /// The number of lines so far, including blank ones.
     pub(super) count: u64,
-    /// The line being read is too long and passed over.
+    /// Whether the current line is too long and is being skipped.
     skipping: bool,
 }
 
 impl Lines {
-    /// The next line that is not blank, with its number; `Err` where it is too long. With `last`, what is left is a line.
+    /// Returns the next line that is not blank, with its number; `Err` if it is too long. With `last`, the remaining
+    /// bytes are a line.
     pub(in crate::http) fn next(
         &mut self,
         most: usize,
@@ -37,7 +38,7 @@ impl Lines {
                 }
                 None => {
                     self.searched = self.buffer.len();
-                    // One byte more than fits may be the first of the line's end.
+                    // A line that exceeds the bound by one byte may fit: that byte may be the first of its line end.
                     if self.skipping || self.searched > most + 1 {
                         self.skipping = true;
                         self.buffer.clear();

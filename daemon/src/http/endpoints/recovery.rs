@@ -1,4 +1,4 @@
-//! Recovery: new rounds for what an endpoint failed to receive, or missed.
+//! Recovery: new rounds for the deliveries that an endpoint failed to receive, or missed.
 
 use super::{failed, found};
 use crate::http::fields::{self, query};
@@ -15,41 +15,42 @@ use serde::{Deserialize, Serialize};
 use stormhook_store::{Recover, Refusal, UnixMs};
 use utoipa::ToSchema;
 
-/// Which deliveries of an endpoint get a new round of attempts.
+/// Which deliveries of an endpoint to recover.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(examples(json!({"since": "2026-01-02T00:00:00Z", "until": "2026-01-03T00:00:00Z",
     "missed": true, "dryRun": true})))]
 pub(in crate::http) struct Recovery {
-    /// Events accepted at this time or later, RFC 3339 with any offset. Left out, there is no bound.
+    /// Events accepted at or after this time, RFC 3339 with any offset. No lower bound if omitted.
     #[schema(value_type = String, required = false, format = DateTime)]
     since: Option<Moment>,
-    /// Events accepted before this time. Left out, there is no bound.
+    /// Events accepted before this time. No upper bound if omitted.
     #[schema(value_type = String, required = false, format = DateTime)]
     until: Option<Moment>,
-    /// Also events that it was subscribed to but inactive for: these get their first round.
+    /// Also opens a first round for events that the endpoint was subscribed to but was inactive for.
     #[schema(nullable = false, default = false)]
     missed: Option<bool>,
-    /// Only count.
+    /// Only counts; changes nothing.
     #[schema(nullable = false, default = false)]
     dry_run: Option<bool>,
 }
 
-/// How much is recovered.
+/// The number of recovered deliveries.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Recovered, examples(json!({"recovered": 17})))]
 pub(in crate::http) struct RecoveredView {
-    /// How many rounds were opened or, with `dryRun`, would be.
+    /// The number of rounds that were opened or, with `dryRun`, would be.
     recovered: u64,
 }
 
 /// Recovers an endpoint's deliveries.
 ///
-/// New rounds for those that ended as `FAILED` or `ABANDONED`, of events accepted in the given time, and with `missed` first rounds
-/// for events that it was subscribed to but inactive for. It takes effect at once and is worked off behind. What was discarded with
-/// an attempt on the wire is waited for.
+/// Opens a new round for each delivery that ended as `FAILED` or `ABANDONED` and whose event was accepted in the given
+/// span. With `missed`, also opens a first round for each event that the endpoint was subscribed to but was inactive
+/// for. It takes effect immediately and completes in the background. It first waits for deliveries that were discarded
+/// with an attempt on the wire.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "endpoints", operation_id = "recoverEndpoint", params(OfEndpoint),
-    request_body = Option<Recovery>, responses((status = 202, description = "How many.", body = RecoveredView)))]
+    request_body = Option<Recovery>, responses((status = 202, description = "The number of recovered deliveries.", body = RecoveredView)))]
 pub(in crate::http) async fn recover(
     State(app): State<Shared>,
     At(endpoint): At<OfEndpoint>,

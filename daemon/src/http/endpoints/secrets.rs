@@ -1,4 +1,4 @@
-//! The secrets of an endpoint: shown, and given a new one.
+//! The secrets of an endpoint: showing and rotating them.
 
 use super::{failed, found};
 use crate::app::{App, NoRandomness};
@@ -32,7 +32,8 @@ const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Shows an endpoint's secrets.
 ///
-/// The current one, and earlier ones that still sign; with ed25519 the public key of each. A private key is never shown.
+/// Returns the current secret and the earlier ones that still sign; with ed25519 also the public key of each. Private
+/// keys are never shown.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints", operation_id = "getEndpointSecret", params(OfEndpoint),
     responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
 pub(in crate::http) async fn secret(
@@ -45,7 +46,7 @@ pub(in crate::http) async fn secret(
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 
-/// A secret to sign with from now on.
+/// The new secret.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(examples(json!({"overlap": "24h"}), json!({"overlap": "0s"})))]
@@ -56,13 +57,13 @@ pub(in crate::http) struct Rotation {
     secret: Option<NewSecret>,
 }
 
-/// Gives an endpoint a new secret.
+/// Rotates an endpoint's secret.
 ///
-/// It signs from now on; earlier ones go on signing beside it for the overlap. At most four are live. With ed25519 it brings a new key
-/// pair, and the earlier ones' sign for as long as they do.
+/// The new secret signs from now on; earlier ones keep signing beside it for the overlap. At most four secrets sign at
+/// a time. With ed25519 a new key pair comes with the secret, and earlier key pairs sign for as long as their secrets.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints", operation_id = "rotateEndpointSecret",
     params(OfEndpoint), request_body = Option<Rotation>,
-    responses((status = 200, description = "The secrets that sign now.", body = SecretsView)))]
+    responses((status = 200, description = "The secrets that sign now, the new one included.", body = SecretsView)))]
 pub(in crate::http) async fn rotate(
     State(app): State<Shared>,
     At(endpoint): At<OfEndpoint>,
@@ -76,7 +77,7 @@ pub(in crate::http) async fn rotate(
     let rotate = RotateSecret {
         id: endpoint.id()?,
         secret: NewSecret::or_made(rotation.secret, &app)?,
-        // Whether the endpoint signs with ed25519 is known for sure in the commit alone.
+        // Only the commit knows whether the endpoint signs with ed25519.
         seed: new_seed(&app)?,
         overlap_ms: rotation
             .overlap
@@ -91,14 +92,14 @@ pub(in crate::http) async fn rotate(
 #[serde(rename_all = "camelCase")]
 #[schema(as = Secrets, examples(examples::secrets))]
 pub(in crate::http) struct SecretsView {
-    /// The current one.
+    /// The current secret.
     #[schema(required, nullable = false)]
     secret: Option<String>,
-    /// What a partner verifies the current one's `v1a` signatures with, `whpk_…`; left out where `ed25519` is off.
+    /// The public key that verifies `v1a` signatures made with the current secret, `whpk_…`. Omitted without ed25519.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     public_key: Option<String>,
-    /// Earlier ones that still sign, newest first.
+    /// Earlier secrets that still sign, newest first.
     previous: Vec<PreviousSecretView>,
 }
 
@@ -108,7 +109,7 @@ pub(in crate::http) struct SecretsView {
 #[schema(as = PreviousSecret)]
 pub(in crate::http) struct PreviousSecretView {
     secret: String,
-    /// The public key beside it, `whpk_…`; left out where it has none.
+    /// Its public key, `whpk_…`. Omitted if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     public_key: Option<String>,
@@ -135,16 +136,16 @@ impl SecretsView {
     }
 }
 
-/// The public half of a secret's key pair; the private one is never shown.
+/// Returns the public key of a secret's key pair. The private key is never shown.
 pub(super) fn public_key(live: &LiveSecret) -> Option<String> {
     Some(private_key(live.seed.as_ref()?).public_key())
 }
 
-/// A secret that a request brings.
+/// A secret supplied in a request.
 pub(super) struct NewSecret(Secret);
 
 impl NewSecret {
-    /// The secret that came, or a new one.
+    /// Returns the supplied secret, or generates one.
     pub(super) fn or_made(came: Option<Self>, app: &App) -> Result<Secret, Problem> {
         match came {
             Some(Self(secret)) => Ok(secret),
@@ -157,14 +158,14 @@ impl<'de> Deserialize<'de> for NewSecret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from).map(Zeroizing::new)?;
         if is_quoted(&text) {
-            let detail = "The secret is in quotes. Send it without them.";
+            let detail = "The secret is in quotes. Send it without quotes.";
             return Err(D::Error::custom(detail));
         }
         Secret::parse(&text).map(Self).map_err(D::Error::custom)
     }
 }
 
-/// Whether a secret stands in quotes: they would become a part of it that the partner doesn't have.
+/// Whether a secret is in quotes. They would become part of it, and the receiver's copy doesn't have them.
 pub fn is_quoted(secret: &str) -> bool {
     ['"', '\'', '`']
         .iter()
@@ -180,7 +181,7 @@ fn no_randomness(error: NoRandomness) -> Problem {
     unexpected()
 }
 
-/// How long earlier secrets go on signing, in milliseconds.
+/// How long earlier secrets keep signing, in milliseconds.
 struct Overlap(u64);
 
 impl<'de> Deserialize<'de> for Overlap {
@@ -201,7 +202,7 @@ impl<'de> Deserialize<'de> for Overlap {
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-                // Nothing needs no unit.
+                // Zero needs no unit.
                 Ok((number == 0).then_some(Duration::ZERO))
             }
         }
@@ -226,7 +227,7 @@ fn overlap() -> RefOr<Schema> {
         .item(duration)
         .item(nothing)
         .description(Some(
-            "How long earlier secrets go on signing, from `0s`, which ends them at once, to `7d`: an integer and `ms`, `s`, `m`, `h` \
+            "How long earlier secrets keep signing, from `0s` (they end immediately) to `7d`: an integer and `ms`, `s`, `m`, `h` \
              or `d`; 0 needs no unit.",
         ))
         .default(Some(json!("24h")))
@@ -237,8 +238,8 @@ pub(super) fn secret_schema() -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
         .description(Some(
-            "A secret of your own: `whsec_` and 24 to 64 bytes in base64, or 16 to 256 other visible ASCII characters. Left out, \
-             one of 32 random bytes is made.",
+            "Your own secret: `whsec_` and 24 to 64 bytes in base64, or 16 to 256 other visible ASCII characters. If omitted, \
+             one of 32 random bytes is generated.",
         ))
         .min_length(Some(16))
         .max_length(Some(256))

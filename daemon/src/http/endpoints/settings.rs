@@ -1,4 +1,4 @@
-//! The settings of an endpoint: as a request brings them, to make an endpoint or to change one, and as they are shown.
+//! The settings of an endpoint: as a request sends them, to create or change an endpoint, and as responses show them.
 
 use super::secrets::{NewSecret, new_seed, public_key, secret_schema};
 use super::values::{Description, EventTypes, Headers, Rate, event_types, headers, url};
@@ -17,13 +17,13 @@ use stormhook_store::endpoint::{self, EndpointChange, Seed, Settings};
 use stormhook_store::{Endpoint, EndpointState, NewEndpoint, UnixMs};
 use utoipa::ToSchema;
 
-/// An endpoint to make.
+/// An endpoint to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = NewEndpoint, examples(json!({"organizationId": "org_42", "url": "https://partner.example/hooks",
     "eventTypes": ["order.*"], "headers": {"x-api-key": "k-123"}})))]
 pub(super) struct NewBody {
-    /// Whose it is: it receives this organization's events.
+    /// The organization whose events it receives.
     #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
     organization_id: String,
     #[schema(schema_with = url)]
@@ -32,7 +32,7 @@ pub(super) struct NewBody {
     event_types: EventTypes,
     #[schema(schema_with = secret_schema, required = false)]
     secret: Option<NewSecret>,
-    /// Whether it receives from the start.
+    /// Whether it receives deliveries from the start.
     #[schema(nullable = false, default = true)]
     active: Option<bool>,
     /// A note for people, at most 1,024 bytes.
@@ -40,18 +40,19 @@ pub(super) struct NewBody {
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]
     headers: Option<Option<Headers>>,
-    /// Attempts a second, with a burst of one second; null for no limit.
+    /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
     #[schema(value_type = words::Ordering, required = false, default = "parallel")]
     ordering: Option<words::Ordering>,
-    /// Whether `webhook-signature` holds ed25519 signatures (`v1a`) too, which a partner verifies with a public key; null is false.
+    /// Whether `webhook-signature` also holds ed25519 signatures (`v1a`), which a receiver verifies with a public key;
+    /// null is false.
     #[schema(value_type = Option<bool>, default = false)]
     ed25519: Option<Option<bool>>,
 }
 
 impl NewBody {
-    /// The endpoint that is asked for.
+    /// Returns the endpoint to create.
     pub(super) fn into_new(self, app: &App) -> Result<NewEndpoint, Problem> {
         check_organization(&self.organization_id)?;
         Ok(NewEndpoint {
@@ -76,7 +77,7 @@ impl NewBody {
     }
 }
 
-/// What to change of an endpoint: what is left out stays as it is, null clears.
+/// What to change of an endpoint. Omitted fields stay as they are; null clears a field.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = EndpointChange, examples(json!({"active": false}), json!({"active": true, "discardHeld": true}),
@@ -86,11 +87,11 @@ pub(super) struct ChangeBody {
     url: Option<String>,
     #[schema(schema_with = event_types, required = false)]
     event_types: Option<EventTypes>,
-    /// False stops dispatch: an attempt on the wire finishes, none starts after the response. True resumes what is held and clears
-    /// `disabledReason` and `failureCount`.
+    /// False disables the endpoint: an attempt on the wire finishes, and none starts after the response. True resumes
+    /// held deliveries and clears `disabledReason` and `failureCount`.
     #[schema(nullable = false)]
     active: Option<bool>,
-    /// With `"active": true`: the deliveries that were held end as `FAILED` (`discarded`) instead of resuming.
+    /// With `"active": true`: ends held deliveries as `FAILED` (`discarded`) instead of resuming them.
     #[schema(nullable = false, default = false)]
     discard_held: Option<bool>,
     /// A note for people, at most 1,024 bytes.
@@ -98,18 +99,19 @@ pub(super) struct ChangeBody {
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]
     headers: Option<Option<Headers>>,
-    /// Attempts a second, with a burst of one second; null for no limit.
+    /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
     #[schema(value_type = words::Ordering, required = false)]
     ordering: Option<words::Ordering>,
-    /// True gives the current secret a key pair, unless it has one; false drops those of all secrets, for good. Null is false.
+    /// True gives the current secret a key pair, unless it has one. False deletes the key pairs of all secrets
+    /// permanently. Null is false.
     #[schema(value_type = Option<bool>)]
     ed25519: Option<Option<bool>>,
 }
 
 impl ChangeBody {
-    /// The change that is asked for.
+    /// Returns the change to make.
     pub(super) fn into_change(self, app: &App) -> Result<EndpointChange, Problem> {
         let discard_held = self.discard_held.unwrap_or(false);
         let change = EndpointChange {
@@ -143,32 +145,32 @@ pub struct EndpointView {
     /// `ep_…`
     id: String,
     organization_id: String,
-    /// Where it receives, in the normal form of the URL standard.
+    /// Its URL, in the normal form of the URL standard.
     url: String,
-    /// What it subscribed to: `a.b`, `a.*` or `*`.
+    /// The event types it subscribes to: `a.b`, `a.*` or `*`.
     event_types: Vec<String>,
-    /// Whether it receives.
+    /// Whether it receives deliveries.
     active: bool,
-    /// Why the daemon switched it off, where it did; null otherwise.
+    /// Why the daemon disabled it; null if it didn't.
     #[schema(required)]
     disabled_reason: Option<String>,
     /// A note for people.
     #[schema(required)]
     description: Option<String>,
-    /// The headers that are sent along: names, with `***` for values.
+    /// The headers sent with each attempt: names, with `***` for values.
     headers: BTreeMap<String, &'static str>,
-    /// Attempts a second, with a burst of one second; null for no limit.
+    /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(required)]
     rate_limit_per_second: Option<f64>,
     #[schema(value_type = words::Ordering)]
     ordering: &'static str,
-    /// True where `webhook-signature` holds ed25519 signatures (`v1a`) too; left out where not.
+    /// True if `webhook-signature` also holds ed25519 signatures (`v1a`); omitted otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     ed25519: bool,
     /// Consecutive failed attempts.
     failure_count: u32,
-    /// When an attempt last succeeded; null where none did.
+    /// When an attempt last succeeded; null if none has.
     #[serde(serialize_with = "maybe_at")]
     #[schema(value_type = Option<String>, format = DateTime, required)]
     last_success_at: Option<UnixMs>,
@@ -180,11 +182,11 @@ pub struct EndpointView {
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]
     updated_at: UnixMs,
-    /// In the answer to its creation only.
+    /// Only in the response to its creation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     secret: Option<String>,
-    /// Beside `secret`, where `ed25519` is on: what a partner verifies `v1a` with, `whpk_…`.
+    /// With `secret`, if `ed25519` is enabled: the public key that verifies `v1a` signatures, `whpk_…`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     public_key: Option<String>,
@@ -231,7 +233,7 @@ impl EndpointView {
     }
 }
 
-/// An endpoint as it is shown.
+/// An example endpoint.
 fn example() -> Value {
     json!({
         "id": ENDPOINT, "organizationId": "org_42", "url": "https://partner.example/hooks", "eventTypes": ["order.*"],
@@ -241,7 +243,7 @@ fn example() -> Value {
     })
 }
 
-/// The URL in its normal form, where policy allows it.
+/// Returns the URL in its normal form, if policy allows it.
 fn judged(app: &App, url: &str) -> Result<String, Problem> {
     app.judge_url(url).map_err(|error| match error {
         TargetError::NotAUrl(_) => Problem::field("url", error.to_string()),
@@ -253,7 +255,7 @@ fn judged(app: &App, url: &str) -> Result<String, Problem> {
     })
 }
 
-/// The headers, where they may be sent along; null is none.
+/// Returns the headers, if they may be sent; null means none.
 fn headers_of(app: &App, headers: Option<Headers>) -> Result<endpoint::CustomHeaders, Problem> {
     let Some(Headers(pairs)) = headers else {
         return Ok(endpoint::CustomHeaders::default());
@@ -263,7 +265,8 @@ fn headers_of(app: &App, headers: Option<Headers>) -> Result<endpoint::CustomHea
         .map_err(|e| Problem::field("headers", e.to_string()))
 }
 
-/// A seed to switch ed25519 on with, `Some(None)` to switch it off, or nothing to leave it as it is; null is the default, off.
+/// Returns a seed to enable ed25519 with, `Some(None)` to disable it, or `None` to leave it as it is. Null is the
+/// default: disabled.
 fn seed_where_asked(
     app: &App,
     asked: Option<Option<bool>>,

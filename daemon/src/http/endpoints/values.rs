@@ -1,4 +1,4 @@
-//! The values of an endpoint's settings that are more than a type of JSON: how each is read, and how it is described.
+//! The values of endpoint settings that need more than a JSON type: how each is read and described.
 
 use crate::headers::{MAX_HEADERS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 use crate::http::fields::Pairs;
@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, T
 const MAX_EVENT_TYPES: usize = 64;
 const MAX_DESCRIPTION_BYTES: usize = 1_024;
 
-/// What an endpoint subscribes to.
+/// The event types that an endpoint subscribes to.
 pub(super) struct EventTypes(pub(super) Vec<TypePattern>);
 
 impl<'de> Deserialize<'de> for EventTypes {
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for EventTypes {
 fn no_type(text: String) -> String {
     let shown = text::cut(text, MAX_SHOWN_BYTES);
     format!(
-        "{shown:?} is not an event type. Use a.b, a.* or *, with parts of A-Z, a-z, 0-9, _ and -."
+        "{shown:?} is not an event type. Use a.b, a.* or *, where each part consists of A-Z, a-z, 0-9, _ and -."
     )
 }
 
@@ -74,7 +74,7 @@ impl<'de> Deserialize<'de> for Description {
     }
 }
 
-/// Attempts a second.
+/// Attempts per second.
 pub(super) struct Rate(pub(super) f64);
 
 impl<'de> Deserialize<'de> for Rate {
@@ -91,14 +91,13 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// Headers in their order, repeated ones too: those are for the rules to judge.
+/// Headers in order, with any duplicates; the header rules check those.
 pub(super) struct Headers(pub(super) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let pairs = Pairs::deserialize(from).map_err(|_| {
-            D::Error::custom("headers must be an object of names and values, both strings.")
-        })?;
+        let pairs = Pairs::deserialize(from)
+            .map_err(|_| D::Error::custom("headers must be an object whose values are strings."))?;
         Ok(Self(pairs.0))
     }
 }
@@ -108,7 +107,7 @@ pub(super) fn url() -> RefOr<Schema> {
         .schema_type(SchemaType::Type(Type::String))
         .format(Some(utoipa::openapi::SchemaFormat::Custom("uri".to_owned())))
         .description(Some(
-            "Where it receives: `https`, or `http` where `target.allow_http` is set. A URL that policy forbids is a 422.",
+            "The URL to deliver to: `https`, or `http` if `target.allow_http` is set. A URL that policy forbids is refused with 422.",
         ))
         .max_length(Some(MAX_URL_BYTES))
         .into()
@@ -124,8 +123,8 @@ pub(super) fn event_types() -> RefOr<Schema> {
         .min_items(Some(1))
         .max_items(Some(64))
         .description(Some(
-            "What it subscribes to: exact types (`a.b`), prefixes (`a.*` matches `a.b` and `a.b.c`, not `a`), or `*` for all but \
-             `stormhook.…`, which must be named.",
+            "The event types to subscribe to: exact types (`a.b`), prefixes (`a.*` matches `a.b` and `a.b.c`, not `a`), or `*` for all except \
+             `stormhook.…`, which must be named explicitly.",
         ))
         .into()
 }
@@ -143,8 +142,8 @@ pub(super) fn headers() -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .description(Some(
-            "Headers to send along, at most 50; null for none. Values are shown as `***` from then on. Names that the daemon or \
-             the connection needs are refused.",
+            "Headers to send with each attempt, at most 50; null for none. Responses show their values as `***`. Names that the daemon or \
+             the connection uses are refused.",
         ))
         .additional_properties(Some(value))
         .property_names(Some(name))

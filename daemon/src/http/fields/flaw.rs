@@ -1,4 +1,4 @@
-//! Why a value is not what a type asks for: serde's errors, put into the contract's in one place.
+//! Why a value is invalid: turns serde's errors into the API's, in one place.
 
 use crate::http::problem::Problem;
 use serde::de::{Error, Expected, Unexpected};
@@ -8,23 +8,23 @@ use std::fmt;
 /// See the module.
 #[derive(Debug)]
 pub(in crate::http) enum Flaw {
-    /// There was nothing to read.
+    /// Nothing to read.
     Nothing,
-    /// A field that is required did not come.
+    /// A required field is missing.
     Missing(&'static str),
-    /// Something else came than what is asked for.
+    /// The value has another type than expected.
     Other {
         came: &'static str,
         expected: Cow<'static, str>,
     },
-    /// What the type itself says, as a sentence.
+    /// A message from the type itself, as a sentence.
     Said(String),
-    /// One of these, of a field.
+    /// One of these, already assigned to a field.
     Of(Problem),
 }
 
 impl Flaw {
-    /// What is told of it, where it is the flaw of this field's value.
+    /// Assigns this to a field and words it.
     pub(super) fn of(self, field: &'static str) -> Self {
         Self::Of(match self {
             Self::Of(problem) => problem,
@@ -36,12 +36,12 @@ impl Flaw {
         })
     }
 
-    /// The answer to a request that has it.
+    /// Returns the error response.
     pub(super) fn into_problem(self) -> Problem {
         match self {
             Self::Of(problem) => problem,
             Self::Missing(field) => missing(field),
-            // A value's flaw is always one of a field.
+            // An invalid value is always that of a field.
             Self::Nothing | Self::Other { .. } | Self::Said(_) => {
                 crate::http::problem::unexpected()
             }
@@ -56,9 +56,9 @@ fn missing(field: &'static str) -> Problem {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nothing => f.write_str("there is nothing to read"),
+            Self::Nothing => f.write_str("nothing to read"),
             Self::Missing(field) => write!(f, "{field} is missing"),
-            Self::Other { came, expected } => write!(f, "{came} came instead of {expected}"),
+            Self::Other { came, expected } => write!(f, "expected {expected}, got {came}"),
             Self::Said(detail) => f.write_str(detail),
             Self::Of(problem) => f.write_str(&problem.detail),
         }
@@ -91,7 +91,7 @@ impl Error for Flaw {
     }
 }
 
-/// What came, without its content: that may be a secret.
+/// Describes a value without its content, which may be a secret.
 fn kind(came: Unexpected<'_>) -> &'static str {
     match came {
         Unexpected::Map => "an object",

@@ -1,4 +1,4 @@
-//! What is read, and what is refused with which words, whatever the type.
+//! What is accepted, what is refused and with which words, whatever the type.
 
 use super::*;
 use serde::Deserialize;
@@ -155,7 +155,7 @@ fn a_query_may_be_for_several_types() {
             "/?c=1&c=1",
             Code::InvalidField,
             "c",
-            "c is given twice. Send it once.",
+            "c is sent twice. Send it once.",
         ),
         (
             "/?isOn=yes",

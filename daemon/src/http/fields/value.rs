@@ -1,4 +1,4 @@
-//! One value that came, read as the type of its field asks: JSON as it was written, or a word of a query.
+//! One value, read as the type of its field: JSON as it was written, or a word of a query.
 
 use super::flaw::Flaw;
 use serde::de::value::{MapDeserializer, SeqDeserializer};
@@ -13,17 +13,16 @@ use std::marker::PhantomData;
 
 /// A JSON value.
 ///
-/// An optional field may be left out, and is null only where it is an option twice: `Option<T>` is a value or absent,
-/// `Option<Option<T>>` a value, null or absent.
+/// Optional fields may be omitted. `Option<T>` is a value or absent; `Option<Option<T>>` is a value, null or absent.
 #[derive(Clone, Copy)]
 pub(in crate::http) struct Value<'de> {
     json: &'de RawValue,
-    /// Whether this is what a field holds, so that an option says that there is something.
+    /// Whether this is the value of a field: as an option it is always `Some`.
     is_field: bool,
 }
 
 impl<'de> Value<'de> {
-    /// What a field holds.
+    /// The value of a field.
     pub(super) fn of_field(json: &'de RawValue) -> Self {
         Self {
             json,
@@ -45,9 +44,12 @@ impl<'de> Value<'de> {
             .and_then(|rest| rest.strip_suffix('"'));
         match plain {
             Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
-            // JSON can write half a character.
+            // JSON escapes can hold an unpaired surrogate.
             _ => serde_json::from_str(json).map(Cow::Owned).map_err(|_| {
-                Flaw::invalid_value(Unexpected::Str(json), &"a string of whole characters")
+                Flaw::invalid_value(
+                    Unexpected::Str(json),
+                    &"a string without unpaired surrogates",
+                )
             }),
         }
     }
@@ -110,7 +112,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
         }
     }
 
-    /// The value as it was written.
+    /// Passes the value as it was written.
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Flaw> {
         visitor.visit_borrowed_bytes(self.json.get().as_bytes())
     }
@@ -129,7 +131,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 }
 
-/// The members of an object in their order, repeated ones too: those are for the rules to judge.
+/// The members of an object in order, with duplicates; the rules of each use judge those.
 pub(in crate::http) struct Pairs<V>(pub(in crate::http) Vec<(String, V)>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {

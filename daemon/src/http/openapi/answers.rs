@@ -1,4 +1,5 @@
-//! What answers hold where no view of their own is serialized: pages, lines of a batch, reports. Described here, made by the handlers.
+//! Descriptions of responses that no view is serialized for: pages, lines of a batch, reports. The handlers make the
+//! responses.
 #![allow(dead_code, reason = "described, never made")]
 
 use super::examples;
@@ -16,12 +17,13 @@ macro_rules! pages {
         #[derive(ToSchema)]
         #[schema(rename_all = "camelCase")]
         pub(in crate::http) struct $name {
-            /// The rows, newest first. May be few, even none, while `nextCursor` is set.
+            /// The rows, newest first. May be few or none even if `nextCursor` is set.
             data: Vec<$row>,
-            /// What may belong to the page and can't be read, since the store is damaged there; left out where that is nothing.
+            /// Rows that may belong to the page but can't be read, because the store is damaged there; omitted if there
+            /// are none.
             #[schema(required = false, nullable = false)]
             damaged: Option<Vec<DamagedView>>,
-            /// What to pass as `cursor` for the next page; null at the end.
+            /// Pass this as `cursor` for the next page; null on the last page.
             #[schema(required)]
             next_cursor: Option<String>,
         }
@@ -29,24 +31,24 @@ macro_rules! pages {
 }
 
 pages! {
-    /// Events without their data, newest first.
+    /// Events, newest first, without their data.
     EventPage of EventView;
-    /// Endpoints without their secrets, newest first.
+    /// Endpoints, newest first, without their secrets.
     EndpointPage of EndpointView;
-    /// Deliveries without their attempts, newest first.
+    /// Deliveries, newest first, without their attempts.
     DeliveryPage of DeliveryJson;
 }
 
-/// For each endpoint of an event's organization, why it was or wasn't sent the event.
+/// For each endpoint of the event's organization, the reason why it was or wasn't sent the event.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub(in crate::http) struct Explanation {
-    /// Every endpoint that is known, deleted ones too.
+    /// All known endpoints, including deleted ones.
     data: Vec<ExplainView>,
-    /// Endpoints of which that can't be read, since the store is damaged there; left out where there are none.
+    /// Endpoints that can't be explained, because the store is damaged there; omitted if there are none.
     #[schema(required = false, nullable = false)]
     damaged: Option<Vec<DamagedView>>,
-    /// Always null: there is one page.
+    /// Always null: there is only one page.
     #[schema(schema_with = null, required)]
     next_cursor: (),
 }
@@ -54,7 +56,7 @@ pub(in crate::http) struct Explanation {
 fn null() -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::Null))
-        .description(Some("Always null: there is one page."))
+        .description(Some("Always null: there is only one page."))
         .into()
 }
 
@@ -85,27 +87,28 @@ macro_rules! either {
 }
 
 either! {
-    /// What became of one line of a batch.
+    /// The result of one line of a batch.
     BatchAnswer: TakenLine | RejectedLine, [examples::taken_line(), examples::rejected_line()];
 
-    /// The `data` of one server-sent event: of `event: attempt` a finished attempt, of `event: missed` how many were missed.
+    /// The `data` of one server-sent event: for `event: attempt` a finished attempt, for `event: missed` the number of
+    /// missed ones.
     StreamedEvent: FinishedView | MissedView, [examples::finished(), examples::missed()];
 }
 
 /// A line whose event is durable.
 #[derive(ToSchema)]
 pub(in crate::http) struct TakenLine {
-    /// Which line of the request, from 1; blank lines count.
+    /// The number of the line in the request, from 1; blank lines count.
     #[schema(minimum = 1)]
     line: u64,
     status: TakenStatus,
     /// The event, `evt_…`.
     id: String,
-    /// How many endpoints it goes to.
+    /// The number of endpoints it goes to.
     deliveries: u32,
 }
 
-/// Whether the event is new (`accepted`) or was taken before under the same key (`replayed`).
+/// Whether the event is new (`accepted`) or was accepted earlier under the same key (`replayed`).
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::http) enum TakenStatus {
@@ -113,18 +116,18 @@ pub(in crate::http) enum TakenStatus {
     Replayed,
 }
 
-/// A line that was not taken; the others are none the worse for it.
+/// A line that was not accepted; it doesn't affect the others.
 #[derive(ToSchema)]
 pub(in crate::http) struct RejectedLine {
-    /// Which line of the request, from 1; blank lines count.
+    /// The number of the line in the request, from 1; blank lines count.
     #[schema(minimum = 1)]
     line: u64,
     status: RejectedStatus,
     problem: Details<'static>,
 }
 
-/// `rejected`, or `cut`: the last line of an answer that ends before the request does. `line` is then the first that was not read, and
-/// `problem` says why. Send it and what follows in a new request.
+/// `rejected`, or `cut`: the last line of a response that ends before the request does. `line` is then the first line
+/// that was not read, and `problem` says why. Send it and the lines after it in a new request.
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub(in crate::http) enum RejectedStatus {
@@ -132,36 +135,36 @@ pub(in crate::http) enum RejectedStatus {
     Cut,
 }
 
-/// What the verification of a snapshot of the store came to.
+/// The result of verifying a snapshot of the store.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", examples(json!({"ok": true, "rows": 52_417, "events": 12_002, "deliveries": 24_004,
     "damage": [], "storedBytes": 9_437_184, "metadataBytes": 524_288, "fragmentedBytes": 262_144})))]
 pub(in crate::http) struct CheckReport {
-    /// Whether nothing is damaged.
+    /// Whether the store is free of damage.
     ok: bool,
-    /// Rows looked at.
+    /// The number of rows checked.
     rows: u64,
-    /// Events found.
+    /// The number of events found.
     events: u64,
-    /// Deliveries found.
+    /// The number of deliveries found.
     deliveries: u64,
-    /// Every damage, named.
+    /// All damage, each with its place.
     damage: Vec<String>,
-    /// What keys and values take of the file; null where damage keeps that from being known.
+    /// The bytes that keys and values use in the file; null if damage prevents counting.
     #[schema(required)]
     stored_bytes: Option<u64>,
-    /// What the trees around them take; null likewise.
+    /// The bytes that the trees around them use; null likewise.
     #[schema(required)]
     metadata_bytes: Option<u64>,
-    /// Holes within pages; null likewise.
+    /// The bytes of unused space within pages; null likewise.
     #[schema(required)]
     fragmented_bytes: Option<u64>,
 }
 
-/// Whether the daemon serves.
+/// The health of the daemon.
 #[derive(ToSchema)]
 #[schema(examples(json!({"status": "ok"})))]
 pub(in crate::http) struct Health {
-    /// `ok`; of `/readyz` `ready`, else what keeps it from being so: `starting`, `stopping` or `the last commit failed`.
+    /// `ok`. For `/readyz`: `ready`, or else the reason: `starting`, `stopping` or `the last commit failed`.
     status: String,
 }

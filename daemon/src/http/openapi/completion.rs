@@ -1,5 +1,5 @@
-//! What the attributes can't say and all operations have in common: `x-request-id`, the token, bodies that may be left out; and the
-//! responses that failures refer to, and the webhooks.
+//! Adds what attributes can't express and all operations share: `x-request-id`, the token, optional bodies. Also adds
+//! the responses that failures refer to, and the webhooks.
 
 use super::failures;
 use super::partner::Webhooks;
@@ -52,9 +52,7 @@ fn request_id() -> Header {
         .pattern(Some("^req_[0-9a-f]+$"));
     HeaderBuilder::new()
         .schema(Some(schema))
-        .description(Some(
-            "The request's number, to look it up by. Every answer has one.",
-        ))
+        .description(Some("The id of the request. Every response has one."))
         .build()
 }
 
@@ -72,7 +70,7 @@ fn with_request_id(operation: &mut Operation) {
     }
 }
 
-/// A body that may be left out is just that: it may not be null.
+/// Makes a body optional, without allowing null.
 fn with_optional_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else {
         return;
@@ -91,8 +89,8 @@ fn with_optional_body(operation: &mut Operation) {
 fn with_token(components: &mut Components) {
     let mut scheme = Http::new(HttpAuthScheme::Bearer);
     scheme.description = Some(
-        "Over TCP: the token in `admin-token` in the data folder, made on the first start. Over the Unix socket none is needed; there \
-         file permissions decide."
+        "Over TCP: the token in `admin-token` in the data directory, created on the first start. The Unix socket needs no token; \
+         file permissions protect it."
             .to_owned(),
     );
     let scheme = RefOr::T(SecurityScheme::Http(scheme));

@@ -1,4 +1,4 @@
-//! What things look like: an example for each of the views, of one order on its way. That each fits its schema is tested.
+//! An example for each view: one order on its way. A test checks that each fits its schema.
 
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ pub(in crate::http) fn missed() -> Value {
 
 pub(in crate::http) fn problem() -> Value {
     json!({
-        "type": "about:blank", "title": "Bad Request", "status": 400, "detail": "organizationId is missing: add it",
+        "type": "about:blank", "title": "Bad Request", "status": 400, "detail": "organizationId is required.",
         "code": "invalid_field", "field": "organizationId",
     })
 }

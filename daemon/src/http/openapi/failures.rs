@@ -1,5 +1,5 @@
-//! What an operation may fail with, in groups of codes, from which its error responses are made. All have the same form, a problem;
-//! which codes a response may carry stands in its description.
+//! The errors that an operation may return, in groups of codes, from which its error responses are made. All have the
+//! same form, a problem; the description of each response lists its codes.
 
 use super::completion::operations;
 use super::words::ProblemCode;
@@ -22,7 +22,7 @@ use Code::{
 /// A route with its description.
 pub(in crate::http) type Route = UtoipaMethodRouter<Shared>;
 
-/// Whoever calls the health routes may be refused for this only.
+/// The errors of the health routes.
 pub(in crate::http) const OPEN: &[Code] = &[
     InvalidRequest,
     HostRefused,
@@ -31,7 +31,7 @@ pub(in crate::http) const OPEN: &[Code] = &[
     HeadersTooLarge,
     Internal,
 ];
-/// Every other route needs the token, and a daemon that has started.
+/// The errors of every other route: it needs the token and a daemon that has started.
 pub(in crate::http) const GUARDED: &[Code] = &[
     InvalidRequest,
     HostRefused,
@@ -44,18 +44,18 @@ pub(in crate::http) const GUARDED: &[Code] = &[
     TooManyAttempts,
     Busy,
 ];
-/// A route that names a thing.
+/// The errors of a route that names an object.
 pub(in crate::http) const OF_ONE: &[Code] = &[NotFound];
-/// A list.
+/// The errors of a list.
 pub(in crate::http) const PAGED: &[Code] = &[InvalidField, InvalidCursor];
-/// A JSON body without fields.
+/// The errors of a route with a JSON body without fields.
 pub(in crate::http) const EMPTY_BODY: &[Code] = &[
     InvalidJson,
     RequestTimeout,
     EventTooLarge,
     UnsupportedMediaType,
 ];
-/// A JSON body with fields.
+/// The errors of a route with a JSON body with fields.
 pub(in crate::http) const BODY: &[Code] = &[
     InvalidJson,
     InvalidField,
@@ -63,15 +63,15 @@ pub(in crate::http) const BODY: &[Code] = &[
     EventTooLarge,
     UnsupportedMediaType,
 ];
-/// What is asked of the file.
+/// The errors of reading the store.
 pub(in crate::http) const READS: &[Code] = &[StoreFailed];
-/// What is committed.
+/// The errors of committing.
 pub(in crate::http) const WRITES: &[Code] = &[Busy, StorageFull, ShuttingDown, StoreFailed];
 
-/// The name of the response that stands for what no operation is answered with: a route or method that isn't there.
+/// The name of the response for requests that match no operation: an unknown route or method.
 const NO_OPERATION: &str = "NoSuchRoute";
 
-/// A route whose operations may fail with these codes.
+/// Returns a route whose operations may fail with these codes.
 pub(in crate::http) fn fails(route: Route, groups: &[&[Code]]) -> Route {
     let (schemas, mut paths, methods) = route;
     let failures = responses(&groups.concat());
@@ -85,7 +85,7 @@ pub(in crate::http) fn fails(route: Route, groups: &[&[Code]]) -> Route {
     (schemas, paths, methods)
 }
 
-/// The error responses for these codes by status.
+/// Returns the error responses for these codes, by status.
 fn responses(codes: &[Code]) -> BTreeMap<String, Ref> {
     let mut responses = BTreeMap::new();
     for code in codes {
@@ -100,7 +100,7 @@ fn responses(codes: &[Code]) -> BTreeMap<String, Ref> {
     responses
 }
 
-/// One response for each status that a code has, to be referred to.
+/// Returns one response for each status that a code has, to be referred to.
 pub(super) fn components() -> BTreeMap<String, Response> {
     let codes: Vec<Code> = ProblemCode::all()
         .into_iter()
@@ -117,7 +117,7 @@ pub(super) fn components() -> BTreeMap<String, Response> {
         })
         .collect();
     let neither = format!(
-        "There is no such route (404), or it doesn't have this method (405).\n\n{}\n{}",
+        "The route does not exist (404), or does not support this method (405).\n\n{}\n{}",
         line(NotFound),
         line(MethodNotAllowed)
     );
@@ -125,7 +125,7 @@ pub(super) fn components() -> BTreeMap<String, Response> {
     components
 }
 
-/// What the codes of one status mean, those among `codes` that have the status of `like`.
+/// Describes the codes of one status: those among `codes` that have the status of `like`.
 fn described(codes: &[Code], like: Code) -> String {
     let alike: Vec<String> = ProblemCode::all()
         .into_iter()
@@ -159,14 +159,20 @@ fn problem(description: &str, code: Code) -> Response {
     response.build()
 }
 
-/// The headers that a problem of this code's status may bring.
+/// Returns the headers that a response with this code's status may have.
 fn headers(code: Code) -> Vec<(&'static str, Header)> {
     let text = |what: &str| header(Type::String, what);
     match code.status().as_u16() {
         401 => vec![("WWW-Authenticate", text("`Bearer`."))],
-        405 => vec![("Allow", text("With 405: the methods that the route has."))],
+        405 => vec![(
+            "Allow",
+            text("With 405: the methods that the route supports."),
+        )],
         429 | 503 => {
-            let seconds = header(Type::Integer, "In how many seconds trying again may help.");
+            let seconds = header(
+                Type::Integer,
+                "The number of seconds to wait before retrying.",
+            );
             vec![("Retry-After", seconds)]
         }
         _ => Vec::new(),
@@ -181,7 +187,7 @@ pub(super) fn header(kind: Type, what: &str) -> Header {
         .build()
 }
 
-/// The names of the responses are those of their statuses, in one word.
+/// Returns the name of a response: its status in one word.
 fn name_of(code: Code) -> &'static str {
     match code.status().as_u16() {
         400 => "BadRequest",

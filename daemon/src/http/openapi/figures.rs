@@ -7,16 +7,16 @@ use utoipa::openapi::schema::{
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-/// What a figure is.
+/// The kind of a figure.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// A number of things.
+    /// A count.
     Count,
-    /// The same; null under a filter, where it means nothing.
+    /// A count; null under a filter, where it has no meaning.
     CountOfAll,
-    /// Decimal milliseconds; null of nothing.
+    /// Decimal milliseconds; null if nothing was counted.
     Ms,
-    /// From 0 to 1; null of nothing.
+    /// A number from 0 to 1; null if nothing was counted.
     Ratio,
     /// Whole milliseconds.
     WholeMs,
@@ -36,7 +36,7 @@ const FIGURES: [(&str, Kind, &str); 13] = [
     (
         "delivery.abandoned.count",
         Kind::Count,
-        "Deliveries given up.",
+        "Deliveries that ended as `ABANDONED`.",
     ),
     (
         "delivery.first_attempt.success.rate",
@@ -51,24 +51,28 @@ const FIGURES: [(&str, Kind, &str); 13] = [
     (
         "idempotency.replay.count",
         Kind::CountOfAll,
-        "Events that came again under their key.",
+        "Events that were sent again under their key.",
     ),
     (
         "idempotency.conflict.count",
         Kind::CountOfAll,
-        "Events refused because their key was another event's.",
+        "Events refused because their key was used for another event.",
     ),
     (
         "idempotency.inflight.gauge",
         Kind::CountOfAll,
-        "Requests with a key that wait for their commit, now.",
+        "Requests with a key that are waiting for their commit, now.",
     ),
     (
         "queue.pending",
         Kind::Count,
-        "Open deliveries of active endpoints before their first attempt finished, those in flight included, now.",
+        "Open deliveries of active endpoints without a finished attempt in their round, including those in flight, now.",
     ),
-    ("queue.retrying", Kind::Count, "The same after it."),
+    (
+        "queue.retrying",
+        Kind::Count,
+        "Open deliveries of active endpoints that have failed in their round, including those in flight, now.",
+    ),
     (
         "queue.held",
         Kind::Count,
@@ -85,13 +89,16 @@ const FIGURES: [(&str, Kind, &str); 13] = [
 const TIMES: [(&str, &str); 3] = [
     (
         "delivery.latency",
-        "From acceptance to success, of every delivery that succeeded in its first round",
+        "Time from acceptance to success, of deliveries that succeeded in their first round",
     ),
     (
         "delivery.first_attempt.latency",
-        "The same of those that succeeded at their first attempt",
+        "Time from acceptance to success, of deliveries that succeeded at their first attempt",
     ),
-    ("attempt.duration", "Requests alone"),
+    (
+        "attempt.duration",
+        "Time taken by the request of each attempt",
+    ),
 ];
 
 const PARTS: [(&str, &str); 6] = [
@@ -129,8 +136,8 @@ impl Kind {
         match self {
             Self::Count | Self::WholeMs => "",
             Self::CountOfAll => " Null under a filter.",
-            Self::Ms => " In decimal milliseconds; null of nothing.",
-            Self::Ratio => " Null of nothing.",
+            Self::Ms => " In decimal milliseconds; null if nothing was counted.",
+            Self::Ratio => " Null if nothing was counted.",
         }
     }
 }
@@ -142,12 +149,12 @@ impl PartialSchema for Stats {
     fn schema() -> RefOr<Schema> {
         let mut stats = ObjectBuilder::new()
             .description(Some(
-                "Counts, percentiles, gauges and targets. Counters commit with the work they count; histograms and the windows of \
-                 single endpoints may be 10 s behind. Test pings count nowhere.",
+                "Counts, percentiles, gauges and targets. Counters are committed with the work they count; histograms and the windows of \
+                 single endpoints may lag by 10 s. Test pings are not counted.",
             ))
             .property("window", Ref::from_schema_name(StatsWindow::name()))
-            .property("from", instant("Where the window begins."))
-            .property("to", instant("Where it ends: now."));
+            .property("from", instant("The start of the window."))
+            .property("to", instant("The end of the window: now."));
         let mut names = vec!["window".to_owned(), "from".to_owned(), "to".to_owned()];
         let times = TIMES.iter().flat_map(|(name, what)| {
             PARTS.map(|(part, called)| {
@@ -170,7 +177,7 @@ impl PartialSchema for Stats {
         stats = stats.property("slo", slo).property(
             "damaged.rows",
             Kind::Count.schema().description(Some(
-                "Rows of the window that are damaged and count nothing here; left out where there are none.",
+                "Damaged rows of the window, which are not counted; omitted if there are none.",
             )),
         );
         names.push("slo".to_owned());
@@ -195,18 +202,19 @@ fn instant(what: &str) -> ObjectBuilder {
         .description(Some(what))
 }
 
-/// A target, and whether it is met.
+/// A target and whether it is met.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "described, never made")]
 struct Slo {
     /// The figure that has a target.
     name: String,
-    /// The target: `delivery.first_attempt.latency.avg` below it, `delivery.first_attempt.success.rate` above it.
+    /// The target. `delivery.first_attempt.latency.avg` must be below it, `delivery.first_attempt.success.rate` above
+    /// it.
     target: f64,
-    /// The figure; null of nothing.
+    /// The current value; null if nothing was counted.
     #[schema(required)]
     value: Option<f64>,
-    /// Whether it is met; null of nothing.
+    /// Whether the target is met; null if nothing was counted.
     #[schema(required)]
     met: Option<bool>,
 }

@@ -1,4 +1,4 @@
-//! The document holds together. That requests and answers are as it says is tested against the running daemon, in the `tests` crate.
+//! The document is consistent. The `tests` crate checks requests and responses against it on the running daemon.
 
 use super::words::ProblemCode;
 use serde_json::Value;
@@ -8,7 +8,7 @@ fn document() -> Value {
     serde_json::to_value(super::document()).unwrap()
 }
 
-/// Every operation with its path, its method in capitals first.
+/// Returns every operation with its path, its method in capitals first.
 fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     paths

@@ -1,5 +1,5 @@
-//! The words of a fixed set that requests and answers use, with what each means. A list here is that of the Rust enum: where
-//! a variant is missing, or is one too many, it doesn't compile.
+//! The fixed sets of words in requests and responses, each word with its meaning. Each list follows a Rust enum: if a
+//! variant is missing, or there is one too many, it doesn't compile.
 
 use crate::http::code::Code;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected};
@@ -12,7 +12,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// The schema of a set of words: each with its meaning.
+/// Returns the schema of a set of words, each with its meaning.
 fn one_of(what: &str, words: &[(&'static str, &str)]) -> RefOr<Schema> {
     let meanings: String = words
         .iter()
@@ -25,7 +25,7 @@ fn one_of(what: &str, words: &[(&'static str, &str)]) -> RefOr<Schema> {
         .into()
 }
 
-/// Words as a choice: `a, b or c`.
+/// Returns words as a choice: `a, b or c`.
 fn any_of(words: &[&str]) -> String {
     match words {
         [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
@@ -36,13 +36,13 @@ fn any_of(words: &[&str]) -> String {
 macro_rules! words {
     ($($(#[doc = $what:literal])+ $name:ident: $of:ident { $($variant:ident => $means:expr,)+ })+) => {$(
         $(#[doc = $what])+
-        #[allow(dead_code, reason = "some are only answered, and so described alone")]
+        #[allow(dead_code, reason = "some appear only in responses and are only described")]
         pub(in crate::http) struct $name(pub(in crate::http) $of);
 
         impl $name {
-            /// Every value, with what it means.
+            /// Returns every value with its meaning.
             pub(in crate::http) fn all() -> Vec<($of, &'static str)> {
-                // Not called: it says to the compiler that these are all.
+                // Never called: it makes the compiler check that these are all values.
                 let _all = |value: $of| match value { $($of::$variant => (),)+ };
                 vec![$(($of::$variant, $means)),+]
             }
@@ -71,7 +71,7 @@ macro_rules! words {
 }
 
 words! {
-    /// Where a delivery stands.
+    /// The state of a delivery.
     DeliveryStatus: Status {
         Pending => "stored; no attempt of this round has finished",
         Retrying => "failed at least once; the next attempt is at `nextAttemptAt`",
@@ -82,28 +82,28 @@ words! {
 
     /// Why a delivery ended early.
     FailureReason: Reason {
-        Gone => "the partner answered 410",
+        Gone => "the endpoint answered 410",
         EndpointDeleted => "its endpoint was deleted",
         Cancelled => "an operator cancelled it",
-        Discarded => "it was held for an inactive endpoint and discarded at its activation",
+        Discarded => "it was held for an inactive endpoint and discarded when the endpoint was activated",
         Damaged => "its stored record is damaged and can't be sent; `stormhook check` identifies it",
     }
 
     /// What an open delivery waits for.
     WaitingFor: Wait {
         Schedule => "the time of its next attempt",
-        InFlight => "the partner's answer",
+        InFlight => "the endpoint's answer",
         EndpointInactive => "its endpoint's activation",
-        Concurrency => "a free place among the attempts under way",
+        Concurrency => "a free slot among the attempts in progress",
         RateLimit => "its endpoint's rate limit",
-        FifoPredecessor => "a delivery of its `fifo` endpoint that comes before it",
+        FifoPredecessor => "an earlier delivery of its `fifo` endpoint",
     }
 
-    /// What set an attempt off.
+    /// What triggered an attempt.
     AttemptTrigger: Trigger {
         Schedule => "the schedule",
         Manual => "an operator's retry or test",
-        Replay => "an operator's replay or recover",
+        Replay => "an operator's replay or recovery",
     }
 
     /// How an attempt ended.
@@ -119,27 +119,27 @@ words! {
         Interrupted => "the daemon stopped during the attempt, which counts neither in the schedule nor in the statistics",
     }
 
-    /// In which order an endpoint receives.
+    /// The order in which an endpoint receives deliveries.
     Ordering: Order {
-        Parallel => "several at once, each on its own schedule",
-        Fifo => "lowest sequence first, the next only when it ended",
+        Parallel => "in parallel, each on its own schedule",
+        Fifo => "one at a time, lowest sequence first",
     }
 
     /// Why an endpoint was or wasn't sent an event.
     ExplainReason: Why {
         Subscribed => "it was: there is a delivery",
-        TypeNotSubscribed => "it had not asked for the event's type",
-        InactiveAtAcceptance => "it had asked, but was inactive",
+        TypeNotSubscribed => "it was not subscribed to the event's type",
+        InactiveAtAcceptance => "it was subscribed, but inactive",
         CreatedLater => "it did not exist yet",
-        Deleted => "it was deleted before",
+        Deleted => "it was already deleted",
     }
 
-    /// The time that stats are about.
+    /// The span of time of the stats.
     StatsWindow: Span {
         FiveMinutes => "the minutes that hold the last five",
         Hour => "the minutes that hold the last hour",
         Day => "the hours that hold the last day",
-        All => "since the store was made",
+        All => "since the store was created",
     }
 
     /// The stable name of a problem.

@@ -1,6 +1,6 @@
-//! `GET /metrics`: the stats since the store was made, in the Prometheus text format (version 0.0.4), with base units.
+//! `GET /metrics`: the stats since the store was created, in the Prometheus text format (version 0.0.4), in base units.
 //!
-//! Reads one row of the store and what is in memory, so that it may be asked often; what walks the file is in `POST /v1/check`.
+//! Reads one row of the store and the state in memory, so it may be called often. Only `POST /v1/check` walks the file.
 
 use crate::app::App;
 use crate::http::fields::query;
@@ -14,8 +14,8 @@ use std::sync::LazyLock;
 use stormhook_store::StatsOf;
 use stormhook_store::stats::{Span, Times, Window};
 
-/// The upper bounds of all histograms, in microseconds with their names in seconds: fine where targets are, coarse over the
-/// schedule's delays.
+/// The upper bounds of all histograms, in microseconds with their names in seconds: fine near the targets, coarse
+/// across the schedule's delays.
 const BOUNDS_US: [(u64, &str); 22] = [
     (1_000, "0.001"),
     (2_500, "0.0025"),
@@ -43,10 +43,11 @@ const BOUNDS_US: [(u64, &str); 22] = [
 
 /// Shows metrics for Prometheus.
 ///
-/// The text format, version 0.0.4. Counters and histograms are those since the store was made, so a restart does not reset them.
+/// The text format, version 0.0.4. Counters and histograms count from the creation of the store, so a restart doesn't
+/// reset them.
 #[utoipa::path(get, path = "/metrics", tag = "operations", operation_id = "getMetrics",
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain",
-        example = "# HELP stormhook_ready Whether events are taken and delivered: 1, else 0.\n# TYPE stormhook_ready gauge\nstormhook_ready 1\n")))]
+        example = "# HELP stormhook_ready Whether events are accepted and delivered: 1, else 0.\n# TYPE stormhook_ready gauge\nstormhook_ready 1\n")))]
 pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
     let now = app.now();
@@ -60,7 +61,7 @@ pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Ans
     page.queue(&app);
     page.gauge(
         "store_file_bytes",
-        "Length of the store's file, room for growth included.",
+        "Size of the store's file, including preallocated space.",
         file_bytes,
     );
     page.histograms(&sum);
@@ -68,7 +69,7 @@ pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Ans
     Ok((kind, page.text).into_response())
 }
 
-/// A page of metrics in the making.
+/// A page of metrics being written.
 #[derive(Default)]
 struct Page {
     text: String,
@@ -133,12 +134,12 @@ impl Page {
             ),
             (
                 "delivery_abandoned_total",
-                "Deliveries given up after the last attempt of their schedule.",
+                "Deliveries abandoned after the last attempt of their schedule.",
                 c.abandoned,
             ),
             (
                 "delivery_first_attempt_total",
-                "First attempts of deliveries that finished, well or not.",
+                "First attempts of deliveries that finished, successfully or not.",
                 c.first_attempts,
             ),
             (
@@ -148,17 +149,17 @@ impl Page {
             ),
             (
                 "ingest_accepted_total",
-                "Events accepted, each counted once however often it was sent under its key.",
+                "Events accepted, each counted once even if it was sent again under its key.",
                 c.accepted,
             ),
             (
                 "idempotency_replay_total",
-                "Events that came again under their idempotency key and were answered as before.",
+                "Events that were sent again under their idempotency key and got the same response.",
                 c.replays,
             ),
             (
                 "idempotency_conflict_total",
-                "Events refused because their idempotency key was another event's.",
+                "Events refused because their idempotency key was used for another event.",
                 c.conflicts,
             ),
         ] {
@@ -172,12 +173,12 @@ impl Page {
         for (name, help, value) in [
             (
                 "queue_pending",
-                "Open deliveries of active endpoints of whose round no attempt has finished, those in flight included.",
+                "Open deliveries of active endpoints without a finished attempt in their round, including those in flight.",
                 g.pending,
             ),
             (
                 "queue_retrying",
-                "Open deliveries of active endpoints that have failed in their round, those in flight included.",
+                "Open deliveries of active endpoints that have failed in their round, including those in flight.",
                 g.retrying,
             ),
             (
@@ -218,7 +219,7 @@ impl Page {
             ),
             (
                 "attempt_duration_seconds",
-                "Time that the request of a delivery attempt took, well or not, in seconds.",
+                "Time that the request of a delivery attempt took, successful or not, in seconds.",
                 &sum.attempt_duration,
             ),
         ] {
@@ -238,7 +239,8 @@ impl Page {
     }
 }
 
-/// How many times lie at or below each bound. A time is known to 1 %, so one that near above a bound counts as at it.
+/// Returns how many times are at or below each bound. A time is known to 1 %, so a time just above a bound may count as
+/// at it.
 fn within_bounds(times: &Times) -> [u64; BOUNDS_US.len()] {
     let mut within = [0; BOUNDS_US.len()];
     let Some(histogram) = times.histogram() else {
@@ -259,19 +261,19 @@ fn seconds(us: u64) -> String {
     format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
-/// When the process started, in seconds since 1970; `None` where the system doesn't say.
+/// When the process started, in seconds since 1970; `None` if the system doesn't report it.
 static STARTED: LazyLock<Option<String>> = LazyLock::new(|| {
     let process = std::fs::read_to_string("/proc/self/stat").ok()?;
     let system = std::fs::read_to_string("/proc/stat").ok()?;
     started(&process, &system)
 });
 
-/// In how many parts a second is counted by `/proc` (USER_HZ), whatever the kernel's own rate.
+/// The number of ticks per second in `/proc` (USER_HZ), whatever the kernel's own rate.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// From `/proc/self/stat`, whose 22nd field counts ticks since the system started (proc(5)), and `/proc/stat`.
+/// Computed from `/proc/self/stat`, whose 22nd field counts ticks since the system started (proc(5)), and `/proc/stat`.
 fn started(process: &str, system: &str) -> Option<String> {
-    // The second field is the command in parentheses, which may hold anything.
+    // The second field is the command in parentheses, which may contain anything.
     let (_, fields) = process.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
     let boot = system
@@ -301,7 +303,7 @@ mod tests {
             (at("0.001"), at("0.0025"), at("0.5"), at("1")),
             (3, 4, 4, 6)
         );
-        assert_eq!(at("86400"), 6, "what is longer than a day is in +Inf alone");
+        assert_eq!(at("86400"), 6, "times longer than a day are only in +Inf");
         assert!(within.is_sorted());
     }
 

@@ -1,4 +1,4 @@
-//! The whole table: each move in each status, what it makes of a delivery, or that it is illegal and changes nothing.
+//! The whole table: what each move does in each status, or that it is illegal and changes nothing.
 
 use super::*;
 use crate::delivery::AttemptOutcome;
@@ -9,7 +9,7 @@ const AT: UnixMs = UnixMs(1_000);
 
 type Move = fn(&mut Delivery) -> Result<(), IllegalMove>;
 
-/// Everything that can happen to a delivery, by the words of the diagram in README.md.
+/// Everything that can happen to a delivery, in the words of the diagram in README.md.
 const MOVES: [(&str, Move); 12] = [
     ("2xx", |d| {
         d.attempt_succeeded(attempt(), AT);
@@ -85,7 +85,7 @@ fn with(status: Status) -> Delivery {
     d
 }
 
-/// What a move makes of a delivery with this status.
+/// Returns what a move makes of a delivery with this status.
 fn after(status: Status, happens: Move) -> Result<Delivery, IllegalMove> {
     let mut d = with(status);
     happens(&mut d).map(|()| d)
@@ -165,7 +165,7 @@ fn an_open_delivery_is_due_and_an_ended_one_is_not() {
     }
 }
 
-/// The diagram is written from the moves: a change of either one shows here.
+/// The diagram is derived from the moves: a change of either one fails here.
 #[test]
 fn the_diagram_of_the_readme_shows_every_move_to_another_status() {
     let mut edges: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
@@ -190,5 +190,8 @@ fn the_diagram_of_the_readme_shows_every_move_to_another_status() {
     diagram += "```\n";
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
-    assert!(readme.contains(&diagram), "README.md wants:\n{diagram}");
+    assert!(
+        readme.contains(&diagram),
+        "README.md must contain:\n{diagram}"
+    );
 }

@@ -1,4 +1,4 @@
-//! The deliveries of one endpoint, by its own list: the journal and the generations.
+//! Lists the deliveries of one endpoint from its own lists: the journal and the generations.
 
 use super::{Filling, take};
 use crate::error::{StoreError, guarded};
@@ -12,7 +12,8 @@ use crate::tables;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// The deliveries of one endpoint, greatest sequence number first: what the journal holds, then the generations.
+/// Returns the deliveries of one endpoint, greatest sequence number first: those in the journal, then those in the
+/// generations.
 pub(super) fn of_endpoint(
     views: &Snapshot,
     listing: &mut Listing<'_>,
@@ -23,7 +24,7 @@ pub(super) fn of_endpoint(
     {
         return Ok(());
     }
-    // What lies between the runs on both sides of it can't be read.
+    // Deliveries between the runs on both sides of it can't be read.
     let mut hidden = None;
     for generation in generations.iter().rev() {
         let key = tables::history_key(generation.number, listing.slot);
@@ -54,20 +55,20 @@ pub(super) fn of_endpoint(
     Ok(())
 }
 
-/// A list of one endpoint's deliveries being made.
+/// A list of one endpoint's deliveries in progress.
 pub(super) struct Listing<'l> {
     pub(super) reader: &'l Reader,
     pub(super) filter: &'l DeliveryFilter,
     pub(super) slot: Slot,
     pub(super) endpoint: EndpointId,
-    /// Sequence numbers from this on were looked at.
+    /// Sequence numbers from this on have been looked at.
     pub(super) below: u64,
     pub(super) last: Option<Cursor>,
     pub(super) filling: &'l mut Filling<DeliveryView>,
 }
 
 impl Listing<'_> {
-    /// Whether the page has room for what has this number or, where nothing can be read, a greater one.
+    /// Whether the page has room for this sequence number or, where nothing can be read, a greater one.
     fn go_on(&mut self, sequence: u64) -> ControlFlow<()> {
         if self.filling.go_on(self.last).is_break() {
             return ControlFlow::Break(());
@@ -81,7 +82,7 @@ impl Listing<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Names what has numbers from this one on and was not looked at.
+    /// Names the numbers from this one on that were not looked at.
     fn hidden(&mut self, from: u64, error: &StoreError) -> ControlFlow<()> {
         let before = self.below;
         if from >= before {

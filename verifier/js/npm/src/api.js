@@ -1,5 +1,5 @@
-// What the package does, given a WebAssembly instance to decide. This file finds headers, moves bytes and names outcomes;
-// whether a delivery is genuine is the Rust core's answer alone.
+// The package's functions, given a WebAssembly instance. This file finds headers, moves bytes and names outcomes;
+// only the Rust core decides whether a delivery is genuine.
 
 import { BODY_MAX_BYTES, bytesOf, readBody } from "./body.js";
 import { WebhookVerificationError, refuse } from "./error.js";
@@ -8,13 +8,13 @@ import { valuesOf } from "./headers.js";
 import { bytesOfBase64 } from "./inline.js";
 import { CODES } from "./memory.js";
 
-/** No slot: the core checks the headers and begins no code. */
+/** No slot: the core checks the headers and starts no code. */
 const NONE = 0xffff;
 /** Secrets of one verifier. */
 const SECRETS_MAX = 16;
-/** Of HMAC-SHA256. */
+/** Length of an HMAC-SHA256. */
 const CODE_BYTES = 32;
-/** What is read of each header: one byte more than the core takes, so that it sees what is too long. */
+/** How much of each header is read: one byte more than the core accepts, so that it sees values that are too long. */
 const [ID_MAX, TIMESTAMP_MAX, SIGNATURE_MAX] = [257, 13, 4097];
 /** `v1` and `v1a`, as bits. */
 const [HMAC, ED25519] = [1, 2];
@@ -22,7 +22,7 @@ const [HMAC, ED25519] = [1, 2];
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** What a genuine delivery says of itself. */
+/** A genuine delivery. */
 class Verified {
   #body;
 
@@ -60,15 +60,15 @@ const STANDARD = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 /**
  * The package's functions over a module's memory.
  *
- * `hmac`, where the platform has a fast synchronous one, computes the code of large bodies: `takes(bytes)` says whether of one of this size,
- * `code(key, prefix, body)` gives it as Latin-1 text. `curve` is the memory of the module for ed25519.
+ * `hmac`, if the platform has a fast synchronous one, computes the code of large bodies: `takes(bytes)` returns whether it handles this size,
+ * `code(key, prefix, body)` returns the code as Latin-1 text. `curve` is the memory of the module for ed25519.
  */
 export function create(macs, { hmac, curve } = {}) {
   const { core } = macs;
   const known = new Map();
   const memoryOf = (key) => (key.isPublic ? curve : macs);
 
-  /** A secret made a key, or the error that it is. */
+  /** Turns a secret into a key, or returns the error. */
   function keyOf(text, scheme) {
     if (typeof text !== "string") throw new TypeError("a secret must be text: the endpoint's secret as it is shown");
     const name = scheme + text;
@@ -86,7 +86,7 @@ export function create(macs, { hmac, curve } = {}) {
     return key;
   }
 
-  /** The code of a large body, computed by the platform, to where the core looks for it. */
+  /** Has the platform compute the code of a large body, and writes it where the core looks for it. */
   function codeElsewhere(key, prefix, body) {
     key.external ??=
       key.scheme === "standard" ? bytesOfBase64(key.text.replace(/^whsec_/, "")) : encoder.encode(key.text);
@@ -121,7 +121,7 @@ export function create(macs, { hmac, curve } = {}) {
       const isLarge = hmac !== undefined && hmac.takes(body.length);
       let code = 0;
       for (const key of this.#keys) {
-        // Preparing writes where the headers go: it comes first.
+        // Preparing writes where the headers go, so it comes first.
         const slot = memoryOf(key).slot(key);
         const idBytes = macs.write(id, 0, ID_MAX);
         const timeBytes = macs.write(timestamp, idBytes, TIMESTAMP_MAX);
@@ -131,7 +131,7 @@ export function create(macs, { hmac, curve } = {}) {
         code = core.begin_standard(begun, idBytes, timeBytes, bytes, this.#bits, now, this.#tolerance);
         if (code !== 0) refuse(CODES[code]);
         if (key.isPublic) {
-          // No code was begun: the core says what it is when nothing fits.
+          // No code was started: the core returns the error for no match.
           code = isSignedBy(slot, id, timestamp, signatures, body) ? 0 : core.finish(at, bytes, true, this.#bits, false);
         } else {
           if (isLarge) codeElsewhere(key, `${id}.${timestamp}.`, body);
@@ -161,7 +161,7 @@ export function create(macs, { hmac, curve } = {}) {
     }
   }
 
-  /** Whether one of the ed25519 signatures is the key's. */
+  /** Whether one of the ed25519 signatures is valid for the key. */
   function isSignedBy(slot, id, timestamp, signatures, body) {
     const idBytes = curve.write(id, 0, ID_MAX);
     const timeBytes = curve.write(timestamp, idBytes, TIMESTAMP_MAX);

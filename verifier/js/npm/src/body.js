@@ -1,4 +1,4 @@
-// The body as bytes: nothing else was signed.
+// The body as bytes: only those were signed.
 import { refuse } from "./error.js";
 
 const encoder = new TextEncoder();
@@ -6,7 +6,7 @@ const encoder = new TextEncoder();
 export const BODY_MAX_BYTES = 1 << 20;
 
 const RAW_BODY =
-  "pass the raw body: the bytes as received (Uint8Array, Buffer, ArrayBuffer or text), not what a parser made of them; " +
+  "pass the raw body: the bytes as received (Uint8Array, Buffer, ArrayBuffer or text), not a parsed value; " +
   "parse after verifying";
 
 /** A body as bytes. */

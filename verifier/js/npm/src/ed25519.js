@@ -1,4 +1,4 @@
-// The same functions with ed25519: `whpk_` public keys beside `whsec_` secrets.
+// The same functions with ed25519: `whpk_` public keys in addition to `whsec_` secrets.
 import base64 from "./ed25519.inline.js";
 import { withCurve } from "./index.js";
 import { Memory, bytesOfBase64, unpack } from "./api.js";

@@ -1,4 +1,4 @@
-// The same functions with ed25519, in Node, Deno and Bun: `whpk_` public keys beside `whsec_` secrets.
+// The same functions with ed25519, in Node, Deno and Bun: `whpk_` public keys in addition to `whsec_` secrets.
 import { inflateRawSync } from "node:zlib";
 import base64 from "./ed25519.inline.js";
 import { Memory } from "./api.js";

@@ -1,4 +1,4 @@
-// The signature debugger: why a delivery is refused. For a person at a desk, never for each request.
+// The signature debugger: why a delivery is refused. For interactive use, never for each request.
 import { bytesOf, nowOf, pairsOf, toleranceOf } from "./api.js";
 
 const encoder = new TextEncoder();
@@ -7,7 +7,7 @@ const MAX = 1 << 20;
 /** Latin-1, which headers are. */
 const latin1 = (text) => Uint8Array.from(text, (unit) => Math.min(unit.charCodeAt(0), 0xff));
 
-/** `explain` over the module that `load` gives. */
+/** Returns `explain` for the module that `load` returns. */
 export function over(load) {
   return function explain({ headers, body }, secret, { tolerance, now, header = "x-stormcom-signature" } = {}) {
     // A new instance each time: its memory only grows.
@@ -20,7 +20,7 @@ export function over(load) {
     }
     parts.push(bytesOf(body));
     const length = parts.reduce((sum, part) => sum + 4 + part.length, 0);
-    if (!(length <= 16 * MAX)) throw new RangeError("the delivery is over 16 MiB, more than any sender makes");
+    if (!(length <= 16 * MAX)) throw new RangeError("the delivery exceeds 16 MiB, which no sender produces");
     const at = core.input_at(length);
     const view = new DataView(core.memory.buffer, at, length);
     const bytes = new Uint8Array(core.memory.buffer, at, length);

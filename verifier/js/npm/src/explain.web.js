@@ -1,8 +1,8 @@
-// The signature debugger elsewhere. Its module, `explain.wasm.gz` beside this file, is handed over by the caller, who knows where it lies.
+// The signature debugger elsewhere. The caller passes its module, `explain.wasm.gz` in this directory.
 import { over } from "./explain.js";
 import { unpack } from "./api.js";
 
-/** Makes `explain` from the bytes of `stormhook-verifier/explain.wasm.gz`, or of the module unpacked. */
+/** Creates `explain` from the bytes of `stormhook-verifier/explain.wasm.gz`, or of the module unpacked. */
 export async function load(bytes) {
   const isPacked = new Uint8Array(bytes.buffer ?? bytes)[0] === 0x1f;
   const module = new WebAssembly.Module(isPacked ? await unpack(bytes, "gzip") : bytes);

@@ -1,4 +1,4 @@
-// Receivers for web frameworks. Each verifies before anything is parsed, answers 401 to what is not genuine and 413 to what is too large.
+// Receivers for web frameworks. Each verifies before anything is parsed, answers 401 if the delivery is not genuine and 413 if it is too large.
 import { BODY_MAX_BYTES } from "./body.js";
 import { WebhookVerificationError } from "./error.js";
 
@@ -8,7 +8,7 @@ const isRefusal = (error) => error instanceof WebhookVerificationError;
 const statusOf = (error) => STATUS[error.code] ?? 401;
 const answerOf = (error) => ({ code: error.code, message: error.message });
 
-/** What the receivers are made of: this package's `Verifier` and `verifyRequest`, of whichever build. */
+/** The parts of the receivers: this package's `Verifier` and `verifyRequest`, of either build. */
 export function receivers({ Verifier, verifyRequest }) {
   return {
     /** Express middleware: `request.webhook` is the verified delivery. Must come before any body parser, or after `express.raw`. */
@@ -44,7 +44,7 @@ export function receivers({ Verifier, verifyRequest }) {
           }
         });
       };
-      // Without this Fastify would give it a scope of its own, and the routes beside it none.
+      // Without this, Fastify would give the plugin its own scope, and the routes next to it would not be in it.
       plugin[Symbol.for("skip-override")] = true;
       return plugin;
     },

@@ -1,4 +1,4 @@
-// Headers, whatever holds them.
+// Headers in any container.
 
 /** The pairs of a record, of pairs, of Node's rawHeaders, of a Map. */
 export function* pairsOf(headers) {
@@ -17,7 +17,7 @@ export function valuesOf(headers, names) {
   if (typeof headers?.get === "function" && !(headers instanceof Map)) return names.map((name) => headers.get(name) ?? "");
   const found = new Array(names.length).fill("");
   if (headers !== null && typeof headers === "object" && headers[Symbol.iterator] === undefined) {
-    // What most frameworks hold, without a generator.
+    // The form that most frameworks use, without a generator.
     for (const name in headers) {
       const at = placeOf(name, names);
       if (at >= 0) note(found, at, names, headers[name]);

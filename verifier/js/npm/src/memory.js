@@ -1,4 +1,4 @@
-// A WebAssembly instance, its memory, where headers and bodies are written, and the book of the keys that it keeps prepared.
+// A WebAssembly instance, its memory, the places for headers and bodies, and the registry of the keys that it keeps prepared.
 import { refuse } from "./error.js";
 
 /** The core's outcomes by number. */
@@ -8,16 +8,16 @@ export const CODES = [
   "too_many_signatures", "no_match",
 ];
 
-/** Keys that the core keeps prepared, at once. */
+/** How many keys the core keeps prepared. */
 const SLOTS = 16;
 const PIECE_BYTES = 64 << 10;
-/** What is read of a secret: more than the core takes, so that it sees what is too long. */
+/** How much of a secret is read: more than the core accepts, so that it sees values that are too long. */
 const SECRET_MAX = 400;
 
 const encoder = new TextEncoder();
 
 export class Memory {
-  /** Makes the instance too: with two books over one, a key would be prepared where the other book says that its own is. */
+  /** Also creates the instance: with two registries for one, a key would be prepared in a slot that the other registry uses. */
   constructor(module) {
     this.core = new WebAssembly.Instance(module).exports;
     this.bytes = new Uint8Array(this.core.memory.buffer);
@@ -27,7 +27,7 @@ export class Memory {
     this.turn = 0;
   }
 
-  /** Text as Latin-1, which headers are; what isn't becomes a byte that no header may hold. */
+  /** Writes text as Latin-1, as headers are; other characters become a byte that no header may contain. */
   write(text, at, max) {
     const length = Math.min(text.length, max);
     const bytes = this.bytes;
@@ -38,7 +38,7 @@ export class Memory {
     return length;
   }
 
-  /** The slot of a key. Where another took its place it is prepared anew. */
+  /** Returns the slot of a key. If another key took its place, it is prepared again. */
   slot(key) {
     if (this.owners[key.slot] === key) return key.slot;
     const slot = this.turn;
@@ -53,7 +53,7 @@ export class Memory {
     return slot;
   }
 
-  /** Hands over the body, piece by piece. */
+  /** Passes the body, piece by piece. */
   feed(body) {
     const update = this.core.update;
     for (let at = 0; at < body.length; at += PIECE_BYTES) {

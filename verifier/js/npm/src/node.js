@@ -2,9 +2,9 @@
 import { Memory, create } from "./api.js";
 import base64 from "./core.inline.js";
 
-/** From this size on the platform's HMAC is faster than the core's, calls into it counted. */
+/** From this size on the platform's HMAC is faster than the core's, including the calls into it. */
 const LARGE_BYTES = 900;
-/** Loading it takes as long as the core does for so much. */
+/** Loading it takes as long as the core needs for this much. */
 const LOADING_BYTES = 1 << 20;
 
 let createHmac;
@@ -28,7 +28,7 @@ const hmac = {
 };
 const macs = new Memory(new WebAssembly.Module(Buffer.from(base64, "base64")));
 
-/** For the other entrances of this package. */
+/** For the other entry points of this package. */
 export const withCurve = (curve) => create(macs, { hmac, curve });
 export const { Verifier, verify, verifyRequest, expressWebhook, fastifyWebhook, fetchWebhook } = create(macs, { hmac });
 export { SequenceTracker, WebhookVerificationError } from "./api.js";

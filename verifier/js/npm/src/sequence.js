@@ -1,7 +1,7 @@
-// Whether an endpoint's deliveries came without a gap. Decides by the sequence number alone, which the body carries; never whether a
-// delivery is a repeat: that is told by `webhook-id`, since numbers may be given again after a restored backup.
+// Detects gaps in an endpoint's deliveries, by the sequence number in the body alone. It doesn't detect repeats: use `webhook-id`
+// for that, since numbers may be assigned again after a backup is restored.
 
-/** Most ranges that a tracker keeps. */
+/** The maximum number of ranges that a tracker keeps. */
 const RANGES_MAX = 64;
 
 const isNumber = (value) => Number.isSafeInteger(value) && value >= 0;
@@ -10,12 +10,12 @@ export class SequenceTracker {
   /** First and last number of each range: ascending, with a gap between any two. */
   #ranges = [];
 
-  /** Takes a stored state: what `ranges` or `toJSON` gave. */
+  /** Restores a stored state: the value of `ranges` or `toJSON`. */
   constructor(ranges = []) {
-    if (ranges.length > RANGES_MAX) throw new RangeError(`at most ${RANGES_MAX} ranges are kept; restore the state that was stored`);
+    if (ranges.length > RANGES_MAX) throw new RangeError(`at most ${RANGES_MAX} ranges are allowed; restore the stored state`);
     for (const [from, to] of ranges) {
       if (!isNumber(from) || !isNumber(to) || from < 1 || to < from || from <= this.highest) {
-        throw new RangeError(`ranges must ascend without overlap, found ${from}-${to} after ${this.highest}; restore the state that was stored`);
+        throw new RangeError(`ranges must ascend without overlap, found ${from}-${to} after ${this.highest}; restore the stored state`);
       }
       const last = this.#ranges.at(-1);
       if (last && last[1] + 1 === from) last[1] = to;
@@ -23,26 +23,26 @@ export class SequenceTracker {
     }
   }
 
-  /** Begins in the middle: the next number is `next`, and those before it are taken as seen. */
+  /** Starts in the middle: the next number is `next`, and the earlier ones count as seen. */
   static startingAt(next) {
     return new SequenceTracker(next > 1 ? [[1, next - 1]] : []);
   }
 
-  /** Takes the text that `toString` gave. */
+  /** Restores the text from `toString`. */
   static parse(text) {
     if (text === "") return new SequenceTracker();
     return new SequenceTracker(
       text.split(",", RANGES_MAX + 1).map((range) => {
         const numbers = /^(\d{1,16})-(\d{1,16})$/.exec(range);
-        if (!numbers) throw new RangeError("expected ranges like 1-40,42-50; restore the state that was stored");
+        if (!numbers) throw new RangeError("expected ranges like 1-40,42-50; restore the stored state");
         return [Number(numbers[1]), Number(numbers[2])];
       }),
     );
   }
 
-  /** Takes note of a verified delivery's number and says how it stands to those before it. */
+  /** Records a verified delivery's number and returns how it relates to the earlier ones. */
   observe(sequence) {
-    if (!isNumber(sequence)) throw new TypeError("a sequence number is the whole number that the body carries as `sequence`");
+    if (!isNumber(sequence)) throw new TypeError("a sequence number is the whole number in the body's `sequence`");
     const highest = this.highest;
     if (sequence <= highest) {
       this.#fill(sequence);
@@ -67,7 +67,7 @@ export class SequenceTracker {
       .filter(([from, to]) => from <= to);
   }
 
-  /** The state, to be stored. */
+  /** The state, for storage. */
   get ranges() {
     return this.#ranges.map((range) => [...range]);
   }
@@ -80,7 +80,7 @@ export class SequenceTracker {
     return this.#ranges.map((range) => range.join("-")).join(",");
   }
 
-  /** Puts a number at or below the highest where it belongs, joining what then touches. */
+  /** Inserts a number at or below the highest, and joins ranges that become adjacent. */
   #fill(sequence) {
     const ranges = this.#ranges;
     const at = ranges.findIndex(([, to]) => to >= sequence);
@@ -92,7 +92,7 @@ export class SequenceTracker {
     this.#forgetLowestGap();
   }
 
-  /** Keeps the bound. One observation makes at most one range more. */
+  /** Enforces the bound. One observation adds at most one range. */
   #forgetLowestGap() {
     if (this.#ranges.length <= RANGES_MAX) return;
     const [lowest] = this.#ranges.shift();

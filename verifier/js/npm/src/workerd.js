@@ -1,4 +1,4 @@
-// Cloudflare Workers and runtimes like it, which compile modules that were uploaded with the code and no others.
+// Cloudflare Workers and runtimes like it, which compile only modules that were uploaded with the code.
 import module from "./core.wasm";
 import { Memory, create } from "./api.js";
 

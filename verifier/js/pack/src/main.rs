@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use walrus::Module;
 use wasm_bindgen_cli_support::Bindgen;
 
-/// What makes wasm-bindgen add a table for objects, and with it an import, though none ever crosses.
+/// What makes wasm-bindgen add a table for objects, and with it an import, although no object is ever passed.
 const FOR_OBJECTS: &str = "__externref";
 
 fn main() -> ExitCode {

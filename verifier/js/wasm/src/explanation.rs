@@ -12,7 +12,7 @@ use crate::shared::Shared;
 static INPUT: Shared<Vec<u8>> = Shared::new(Vec::new());
 static OUTPUT: Shared<String> = Shared::new(String::new());
 
-/// Room for a request.
+/// Returns room for a request.
 #[wasm_bindgen]
 pub fn input_at(bytes: usize) -> *mut u8 {
     INPUT.with(|input| {
@@ -22,13 +22,13 @@ pub fn input_at(bytes: usize) -> *mut u8 {
     })
 }
 
-/// Where the answer stands.
+/// Returns where the answer is.
 #[wasm_bindgen]
 pub fn output_at() -> *const u8 {
     OUTPUT.with(|output| output.as_ptr())
 }
 
-/// Explains the request that stands at the input: secret, name of scheme A's header, then names and values by turns, then the body,
+/// Explains the request that stands at the input: secret, name of the StormCom header, then names and values by turns, then the body,
 /// each with its length in four bytes, the lowest first. Gives the length of the answer.
 #[wasm_bindgen]
 pub fn explain(now_s: f64, tolerance_s: f64) -> usize {
@@ -110,7 +110,7 @@ fn write_report(out: &mut String, report: &SchemeReport) {
     out.push_str("]}");
 }
 
-/// A member's name, written before, and its value: a JSON string (RFC 8259, section 7).
+/// Writes a member's name, which is already JSON, and its value as a JSON string (RFC 8259, section 7).
 fn write_member(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push('"');
@@ -120,7 +120,7 @@ fn write_member(out: &mut String, name: &str, value: &str) {
                 out.push('\\');
                 out.push(character);
             }
-            // Never in a message: names of headers are escaped before.
+            // Never in a message: names of headers have been escaped already.
             '\0'..='\x1f' => out.push(' '),
             _ => out.push(character),
         }

@@ -1,4 +1,4 @@
-//! What the builds that verify have in common: the shape of the shared memory, and outcomes as numbers.
+//! The common parts of the verifying builds: the layout of the shared memory, and outcomes as numbers.
 
 use stormhook_verifier::VerifyError;
 use stormhook_verifier::steps::StandardHead;
@@ -6,14 +6,14 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::shared::Shared;
 
-/// Keys that stay prepared; JavaScript keeps the book of whose they are.
+/// How many keys stay prepared; JavaScript registers whose they are.
 pub(crate) const KEYS: usize = 16;
-/// Room for headers: JavaScript cuts an id, a timestamp and the signatures at one byte over their bounds.
+/// Room for headers: JavaScript truncates an id, a timestamp and the signatures one byte after their bounds.
 const HEAD_BYTES: usize = 8 << 10;
 /// Room for a piece of the body.
 const BODY_BYTES: usize = 64 << 10;
 
-/// Where JavaScript writes.
+/// The memory that JavaScript writes to.
 pub(crate) struct Memory {
     pub(crate) head: [u8; HEAD_BYTES],
     pub(crate) body: [u8; BODY_BYTES],
@@ -24,19 +24,19 @@ pub(crate) static MEMORY: Shared<Memory> = Shared::new(Memory {
     body: [0; BODY_BYTES],
 });
 
-/// Where headers and keys are written.
+/// Returns where headers and keys are written.
 #[wasm_bindgen]
 pub fn head_at() -> *mut u8 {
     MEMORY.with(|memory| memory.head.as_mut_ptr())
 }
 
-/// Where the body is written.
+/// Returns where the body is written.
 #[wasm_bindgen]
 pub fn body_at() -> *mut u8 {
     MEMORY.with(|memory| memory.body.as_mut_ptr())
 }
 
-/// The number of an outcome: 0 for success.
+/// Returns the number of an outcome: 0 for success.
 pub(crate) fn number<T>(result: Result<T, VerifyError>) -> u32 {
     match result {
         Ok(_) => 0,
@@ -56,7 +56,7 @@ pub(crate) fn number<T>(result: Result<T, VerifyError>) -> u32 {
     }
 }
 
-/// The headers of scheme B, which stand one after the other.
+/// Splits the headers of the Standard scheme, which follow one another.
 pub(crate) fn split(
     head: &[u8],
     id_bytes: usize,

@@ -1,7 +1,7 @@
-//! The verifier for JavaScript, as functions of numbers over one shared piece of memory: no text and no object crosses over, so nothing is
-//! copied twice and verifying links no allocator. Decides nothing itself: every answer is `stormhook_verifier`'s, as the number of its code.
+//! The verifier for JavaScript, as functions on numbers and one shared piece of memory: no text and no object is passed, so nothing is
+//! copied twice and verifying links no allocator. Decides nothing itself: every result is `stormhook_verifier`'s, as the number of its code.
 //!
-//! Three builds, one for each feature: what a partner's page loads is no larger than what it uses.
+//! There are three builds, one for each feature, so that a receiver loads no more than it uses.
 
 #![cfg(target_arch = "wasm32")]
 #![no_std]
@@ -23,7 +23,7 @@ mod shared;
 #[global_allocator]
 static ALLOCATOR: shared::Growing = shared::Growing;
 
-/// Verifying needs no memory but its own.
+/// Verifying needs only its own memory.
 #[cfg(not(feature = "explain"))]
 #[global_allocator]
 static ALLOCATOR: shared::NoMemory = shared::NoMemory;

@@ -1,5 +1,5 @@
-//! Everything that takes a header and an HMAC: both schemes' heads, `sha256=` and `v1`. JavaScript writes headers and secrets to the
-//! head and the body, piece by piece, to the body, then calls.
+//! Everything that needs a header and an HMAC: both schemes' heads, `sha256=` and `v1`. JavaScript writes headers and secrets to the
+//! head area and the body, piece by piece, to the body area, then calls.
 
 use stormhook_verifier::steps::{PreparedKey, RunningMac, Signatures, Tag, Versions};
 use stormhook_verifier::{Tolerance, VerifyError};
@@ -18,7 +18,7 @@ static STATE: Shared<State> = Shared::new(State {
     mac: None,
 });
 
-/// Prepares the key of a secret whose text stands at the head, and wipes the text.
+/// Prepares the key of a secret whose text is in the head area, and wipes the text.
 #[wasm_bindgen]
 pub fn prepare(slot: usize, is_standard: bool, text_bytes: usize) -> u32 {
     MEMORY.with(|Memory { head, .. }| {
@@ -36,7 +36,7 @@ pub fn prepare(slot: usize, is_standard: bool, text_bytes: usize) -> u32 {
     })
 }
 
-/// Checks the headers of scheme B, which stand at the head one after the other, and begins a code with the key, where there is one in this
+/// Checks the headers of the Standard scheme, which stand at the head one after the other, and begins a code with the key, where there is one in this
 /// slot. A tolerance below 0 is none.
 #[wasm_bindgen]
 pub fn begin_standard(
@@ -60,7 +60,7 @@ pub fn begin_standard(
     })
 }
 
-/// Checks the header of scheme A, which stands at the head, and begins a code with the key, where there is one in this slot.
+/// Checks the header of the StormCom scheme, which stands at the head, and begins a code with the key, where there is one in this slot.
 #[wasm_bindgen]
 pub fn begin_stormcom(slot: usize, signature_bytes: usize) -> u32 {
     MEMORY.with(|Memory { head, .. }| {
@@ -69,7 +69,7 @@ pub fn begin_stormcom(slot: usize, signature_bytes: usize) -> u32 {
     })
 }
 
-/// Nothing is hashed under headers that are refused.
+/// Nothing is hashed if the headers are refused.
 fn begin(slot: usize, prefix: &[&[u8]], checked: Result<Signatures<'_>, VerifyError>) -> u32 {
     STATE.with(|state| {
         let key = state.keys.get(slot).and_then(Option::as_ref);
@@ -81,7 +81,7 @@ fn begin(slot: usize, prefix: &[&[u8]], checked: Result<Signatures<'_>, VerifyEr
     })
 }
 
-/// Takes a piece of the body.
+/// Adds a piece of the body.
 #[wasm_bindgen]
 pub fn update(piece_bytes: usize) {
     MEMORY.with(|Memory { body, .. }| {
@@ -93,8 +93,8 @@ pub fn update(piece_bytes: usize) {
     });
 }
 
-/// Compares the code with the signatures, which stand at the head from this byte on. Without a code nothing fits. One that was computed
-/// elsewhere stands at the body, and is wiped.
+/// Compares the code with the signatures, which are in the head area from this byte on. Without a code nothing matches. A code that was
+/// computed elsewhere is in the body area, and is wiped.
 #[wasm_bindgen]
 pub fn finish(
     at: usize,
@@ -127,7 +127,7 @@ pub fn finish(
     })
 }
 
-/// The versions of signature that there are keys for: 1 for `v1`, 2 for `v1a`.
+/// Returns the versions of signature that there are keys for: 1 for `v1`, 2 for `v1a`.
 fn versions(bits: u32) -> Versions {
     Versions {
         hmac: bits & 1 != 0,

@@ -1,5 +1,5 @@
-//! `v1a` alone: one signature after the other is checked with one public key after the other, the body streamed anew for each. The headers
-//! were checked before, by the other build.
+//! Only `v1a`: each signature is checked with each public key, and the body is streamed again for each. The headers
+//! have been checked by the other build.
 
 use stormhook_verifier::steps::{PublicKey, RunningCheck, Signatures, Versions};
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -17,7 +17,7 @@ static STATE: Shared<State> = Shared::new(State {
     check: None,
 });
 
-/// Takes a public key whose text stands at the head.
+/// Prepares a public key whose text is in the head area.
 #[wasm_bindgen]
 pub fn prepare(slot: usize, text_bytes: usize) -> u32 {
     MEMORY.with(|Memory { head, .. }| {
@@ -30,7 +30,7 @@ pub fn prepare(slot: usize, text_bytes: usize) -> u32 {
     })
 }
 
-/// Begins to check the signature of this number with the key, and says whether there is one.
+/// Starts to check the signature with this number with the key, and returns whether there is one.
 #[wasm_bindgen]
 pub fn begin(
     slot: usize,
@@ -56,7 +56,7 @@ pub fn begin(
     })
 }
 
-/// Takes a piece of the body.
+/// Adds a piece of the body.
 #[wasm_bindgen]
 pub fn update(piece_bytes: usize) {
     MEMORY.with(|Memory { body, .. }| {
@@ -68,7 +68,7 @@ pub fn update(piece_bytes: usize) {
     });
 }
 
-/// Whether the signature is the key's.
+/// Whether the signature is valid for the key.
 #[wasm_bindgen]
 pub fn finish() -> bool {
     STATE.with(|state| state.check.take().is_some_and(RunningCheck::finish))

@@ -1,4 +1,4 @@
-//! What JavaScript and WebAssembly share: one piece of memory with a fixed address. Decides that there is one thread and one user at a time.
+//! The memory that JavaScript and WebAssembly share, at a fixed address. Assumes one thread and one user at a time.
 
 use core::cell::UnsafeCell;
 
@@ -26,7 +26,7 @@ impl<T> Shared<T> {
     }
 }
 
-/// An allocator that never has any.
+/// An allocator that never has memory.
 #[cfg(not(feature = "explain"))]
 pub(crate) struct NoMemory;
 
@@ -41,7 +41,7 @@ unsafe impl core::alloc::GlobalAlloc for NoMemory {
     unsafe fn dealloc(&self, _: *mut u8, _: core::alloc::Layout) {}
 }
 
-/// An allocator that only grows: JavaScript makes an instance for each explanation and drops it with all of its memory.
+/// An allocator that only grows: JavaScript creates an instance for each explanation and drops it with all of its memory.
 #[cfg(feature = "explain")]
 pub(crate) struct Growing;
 
