@@ -17,8 +17,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use stormhook_store::Op;
-use support::bed::Bed;
 use support::run::{ON_DISK, Run};
+use support::store_fixture::StoreFixture;
 
 const GROUP: &str = "store";
 const IN_MEMORY: &str = "/dev/shm";
@@ -32,7 +32,7 @@ const SWEEPS: &str = "disk, sweep of 4,096 events";
 const LIVES: &str = "disk, accept and settle of 4,096 events, 512 a commit";
 const SYNC: &str = "disk, fdatasync of 4 KiB";
 
-fn timed(bed: &mut Bed, batches: Vec<Vec<Op>>) -> Duration {
+fn timed(bed: &mut StoreFixture, batches: Vec<Vec<Op>>) -> Duration {
     let mut spent = Duration::ZERO;
     for ops in batches {
         let start = Instant::now();
@@ -44,7 +44,7 @@ fn timed(bed: &mut Bed, batches: Vec<Vec<Op>>) -> Duration {
 }
 
 /// Time for so many commits of `batch` events each.
-fn accepts(bed: &mut Bed, batch: usize, commits: u64) -> Duration {
+fn accepts(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     (0..commits)
         .map(|_| {
             let ops = bed.accepts(batch);
@@ -54,7 +54,7 @@ fn accepts(bed: &mut Bed, batch: usize, commits: u64) -> Duration {
 }
 
 /// Time for so many commits of `batch` outcomes each, of deliveries that were opened just before.
-fn settles(bed: &mut Bed, batch: usize, commits: u64) -> Duration {
+fn settles(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     let mut spent = Duration::ZERO;
     let mut left = usize::try_from(commits).expect("not so many");
     while left > 0 {
@@ -68,7 +68,7 @@ fn settles(bed: &mut Bed, batch: usize, commits: u64) -> Duration {
 }
 
 /// Time to sweep so many times what was accepted and settled just before, all of it past its retention.
-fn sweeps(bed: &mut Bed, times: u64) -> Duration {
+fn sweeps(bed: &mut StoreFixture, times: u64) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..times {
         for _ in 0..SWEPT / ASIDE {
@@ -86,14 +86,14 @@ fn sweeps(bed: &mut Bed, times: u64) -> Duration {
 }
 
 /// Accepting and settling as many, for comparison.
-fn lives(bed: &mut Bed, times: u64) -> Duration {
+fn lives(bed: &mut StoreFixture, times: u64) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..times * (SWEPT / ASIDE) as u64 {
         let ops = bed.accepts(ASIDE);
         let start = Instant::now();
         let applied = bed.apply(ops);
         spent += start.elapsed();
-        let settles = bed.settles(&Bed::opened(applied));
+        let settles = bed.settles(&StoreFixture::opened(applied));
         spent += timed(bed, vec![settles]);
     }
     spent
@@ -103,11 +103,11 @@ fn retention(criterion: &mut Criterion, folder: &Path) {
     let mut group = criterion.benchmark_group(GROUP);
     group.throughput(Throughput::Elements(SWEPT as u64));
     group.bench_function(LIVES, |b| {
-        let mut bed = Bed::new(folder, 100);
+        let mut bed = StoreFixture::new(folder, 100);
         b.iter_custom(|times| lives(&mut bed, times));
     });
     group.bench_function(SWEEPS, |b| {
-        let mut bed = Bed::new(folder, 100);
+        let mut bed = StoreFixture::new(folder, 100);
         b.iter_custom(|times| sweeps(&mut bed, times));
     });
     group.finish();
@@ -118,7 +118,7 @@ fn line(place: &str, what: &str, batch: usize, endpoints: usize) -> String {
 }
 
 fn commits(criterion: &mut Criterion, place: &str, folder: &Path) {
-    type Work = fn(&mut Bed, usize, u64) -> Duration;
+    type Work = fn(&mut StoreFixture, usize, u64) -> Duration;
     let works: [(&str, Work); 2] = [("accept", accepts), ("settle", settles)];
     let mut group = criterion.benchmark_group(GROUP);
     for endpoints in ENDPOINTS {
@@ -126,7 +126,7 @@ fn commits(criterion: &mut Criterion, place: &str, folder: &Path) {
             for (what, work) in works {
                 group.throughput(Throughput::Elements(batch as u64));
                 group.bench_function(line(place, what, batch, endpoints), |b| {
-                    let mut bed = Bed::new(folder, endpoints);
+                    let mut bed = StoreFixture::new(folder, endpoints);
                     b.iter_custom(|commits| work(&mut bed, batch, commits));
                 });
             }

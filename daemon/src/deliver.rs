@@ -10,7 +10,7 @@ mod exchange;
 mod fault;
 mod framing;
 mod head;
-mod line;
+mod http1;
 mod manners;
 mod names;
 mod pool;

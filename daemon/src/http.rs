@@ -31,7 +31,7 @@ mod views;
 pub use endpoints::{EndpointView, is_quoted};
 pub use listen::{Bound, Listeners, bind};
 pub use socket::ListenError;
-pub use views::{DamagedView, DeliveryJson, EventView};
+pub use views::{DamagedView, DeliveryView, EventView};
 
 use crate::app::App;
 use axum::Router;

@@ -307,13 +307,16 @@ impl<'a, 't> Batch<'a, 't> {
             self.open = self.open.saturating_sub(1);
         }
         let key = tables::delivery_key(d.id);
-        match (before.is_some_and(|b| b.status.is_bad()), d.status.is_bad()) {
+        match (
+            before.is_some_and(|b| b.status.is_undelivered()),
+            d.status.is_undelivered(),
+        ) {
             (true, false) => {
-                self.tables.bad.remove(&key)?;
+                self.tables.undelivered.remove(&key)?;
             }
             (false, true) => {
                 let row = record::write("bad", &key, &())?;
-                self.tables.bad.insert(&key, row.as_slice())?;
+                self.tables.undelivered.insert(&key, row.as_slice())?;
             }
             _ => {}
         }

@@ -63,7 +63,7 @@ impl Bulk {
     fn reopens(&self, d: &Delivery) -> bool {
         // A damaged one could not be sent again.
         matches!(self.effect, BulkEffect::Reopen(r)
-            if d.status.is_bad()
+            if d.status.is_undelivered()
                 && d.reason != Some(Reason::Damaged)
                 && (r.since..r.until).contains(&d.id.event.accepted_at()))
     }

@@ -21,7 +21,7 @@ use crate::record;
 use crate::rows;
 use crate::stats::{Counters, Window};
 use crate::sums::Sum;
-use crate::tables::{self, Reading, Views};
+use crate::tables::{self, ReadTables, Reading};
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -43,7 +43,7 @@ struct Checking<'s> {
 }
 
 /// Selects a table.
-type Of<const N: usize> = fn(&Views) -> &Reading<N>;
+type Of<const N: usize> = fn(&ReadTables) -> &Reading<N>;
 
 impl Checking<'_> {
     fn damage(&mut self, what: String) {
@@ -59,7 +59,7 @@ impl Checking<'_> {
         &mut self,
         name: &str,
         of: Of<N>,
-        mut each: impl FnMut(&mut Self, &Views, &[u8; N], &[u8]) -> Result<(), StoreError>,
+        mut each: impl FnMut(&mut Self, &ReadTables, &[u8; N], &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let shared = self.shared;
         let mut after = None;
@@ -84,10 +84,10 @@ impl Checking<'_> {
     /// Checks one part: the rows after this one. Returns the last of them, if there are more.
     fn part<const N: usize>(
         &mut self,
-        views: &Views,
+        views: &ReadTables,
         of: Of<N>,
         after: Option<[u8; N]>,
-        each: &mut impl FnMut(&mut Self, &Views, &[u8; N], &[u8]) -> Result<(), StoreError>,
+        each: &mut impl FnMut(&mut Self, &ReadTables, &[u8; N], &[u8]) -> Result<(), StoreError>,
     ) -> Result<Option<[u8; N]>, StoreError> {
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let (mut seen, mut bytes) = (0, 0);
@@ -131,7 +131,7 @@ impl Checking<'_> {
 
 /// Returns what is wrong with a table as a whole.
 fn whole<const N: usize>(
-    views: &Views,
+    views: &ReadTables,
     name: &str,
     table: &Reading<N>,
 ) -> Result<Option<String>, StoreError> {
@@ -263,7 +263,7 @@ fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
             {
                 c.damage(format!("{id} is open but missing from the due index"));
             }
-            if d.status.is_bad() && views.bad.get(key)?.is_none() {
+            if d.status.is_undelivered() && views.undelivered.get(key)?.is_none() {
                 c.damage(format!(
                     "{id} is undelivered but missing from the dead-letter list"
                 ));
@@ -287,7 +287,7 @@ struct Around {
 }
 
 impl Around {
-    fn has(&mut self, views: &Views, id: EventId) -> Result<bool, StoreError> {
+    fn has(&mut self, views: &ReadTables, id: EventId) -> Result<bool, StoreError> {
         if id < self.from || id > self.upto {
             match pack::around(&views.packs, id) {
                 Ok(None) => return Ok(false),
@@ -315,7 +315,7 @@ impl Around {
 
 /// Checks the indexes of open and of undelivered deliveries.
 fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
-    let delivery = |views: &Views, id| {
+    let delivery = |views: &ReadTables, id| {
         let key = tables::delivery_key(id);
         let row = views.deliveries.get(&key)?;
         Ok::<_, StoreError>(row.map(|row| rows::read_delivery(&key, row.value())))
@@ -339,12 +339,12 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
     )?;
     c.rows(
         "bad",
-        |v| &v.bad,
+        |v| &v.undelivered,
         |c, views, key, value| {
             record::read::<()>("bad", key, value)?;
             let id = tables::delivery_of(key);
             match delivery(views, id)? {
-                Some(Ok(d)) if d.status.is_bad() => {}
+                Some(Ok(d)) if d.status.is_undelivered() => {}
                 Some(Err(_)) => {}
                 _ => c.damage(format!(
                     "the dead-letter list has {id}, which is not undelivered"

@@ -9,7 +9,7 @@ use crate::file::{self, io};
 use crate::overlay::{self, Lock, at_rest};
 use crate::reader::Reader;
 use crate::store::Store;
-use crate::tables::{Copies, Raw, Reading, Views};
+use crate::tables::{Copies, Raw, ReadTables, Reading};
 use redb::backends::FileBackend;
 use redb::{CursorError, ReadableTable, ReadableTableMetadata, StorageBackend};
 use std::fs::File;
@@ -100,26 +100,26 @@ pub(crate) struct Copying<'g> {
 }
 
 /// Why a copy ended early.
-pub(crate) enum Ended {
+pub(crate) enum CopyStopped {
     Stopped,
     Failed(StoreError),
 }
 
-impl<E: Into<StoreError>> From<E> for Ended {
+impl<E: Into<StoreError>> From<E> for CopyStopped {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
 impl Copies for Copying<'_> {
-    type Error = Ended;
+    type Error = CopyStopped;
 
     fn table<const N: usize>(
         &mut self,
         name: &str,
         from: &Reading<N>,
         to: &mut Raw<'_, N>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), CopyStopped> {
         self.ask()?;
         let seen = if name == LARGE_VALUES {
             self.insert(from, to)?
@@ -142,7 +142,7 @@ impl Copying<'_> {
         name: &str,
         from: &Reading<N>,
         to: &mut Raw<'_, N>,
-    ) -> Result<u64, Ended> {
+    ) -> Result<u64, CopyStopped> {
         let mut end = to.upper_bound_mut(Bound::<&[u8; N]>::Unbounded)?;
         let mut seen = 0;
         for row in from.iter()? {
@@ -165,7 +165,7 @@ impl Copying<'_> {
         &mut self,
         from: &Reading<N>,
         to: &mut Raw<'_, N>,
-    ) -> Result<u64, Ended> {
+    ) -> Result<u64, CopyStopped> {
         let mut seen = 0;
         for row in from.iter()? {
             let (key, value) = row?;
@@ -176,7 +176,7 @@ impl Copying<'_> {
         Ok(seen)
     }
 
-    fn may_go_on(&mut self, bytes: usize) -> Result<(), Ended> {
+    fn may_go_on(&mut self, bytes: usize) -> Result<(), CopyStopped> {
         let (rows, so_far) = &mut self.unasked;
         *rows += 1;
         *so_far += bytes;
@@ -187,17 +187,17 @@ impl Copying<'_> {
         Ok(())
     }
 
-    fn ask(&mut self) -> Result<(), Ended> {
+    fn ask(&mut self) -> Result<(), CopyStopped> {
         match (self.go_on)() {
             true => Ok(()),
-            false => Err(Ended::Stopped),
+            false => Err(CopyStopped::Stopped),
         }
     }
 }
 
 /// Copies a snapshot into an empty file. Returns `None` if `go_on` returned false; the file is useless then.
 fn copy(
-    views: &Views,
+    views: &ReadTables,
     file: File,
     path: &Path,
     kept: Kept,
@@ -216,8 +216,8 @@ fn copy(
     };
     match views.copy_to(&txn, &mut copying) {
         Ok(()) => {}
-        Err(Ended::Stopped) => return Ok(None),
-        Err(Ended::Failed(e)) => return Err(e),
+        Err(CopyStopped::Stopped) => return Ok(None),
+        Err(CopyStopped::Failed(e)) => return Err(e),
     }
     let rows = copying.rows;
     txn.commit()?;

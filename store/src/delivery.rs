@@ -42,7 +42,7 @@ impl Status {
     }
 
     /// Whether it ended undelivered.
-    pub fn is_bad(self) -> bool {
+    pub fn is_undelivered(self) -> bool {
         matches!(self, Self::Abandoned | Self::Failed)
     }
 
@@ -241,7 +241,7 @@ impl Delivery {
 
 /// One open delivery, with what the queues need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct QueueEntry {
     /// The event and the endpoint.
     pub id: DeliveryId,
     /// When it is due.
@@ -258,12 +258,12 @@ pub struct Waiting {
     pub trigger: Trigger,
 }
 
-impl Waiting {
-    /// The bit of [`Waiting::retrying`], in rows and in queues.
+impl QueueEntry {
+    /// The bit of [`QueueEntry::retrying`], in rows and in queues.
     pub const RETRYING: u8 = 1;
-    /// The bit of [`Waiting::fresh`].
+    /// The bit of [`QueueEntry::fresh`].
     pub const FRESH: u8 = 2;
-    /// The bit of [`Waiting::later_round`].
+    /// The bit of [`QueueEntry::later_round`].
     pub const LATER_ROUND: u8 = 4;
 
     /// Returns the flags as bits.

@@ -52,7 +52,7 @@ pub use command::{
     Replay, Retry, RotateSecret, UpdateEndpoint,
 };
 pub use copy::{Compacted, Copied, compact_file, copy_file};
-pub use delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger, Waiting};
+pub use delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
 pub use event::{Event, GivenTime, NewEvent};
@@ -61,10 +61,11 @@ pub use op::{Change, Done, Op, Operation};
 pub use options::Options;
 pub use overlay::{check_file, is_open, read_file};
 pub use query::{
-    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, Unreadable,
+    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page,
+    Unreadable,
 };
 pub use reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
-pub use settle::{Disable, DisableWhen, Settle, Verdict};
+pub use settle::{Disable, DisableWhen, NextStep, Settle};
 pub use store::{Applied, Store};
 pub use sweep::{Found, Sweeper};
 pub use swept::Horizon;

@@ -68,7 +68,7 @@ impl AdvanceBulk {
 pub struct EndDamaged {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// When it is due, as in [`crate::Waiting::due`].
+    /// When it is due, as in [`crate::QueueEntry::due`].
     pub due: UnixMs,
 }
 

@@ -16,7 +16,7 @@ use crate::pack::{self, PackCache};
 use crate::record;
 use crate::rows::{self, Meta};
 use crate::stats::Window;
-use crate::tables::{self, Views};
+use crate::tables::{self, ReadTables};
 use redb::{ReadableTable, ReadableTableMetadata};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
@@ -30,15 +30,15 @@ pub(crate) type Slots = BTreeMap<Slot, Arc<Endpoint>>;
 
 /// One snapshot of the file, with the state in memory as of the same commit.
 pub(crate) struct Snapshot {
-    views: Views,
+    views: ReadTables,
     endpoints: Arc<Slots>,
     bulks: Arc<Bulks>,
 }
 
 impl Deref for Snapshot {
-    type Target = Views;
+    type Target = ReadTables;
 
-    fn deref(&self) -> &Views {
+    fn deref(&self) -> &ReadTables {
         &self.views
     }
 }
@@ -157,7 +157,7 @@ impl Memory {
     }
 
     /// Reads everything that is kept in memory. The cost depends on the endpoints and the journal, not on the backlog.
-    pub(crate) fn load(views: &Views) -> Result<Self, StoreError> {
+    pub(crate) fn load(views: &ReadTables) -> Result<Self, StoreError> {
         let mut memory = Self {
             meta: views.meta()?,
             ..Self::default()
@@ -313,7 +313,7 @@ impl Shared {
         loop {
             let memory = self.memory();
             let (views, commit) = guarded(|| {
-                let views = Views::open(&handle.begin_read()?)?;
+                let views = ReadTables::open(&handle.begin_read()?)?;
                 let commit = views.commit()?;
                 Ok((views, commit))
             })?;

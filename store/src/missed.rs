@@ -5,7 +5,7 @@ use crate::error::{StoreError, guarded};
 use crate::event::Event;
 use crate::ids::{DeliveryId, EventId, Slot};
 use crate::record;
-use crate::tables::{self, Views};
+use crate::tables::{self, ReadTables};
 
 /// Returns what was read, or `None` if it is damaged.
 pub(crate) fn whole<V>(read: Result<V, StoreError>) -> Result<Option<V>, StoreError> {
@@ -18,7 +18,7 @@ pub(crate) fn whole<V>(read: Result<V, StoreError>) -> Result<Option<V>, StoreEr
 
 /// Whether an endpoint was subscribed to an event but inactive, has no delivery of it, and can still be sent it.
 pub(crate) fn was_missed(
-    views: &Views,
+    views: &ReadTables,
     endpoint: &Endpoint,
     event: &Event,
 ) -> Result<bool, StoreError> {
@@ -30,7 +30,7 @@ pub(crate) fn was_missed(
 }
 
 /// Returns why an endpoint was or wasn't sent an event.
-pub(crate) fn why(views: &Views, slot: Slot, event: &Event) -> Result<Why, StoreError> {
+pub(crate) fn why(views: &ReadTables, slot: Slot, event: &Event) -> Result<Why, StoreError> {
     let pair = DeliveryId {
         event: event.id,
         slot,

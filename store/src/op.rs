@@ -7,7 +7,7 @@ use crate::command::{
     Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, Recover, Refusal, Replay, Retry,
     RotateSecret, UpdateEndpoint,
 };
-use crate::delivery::{Delivery, Waiting};
+use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::Endpoint;
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
@@ -103,7 +103,7 @@ operations! {
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A delivery waits, or waits differently: replaces what was known of it.
-    Waiting(Waiting),
+    Waiting(QueueEntry),
     /// A delivery ended.
     Ended(DeliveryId),
     /// An endpoint is new or changed.

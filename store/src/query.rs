@@ -156,7 +156,7 @@ impl DeliveryFilter {
 
 /// A delivery with the parts of its event and endpoint that callers see.
 #[derive(Clone, Debug)]
-pub struct DeliveryView {
+pub struct DeliveryWithEvent {
     /// The delivery.
     pub delivery: Delivery,
     /// Its endpoint's id.

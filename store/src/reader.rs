@@ -17,10 +17,10 @@ use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::memory::{Shared, Snapshot};
 use crate::missed;
 use crate::query::{
-    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, Page, Unreadable,
+    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, Page, Unreadable,
 };
 use crate::stats::{Span, Window};
-use crate::tables::{self, Views};
+use crate::tables::{self, ReadTables};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -135,7 +135,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::event`].
-    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryView>, StoreError> {
+    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryWithEvent>, StoreError> {
         self.shared.view(|views| self.view_of(views, id))
     }
 
@@ -148,7 +148,7 @@ impl Reader {
         filter: &DeliveryFilter,
         after: Option<Cursor>,
         limit: usize,
-    ) -> Result<Page<DeliveryView>, StoreError> {
+    ) -> Result<Page<DeliveryWithEvent>, StoreError> {
         self.shared
             .view_with(|views, memory| lists::deliveries(self, views, memory, filter, after, limit))
     }
@@ -302,7 +302,7 @@ impl Reader {
             file,
             ..FileBytes::default()
         };
-        for of in Views::BYTES {
+        for of in ReadTables::BYTES {
             let (stored, metadata, fragmented) = self.shared.long_view(|views| of(views))?;
             sum.stored += stored;
             sum.metadata += metadata;
@@ -331,7 +331,7 @@ impl Reader {
         &self,
         views: &Snapshot,
         id: DeliveryId,
-    ) -> Result<Option<DeliveryView>, StoreError> {
+    ) -> Result<Option<DeliveryWithEvent>, StoreError> {
         let Some(delivery) = views.delivery(id)? else {
             return Ok(None);
         };
@@ -344,7 +344,7 @@ impl Reader {
                 "its event or endpoint is missing",
             ));
         };
-        Ok(Some(DeliveryView {
+        Ok(Some(DeliveryWithEvent {
             delivery,
             endpoint: endpoint.id,
             event,

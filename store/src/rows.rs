@@ -3,13 +3,13 @@
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
-use crate::delivery::Waiting;
+use crate::delivery::QueueEntry;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
 use crate::record;
-use crate::tables::Views;
+use crate::tables::ReadTables;
 use crate::tables::{self, Sums};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
@@ -321,8 +321,8 @@ struct DueRow {
 }
 
 /// Returns what the queues need of an open delivery; `None` if it has ended.
-pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
-    Some(Waiting {
+pub(crate) fn waiting(d: &Delivery) -> Option<QueueEntry> {
+    Some(QueueEntry {
         id: d.id,
         due: d.due?,
         sequence: d.sequence,
@@ -334,7 +334,7 @@ pub(crate) fn waiting(d: &Delivery) -> Option<Waiting> {
 }
 
 /// Returns the row of an open delivery with this stamp.
-pub(crate) fn write_due(w: &Waiting, stamp: u64) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn write_due(w: &QueueEntry, stamp: u64) -> Result<Vec<u8>, StoreError> {
     let row = DueRow {
         sequence: w.sequence,
         stamp,
@@ -345,22 +345,22 @@ pub(crate) fn write_due(w: &Waiting, stamp: u64) -> Result<Vec<u8>, StoreError> 
 }
 
 /// Returns the open delivery and its stamp.
-pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(Waiting, u64), StoreError> {
+pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(QueueEntry, u64), StoreError> {
     let row: DueRow = record::read("due", key, bytes)?;
     let (due, id) = tables::timed_of(key);
-    let waiting = Waiting {
+    let waiting = QueueEntry {
         id,
         due,
         sequence: row.sequence,
-        retrying: row.flags & Waiting::RETRYING != 0,
-        fresh: row.flags & Waiting::FRESH != 0,
-        later_round: row.flags & Waiting::LATER_ROUND != 0,
+        retrying: row.flags & QueueEntry::RETRYING != 0,
+        fresh: row.flags & QueueEntry::FRESH != 0,
+        later_round: row.flags & QueueEntry::LATER_ROUND != 0,
         trigger: row.trigger,
     };
     Ok((waiting, row.stamp))
 }
 
-impl Views {
+impl ReadTables {
     /// Returns the state after the last commit.
     pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
         match self.meta.get(&[0])? {

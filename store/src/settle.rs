@@ -17,14 +17,14 @@ pub struct Settle {
     /// When it ended.
     pub ended_at: UnixMs,
     /// What follows.
-    pub verdict: Verdict,
+    pub next_step: NextStep,
     /// When its endpoint is to be switched off, and how that is said.
     pub disable: Option<Disable>,
 }
 
 /// What follows from a finished attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum NextStep {
     /// It succeeded.
     Success,
     /// It failed; the schedule's next attempt is at this time.

@@ -4,7 +4,7 @@
 //! commit that failed the file is reopened and asked whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
-use crate::delivery::Waiting;
+use crate::delivery::QueueEntry;
 use crate::error::{StoreError, guarded};
 use crate::file;
 use crate::handle::Handle;
@@ -17,7 +17,7 @@ use crate::pack;
 use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
-use crate::tables::{META, Sums, Tables, Views};
+use crate::tables::{META, ReadTables, Sums, Tables};
 use crate::waiting;
 use redb::{Durability, StorageBackend, TableError, WriteTransaction};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Store {
         // On trial: see `Store::accept`.
         let handle = (reopen.0)()?;
         prepare(&handle)?;
-        let loaded = guarded(|| Memory::load(&Views::open(&handle.begin_read()?)?))?;
+        let loaded = guarded(|| Memory::load(&ReadTables::open(&handle.begin_read()?)?))?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
@@ -121,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// The file can't be read.
-    pub fn open_deliveries(&self, mut each: impl FnMut(Waiting)) -> Result<(), StoreError> {
+    pub fn open_deliveries(&self, mut each: impl FnMut(QueueEntry)) -> Result<(), StoreError> {
         self.shared
             .view(|views| waiting::each_open(views, &mut each))
     }

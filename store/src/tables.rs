@@ -79,12 +79,12 @@ macro_rules! tables {
         }
 
         /// Every table, open in one read transaction.
-        pub(crate) struct Views {
+        pub(crate) struct ReadTables {
             $(#[$meta_doc])* pub(crate) $meta: Reading<$meta_width>,
             $($(#[$doc])* pub(crate) $field: Reading<$width>,)*
         }
 
-        impl Views {
+        impl ReadTables {
             pub(crate) fn open(txn: &ReadTransaction) -> Result<Self, StoreError> {
                 Ok(Self {
                     $meta: txn.open_table($META)?,
@@ -178,7 +178,7 @@ tables! {
     /// due ms, event id, slot → an open delivery's place in the queue.
     due: DUE[28];
     /// event id, slot → nothing: an abandoned or failed delivery.
-    bad: BAD[20];
+    undelivered: UNDELIVERED[20];
     /// commit → its changes to the lazily written tables.
     journal: JOURNAL[8];
     /// generation → its bounds and the Bloom filter of its keys.

@@ -2,15 +2,15 @@
 //! rows, from the deliveries themselves.
 
 use crate::bulk::has_ended;
+use crate::delivery::QueueEntry;
 use crate::delivery::Trigger;
-use crate::delivery::Waiting;
 use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, UnixMs};
 use crate::memory::Snapshot;
 use crate::reader::scan::{Next, Rows, Way};
 use crate::rows;
 use crate::sums::Sum;
-use crate::tables::{self, Views};
+use crate::tables::{self, ReadTables};
 use redb::ReadableTable;
 use std::collections::HashSet;
 
@@ -19,9 +19,9 @@ use std::collections::HashSet;
 /// no delivery.
 pub(crate) fn each_open(
     views: &Snapshot,
-    each: &mut impl FnMut(Waiting),
+    each: &mut impl FnMut(QueueEntry),
 ) -> Result<(), StoreError> {
-    let mut each = |waiting: Waiting, stamp| {
+    let mut each = |waiting: QueueEntry, stamp| {
         if !has_ended(waiting.id.slot, stamp, views.all_bulks()) {
             each(waiting);
         }
@@ -46,7 +46,7 @@ pub(crate) fn each_open(
 }
 
 /// Passes open deliveries without a readable row in the index.
-fn unindexed(views: &Views, each: &mut impl FnMut(Waiting, u64)) -> Result<(), StoreError> {
+fn unindexed(views: &ReadTables, each: &mut impl FnMut(QueueEntry, u64)) -> Result<(), StoreError> {
     let mut known = HashSet::new();
     let whole = guarded(|| {
         for row in views.due.iter()? {
@@ -80,10 +80,10 @@ fn unindexed(views: &Views, each: &mut impl FnMut(Waiting, u64)) -> Result<(), S
 /// the deliveries; if the delivery's own row is damaged too, only the key is known, and the first attempt ends the
 /// delivery.
 fn by_row(
-    views: &Views,
+    views: &ReadTables,
     key: &[u8; 28],
     value: &[u8],
-) -> Result<Option<(Waiting, u64)>, StoreError> {
+) -> Result<Option<(QueueEntry, u64)>, StoreError> {
     match rows::read_due(key, value) {
         Err(StoreError::Damaged { .. }) => {}
         read => return read.map(Some),
@@ -106,12 +106,12 @@ fn by_row(
 }
 
 /// Whether the endpoint exists. A damaged key may hold anything, and queues make room for each endpoint that they see.
-fn of_an_endpoint(views: &Views, id: DeliveryId) -> Result<bool, StoreError> {
+fn of_an_endpoint(views: &ReadTables, id: DeliveryId) -> Result<bool, StoreError> {
     Ok(views.endpoints.get(&tables::slot_key(id.slot))?.is_some())
 }
 
-fn by_key(id: DeliveryId, due: UnixMs) -> Waiting {
-    Waiting {
+fn by_key(id: DeliveryId, due: UnixMs) -> QueueEntry {
+    QueueEntry {
         id,
         due,
         sequence: 0,

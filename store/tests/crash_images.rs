@@ -19,8 +19,8 @@ use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Accepted, Applied, BulkFound, Cancel, DeleteEndpoint, DeliveryId, Done, EndpointId, EventId,
-    Horizon, Op, Options, Page, Replay, Retry, RotateSecret, Store, UnixMs, UpdateEndpoint,
-    Verdict,
+    Horizon, NextStep, Op, Options, Page, Replay, Retry, RotateSecret, Store, UnixMs,
+    UpdateEndpoint,
 };
 use support::disk::{self, Change, Disk, Kept, survive};
 use support::{
@@ -123,11 +123,11 @@ impl Run {
     fn settle(&mut self) -> Option<Op> {
         let id = self.open_id()?;
         let verdict = match self.random.below(8) {
-            0 => Verdict::RetryAt(self.now.plus_ms(60_000)),
-            1 => Verdict::GiveUp,
-            2 => Verdict::Interrupted,
-            3 if self.random.one_in(4) => Verdict::Gone,
-            _ => Verdict::Success,
+            0 => NextStep::RetryAt(self.now.plus_ms(60_000)),
+            1 => NextStep::GiveUp,
+            2 => NextStep::Interrupted,
+            3 if self.random.one_in(4) => NextStep::Gone,
+            _ => NextStep::Success,
         };
         Some(Op::Settle(Box::new(settle(id, verdict, self.now))))
     }
@@ -202,7 +202,7 @@ impl Run {
         let old: Vec<_> = open_of(&self.store)
             .into_iter()
             .filter(|w| w.id.event.accepted_at() < horizon.attempts_before)
-            .map(|w| Op::Settle(Box::new(settle(w.id, Verdict::Success, self.now))))
+            .map(|w| Op::Settle(Box::new(settle(w.id, NextStep::Success, self.now))))
             .collect();
         if !old.is_empty() {
             self.apply(old);

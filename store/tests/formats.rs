@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Accepted, Done, GivenTime, NewEvent, Op, Status, Store, StoreError, Timestamp, Verdict,
+    Accepted, Done, GivenTime, NewEvent, NextStep, Op, Status, Store, StoreError, Timestamp,
     check_file, read_file,
 };
 use support::disk::{self, Disk, Kept, survive};
@@ -338,7 +338,7 @@ fn is_sound_and_gone_on_with(name: &str) {
     for waiting in waiting {
         let done = apply(
             &mut store,
-            Op::Settle(Box::new(settle(waiting.id, Verdict::Success, now))),
+            Op::Settle(Box::new(settle(waiting.id, NextStep::Success, now))),
         );
         assert!(matches!(done, Done::Settle(Ok(delivery)) if delivery.attempts.len() == 2));
     }

@@ -13,9 +13,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use stormhook_store::maintenance::{FlushStats, Probe};
-use stormhook_store::{Op, Store, Verdict, check_file};
+use stormhook_store::{NextStep, Op, Store, check_file};
 use support::raw::{Edit, Rows, edit};
-use support::{Bed, activate, event, keyed, pair, pair_of};
+use support::{Fixture, activate, event, keyed, pair, pair_of};
 
 const TABLES: [(&str, Edit); 14] = [
     ("endpoints", edit::<4>),
@@ -41,29 +41,29 @@ fn rows(path: &Path, (name, edit): (&str, Edit)) -> Rows {
 }
 
 /// Returns a closed store with rows in every table.
-fn filled() -> Bed {
-    let mut bed = Bed::with(|options| options.pending_limit = 8);
-    let endpoint = bed.endpoint("org", &["*"]);
-    let second = bed.endpoint("org", &["order.*"]);
+fn filled() -> Fixture {
+    let mut fixture = Fixture::with(|options| options.pending_limit = 8);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let second = fixture.endpoint("org", &["order.*"]);
     for _ in 0..3 {
-        let order = bed.order();
-        bed.settle(pair(&order, &endpoint), Verdict::GiveUp);
-        bed.settle(pair(&order, &second), Verdict::Success);
+        let order = fixture.order();
+        fixture.settle(pair(&order, &endpoint), NextStep::GiveUp);
+        fixture.settle(pair(&order, &second), NextStep::Success);
     }
     // More keys than the journal holds: the next commit folds them into a generation.
     let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &n.to_string())));
-    bed.apply(many.collect());
+    fixture.apply(many.collect());
     for active in [false, true] {
-        bed.change(second.id, activate(active));
+        fixture.change(second.id, activate(active));
     }
-    bed.orders(4);
-    bed.one(Op::FlushStats(FlushStats));
+    fixture.orders(4);
+    fixture.one(Op::FlushStats(FlushStats));
     // There is no room for what it reopens.
-    let recover = bed.recover_of(endpoint.id, false);
-    bed.one(Op::Recover(recover));
-    bed.expect_whole();
-    bed.close();
-    bed
+    let recover = fixture.recover_of(endpoint.id, false);
+    fixture.one(Op::Recover(recover));
+    fixture.expect_whole();
+    fixture.close();
+    fixture
 }
 
 /// Returns some of a table's rows: the first, the last and some in between.
@@ -75,8 +75,8 @@ fn some(rows: usize) -> Vec<usize> {
 
 #[test]
 fn a_row_that_is_missing_is_named_by_its_table_in_every_one() {
-    let bed = filled();
-    let path = &bed.options.path;
+    let fixture = filled();
+    let path = &fixture.options.path;
     for (name, edit) in TABLES {
         let whole = rows(path, (name, edit));
         assert!(!whole.is_empty(), "{name} has no rows to lose");
@@ -100,21 +100,21 @@ fn a_row_that_is_missing_is_named_by_its_table_in_every_one() {
 
 #[test]
 fn a_row_that_is_missing_from_the_due_index_hides_no_delivery() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
-    bed.orders(5);
-    let ids = |bed: &mut Bed| bed.open().iter().map(|w| w.id).collect::<BTreeSet<_>>();
-    let expected = ids(&mut bed);
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
+    fixture.orders(5);
+    let ids = |fixture: &mut Fixture| fixture.open().iter().map(|w| w.id).collect::<BTreeSet<_>>();
+    let expected = ids(&mut fixture);
     assert_eq!(expected.len(), 5);
-    bed.close();
-    let path = bed.options.path.clone();
+    fixture.close();
+    let path = fixture.options.path.clone();
     let whole = rows(&path, ("due", edit::<28>));
     for lost in 0..whole.len() {
         let key = whole.keys().nth(lost).unwrap();
         edit::<28>(&path, "due", &mut |rows| drop(rows.remove(key)));
-        bed.reopen();
-        assert_eq!(ids(&mut bed), expected, "row {lost}");
-        bed.close();
+        fixture.reopen();
+        assert_eq!(ids(&mut fixture), expected, "row {lost}");
+        fixture.close();
         edit::<28>(&path, "due", &mut |rows| rows.clone_from(&whole));
     }
     // A damaged key claims that the row is of an endpoint that never existed.
@@ -125,32 +125,32 @@ fn a_row_that_is_missing_from_the_due_index_hides_no_delivery() {
         rows.remove(key);
         rows.insert(other.clone(), value.clone());
     });
-    bed.reopen();
-    assert_eq!(ids(&mut bed), expected);
+    fixture.reopen();
+    assert_eq!(ids(&mut fixture), expected);
 }
 
 #[test]
 fn a_row_that_is_what_it_was_before_is_named_by_its_table() {
-    let mut bed = filled();
-    let path = bed.options.path.clone();
+    let mut fixture = filled();
+    let path = fixture.options.path.clone();
     let before: Vec<Rows> = TABLES.map(|table| rows(&path, table)).into();
-    bed.reopen();
-    for waiting in bed.open().into_iter().take(2) {
-        bed.settle(
+    fixture.reopen();
+    for waiting in fixture.open().into_iter().take(2) {
+        fixture.settle(
             pair_of(waiting.id.event, waiting.id.slot),
-            Verdict::RetryAt(bed.now.plus_ms(60_000)),
+            NextStep::RetryAt(fixture.now.plus_ms(60_000)),
         );
     }
-    bed.work_off();
-    let endpoint = bed.reader().all_endpoints()[0].id;
-    bed.change(endpoint, activate(false));
-    bed.one(Op::FlushStats(FlushStats));
+    fixture.work_off();
+    let endpoint = fixture.reader().all_endpoints()[0].id;
+    fixture.change(endpoint, activate(false));
+    fixture.one(Op::FlushStats(FlushStats));
     // Folded again: states and counters are overwritten.
     let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &format!("again {n}"))));
-    bed.apply(many.collect());
-    bed.one(Op::Probe(Probe));
-    bed.expect_whole();
-    bed.close();
+    fixture.apply(many.collect());
+    fixture.one(Op::Probe(Probe));
+    fixture.expect_whole();
+    fixture.close();
     let mut seen = Vec::new();
     for ((name, edit), before) in TABLES.into_iter().zip(before) {
         let now = rows(&path, (name, edit));
@@ -178,37 +178,37 @@ fn a_row_that_is_what_it_was_before_is_named_by_its_table() {
 /// Every operation that removes rows, and copies.
 #[test]
 fn sums_follow_what_is_swept_folded_and_copied() {
-    let mut bed = filled();
-    bed.reopen();
-    bed.options.pending_limit = 1_000;
-    bed.reopen();
-    bed.work_off();
-    for waiting in bed.open() {
-        bed.settle(waiting.id, Verdict::Success);
+    let mut fixture = filled();
+    fixture.reopen();
+    fixture.options.pending_limit = 1_000;
+    fixture.reopen();
+    fixture.work_off();
+    for waiting in fixture.open() {
+        fixture.settle(waiting.id, NextStep::Success);
     }
-    bed.expect_whole();
-    bed.pass_ms(40 * support::DAY_MS);
-    bed.accept(event("org", "order.created"));
-    bed.one(Op::FlushStats(FlushStats));
-    let now = bed.now;
-    bed.sweep(now, now);
-    bed.expect_whole();
-    let copy = bed.dir.path().join("copy.redb");
+    fixture.expect_whole();
+    fixture.pass_ms(40 * support::DAY_MS);
+    fixture.accept(event("org", "order.created"));
+    fixture.one(Op::FlushStats(FlushStats));
+    let now = fixture.now;
+    fixture.sweep(now, now);
+    fixture.expect_whole();
+    let copy = fixture.dir.path().join("copy.redb");
     let file = std::fs::File::options()
         .read(true)
         .write(true)
         .create_new(true)
         .open(&copy)
         .unwrap();
-    bed.reader().copy_into(file, || true).unwrap().unwrap();
-    bed.close();
-    let path = bed.options.path.clone();
+    fixture.reader().copy_into(file, || true).unwrap().unwrap();
+    fixture.close();
+    let path = fixture.options.path.clone();
     stormhook_store::compact_file(&path).unwrap();
     for path in [path, copy] {
         let left = rows(&path, ("generations", edit::<8>));
         assert!(left.is_empty(), "the generation was dropped");
         assert_eq!(check_file(&path).unwrap().damage, [""; 0]);
-        let mut options = bed.options.clone();
+        let mut options = fixture.options.clone();
         options.path.clone_from(&path);
         let mut store = Store::open(options).unwrap();
         let order = Op::Accept(event("org", "order.created"));

@@ -1,8 +1,8 @@
 //! The pieces of work that are counted: everything that happens to each event and delivery on the way through, and a receiver's check.
 //! The same inputs every time. Hash tables seed themselves from the system, which moves a count by less than the tolerance.
 
-use crate::support::bed::Bed;
 use crate::support::fixture::{self, ID, NOW, NOW_S, SECRET};
+use crate::support::store_fixture::StoreFixture;
 use crate::support::turns::Turns;
 use bytes::Bytes;
 use std::hint::black_box;
@@ -149,7 +149,7 @@ fn schedule_turn() -> Work {
 const PREPARED: usize = 256;
 
 fn store_accept() -> Work {
-    let mut bed = Bed::new(&std::env::temp_dir(), 1);
+    let mut bed = StoreFixture::new(&std::env::temp_dir(), 1);
     let mut ops = bed.accepts(PREPARED).into_iter();
     Box::new(move || {
         black_box(bed.apply(ops.by_ref().take(1).collect()));
@@ -157,7 +157,7 @@ fn store_accept() -> Work {
 }
 
 fn store_settle() -> Work {
-    let mut bed = Bed::new(&std::env::temp_dir(), 1);
+    let mut bed = StoreFixture::new(&std::env::temp_dir(), 1);
     let deliveries = bed.deliveries(PREPARED);
     let mut ops = bed.settles(&deliveries).into_iter();
     Box::new(move || {

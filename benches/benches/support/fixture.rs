@@ -10,8 +10,8 @@ use stormhook_engine::payload::Partner;
 use stormhook_engine::transport::{Destination, Transport};
 use stormhook_store::endpoint::{LiveSecret, Seed, Settings, TypePattern};
 use stormhook_store::{
-    Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, Settle,
-    Slot, Timestamp, Trigger, UnixMs, Verdict, Waiting,
+    Attempt, AttemptOutcome, DeliveryId, Endpoint, EndpointId, Event, EventId, NewEvent, NextStep,
+    QueueEntry, Settle, Slot, Timestamp, Trigger, UnixMs,
 };
 use stormhook_verifier::Secret;
 
@@ -103,10 +103,10 @@ pub(crate) fn partner(seed: Option<Seed>) -> Partner {
 }
 
 /// A delivery that waits: every second one for its retry, the rest for their first attempt.
-pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -> Waiting {
+pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -> QueueEntry {
     let event = EventId(u128::from(due.0) << 80 | draw.wide() >> 48);
     let retrying = sequence % 2 == 1;
-    Waiting {
+    QueueEntry {
         id: DeliveryId { event, slot },
         due,
         sequence,
@@ -135,7 +135,7 @@ pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
         },
         duration_us: 5_000,
         ended_at: now,
-        verdict: Verdict::Success,
+        next_step: NextStep::Success,
         disable: None,
     }
 }

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
-pub(crate) mod bed;
 pub(crate) mod fixture;
 pub(crate) mod run;
+pub(crate) mod store_fixture;
 pub(crate) mod turns;

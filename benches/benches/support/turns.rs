@@ -3,7 +3,7 @@
 use super::fixture::{self, Draw, NOW};
 use std::collections::VecDeque;
 use stormhook_engine::schedule::{Limits, Schedule};
-use stormhook_store::{DeliveryId, EndpointState, Slot, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, EndpointState, QueueEntry, Slot, UnixMs};
 
 pub(crate) struct Turns {
     schedule: Schedule,
@@ -44,7 +44,7 @@ impl Turns {
         turns
     }
 
-    fn next(&mut self) -> Waiting {
+    fn next(&mut self) -> QueueEntry {
         let slot =
             Slot(u32::try_from(self.draw.next() % u64::from(self.endpoints)).expect("one of them"));
         self.sequence += 1;

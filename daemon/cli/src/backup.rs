@@ -18,15 +18,15 @@ use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{Client, empty};
-use crate::daemon_side::{self, PlaceFlags, STORE_FILE};
 use crate::failure::Failure;
+use crate::local::{self, PlaceFlags, STORE_FILE};
+use crate::locate::{self, Found};
 use crate::options::SocketOption;
 use crate::progress::Copied;
 use crate::report::Report;
-use crate::screen::{Screen, Tone, plain};
 use crate::socket::Surroundings;
 use crate::table::{counted, size_words};
-use crate::whereabouts::{self, Found};
+use crate::terminal::{Screen, Tone, plain};
 use stormhook_engine::clock::Moment;
 
 /// The daemon makes the whole copy before it responds.
@@ -95,7 +95,7 @@ async fn back_up(
     let began = Moment::now();
     let output = Output::beside(&args.file)?;
     let progress = Copied::start();
-    match whereabouts::find(&args.places, surroundings, screen).await? {
+    match locate::find(&args.places, surroundings, screen).await? {
         Found::Daemon(client) => from_daemon(&client, output.writer()?, &progress).await?,
         Found::Stopped(folder) => from_stopped(folder, output.writer()?).await?,
     }
@@ -236,7 +236,7 @@ async fn take(mut body: Incoming, mut file: File, progress: &Copied) -> Result<u
 
 async fn from_stopped(folder: PathBuf, file: File) -> Result<(), Failure> {
     let copying = tokio::task::spawn_blocking(move || {
-        daemon_side::copy_stopped(&folder.join(STORE_FILE), file, || true)
+        local::copy_stopped(&folder.join(STORE_FILE), file, || true)
     });
     match copying.await {
         Ok(copied) => copied.map(drop),
@@ -246,7 +246,7 @@ async fn from_stopped(folder: PathBuf, file: File) -> Result<(), Failure> {
 
 /// Checks that the copy is an intact store: a truncated or damaged one is not a backup.
 async fn look_through(copy: PathBuf) -> Result<Report, Failure> {
-    let looking = tokio::task::spawn_blocking(move || daemon_side::check_stopped(&copy));
+    let looking = tokio::task::spawn_blocking(move || local::check_stopped(&copy));
     let report = match looking.await {
         Ok(report) => report.map_err(Failure::Usage)?,
         Err(_) => Report::of_damage("it could not be checked".to_owned()),

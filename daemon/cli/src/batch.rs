@@ -1,7 +1,7 @@
 //! Streams NDJSON to `POST /v1/events/batch`: reads results while it writes lines.
 //!
 //! A line is kept until it has a result. If a stream ends before that (the daemon restarts, or cut it after a pause),
-//! the rest goes into a new stream. Each line has a key, so resending a stored line only repeats its result. Lines that
+//! the rest goes into a new stream. Each line has a key, so resending a stored line only repeats its result. LineReader that
 //! stay without a result are named at the end and never counted as accepted. Back-pressure reaches the input: while the
 //! daemon doesn't answer, nothing more is read.
 
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Session;
 use crate::client::{Body, CALL_TIMEOUT};
 use crate::failure::Failure;
-use crate::lines::{LineTooLong, Lines};
+use crate::lines::{LineReader, LineTooLong};
 use crate::progress::Progress;
 use crate::table::counted;
 use answer::{AnswerLine, Problem, Tally, Verdict};
@@ -193,7 +193,7 @@ impl Sending<'_> {
         frames: mpsc::Sender<Bytes>,
     ) -> Result<(), Failure> {
         let mut frames = Some(frames);
-        let mut lines = Lines::new(ANSWER_LINE_BYTES);
+        let mut lines = LineReader::new(ANSWER_LINE_BYTES);
         loop {
             let all_out = self.window.is_sent();
             if self.holding.is_some() || (self.ended && all_out) {

@@ -10,14 +10,14 @@ use clap::Args;
 use http::Method;
 
 use crate::client::Client;
-use crate::daemon_side::{self, PlaceFlags, STORE_FILE};
 use crate::failure::Failure;
+use crate::local::{self, PlaceFlags, STORE_FILE};
+use crate::locate::{self, Found};
 use crate::options::SocketOption;
 use crate::report::Report;
-use crate::screen::{Screen, Tone, plain};
 use crate::socket::Surroundings;
 use crate::table::counted;
-use crate::whereabouts::{self, Found};
+use crate::terminal::{Screen, Tone, plain};
 
 /// A check reads the whole store; a large one on a slow disk takes long.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
@@ -52,7 +52,7 @@ async fn check(
     surroundings: &Surroundings,
     screen: &Screen,
 ) -> Result<(), Failure> {
-    match whereabouts::find(flags, surroundings, screen).await? {
+    match locate::find(flags, surroundings, screen).await? {
         Found::Daemon(client) => online(&client, screen).await,
         Found::Stopped(folder) => tell(&at_rest(&folder)?, screen),
     }
@@ -63,7 +63,7 @@ async fn check(
 fn at_rest(folder: &Path) -> Result<Report, Failure> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let found = daemon_side::check_stopped(&folder.join(STORE_FILE));
+    let found = local::check_stopped(&folder.join(STORE_FILE));
     std::panic::set_hook(hook);
     found.map_err(Failure::Usage)
 }
@@ -130,9 +130,9 @@ fn verdict(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::daemon_side::Stopped;
     use super::super::failure::{REFUSED, UNREACHABLE, USAGE};
-    use super::super::pretend;
+    use super::super::fake_daemon;
+    use super::super::local::StoreState;
     use super::*;
 
     const WHOLE: &str = r#"{"ok":true,"rows":3,"events":2,"deliveries":1,"damage":[]}"#;
@@ -190,7 +190,7 @@ mod tests {
     fn a_file_that_is_no_store_is_damage_and_a_missing_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(STORE_FILE);
-        assert_eq!(daemon_side::look(folder.path()), Stopped::Absent);
+        assert_eq!(local::look(folder.path()), StoreState::Absent);
         for bytes in [
             Vec::new(),
             b"not a store".to_vec(),
@@ -198,11 +198,11 @@ mod tests {
             vec![b'x'; 100_000],
         ] {
             std::fs::write(&file, &bytes).unwrap();
-            assert_eq!(daemon_side::look(folder.path()), Stopped::AtRest);
+            assert_eq!(local::look(folder.path()), StoreState::AtRest);
             let report = at_rest(folder.path()).unwrap();
             assert!(!report.ok, "{} bytes", bytes.len());
         }
-        assert_eq!(daemon_side::look(&file), Stopped::Absent);
+        assert_eq!(local::look(&file), StoreState::Absent);
     }
 
     #[tokio::test]
@@ -235,12 +235,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_a_daemon_has_open_is_checked_by_the_daemon() {
-        let daemon = pretend::daemon(|request| {
+        let daemon = fake_daemon::daemon(|request| {
             assert_eq!(
                 (request.method(), request.uri().path()),
                 (&Method::POST, "/v1/check")
             );
-            pretend::said(200, WHOLE)
+            fake_daemon::said(200, WHOLE)
         });
         let folder = daemon.folder.path();
         let _store = store_in(folder);
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_of_another_store_is_not_asked_about_this_one() {
-        let daemon = pretend::daemon(|_| pretend::said(200, WHOLE));
+        let daemon = fake_daemon::daemon(|_| fake_daemon::said(200, WHOLE));
         let elsewhere = tempfile::tempdir().unwrap();
         let (held, free) = (elsewhere.path().join("held"), elsewhere.path().join("free"));
         std::fs::write(&free, "").unwrap();
@@ -269,9 +269,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_finds_damage_makes_the_status_1() {
-        let daemon = pretend::daemon(|_| {
+        let daemon = fake_daemon::daemon(|_| {
             let report = Report::of_damage("due".into());
-            pretend::said(200, &serde_json::to_string(&report).unwrap())
+            fake_daemon::said(200, &serde_json::to_string(&report).unwrap())
         });
         for json in [false, true] {
             let mut screen = Screen::piped();

@@ -349,12 +349,12 @@ pub(crate) fn path_with_query(path: &str, parameters: &[(&str, Option<&str>)]) -
 
 #[cfg(test)]
 mod tests {
-    use super::super::pretend;
+    use super::super::fake_daemon;
     use super::*;
 
     #[tokio::test]
     async fn a_refusal_carries_what_was_said_and_its_request_id() {
-        let daemon = pretend::daemon(|_| pretend::said(404, r#"{"code":"not_found"}"#));
+        let daemon = fake_daemon::daemon(|_| fake_daemon::said(404, r#"{"code":"not_found"}"#));
         let failure = daemon.session.client.get("/v1/events/evt_1").await;
         let Err(Failure::Refused(refusal)) = failure else {
             panic!("{failure:?}")

@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use crate::client;
-use crate::daemon_side::{self, PlaceFlags, STORE_FILE};
 use crate::failure::Failure;
-use crate::screen::{Screen, Tone};
+use crate::local::{self, PlaceFlags, STORE_FILE};
+use crate::locate;
 use crate::table::size_words;
-use crate::whereabouts;
+use crate::terminal::{Screen, Tone};
 use stormhook_store::StoreError;
 
 pub(crate) const EXAMPLES: &str = "\
@@ -28,13 +28,13 @@ pub(crate) struct CompactArgs {
 }
 
 pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
-    let folder = whereabouts::folder(&args.places)?;
+    let folder = locate::folder(&args.places)?;
     let store = folder.join(STORE_FILE);
-    let compacted = daemon_side::compact_stopped(&store).map_err(|error| match error {
+    let compacted = local::compact_stopped(&store).map_err(|error| match error {
         StoreError::AlreadyOpen { .. } => Failure::No(in_use(&store)),
         error if error.is_damage() => Failure::No(error.to_string()),
         StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Failure::Usage(whereabouts::absent(&folder))
+            Failure::Usage(locate::absent(&folder))
         }
         error => Failure::Usage(format!("{error}. The store is unchanged")),
     })?;
@@ -65,7 +65,7 @@ fn in_use(store: &Path) -> String {
         let name = name.unwrap_or_default();
         format!(
             ", {} (process {process})",
-            crate::screen::plain(name.trim())
+            crate::terminal::plain(name.trim())
         )
     });
     format!(

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use crate::Session;
 use crate::client::Answer;
-use crate::daemon_side;
 use crate::failure::Failure;
 use crate::input::{self, Moment};
+use crate::local;
 use crate::pages::{self, Paging};
-use crate::screen::Tone;
 use crate::table::{Cell, Table, pairs, words};
+use crate::terminal::Tone;
 
 pub(crate) const EXAMPLES: &str = "\
 Example, from a waiting delivery to another attempt:
@@ -109,7 +109,7 @@ async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
     let (since, until) = input::span(
         args.since.as_ref(),
         args.until.as_ref(),
-        daemon_side::wall_clock(),
+        local::wall_clock(),
     )?;
     let status = args
         .status

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::Session;
-use crate::daemon_side;
 use crate::failure::Failure;
 use crate::input;
+use crate::local;
 use crate::pages;
-use crate::screen::{paint, plain};
 use crate::table::{Cell, counted};
+use crate::terminal::{paint, plain};
 use arguments::{
     AddArgs, ListArgs, OneArgs, RecoverArgs, RotateArgs, SecretArgs, ShowArgs, UpdateArgs,
 };
@@ -246,7 +246,7 @@ async fn recover(args: &RecoverArgs, session: &Session) -> Result<(), Failure> {
     let (since, until) = input::span(
         args.since.as_ref(),
         args.until.as_ref(),
-        daemon_side::wall_clock(),
+        local::wall_clock(),
     )?;
     let mut body = members(json!({"missed": args.missed, "dryRun": args.dry_run}));
     for (key, value) in [("since", since), ("until", until)] {
@@ -304,13 +304,13 @@ async fn remove(args: &OneArgs, session: &Session) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pretend;
+    use super::super::fake_daemon;
     use super::*;
 
     #[tokio::test]
     async fn a_ping_that_failed_is_still_an_answer() {
-        let daemon = pretend::daemon(|_| {
-            pretend::said(
+        let daemon = fake_daemon::daemon(|_| {
+            fake_daemon::said(
                 200,
                 r#"{"outcome":"connect","durationMs":1,"error":"refused"}"#,
             )

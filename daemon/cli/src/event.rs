@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use crate::Session;
 use crate::batch;
 use crate::client::{Answer, CALL_TIMEOUT};
-use crate::daemon_side;
 use crate::failure::Failure;
 use crate::input::{self, Moment};
+use crate::local;
 use crate::pages::{self, Paging};
-use crate::screen::Tone;
 use crate::table::{Cell, Table, pairs};
+use crate::terminal::Tone;
 
 /// How much of a file is read to tell one event from one event per line.
 const LOOK_BYTES: usize = 64 * 1024;
@@ -294,7 +294,7 @@ async fn list(args: &ListArgs, session: &Session) -> Result<(), Failure> {
     let (since, until) = input::span(
         args.since.as_ref(),
         args.until.as_ref(),
-        daemon_side::wall_clock(),
+        local::wall_clock(),
     )?;
     let filters = [
         ("organizationId", args.organization.as_deref()),

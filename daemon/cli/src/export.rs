@@ -9,15 +9,15 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::backup::{self, Output};
-use crate::daemon_side::{self, Filter, PlaceFlags, STORE_FILE, Written};
 use crate::failure::Failure;
 use crate::input::{self, Moment};
+use crate::local::{self, Filter, PlaceFlags, STORE_FILE, Written};
+use crate::locate::{self, Found};
 use crate::options::SocketOption;
 use crate::progress::Copied;
-use crate::screen::Screen;
 use crate::socket::Surroundings;
 use crate::table::counted;
-use crate::whereabouts::{self, Found};
+use crate::terminal::Screen;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -75,7 +75,7 @@ async fn export(
     surroundings: &Surroundings,
     screen: &Screen,
 ) -> Result<(), Failure> {
-    let now = daemon_side::wall_clock();
+    let now = local::wall_clock();
     let (since, until) = input::span(args.since.as_ref(), args.until.as_ref(), now)?;
     let filter = Filter {
         organization: args.organization.clone(),
@@ -88,7 +88,7 @@ async fn export(
     let copy;
     let store = match &args.from {
         Some(backup) => backup.clone(),
-        None => match whereabouts::find(&args.places, surroundings, screen).await? {
+        None => match locate::find(&args.places, surroundings, screen).await? {
             Found::Stopped(folder) => folder.join(STORE_FILE),
             Found::Daemon(client) => {
                 let beside = args.output.clone();
@@ -106,7 +106,7 @@ async fn export(
     };
     let writing = tokio::task::spawn_blocking(move || {
         let mut out = BufWriter::with_capacity(64 << 10, to);
-        daemon_side::write_records(&store, &filter, &mut out)
+        local::write_records(&store, &filter, &mut out)
     });
     let written = match writing.await {
         Ok(written) => written?,

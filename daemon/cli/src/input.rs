@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::daemon_side;
 use crate::failure::Failure;
+use crate::local;
 use stormhook_engine::times::parse_duration;
 
 /// The maximum size of a secret file. A secret has at most 256 bytes, or 64 bytes in base64 with a prefix; this leaves
@@ -129,7 +129,7 @@ pub(crate) fn read_bounded(path: &Path, most_bytes: u64) -> Result<Vec<u8>, Fail
 /// receiver's copy doesn't have them.
 pub(crate) fn secret_in(file: &Path) -> Result<String, Failure> {
     let secret = secret_as_it_is(file)?;
-    if daemon_side::is_quoted(&secret) {
+    if local::is_quoted(&secret) {
         return Err(Failure::Usage(format!(
             "the secret in {} is in quotes: remove them",
             file.display()

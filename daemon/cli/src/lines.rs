@@ -5,7 +5,7 @@ use tokio_util::codec::{AnyDelimiterCodec, Decoder};
 
 /// Cuts chunks into lines; an incomplete line waits, up to the bound.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LineReader {
     codec: AnyDelimiterCodec,
     rest: BytesMut,
     most_bytes: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Lines {
 )]
 pub(crate) struct LineTooLong(pub(crate) usize);
 
-impl Lines {
+impl LineReader {
     /// Returns a splitter for lines of at most this many bytes.
     pub(crate) fn new(most_bytes: usize) -> Self {
         let newline = b"\n".to_vec();
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     fn cut(chunks: &[&str], most_bytes: usize) -> Result<(Vec<String>, String), LineTooLong> {
-        let mut lines = Lines::new(most_bytes);
+        let mut lines = LineReader::new(most_bytes);
         let mut found = Vec::new();
         for chunk in chunks {
             lines.feed(chunk.as_bytes(), |line| {

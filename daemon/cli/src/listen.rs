@@ -15,14 +15,14 @@ use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::daemon_side;
 use crate::failure::Failure;
 use crate::input;
+use crate::local;
 use crate::receiver::{self, Received};
 use crate::respond::{self, Respond};
-use crate::screen::{Screen, Tone, plain};
 use crate::signature::{Checker, Demand, Verdict, all_good};
 use crate::table::clip;
+use crate::terminal::{Screen, Tone, plain};
 use crate::verify;
 
 /// How many deliveries wait to be printed while the terminal is slow; further ones are answered late.
@@ -176,7 +176,7 @@ fn as_json(received: &Received, verdicts: Option<&[Verdict]>, turn: Respond) -> 
 }
 
 fn now_text() -> String {
-    OffsetDateTime::from(daemon_side::wall_clock())
+    OffsetDateTime::from(local::wall_clock())
         .format(&Rfc3339)
         .unwrap_or_default()
 }

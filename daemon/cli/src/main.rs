@@ -1,7 +1,7 @@
 //! The command line: its commands, and how each one ends.
 //!
 //! Client commands only talk to a running daemon, through its Unix socket. Only `serve`, `config` and the commands that
-//! read or write a stopped store use the daemon's own modules, and they do it in `daemon_side`. Exit statuses: 0
+//! read or write a stopped store use the daemon's own modules, and they do it in `local`. Exit statuses: 0
 //! success, 1 the daemon refused, 2 usage error, 3 daemon not reachable. A closed stdout (`stormhook event list |
 //! head`) ends the command quietly, without failure.
 
@@ -10,38 +10,38 @@ mod batch;
 mod check;
 mod client;
 mod compact;
-mod daemon_side;
 mod delivery;
 mod demo;
 mod endpoint;
 mod event;
 mod export;
 mod failure;
+#[cfg(test)]
+mod fake_daemon;
 mod input;
 mod lines;
 mod listen;
+mod local;
+mod locate;
 mod manual;
 mod options;
 mod pages;
 mod parent;
-#[cfg(test)]
-mod pretend;
 mod progress;
 mod receiver;
 mod refusal;
 mod report;
 mod respond;
-mod screen;
 mod shell;
 mod signature;
 mod socket;
 mod stats;
 mod table;
 mod tail;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod verify;
-mod whereabouts;
 
 /// Who hands out memory (docs/adr/0011-memory.md).
 #[global_allocator]
@@ -55,7 +55,7 @@ use clap::{Parser, Subcommand};
 use client::Client;
 use failure::Failure;
 use options::{ClientOptions, JsonOption, SocketOption};
-use screen::Screen;
+use terminal::Screen;
 
 /// What every client command works with: where the daemon is, and how to show its responses.
 pub(crate) struct Session {
@@ -92,7 +92,7 @@ enum Command {
     #[command(
         after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
     )]
-    Serve(daemon_side::ServeArgs),
+    Serve(local::ServeArgs),
     /// See it work: a real daemon in a temporary directory, two receivers and a stream of orders
     #[command(
         after_help = "Examples:\n  stormhook demo           until Ctrl-C\n  stormhook demo --once    until a fixed number of orders is settled"
@@ -196,7 +196,7 @@ Examples:
   stormhook config --json | jq '.settings[\"delivery.timeout\"]'")]
     Config {
         #[command(flatten)]
-        flags: daemon_side::ConfigFlags,
+        flags: local::ConfigFlags,
         #[command(flatten)]
         output: JsonOption,
     },
@@ -273,8 +273,8 @@ fn show_briefly(failure: Failure, screen: Screen) {
 
 fn run(command: Command, screen: Screen) -> Result<(), Failure> {
     match command {
-        Command::Serve(args) => daemon_side::serve(args),
-        Command::Config { flags, .. } => daemon_side::show(&flags, &screen),
+        Command::Serve(args) => local::serve(args),
+        Command::Config { flags, .. } => local::show(&flags, &screen),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),
         Command::Verify { args, .. } => verify::run(&args, &screen),

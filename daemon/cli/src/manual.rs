@@ -8,7 +8,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::Cli;
 use crate::failure::Failure;
-use crate::screen::Screen;
+use crate::terminal::Screen;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::Session;
 use crate::client::path_with_query;
 use crate::failure::Failure;
-use crate::screen::plain;
 use crate::table::{Cell, Table};
+use crate::terminal::plain;
 
 /// The maximum number of rows per page in the API.
 const PAGE_ROWS: usize = 250;

@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::Cli;
 use crate::failure::Failure;
-use crate::screen::Screen;
+use crate::terminal::Screen;
 
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {

@@ -98,7 +98,7 @@ pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
     for (path, why) in tried {
         text.push_str(&format!(
             "  {}: {why}\n",
-            crate::screen::plain(&path.display().to_string())
+            crate::terminal::plain(&path.display().to_string())
         ));
     }
     text.push_str("Start it with `stormhook serve`, or set its socket with --socket PATH or STORMHOOK_SOCKET.");

@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::Session;
 use crate::client::path_with_query;
 use crate::failure::Failure;
-use crate::screen::{Tone, paint, plain};
 use crate::table::{Cell, Table, grouped, words};
+use crate::terminal::{Tone, paint, plain};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Window {

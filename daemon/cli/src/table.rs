@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::screen::{Tone, paint, plain};
+use crate::terminal::{Tone, paint, plain};
 
 /// The maximum width of a column: one long URL must not push everything else off the screen.
 const WIDEST_COLUMN_CHARS: usize = 64;

@@ -12,9 +12,9 @@ use crate::Session;
 use crate::client::{empty, path_with_query};
 use crate::delivery;
 use crate::failure::Failure;
-use crate::lines::Lines;
-use crate::screen::{Tone, paint};
+use crate::lines::LineReader;
 use crate::table::{Cell, Table, counted};
+use crate::terminal::{Tone, paint};
 
 /// An attempt with its escaped excerpt is far below this.
 const LINE_BYTES: usize = 256 * 1024;
@@ -98,7 +98,7 @@ pub(crate) async fn run(args: TailArgs, session: Session) -> Result<(), Failure>
             .screen
             .remark("Following attempts. Press Ctrl-C to stop.");
     }
-    let mut lines = Lines::new(LINE_BYTES);
+    let mut lines = LineReader::new(LINE_BYTES);
     let mut open = Sse::default();
     let mut table = table(session.screen.colour);
     while let Some(frame) = body.frame().await {

@@ -8,11 +8,11 @@ use clap::Args;
 use serde_json::json;
 use stormhook_verifier::Tolerance;
 
-use crate::daemon_side;
 use crate::failure::Failure;
 use crate::input;
-use crate::screen::{Screen, Tone};
+use crate::local;
 use crate::signature::{Checker, Demand, Header, Judged, Verdict, all_good, findings};
+use crate::terminal::{Screen, Tone};
 
 /// Far above any delivery's body (`limits.event_bytes` is 256 KiB by default).
 const BODY_BYTES: u64 = 64 * 1024 * 1024;
@@ -137,7 +137,7 @@ fn secret_of(file: Option<&Path>, variable: Option<OsString>) -> Result<String, 
 
 /// Returns the current time in Unix seconds.
 pub(crate) fn now_s() -> u64 {
-    daemon_side::wall_clock()
+    local::wall_clock()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
@@ -184,7 +184,7 @@ pub(crate) fn as_json(verdicts: &[Verdict]) -> serde_json::Value {
 
 /// Words one verdict for people.
 pub(crate) fn in_words(verdict: &Verdict, screen: &Screen) -> String {
-    let scheme = crate::screen::plain(&verdict.scheme);
+    let scheme = crate::terminal::plain(&verdict.scheme);
     match &verdict.judged {
         Judged::Valid => format!("{} {scheme}", screen.paint(Tone::Good, "valid  ")),
         Judged::NotCheckable(why) => {

@@ -67,7 +67,7 @@ pub enum Effect {
 
 /// An attempt's meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Judgement {
     /// The name to record.
     pub outcome: AttemptOutcome,
     /// What follows.
@@ -90,7 +90,7 @@ const SERVICE_UNAVAILABLE: u16 = 503;
 ///
 /// # Errors
 /// [`OurTrouble`]: there was no attempt to judge.
-pub fn judge(reply: Reply) -> Result<Verdict, OurTrouble> {
+pub fn judge(reply: Reply) -> Result<Judgement, OurTrouble> {
     match reply {
         Reply::Status {
             code,
@@ -102,7 +102,7 @@ pub fn judge(reply: Reply) -> Result<Verdict, OurTrouble> {
     }
 }
 
-fn judge_failure(failure: Failure, error: String) -> Verdict {
+fn judge_failure(failure: Failure, error: String) -> Judgement {
     let outcome = match failure {
         Failure::Timeout => AttemptOutcome::Timeout,
         Failure::Connect => AttemptOutcome::Connect,
@@ -117,7 +117,7 @@ fn judge_failure(failure: Failure, error: String) -> Verdict {
     } else {
         Effect::Failed
     };
-    Verdict {
+    Judgement {
         outcome,
         effect,
         response_code: None,
@@ -127,7 +127,7 @@ fn judge_failure(failure: Failure, error: String) -> Verdict {
     }
 }
 
-fn judge_status(code: u16, retry_after: Option<Vec<u8>>, mut excerpt: Vec<u8>) -> Verdict {
+fn judge_status(code: u16, retry_after: Option<Vec<u8>>, mut excerpt: Vec<u8>) -> Judgement {
     let (outcome, effect) = match code {
         200..=299 => (AttemptOutcome::Success, Effect::Delivered),
         GONE => (AttemptOutcome::HttpStatus, Effect::Gone),
@@ -137,7 +137,7 @@ fn judge_status(code: u16, retry_after: Option<Vec<u8>>, mut excerpt: Vec<u8>) -
         excerpt.clear();
     }
     let waits = matches!(code, TOO_MANY_REQUESTS | SERVICE_UNAVAILABLE);
-    Verdict {
+    Judgement {
         outcome,
         effect,
         response_code: Some(code),
@@ -151,7 +151,7 @@ fn judge_status(code: u16, retry_after: Option<Vec<u8>>, mut excerpt: Vec<u8>) -
 mod tests {
     use super::*;
 
-    fn status(code: u16) -> Verdict {
+    fn status(code: u16) -> Judgement {
         let reply = Reply::Status {
             code,
             retry_after: Some(b"5".to_vec()),

@@ -31,7 +31,7 @@ pub struct FailedAttempt<'a> {
     pub attempt: u32,
     /// When it ended, in milliseconds since 1970: delays count from there.
     pub ended_ms: u64,
-    /// The raw value of `Retry-After`, where it counts ([`crate::outcome::Verdict::retry_after`]).
+    /// The raw value of `Retry-After`, where it counts ([`crate::outcome::Judgement::retry_after`]).
     pub retry_after: Option<&'a [u8]>,
 }
 

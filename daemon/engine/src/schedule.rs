@@ -8,9 +8,9 @@
 mod admission;
 mod backoff;
 mod bucket;
+mod delivery_queue;
 mod entry;
 mod held;
-mod line;
 mod postponed;
 mod queue;
 #[cfg(test)]
@@ -26,7 +26,7 @@ use postponed::Postponed;
 use queue::{Class, Queue};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
-use stormhook_store::{DeliveryId, Endpoint, EndpointState, Slot, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, Endpoint, EndpointState, QueueEntry, Slot, UnixMs};
 use turns::Look;
 pub use view::{Gauges, WaitingFor};
 
@@ -40,7 +40,7 @@ const STARTED_KEPT: usize = 4_096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The pair, as it was when it was claimed.
-    pub waiting: Waiting,
+    pub waiting: QueueEntry,
     /// Whether its endpoint is known to be slow.
     pub slow: bool,
 }
@@ -131,12 +131,12 @@ impl Schedule {
     }
 
     /// A delivery waits, or waits differently: `Change::Waiting`. Ends a claim of it.
-    pub fn waiting(&mut self, waiting: &Waiting) {
+    pub fn waiting(&mut self, waiting: &QueueEntry) {
         self.postponed.forget(waiting.id);
         self.wait_as(waiting);
     }
 
-    fn wait_as(&mut self, waiting: &Waiting) {
+    fn wait_as(&mut self, waiting: &QueueEntry) {
         let slot = waiting.id.slot;
         self.counted(slot, |this| {
             if !this.end_claim(waiting.id)
@@ -152,7 +152,7 @@ impl Schedule {
     }
 
     /// As [`Schedule::waiting`], for reading the store at start: the pair must not be here yet.
-    pub fn restore(&mut self, waiting: &Waiting) {
+    pub fn restore(&mut self, waiting: &QueueEntry) {
         let slot = waiting.id.slot;
         self.counted(slot, |this| {
             this.queue_or_new(slot).add(Entry::new(waiting));
@@ -194,12 +194,12 @@ impl Schedule {
 
     /// There was no attempt of this pair: it waits as before, unless everything that waited for its endpoint has ended since. Ends the
     /// claim.
-    pub fn give_back(&mut self, waiting: &Waiting) {
+    pub fn give_back(&mut self, waiting: &QueueEntry) {
         self.postponed.forget(waiting.id);
         self.wait_again(waiting);
     }
 
-    fn wait_again(&mut self, waiting: &Waiting) {
+    fn wait_again(&mut self, waiting: &QueueEntry) {
         self.not_sent(waiting.id);
         if self
             .flights
@@ -294,7 +294,7 @@ impl Schedule {
 
     /// There was no attempt of this pair, because we lacked something for it, as it may be for every attempt to its endpoint: all
     /// that waits for that keeps its place and its order, and is tried again after a while, one attempt first. Ends the claim.
-    pub fn set_back(&mut self, waiting: &Waiting, now: UnixMs) {
+    pub fn set_back(&mut self, waiting: &QueueEntry, now: UnixMs) {
         self.postponed.readable();
         if let Some(queue) = self.queue_mut(waiting.id.slot) {
             queue.backoff.wait(now);
@@ -320,7 +320,7 @@ impl Schedule {
     }
 
     /// The pair, where it is claimed.
-    pub fn claim_of(&self, id: DeliveryId) -> Option<Waiting> {
+    pub fn claim_of(&self, id: DeliveryId) -> Option<QueueEntry> {
         let flight = self.flights.get(&id)?;
         Some(flight.entry.waiting(id.slot))
     }

@@ -1,7 +1,7 @@
 //! An HTTP/2 connection, shared by many requests. Its own task reads and writes for all of them, and pings the receiver
 //! at intervals.
 
-use super::line::is_end;
+use super::http1::is_end;
 use super::statuses::Statuses;
 use super::{Failed, MAX_RESPONSE_HEADER_BYTES};
 use bytes::Bytes;

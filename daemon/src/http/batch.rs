@@ -5,12 +5,12 @@
 
 mod lines;
 
-pub(super) use lines::Lines;
+pub(super) use lines::LineReader;
 
 use super::events::IDEMPOTENCY_KEY;
 use super::fields::query;
 use super::ingest::{self, EventBody};
-use super::openapi::answers::BatchAnswer;
+use super::openapi::responses::BatchAnswer;
 use super::problem::{Code, Problem, refused};
 use super::{Answer, Shared, request};
 use crate::config::Limits;
@@ -49,7 +49,7 @@ const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
 /// One result.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LineResult<'a> {
     line: u64,
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ struct Line<'a> {
 }
 
 /// A line that was read.
-enum Waiting {
+enum PendingLine {
     ForCommit(Pending<NewEvent>),
     Rejected(Problem),
 }
@@ -96,7 +96,7 @@ pub(super) async fn accept(
         let mut batch = Batch {
             app,
             limits,
-            lines: Lines::default(),
+            lines: LineReader::default(),
             waiting: VecDeque::new(),
             out: Vec::new(),
             room: Room::default(),
@@ -135,8 +135,8 @@ struct Gone;
 struct Batch {
     app: Shared,
     limits: Limits,
-    lines: Lines,
-    waiting: VecDeque<(u64, Waiting)>,
+    lines: LineReader,
+    waiting: VecDeque<(u64, PendingLine)>,
     out: Vec<u8>,
     room: Room,
     answers: mpsc::Sender<(Bytes, Place)>,
@@ -189,7 +189,7 @@ impl Batch {
             Code::ShuttingDown => LINGER_STOPPING,
             _ => self.limits.idle,
         };
-        self.write(&Line {
+        self.write(&LineResult {
             line: self.lines.count + 1,
             status: "cut",
             id: None,
@@ -243,7 +243,7 @@ impl Batch {
         while let Some((line, text)) = self.lines.next(self.limits.event_bytes, last) {
             let waiting = match text {
                 Ok(text) => self.hand_over(&text).await,
-                Err(problem) => Waiting::Rejected(problem),
+                Err(problem) => PendingLine::Rejected(problem),
             };
             self.waiting.push_back((line, waiting));
             while self.waiting.len() >= IN_FLIGHT {
@@ -254,12 +254,12 @@ impl Batch {
         Ok(())
     }
 
-    async fn hand_over(&self, text: &[u8]) -> Waiting {
+    async fn hand_over(&self, text: &[u8]) -> PendingLine {
         match ingest::parse(text, None) {
-            Err(problem) => Waiting::Rejected(problem),
+            Err(problem) => PendingLine::Rejected(problem),
             Ok(event) => match self.app.engine.enqueue(event).await {
-                Ok(pending) => Waiting::ForCommit(pending),
-                Err(error) => Waiting::Rejected(error.into()),
+                Ok(pending) => PendingLine::ForCommit(pending),
+                Err(error) => PendingLine::Rejected(error.into()),
             },
         }
     }
@@ -269,11 +269,11 @@ impl Batch {
         while let Some((line, waiting)) = self.waiting.front_mut() {
             let line = *line;
             match waiting {
-                Waiting::Rejected(problem) => {
+                PendingLine::Rejected(problem) => {
                     let problem = problem.clone();
                     self.write(&rejected(line, problem));
                 }
-                Waiting::ForCommit(pending) => {
+                PendingLine::ForCommit(pending) => {
                     let Some(done) = futures_util::FutureExt::now_or_never(pending) else {
                         break;
                     };
@@ -294,7 +294,7 @@ impl Batch {
             Err(error) => Err(error.into()),
         };
         match accepted {
-            Ok(accepted) => self.write(&Line {
+            Ok(accepted) => self.write(&LineResult {
                 line,
                 status: if accepted.replayed {
                     "replayed"
@@ -309,7 +309,7 @@ impl Batch {
         }
     }
 
-    fn write(&mut self, line: &Line<'_>) {
+    fn write(&mut self, line: &LineResult<'_>) {
         // Strings and numbers only: serializing into memory can't fail.
         if serde_json::to_writer(&mut self.out, line).is_ok() {
             self.out.push(b'\n');
@@ -329,8 +329,8 @@ impl Batch {
     }
 }
 
-fn rejected(line: u64, problem: Problem) -> Line<'static> {
-    Line {
+fn rejected(line: u64, problem: Problem) -> LineResult<'static> {
+    LineResult {
         line,
         status: "rejected",
         id: None,
@@ -340,8 +340,8 @@ fn rejected(line: u64, problem: Problem) -> Line<'static> {
 }
 
 /// Waits for the oldest line's commit and keeps its result in its place.
-async fn oldest(waiting: &mut VecDeque<(u64, Waiting)>) {
-    if let Some((_, Waiting::ForCommit(pending))) = waiting.front_mut() {
+async fn oldest(waiting: &mut VecDeque<(u64, PendingLine)>) {
+    if let Some((_, PendingLine::ForCommit(pending))) = waiting.front_mut() {
         pending.wait().await;
     }
 }

@@ -3,10 +3,10 @@
 use super::fields::query;
 use super::ids::{At, Given, OfDelivery};
 use super::lists::{Accepted, Filled, Paging};
-use super::openapi::answers::DeliveryPage;
-use super::openapi::words::DeliveryStatus;
+use super::openapi::enums::DeliveryStatus;
+use super::openapi::responses::DeliveryPage;
 use super::problem::{Problem, not_done};
-use super::views::{DeliveryJson, ListView};
+use super::views::{DeliveryView, ListView};
 use super::{Answer, NoFields, Shared, blocking};
 use crate::app::App;
 use axum::Json;
@@ -58,14 +58,14 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         app.read(|r| r.deliveries(&filter, cursor, limit))
     })
     .await?;
-    Ok(Json(ListView::of(page, |view| DeliveryJson::listed(&app, &view))).into_response())
+    Ok(Json(ListView::of(page, |view| DeliveryView::listed(&app, &view))).into_response())
 }
 
 /// Shows a delivery.
 ///
 /// Includes the attempts of all rounds.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", operation_id = "getDelivery", params(OfDelivery),
-    responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
+    responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn show(
     State(app): State<Shared>,
     At(delivery): At<OfDelivery>,
@@ -80,7 +80,7 @@ pub(super) async fn show(
 /// An open delivery gets an extra attempt; if that fails, its schedule continues unchanged. An ended delivery starts a
 /// new round.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", operation_id = "retryDelivery", params(OfDelivery),
-    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
+    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn retry(
     State(app): State<Shared>,
     At(delivery): At<OfDelivery>,
@@ -100,7 +100,7 @@ pub(super) async fn retry(
 ///
 /// The delivery ends as `FAILED` (`cancelled`).
 #[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", operation_id = "cancelDelivery", params(OfDelivery),
-    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
+    request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn cancel(
     State(app): State<Shared>,
     At(delivery): At<OfDelivery>,
@@ -120,6 +120,6 @@ pub(super) async fn cancel(
 pub(super) fn answer(app: &App, id: DeliveryId) -> Answer {
     let view = app.read(|r| r.delivery(id)).map_err(Problem::unreadable)?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
-    let json = DeliveryJson::listed(app, &view).with_attempts(&view.delivery);
+    let json = DeliveryView::listed(app, &view).with_attempts(&view.delivery);
     Ok(Json(json).into_response())
 }

@@ -13,7 +13,7 @@ use super::events::{HeaderKey, REPLAYED};
 use super::fields::{self, Members, query};
 use super::ids::{At, OfEndpoint};
 use super::lists::Paging;
-use super::openapi::answers::EndpointPage;
+use super::openapi::responses::EndpointPage;
 use super::problem::{Problem, not_done};
 use super::views::{AttemptView, ListView};
 use super::{Answer, NoFields, Shared, ingest, request};

@@ -4,9 +4,9 @@ use super::fields::{self, query};
 use super::ids::{At, OfEvent, named};
 use super::ingest::EventBody;
 use super::lists::{Accepted, Filled, Paging};
-use super::openapi::answers::{EventPage, Explanation};
+use super::openapi::responses::{EventPage, Explanation};
 use super::problem::{Problem, not_done};
-use super::views::{DamagedView, DeliveryJson, EventView, ExplainView, ListView, ReceiptView};
+use super::views::{DamagedView, DeliveryView, EventView, ExplainView, ListView, ReceiptView};
 use super::{Answer, Shared, blocking, deliveries, ingest, request};
 use axum::Json;
 use axum::body::Body;
@@ -189,7 +189,7 @@ pub(super) struct ReplayBody {
 ///
 /// Opens a new round of the event's delivery to this endpoint, or creates the delivery if there was none.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events", operation_id = "replayEvent", params(OfEvent),
-    request_body = ReplayBody, responses((status = 200, description = "The delivery.", body = DeliveryJson)))]
+    request_body = ReplayBody, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn replay(
     State(app): State<Shared>,
     At(event): At<OfEvent>,

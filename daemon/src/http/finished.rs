@@ -1,6 +1,6 @@
 //! What a client that follows attempts is told about each.
 
-use super::openapi::{examples, words};
+use super::openapi::{enums, examples};
 use super::views::AttemptView;
 use serde::Serialize;
 use stormhook_engine::dispatch::FinishedAttempt;
@@ -25,7 +25,7 @@ pub(super) struct FinishedView {
     #[schema(minimum = 1)]
     sequence: u64,
     /// The delivery's state after the attempt.
-    #[schema(value_type = words::DeliveryStatus)]
+    #[schema(value_type = enums::DeliveryStatus)]
     status: &'static str,
     /// Its number among all attempts of the delivery, from 1.
     #[schema(minimum = 1)]
@@ -33,7 +33,7 @@ pub(super) struct FinishedView {
     /// The round it belongs to, from 1.
     #[schema(minimum = 1)]
     round: u32,
-    #[schema(value_type = words::AttemptTrigger)]
+    #[schema(value_type = enums::AttemptTrigger)]
     trigger: &'static str,
     /// When it started.
     #[serde(serialize_with = "at")]
@@ -41,7 +41,7 @@ pub(super) struct FinishedView {
     started_at: UnixMs,
     /// How long the request took, in milliseconds.
     duration_ms: u64,
-    #[schema(value_type = words::AttemptOutcome)]
+    #[schema(value_type = enums::AttemptOutcome)]
     outcome: &'static str,
     /// The HTTP status of the response; null if there was none.
     #[schema(required)]

@@ -43,11 +43,11 @@ impl RequestIds {
     }
 }
 
-/// The daemon behind the listeners, once it has started.
+/// The daemon late_router the listeners, once it has started.
 #[derive(Clone, Default)]
-pub(super) struct Behind(Arc<OnceLock<(Shared, Router)>>);
+pub(super) struct LateRouter(Arc<OnceLock<(Shared, Router)>>);
 
-impl Behind {
+impl LateRouter {
     /// From now on requests reach their routes.
     pub(super) fn open(&self, app: &Shared) {
         let _once = self.0.set((Arc::clone(app), super::router(app)));
@@ -57,7 +57,7 @@ impl Behind {
 /// See the module. With `callers`, requests are checked by their rules first.
 #[derive(Clone)]
 pub(super) struct Front {
-    behind: Behind,
+    late_router: LateRouter,
     config: LiveConfig,
     life: Arc<Lifecycle>,
     callers: Option<Arc<Callers>>,
@@ -66,14 +66,14 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(
-        behind: &Behind,
+        late_router: &LateRouter,
         config: &LiveConfig,
         life: &Arc<Lifecycle>,
         callers: Option<Callers>,
     ) -> Self {
         let seed = u64::try_from(System.random_u128() >> 64).unwrap_or(0);
         Self {
-            behind: behind.clone(),
+            late_router: late_router.clone(),
             config: config.clone(),
             life: Arc::clone(life),
             callers: callers.map(Arc::new),
@@ -87,8 +87,8 @@ impl Front {
     }
 
     /// Returns the service for connections above the limit: it answers that there is no room, and passes health checks.
-    pub(super) fn of_full(self) -> OfFull {
-        OfFull(self)
+    pub(super) fn over_capacity(self) -> OverCapacity {
+        OverCapacity(self)
     }
 
     fn admits(&self, head: &Parts) -> Result<(), Problem> {
@@ -115,7 +115,7 @@ impl Front {
             return and_close(too_large_headers());
         }
         let admitted = self.admits(&head);
-        let (Some((app, router)), Ok(())) = (self.behind.0.get(), &admitted) else {
+        let (Some((app, router)), Ok(())) = (self.late_router.0.get(), &admitted) else {
             self.pass_over(&head, body);
             return match admitted {
                 Err(problem) => problem.into_response(),
@@ -162,10 +162,10 @@ impl hyper::service::Service<http::Request<Incoming>> for Front {
     }
 }
 
-/// See [`Front::of_full`].
-pub(super) struct OfFull(Front);
+/// See [`Front::over_capacity`].
+pub(super) struct OverCapacity(Front);
 
-impl hyper::service::Service<http::Request<Incoming>> for OfFull {
+impl hyper::service::Service<http::Request<Incoming>> for OverCapacity {
     type Response = Response;
     type Error = Infallible;
     type Future = <Front as hyper::service::Service<http::Request<Incoming>>>::Future;

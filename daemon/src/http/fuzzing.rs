@@ -1,6 +1,6 @@
 //! Fuzz targets for callers' input: bodies, lines of a batch, queries.
 
-use super::batch::Lines;
+use super::batch::LineReader;
 use super::fields::{self, Members, Verbatim};
 use super::ingest;
 use super::lists::{Accepted, Paging};
@@ -102,7 +102,7 @@ pub(crate) fn lines(bytes: &[u8]) {
         return;
     };
     let most = usize::from(*most);
-    let mut lines = Lines::default();
+    let mut lines = LineReader::default();
     let mut found = Vec::new();
     for piece in stream.chunks(usize::from(*piece).max(1)) {
         lines.buffer.extend_from_slice(piece);

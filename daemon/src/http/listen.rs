@@ -2,7 +2,7 @@
 
 use super::bare::Told;
 use super::callers::{Callers, Token};
-use super::front::{Behind, Front};
+use super::front::{Front, LateRouter};
 use super::socket::{self, ListenError, SocketFile};
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
@@ -85,7 +85,7 @@ pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
 /// Serves both listeners.
 pub struct Listeners {
     tasks: JoinSet<()>,
-    behind: Behind,
+    late_router: LateRouter,
     socket: Option<SocketFile>,
 }
 
@@ -109,9 +109,9 @@ impl Listeners {
             .map_or(0, |_| places / KEPT_FOR_THE_SOCKET);
         let tcp_room = Arc::new(Semaphore::new(places - kept));
         let mut tasks = JoinSet::new();
-        let behind = Behind::default();
+        let late_router = LateRouter::default();
         let serving = |callers, own: &Arc<Semaphore>| Serving {
-            front: Front::new(&behind, live, life, callers),
+            front: Front::new(&late_router, live, life, callers),
             own: Arc::clone(own),
             room: Arc::clone(&room),
             idle: config.limits.idle,
@@ -138,14 +138,14 @@ impl Listeners {
         }
         Ok(Self {
             tasks,
-            behind,
+            late_router,
             socket,
         })
     }
 
     /// The daemon has started: requests reach their routes.
     pub fn open(&self, app: &Arc<App>) {
-        self.behind.open(app);
+        self.late_router.open(app);
     }
 
     /// Waits until all connections have finished, within the phase for that and a time limit. Removes the socket.
@@ -185,7 +185,7 @@ impl Serving {
             .keep_alive(false)
             .serve_connection(
                 TokioIo::new(Told::new(stream, self.front.clone())),
-                self.front.of_full(),
+                self.front.over_capacity(),
             );
         let _told = tokio::time::timeout(REFUSAL, connection).await;
     }

@@ -1,21 +1,21 @@
 //! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the types that requests are
 //! read into, the views and the enums behind them. Tests check it against what the daemon accepts and returns.
 
-pub(super) mod answers;
-mod completion;
+pub(super) mod enums;
 pub(super) mod examples;
 pub(super) mod failures;
-pub(super) mod figures;
-mod partner;
+mod finish;
+pub(super) mod responses;
+pub(super) mod stats;
 #[cfg(test)]
 mod tests;
-pub(super) mod words;
+mod webhooks;
 
 use super::Answer;
 use super::fields::query;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use completion::complete;
+use finish::complete;
 use http::Uri;
 use http::header::CONTENT_TYPE;
 use std::sync::LazyLock;

@@ -115,7 +115,7 @@ pub(crate) struct Details<'a> {
     status: u16,
     /// What went wrong and what to do.
     detail: &'a str,
-    #[schema(value_type = super::openapi::words::ProblemCode)]
+    #[schema(value_type = super::openapi::enums::ProblemCode)]
     code: &'a str,
     /// The field or query parameter that is wrong, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,9 +4,9 @@ pub(super) mod prometheus;
 
 use super::fields::query;
 use super::ids::Given;
-use super::openapi::answers::Health;
-use super::openapi::figures;
-use super::openapi::words::StatsWindow;
+use super::openapi::enums::StatsWindow;
+use super::openapi::responses::Health;
+use super::openapi::stats;
 use super::problem::Problem;
 use super::{Answer, Shared, blocking};
 use crate::app::App;
@@ -48,7 +48,7 @@ pub(super) struct StatsQuery {
 /// Covers everything, or one endpoint or organization; with such a filter, event and key counters are null. Times are
 /// decimal milliseconds.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(StatsQuery),
-    responses((status = 200, description = "The stats.", body = figures::Stats)))]
+    responses((status = 200, description = "The stats.", body = stats::Stats)))]
 pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     let (asked,) = query::<(StatsQuery,)>(&uri)?;
     let span = asked.window.map_or(Span::Hour, |StatsWindow(span)| span);

@@ -2,7 +2,7 @@
 //! serving threads, and no commit waits for it.
 
 use super::fields::query;
-use super::openapi::answers::CheckReport;
+use super::openapi::responses::CheckReport;
 use super::problem::{self, Code, Problem};
 use super::{Answer, NoFields, Shared, blocking};
 use crate::app::App;

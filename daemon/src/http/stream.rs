@@ -4,7 +4,7 @@
 use super::fields::query;
 use super::finished::{FinishedView, MissedView};
 use super::ids::Given;
-use super::openapi::answers::StreamedEvent;
+use super::openapi::responses::StreamedEvent;
 use super::{Answer, Shared};
 use axum::extract::State;
 use axum::response::IntoResponse;

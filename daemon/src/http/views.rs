@@ -1,14 +1,14 @@
 //! What callers see of events and deliveries. Field names and their order are the contract's.
 
-use super::openapi::{examples, words};
+use super::openapi::{enums, examples};
 use crate::app::App;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use stormhook_engine::text::is_invisible;
 use stormhook_engine::times::{at, maybe_at};
 use stormhook_store::{
-    Attempt, Cursor, Damage, Delivery, DeliveryView, EndpointId, Event, Page, Timestamp, UnixMs,
-    Unreadable,
+    Attempt, Cursor, Damage, Delivery, DeliveryWithEvent, EndpointId, Event, Page, Timestamp,
+    UnixMs, Unreadable,
 };
 use utoipa::ToSchema;
 
@@ -179,7 +179,7 @@ impl EventView {
 pub(crate) struct ExplainView {
     /// `ep_…`
     pub(crate) endpoint_id: String,
-    #[schema(value_type = words::ExplainReason)]
+    #[schema(value_type = enums::ExplainReason)]
     pub(crate) reason: &'static str,
 }
 
@@ -194,7 +194,7 @@ pub(crate) struct AttemptView {
     /// The round it belongs to, from 1.
     #[schema(minimum = 1)]
     pub(crate) round: u32,
-    #[schema(value_type = words::AttemptTrigger)]
+    #[schema(value_type = enums::AttemptTrigger)]
     pub(crate) trigger: &'static str,
     /// When it started.
     #[serde(serialize_with = "at")]
@@ -202,7 +202,7 @@ pub(crate) struct AttemptView {
     pub(crate) started_at: UnixMs,
     /// How long the request took, in milliseconds.
     pub(crate) duration_ms: u64,
-    #[schema(value_type = words::AttemptOutcome)]
+    #[schema(value_type = enums::AttemptOutcome)]
     pub(crate) outcome: &'static str,
     /// The HTTP status of the response; null if there was none.
     #[schema(required)]
@@ -262,7 +262,7 @@ fn shown(bytes: &[u8]) -> String {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Delivery, examples(examples::delivery))]
-pub struct DeliveryJson {
+pub struct DeliveryView {
     /// `dlv_…`
     id: String,
     /// The endpoint, `ep_…`
@@ -273,10 +273,10 @@ pub struct DeliveryJson {
     /// Its number among the endpoint's deliveries: 1, 2, 3 … without gaps, in the order in which they were created.
     #[schema(minimum = 1)]
     sequence: u64,
-    #[schema(value_type = words::DeliveryStatus)]
+    #[schema(value_type = enums::DeliveryStatus)]
     status: &'static str,
     /// Set if `status` is `FAILED`; null otherwise.
-    #[schema(value_type = Option<words::FailureReason>, required)]
+    #[schema(value_type = Option<enums::FailureReason>, required)]
     reason: Option<&'static str>,
     /// The scheduled attempts of the current round: while `PENDING` (1) the one in progress or to come, else those
     /// finished.
@@ -290,7 +290,7 @@ pub struct DeliveryJson {
     next_attempt_at: Option<UnixMs>,
     /// Null if the delivery has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<words::WaitingFor>, required)]
+    #[schema(value_type = Option<enums::WaitingFor>, required)]
     waiting_for: Option<Option<&'static str>>,
     /// When it was created.
     #[serde(serialize_with = "at")]
@@ -306,7 +306,7 @@ pub struct DeliveryJson {
     attempts: Option<Vec<AttemptView>>,
 }
 
-impl DeliveryJson {
+impl DeliveryView {
     pub(crate) fn new(app: &App, d: &Delivery, endpoint: EndpointId, event_type: &str) -> Self {
         Self {
             waiting_for: Some(app.engine.dispatch().waiting_for(d)),
@@ -338,7 +338,7 @@ impl DeliveryJson {
         }
     }
 
-    pub(crate) fn listed(app: &App, view: &DeliveryView) -> Self {
+    pub(crate) fn listed(app: &App, view: &DeliveryWithEvent) -> Self {
         Self::new(app, &view.delivery, view.endpoint, &view.event.event_type)
     }
 

@@ -6,14 +6,14 @@ use crate::delivery::{AttemptOutcome, Delivery, Status};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::ids::{Slot, UnixMs};
-use crate::settle::{Disable, Settle, Verdict};
+use crate::settle::{Disable, NextStep, Settle};
 use crate::stats::{Level, Window};
 use crate::tables::ALL_ENDPOINTS;
 
 /// How and when an attempt ended.
-struct Ended {
+struct AttemptEnd {
     at: UnixMs,
-    verdict: Verdict,
+    next_step: NextStep,
 }
 
 /// What an attempt counts as.
@@ -37,24 +37,24 @@ impl Batch<'_, '_> {
             .attempts
             .iter()
             .all(|a| a.outcome == AttemptOutcome::Interrupted);
-        let ended = Ended {
+        let ended = AttemptEnd {
             at: settle.ended_at.max(id.event.accepted_at()),
-            verdict: settle.verdict,
+            next_step: settle.next_step,
         };
         let (attempt, at) = (settle.attempt.clone(), ended.at);
-        match ended.verdict {
-            Verdict::Success => delivery.attempt_succeeded(attempt, at),
-            Verdict::Gone => delivery.attempt_gone(attempt, at),
-            Verdict::RetryAt(next) => delivery.attempt_failed(attempt, at, Some(next)),
-            Verdict::GiveUp => delivery.attempt_failed(attempt, at, None),
-            Verdict::Interrupted => {
+        match ended.next_step {
+            NextStep::Success => delivery.attempt_succeeded(attempt, at),
+            NextStep::Gone => delivery.attempt_gone(attempt, at),
+            NextStep::RetryAt(next) => delivery.attempt_failed(attempt, at, Some(next)),
+            NextStep::GiveUp => delivery.attempt_failed(attempt, at, None),
+            NextStep::Interrupted => {
                 // It counts nowhere.
                 delivery.attempt_interrupted(attempt, at);
                 self.put_delivery(Some(before), &mut delivery)?;
                 return Ok(Ok(Box::new(delivery)));
             }
         }
-        let success = ended.verdict == Verdict::Success;
+        let success = ended.next_step == NextStep::Success;
         self.tally(
             id.slot,
             &Tally {
@@ -120,8 +120,8 @@ impl Batch<'_, '_> {
 }
 
 /// How an endpoint does after an attempt. For how long it has failed is told by the paced time.
-fn after_attempt(mut state: EndpointState, ended: &Ended, paced: UnixMs) -> EndpointState {
-    if ended.verdict == Verdict::Success {
+fn after_attempt(mut state: EndpointState, ended: &AttemptEnd, paced: UnixMs) -> EndpointState {
+    if ended.next_step == NextStep::Success {
         state.failure_count = 0;
         state.failing_since = None;
         state.last_success_at = Some(ended.at);

@@ -128,8 +128,8 @@ impl Batch<'_, '_> {
             for d in &deliveries {
                 let key = tables::delivery_key(d.id);
                 self.tables.deliveries.remove(&key)?;
-                if d.status.is_bad() {
-                    self.tables.bad.remove(&key)?;
+                if d.status.is_undelivered() {
+                    self.tables.undelivered.remove(&key)?;
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::journal::{Fingerprint, Generation, JournalRow, Run};
 use crate::record;
 use crate::rows;
 use crate::sums::Sum;
-use crate::tables::{self, Views};
+use crate::tables::{self, ReadTables};
 use redb::ReadableTable;
 use std::collections::{BTreeMap, HashMap};
 
@@ -122,7 +122,7 @@ impl Looking {
         self.generations.entry(number).or_default()
     }
 
-    fn of(views: &Views) -> Result<Self, StoreError> {
+    fn of(views: &ReadTables) -> Result<Self, StoreError> {
         let mut looking = Self {
             swept_before: views.meta()?.deliveries_swept_before,
             ..Self::default()
@@ -144,7 +144,7 @@ impl Looking {
         Ok(looking)
     }
 
-    fn generations(&mut self, views: &Views) -> Result<(), StoreError> {
+    fn generations(&mut self, views: &ReadTables) -> Result<(), StoreError> {
         for row in views.generations.iter()? {
             let (key, value) = row?;
             let found = self.generation(tables::count_of(key.value()));
@@ -169,7 +169,7 @@ impl Looking {
         Ok(())
     }
 
-    fn history(&mut self, views: &Views) -> Result<(), StoreError> {
+    fn history(&mut self, views: &ReadTables) -> Result<(), StoreError> {
         for row in views.history.iter()? {
             let (key, value) = row?;
             let (number, slot) = tables::history_of(key.value());
@@ -187,7 +187,7 @@ impl Looking {
         Ok(())
     }
 
-    fn journal(&mut self, views: &Views) -> Result<(), StoreError> {
+    fn journal(&mut self, views: &ReadTables) -> Result<(), StoreError> {
         for row in views.journal.iter()? {
             let (key, value) = row?;
             let Ok(row) = record::read::<JournalRow>("journal", key.value(), value.value()) else {
@@ -209,7 +209,7 @@ impl Looking {
     /// created again since, with a later number.
     fn expect(
         &mut self,
-        views: &Views,
+        views: &ReadTables,
         slot: Slot,
         sequence: u64,
         event: EventId,
@@ -225,7 +225,7 @@ impl Looking {
         Ok(())
     }
 
-    fn deliveries(&mut self, views: &Views) -> Result<(), StoreError> {
+    fn deliveries(&mut self, views: &ReadTables) -> Result<(), StoreError> {
         for row in views.deliveries.iter()? {
             let (key, value) = row?;
             let id = tables::delivery_of(key.value());

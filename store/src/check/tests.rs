@@ -12,7 +12,7 @@ use crate::record;
 use crate::rows;
 use crate::store::Store;
 use crate::swept::Horizon;
-use crate::tables::{self, Tables, Views};
+use crate::tables::{self, ReadTables, Tables};
 use redb::{Database, ReadableDatabase, ReadableTable};
 use std::path::{Path, PathBuf};
 use stormhook_verifier::Secret;
@@ -65,7 +65,7 @@ fn orders(count: usize) -> Vec<Op> {
 /// Changes rows without the store's knowledge, including the sums.
 fn edit(path: &Path, change: impl FnOnce(&mut Tables<'_>) -> Result<(), StoreError>) {
     let db = Database::open(path).unwrap();
-    let mut meta = Views::open(&db.begin_read().unwrap())
+    let mut meta = ReadTables::open(&db.begin_read().unwrap())
         .unwrap()
         .meta()
         .unwrap();

@@ -11,7 +11,7 @@ use crate::maintenance::FlushStats;
 use crate::op::Op;
 use crate::options::Options;
 use crate::record;
-use crate::settle::{Settle, Verdict};
+use crate::settle::{NextStep, Settle};
 use crate::store::Store;
 use crate::tables::Reading;
 use redb::ReadableTable;
@@ -64,7 +64,7 @@ fn event(key: Option<&str>) -> Op {
     })
 }
 
-fn settle(delivery: DeliveryId, verdict: Verdict, code: u16) -> Op {
+fn settle(delivery: DeliveryId, next_step: NextStep, code: u16) -> Op {
     Op::Settle(Box::new(Settle {
         delivery,
         attempt: Attempt {
@@ -81,7 +81,7 @@ fn settle(delivery: DeliveryId, verdict: Verdict, code: u16) -> Op {
         },
         duration_us: 40_000,
         ended_at: START.plus_ms(40),
-        verdict,
+        next_step,
         disable: None,
     }))
 }
@@ -133,9 +133,9 @@ fn make_seeds() {
     let mut open = Vec::new();
     store.open_deliveries(|w| open.push(w.id)).unwrap();
     let ways = [
-        (Verdict::Success, 200),
-        (Verdict::RetryAt(START.plus_ms(60_000)), 503),
-        (Verdict::GiveUp, 500),
+        (NextStep::Success, 200),
+        (NextStep::RetryAt(START.plus_ms(60_000)), 503),
+        (NextStep::GiveUp, 500),
     ];
     for (id, (verdict, code)) in open.into_iter().zip(ways) {
         store
@@ -151,7 +151,7 @@ fn make_seeds() {
         seeds_of("revisions", &views.revisions);
         seeds_of("deliveries", &views.deliveries);
         seeds_of("due", &views.due);
-        seeds_of("bad", &views.bad);
+        seeds_of("bad", &views.undelivered);
         seeds_of("journal", &views.journal);
         seeds_of("windows", &views.windows);
         let (_, value) = views.packs.iter()?.next().unwrap()?;

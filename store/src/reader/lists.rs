@@ -12,11 +12,11 @@ use crate::keys;
 use crate::memory::{Memory, Shared, Snapshot};
 use crate::pack::Pack;
 use crate::query::{
-    Cursor, Damage, DeliveryFilter, DeliveryView, EventFilter, List, Page, ROWS_PER_PAGE,
+    Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page, ROWS_PER_PAGE,
     Unreadable,
 };
 use crate::reader::scan::{Next, Rows, Way};
-use crate::tables::{self, Reading, Views};
+use crate::tables::{self, ReadTables, Reading};
 use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
 
@@ -151,7 +151,7 @@ fn cursor_at(event: EventId) -> Cursor {
 /// expired are searched for in the packs, and so is one whose row of the index is damaged.
 fn newest_by_key(
     shared: &Shared,
-    views: &Views,
+    views: &ReadTables,
     memory: &Memory,
     filter: &EventFilter,
 ) -> Result<Option<Arc<Event>>, StoreError> {
@@ -164,7 +164,7 @@ fn newest_by_key(
 /// Returns the newest event with the filter's key, while the index has it.
 fn by_key(
     shared: &Shared,
-    views: &Views,
+    views: &ReadTables,
     memory: &Memory,
     filter: &EventFilter,
 ) -> Result<Option<Arc<Event>>, StoreError> {
@@ -198,7 +198,7 @@ pub(super) fn deliveries(
     filter: &DeliveryFilter,
     after: Option<Cursor>,
     limit: usize,
-) -> Result<Page<DeliveryView>, StoreError> {
+) -> Result<Page<DeliveryWithEvent>, StoreError> {
     let mut filling = Filling::new(limit);
     let endpoint = match filter.endpoint {
         None => None,
@@ -229,10 +229,10 @@ pub(super) fn deliveries(
     }
     let slot = endpoint.map(|(_, slot)| slot);
     // Undelivered deliveries have their own index, which is complete while no bulk change is in progress.
-    let of_bad = filter.status.is_some_and(Status::is_bad) && memory.bulks.is_empty();
+    let of_bad = filter.status.is_some_and(Status::is_undelivered) && memory.bulks.is_empty();
     drop(memory);
     let rows = if of_bad {
-        &views.bad
+        &views.undelivered
     } else {
         &views.deliveries
     };
@@ -247,7 +247,7 @@ fn by_event(
     (slot, rows): (Option<Slot>, &Reading<20>),
     filter: &DeliveryFilter,
     after: Option<Cursor>,
-    filling: &mut Filling<DeliveryView>,
+    filling: &mut Filling<DeliveryWithEvent>,
 ) -> Result<(), StoreError> {
     let (mut from, mut until) = id_range(filter.since, filter.until);
     if let Some(event) = filter.event {
@@ -296,7 +296,7 @@ fn take(
     views: &Snapshot,
     filter: &DeliveryFilter,
     (id, sequence): (DeliveryId, Option<u64>),
-    filling: &mut Filling<DeliveryView>,
+    filling: &mut Filling<DeliveryWithEvent>,
 ) -> Result<(), StoreError> {
     let accepted = id.event.accepted_at();
     let within = filter.since.is_none_or(|since| accepted >= since)
@@ -313,7 +313,7 @@ fn take(
         }
         reader.view_of(views, id)
     });
-    let asked = |view: &DeliveryView| {
+    let asked = |view: &DeliveryWithEvent| {
         let event_type = filter.event_type.as_ref();
         sequence.is_none_or(|sequence| sequence == view.delivery.sequence)
             && event_type.is_none_or(|t| *t == view.event.event_type)

@@ -6,7 +6,7 @@ use crate::ids::{Slot, UnixMs};
 use crate::memory::Memory;
 use crate::record;
 use crate::stats::{Counters, HOUR_MS, Level, MINUTE_MS, Window};
-use crate::tables::{self, ALL_ENDPOINTS, Views};
+use crate::tables::{self, ALL_ENDPOINTS, ReadTables};
 use std::collections::BTreeMap;
 use std::sync::RwLockReadGuard;
 
@@ -14,7 +14,7 @@ use std::sync::RwLockReadGuard;
 type Windows = (Level, UnixMs, UnixMs);
 
 pub(super) fn stats(
-    views: &Views,
+    views: &ReadTables,
     memory: RwLockReadGuard<'_, Memory>,
     windows: Windows,
     of: &StatsOf,
@@ -65,7 +65,7 @@ fn in_memory(memory: &Memory, (level, first, last): Windows, slots: &[Slot]) -> 
 }
 
 fn in_file(
-    views: &Views,
+    views: &ReadTables,
     (level, first, last): Windows,
     slot: Slot,
     (sum, damaged): (&mut Window, &mut u64),
@@ -95,7 +95,7 @@ fn in_file(
 
 /// Returns the start of the last minute in which anything was counted.
 pub(super) fn last_counted(
-    views: &Views,
+    views: &ReadTables,
     memory: &RwLockReadGuard<'_, Memory>,
 ) -> Result<UnixMs, StoreError> {
     let minutes = (Level::Minute, UnixMs(0), UnixMs(u64::MAX));
@@ -114,7 +114,7 @@ fn counters_in_memory(memory: &Memory, (level, first, last): Windows) -> Tail {
 }
 
 fn counters_in_file(
-    views: &Views,
+    views: &ReadTables,
     (level, first, last): Windows,
 ) -> Result<redb::Range<'static, &'static [u8; 9], &'static [u8]>, StoreError> {
     let (first, last) = (
@@ -127,7 +127,7 @@ fn counters_in_file(
 /// Returns the counters of all endpoints. Those in memory replace those in the file, since they cover their whole
 /// window.
 fn counters(
-    views: &Views,
+    views: &ReadTables,
     windows: Windows,
     tail: &Tail,
     damaged: &mut u64,

@@ -10,7 +10,7 @@ use crate::{
 use redb::ReadableTableMetadata;
 use stormhook_verifier::Secret;
 
-struct Bed {
+struct Fixture {
     _folder: tempfile::TempDir,
     store: Option<Store>,
     options: Options,
@@ -18,7 +18,7 @@ struct Bed {
     made: u128,
 }
 
-impl Bed {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
@@ -133,57 +133,57 @@ fn order() -> Op {
 
 #[test]
 fn nothing_grows_with_endpoints_that_were_deleted_once_retention_is_over() {
-    let mut bed = Bed::new();
-    let first = bed.new_id();
-    bed.apply(vec![endpoint(first)]);
-    bed.sweep();
-    let (rows, kept) = (bed.rows(), bed.kept());
+    let mut fixture = Fixture::new();
+    let first = fixture.new_id();
+    fixture.apply(vec![endpoint(first)]);
+    fixture.sweep();
+    let (rows, kept) = (fixture.rows(), fixture.kept());
     assert_eq!(rows, [1, 0, 1, 0]);
     assert_eq!(kept[0], 1);
     for _ in 0..100 {
-        let ids: Vec<_> = (0..100).map(|_| bed.new_id()).collect();
+        let ids: Vec<_> = (0..100).map(|_| fixture.new_id()).collect();
         let ops = ids.iter().flat_map(|id| {
             [
                 endpoint(*id),
                 Op::DeleteEndpoint(DeleteEndpoint { id: *id }),
             ]
         });
-        bed.apply(ops.collect());
-        let reader = bed.reader();
+        fixture.apply(ops.collect());
+        let reader = fixture.reader();
         let walks = reader
             .bulks()
             .into_iter()
             .map(|(slot, upto)| reader.bulk_walk(slot, upto).unwrap());
         let done = walks.map(|walk| Op::AdvanceBulk(walk.end(false)));
-        bed.apply(done.collect());
+        fixture.apply(done.collect());
     }
     // The writer walks the existing endpoints for an event, immediately and after a restart.
-    assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
-    bed.reopen();
-    assert_eq!(bed.kept()[..3], [1, 10_000, 1]);
-    match bed.apply(vec![order()]).pop() {
+    assert_eq!(fixture.kept()[..3], [1, 10_000, 1]);
+    fixture.reopen();
+    assert_eq!(fixture.kept()[..3], [1, 10_000, 1]);
+    match fixture.apply(vec![order()]).pop() {
         Some(Done::Accept(Ok(Accepted {
             event,
             replayed: false,
         }))) => assert_eq!(event.deliveries, 1),
         other => panic!("{other:?}"),
     }
-    bed.now = bed.now.plus_ms(1);
-    bed.sweep();
-    assert_eq!(bed.rows(), rows);
-    assert_eq!(bed.kept(), [1, 0, 0, 1, 1, 1]);
-    bed.reopen();
-    assert_eq!(bed.kept(), [1, 0, 0, 1, 1, 1]);
-    assert_eq!(bed.reader().check().unwrap().damage, [""; 0]);
+    fixture.now = fixture.now.plus_ms(1);
+    fixture.sweep();
+    assert_eq!(fixture.rows(), rows);
+    assert_eq!(fixture.kept(), [1, 0, 0, 1, 1, 1]);
+    fixture.reopen();
+    assert_eq!(fixture.kept(), [1, 0, 0, 1, 1, 1]);
+    assert_eq!(fixture.reader().check().unwrap().damage, [""; 0]);
 }
 
 #[test]
 fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over() {
-    let mut bed = Bed::new();
-    let id = bed.new_id();
-    bed.apply(vec![endpoint(id)]);
-    bed.sweep();
-    let rows = bed.rows();
+    let mut fixture = Fixture::new();
+    let id = fixture.new_id();
+    fixture.apply(vec![endpoint(id)]);
+    fixture.sweep();
+    let rows = fixture.rows();
     for _ in 0..100 {
         // Each change is between two events: those between the same two events are one revision.
         let switch = |active| {
@@ -196,7 +196,7 @@ fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over(
             })
         };
         let ops = (0..50).flat_map(|_| [switch(false), order(), switch(true), order()]);
-        let open: Vec<_> = bed.apply(ops.collect());
+        let open: Vec<_> = fixture.apply(ops.collect());
         let ends = open.iter().filter_map(|done| match done {
             Done::Accept(Ok(Accepted {
                 event,
@@ -207,11 +207,11 @@ fn nothing_grows_with_how_often_an_endpoint_was_switched_once_retention_is_over(
             }))),
             _ => None,
         });
-        bed.apply(ends.collect());
+        fixture.apply(ends.collect());
     }
-    assert_eq!(bed.rows()[2], 10_000);
-    bed.now = bed.now.plus_ms(1);
-    bed.sweep();
-    assert_eq!(bed.rows(), rows);
-    assert_eq!(bed.reader().check().unwrap().damage, [""; 0]);
+    assert_eq!(fixture.rows()[2], 10_000);
+    fixture.now = fixture.now.plus_ms(1);
+    fixture.sweep();
+    assert_eq!(fixture.rows(), rows);
+    assert_eq!(fixture.reader().check().unwrap().damage, [""; 0]);
 }

@@ -10,32 +10,35 @@ use stormhook_store::{
 
 #[test]
 fn an_event_goes_to_the_endpoints_of_its_organization_that_asked_for_its_type() {
-    let mut bed = Bed::new();
-    let exact = bed.endpoint("org", &["order.created"]);
-    let prefix = bed.endpoint("org", &["order.*", "order.created"]);
-    let all = bed.endpoint("org", &["*"]);
-    let other_type = bed.endpoint("org", &["invoice.*"]);
-    let other_org = bed.endpoint("org2", &["*"]);
-    let off = bed.endpoint("org", &["*"]);
-    bed.change(off.id, activate(false));
-    let event = bed.order();
+    let mut fixture = Fixture::new();
+    let exact = fixture.endpoint("org", &["order.created"]);
+    let prefix = fixture.endpoint("org", &["order.*", "order.created"]);
+    let all = fixture.endpoint("org", &["*"]);
+    let other_type = fixture.endpoint("org", &["invoice.*"]);
+    let other_org = fixture.endpoint("org2", &["*"]);
+    let off = fixture.endpoint("org", &["*"]);
+    fixture.change(off.id, activate(false));
+    let event = fixture.order();
     assert_eq!(event.deliveries, 3);
     for to in [&exact, &prefix, &all] {
-        assert_eq!(bed.delivery(pair(&event, to)).sequence, 1);
+        assert_eq!(fixture.delivery(pair(&event, to)).sequence, 1);
     }
     for not_to in [&other_type, &other_org, &off] {
-        let found = bed.reader().bare_delivery(pair(&event, not_to)).unwrap();
+        let found = fixture
+            .reader()
+            .bare_delivery(pair(&event, not_to))
+            .unwrap();
         assert_eq!(found, None);
     }
-    assert_eq!(bed.reader().open_count(), 3);
-    bed.expect_whole();
+    assert_eq!(fixture.reader().open_count(), 3);
+    fixture.expect_whole();
 }
 
 #[test]
 fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
-    let mut bed = Bed::new();
-    let id = bed.endpoint_id();
-    let applied = bed.apply(vec![
+    let mut fixture = Fixture::new();
+    let id = fixture.endpoint_id();
+    let applied = fixture.apply(vec![
         Op::Accept(event("org", "a.b")),
         Op::CreateEndpoint(new_endpoint(id, "org", &["*"]).into()),
         Op::Accept(event("org", "a.b")),
@@ -54,7 +57,7 @@ fn an_endpoint_made_in_the_same_batch_gets_the_events_after_it() {
         })
         .collect();
     assert_eq!(fan_out, [0, 1, 0]);
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 fn given(at: i64, text: &str) -> Option<GivenTime> {
@@ -63,28 +66,32 @@ fn given(at: i64, text: &str) -> Option<GivenTime> {
 
 #[test]
 fn an_event_reads_back_as_it_was_given() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let given = NewEvent {
         timestamp: given(5, "as given"),
         idempotency_key: Some("k".to_owned()),
         data: b"{ \"a\" : 1e400, \"b\":\"\\u0000\xff\" }".to_vec(),
         ..event("org", "order.created")
     };
-    let event = bed.accept(given.clone());
+    let event = fixture.accept(given.clone());
     for _ in 0..2 {
-        let read = bed.reader().event(event.id).unwrap().expect("it is there");
+        let read = fixture
+            .reader()
+            .event(event.id)
+            .unwrap()
+            .expect("it is there");
         assert_eq!(read, event);
         assert_eq!(read.data.as_deref(), Some(given.data.as_slice()));
         assert_eq!(read.timestamp, Timestamp(5));
-        assert_eq!(read.id.accepted_at(), bed.now);
-        bed.reopen();
+        assert_eq!(read.id.accepted_at(), fixture.now);
+        fixture.reopen();
     }
-    assert_eq!(bed.reader().event(EventId(3)).unwrap(), None);
+    assert_eq!(fixture.reader().event(EventId(3)).unwrap(), None);
 }
 
 #[test]
 fn an_event_larger_than_a_pack_and_many_small_ones_read_back_after_reopening() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let sizes = [10usize, 300_000, 10, 70_000, 65_536, 1].into_iter();
     let ops: Vec<_> = sizes
         .chain(std::iter::repeat_n(900, 500))
@@ -96,21 +103,24 @@ fn an_event_larger_than_a_pack_and_many_small_ones_read_back_after_reopening() {
             })
         })
         .collect();
-    let events: Vec<_> = bed.apply(ops).done.into_iter().map(accepted).collect();
-    bed.reopen();
+    let events: Vec<_> = fixture.apply(ops).done.into_iter().map(accepted).collect();
+    fixture.reopen();
     for event in &events {
-        assert_eq!(bed.reader().event(event.id).unwrap().as_ref(), Some(event));
+        assert_eq!(
+            fixture.reader().event(event.id).unwrap().as_ref(),
+            Some(event)
+        );
     }
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn sequence_numbers_have_no_gap_per_endpoint_whatever_is_refused_in_between() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let endpoints = [
-        bed.endpoint("org", &["order.*"]),
-        bed.endpoint("org", &["*"]),
-        bed.endpoint("org2", &["*"]),
+        fixture.endpoint("org", &["order.*"]),
+        fixture.endpoint("org", &["*"]),
+        fixture.endpoint("org2", &["*"]),
     ];
     for round in 0..30 {
         let ops = (0..7).map(|n| {
@@ -121,47 +131,47 @@ fn sequence_numbers_have_no_gap_per_endpoint_whatever_is_refused_in_between() {
             new.idempotency_key = (n % 3 == 0).then(|| format!("k{}", n % 2));
             Op::Accept(new)
         });
-        bed.apply(ops.collect());
+        fixture.apply(ops.collect());
         if round % 10 == 0 {
-            bed.reopen();
+            fixture.reopen();
         }
     }
-    let all = bed.all_deliveries(&DeliveryFilter::default(), 250);
+    let all = fixture.all_deliveries(&DeliveryFilter::default(), 250);
     expect_gap_free(&all);
     for endpoint in endpoints {
-        let of_it = bed.all_deliveries(&of_endpoint(endpoint.id), 250);
-        let last = bed.reader().state(endpoint.slot).last_sequence;
+        let of_it = fixture.all_deliveries(&of_endpoint(endpoint.id), 250);
+        let last = fixture.reader().state(endpoint.slot).last_sequence;
         assert_eq!(u64::try_from(of_it.len()).unwrap(), last);
     }
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn the_same_event_under_its_key_again_is_the_event_there_was() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
-    let first = bed.accept(keyed("org", "k"));
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
+    let first = fixture.accept(keyed("org", "k"));
     for _ in 0..3 {
-        bed.pass_ms(1_000);
-        match bed.one(Op::Accept(keyed("org", "k"))) {
+        fixture.pass_ms(1_000);
+        match fixture.one(Op::Accept(keyed("org", "k"))) {
             Done::Accept(Ok(Accepted {
                 event,
                 replayed: true,
             })) => assert_eq!(event, first),
             other => panic!("{other:?}"),
         }
-        bed.reopen();
+        fixture.reopen();
     }
-    assert_eq!(bed.reader().open_count(), 1);
-    assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
+    assert_eq!(fixture.reader().open_count(), 1);
+    assert_eq!(fixture.all_events(&Default::default(), 10).len(), 1);
     // The same key of another organization is a different key.
-    assert_ne!(bed.accept(keyed("org2", "k")).id, first.id);
+    assert_ne!(fixture.accept(keyed("org2", "k")).id, first.id);
 }
 
 #[test]
 fn another_event_under_a_known_key_is_a_conflict() {
-    let mut bed = Bed::new();
-    bed.accept(NewEvent {
+    let mut fixture = Fixture::new();
+    fixture.accept(NewEvent {
         timestamp: given(9, "as given"),
         ..keyed("org", "k")
     });
@@ -183,20 +193,20 @@ fn another_event_under_a_known_key_is_a_conflict() {
         },
     ];
     for other in differently {
-        assert_eq!(bed.refusal(other), Refusal::IdempotencyConflict);
+        assert_eq!(fixture.refusal(other), Refusal::IdempotencyConflict);
     }
-    assert_eq!(bed.all_events(&Default::default(), 10).len(), 1);
+    assert_eq!(fixture.all_events(&Default::default(), 10).len(), 1);
 }
 
 #[test]
 fn of_two_with_one_key_in_one_batch_the_first_is_accepted_and_the_second_replayed_or_refused() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
     let other = NewEvent {
         data: b"2".to_vec(),
         ..keyed("org", "k")
     };
-    let applied = bed.apply(vec![
+    let applied = fixture.apply(vec![
         Op::Accept(keyed("org", "k")),
         Op::Accept(keyed("org", "k")),
         Op::Accept(other),
@@ -215,23 +225,23 @@ fn of_two_with_one_key_in_one_batch_the_first_is_accepted_and_the_second_replaye
         ] => assert_eq!(first, second),
         other => panic!("{other:?}"),
     }
-    assert_eq!(bed.reader().open_count(), 1);
+    assert_eq!(fixture.reader().open_count(), 1);
 }
 
 #[test]
 fn a_key_is_forgotten_when_its_time_is_over_and_not_before() {
-    let mut bed = Bed::new();
-    let first = bed.accept(keyed("org", "k"));
-    bed.pass_ms(DAY_MS - 1);
+    let mut fixture = Fixture::new();
+    let first = fixture.accept(keyed("org", "k"));
+    fixture.pass_ms(DAY_MS - 1);
     assert!(matches!(
-        bed.one(Op::Accept(keyed("org", "k"))),
+        fixture.one(Op::Accept(keyed("org", "k"))),
         Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
-    bed.pass_ms(1);
-    let second = bed.accept(keyed("org", "k"));
+    fixture.pass_ms(1);
+    let second = fixture.accept(keyed("org", "k"));
     assert_ne!(first.id, second.id);
-    bed.reopen();
-    match bed.one(Op::Accept(keyed("org", "k"))) {
+    fixture.reopen();
+    match fixture.one(Op::Accept(keyed("org", "k"))) {
         Done::Accept(Ok(Accepted {
             event,
             replayed: true,
@@ -242,56 +252,59 @@ fn a_key_is_forgotten_when_its_time_is_over_and_not_before() {
 
 #[test]
 fn keys_and_sequence_numbers_are_known_after_the_journal_was_folded_and_after_reopening() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     let many = 33_000;
     for generation in 0..2 {
         let ops = (0..many).map(|n| Op::Accept(keyed("org", &format!("{generation}-{n}"))));
-        bed.apply(ops.collect());
-        bed.pass_ms(1);
+        fixture.apply(ops.collect());
+        fixture.pass_ms(1);
     }
     // The next commit folds what those left.
-    bed.apply(vec![Op::Probe(Probe)]);
+    fixture.apply(vec![Op::Probe(Probe)]);
     for _ in 0..2 {
         for key in ["0-0", "0-32999", "1-0", "1-17", "1-32999"] {
-            let done = bed.one(Op::Accept(keyed("org", key)));
+            let done = fixture.one(Op::Accept(keyed("org", key)));
             assert!(
                 matches!(done, Done::Accept(Ok(Accepted { replayed: true, .. }))),
                 "{key}: {done:?}"
             );
         }
-        let fresh = format!("new {}", bed.random.next());
-        let event = bed.accept(keyed("org", &fresh));
-        let sequence = bed.delivery(pair(&event, &endpoint)).sequence;
-        assert_eq!(sequence, bed.reader().state(endpoint.slot).last_sequence);
-        bed.reopen();
+        let fresh = format!("new {}", fixture.random.next());
+        let event = fixture.accept(keyed("org", &fresh));
+        let sequence = fixture.delivery(pair(&event, &endpoint)).sequence;
+        assert_eq!(
+            sequence,
+            fixture.reader().state(endpoint.slot).last_sequence
+        );
+        fixture.reopen();
     }
-    let last = bed.reader().state(endpoint.slot).last_sequence;
+    let last = fixture.reader().state(endpoint.slot).last_sequence;
     assert_eq!(last, 2 * many + 2);
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn keys_folded_together_expire_each_at_its_own_time() {
-    let mut bed = Bed::new();
-    bed.accept(keyed("org", "early"));
-    bed.pass_ms(DAY_MS / 2);
+    let mut fixture = Fixture::new();
+    fixture.accept(keyed("org", "early"));
+    fixture.pass_ms(DAY_MS / 2);
     let ops = (0..32_768).map(|n| Op::Accept(keyed("org", &n.to_string())));
-    bed.apply(ops.collect());
-    bed.pass_ms(DAY_MS / 2 - 1);
+    fixture.apply(ops.collect());
+    fixture.pass_ms(DAY_MS / 2 - 1);
     // This one folds them.
-    let done = bed.one(Op::Accept(keyed("org", "early")));
+    let done = fixture.one(Op::Accept(keyed("org", "early")));
     assert!(matches!(
         done,
         Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
-    bed.pass_ms(1);
-    let done = bed.one(Op::Accept(keyed("org", "77")));
+    fixture.pass_ms(1);
+    let done = fixture.one(Op::Accept(keyed("org", "77")));
     assert!(matches!(
         done,
         Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
-    let done = bed.one(Op::Accept(keyed("org", "early")));
+    let done = fixture.one(Op::Accept(keyed("org", "early")));
     assert!(matches!(
         done,
         Done::Accept(Ok(Accepted {
@@ -303,40 +316,43 @@ fn keys_folded_together_expire_each_at_its_own_time() {
 
 #[test]
 fn a_fold_without_keys_does_not_hide_older_ones() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
     let ops = (0..32_768).map(|n| Op::Accept(keyed("org", &n.to_string())));
-    let old = bed.apply(ops.collect()).done.into_iter().map(accepted);
+    let old = fixture.apply(ops.collect()).done.into_iter().map(accepted);
     let old: Vec<_> = old.collect();
-    bed.apply(vec![Op::Probe(Probe)]);
+    fixture.apply(vec![Op::Probe(Probe)]);
     // A generation of first deliveries of old events only.
-    let late = bed.endpoint("org", &["*"]);
+    let late = fixture.endpoint("org", &["*"]);
     let replays = old.iter().map(|e| {
         Op::Replay(Replay {
             event: e.id,
             endpoint: late.id,
         })
     });
-    bed.apply(replays.collect());
-    bed.pass_ms(DAY_MS / 2);
-    bed.apply(vec![Op::Probe(Probe)]);
+    fixture.apply(replays.collect());
+    fixture.pass_ms(DAY_MS / 2);
+    fixture.apply(vec![Op::Probe(Probe)]);
     assert!(matches!(
-        bed.one(Op::Accept(keyed("org", "5"))),
+        fixture.one(Op::Accept(keyed("org", "5"))),
         Done::Accept(Ok(Accepted { replayed: true, .. }))
     ));
 }
 
 #[test]
 fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
-    let mut bed = Bed::with(|o| o.pending_limit = 5);
-    let a = bed.endpoint("org", &["*"]);
-    bed.endpoint("org", &["*"]);
-    let first = bed.order();
-    bed.order();
-    assert_eq!(bed.refusal(event("org", "order.created")), Refusal::Full);
-    assert_eq!(bed.reader().open_count(), 4);
+    let mut fixture = Fixture::with(|o| o.pending_limit = 5);
+    let a = fixture.endpoint("org", &["*"]);
+    fixture.endpoint("org", &["*"]);
+    let first = fixture.order();
+    fixture.order();
+    assert_eq!(
+        fixture.refusal(event("org", "order.created")),
+        Refusal::Full
+    );
+    assert_eq!(fixture.reader().open_count(), 4);
     // Within one batch too, and an event without deliveries is still stored.
-    let applied = bed.apply(vec![
+    let applied = fixture.apply(vec![
         Op::Accept(event("org", "order.created")),
         Op::Accept(event("nobody", "order.created")),
     ]);
@@ -350,29 +366,29 @@ fn what_would_exceed_the_bound_on_waiting_deliveries_is_refused_whole() {
             }))
         ]
     ));
-    bed.settle(pair(&first, &a), stormhook_store::Verdict::Success);
-    assert_eq!(bed.order().deliveries, 2);
-    bed.store().reader().set_limits(7, 10);
-    assert_eq!(bed.order().deliveries, 2);
-    expect_gap_free(&bed.all_deliveries(&DeliveryFilter::default(), 100));
+    fixture.settle(pair(&first, &a), stormhook_store::NextStep::Success);
+    assert_eq!(fixture.order().deliveries, 2);
+    fixture.store().reader().set_limits(7, 10);
+    assert_eq!(fixture.order().deliveries, 2);
+    expect_gap_free(&fixture.all_deliveries(&DeliveryFilter::default(), 100));
 }
 
 #[test]
 fn ids_go_on_when_the_clock_goes_back() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
-    let mut last = bed.order().id;
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
+    let mut last = fixture.order().id;
     for back_ms in [1, 1_000, DAY_MS, 400 * DAY_MS] {
-        bed.now = UnixMs(START.0 - back_ms);
+        fixture.now = UnixMs(START.0 - back_ms);
         if back_ms == DAY_MS {
-            bed.reopen();
+            fixture.reopen();
         }
-        for event in bed.orders(5) {
+        for event in fixture.orders(5) {
             assert!(event.id > last);
             last = event.id;
             assert!(event.id.accepted_at() >= START);
         }
     }
-    assert!(bed.reader().last_at().unwrap() >= START);
-    bed.expect_whole();
+    assert!(fixture.reader().last_at().unwrap() >= START);
+    fixture.expect_whole();
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use stormhook_store::maintenance::EndDamaged;
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    Change, DeliveryId, Done, Endpoint, Event, Op, Reason, Replay, Retry, StatsOf, Status, UnixMs,
-    Verdict,
+    Change, DeliveryId, Done, Endpoint, Event, NextStep, Op, Reason, Replay, Retry, StatsOf,
+    Status, UnixMs,
 };
 
 /// One endpoint and four deliveries, the first of which has failed once.
 struct Four {
-    bed: Bed,
+    fixture: Fixture,
     endpoint: Arc<Endpoint>,
     events: Vec<Arc<Event>>,
     ids: Vec<DeliveryId>,
@@ -19,15 +19,15 @@ struct Four {
 
 impl Four {
     fn new() -> Self {
-        let mut bed = Bed::new();
-        let endpoint = bed.endpoint("org", &["*"]);
+        let mut fixture = Fixture::new();
+        let endpoint = fixture.endpoint("org", &["*"]);
         // One commit each, so that each has its own pack.
-        let events: Vec<_> = (0..4).map(|_| bed.order()).collect();
+        let events: Vec<_> = (0..4).map(|_| fixture.order()).collect();
         let ids: Vec<_> = events.iter().map(|event| pair(event, &endpoint)).collect();
-        let later = bed.now.plus_ms(60_000);
-        bed.settle(ids[0], Verdict::RetryAt(later));
+        let later = fixture.now.plus_ms(60_000);
+        fixture.settle(ids[0], NextStep::RetryAt(later));
         Self {
-            bed,
+            fixture,
             endpoint,
             events,
             ids,
@@ -35,29 +35,29 @@ impl Four {
     }
 
     fn damage_pack(&mut self, at: usize) {
-        self.bed
+        self.fixture
             .damage("packs", &self.events[at].id.0.to_be_bytes());
     }
 
     fn damage_row(&mut self, at: usize) {
-        self.bed.damage("deliveries", &row_key(self.ids[at]));
+        self.fixture.damage("deliveries", &row_key(self.ids[at]));
     }
 
     fn damage_due(&mut self, at: usize) {
         let due = self.due(at);
-        self.bed.damage("due", &due_key(due, self.ids[at]));
+        self.fixture.damage("due", &due_key(due, self.ids[at]));
     }
 
     fn due(&mut self, at: usize) -> UnixMs {
         let id = self.ids[at];
-        let open = self.bed.open();
+        let open = self.fixture.open();
         open.iter().find(|w| w.id == id).expect("it waits").due
     }
 
     fn end(&mut self, at: usize, due: UnixMs) -> (Done, Vec<DeliveryId>) {
         let delivery = self.ids[at];
         let mut applied = self
-            .bed
+            .fixture
             .apply(vec![Op::EndDamaged(EndDamaged { delivery, due })]);
         let ended = applied.changes.iter().map(|change| match change {
             Change::Ended(id) => *id,
@@ -69,17 +69,17 @@ impl Four {
 
     /// Returns the waiting ones, by their place.
     fn waits(&mut self) -> Vec<usize> {
-        let open = self.bed.open();
+        let open = self.fixture.open();
         let place = |id| self.ids.iter().position(|known| *known == id).unwrap();
         let mut waits: Vec<_> = open.iter().map(|w| place(w.id)).collect();
         waits.sort_unstable();
-        let count = usize::try_from(self.bed.reader().open_count()).unwrap();
+        let count = usize::try_from(self.fixture.reader().open_count()).unwrap();
         assert_eq!(count, waits.len());
         waits
     }
 
     fn expect_one_damage(&self) {
-        let damage = self.bed.reader().check().unwrap().damage;
+        let damage = self.fixture.reader().check().unwrap().damage;
         assert_eq!(damage.len(), 1, "{damage:?}");
     }
 }
@@ -101,11 +101,11 @@ fn due_key(due: UnixMs, id: DeliveryId) -> [u8; 28] {
 #[test]
 fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_or_counted() {
     let mut four = Four::new();
-    let before = four.bed.delivery(four.ids[0]);
-    let state = four.bed.reader().state(four.endpoint.slot);
-    let now = four.bed.now;
+    let before = four.fixture.delivery(four.ids[0]);
+    let state = four.fixture.reader().state(four.endpoint.slot);
+    let now = four.fixture.now;
     let stats = |four: &Four| {
-        let window = four.bed.reader().stats(Span::All, now, &StatsOf::All);
+        let window = four.fixture.reader().stats(Span::All, now, &StatsOf::All);
         window.unwrap().counters
     };
     let counted = stats(&four);
@@ -124,17 +124,17 @@ fn a_delivery_whose_event_is_damaged_ends_as_damaged_and_no_attempt_is_recorded_
     assert_eq!(d.sequence, before.sequence);
     assert_eq!(d.attempts, before.attempts);
     assert_eq!((d.attempts_total, d.attempts_finished, d.round), (1, 1, 1));
-    assert_eq!(four.bed.reader().state(four.endpoint.slot), state);
+    assert_eq!(four.fixture.reader().state(four.endpoint.slot), state);
     assert_eq!(stats(&four), counted);
     assert_eq!(four.waits(), [1, 2, 3]);
-    four.bed.reopen();
+    four.fixture.reopen();
     assert_eq!(four.waits(), [1, 2, 3]);
     four.expect_one_damage();
     // It has ended: there is nothing more to end.
     let (done, _) = four.end(0, due);
     assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
-    assert_eq!(four.bed.delivery(four.ids[0]), *d);
-    let settled = four.bed.settle(four.ids[1], Verdict::Success);
+    assert_eq!(four.fixture.delivery(four.ids[0]), *d);
+    let settled = four.fixture.settle(four.ids[1], NextStep::Success);
     assert_eq!(settled.status, Status::Success);
 }
 
@@ -146,21 +146,21 @@ fn what_ended_as_damaged_is_refused_by_name_while_it_cannot_be_read_and_sent_aga
     let due = four.due(0);
     four.end(0, due);
     for op in [Op::Retry(Retry(id)), Op::Replay(Replay { event, endpoint })] {
-        let done = four.bed.one(op);
+        let done = four.fixture.one(op);
         assert!(matches!(done, Done::Damaged(_)), "{done:?}");
     }
     // Changed back.
     four.damage_pack(0);
-    let ended = four.bed.delivery(id);
-    let recover = four.bed.recover_of(endpoint, false);
-    assert_eq!(four.bed.recover(recover), 0, "a recovery leaves it out");
-    assert_eq!(four.bed.delivery(id), ended);
-    four.bed.work_off();
-    assert_eq!(four.bed.delivery(id), ended);
-    let again = four.bed.delivery_done(Retry(id));
+    let ended = four.fixture.delivery(id);
+    let recover = four.fixture.recover_of(endpoint, false);
+    assert_eq!(four.fixture.recover(recover), 0, "a recovery leaves it out");
+    assert_eq!(four.fixture.delivery(id), ended);
+    four.fixture.work_off();
+    assert_eq!(four.fixture.delivery(id), ended);
+    let again = four.fixture.delivery_done(Retry(id));
     assert_eq!((again.status, again.reason), (Status::Pending, None));
     assert_eq!(four.waits(), [0, 1, 2, 3]);
-    four.bed.expect_whole();
+    four.fixture.expect_whole();
 }
 
 #[test]
@@ -173,18 +173,18 @@ fn a_delivery_whose_own_row_is_damaged_waits_no_longer_and_check_names_that_row_
     assert_eq!(ended, [four.ids[1]]);
     assert_eq!(four.waits(), [0, 2, 3]);
     four.expect_one_damage();
-    four.bed.reopen();
+    four.fixture.reopen();
     assert_eq!(four.waits(), [0, 2, 3]);
     four.expect_one_damage();
-    let done = four.bed.one(Op::Retry(Retry(four.ids[1])));
+    let done = four.fixture.one(Op::Retry(Retry(four.ids[1])));
     assert!(matches!(done, Done::Damaged(_)), "{done:?}");
-    assert!(four.bed.reader().bare_delivery(four.ids[1]).is_err());
+    assert!(four.fixture.reader().bare_delivery(four.ids[1]).is_err());
 }
 
 #[test]
 fn a_delivery_without_a_row_waits_no_longer() {
     let mut four = Four::new();
-    four.bed.remove("deliveries", &row_key(four.ids[1]));
+    four.fixture.remove("deliveries", &row_key(four.ids[1]));
     let due = four.due(1);
     let (done, ended) = four.end(1, due);
     assert!(matches!(done, Done::EndDamaged(None)), "{done:?}");
@@ -203,7 +203,7 @@ fn a_store_starts_though_a_delivery_and_its_row_of_the_due_index_are_both_damage
     assert_eq!((four.due(2), four.waits()), (due, vec![0, 1, 2, 3]));
     four.end(2, due);
     assert_eq!(four.waits(), [0, 1, 3]);
-    four.bed.reopen();
+    four.fixture.reopen();
     assert_eq!(four.waits(), [0, 1, 3]);
     four.expect_one_damage();
 }

@@ -9,8 +9,8 @@ use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    Cursor, Damage, DeliveryId, EventId, Op, Page, Reader, Record, StatsOf, Status, Store,
-    StoreError, Unreadable, Verdict,
+    Cursor, Damage, DeliveryId, EventId, NextStep, Op, Page, Reader, Record, StatsOf, Status,
+    Store, StoreError, Unreadable,
 };
 
 /// Returns all pages of a list: items, and named damage.
@@ -55,41 +55,44 @@ fn deliveries(
 }
 
 /// Changes a bit in the last byte of this row, without the knowledge of a store that is then reopened.
-fn flip<const N: usize>(bed: &mut Bed, table: &str, at: usize) {
-    bed.close();
-    edit::<N>(&bed.options.path, table, &mut |rows: &mut Rows| {
+fn flip<const N: usize>(fixture: &mut Fixture, table: &str, at: usize) {
+    fixture.close();
+    edit::<N>(&fixture.options.path, table, &mut |rows: &mut Rows| {
         let row = rows.values_mut().nth(at).expect("the row is there");
         *row.last_mut().unwrap() ^= 1;
     });
-    bed.reopen();
+    fixture.reopen();
 }
 
 const LIMITS: [usize; 5] = [1, 2, 3, 10, 250];
 
 /// Returns four packs of three events, each with abandoned deliveries to two endpoints.
-fn four_packs() -> (Bed, Vec<EventId>, [stormhook_store::EndpointId; 2]) {
-    let mut bed = Bed::new();
-    let endpoints = [bed.endpoint("org", &["*"]), bed.endpoint("org", &["*"])];
+fn four_packs() -> (Fixture, Vec<EventId>, [stormhook_store::EndpointId; 2]) {
+    let mut fixture = Fixture::new();
+    let endpoints = [
+        fixture.endpoint("org", &["*"]),
+        fixture.endpoint("org", &["*"]),
+    ];
     let mut ids = Vec::new();
     for _ in 0..4 {
-        let made = bed.orders(3);
+        let made = fixture.orders(3);
         for event in &made {
             for endpoint in &endpoints {
-                bed.settle(pair(event, endpoint), Verdict::GiveUp);
+                fixture.settle(pair(event, endpoint), NextStep::GiveUp);
             }
         }
         ids.extend(made.iter().map(|e| e.id));
-        bed.pass_ms(1);
+        fixture.pass_ms(1);
     }
-    (bed, ids, endpoints.map(|e| e.id))
+    (fixture, ids, endpoints.map(|e| e.id))
 }
 
 #[test]
 fn a_damaged_pack_is_named_by_the_lists_and_hides_no_other_event() {
     for damaged in 0..4 {
-        let (mut bed, ids, [endpoint, _]) = four_packs();
-        flip::<16>(&mut bed, "packs", damaged);
-        let reader = bed.reader();
+        let (mut fixture, ids, [endpoint, _]) = four_packs();
+        flip::<16>(&mut fixture, "packs", damaged);
+        let reader = fixture.reader();
         let end = ids.get(damaged * 3 + 3);
         let end = end.copied().unwrap_or(EventId(u128::MAX));
         let lost: Vec<EventId> = ids[damaged * 3..damaged * 3 + 3].to_vec();
@@ -148,14 +151,14 @@ fn a_damaged_pack_is_named_by_the_lists_and_hides_no_other_event() {
 
 #[test]
 fn a_span_that_ends_before_a_damaged_pack_does_not_name_it() {
-    let (mut bed, ids, _) = four_packs();
-    flip::<16>(&mut bed, "packs", 1);
+    let (mut fixture, ids, _) = four_packs();
+    flip::<16>(&mut fixture, "packs", 1);
     let span = |since: usize, until: usize| EventFilter {
         since: Some(ids[since].accepted_at()),
         until: Some(ids[until].accepted_at()),
         ..EventFilter::default()
     };
-    let named = |filter| events(&bed.reader(), &filter, 50).1.len();
+    let named = |filter| events(&fixture.reader(), &filter, 50).1.len();
     assert_eq!(named(span(0, 3)), 0);
     assert_eq!(named(span(3, 6)), 1);
     assert_eq!(named(span(9, 11)), 0);
@@ -163,14 +166,14 @@ fn a_span_that_ends_before_a_damaged_pack_does_not_name_it() {
 
 #[test]
 fn a_damaged_delivery_is_named_by_the_lists_and_hides_no_other() {
-    let (mut bed, ids, [first, second]) = four_packs();
-    flip::<20>(&mut bed, "deliveries", 9);
-    let lost = pair_of(ids[4], bed.reader().endpoint(second).unwrap().slot);
+    let (mut fixture, ids, [first, second]) = four_packs();
+    flip::<20>(&mut fixture, "deliveries", 9);
+    let lost = pair_of(ids[4], fixture.reader().endpoint(second).unwrap().slot);
     let of_status = DeliveryFilter {
         status: Some(Status::Abandoned),
         ..DeliveryFilter::default()
     };
-    let reader = bed.reader();
+    let reader = fixture.reader();
     for limit in LIMITS {
         for (filter, count) in [
             (DeliveryFilter::default(), 23),
@@ -189,30 +192,30 @@ fn a_damaged_delivery_is_named_by_the_lists_and_hides_no_other() {
 
 #[test]
 fn a_damaged_part_of_an_endpoints_list_is_named_by_its_sequence_numbers() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]).id;
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]).id;
     for generation in 0..2 {
-        bed.orders(5);
+        fixture.orders(5);
         let many = (0..32_768).map(|n| Op::Accept(keyed("nobody", &format!("{generation} {n}"))));
-        bed.apply(many.collect());
-        bed.one(Op::Probe(Probe));
+        fixture.apply(many.collect());
+        fixture.one(Op::Probe(Probe));
     }
-    bed.orders(4);
+    fixture.orders(4);
     for (damaged, from, before) in [(0, 1, 6), (1, 6, 11)] {
-        flip::<12>(&mut bed, "history", damaged);
-        let reader = bed.reader();
+        flip::<12>(&mut fixture, "history", damaged);
+        let reader = fixture.reader();
         for limit in LIMITS {
             let (listed, named) = deliveries(&reader, &of_endpoint(endpoint), limit);
             assert_eq!(listed.len(), 9, "{limit} a page");
             assert_eq!(named, [Unreadable::Sequences(endpoint, from, before)]);
         }
         drop(reader);
-        flip::<12>(&mut bed, "history", damaged);
+        flip::<12>(&mut fixture, "history", damaged);
     }
-    flip::<12>(&mut bed, "history", 0);
-    flip::<12>(&mut bed, "history", 1);
+    flip::<12>(&mut fixture, "history", 0);
+    flip::<12>(&mut fixture, "history", 1);
     for limit in LIMITS {
-        let (listed, named) = deliveries(&bed.reader(), &of_endpoint(endpoint), limit);
+        let (listed, named) = deliveries(&fixture.reader(), &of_endpoint(endpoint), limit);
         assert_eq!(listed.len(), 4);
         assert_eq!(named, [Unreadable::Sequences(endpoint, 1, 11)]);
     }
@@ -220,44 +223,50 @@ fn a_damaged_part_of_an_endpoints_list_is_named_by_its_sequence_numbers() {
 
 #[test]
 fn damaged_statistics_count_nothing_and_are_told() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     for _ in 0..2 {
-        let order = bed.order();
-        bed.settle(pair(&order, &endpoint), Verdict::Success);
-        bed.pass_ms(60_000);
-        bed.one(Op::FlushStats(FlushStats));
+        let order = fixture.order();
+        fixture.settle(pair(&order, &endpoint), NextStep::Success);
+        fixture.pass_ms(60_000);
+        fixture.one(Op::FlushStats(FlushStats));
     }
     // The endpoint's minutes, those of all, the hours: the first is one of the endpoint's minutes.
-    flip::<13>(&mut bed, "windows", 0);
+    flip::<13>(&mut fixture, "windows", 0);
     let of = StatsOf::Endpoints(vec![endpoint.slot]);
-    let now = bed.now;
-    let (sum, damaged) = bed
+    let now = fixture.now;
+    let (sum, damaged) = fixture
         .reader()
         .stats_and_damage(Span::FiveMinutes, now, &of)
         .unwrap();
     assert_eq!((sum.counters.success, damaged), (1, 1));
-    let (sum, damaged) = bed.reader().stats_and_damage(Span::Hour, now, &of).unwrap();
+    let (sum, damaged) = fixture
+        .reader()
+        .stats_and_damage(Span::Hour, now, &of)
+        .unwrap();
     assert_eq!((sum.counters.success, damaged), (1, 1));
-    let (sum, damaged) = bed.reader().stats_and_damage(Span::All, now, &of).unwrap();
+    let (sum, damaged) = fixture
+        .reader()
+        .stats_and_damage(Span::All, now, &of)
+        .unwrap();
     assert_eq!((sum.counters.success, damaged), (2, 0));
 }
 
 #[test]
 fn a_damaged_revision_is_named_where_an_event_is_explained_and_is_no_missed_event() {
-    let (mut bed, ids, [first, second]) = four_packs();
-    bed.change(second, activate(false));
-    bed.order();
-    assert_eq!(bed.recoverable(second, true), 13);
-    flip::<20>(&mut bed, "revisions", 2);
-    let explained = bed.reader().explain(ids[11]).unwrap().unwrap();
+    let (mut fixture, ids, [first, second]) = four_packs();
+    fixture.change(second, activate(false));
+    fixture.order();
+    assert_eq!(fixture.recoverable(second, true), 13);
+    flip::<20>(&mut fixture, "revisions", 2);
+    let explained = fixture.reader().explain(ids[11]).unwrap().unwrap();
     assert_eq!(explained.answers.len(), 2);
-    let last = bed.all_events(&EventFilter::default(), 1)[0].id;
-    let explained = bed.reader().explain(last).unwrap().unwrap();
+    let last = fixture.all_events(&EventFilter::default(), 1)[0].id;
+    let explained = fixture.reader().explain(last).unwrap().unwrap();
     assert_eq!(explained.answers.len(), 1);
     assert_eq!(explained.answers[0].0, first);
     assert_eq!(explained.damaged[0].what, Unreadable::Endpoint(second));
-    assert_eq!(bed.recoverable(second, true), 12);
+    assert_eq!(fixture.recoverable(second, true), 12);
 }
 
 /// Returns the results of a walk: events, deliveries, and named damage.
@@ -280,11 +289,11 @@ fn walked(
 
 #[test]
 fn a_walk_names_what_is_damaged_and_goes_on() {
-    let (mut bed, ids, _) = four_packs();
-    flip::<16>(&mut bed, "packs", 1);
-    flip::<20>(&mut bed, "deliveries", 0);
-    flip::<16>(&mut bed, "packs", 3);
-    let (events, deliveries, named) = walked(&bed.reader(), &EventFilter::default());
+    let (mut fixture, ids, _) = four_packs();
+    flip::<16>(&mut fixture, "packs", 1);
+    flip::<20>(&mut fixture, "deliveries", 0);
+    flip::<16>(&mut fixture, "packs", 3);
+    let (events, deliveries, named) = walked(&fixture.reader(), &EventFilter::default());
     assert_eq!(events, [&ids[..3], &ids[6..9]].concat());
     assert_eq!(deliveries.len(), 11);
     let [Unreadable::Delivery(first), spans @ ..] = &named[..] else {

@@ -5,7 +5,7 @@ use crate::support::*;
 use stormhook_store::maintenance::Probe;
 use stormhook_store::query::DeliveryFilter;
 use stormhook_store::{
-    Accepted, Applied, Done, EndpointId, Op, Store, StoreError, Verdict, Waiting,
+    Accepted, Applied, Done, EndpointId, NextStep, Op, QueueEntry, Store, StoreError,
 };
 
 struct Faulty {
@@ -143,7 +143,7 @@ fn a_commit_whose_outcome_was_unknown_comes_to_what_the_file_says_wherever_it_br
         };
         let id = pair_of(first.id, slot);
         let mut ops = some_events("second");
-        ops.push(Op::Settle(Box::new(settle(id, Verdict::Success, START))));
+        ops.push(Op::Settle(Box::new(settle(id, NextStep::Success, START))));
         f.disk.power_for(Some(cut));
         let mut result = f.apply(ops);
         if result.is_ok() && !f.disk.power_is_gone() {
@@ -240,11 +240,11 @@ fn a_file_that_lost_an_announced_commit_is_not_gone_on_with() {
 /// Damages every byte of the pages that list the tables and their types.
 #[test]
 fn a_damaged_list_of_tables_is_damage_and_never_a_new_store() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
-    bed.orders(3);
-    let path = bed.options.path.clone();
-    bed.close();
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
+    fixture.orders(3);
+    let path = fixture.options.path.clone();
+    fixture.close();
     let sound = std::fs::read(&path).unwrap();
     let lists = ["meta", "generations", "deliveries"].map(str::as_bytes);
     let places: std::collections::BTreeSet<usize> = lists
@@ -281,7 +281,7 @@ fn a_damaged_list_of_tables_is_damage_and_never_a_new_store() {
 }
 
 /// Returns a store with waiting deliveries as bytes, and these deliveries.
-fn some_waiting() -> (Vec<u8>, Vec<Waiting>) {
+fn some_waiting() -> (Vec<u8>, Vec<QueueEntry>) {
     let mut f = Faulty::new();
     f.endpoint();
     for _ in 0..20 {
@@ -322,7 +322,7 @@ fn one_wrong_bit_anywhere_costs_nothing_and_is_named_by_check() {
             assert!(damage.contains("has one wrong bit"), "{flip}: {damage}");
         }
         for (n, waiting) in open.iter().take(5).enumerate() {
-            let settled = Op::Settle(Box::new(settle(waiting.id, Verdict::Success, START)));
+            let settled = Op::Settle(Box::new(settle(waiting.id, NextStep::Success, START)));
             let accepted = Op::Accept(event("org", "a.b"));
             let applied = store.apply([settled, accepted], START, 7_000 + n as u128);
             assert!(applied.is_ok(), "{flip}: {:?}", applied.err());
@@ -407,7 +407,7 @@ fn open_damaged(sound: &[u8], flips: &[(usize, u8)]) {
 
 /// Settles the waiting deliveries, one commit each, on a file that is damaged meanwhile. Returns how many commits
 /// failed.
-fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
+fn settle_all_on(sound: &[u8], open: &[QueueEntry], flips: &[(usize, u8)]) -> u32 {
     let at = flips[0].0;
     let disk = Disk::of(sound.to_vec());
     let opened = disk.clone();
@@ -419,7 +419,7 @@ fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
     let mut failed = 0;
     for (n, waiting) in open.iter().take(20).enumerate() {
         let before = disk.bytes();
-        let settled = Op::Settle(Box::new(settle(waiting.id, Verdict::Success, START)));
+        let settled = Op::Settle(Box::new(settle(waiting.id, NextStep::Success, START)));
         let Err(error) = store.apply([settled], START, 77 + n as u128) else {
             continue;
         };
@@ -448,14 +448,14 @@ fn settle_all_on(sound: &[u8], open: &[Waiting], flips: &[(usize, u8)]) -> u32 {
 
 #[test]
 fn a_file_that_can_t_be_written_to_is_named_by_check_and_healed_by_compact() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
     for _ in 0..20 {
-        bed.orders(5);
+        fixture.orders(5);
     }
-    let open = bed.open();
-    let path = bed.options.path.clone();
-    bed.close();
+    let open = fixture.open();
+    let path = fixture.options.path.clone();
+    fixture.close();
     let sound = std::fs::read(&path).unwrap();
     let heads: Vec<usize> = (4_096..sound.len())
         .filter(|at| at % 4_096 < 256 && sound[*at] != 0)

@@ -4,37 +4,39 @@ use crate::support::*;
 use std::collections::BTreeSet;
 use stormhook_store::query::{DeliveryFilter, EventFilter, ROWS_PER_PAGE};
 use stormhook_store::{
-    DeleteEndpoint, DeliveryId, EndpointId, NewEvent, Replay, Retry, Status, UnixMs, Verdict,
+    DeleteEndpoint, DeliveryId, EndpointId, NewEvent, NextStep, Replay, Retry, Status, UnixMs,
 };
 
 #[test]
 fn events_are_listed_newest_first_whatever_the_size_of_a_page() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let mut ids = Vec::new();
     for n in 0..9 {
-        ids.extend(bed.orders(n * 3).iter().map(|e| e.id));
-        bed.pass_ms(1);
+        ids.extend(fixture.orders(n * 3).iter().map(|e| e.id));
+        fixture.pass_ms(1);
     }
     ids.reverse();
     for limit in [1, 2, 7, 50, 250] {
-        let listed = bed.all_events(&EventFilter::default(), limit);
+        let listed = fixture.all_events(&EventFilter::default(), limit);
         let listed: Vec<_> = listed.iter().map(|e| e.id).collect();
         assert_eq!(listed, ids, "{limit} a page");
-        let page = bed.reader().events(&EventFilter::default(), None, limit);
+        let page = fixture
+            .reader()
+            .events(&EventFilter::default(), None, limit);
         assert!(page.unwrap().items.len() <= limit);
     }
 }
 
 #[test]
 fn events_are_filtered_by_organization_type_and_time() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for n in 0..40 {
         let organization = ["org", "org2"][n % 2];
         let event_type = ["order.created", "order.paid"][n / 2 % 2];
-        bed.accept(event(organization, event_type));
-        bed.pass_ms(100);
+        fixture.accept(event(organization, event_type));
+        fixture.pass_ms(100);
     }
-    let count = |filter: EventFilter| bed.all_events(&filter, 3).len();
+    let count = |filter: EventFilter| fixture.all_events(&filter, 3).len();
     let organization = Some("org".to_owned());
     assert_eq!(
         count(EventFilter {
@@ -57,7 +59,7 @@ fn events_are_filtered_by_organization_type_and_time() {
         until: Some(START.plus_ms(2_000)),
         ..EventFilter::default()
     };
-    let times: Vec<_> = bed
+    let times: Vec<_> = fixture
         .all_events(&filter, 3)
         .iter()
         .map(|e| e.id.accepted_at().since_ms(START))
@@ -76,20 +78,20 @@ fn events_are_filtered_by_organization_type_and_time() {
 
 #[test]
 fn events_are_found_under_their_key_those_it_had_before_it_expired_too() {
-    let mut bed = Bed::new();
-    let first = bed.accept(keyed("org", "k"));
-    bed.orders(10);
-    bed.accept(keyed("org2", "k"));
-    bed.pass_ms(DAY_MS);
-    let second = bed.accept(keyed("org", "k"));
-    bed.orders(10);
+    let mut fixture = Fixture::new();
+    let first = fixture.accept(keyed("org", "k"));
+    fixture.orders(10);
+    fixture.accept(keyed("org2", "k"));
+    fixture.pass_ms(DAY_MS);
+    let second = fixture.accept(keyed("org", "k"));
+    fixture.orders(10);
     let filter = EventFilter {
         organization: Some("org".to_owned()),
         idempotency_key: Some("k".to_owned()),
         ..EventFilter::default()
     };
     for limit in [1, 2, 50] {
-        let found = bed.all_events(&filter, limit);
+        let found = fixture.all_events(&filter, limit);
         let found: Vec<_> = found.iter().map(|e| e.id).collect();
         assert_eq!(found, [second.id, first.id], "{limit} a page");
     }
@@ -97,87 +99,87 @@ fn events_are_found_under_their_key_those_it_had_before_it_expired_too() {
         idempotency_key: Some("other".to_owned()),
         ..filter.clone()
     };
-    assert_eq!(bed.all_events(&none, 5).len(), 0);
+    assert_eq!(fixture.all_events(&none, 5).len(), 0);
     let without_organization = EventFilter {
         organization: None,
         ..filter.clone()
     };
-    assert_eq!(bed.all_events(&without_organization, 5).len(), 3);
+    assert_eq!(fixture.all_events(&without_organization, 5).len(), 3);
     let until = EventFilter {
         until: Some(START.plus_ms(1)),
         ..filter
     };
-    assert_eq!(bed.all_events(&until, 5), [first]);
+    assert_eq!(fixture.all_events(&until, 5), [first]);
 }
 
 #[test]
 fn a_page_that_looked_at_its_limit_of_rows_returns_what_it_has() {
-    let mut bed = Bed::new();
-    let rare = bed.accept(event("rare", "a.b"));
-    let endpoint = bed.endpoint("org", &["*"]);
-    bed.orders(2 * ROWS_PER_PAGE);
+    let mut fixture = Fixture::new();
+    let rare = fixture.accept(event("rare", "a.b"));
+    let endpoint = fixture.endpoint("org", &["*"]);
+    fixture.orders(2 * ROWS_PER_PAGE);
     let filter = EventFilter {
         organization: Some("rare".to_owned()),
         ..EventFilter::default()
     };
-    let page = bed.reader().events(&filter, None, 50).unwrap();
+    let page = fixture.reader().events(&filter, None, 50).unwrap();
     assert!(page.items.is_empty() && page.next.is_some());
-    assert_eq!(bed.all_events(&filter, 50), [rare]);
+    assert_eq!(fixture.all_events(&filter, 50), [rare]);
     for endpoint in [None, Some(endpoint.id)] {
         let settled = DeliveryFilter {
             endpoint,
             status: Some(Status::Success),
             ..DeliveryFilter::default()
         };
-        let page = bed.reader().deliveries(&settled, None, 50).unwrap();
+        let page = fixture.reader().deliveries(&settled, None, 50).unwrap();
         assert!(page.items.is_empty() && page.next.is_some());
-        assert_eq!(bed.all_deliveries(&settled, 50), []);
+        assert_eq!(fixture.all_deliveries(&settled, 50), []);
     }
 }
 
 #[test]
 fn what_ended_badly_is_found_without_looking_at_the_rest() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    let (first, second) = (bed.order(), bed.order());
-    bed.orders(2 * ROWS_PER_PAGE);
-    bed.settle(pair(&first, &endpoint), Verdict::GiveUp);
-    bed.settle(pair(&second, &endpoint), Verdict::Gone);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let (first, second) = (fixture.order(), fixture.order());
+    fixture.orders(2 * ROWS_PER_PAGE);
+    fixture.settle(pair(&first, &endpoint), NextStep::GiveUp);
+    fixture.settle(pair(&second, &endpoint), NextStep::Gone);
     let of = |status| DeliveryFilter {
         status: Some(status),
         ..DeliveryFilter::default()
     };
-    let first_page = |bed: &Bed, status| {
-        let page = bed.reader().deliveries(&of(status), None, 50).unwrap();
+    let first_page = |fixture: &Fixture, status| {
+        let page = fixture.reader().deliveries(&of(status), None, 50).unwrap();
         let ids: Vec<_> = page.items.iter().map(|v| v.delivery.id).collect();
         (ids, page.next)
     };
-    let abandoned = first_page(&bed, Status::Abandoned);
+    let abandoned = first_page(&fixture, Status::Abandoned);
     assert_eq!(abandoned, (vec![pair(&first, &endpoint)], None));
-    let failed = first_page(&bed, Status::Failed);
+    let failed = first_page(&fixture, Status::Failed);
     assert_eq!(failed, (vec![pair(&second, &endpoint)], None));
-    bed.delivery_done(Retry(pair(&first, &endpoint)));
-    assert_eq!(first_page(&bed, Status::Abandoned), (vec![], None));
+    fixture.delivery_done(Retry(pair(&first, &endpoint)));
+    assert_eq!(first_page(&fixture, Status::Abandoned), (vec![], None));
 }
 
 #[test]
 fn deliveries_are_listed_newest_first_and_filtered() {
-    let mut bed = Bed::new();
-    let a = bed.endpoint("org", &["*"]);
-    let b = bed.endpoint("org", &["order.*"]);
+    let mut fixture = Fixture::new();
+    let a = fixture.endpoint("org", &["*"]);
+    let b = fixture.endpoint("org", &["order.*"]);
     let mut events = Vec::new();
     for n in 0..30 {
         let event_type = ["order.created", "invoice.paid"][n % 2];
-        events.push(bed.accept(event("org", event_type)));
-        bed.pass_ms(10);
+        events.push(fixture.accept(event("org", event_type)));
+        fixture.pass_ms(10);
     }
     for event in events.iter().step_by(3) {
-        bed.settle(pair(event, &a), Verdict::Success);
+        fixture.settle(pair(event, &a), NextStep::Success);
     }
-    let every = bed.all_deliveries(&DeliveryFilter::default(), 7);
+    let every = fixture.all_deliveries(&DeliveryFilter::default(), 7);
     assert_eq!(every.len(), 45);
     assert!(every.is_sorted_by(|x, y| (x.id.event, x.id.slot) > (y.id.event, y.id.slot)));
-    let count = |filter: DeliveryFilter| bed.all_deliveries(&filter, 4).len();
+    let count = |filter: DeliveryFilter| fixture.all_deliveries(&filter, 4).len();
     assert_eq!(count(of_endpoint(a.id)), 30);
     assert_eq!(count(of_endpoint(b.id)), 15);
     assert_eq!(count(of_endpoint(EndpointId(3))), 0);
@@ -200,7 +202,7 @@ fn deliveries_are_listed_newest_first_and_filtered() {
             }),
             15
         );
-        let within = bed.all_deliveries(
+        let within = fixture.all_deliveries(
             &DeliveryFilter {
                 since: Some(START.plus_ms(100)),
                 until: Some(START.plus_ms(200)),
@@ -213,7 +215,7 @@ fn deliveries_are_listed_newest_first_and_filtered() {
             .map(|d| d.created_at.since_ms(START) / 10)
             .collect();
         assert_eq!(times, (10..20).collect());
-        let of_event = bed.all_deliveries(
+        let of_event = fixture.all_deliveries(
             &DeliveryFilter {
                 event: Some(events[4].id),
                 ..filter()
@@ -223,50 +225,50 @@ fn deliveries_are_listed_newest_first_and_filtered() {
         assert_eq!(of_event.len(), if endpoint.is_some() { 1 } else { 2 });
         assert!(of_event.iter().all(|d| d.id.event == events[4].id));
     }
-    let shown = bed.reader().delivery(pair(&events[4], &b)).unwrap();
+    let shown = fixture.reader().delivery(pair(&events[4], &b)).unwrap();
     let shown = shown.expect("it is there");
     assert_eq!((shown.endpoint, &shown.event), (b.id, &events[4]));
 }
 
 #[test]
 fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations() {
-    let mut bed = Bed::new();
-    let quiet = bed.endpoint("org", &["rare.*"]);
-    let busy = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let quiet = fixture.endpoint("org", &["rare.*"]);
+    let busy = fixture.endpoint("org", &["*"]);
     let mut of_quiet = Vec::new();
     for _ in 0..3 {
         for _ in 0..2 {
-            of_quiet.push(bed.accept(event("org", "rare.one")));
+            of_quiet.push(fixture.accept(event("org", "rare.one")));
         }
-        bed.orders(33_000);
+        fixture.orders(33_000);
         // An event that is delivered late has a late number under an old id.
-        let late = bed.accept(event("org", "order.created"));
-        bed.delivery_done(Replay {
+        let late = fixture.accept(event("org", "order.created"));
+        fixture.delivery_done(Replay {
             event: late.id,
             endpoint: quiet.id,
         });
         of_quiet.push(late);
-        bed.pass_ms(1_000);
+        fixture.pass_ms(1_000);
     }
     let expected: Vec<DeliveryId> = of_quiet.iter().rev().map(|e| pair(e, &quiet)).collect();
     for _ in 0..2 {
         for limit in [1, 2, 4, 50] {
-            let listed = bed.all_deliveries(&of_endpoint(quiet.id), limit);
+            let listed = fixture.all_deliveries(&of_endpoint(quiet.id), limit);
             let ids: Vec<_> = listed.iter().map(|d| d.id).collect();
             assert_eq!(ids, expected, "{limit} a page");
             let sequences: Vec<_> = listed.iter().map(|d| d.sequence).collect();
             assert_eq!(sequences, [9, 8, 7, 6, 5, 4, 3, 2, 1]);
         }
-        bed.reopen();
+        fixture.reopen();
     }
-    let first = bed
+    let first = fixture
         .reader()
         .deliveries(&of_endpoint(busy.id), None, 250)
         .unwrap();
     let sequences = first.items.iter().map(|v| v.delivery.sequence);
     assert!(sequences.eq((0..250).map(|n| 33_003 * 3 - n)));
     assert_eq!(
-        bed.all_deliveries(&of_endpoint(busy.id), 5_000).len(),
+        fixture.all_deliveries(&of_endpoint(busy.id), 5_000).len(),
         33_003 * 3
     );
 }
@@ -274,20 +276,20 @@ fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations()
 /// Deliveries are removed before their event if they are kept for a shorter time; a replay creates one again.
 #[test]
 fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
-    let mut bed = Bed::with(|options| options.fold_commits = 3);
-    let endpoint = bed.endpoint("org", &["*"]);
-    let event = bed.order();
+    let mut fixture = Fixture::with(|options| options.fold_commits = 3);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
     for round in 1..6 {
         let id = pair(&event, &endpoint);
-        bed.settle(id, Verdict::Success);
-        bed.pass_ms(DAY_MS);
-        let now = bed.now;
-        bed.sweep(UnixMs(0), now);
+        fixture.settle(id, NextStep::Success);
+        fixture.pass_ms(DAY_MS);
+        let now = fixture.now;
+        fixture.sweep(UnixMs(0), now);
         let (event, endpoint) = (event.id, endpoint.id);
-        let again = bed.delivery_done(Replay { event, endpoint });
+        let again = fixture.delivery_done(Replay { event, endpoint });
         assert_eq!(again.sequence, round + 1);
         for limit in [1, 10] {
-            let listed = bed.all_deliveries(&of_endpoint(endpoint), limit);
+            let listed = fixture.all_deliveries(&of_endpoint(endpoint), limit);
             assert_eq!(
                 listed,
                 std::slice::from_ref(&again),
@@ -295,20 +297,20 @@ fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
             );
         }
     }
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn endpoints_are_listed_newest_first_without_the_deleted() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let mut made = Vec::new();
     for n in 0..12 {
-        made.push(bed.endpoint(["org", "org2"][n % 2], &["*"]).id);
+        made.push(fixture.endpoint(["org", "org2"][n % 2], &["*"]).id);
     }
-    bed.endpoint_done(DeleteEndpoint { id: made[4] });
-    bed.change(made[6], activate(false));
+    fixture.endpoint_done(DeleteEndpoint { id: made[4] });
+    fixture.change(made[6], activate(false));
     let list = |organization: Option<&str>, active| {
-        let reader = bed.reader();
+        let reader = fixture.reader();
         pages(|after| Ok(reader.endpoints(organization, active, after, 2)))
             .iter()
             .map(|e| made.iter().position(|id| *id == e.id).unwrap())
@@ -319,25 +321,25 @@ fn endpoints_are_listed_newest_first_without_the_deleted() {
     assert_eq!(list(Some("org"), Some(true)), [10, 8, 2, 0]);
     assert_eq!(list(None, Some(false)), [6]);
     assert_eq!(list(Some("nobody"), None), Vec::<usize>::new());
-    assert_eq!(bed.reader().all_endpoints().len(), 12);
+    assert_eq!(fixture.reader().all_endpoints().len(), 12);
 }
 
 #[test]
 fn a_list_of_large_events_looks_at_fewer_of_them() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let large = NewEvent {
         data: vec![b'1'; 1 << 20],
         ..event("org", "a.b")
     };
     for _ in 0..50 {
-        bed.accept(large.clone());
+        fixture.accept(large.clone());
     }
     let filter = EventFilter {
         organization: Some("nobody".to_owned()),
         ..EventFilter::default()
     };
-    let page = bed.reader().events(&filter, None, 50).unwrap();
+    let page = fixture.reader().events(&filter, None, 50).unwrap();
     assert!(page.next.is_some());
-    assert_eq!(bed.all_events(&filter, 50).len(), 0);
-    assert_eq!(bed.all_events(&EventFilter::default(), 50).len(), 50);
+    assert_eq!(fixture.all_events(&filter, 50).len(), 0);
+    assert_eq!(fixture.all_events(&EventFilter::default(), 50).len(), 50);
 }

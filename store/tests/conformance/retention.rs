@@ -5,8 +5,8 @@ use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, TypePattern, Why};
 use stormhook_store::maintenance::Probe;
 use stormhook_store::{
-    Accepted, DeleteEndpoint, DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon, Op,
-    Replay, Sweeper, UnixMs, Verdict,
+    Accepted, DeleteEndpoint, DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon,
+    NextStep, Op, Replay, Sweeper, UnixMs,
 };
 
 /// A horizon of events and one of attempts, in days after the start: either may be the earlier one.
@@ -21,30 +21,30 @@ fn horizon(days: (u64, u64)) -> Horizon {
 
 /// Ninety days with one pack per event; the delivery of every tenth event is held.
 struct Old {
-    bed: Bed,
+    fixture: Fixture,
     endpoint: Arc<Endpoint>,
     events: Vec<Arc<Event>>,
     held: Vec<DeliveryId>,
 }
 
 fn old() -> Old {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     let (mut events, mut held) = (Vec::new(), Vec::new());
     for n in 0..180 {
-        let event = bed.order();
+        let event = fixture.order();
         let id = pair(&event, &endpoint);
         if n % 10 == 5 {
             held.push(id);
         } else {
-            bed.settle(id, Verdict::Success);
+            fixture.settle(id, NextStep::Success);
         }
         events.push(event);
-        bed.pass_ms(DAY_MS / 2);
+        fixture.pass_ms(DAY_MS / 2);
     }
-    bed.change(endpoint.id, activate(false));
+    fixture.change(endpoint.id, activate(false));
     Old {
-        bed,
+        fixture,
         endpoint,
         events,
         held,
@@ -53,7 +53,7 @@ fn old() -> Old {
 
 impl Old {
     fn has(&self, event: EventId) -> (bool, bool) {
-        let event = self.bed.reader().event(event).unwrap();
+        let event = self.fixture.reader().event(event).unwrap();
         let has_data = event.as_ref().is_some_and(|e| e.data.is_some());
         (event.is_some(), has_data)
     }
@@ -68,10 +68,10 @@ impl Old {
             let (data, attempts) = (at >= horizon.events_before, at >= horizon.attempts_before);
             let expected = (held || data || attempts, held || data);
             assert_eq!(self.has(event.id), expected, "{days:?} {at:?}");
-            let delivery = self.bed.reader().bare_delivery(id).unwrap();
+            let delivery = self.fixture.reader().bare_delivery(id).unwrap();
             assert_eq!(delivery.is_some(), held || attempts, "{days:?} {at:?}");
         }
-        self.bed.expect_whole();
+        self.fixture.expect_whole();
     }
 }
 
@@ -79,18 +79,29 @@ impl Old {
 fn a_pass_of_the_sweep_with_nothing_to_do_makes_no_commit() {
     for days in ORDERS {
         let mut old = old();
-        let mut sweeper = old.bed.reader().sweeper();
-        assert!(old.bed.sweep_by(&mut sweeper, horizon(days)) > 0);
+        let mut sweeper = old.fixture.reader().sweeper();
+        assert!(old.fixture.sweep_by(&mut sweeper, horizon(days)) > 0);
         old.expect_kept(days, &old.held);
-        let commit = old.bed.reader().commit();
-        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(days)), 0, "{days:?}");
+        let commit = old.fixture.reader().commit();
+        assert_eq!(
+            old.fixture.sweep_by(&mut sweeper, horizon(days)),
+            0,
+            "{days:?}"
+        );
         // Nor after a restart.
         drop(sweeper);
-        old.bed.reopen();
-        let mut sweeper = old.bed.reader().sweeper();
-        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(days)), 0, "{days:?}");
-        assert_eq!(old.bed.reader().commit(), commit, "{days:?}");
-        assert_eq!(old.bed.reader().swept_before(), horizon(days).events_before);
+        old.fixture.reopen();
+        let mut sweeper = old.fixture.reader().sweeper();
+        assert_eq!(
+            old.fixture.sweep_by(&mut sweeper, horizon(days)),
+            0,
+            "{days:?}"
+        );
+        assert_eq!(old.fixture.reader().commit(), commit, "{days:?}");
+        assert_eq!(
+            old.fixture.reader().swept_before(),
+            horizon(days).events_before
+        );
     }
 }
 
@@ -98,20 +109,20 @@ fn a_pass_of_the_sweep_with_nothing_to_do_makes_no_commit() {
 fn a_pass_drops_what_came_to_lie_before_a_horizon_and_what_is_held_no_more() {
     for days in ORDERS {
         let mut old = old();
-        let mut sweeper = old.bed.reader().sweeper();
-        old.bed.sweep_by(&mut sweeper, horizon(days));
+        let mut sweeper = old.fixture.reader().sweeper();
+        old.fixture.sweep_by(&mut sweeper, horizon(days));
         let later = (days.0 + 10, days.1 + 10);
-        old.bed.sweep_by(&mut sweeper, horizon(later));
+        old.fixture.sweep_by(&mut sweeper, horizon(later));
         old.expect_kept(later, &old.held);
         // Half of the held deliveries end.
-        old.bed.change(old.endpoint.id, activate(true));
+        old.fixture.change(old.endpoint.id, activate(true));
         let still_held = old.held.split_off(9);
         for id in std::mem::take(&mut old.held) {
-            old.bed.settle(id, Verdict::Success);
+            old.fixture.settle(id, NextStep::Success);
         }
-        old.bed.sweep_by(&mut sweeper, horizon(later));
+        old.fixture.sweep_by(&mut sweeper, horizon(later));
         old.expect_kept(later, &still_held);
-        assert_eq!(old.bed.sweep_by(&mut sweeper, horizon(later)), 0);
+        assert_eq!(old.fixture.sweep_by(&mut sweeper, horizon(later)), 0);
     }
 }
 
@@ -119,16 +130,16 @@ fn a_pass_drops_what_came_to_lie_before_a_horizon_and_what_is_held_no_more() {
 fn a_sweep_that_was_cut_short_goes_on_where_it_was() {
     for days in ORDERS {
         let mut old = old();
-        let mut sweeper = old.bed.reader().sweeper();
-        sweeper.begin(horizon(days), old.bed.now);
+        let mut sweeper = old.fixture.reader().sweeper();
+        sweeper.begin(horizon(days), old.fixture.now);
         for _ in 0..2 {
             let op = sweeper.find().unwrap().expect("something to drop");
-            old.bed.one(op);
+            old.fixture.one(op);
         }
         drop(sweeper);
-        old.bed.reopen();
-        let mut sweeper = old.bed.reader().sweeper();
-        old.bed.sweep_by(&mut sweeper, horizon(days));
+        old.fixture.reopen();
+        let mut sweeper = old.fixture.reader().sweeper();
+        old.fixture.sweep_by(&mut sweeper, horizon(days));
         old.expect_kept(days, &old.held);
     }
 }
@@ -148,33 +159,33 @@ fn steps_in_vain(sweeper: &mut Sweeper, horizon: Horizon, now: UnixMs) -> usize 
 
 #[test]
 fn a_pass_looks_at_a_bounded_number_of_held_rows() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    let events = bed.orders(30_000);
-    bed.change(endpoint.id, activate(false));
-    bed.pass_ms(90 * DAY_MS);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let events = fixture.orders(30_000);
+    fixture.change(endpoint.id, activate(false));
+    fixture.pass_ms(90 * DAY_MS);
     let horizon = Horizon {
-        events_before: bed.now,
-        attempts_before: bed.now,
+        events_before: fixture.now,
+        attempts_before: fixture.now,
     };
-    let mut sweeper = bed.reader().sweeper();
-    bed.sweep_by(&mut sweeper, horizon);
+    let mut sweeper = fixture.reader().sweeper();
+    fixture.sweep_by(&mut sweeper, horizon);
     // A thousand rows per step, and one step for each other part of a pass.
-    let steps = steps_in_vain(&mut sweeper, horizon, bed.now);
+    let steps = steps_in_vain(&mut sweeper, horizon, fixture.now);
     assert!(steps <= 30, "{steps}");
     // An ended delivery is found within two passes, wherever it is.
-    bed.change(endpoint.id, activate(true));
+    fixture.change(endpoint.id, activate(true));
     for at in [10, 15_000, 29_990] {
-        bed.settle(pair(&events[at], &endpoint), Verdict::Success);
+        fixture.settle(pair(&events[at], &endpoint), NextStep::Success);
         for _ in 0..2 {
-            bed.sweep_by(&mut sweeper, horizon);
+            fixture.sweep_by(&mut sweeper, horizon);
         }
-        assert_eq!(bed.reader().event(events[at].id).unwrap(), None, "{at}");
+        assert_eq!(fixture.reader().event(events[at].id).unwrap(), None, "{at}");
     }
 }
 
-fn why(bed: &Bed, event: EventId, endpoint: EndpointId) -> Option<Why> {
-    let explained = bed.reader().explain(event).unwrap().expect("the event");
+fn why(fixture: &Fixture, event: EventId, endpoint: EndpointId) -> Option<Why> {
+    let explained = fixture.reader().explain(event).unwrap().expect("the event");
     let found = explained
         .answers
         .into_iter()
@@ -184,79 +195,83 @@ fn why(bed: &Bed, event: EventId, endpoint: EndpointId) -> Option<Why> {
 
 #[test]
 fn a_deleted_endpoint_is_told_of_for_as_long_as_retention_lasts() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    let other = bed.endpoint("org", &["*"]);
-    let before = bed.order();
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let other = fixture.endpoint("org", &["*"]);
+    let before = fixture.order();
     for endpoint in [&endpoint, &other] {
-        bed.settle(pair(&before, endpoint), Verdict::Success);
+        fixture.settle(pair(&before, endpoint), NextStep::Success);
     }
-    bed.pass_ms(1);
-    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
-    bed.work_off();
-    let after = bed.order();
-    bed.settle(pair(&after, &other), Verdict::Success);
-    assert_eq!(why(&bed, before.id, endpoint.id), Some(Why::Subscribed));
-    assert_eq!(why(&bed, after.id, endpoint.id), Some(Why::Deleted));
-    let deleted_at = bed.now;
-    bed.pass_ms(30 * DAY_MS);
-    bed.sweep(deleted_at, deleted_at);
-    bed.reopen();
-    assert_eq!(why(&bed, after.id, endpoint.id), Some(Why::Deleted));
-    assert!(bed.reader().endpoint_or_mark(endpoint.id).is_some());
+    fixture.pass_ms(1);
+    fixture.endpoint_done(DeleteEndpoint { id: endpoint.id });
+    fixture.work_off();
+    let after = fixture.order();
+    fixture.settle(pair(&after, &other), NextStep::Success);
+    assert_eq!(why(&fixture, before.id, endpoint.id), Some(Why::Subscribed));
+    assert_eq!(why(&fixture, after.id, endpoint.id), Some(Why::Deleted));
+    let deleted_at = fixture.now;
+    fixture.pass_ms(30 * DAY_MS);
+    fixture.sweep(deleted_at, deleted_at);
+    fixture.reopen();
+    assert_eq!(why(&fixture, after.id, endpoint.id), Some(Why::Deleted));
+    assert!(fixture.reader().endpoint_or_mark(endpoint.id).is_some());
     let later = deleted_at.plus_ms(1);
-    let young = bed.order();
-    bed.sweep(later, later);
+    let young = fixture.order();
+    fixture.sweep(later, later);
     for _ in 0..2 {
-        assert_eq!(why(&bed, young.id, endpoint.id), None);
-        assert_eq!(why(&bed, young.id, other.id), Some(Why::Subscribed));
-        assert!(bed.reader().endpoint_or_mark(endpoint.id).is_none());
-        assert!(bed.all_deliveries(&of_endpoint(endpoint.id), 10).is_empty());
-        bed.expect_whole();
-        bed.reopen();
+        assert_eq!(why(&fixture, young.id, endpoint.id), None);
+        assert_eq!(why(&fixture, young.id, other.id), Some(Why::Subscribed));
+        assert!(fixture.reader().endpoint_or_mark(endpoint.id).is_none());
+        assert!(
+            fixture
+                .all_deliveries(&of_endpoint(endpoint.id), 10)
+                .is_empty()
+        );
+        fixture.expect_whole();
+        fixture.reopen();
     }
     // Its number is never reused.
-    assert_eq!(bed.endpoint("org", &["*"]).slot.0, other.slot.0 + 1);
+    assert_eq!(fixture.endpoint("org", &["*"]).slot.0, other.slot.0 + 1);
 }
 
 #[test]
 fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
-    let mut bed = Bed::new();
-    let gone = bed.endpoint("org", &["*"]);
-    let holding = bed.endpoint("org", &["*"]);
-    let event = bed.order();
-    bed.change(holding.id, activate(false));
-    bed.endpoint_done(DeleteEndpoint { id: gone.id });
+    let mut fixture = Fixture::new();
+    let gone = fixture.endpoint("org", &["*"]);
+    let holding = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
+    fixture.change(holding.id, activate(false));
+    fixture.endpoint_done(DeleteEndpoint { id: gone.id });
     // Its end is not written yet.
-    bed.pass_ms(90 * DAY_MS);
-    let now = bed.now;
-    let mut sweeper = bed.reader().sweeper();
+    fixture.pass_ms(90 * DAY_MS);
+    let now = fixture.now;
+    let mut sweeper = fixture.reader().sweeper();
     let horizon = Horizon {
         events_before: now,
         attempts_before: now,
     };
-    bed.sweep_by(&mut sweeper, horizon);
-    assert!(bed.reader().endpoint_or_mark(gone.id).is_some());
-    bed.work_off();
+    fixture.sweep_by(&mut sweeper, horizon);
+    assert!(fixture.reader().endpoint_or_mark(gone.id).is_some());
+    fixture.work_off();
     // Its delivery is kept with the event, which another endpoint holds.
     for _ in 0..2 {
-        bed.sweep_by(&mut sweeper, horizon);
-        let view = bed.reader().delivery(pair(&event, &gone)).unwrap();
+        fixture.sweep_by(&mut sweeper, horizon);
+        let view = fixture.reader().delivery(pair(&event, &gone)).unwrap();
         assert_eq!(view.expect("it is kept").endpoint, gone.id);
-        bed.expect_whole();
+        fixture.expect_whole();
     }
-    bed.change(holding.id, activate(true));
-    bed.settle(pair(&event, &holding), Verdict::Success);
-    bed.sweep_by(&mut sweeper, horizon);
-    assert!(bed.reader().endpoint_or_mark(gone.id).is_none());
-    assert_eq!(bed.sweep_by(&mut sweeper, horizon), 0);
-    bed.expect_whole();
+    fixture.change(holding.id, activate(true));
+    fixture.settle(pair(&event, &holding), NextStep::Success);
+    fixture.sweep_by(&mut sweeper, horizon);
+    assert!(fixture.reader().endpoint_or_mark(gone.id).is_none());
+    assert_eq!(fixture.sweep_by(&mut sweeper, horizon), 0);
+    fixture.expect_whole();
 }
 
 #[test]
 fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["order.*"]);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["order.*"]);
     let mut expected = Vec::new();
     for day in 0..40usize {
         let types: &[&str] = if day % 3 == 0 {
@@ -264,45 +279,45 @@ fn what_an_endpoint_was_is_known_for_every_event_within_retention() {
         } else {
             &["order.*"]
         };
-        bed.change(
+        fixture.change(
             endpoint.id,
             EndpointChange {
                 event_types: Some(types.iter().filter_map(|t| TypePattern::parse(t)).collect()),
                 ..activate(day % 3 == 1)
             },
         );
-        let event = bed.order();
+        let event = fixture.order();
         let why = [
             Why::TypeNotSubscribed,
             Why::Subscribed,
             Why::InactiveAtAcceptance,
         ][day % 3];
         expected.push((event, why));
-        bed.pass_ms(DAY_MS);
+        fixture.pass_ms(DAY_MS);
     }
-    bed.change(endpoint.id, activate(false));
-    let held: Vec<_> = bed.open().iter().map(|w| w.id.event).collect();
+    fixture.change(endpoint.id, activate(false));
+    let held: Vec<_> = fixture.open().iter().map(|w| w.id.event).collect();
     let horizon = START.plus_ms(20 * DAY_MS);
-    bed.sweep(horizon, horizon);
+    fixture.sweep(horizon, horizon);
     for (event, why_then) in &expected {
         let young = event.id.accepted_at() >= horizon;
         if young || held.contains(&event.id) {
-            assert_eq!(why(&bed, event.id, endpoint.id), Some(*why_then));
+            assert_eq!(why(&fixture, event.id, endpoint.id), Some(*why_then));
         }
     }
     // Those missed within retention are still found.
-    bed.change(endpoint.id, activate(true));
+    fixture.change(endpoint.id, activate(true));
     let missed = expected
         .iter()
         .filter(|(e, why)| e.id.accepted_at() >= horizon && *why == Why::InactiveAtAcceptance)
         .count();
-    assert_eq!(bed.recoverable(endpoint.id, true), missed as u64);
-    bed.expect_whole();
+    assert_eq!(fixture.recoverable(endpoint.id, true), missed as u64);
+    fixture.expect_whole();
 }
 
 /// Returns a store that folds its journal at a thousand keys.
-fn folding(idempotency_ttl_ms: u64) -> Bed {
-    Bed::with(|o| {
+fn folding(idempotency_ttl_ms: u64) -> Fixture {
+    Fixture::with(|o| {
         o.fold_items = 1_000;
         o.keys_per_block = 2;
         o.idempotency_ttl_ms = idempotency_ttl_ms;
@@ -310,91 +325,91 @@ fn folding(idempotency_ttl_ms: u64) -> Bed {
 }
 
 /// Accepts enough keyed events without deliveries to make the next commit fold the journal.
-fn fold(bed: &mut Bed, salt: &str) {
+fn fold(fixture: &mut Fixture, salt: &str) {
     let ops = (0..1_000).map(|n| Op::Accept(keyed("nobody", &format!("{salt}{n}"))));
-    bed.apply(ops.collect());
-    bed.apply(vec![Op::Probe(Probe)]);
+    fixture.apply(ops.collect());
+    fixture.apply(vec![Op::Probe(Probe)]);
 }
 
 #[test]
 fn a_generation_stays_while_a_delivery_made_late_of_an_older_event_is_held() {
-    let mut bed = folding(DAY_MS);
-    let late = bed.endpoint("org", &["other.type"]);
-    let event = bed.order();
-    fold(&mut bed, "a");
+    let mut fixture = folding(DAY_MS);
+    let late = fixture.endpoint("org", &["other.type"]);
+    let event = fixture.order();
+    fold(&mut fixture, "a");
     let replay = Replay {
         event: event.id,
         endpoint: late.id,
     };
-    let made = bed.delivery_done(replay);
-    fold(&mut bed, "b");
-    bed.change(late.id, activate(false));
-    bed.pass_ms(60 * DAY_MS);
-    let now = bed.now;
+    let made = fixture.delivery_done(replay);
+    fold(&mut fixture, "b");
+    fixture.change(late.id, activate(false));
+    fixture.pass_ms(60 * DAY_MS);
+    let now = fixture.now;
     for _ in 0..2 {
-        bed.sweep(now, now);
-        let list = bed.all_deliveries(&of_endpoint(late.id), 5);
+        fixture.sweep(now, now);
+        let list = fixture.all_deliveries(&of_endpoint(late.id), 5);
         let ids: Vec<_> = list.iter().map(|d| d.id).collect();
         assert_eq!(ids, [made.id]);
-        bed.expect_whole();
-        bed.reopen();
+        fixture.expect_whole();
+        fixture.reopen();
     }
-    let held = bed.reader().check().unwrap().rows;
-    bed.change(late.id, activate(true));
-    bed.settle(made.id, Verdict::Success);
-    bed.sweep(now, now);
-    bed.expect_whole();
+    let held = fixture.reader().check().unwrap().rows;
+    fixture.change(late.id, activate(true));
+    fixture.settle(made.id, NextStep::Success);
+    fixture.sweep(now, now);
+    fixture.expect_whole();
     // The generation and its keys are removed with it.
-    let left = bed.reader().check().unwrap().rows;
+    let left = fixture.reader().check().unwrap().rows;
     assert!(left + 200 < held, "{held} rows became {left}");
 }
 
 #[test]
 fn a_generation_stays_while_one_of_its_keys_lives() {
-    let mut bed = folding(10 * DAY_MS);
-    let late = bed.endpoint("org", &["other.type"]);
-    let event = bed.accept(keyed("org", "k"));
-    fold(&mut bed, "a");
+    let mut fixture = folding(10 * DAY_MS);
+    let late = fixture.endpoint("org", &["other.type"]);
+    let event = fixture.accept(keyed("org", "k"));
+    fold(&mut fixture, "a");
     // The event is held by a delivery that a later generation lists.
-    bed.delivery_done(Replay {
+    fixture.delivery_done(Replay {
         event: event.id,
         endpoint: late.id,
     });
-    bed.change(late.id, activate(false));
-    bed.pass_ms(DAY_MS);
-    let now = bed.now;
-    bed.sweep(now, now);
-    match bed.one(Op::Accept(keyed("org", "k"))) {
+    fixture.change(late.id, activate(false));
+    fixture.pass_ms(DAY_MS);
+    let now = fixture.now;
+    fixture.sweep(now, now);
+    match fixture.one(Op::Accept(keyed("org", "k"))) {
         Done::Accept(Ok(Accepted {
             event: known,
             replayed: true,
         })) => assert_eq!(known.id, event.id),
         other => panic!("{other:?}"),
     }
-    let rows = bed.reader().check().unwrap().rows;
-    bed.pass_ms(10 * DAY_MS);
-    bed.sweep(now, now);
-    let left = bed.reader().check().unwrap().rows;
+    let rows = fixture.reader().check().unwrap().rows;
+    fixture.pass_ms(10 * DAY_MS);
+    fixture.sweep(now, now);
+    let left = fixture.reader().check().unwrap().rows;
     assert!(left + 200 < rows, "{rows} rows became {left}");
 }
 
 #[test]
 fn how_an_endpoint_does_outlives_a_fold_of_a_journal_without_a_delivery_to_it() {
-    let mut bed = folding(DAY_MS);
-    let endpoint = bed.endpoint("org", &["*"]);
-    let [good, bad] = [bed.order(), bed.order()].map(|event| pair(&event, &endpoint));
-    fold(&mut bed, "a");
-    bed.pass_ms(1_000);
-    bed.settle(good, Verdict::Success);
-    bed.pass_ms(1_000);
-    let next = bed.now.plus_ms(1_000);
-    bed.settle(bad, Verdict::RetryAt(next));
-    let state = bed.reader().state(endpoint.slot);
+    let mut fixture = folding(DAY_MS);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let [good, bad] = [fixture.order(), fixture.order()].map(|event| pair(&event, &endpoint));
+    fold(&mut fixture, "a");
+    fixture.pass_ms(1_000);
+    fixture.settle(good, NextStep::Success);
+    fixture.pass_ms(1_000);
+    let next = fixture.now.plus_ms(1_000);
+    fixture.settle(bad, NextStep::RetryAt(next));
+    let state = fixture.reader().state(endpoint.slot);
     assert_eq!((state.failure_count, state.last_sequence), (1, 2));
     assert_eq!(state.failing_since, Some(START.plus_ms(2_000)));
     assert_eq!(state.last_success_at, Some(START.plus_ms(1_000)));
-    fold(&mut bed, "b");
-    bed.reopen();
-    assert_eq!(bed.reader().state(endpoint.slot), state);
-    bed.expect_whole();
+    fold(&mut fixture, "b");
+    fixture.reopen();
+    assert_eq!(fixture.reader().state(endpoint.slot), state);
+    fixture.expect_whole();
 }

@@ -2,158 +2,159 @@
 
 use crate::support::*;
 use stormhook_store::{
-    Cancel, Change, DeleteEndpoint, Op, Reason, Refusal, Replay, Retry, Status, Trigger, UnixMs,
-    Verdict,
+    Cancel, Change, DeleteEndpoint, NextStep, Op, Reason, Refusal, Replay, Retry, Status, Trigger,
+    UnixMs,
 };
 
 #[test]
 fn a_retry_of_an_ended_delivery_is_a_new_round_of_the_whole_schedule() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    for verdict in [Verdict::Success, Verdict::GiveUp, Verdict::Gone] {
-        let event = bed.order();
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    for verdict in [NextStep::Success, NextStep::GiveUp, NextStep::Gone] {
+        let event = fixture.order();
         let id = pair(&event, &endpoint);
-        let ended = bed.settle(id, verdict);
-        bed.pass_ms(5_000);
-        let d = bed.delivery_done(Retry(id));
+        let ended = fixture.settle(id, verdict);
+        fixture.pass_ms(5_000);
+        let d = fixture.delivery_done(Retry(id));
         assert_eq!(
             (d.status, d.round, d.attempts_finished),
             (Status::Pending, 2, 0)
         );
-        assert_eq!((d.reason, d.due), (None, Some(bed.now)));
+        assert_eq!((d.reason, d.due), (None, Some(fixture.now)));
         assert_eq!(
             (d.sequence, d.created_at),
             (ended.sequence, ended.created_at)
         );
-        let [waiting] = bed.open()[..] else {
+        let [waiting] = fixture.open()[..] else {
             panic!("one waits")
         };
         assert!(waiting.later_round && !waiting.retrying && !waiting.fresh);
         assert_eq!(waiting.trigger, Trigger::Manual);
-        let d = bed.settle(id, Verdict::Success);
+        let d = fixture.settle(id, NextStep::Success);
         let rounds: Vec<_> = d.attempts.iter().map(|a| (a.number, a.round)).collect();
         assert_eq!(rounds, [(1, 1), (2, 2)]);
         assert_eq!(d.reason, None);
     }
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn a_cancelled_delivery_ends_and_can_be_opened_again() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    let event = bed.order();
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
     let id = pair(&event, &endpoint);
-    let applied = bed.apply(vec![Op::Cancel(Cancel(id))]);
+    let applied = fixture.apply(vec![Op::Cancel(Cancel(id))]);
     assert!(matches!(applied.changes.as_slice(), [Change::Ended(ended)] if *ended == id));
-    let d = bed.delivery(id);
+    let d = fixture.delivery(id);
     assert_eq!(
         (d.status, d.reason),
         (Status::Failed, Some(Reason::Cancelled))
     );
-    assert_eq!(bed.refusal(Cancel(id)), Refusal::DeliveryEnded);
-    assert_eq!(bed.reader().open_count(), 0);
-    assert_eq!(bed.delivery_done(Retry(id)).round, 2);
-    assert_eq!(bed.reader().open_count(), 1);
+    assert_eq!(fixture.refusal(Cancel(id)), Refusal::DeliveryEnded);
+    assert_eq!(fixture.reader().open_count(), 0);
+    assert_eq!(fixture.delivery_done(Retry(id)).round, 2);
+    assert_eq!(fixture.reader().open_count(), 1);
 }
 
 #[test]
 fn nothing_is_retried_or_replayed_to_an_inactive_endpoint() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
-    let event = bed.order();
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
     let id = pair(&event, &endpoint);
-    bed.change(endpoint.id, activate(false));
+    fixture.change(endpoint.id, activate(false));
     let replay = || Replay {
         event: event.id,
         endpoint: endpoint.id,
     };
-    assert_eq!(bed.refusal(Retry(id)), Refusal::EndpointInactive);
-    assert_eq!(bed.refusal(replay()), Refusal::EndpointInactive);
-    let recover = bed.recover_of(endpoint.id, true);
-    assert_eq!(bed.refusal(recover.clone()), Refusal::EndpointInactive);
+    assert_eq!(fixture.refusal(Retry(id)), Refusal::EndpointInactive);
+    assert_eq!(fixture.refusal(replay()), Refusal::EndpointInactive);
+    let recover = fixture.recover_of(endpoint.id, true);
+    assert_eq!(fixture.refusal(recover.clone()), Refusal::EndpointInactive);
     // It is held, and may still be cancelled.
-    assert_eq!(bed.status(id), Status::Pending);
-    bed.delivery_done(Cancel(id));
-    bed.endpoint_done(DeleteEndpoint { id: endpoint.id });
-    assert_eq!(bed.refusal(Retry(id)), Refusal::EndpointInactive);
-    assert_eq!(bed.refusal(replay()), Refusal::NotFound);
-    assert_eq!(bed.refusal(recover), Refusal::NotFound);
+    assert_eq!(fixture.status(id), Status::Pending);
+    fixture.delivery_done(Cancel(id));
+    fixture.endpoint_done(DeleteEndpoint { id: endpoint.id });
+    assert_eq!(fixture.refusal(Retry(id)), Refusal::EndpointInactive);
+    assert_eq!(fixture.refusal(replay()), Refusal::NotFound);
+    assert_eq!(fixture.refusal(recover), Refusal::NotFound);
 }
 
 #[test]
 fn a_replay_is_a_new_round_or_the_first_delivery() {
-    let mut bed = Bed::new();
-    let early = bed.endpoint("org", &["*"]);
-    let event = bed.order();
-    let late = bed.endpoint("org", &["other.type"]);
-    let elsewhere = bed.endpoint("org2", &["*"]);
+    let mut fixture = Fixture::new();
+    let early = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
+    let late = fixture.endpoint("org", &["other.type"]);
+    let elsewhere = fixture.endpoint("org2", &["*"]);
     let replay = |endpoint| Replay {
         event: event.id,
         endpoint,
     };
-    bed.pass_ms(10_000);
-    let first = bed.delivery_done(replay(late.id));
+    fixture.pass_ms(10_000);
+    let first = fixture.delivery_done(replay(late.id));
     assert_eq!((first.round, first.sequence), (1, 1));
     assert_eq!(first.next_trigger, Trigger::Replay);
-    assert_eq!(first.created_at, bed.now);
-    bed.settle(pair(&event, &early), Verdict::Success);
-    let again = bed.delivery_done(replay(early.id));
+    assert_eq!(first.created_at, fixture.now);
+    fixture.settle(pair(&event, &early), NextStep::Success);
+    let again = fixture.delivery_done(replay(early.id));
     assert_eq!((again.round, again.sequence), (2, 1));
     // An open one too.
-    assert_eq!(bed.delivery_done(replay(early.id)).round, 3);
-    assert_eq!(bed.open().len(), 2);
-    assert_eq!(bed.refusal(replay(elsewhere.id)), Refusal::NotFound);
+    assert_eq!(fixture.delivery_done(replay(early.id)).round, 3);
+    assert_eq!(fixture.open().len(), 2);
+    assert_eq!(fixture.refusal(replay(elsewhere.id)), Refusal::NotFound);
     let nothing = Replay {
         event: stormhook_store::EventId(1),
         endpoint: early.id,
     };
-    assert_eq!(bed.refusal(nothing), Refusal::NotFound);
+    assert_eq!(fixture.refusal(nothing), Refusal::NotFound);
     assert_eq!(
-        bed.accept(crate::support::event("org", "other.type"))
+        fixture
+            .accept(crate::support::event("org", "other.type"))
             .deliveries,
         2
     );
-    assert_eq!(bed.reader().state(late.slot).last_sequence, 2);
-    bed.expect_whole();
+    assert_eq!(fixture.reader().state(late.slot).last_sequence, 2);
+    fixture.expect_whole();
 }
 
 #[test]
 fn what_waits_after_reopening_is_what_waited_before() {
-    let mut bed = Bed::new();
-    let a = bed.endpoint("org", &["*"]);
-    let b = bed.endpoint("org", &["*"]);
-    let events = bed.orders(20);
+    let mut fixture = Fixture::new();
+    let a = fixture.endpoint("org", &["*"]);
+    let b = fixture.endpoint("org", &["*"]);
+    let events = fixture.orders(20);
     for (n, event) in events.iter().enumerate() {
-        bed.pass_ms(7);
-        let next = bed.now.plus_ms(10_000);
+        fixture.pass_ms(7);
+        let next = fixture.now.plus_ms(10_000);
         match n % 5 {
-            0 => drop(bed.settle(pair(event, &a), Verdict::RetryAt(next))),
-            1 => drop(bed.settle(pair(event, &a), Verdict::Success)),
-            2 => drop(bed.delivery_done(Retry(pair(event, &b)))),
+            0 => drop(fixture.settle(pair(event, &a), NextStep::RetryAt(next))),
+            1 => drop(fixture.settle(pair(event, &a), NextStep::Success)),
+            2 => drop(fixture.delivery_done(Retry(pair(event, &b)))),
             3 => {
-                bed.settle(pair(event, &b), Verdict::GiveUp);
-                bed.delivery_done(Retry(pair(event, &b)));
+                fixture.settle(pair(event, &b), NextStep::GiveUp);
+                fixture.delivery_done(Retry(pair(event, &b)));
             }
             _ => {}
         }
     }
-    let open = bed.open();
+    let open = fixture.open();
     assert_eq!(open.len(), 36);
     assert!(open.is_sorted_by_key(|w| (w.due, w.id)), "due first first");
-    assert_eq!(bed.reader().open_count(), 36);
-    bed.reopen();
-    assert_eq!(bed.open(), open);
-    assert_eq!(bed.reader().open_count(), 36);
+    assert_eq!(fixture.reader().open_count(), 36);
+    fixture.reopen();
+    assert_eq!(fixture.open(), open);
+    assert_eq!(fixture.reader().open_count(), 36);
     let fresh = open.iter().filter(|w| w.fresh).count();
     assert_eq!(fresh, 24);
-    bed.expect_whole();
+    fixture.expect_whole();
 }
 
 #[test]
 fn changes_told_of_are_what_reading_everything_again_tells() {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     let mut known = std::collections::BTreeMap::new();
     let mut follow = |changes: Vec<Change>| {
         for change in changes {
@@ -168,26 +169,26 @@ fn changes_told_of_are_what_reading_everything_again_tells() {
         open
     };
     let accept = || Op::Accept(event("org", "a.b"));
-    let applied = bed.apply((0..6).map(|_| accept()).collect());
+    let applied = fixture.apply((0..6).map(|_| accept()).collect());
     let ids: Vec<_> = applied
         .done
         .into_iter()
         .map(|done| pair(&accepted(done), &endpoint))
         .collect();
-    assert_eq!(follow(applied.changes), bed.open());
+    assert_eq!(follow(applied.changes), fixture.open());
     let at = |ms: u64| UnixMs(START.0 + ms);
     // The same delivery may change several times in a batch.
     let ops = vec![
-        Op::Settle(Box::new(settle(ids[0], Verdict::RetryAt(at(500)), at(1)))),
+        Op::Settle(Box::new(settle(ids[0], NextStep::RetryAt(at(500)), at(1)))),
         Op::Retry(Retry(ids[0])),
-        Op::Settle(Box::new(settle(ids[0], Verdict::GiveUp, at(2)))),
-        Op::Settle(Box::new(settle(ids[1], Verdict::Success, at(2)))),
+        Op::Settle(Box::new(settle(ids[0], NextStep::GiveUp, at(2)))),
+        Op::Settle(Box::new(settle(ids[1], NextStep::Success, at(2)))),
         Op::Retry(Retry(ids[1])),
         Op::Cancel(Cancel(ids[2])),
-        Op::Settle(Box::new(settle(ids[3], Verdict::Interrupted, at(2)))),
+        Op::Settle(Box::new(settle(ids[3], NextStep::Interrupted, at(2)))),
         accept(),
     ];
-    let applied = bed.apply(ops);
-    assert_eq!(follow(applied.changes), bed.open());
-    bed.expect_whole();
+    let applied = fixture.apply(ops);
+    assert_eq!(follow(applied.changes), fixture.open());
+    fixture.expect_whole();
 }

@@ -15,9 +15,9 @@ use stormhook_store::endpoint::{EndpointChange, Seed};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
     Accepted, Applied, BulkFound, CreateEndpoint, Cursor, Delivery, DeliveryId, Done, Endpoint,
-    EndpointId, Event, EventId, Found, Horizon, NewEvent, Op, Operation, Options, Page, Reader,
-    Recover, Refusal, Settle, Slot, Status, Store, StoreError, Sweeper, Trigger, UnixMs,
-    UpdateEndpoint, Verdict, Waiting,
+    EndpointId, Event, EventId, Found, Horizon, NewEvent, NextStep, Op, Operation, Options, Page,
+    QueueEntry, Reader, Recover, Refusal, Settle, Slot, Status, Store, StoreError, Sweeper,
+    Trigger, UnixMs, UpdateEndpoint,
 };
 pub(crate) use stormhook_testkit::disk;
 pub(crate) use stormhook_testkit::random::Random;
@@ -54,7 +54,7 @@ pub(crate) fn activate(active: bool) -> EndpointChange {
 }
 
 /// A store with a clock that moves only when told to.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) dir: TempDir,
     pub(crate) options: Options,
     pub(crate) now: UnixMs,
@@ -62,7 +62,7 @@ pub(crate) struct Bed {
     store: Option<Store>,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
@@ -207,8 +207,8 @@ impl Bed {
         applied.done.into_iter().map(accepted).collect()
     }
 
-    pub(crate) fn settle(&mut self, id: DeliveryId, verdict: Verdict) -> Delivery {
-        let settle = Box::new(settle(id, verdict, self.now));
+    pub(crate) fn settle(&mut self, id: DeliveryId, next_step: NextStep) -> Delivery {
+        let settle = Box::new(settle(id, next_step, self.now));
         *self.run(settle).expect("it is recorded")
     }
 
@@ -293,7 +293,7 @@ impl Bed {
         panic!("the sweep does not end");
     }
 
-    pub(crate) fn open(&mut self) -> Vec<Waiting> {
+    pub(crate) fn open(&mut self) -> Vec<QueueEntry> {
         open_of(self.store())
     }
 
@@ -361,7 +361,7 @@ pub(crate) fn pages<T>(page: impl Fn(Option<Cursor>) -> Result<Page<T>, StoreErr
     panic!("the list does not end");
 }
 
-pub(crate) fn open_of(store: &Store) -> Vec<Waiting> {
+pub(crate) fn open_of(store: &Store) -> Vec<QueueEntry> {
     let mut open = Vec::new();
     store
         .open_deliveries(|waiting| open.push(waiting))

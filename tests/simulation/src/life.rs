@@ -41,19 +41,19 @@ pub(crate) enum End {
 }
 
 /// Stands between the writer and the dispatch.
-struct Told {
+struct CommitObserver {
     disk: Disk,
     oracle: Arc<Mutex<Oracle>>,
     dispatch: OnCommit,
 }
 
-impl Told {
+impl CommitObserver {
     fn oracle(&self) -> MutexGuard<'_, Oracle> {
         self.oracle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Committed for Told {
+impl Committed for CommitObserver {
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]) {
         if self.disk.power_is_gone() {
             self.oracle().dead = true;
@@ -117,7 +117,7 @@ impl Life {
         );
         world.disk.fail(faults);
         let told = |dispatch| {
-            Arc::new(Told {
+            Arc::new(CommitObserver {
                 disk: world.disk.clone(),
                 oracle: Arc::clone(&world.oracle),
                 dispatch,

@@ -27,7 +27,7 @@ use stormhook_store::{
     UnixMs,
 };
 use tokio::time::Instant;
-pub(crate) use wire::Saw;
+pub(crate) use wire::Observed;
 
 /// More commits than any run makes, unless something makes them without end.
 pub(crate) const MOST_COMMITS: u64 = 100_000;

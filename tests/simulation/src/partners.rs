@@ -1,6 +1,6 @@
 //! Simulated partners: what each does with a request, and when. What they saw is handed to the oracle.
 
-use crate::oracle::{Oracle, Saw};
+use crate::oracle::{Observed, Oracle};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -241,7 +241,7 @@ impl Destination for Way {
     fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a> {
         Box::pin(async move {
             let deadline = deadline(self.timeout);
-            let saw = Saw::of(&request.headers);
+            let saw = Observed::of(&request.headers);
             let mut flight = Oracle::started(&self.partners.oracle, saw);
             let now_ms = flight.now_ms();
             let script = self.partners.script(&self.host, now_ms, true);

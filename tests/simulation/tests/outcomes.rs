@@ -13,8 +13,8 @@ use stormhook_engine::clock::StoreClock;
 use stormhook_engine::environment::System;
 use stormhook_engine::writer::{Committed, Committer, Space, SubmitError, Writer};
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, CreateEndpoint, DeliveryId, Done, EndpointId, Options,
-    Reader, Settle, Status, Store, Trigger, UnixMs, Verdict,
+    Applied, Attempt, AttemptOutcome, CreateEndpoint, DeliveryId, Done, EndpointId, NextStep,
+    Options, Reader, Settle, Status, Store, Trigger, UnixMs,
 };
 use stormhook_testkit::disk::Disk;
 use stormhook_testkit::random::Random;
@@ -64,7 +64,7 @@ fn success(delivery: DeliveryId) -> Box<Settle> {
         },
         duration_us: 1_000,
         ended_at: UnixMs(0),
-        verdict: Verdict::Success,
+        next_step: NextStep::Success,
         disable: None,
     })
 }

@@ -21,8 +21,8 @@ use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destina
 use stormhook_engine::writer::Writer;
 use stormhook_store::endpoint::{EndpointChange, Ordering};
 use stormhook_store::{
-    Accepted, AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, Op, Options, Reader,
-    Reason, Slot, Status, Store, UpdateEndpoint, Verdict,
+    Accepted, AttemptOutcome, Delivery, DeliveryId, Done, EndpointId, Event, NextStep, Op, Options,
+    Reader, Reason, Slot, Status, Store, UpdateEndpoint,
 };
 use stormhook_testkit::disk::{Disk, Faults};
 use stormhook_testkit::samples::{START, event, new_endpoint, settle};
@@ -148,7 +148,7 @@ impl Made {
     /// The first attempt of each has failed, and the next is due in a second.
     fn failed_once(mut self) -> Self {
         for id in self.ids.clone() {
-            let verdict = Verdict::RetryAt(START.plus_ms(1_000));
+            let verdict = NextStep::RetryAt(START.plus_ms(1_000));
             self.apply(Op::Settle(Box::new(settle(id, verdict, START))));
         }
         self

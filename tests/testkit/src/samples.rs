@@ -2,8 +2,8 @@
 
 use stormhook_store::endpoint::{Settings, TypePattern};
 use stormhook_store::{
-    Attempt, AttemptOutcome, DeliveryId, EndpointId, NewEndpoint, NewEvent, Settle, Trigger,
-    UnixMs, Verdict,
+    Attempt, AttemptOutcome, DeliveryId, EndpointId, NewEndpoint, NewEvent, NextStep, Settle,
+    Trigger, UnixMs,
 };
 use stormhook_verifier::Secret;
 
@@ -43,12 +43,12 @@ pub fn new_endpoint(id: EndpointId, organization: &str, types: &[&str]) -> NewEn
 }
 
 /// An attempt that ended at `ended_at` after 40 ms.
-pub fn settle(delivery: DeliveryId, verdict: Verdict, ended_at: UnixMs) -> Settle {
-    let (outcome, code) = match verdict {
-        Verdict::Success => (AttemptOutcome::Success, Some(204)),
-        Verdict::Gone => (AttemptOutcome::HttpStatus, Some(410)),
-        Verdict::Interrupted => (AttemptOutcome::Interrupted, None),
-        Verdict::RetryAt(_) | Verdict::GiveUp => (AttemptOutcome::HttpStatus, Some(503)),
+pub fn settle(delivery: DeliveryId, next_step: NextStep, ended_at: UnixMs) -> Settle {
+    let (outcome, code) = match next_step {
+        NextStep::Success => (AttemptOutcome::Success, Some(204)),
+        NextStep::Gone => (AttemptOutcome::HttpStatus, Some(410)),
+        NextStep::Interrupted => (AttemptOutcome::Interrupted, None),
+        NextStep::RetryAt(_) | NextStep::GiveUp => (AttemptOutcome::HttpStatus, Some(503)),
     };
     Settle {
         delivery,
@@ -66,7 +66,7 @@ pub fn settle(delivery: DeliveryId, verdict: Verdict, ended_at: UnixMs) -> Settl
         },
         duration_us: 40_000,
         ended_at,
-        verdict,
+        next_step,
         disable: None,
     }
 }

@@ -116,7 +116,7 @@ impl fmt::Display for Problem {
             .map(|field| format!(", field {field}"))
             .unwrap_or_default();
         let text = format!("{what} ({}{field})", self.code);
-        f.write_str(&super::super::screen::plain(&text))
+        f.write_str(&super::super::terminal::plain(&text))
     }
 }
 

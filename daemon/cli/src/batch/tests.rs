@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use http::{Request, Response};
 
 use super::super::failure::{REFUSED, UNREACHABLE};
-use super::super::pretend::{self, Answer};
+use super::super::fake_daemon::{self, Answer};
 use super::*;
 
 /// Answers each line by its first byte: `a`ccepted, `r`eplayed, `s` is skipped silently, `x` ends the connection, `e`
@@ -25,7 +25,7 @@ fn pretending(
         };
         let state = (
             request.into_body(),
-            Lines::new(1 << 20),
+            LineReader::new(1 << 20),
             0_u64,
             (false, false),
         );
@@ -82,7 +82,7 @@ fn pretending(
 /// The result of sending, and what each stream contained.
 async fn run(lines: &str, patience: Duration) -> (Result<(), Failure>, Vec<String>) {
     let streams = Arc::new(Mutex::new(Vec::new()));
-    let daemon = pretend::daemon(pretending(&streams));
+    let daemon = fake_daemon::daemon(pretending(&streams));
     let source = Box::new(io::Cursor::new(lines.as_bytes().to_vec()));
     let end = send(source, None, patience, &daemon.session).await;
     let streams = streams.lock().unwrap().clone();
@@ -166,9 +166,9 @@ async fn a_key_that_was_added_is_named_with_its_line() {
 #[tokio::test]
 async fn a_daemon_that_refuses_the_stream_is_heard() {
     fn refuse(_: Request<Incoming>) -> Answer {
-        pretend::said(400, r#"{"title":"Bad","code":"invalid_field"}"#)
+        fake_daemon::said(400, r#"{"title":"Bad","code":"invalid_field"}"#)
     }
-    let daemon = pretend::daemon(refuse);
+    let daemon = fake_daemon::daemon(refuse);
     let source = Box::new(io::Cursor::new(b"a1\n".to_vec()));
     let failure = send(source, None, LONG, &daemon.session).await.unwrap_err();
     assert!(
@@ -190,7 +190,7 @@ async fn an_input_that_can_not_be_read_on_is_an_error_after_what_came_before() {
         }
     }
     let streams = Arc::new(Mutex::new(Vec::new()));
-    let daemon = pretend::daemon(pretending(&streams));
+    let daemon = fake_daemon::daemon(pretending(&streams));
     let end = send(Box::new(Broken(false)), None, LONG, &daemon.session).await;
     assert_eq!(end.unwrap_err().status(), super::super::failure::USAGE);
     assert_eq!(*streams.lock().unwrap(), ["a1\n"]);

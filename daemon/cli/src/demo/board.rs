@@ -1,8 +1,8 @@
 //! The demo's screen: the live table of deliveries, and the summary at the end. Pure: ledgers in, text out.
 
-use super::super::screen::{Tone, paint};
 use super::super::stats::millis;
 use super::super::table::{Cell, Table};
+use super::super::terminal::{Tone, paint};
 use super::ledger::{Balance, Row};
 
 /// Rows of the live table.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::super::failure::Failure;
-use super::super::screen::plain;
+use super::super::terminal::plain;
 
 /// A socket's path has at most 107 bytes; a temporary directory with a longer path leaves no room for it.
 const FOLDER_BYTES: usize = 60;

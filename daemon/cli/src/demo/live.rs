@@ -1,8 +1,8 @@
 //! The demo while it runs: a table that is redrawn on a terminal, otherwise one line per change.
 
 use super::super::failure::Failure;
-use super::super::screen::Screen;
 use super::super::table::counted;
+use super::super::terminal::Screen;
 use super::ledger::Place;
 use super::{Books, SHOPS, board, names, subscribed};
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::screen::Tone;
 use super::super::table::{Cell, pairs};
+use super::super::terminal::Tone;
 use super::settings::SETTINGS;
 
 /// Describes one endpoint.

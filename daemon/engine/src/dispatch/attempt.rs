@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stormhook_store::{
-    Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, Settle, Trigger,
-    UnixMs, Verdict,
+    Attempt, DeliveryId, Disable, Endpoint, EndpointId, Event, EventId, NewEvent, NextStep, Settle,
+    Trigger, UnixMs,
 };
 
 /// The type of a test delivery.
@@ -59,7 +59,7 @@ impl Started {
     }
 
     /// The attempt as it is recorded; its number and round are given by the store.
-    fn ended(&self, trigger: Trigger, verdict: &outcome::Verdict) -> (Attempt, Duration) {
+    fn ended(&self, trigger: Trigger, verdict: &outcome::Judgement) -> (Attempt, Duration) {
         let took = self.moment.elapsed();
         let attempt = Attempt {
             number: 0,
@@ -102,7 +102,7 @@ impl Dispatch {
             attempt,
             duration_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             ended_at,
-            verdict: follow(&settings, &verdict, prepared.finished, ended_at, || {
+            next_step: follow(&settings, &verdict, prepared.finished, ended_at, || {
                 draw(self.environment().random_u128())
             }),
             disable: disable(&settings, &prepared.endpoint, &verdict),
@@ -301,7 +301,7 @@ impl Dispatch {
 fn disable(
     settings: &Settings,
     endpoint: &Endpoint,
-    verdict: &outcome::Verdict,
+    verdict: &outcome::Judgement,
 ) -> Option<Disable> {
     if !matches!(verdict.effect, Effect::Failed | Effect::Gone) {
         return None;
@@ -325,15 +325,15 @@ fn disable(
 /// What follows from an outcome, by the schedule; `draw` spreads retries.
 fn follow(
     settings: &Settings,
-    verdict: &outcome::Verdict,
+    verdict: &outcome::Judgement,
     finished: u32,
     ended_at: UnixMs,
     draw: impl FnOnce() -> f64,
-) -> Verdict {
+) -> NextStep {
     match verdict.effect {
-        Effect::Delivered => Verdict::Success,
-        Effect::Gone => Verdict::Gone,
-        Effect::Uncounted => Verdict::Interrupted,
+        Effect::Delivered => NextStep::Success,
+        Effect::Gone => NextStep::Gone,
+        Effect::Uncounted => NextStep::Interrupted,
         Effect::Failed => {
             let failed = FailedAttempt {
                 attempt: finished.saturating_add(1),
@@ -341,8 +341,8 @@ fn follow(
                 retry_after: verdict.retry_after.as_deref(),
             };
             match retry::next(&settings.retry, failed, draw()) {
-                Next::At(at) => Verdict::RetryAt(UnixMs(at)),
-                Next::GiveUp => Verdict::GiveUp,
+                Next::At(at) => NextStep::RetryAt(UnixMs(at)),
+                Next::GiveUp => NextStep::GiveUp,
             }
         }
     }

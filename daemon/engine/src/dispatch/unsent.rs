@@ -8,7 +8,7 @@ use crate::schedule::Claim;
 use crate::writer::{AGAIN_AFTER, Damaged, SubmitError};
 use std::sync::Arc;
 use stormhook_store::maintenance::{EndDamaged, Probe};
-use stormhook_store::{Delivery, StoreError, Waiting};
+use stormhook_store::{Delivery, QueueEntry, StoreError};
 
 /// Why a claim is not attempted after all.
 pub(super) enum Unsent {
@@ -80,7 +80,7 @@ impl Dispatch {
 
     /// Ends a delivery that can't be sent, or whose outcome can't be recorded, for what is stored of it is damaged. It stays claimed
     /// until that is committed.
-    pub(super) async fn end_damaged(self: &Arc<Self>, waiting: Waiting, what: &str) {
+    pub(super) async fn end_damaged(self: &Arc<Self>, waiting: QueueEntry, what: &str) {
         let id = waiting.id;
         {
             let inner = &mut *self.inner();
@@ -113,7 +113,10 @@ impl Dispatch {
     }
 
     /// Has it ended, trying again where a commit failed, but not when the daemon stops: that waits for nothing of the kind.
-    async fn submit_end(&self, waiting: Waiting) -> Option<Result<Option<Box<Delivery>>, Damaged>> {
+    async fn submit_end(
+        &self,
+        waiting: QueueEntry,
+    ) -> Option<Result<Option<Box<Delivery>>, Damaged>> {
         loop {
             let end = EndDamaged {
                 delivery: waiting.id,

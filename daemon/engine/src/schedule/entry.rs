@@ -1,16 +1,16 @@
 //! One waiting delivery in 29 bytes, as the queues keep it. A million of them are held in memory, so nothing is
 //! aligned and numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers than a file will see.
 
-use stormhook_store::{DeliveryId, EventId, Slot, Trigger, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, EventId, QueueEntry, Slot, Trigger, UnixMs};
 
 const MAX_48_BITS: u64 = (1 << 48) - 1;
 
-// Beside those of `Waiting`.
+// Beside those of `QueueEntry`.
 const MANUAL: u8 = 8;
 const REPLAY: u8 = 16;
 const DEAD: u8 = 32;
 
-/// A [`Waiting`] without its slot, which its queue knows.
+/// A [`QueueEntry`] without its slot, which its queue knows.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     event: [u8; 16],
@@ -29,7 +29,7 @@ fn unpack([a, b, c, d, e, f]: [u8; 6]) -> u64 {
 }
 
 impl Entry {
-    pub(super) fn new(waiting: &Waiting) -> Self {
+    pub(super) fn new(waiting: &QueueEntry) -> Self {
         let trigger = match waiting.trigger {
             Trigger::Schedule => 0,
             Trigger::Manual => MANUAL,
@@ -43,17 +43,17 @@ impl Entry {
         }
     }
 
-    pub(super) fn waiting(self, slot: Slot) -> Waiting {
-        Waiting {
+    pub(super) fn waiting(self, slot: Slot) -> QueueEntry {
+        QueueEntry {
             id: DeliveryId {
                 event: self.event(),
                 slot,
             },
             due: self.due(),
             sequence: self.sequence(),
-            retrying: self.is(Waiting::RETRYING),
-            fresh: self.is(Waiting::FRESH),
-            later_round: self.is(Waiting::LATER_ROUND),
+            retrying: self.is(QueueEntry::RETRYING),
+            fresh: self.is(QueueEntry::FRESH),
+            later_round: self.is(QueueEntry::LATER_ROUND),
             trigger: match self.flags & (MANUAL | REPLAY) {
                 0 => Trigger::Schedule,
                 MANUAL => Trigger::Manual,
@@ -79,15 +79,15 @@ impl Entry {
     }
 
     pub(super) fn retrying(self) -> bool {
-        self.is(Waiting::RETRYING)
+        self.is(QueueEntry::RETRYING)
     }
 
     pub(super) fn fresh(self) -> bool {
-        self.is(Waiting::FRESH)
+        self.is(QueueEntry::FRESH)
     }
 
     pub(super) fn later_round(self) -> bool {
-        self.is(Waiting::LATER_ROUND)
+        self.is(QueueEntry::LATER_ROUND)
     }
 
     /// Whether it was removed but still takes up its place.
@@ -112,7 +112,7 @@ mod tests {
             flags: (bool, bool, bool), trigger in prop::sample::select(vec![Trigger::Schedule, Trigger::Manual, Trigger::Replay]),
         ) {
             let slot = Slot(slot);
-            let waiting = Waiting {
+            let waiting = QueueEntry {
                 id: DeliveryId { event: EventId(event), slot },
                 due: UnixMs(due), sequence,
                 retrying: flags.0, fresh: flags.1, later_round: flags.2, trigger,

@@ -4,7 +4,7 @@
 use super::Schedule;
 use super::backoff::Backoff;
 use std::collections::HashMap;
-use stormhook_store::{DeliveryId, Slot, UnixMs, Waiting};
+use stormhook_store::{DeliveryId, QueueEntry, Slot, UnixMs};
 
 /// So many in a row that can't be read mean that nothing can be.
 const IN_A_ROW: u32 = 32;
@@ -28,7 +28,7 @@ pub(super) struct Postponed {
 
 impl Postponed {
     /// The pair as it waits from now on.
-    fn add(&mut self, waiting: &Waiting, now: UnixMs) -> Waiting {
+    fn add(&mut self, waiting: &QueueEntry, now: UnixMs) -> QueueEntry {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.in_a_row >= IN_A_ROW {
             self.pause = Some(now.plus_ms(PAUSE_MS));
@@ -37,16 +37,16 @@ impl Postponed {
             due: waiting.due,
             backoff: Backoff::default(),
         });
-        Waiting {
+        QueueEntry {
             due: pair.backoff.wait(now),
             ..*waiting
         }
     }
 
     /// The pair as the store knows it.
-    pub(super) fn as_stored(&self, waiting: Waiting) -> Waiting {
+    pub(super) fn as_stored(&self, waiting: QueueEntry) -> QueueEntry {
         let due = self.pairs.get(&waiting.id).map_or(waiting.due, |p| p.due);
-        Waiting { due, ..waiting }
+        QueueEntry { due, ..waiting }
     }
 
     /// The store says how the pair waits now, or that it has ended.
@@ -94,7 +94,7 @@ impl Postponed {
 impl Schedule {
     /// There was no attempt of this pair, because what is stored of it could not be read: it is tried again after a while. Ends the
     /// claim.
-    pub fn postpone(&mut self, waiting: &Waiting, now: UnixMs) {
+    pub fn postpone(&mut self, waiting: &QueueEntry, now: UnixMs) {
         let later = self.postponed.add(waiting, now);
         self.wait_again(&later);
     }

@@ -3,10 +3,10 @@
 
 use super::backoff::Backoff;
 use super::bucket::Bucket;
+use super::delivery_queue::DeliveryQueue;
 use super::entry::Entry;
-use super::line::Line;
 use stormhook_store::endpoint::Ordering;
-use stormhook_store::{Endpoint, EventId, Slot, UnixMs, Waiting};
+use stormhook_store::{Endpoint, EventId, QueueEntry, Slot, UnixMs};
 
 /// From so many waiting deliveries on a newcomer goes before the others: it has most to lose.
 const EAGER: usize = 8;
@@ -41,30 +41,30 @@ impl Count {
     }
 }
 
-/// Waiting deliveries in the order in which they go.
+/// QueueEntry deliveries in the order in which they go.
 pub(super) enum Backlog {
     /// By due time.
-    Parallel(Line<false>),
+    Parallel(DeliveryQueue<false>),
     /// By sequence; those of a later round stand aside until they are due.
     Fifo {
-        line: Line<true>,
-        aside: Line<false>,
+        line: DeliveryQueue<true>,
+        aside: DeliveryQueue<false>,
     },
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self::Parallel(Line::default())
+        Self::Parallel(DeliveryQueue::default())
     }
 }
 
 impl Backlog {
     fn of(ordering: Ordering) -> Self {
         match ordering {
-            Ordering::Parallel => Self::Parallel(Line::default()),
+            Ordering::Parallel => Self::Parallel(DeliveryQueue::default()),
             Ordering::Fifo => Self::Fifo {
-                line: Line::default(),
-                aside: Line::default(),
+                line: DeliveryQueue::default(),
+                aside: DeliveryQueue::default(),
             },
         }
     }
@@ -187,7 +187,7 @@ pub(super) struct Queue {
     pub(super) backlog: Backlog,
     pub(super) bucket: Option<Bucket>,
     pub(super) class: Class,
-    /// Waiting: in the backlog, or stashed while an operator's change owns them.
+    /// QueueEntry: in the backlog, or stashed while an operator's change owns them.
     pub(super) waits: Count,
     /// Claimed, until their commit is announced.
     pub(super) claimed: Count,
@@ -261,7 +261,7 @@ impl Queue {
     }
 
     /// Whether this can't be a pair that waits already: sequence numbers only grow.
-    pub(super) fn is_surely_new(&self, waiting: &Waiting) -> bool {
+    pub(super) fn is_surely_new(&self, waiting: &QueueEntry) -> bool {
         waiting.sequence > self.highest_sequence
     }
 

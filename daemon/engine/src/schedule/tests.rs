@@ -36,8 +36,8 @@ fn healthy() -> EndpointState {
     }
 }
 
-fn waiting(slot: u32, sequence: u64, due: u64) -> Waiting {
-    Waiting {
+fn waiting(slot: u32, sequence: u64, due: u64) -> QueueEntry {
+    QueueEntry {
         id: DeliveryId {
             event: EventId(u128::from(sequence) << 8),
             slot: Slot(slot),
@@ -51,8 +51,8 @@ fn waiting(slot: u32, sequence: u64, due: u64) -> Waiting {
     }
 }
 
-fn retry(of: Waiting, due: u64) -> Waiting {
-    Waiting {
+fn retry(of: QueueEntry, due: u64) -> QueueEntry {
+    QueueEntry {
         due: UnixMs(due),
         retrying: true,
         fresh: false,
@@ -69,7 +69,7 @@ fn with_endpoints(count: u32, limits: Limits) -> Schedule {
     schedule
 }
 
-fn claims(schedule: &mut Schedule, now: u64) -> Vec<Waiting> {
+fn claims(schedule: &mut Schedule, now: u64) -> Vec<QueueEntry> {
     std::iter::from_fn(|| schedule.next(UnixMs(now)))
         .map(|claim| claim.waiting)
         .collect()
@@ -131,7 +131,7 @@ enum At {
 
 #[derive(Debug, Clone, Copy)]
 struct Pair {
-    waiting: Waiting,
+    waiting: QueueEntry,
     at: At,
     held: bool,
     /// When it is tried again, where it could not be read.
@@ -185,7 +185,7 @@ impl Model {
         (!found.is_empty()).then(|| *found[index % found.len()])
     }
 
-    fn put(&mut self, waiting: Waiting, at: At, held: bool) {
+    fn put(&mut self, waiting: QueueEntry, at: At, held: bool) {
         // Until the store says otherwise.
         let again = self.pairs.get(&waiting.id).filter(|p| p.waiting == waiting);
         let again = again.map_or(UnixMs(0), |p| p.again);
@@ -200,7 +200,7 @@ impl Model {
 
     fn add(&mut self, slot: u32, due: u64, later_round: bool) {
         self.sequences += 1;
-        let new = Waiting {
+        let new = QueueEntry {
             fresh: !later_round,
             later_round,
             ..waiting(slot, self.sequences, due)
@@ -315,7 +315,7 @@ impl Model {
     }
 
     fn change(&mut self, pair: Pair, due: u64) {
-        let changed = Waiting {
+        let changed = QueueEntry {
             trigger: Trigger::Manual,
             ..retry(pair.waiting, self.now + due)
         };
@@ -745,7 +745,7 @@ fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
     assert_eq!(why, WaitingFor::FifoPredecessor);
     // The same head as a later round, waiting for the same time.
     schedule.hold(head[0].id).unwrap();
-    schedule.waiting(&Waiting {
+    schedule.waiting(&QueueEntry {
         later_round: true,
         ..retry(head[0], 60_000)
     });

@@ -31,14 +31,14 @@ impl Committed for Seen {
 }
 
 /// A writer whose commits are made by hand.
-struct Bed {
+struct Fixture {
     writer: Arc<Writer>,
     committer: Committer,
     seen: Arc<Seen>,
     _dir: tempfile::TempDir,
 }
 
-impl Bed {
+impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(Options::new(dir.path().join("store.redb")));
@@ -108,8 +108,8 @@ fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
 #[test]
 fn who_waits_for_room_is_not_awake_meanwhile() {
     for (full_by, bytes) in [("operations", 100), ("bytes", 250 << 10)] {
-        let mut bed = Bed::new();
-        let queued = fill(&bed.writer, "org", bytes);
+        let mut fixture = Fixture::new();
+        let queued = fill(&fixture.writer, "org", bytes);
         assert!(queued <= QUEUE_OPS / 2 && queued * bytes <= QUEUE_BYTES / 2);
         let tries = AtomicU64::new(0);
         let still_takes = || {
@@ -118,7 +118,8 @@ fn who_waits_for_room_is_not_awake_meanwhile() {
             Ok(())
         };
         let mut waiting = pin!(
-            bed.writer
+            fixture
+                .writer
                 .enqueue_with_room(event("org", bytes), still_takes)
         );
         for _ in 0..10 {
@@ -132,7 +133,7 @@ fn who_waits_for_room_is_not_awake_meanwhile() {
                 commits < 20,
                 "full by {full_by}: there is room, and it waits"
             );
-            bed.committer.commit_queued();
+            fixture.committer.commit_queued();
             commits += 1;
         }
         assert!(tries.load(Ordering::Relaxed) <= 1 + commits);
@@ -176,9 +177,9 @@ async fn a_stream_that_waits_for_a_stalled_writer_stands_in_nobodys_way() {
 
 #[test]
 fn each_of_many_who_wait_hears_of_room() {
-    let mut bed = Bed::new();
-    fill(&bed.writer, "org", 250 << 10);
-    let writer = Arc::clone(&bed.writer);
+    let mut fixture = Fixture::new();
+    fill(&fixture.writer, "org", 250 << 10);
+    let writer = Arc::clone(&fixture.writer);
     let mut waiting: Vec<_> = (0..300)
         .map(|_| Box::pin(writer.enqueue_with_room(event("org", 250 << 10), || Ok(()))))
         .collect();
@@ -190,39 +191,39 @@ fn each_of_many_who_wait_hears_of_room() {
             "{} wait for room that there is",
             waiting.len()
         );
-        bed.committer.commit_queued();
+        fixture.committer.commit_queued();
         commits += 1;
     }
 }
 
 #[test]
 fn one_organization_that_fills_the_queue_leaves_room_for_another() {
-    let bed = Bed::new();
-    fill(&bed.writer, "loud", 100);
+    let fixture = Fixture::new();
+    fill(&fixture.writer, "loud", 100);
     for n in 0..100 {
-        let answer = bed.writer.enqueue(event(&format!("quiet_{n}"), 100));
+        let answer = fixture.writer.enqueue(event(&format!("quiet_{n}"), 100));
         assert!(answer.is_ok(), "{n}");
     }
-    assert!(bed.writer.enqueue(event("loud", 100)).is_err());
+    assert!(fixture.writer.enqueue(event("loud", 100)).is_err());
 }
 
 #[test]
 fn a_commit_is_bounded_in_rows_and_another_organizations_event_goes_with_the_next_one() {
     const ENDPOINTS: u32 = 300;
     const EVENTS: usize = 70;
-    let mut bed = Bed::new();
-    bed.endpoints("loud", u128::from(ENDPOINTS));
-    bed.endpoints("quiet", 2);
-    bed.commit_all();
+    let mut fixture = Fixture::new();
+    fixture.endpoints("loud", u128::from(ENDPOINTS));
+    fixture.endpoints("quiet", 2);
+    fixture.commit_all();
     let mut waiting = Vec::new();
     for _ in 0..EVENTS {
-        waiting.push(bed.writer.enqueue(event("loud", 10)).unwrap());
+        waiting.push(fixture.writer.enqueue(event("loud", 10)).unwrap());
     }
-    waiting.push(bed.writer.enqueue(event("quiet", 10)).unwrap());
-    bed.committer.commit_queued();
+    waiting.push(fixture.writer.enqueue(event("quiet", 10)).unwrap());
+    fixture.committer.commit_queued();
     // One more while the first organization's events still wait.
-    waiting.push(bed.writer.enqueue(event("quiet", 10)).unwrap());
-    let commits = bed.commit_all();
+    waiting.push(fixture.writer.enqueue(event("quiet", 10)).unwrap());
+    let commits = fixture.commit_all();
     let mut loud = 0;
     for (at, commit) in commits.iter().enumerate() {
         let rows: u32 = commit.iter().map(|e| 1 + e.deliveries).sum();
@@ -243,12 +244,12 @@ fn a_commit_is_bounded_in_rows_and_another_organizations_event_goes_with_the_nex
 
 #[test]
 fn endpoints_made_in_the_same_commit_do_not_lift_its_bound() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for _ in 0..100 {
-        drop(bed.writer.enqueue(event("org", 10)).unwrap());
+        drop(fixture.writer.enqueue(event("org", 10)).unwrap());
     }
-    bed.endpoints("org", 400);
-    let commits = bed.commit_all();
+    fixture.endpoints("org", 400);
+    let commits = fixture.commit_all();
     for (at, commit) in commits.iter().enumerate() {
         let rows: u32 = commit.iter().map(|e| 1 + e.deliveries).sum();
         assert!(rows <= 20_000, "commit {at}: {rows} rows");
@@ -259,7 +260,7 @@ fn endpoints_made_in_the_same_commit_do_not_lift_its_bound() {
 
 #[test]
 fn events_of_an_organization_keep_their_order() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let mut waiting = Vec::new();
     let mut sent = HashMap::<String, Vec<usize>>::new();
     for n in 0..3_000 {
@@ -272,17 +273,17 @@ fn events_of_an_organization_keep_their_order() {
             idempotency_key: Some(n.to_string()),
             data: b"1".to_vec(),
         };
-        waiting.push(bed.writer.enqueue(event).unwrap());
+        waiting.push(fixture.writer.enqueue(event).unwrap());
         if n % 500 == 0 {
-            bed.committer.commit_queued();
+            fixture.committer.commit_queued();
         }
     }
     let mut stored = HashMap::<String, Vec<usize>>::new();
-    for event in bed.commit_all().into_iter().flatten() {
+    for event in fixture.commit_all().into_iter().flatten() {
         let number = event.idempotency_key.as_deref().unwrap().parse().unwrap();
         let of = stored.entry(event.organization.clone()).or_default();
         of.push(number);
     }
     assert_eq!(stored, sent);
-    assert_eq!(bed.writer.keyed_in_flight(), 0);
+    assert_eq!(fixture.writer.keyed_in_flight(), 0);
 }

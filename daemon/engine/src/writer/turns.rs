@@ -22,7 +22,7 @@ const SPARE_LENGTH: usize = 2 * COMMIT_OPS;
 
 /// Events of one organization.
 #[derive(Debug, Default)]
-struct Waiting {
+struct LaneQueue {
     events: VecDeque<Request>,
     /// Rows that it may write.
     credit: usize,
@@ -34,7 +34,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     changes: VecDeque<Request>,
-    lanes: HashMap<Lane, Waiting>,
+    lanes: HashMap<Lane, LaneQueue>,
     /// Whose turn it is, and who comes after. Each lane is in it once.
     order: VecDeque<Lane>,
     events: usize,
@@ -55,9 +55,9 @@ impl Turns {
             let (order, spare) = (&mut self.order, &mut self.spare);
             let waiting = self.lanes.entry(lane).or_insert_with(|| {
                 order.push_back(lane);
-                Waiting {
+                LaneQueue {
                     events: spare.pop().unwrap_or_default(),
-                    ..Waiting::default()
+                    ..LaneQueue::default()
                 }
             });
             waiting.events.push_back(request);

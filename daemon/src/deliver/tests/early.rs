@@ -285,7 +285,7 @@ async fn an_answer_that_came_counts_though_writing_meets_the_reset_first() {
         ("HTTP/1.1 503 X\r\n", Some(503)),
         ("", None),
     ] {
-        let mut line = line::Line::new(Reset {
+        let mut line = http1::Http1Connection::new(Reset {
             answer: answer.as_bytes(),
             ..Reset::default()
         });
@@ -296,7 +296,7 @@ async fn an_answer_that_came_counts_though_writing_meets_the_reset_first() {
         let mut head = head::Reader::default();
         let heard = line.answer(&mut head).await;
         assert_eq!(head.code(), code, "{heard:?}");
-        if let (None, line::Heard::Ended(error)) = (code, &heard) {
+        if let (None, http1::Heard::Ended(error)) = (code, &heard) {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         }
     }

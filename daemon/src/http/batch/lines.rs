@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// See the module.
 #[derive(Default)]
-pub(in crate::http) struct Lines {
+pub(in crate::http) struct LineReader {
     pub(in crate::http) buffer: BytesMut,
     /// How much of the buffer is known to contain no line end.
     searched: usize,
@@ -16,7 +16,7 @@ pub(in crate::http) struct Lines {
     skipping: bool,
 }
 
-impl Lines {
+impl LineReader {
     /// Returns the next line that is not blank, with its number; `Err` if it is too long. With `last`, the remaining
     /// bytes are a line.
     pub(in crate::http) fn next(
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     fn all(parts: &[&str], most: usize) -> Vec<(u64, Option<String>)> {
-        let mut lines = Lines::default();
+        let mut lines = LineReader::default();
         let mut found = Vec::new();
         for (at, part) in parts.iter().enumerate() {
             lines.buffer.extend_from_slice(part.as_bytes());

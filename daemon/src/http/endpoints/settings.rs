@@ -5,8 +5,8 @@ use super::values::{Description, EventTypes, Headers, Rate, event_types, headers
 use crate::app::App;
 use crate::headers::CustomHeaders;
 use crate::http::ingest::check_organization;
+use crate::http::openapi::enums;
 use crate::http::openapi::examples::{ENDPOINT, HAPPENED};
-use crate::http::openapi::words;
 use crate::http::problem::{Code, Problem};
 use crate::target::TargetError;
 use serde::{Deserialize, Serialize};
@@ -43,8 +43,8 @@ pub(super) struct NewBody {
     /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
-    #[schema(value_type = words::Ordering, required = false, default = "parallel")]
-    ordering: Option<words::Ordering>,
+    #[schema(value_type = enums::Ordering, required = false, default = "parallel")]
+    ordering: Option<enums::Ordering>,
     /// Whether `webhook-signature` also holds ed25519 signatures (`v1a`), which a receiver verifies with a public key;
     /// null is false.
     #[schema(value_type = Option<bool>, default = false)]
@@ -67,7 +67,7 @@ impl NewBody {
                 rate_limit_per_second: self.rate_limit_per_second.flatten().map(|Rate(rate)| rate),
                 ordering: self
                     .ordering
-                    .map(|words::Ordering(it)| it)
+                    .map(|enums::Ordering(it)| it)
                     .unwrap_or_default(),
             },
             secret: NewSecret::or_made(self.secret, app)?,
@@ -102,8 +102,8 @@ pub(super) struct ChangeBody {
     /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(value_type = Option<f64>, exclusive_minimum = 0.0)]
     rate_limit_per_second: Option<Option<Rate>>,
-    #[schema(value_type = words::Ordering, required = false)]
-    ordering: Option<words::Ordering>,
+    #[schema(value_type = enums::Ordering, required = false)]
+    ordering: Option<enums::Ordering>,
     /// True gives the current secret a key pair, unless it has one. False deletes the key pairs of all secrets
     /// permanently. Null is false.
     #[schema(value_type = Option<bool>)]
@@ -124,7 +124,7 @@ impl ChangeBody {
             rate_limit_per_second: self
                 .rate_limit_per_second
                 .map(|it| it.map(|Rate(rate)| rate)),
-            ordering: self.ordering.map(|words::Ordering(it)| it),
+            ordering: self.ordering.map(|enums::Ordering(it)| it),
             seed: seed_where_asked(app, self.ed25519)?,
         };
         if discard_held && change.active != Some(true) {
@@ -162,7 +162,7 @@ pub struct EndpointView {
     /// Attempts per second, with a burst of one second; null for no limit.
     #[schema(required)]
     rate_limit_per_second: Option<f64>,
-    #[schema(value_type = words::Ordering)]
+    #[schema(value_type = enums::Ordering)]
     ordering: &'static str,
     /// True if `webhook-signature` also holds ed25519 signatures (`v1a`); omitted otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

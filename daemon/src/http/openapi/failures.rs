@@ -1,8 +1,8 @@
 //! The errors that an operation may return, in groups of codes, from which its error responses are made. All have the
 //! same form, a problem; the description of each response lists its codes.
 
-use super::completion::operations;
-use super::words::ProblemCode;
+use super::enums::ProblemCode;
+use super::finish::operations;
 use crate::http::Shared;
 use crate::http::problem::{Code, Details};
 use std::collections::BTreeMap;

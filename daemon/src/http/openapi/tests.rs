@@ -1,6 +1,6 @@
 //! The document is consistent. The `tests` crate checks requests and responses against it on the running daemon.
 
-use super::words::ProblemCode;
+use super::enums::ProblemCode;
 use serde_json::Value;
 use std::collections::BTreeSet;
 

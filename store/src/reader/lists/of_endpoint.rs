@@ -5,7 +5,7 @@ use crate::error::{StoreError, guarded};
 use crate::ids::{DeliveryId, EndpointId, Slot};
 use crate::journal::{Generation, Run};
 use crate::memory::Snapshot;
-use crate::query::{Cursor, DeliveryFilter, DeliveryView, List, Unreadable};
+use crate::query::{Cursor, DeliveryFilter, DeliveryWithEvent, List, Unreadable};
 use crate::reader::Reader;
 use crate::record;
 use crate::tables;
@@ -64,7 +64,7 @@ pub(super) struct Listing<'l> {
     /// Sequence numbers from this on have been looked at.
     pub(super) below: u64,
     pub(super) last: Option<Cursor>,
-    pub(super) filling: &'l mut Filling<DeliveryView>,
+    pub(super) filling: &'l mut Filling<DeliveryWithEvent>,
 }
 
 impl Listing<'_> {

@@ -19,7 +19,7 @@ const PACED: usize = 256;
 
 /// A request's head, as its partner reads it.
 #[derive(Clone, Debug)]
-pub(crate) struct Saw {
+pub(crate) struct Observed {
     delivery: DeliveryId,
     number: u32,
     sequence: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Saw {
     ping: bool,
 }
 
-impl Saw {
+impl Observed {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let text = |name: &str| {
             let value = headers.get(name).and_then(|v| v.to_str().ok());
@@ -47,7 +47,7 @@ impl Saw {
 /// An attempt from its claim to its answer.
 pub(crate) struct Flight {
     oracle: Arc<Mutex<Oracle>>,
-    saw: Saw,
+    saw: Observed,
     arrived: bool,
     answered: bool,
     life: u64,
@@ -122,7 +122,7 @@ fn within_rate(times: &mut VecDeque<u64>, rate: f64, now_ms: u64) -> Result<(), 
 
 impl Oracle {
     /// An attempt takes its place on the wire.
-    pub(crate) fn started(this: &Arc<Mutex<Self>>, saw: Saw) -> Flight {
+    pub(crate) fn started(this: &Arc<Mutex<Self>>, saw: Observed) -> Flight {
         let mut oracle = this.lock().unwrap_or_else(PoisonError::into_inner);
         let life = oracle.lives;
         if !saw.ping {
@@ -149,7 +149,7 @@ impl Oracle {
         }
     }
 
-    fn left_wire(&mut self, saw: &Saw, arrived: bool) {
+    fn left_wire(&mut self, saw: &Observed, arrived: bool) {
         if saw.ping {
             return;
         }
@@ -161,7 +161,7 @@ impl Oracle {
         }
     }
 
-    fn requested(&mut self, saw: &Saw, body: &[u8]) {
+    fn requested(&mut self, saw: &Observed, body: &[u8]) {
         let id = saw.delivery;
         self.note(format!("request {id} #{}", saw.number));
         self.tally.requests += 1;
@@ -178,7 +178,7 @@ impl Oracle {
     }
 
     /// The body is that of the event as it was accepted.
-    fn has_body(&self, saw: &Saw, body: &[u8]) -> Result<(), String> {
+    fn has_body(&self, saw: &Observed, body: &[u8]) -> Result<(), String> {
         let event = self.events.get(&saw.delivery.event);
         let event = event.ok_or("there is no such event")?;
         let data = event.data.as_deref().unwrap_or_default();
@@ -189,7 +189,7 @@ impl Oracle {
         Err("the body is not that of the event".into())
     }
 
-    fn may_request(&mut self, saw: &Saw, body: &[u8]) -> Result<(), String> {
+    fn may_request(&mut self, saw: &Observed, body: &[u8]) -> Result<(), String> {
         let id = saw.delivery;
         if self.is_touched(id) {
             return self.has_body(saw, body);
@@ -284,7 +284,7 @@ impl Oracle {
         }
     }
 
-    fn answered(&mut self, saw: &Saw, reply: &Reply) {
+    fn answered(&mut self, saw: &Observed, reply: &Reply) {
         if self.dead {
             return;
         }

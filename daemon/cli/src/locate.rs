@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::client::Client;
-use crate::daemon_side::{self, PlaceFlags, Places, STORE_FILE, Stopped};
 use crate::failure::Failure;
-use crate::screen::Screen;
+use crate::local::{self, PlaceFlags, Places, STORE_FILE, StoreState};
 use crate::socket::Surroundings;
+use crate::terminal::Screen;
 use stormhook_daemon::config::SOCKET_FILE;
 
 /// Where the store was found.
@@ -48,11 +48,11 @@ async fn named_folder(
     surroundings: &Surroundings,
     screen: &Screen,
 ) -> Result<Found, Failure> {
-    match daemon_side::look(folder) {
-        Stopped::AtRest => Ok(Found::Stopped(folder.to_owned())),
-        Stopped::InUse => through_its_daemon(folder, flags, surroundings, screen).await,
-        Stopped::Absent => Err(Failure::Usage(absent(folder))),
-        Stopped::Unreadable(why) => Err(Failure::Usage(why)),
+    match local::look(folder) {
+        StoreState::AtRest => Ok(Found::Stopped(folder.to_owned())),
+        StoreState::InUse => through_its_daemon(folder, flags, surroundings, screen).await,
+        StoreState::Absent => Err(Failure::Usage(absent(folder))),
+        StoreState::Unreadable(why) => Err(Failure::Usage(why)),
     }
 }
 
@@ -69,11 +69,11 @@ async fn both_named(
     if Client::find(&sockets).await.is_err() {
         return daemon_or_its_store(flags, surroundings, screen).await;
     }
-    let in_use = match daemon_side::look(folder) {
-        Stopped::AtRest => false,
-        Stopped::InUse => true,
-        Stopped::Absent => return Err(Failure::Usage(absent(folder))),
-        Stopped::Unreadable(why) => return Err(Failure::Usage(why)),
+    let in_use = match local::look(folder) {
+        StoreState::AtRest => false,
+        StoreState::InUse => true,
+        StoreState::Absent => return Err(Failure::Usage(absent(folder))),
+        StoreState::Unreadable(why) => return Err(Failure::Usage(why)),
     };
     let holder = Client::of_holder(&sockets, &folder.join(STORE_FILE)).await;
     holder.filter(|_| in_use).map(Found::Daemon).ok_or_else(|| {
@@ -98,21 +98,21 @@ async fn daemon_or_its_store(
         Err(unreachable) => unreachable,
     };
     let folder = places?.data_dir;
-    let why = match daemon_side::look(&folder) {
-        Stopped::AtRest => {
+    let why = match local::look(&folder) {
+        StoreState::AtRest => {
             screen.remark(&format!(
                 "No daemon answers; reading the stopped store in {}.",
                 folder.display()
             ));
             return Ok(Found::Stopped(folder));
         }
-        Stopped::InUse => return through_its_daemon(&folder, flags, surroundings, screen).await,
+        StoreState::InUse => return through_its_daemon(&folder, flags, surroundings, screen).await,
         // A wrong path is an error even if the socket doesn't answer.
-        Stopped::Absent if flags.data_dir.is_some() => {
+        StoreState::Absent if flags.data_dir.is_some() => {
             return Err(Failure::Usage(absent(&folder)));
         }
-        Stopped::Absent => absent(&folder),
-        Stopped::Unreadable(why) => why,
+        StoreState::Absent => absent(&folder),
+        StoreState::Unreadable(why) => why,
     };
     Err(Failure::Unreachable(format!("{unreachable}\nAlso, {why}.")))
 }

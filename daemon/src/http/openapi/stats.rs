@@ -1,6 +1,6 @@
 //! The schema of stats: a flat object whose keys are the contract's, each spelled out.
 
-use super::words::StatsWindow;
+use super::enums::StatsWindow;
 use utoipa::openapi::schema::{
     ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };

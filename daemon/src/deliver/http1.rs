@@ -79,7 +79,7 @@ impl Excerpt {
 }
 
 /// See the module.
-pub(super) struct Line {
+pub(super) struct Http1Connection {
     io: Box<dyn Io>,
     input: Box<[u8]>,
     /// Bytes that were read but not used yet.
@@ -95,7 +95,7 @@ pub(super) struct Line {
     sending: Sending,
 }
 
-impl Line {
+impl Http1Connection {
     pub(super) fn new<S>(io: S) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

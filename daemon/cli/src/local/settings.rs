@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::super::failure::Failure;
-use super::super::screen::{Screen, Tone};
 use super::super::table::{Cell, Table};
+use super::super::terminal::{Screen, Tone};
 use super::configuration::{ConfigFlags, FILE_VARIABLE};
 use stormhook_daemon::config::{Config, DEFAULT_FILE, Origin, reference};
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use stormhook_store::maintenance::Probe;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::{
-    Accepted, Op, Options, Replay, Store, StoreError, UnixMs, Verdict, check_file, compact_file,
+    Accepted, NextStep, Op, Options, Replay, Store, StoreError, UnixMs, check_file, compact_file,
     copy_file,
 };
 use support::disk::Disk;
@@ -35,21 +35,21 @@ fn make(path: &Path) -> File {
 }
 
 /// Returns a store with open, settled and failed deliveries, keys, and a generation of the journal.
-fn some_store() -> Bed {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+fn some_store() -> Fixture {
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     for n in 0..20 {
-        let event = bed.accept(keyed("org", &format!("k{n}")));
+        let event = fixture.accept(keyed("org", &format!("k{n}")));
         if n % 2 == 0 {
             let verdict = if n % 4 == 0 {
-                Verdict::Success
+                NextStep::Success
             } else {
-                Verdict::GiveUp
+                NextStep::GiveUp
             };
-            bed.settle(pair(&event, &endpoint), verdict);
+            fixture.settle(pair(&event, &endpoint), verdict);
         }
     }
-    bed
+    fixture
 }
 
 /// Returns the same in another file.
@@ -74,23 +74,23 @@ fn contents(store: &Store) -> (Vec<String>, Vec<String>, usize) {
 
 #[test]
 fn a_copy_holds_what_was_there_when_it_began_and_nothing_later() {
-    let mut bed = some_store();
-    let before = contents(bed.store());
-    let path = bed.dir.path().join("copy.redb");
-    let reader = bed.reader();
-    let commit = bed.apply(vec![Op::Probe(Probe)]).commit;
+    let mut fixture = some_store();
+    let before = contents(fixture.store());
+    let path = fixture.dir.path().join("copy.redb");
+    let reader = fixture.reader();
+    let commit = fixture.apply(vec![Op::Probe(Probe)]).commit;
     // Committed during the copy: by the time of the first question, it has begun.
     let mut later = Some(());
     let copied = reader
         .copy_into(make(&path), || {
             if later.take().is_some() {
-                bed.orders(5);
+                fixture.orders(5);
             }
             true
         })
         .unwrap()
         .unwrap();
-    bed.orders(5);
+    fixture.orders(5);
     assert_eq!(copied.commit, commit);
     assert_eq!(copied.file_bytes, path.metadata().unwrap().len());
     let report = check_file(&path).unwrap();
@@ -103,17 +103,17 @@ fn a_copy_holds_what_was_there_when_it_began_and_nothing_later() {
 
 #[test]
 fn a_copy_goes_on_as_a_store_of_its_own() {
-    let mut bed = some_store();
-    let path = bed.dir.path().join("copy.redb");
-    bed.reader().copy_into(make(&path), || true).unwrap();
+    let mut fixture = some_store();
+    let path = fixture.dir.path().join("copy.redb");
+    fixture.reader().copy_into(make(&path), || true).unwrap();
     let (_, mut copy) = bed_on(path.clone());
-    let last = bed.orders(1)[0].id;
+    let last = fixture.orders(1)[0].id;
     let applied = copy.apply(
         vec![
             Op::Accept(keyed("org", "k3")),
             Op::Accept(event("org", "a.b")),
         ],
-        UnixMs(bed.now.0),
+        UnixMs(fixture.now.0),
         9,
     );
     let done = applied.unwrap().done;
@@ -135,21 +135,21 @@ fn a_copy_goes_on_as_a_store_of_its_own() {
 
 #[test]
 fn a_copy_that_is_told_to_stop_stops() {
-    let mut bed = Bed::new();
-    bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
     for _ in 0..20 {
-        bed.orders(500);
+        fixture.orders(500);
     }
     let mut asked = 0;
-    let path = bed.dir.path().join("copy.redb");
-    let stopped = bed.reader().copy_into(make(&path), || {
+    let path = fixture.dir.path().join("copy.redb");
+    let stopped = fixture.reader().copy_into(make(&path), || {
         asked += 1;
         false
     });
     assert_eq!(stopped.unwrap(), None);
     assert_eq!(asked, 1);
-    bed.orders(1);
-    bed.expect_whole();
+    fixture.orders(1);
+    fixture.expect_whole();
 }
 
 /// A commit fails and the writer reopens the file while a copy reads it.
@@ -204,13 +204,13 @@ fn a_copy_stands_in_the_way_of_no_recovery() {
 
 #[test]
 fn a_store_at_rest_is_copied_without_being_written_to() {
-    let mut bed = some_store();
-    let path = bed.options.path.clone();
-    let to = bed.dir.path().join("copy.redb");
+    let mut fixture = some_store();
+    let path = fixture.options.path.clone();
+    let to = fixture.dir.path().join("copy.redb");
     let refused = copy_file(&path, make(&to), || true);
     assert!(matches!(refused, Err(StoreError::AlreadyOpen { .. })));
-    let before = contents(bed.store());
-    bed.close();
+    let before = contents(fixture.store());
+    fixture.close();
     let bytes = std::fs::read(&path).unwrap();
     std::fs::remove_file(&to).unwrap();
     copy_file(&path, make(&to), || true).unwrap().unwrap();
@@ -219,35 +219,35 @@ fn a_store_at_rest_is_copied_without_being_written_to() {
 }
 
 /// Returns a store whose file has free space: a sweep removed most rows.
-fn swept() -> Bed {
-    let mut bed = Bed::new();
-    let endpoint = bed.endpoint("org", &["*"]);
+fn swept() -> Fixture {
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
     for _ in 0..10 {
-        let now = bed.now;
-        let settled = bed.orders(300).into_iter().map(|event| {
+        let now = fixture.now;
+        let settled = fixture.orders(300).into_iter().map(|event| {
             let id = pair(&event, &endpoint);
-            Op::Settle(Box::new(settle(id, Verdict::Success, now)))
+            Op::Settle(Box::new(settle(id, NextStep::Success, now)))
         });
         let settled: Vec<Op> = settled.collect();
-        bed.apply(settled);
+        fixture.apply(settled);
     }
-    bed.pass_ms(40 * DAY_MS);
-    bed.orders(7);
-    let now = bed.now;
-    bed.sweep(now, now);
-    bed
+    fixture.pass_ms(40 * DAY_MS);
+    fixture.orders(7);
+    let now = fixture.now;
+    fixture.sweep(now, now);
+    fixture
 }
 
 #[test]
 fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
-    let mut bed = swept();
-    let path = bed.options.path.clone();
-    let before = contents(bed.store());
+    let mut fixture = swept();
+    let path = fixture.options.path.clone();
+    let before = contents(fixture.store());
     assert!(matches!(
         compact_file(&path),
         Err(StoreError::AlreadyOpen { .. })
     ));
-    bed.close();
+    fixture.close();
     let length = path.metadata().unwrap().len();
     let compacted = compact_file(&path).unwrap();
     assert_eq!(compacted.before_bytes, length);
@@ -255,7 +255,7 @@ fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
     assert!(compacted.after_bytes * 5 < length * 4, "{compacted:?}");
     let mode = path.metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
-    let names: Vec<_> = std::fs::read_dir(bed.dir.path())
+    let names: Vec<_> = std::fs::read_dir(fixture.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
@@ -266,40 +266,40 @@ fn a_compaction_keeps_every_row_the_mode_and_nothing_beside() {
     let again = compact_file(&path).unwrap();
     assert_eq!(again.after_bytes, again.before_bytes);
     assert_eq!(id(&path), inode);
-    assert_eq!(std::fs::read_dir(bed.dir.path()).unwrap().count(), 1);
-    bed.reopen();
-    assert_eq!(contents(bed.store()), before);
-    bed.expect_whole();
-    bed.orders(3);
-    bed.expect_whole();
+    assert_eq!(std::fs::read_dir(fixture.dir.path()).unwrap().count(), 1);
+    fixture.reopen();
+    assert_eq!(contents(fixture.store()), before);
+    fixture.expect_whole();
+    fixture.orders(3);
+    fixture.expect_whole();
 }
 
 #[test]
 fn what_a_killed_compaction_left_is_not_the_store_and_goes_when_it_opens() {
-    let mut bed = some_store();
-    let path = bed.options.path.clone();
-    let before = contents(bed.store());
-    bed.close();
+    let mut fixture = some_store();
+    let path = fixture.options.path.clone();
+    let before = contents(fixture.store());
+    fixture.close();
     let mut left = path.clone().into_os_string();
     left.push(".compacting");
     let left = PathBuf::from(left);
     std::fs::write(&left, b"half a file").unwrap();
-    bed.reopen();
+    fixture.reopen();
     assert!(!left.exists());
-    assert_eq!(contents(bed.store()), before);
-    bed.close();
+    assert_eq!(contents(fixture.store()), before);
+    fixture.close();
     std::fs::write(&left, b"half a file").unwrap();
     compact_file(&path).unwrap();
     assert!(!left.exists());
-    bed.reopen();
-    assert_eq!(contents(bed.store()), before);
+    fixture.reopen();
+    assert_eq!(contents(fixture.store()), before);
 }
 
 #[test]
 fn a_damaged_store_is_not_compacted() {
-    let mut bed = some_store();
-    let path = bed.options.path.clone();
-    bed.close();
+    let mut fixture = some_store();
+    let path = fixture.options.path.clone();
+    fixture.close();
     let mut bytes = std::fs::read(&path).unwrap();
     // The key of an event appears twice: in its row and in a pack, whose checksum shows the change.
     let at = bytes
@@ -312,33 +312,33 @@ fn a_damaged_store_is_not_compacted() {
     assert!(refused.is_damage(), "{refused}");
     assert!(refused.to_string().contains("nothing was changed"));
     assert!(std::fs::read(&path).unwrap() == bytes);
-    assert_eq!(std::fs::read_dir(bed.dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(fixture.dir.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn a_link_is_followed_and_the_file_behind_it_compacted() {
-    let mut bed = swept();
-    let path = bed.options.path.clone();
-    bed.close();
-    let real = bed.dir.path().join("elsewhere.redb");
+    let mut fixture = swept();
+    let path = fixture.options.path.clone();
+    fixture.close();
+    let real = fixture.dir.path().join("elsewhere.redb");
     std::fs::rename(&path, &real).unwrap();
     std::os::unix::fs::symlink(&real, &path).unwrap();
     compact_file(&path).unwrap();
     assert!(path.is_symlink() && !real.is_symlink());
-    bed.reopen();
-    bed.expect_whole();
+    fixture.reopen();
+    fixture.expect_whole();
 }
 
 /// The check takes many snapshots: rows must be compared within the same one.
 #[test]
 fn a_check_beside_a_busy_writer_finds_nothing() {
-    let mut bed = Bed::new();
-    let mut late = bed.endpoint("org", &["*"]);
+    let mut fixture = Fixture::new();
+    let mut late = fixture.endpoint("org", &["*"]);
     // Several parts of each table.
     for _ in 0..10 {
-        bed.orders(600);
+        fixture.orders(600);
     }
-    let reader = bed.reader();
+    let reader = fixture.reader();
     let (ended, end) = mpsc::channel::<()>();
     let checking = std::thread::spawn(move || {
         for _ in 0..3 {
@@ -352,18 +352,18 @@ fn a_check_beside_a_busy_writer_finds_nothing() {
     while end.try_recv() == Err(mpsc::TryRecvError::Empty) {
         commits += 1;
         if commits < 50 {
-            late = bed.endpoint("org", &["a.b"]);
+            late = fixture.endpoint("org", &["a.b"]);
         }
-        let waiting = bed.open();
-        let step = 1 + usize::try_from(bed.random.below(100)).unwrap();
+        let waiting = fixture.open();
+        let step = 1 + usize::try_from(fixture.random.below(100)).unwrap();
         let picked = (0..waiting.len()).step_by(step).take(40);
-        let now = bed.now;
+        let now = fixture.now;
         let ops = picked.flat_map(|at| {
             let id = waiting[at].id;
             let verdict = match at % 3 {
-                0 => Verdict::Success,
-                1 => Verdict::GiveUp,
-                _ => Verdict::RetryAt(now.plus_ms(60_000)),
+                0 => NextStep::Success,
+                1 => NextStep::GiveUp,
+                _ => NextStep::RetryAt(now.plus_ms(60_000)),
             };
             // A delivery with an old event's id, which the check may have passed already.
             let replay = Op::Replay(Replay {
@@ -377,10 +377,10 @@ fn a_check_beside_a_busy_writer_finds_nothing() {
             ]
         });
         let ops = ops.collect();
-        bed.apply(ops);
-        bed.pass_ms(1);
+        fixture.apply(ops);
+        fixture.pass_ms(1);
     }
     checking.join().unwrap();
     assert!(commits > 3, "{commits} commits beside it");
-    bed.expect_whole();
+    fixture.expect_whole();
 }

@@ -88,7 +88,7 @@ impl Filter {
 
 /// A line, sorted by due time or, if so said, by sequence.
 #[derive(Default)]
-pub(super) struct Line<const BY_SEQUENCE: bool> {
+pub(super) struct DeliveryQueue<const BY_SEQUENCE: bool> {
     /// Ascending by rank and by event. The first is never dead.
     run: VecDeque<Entry>,
     dead: usize,
@@ -96,7 +96,7 @@ pub(super) struct Line<const BY_SEQUENCE: bool> {
     filter: Filter,
 }
 
-impl<const BY_SEQUENCE: bool> Line<BY_SEQUENCE> {
+impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
     pub(super) fn len(&self) -> usize {
         self.run.len() - self.dead + self.heap.len()
     }
@@ -228,10 +228,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-    use stormhook_store::{DeliveryId, Slot, Trigger, UnixMs, Waiting};
+    use stormhook_store::{DeliveryId, QueueEntry, Slot, Trigger, UnixMs};
 
     fn entry(event: u128, due: u64, sequence: u64, fresh: bool) -> Entry {
-        Entry::new(&Waiting {
+        Entry::new(&QueueEntry {
             id: DeliveryId {
                 event: EventId(event),
                 slot: Slot(0),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn compare<const B: bool>(steps: &[Step]) {
-        let mut line = Line::<B>::default();
+        let mut line = DeliveryQueue::<B>::default();
         let mut model: BTreeMap<u128, (u64, u128)> = BTreeMap::new();
         for step in steps {
             match *step {
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_drained_line_gives_its_memory_back() {
-        let mut line = Line::<false>::default();
+        let mut line = DeliveryQueue::<false>::default();
         for i in 0..100_000u64 {
             line.push(entry(u128::from(i), i, i, i % 2 == 0));
         }

@@ -6,7 +6,7 @@ use super::examples;
 use crate::http::endpoints::EndpointView;
 use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
-use crate::http::views::{DamagedView, DeliveryJson, EventView, ExplainView};
+use crate::http::views::{DamagedView, DeliveryView, EventView, ExplainView};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -36,7 +36,7 @@ pages! {
     /// Endpoints, newest first, without their secrets.
     EndpointPage of EndpointView;
     /// Deliveries, newest first, without their attempts.
-    DeliveryPage of DeliveryJson;
+    DeliveryPage of DeliveryView;
 }
 
 /// For each endpoint of the event's organization, the reason why it was or wasn't sent the event.

@@ -10,7 +10,7 @@ use stormhook_testkit::samples;
 use stormhook_verifier::Secret;
 use tempfile::TempDir;
 
-pub(crate) struct Bed {
+pub(crate) struct StoreFixture {
     store: Store,
     requests: Vec<Bytes>,
     next: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Bed {
     _folder: TempDir,
 }
 
-impl Bed {
+impl StoreFixture {
     /// A new store under `parent` with one endpoint for each of so many organizations.
     pub(crate) fn new(parent: &Path, endpoints: usize) -> Self {
         let folder = tempfile::tempdir_in(parent).expect("a folder");

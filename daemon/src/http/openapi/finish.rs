@@ -2,7 +2,7 @@
 //! the responses that failures refer to, and the webhooks.
 
 use super::failures;
-use super::partner::Webhooks;
+use super::webhooks::Webhooks;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, PathItem};

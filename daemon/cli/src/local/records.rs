@@ -11,7 +11,7 @@ use stormhook_store::{Endpoint, EventFilter, Record};
 use super::super::failure::Failure;
 use super::{one_line, unread};
 use stormhook_daemon::http::EndpointView;
-use stormhook_daemon::http::{DamagedView, DeliveryJson, EventView};
+use stormhook_daemon::http::{DamagedView, DeliveryView, EventView};
 use stormhook_engine::times::{maybe_at, parse_rfc3339};
 
 /// Which records. `None` matches all.
@@ -157,7 +157,7 @@ impl Writing<'_> {
             } => {
                 self.written.deliveries += 1;
                 self.written.attempts += u64::try_from(delivery.attempts.len()).unwrap_or(0);
-                let stored = DeliveryJson::stored(delivery, endpoint, &event.event_type);
+                let stored = DeliveryView::stored(delivery, endpoint, &event.event_type);
                 self.line("delivery", stored.with_attempts(delivery))
             }
             Record::Damaged(damage) => {

@@ -53,7 +53,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
 
 /// The contents of a directory.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Stopped {
+pub(crate) enum StoreState {
     /// A store that is not open. It may be damaged.
     AtRest,
     /// A store that another process has open.
@@ -65,19 +65,19 @@ pub(crate) enum Stopped {
 }
 
 /// Checks whether there is a store in this directory that is not open.
-pub(crate) fn look(folder: &Path) -> Stopped {
+pub(crate) fn look(folder: &Path) -> StoreState {
     match stormhook_store::is_open(&folder.join(STORE_FILE)) {
-        Ok(false) => Stopped::AtRest,
-        Ok(true) => Stopped::InUse,
+        Ok(false) => StoreState::AtRest,
+        Ok(true) => StoreState::InUse,
         Err(StoreError::Io { source, .. })
             if matches!(
                 source.kind(),
                 ErrorKind::NotFound | ErrorKind::NotADirectory
             ) =>
         {
-            Stopped::Absent
+            StoreState::Absent
         }
-        Err(error) => Stopped::Unreadable(error.to_string()),
+        Err(error) => StoreState::Unreadable(error.to_string()),
     }
 }
 

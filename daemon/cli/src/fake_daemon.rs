@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 
 use crate::Session;
 use crate::client::Client;
-use crate::screen::Screen;
+use crate::terminal::Screen;
 
 pub(crate) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
