@@ -5,18 +5,19 @@
 # - each consumer accepts what the daemon signed, drops a repeat, and refuses the same delivery
 #   with its body, its id, its time or its signature changed.
 #
-# Needs cargo, curl, node and python3, the npm package built (verifier/js/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, else it is built here.
+# Needs cargo, curl, node and python3, the npm package built (verifier/js/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, and the
+# examples in Rust are those of the last build; else they are built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}/debug
-examples=(-p stormhook-example-producer-rust)
-for framework in actix axum hyper; do examples+=(-p "stormhook-example-consumer-$framework"); done
 if [[ -z ${TESTED_BINARY:-} ]]; then
-    examples+=(-p stormhook)
+    bins=(--bin stormhook --bin stormhook-example-producer-rust)
+    for framework in actix axum hyper; do bins+=(--bin "stormhook-example-consumer-$framework"); done
+    # As part of the whole workspace: what they depend on is then compiled as it is for the tests.
+    cargo build --locked --quiet --workspace --all-features "${bins[@]}"
     TESTED_BINARY=$target/stormhook
 fi
-cargo build --locked --quiet "${examples[@]}"
 
 folder=$(mktemp -d)
 children=()

@@ -2,6 +2,7 @@
 
 use crate::error::{StoreError, guarded};
 use crate::handle::Handle;
+use crate::verified::Tried;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 use std::fs::{File, OpenOptions};
@@ -19,12 +20,12 @@ const VERIFY_CACHE_BYTES: usize = 8 << 20;
 pub(crate) const COMPACTING: &str = ".compacting";
 
 /// Opens the file, or creates it with mode 0600.
-pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Handle, StoreError> {
+pub(crate) fn open(path: &Path, cache_bytes: usize, tried: &Tried) -> Result<Handle, StoreError> {
     loop {
         if !path.try_exists().map_err(io("looking for", path))? {
             make(path)?;
         }
-        let (file, db) = open_what_is_there(path, cache_bytes)?;
+        let (file, db) = open_what_is_there(path, cache_bytes, tried)?;
         // Until it was locked, a compaction may have replaced the file: then this one has no name any more, and
         // anything written to it would be lost.
         if is_at(path, &file)? {
@@ -35,7 +36,11 @@ pub(crate) fn open(path: &Path, cache_bytes: usize) -> Result<Handle, StoreError
     }
 }
 
-fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle), StoreError> {
+fn open_what_is_there(
+    path: &Path,
+    cache_bytes: usize,
+    tried: &Tried,
+) -> Result<(File, Handle), StoreError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -50,7 +55,7 @@ fn open_what_is_there(path: &Path, cache_bytes: usize) -> Result<(File, Handle),
     }
     let ours = file.try_clone().map_err(io("opening", path))?;
     let backend = FileBackend::new(file).map_err(|e| explain(e, path))?;
-    Ok((ours, open_on(backend, path, cache_bytes)?))
+    Ok((ours, open_on(backend, path, cache_bytes, tried)?))
 }
 
 /// Opens the file, or creates it. Nothing is written to it before the handle is accepted.
@@ -58,8 +63,9 @@ pub(crate) fn open_on(
     backend: impl StorageBackend,
     path: &Path,
     cache_bytes: usize,
+    tried: &Tried,
 ) -> Result<Handle, StoreError> {
-    Handle::open(backend, |gated| engine_on(gated, path, cache_bytes))
+    Handle::open(backend, tried, |gated| engine_on(gated, path, cache_bytes))
 }
 
 /// Opens the engine on a new file or behind a gate. A damaged page can make it panic: that is reported as damage and

@@ -8,7 +8,7 @@
 
 use crate::error::{StoreError, guarded};
 use crate::layer::Layer;
-use crate::verified::{DamagedPage, Verified};
+use crate::verified::{DamagedPage, Tried, Verified};
 use redb::{
     BackendError, Database, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction,
 };
@@ -204,10 +204,11 @@ impl Handle {
     /// Opens the storage with `open`. The handle is on trial until [`Handle::accept`].
     pub(crate) fn open(
         storage: impl StorageBackend,
+        tried: &Tried,
         open: impl FnOnce(Gated) -> Result<Database, StoreError>,
     ) -> Result<Self, StoreError> {
         let verified =
-            Verified::of(&storage).map_err(|e| StoreError::Engine(redb::Error::Io(e)))?;
+            Verified::of(&storage, tried).map_err(|e| StoreError::Engine(redb::Error::Io(e)))?;
         let gate = Arc::new(Gate {
             storage: Box::new(storage),
             mode: AtomicU8::new(TRIAL),
@@ -300,7 +301,7 @@ mod tests {
     }
 
     fn open(storage: &Shared) -> Handle {
-        Handle::open(storage.clone(), |gated| {
+        Handle::open(storage.clone(), &Tried::default(), |gated| {
             Ok(Builder::new().create_with_backend(gated)?)
         })
         .unwrap()
@@ -373,7 +374,7 @@ mod tests {
                     .set_cache_size(0)
                     .create_with_backend(gated)?)
             };
-            let handle = Handle::open(failing, engine).unwrap();
+            let handle = Handle::open(failing, &Tried::default(), engine).unwrap();
             handle.accept().unwrap();
             // More than a page, so that not all of it is kept with the table.
             (0..600).for_each(|key| insert(&handle, key));

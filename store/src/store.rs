@@ -18,6 +18,7 @@ use crate::reader::Reader;
 use crate::record;
 use crate::rows::{self, Meta};
 use crate::tables::{META, ReadTables, Sums, Tables};
+use crate::verified::Tried;
 use crate::waiting;
 use redb::{Durability, StorageBackend, TableError, WriteTransaction};
 use std::sync::Arc;
@@ -67,7 +68,8 @@ impl Store {
     /// Another process has it open, a newer version wrote it, it is damaged, or the system refuses.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-        let reopen = Reopen(Box::new(move || file::open(&path, cache_bytes)));
+        let tried = Tried::default();
+        let reopen = Reopen(Box::new(move || file::open(&path, cache_bytes, &tried)));
         Self::with(options, reopen)
     }
 
@@ -80,7 +82,10 @@ impl Store {
         make: impl Fn() -> B + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
-        let reopen = Reopen(Box::new(move || file::open_on(make(), &path, cache_bytes)));
+        let tried = Tried::default();
+        let reopen = Reopen(Box::new(move || {
+            file::open_on(make(), &path, cache_bytes, &tried)
+        }));
         Self::with(options, reopen)
     }
 

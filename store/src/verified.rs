@@ -15,7 +15,7 @@ use redb::StorageBackend;
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Nothing is known about the page.
 const UNKNOWN: u8 = 0;
@@ -92,17 +92,62 @@ struct Known {
     shapes: Vec<Shape>,
 }
 
+/// By the checksum of a page and the one it should have.
+type WrongBits = BTreeMap<(u64, u64), Option<usize>>;
+
+/// Which bit was found to be wrong where all were tried, or that it is more than one. Kept from one opening of a file to the next: it is opened
+/// again after each commit that fails, and what failed it is still there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tried(Arc<Mutex<WrongBits>>);
+
+impl Tried {
+    fn known(&self) -> MutexGuard<'_, WrongBits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the one bit right that is wrong.
+    fn mend(
+        &self,
+        page: &mut [u8],
+        sums: (u64, u64),
+        is_whole: impl Fn(&[u8]) -> bool,
+    ) -> Option<usize> {
+        let known = self.known().get(&sums).copied();
+        match known {
+            Some(None) => return None,
+            Some(Some(bit)) => {
+                pages::flip(page, bit);
+                if is_whole(page) {
+                    return Some(bit);
+                }
+                pages::flip(page, bit);
+            }
+            None => {}
+        }
+        let wrong = pages::mend(page, is_whole);
+        let mut known = self.known();
+        if known.len() < FINDINGS_MOST {
+            known.insert(sums, wrong);
+        }
+        wrong
+    }
+}
+
 /// The checksums of one open file.
 #[derive(Debug, Default)]
 pub(crate) struct Verified {
     known: RwLock<Known>,
     findings: Mutex<BTreeMap<u64, (u64, Finding)>>,
+    tried: Tried,
 }
 
 impl Verified {
     /// Starts with what the header says.
-    pub(crate) fn of(storage: &dyn StorageBackend) -> io::Result<Self> {
-        let verified = Self::default();
+    pub(crate) fn of(storage: &dyn StorageBackend, tried: &Tried) -> io::Result<Self> {
+        let verified = Self {
+            tried: tried.clone(),
+            ..Self::default()
+        };
         let file_bytes = storage.len()?;
         if file_bytes < u64::from(PAGE_BYTES) {
             return Ok(verified);
@@ -149,7 +194,7 @@ impl Verified {
             Some(shape) => pages::checksum_of(page, shape.widths()).map(low) == Some(sum),
         };
         if !is_whole(page) {
-            match self.find(at, page, shape, is_whole) {
+            match self.find(at, page, (shape, sum), is_whole) {
                 Finding::WrongBit(_) => {}
                 // A leaf of a table points to no other page.
                 Finding::ReadAsItIs => return Ok(()),
@@ -169,7 +214,7 @@ impl Verified {
         &self,
         at: u64,
         page: &mut [u8],
-        shape: Option<Shape>,
+        (shape, sum): (Option<Shape>, u64),
         is_whole: impl Fn(&[u8]) -> bool,
     ) -> Finding {
         let found = low(pages::checksum(page));
@@ -182,7 +227,7 @@ impl Verified {
             return *finding;
         }
         let wrong = match page.len() <= MEND_BYTES_MOST {
-            true => pages::mend(page, is_whole),
+            true => self.tried.mend(page, (found, sum), is_whole),
             false => None,
         };
         let finding = match (wrong, shape) {

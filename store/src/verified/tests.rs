@@ -1,5 +1,6 @@
 //! Pages with wrong bits: which are corrected, which are refused, and that nothing is skipped.
 
+use super::Tried;
 use crate::error::{StoreError, guarded};
 use crate::handle::{Gated, Handle};
 use redb::backends::InMemoryBackend;
@@ -63,7 +64,7 @@ fn open(storage: &Watched) -> Result<Handle, StoreError> {
             Ok(builder.set_cache_size(0).create_with_backend(gated)?)
         })
     };
-    Handle::open(storage.clone(), engine)
+    Handle::open(storage.clone(), &Tried::default(), engine)
 }
 
 fn insert(handle: &Handle, from: u64, rows: u64, bytes: usize) {
@@ -185,4 +186,38 @@ fn what_was_written_is_known_before_anybody_reads_it() {
         put_right = handle.put_right().len();
     }
     assert!(put_right > 50, "{put_right} pages");
+}
+
+#[test]
+fn a_page_that_was_tried_is_not_tried_again_and_no_bit_is_changed_that_does_not_put_it_right() {
+    let tried = Tried::default();
+    let calls = std::cell::Cell::new(0);
+    let mend = |page: &mut [u8], whole: &[u8]| {
+        calls.set(0);
+        let is_whole = |page: &[u8]| {
+            calls.set(calls.get() + 1);
+            page == whole
+        };
+        (tried.mend(page, (1, 2), is_whole), calls.get())
+    };
+    let mut page = [0; 64];
+    page[10] = 4;
+    let wrong = page;
+    assert_eq!(mend(&mut page, &[0; 64]), (Some(82), 83));
+    assert_eq!(page, [0; 64]);
+    page = wrong;
+    assert_eq!(mend(&mut page, &[0; 64]), (Some(82), 1));
+    assert_eq!(page, [0; 64]);
+    // Another page with the same two checksums.
+    let mut page = [0; 64];
+    page[3] = 1;
+    assert_eq!(mend(&mut page, &[0; 64]), (Some(24), 26));
+    assert_eq!(page, [0; 64]);
+    // Two bits.
+    let mut page = wrong;
+    page[3] = 1;
+    let both = page;
+    assert_eq!(mend(&mut page, &[0; 64]).0, None);
+    assert_eq!(mend(&mut page, &[0; 64]), (None, 0));
+    assert_eq!(page, both);
 }

@@ -50,7 +50,8 @@ const base64Module = (bytes) => `export default "${bytes.toString("base64")}";\n
 
 rmSync(out, { recursive: true, force: true });
 mkdirSync(out, { recursive: true });
-cargo("build", "--package", "stormhook-verifier-pack");
+// As part of the whole workspace: what it depends on is then compiled as it is for the tests.
+cargo("build", "--workspace", "--all-features", "--bin", "stormhook-verifier-pack");
 
 const core = buildModule("hmac");
 writeFileSync(join(out, "core.wasm"), core);
