@@ -312,11 +312,11 @@ impl<'a, 't> Batch<'a, 't> {
             d.status.is_undelivered(),
         ) {
             (true, false) => {
-                self.tables.undelivered.remove(&key)?;
+                self.tables.bad.remove(&key)?;
             }
             (false, true) => {
                 let row = record::write("bad", &key, &())?;
-                self.tables.undelivered.insert(&key, row.as_slice())?;
+                self.tables.bad.insert(&key, row.as_slice())?;
             }
             _ => {}
         }

@@ -263,7 +263,7 @@ fn deliveries(c: &mut Checking<'_>) -> Result<(), StoreError> {
             {
                 c.damage(format!("{id} is open but missing from the due index"));
             }
-            if d.status.is_undelivered() && views.undelivered.get(key)?.is_none() {
+            if d.status.is_undelivered() && views.bad.get(key)?.is_none() {
                 c.damage(format!(
                     "{id} is undelivered but missing from the dead-letter list"
                 ));
@@ -339,7 +339,7 @@ fn indexes(c: &mut Checking<'_>) -> Result<(), StoreError> {
     )?;
     c.rows(
         "bad",
-        |v| &v.undelivered,
+        |v| &v.bad,
         |c, views, key, value| {
             record::read::<()>("bad", key, value)?;
             let id = tables::delivery_of(key);

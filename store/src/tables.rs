@@ -178,7 +178,7 @@ tables! {
     /// due ms, event id, slot → an open delivery's place in the queue.
     due: DUE[28];
     /// event id, slot → nothing: an abandoned or failed delivery.
-    undelivered: UNDELIVERED[20];
+    bad: BAD[20];
     /// commit → its changes to the lazily written tables.
     journal: JOURNAL[8];
     /// generation → its bounds and the Bloom filter of its keys.

@@ -26,7 +26,8 @@ use crate::failure::Failure;
 use crate::lines::{LineReader, LineTooLong};
 use crate::progress::Progress;
 use crate::table::counted;
-use answer::{AnswerLine, Problem, Tally, Verdict};
+use crate::tally::Tally;
+use answer::{AnswerLine, Problem, Verdict};
 use source::{Counts, Item};
 use window::Window;
 

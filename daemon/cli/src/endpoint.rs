@@ -23,7 +23,6 @@ use arguments::{
 };
 pub(crate) use arguments::{EXAMPLES, EndpointCommand};
 use describe::{describe, public_keys, secrets, state};
-pub(crate) use settings::{SETTINGS, Setting};
 
 pub(crate) async fn run(command: EndpointCommand, session: Session) -> Result<(), Failure> {
     match command {

@@ -32,12 +32,14 @@ mod receiver;
 mod refusal;
 mod report;
 mod respond;
+mod settings;
 mod shell;
 mod signature;
 mod socket;
 mod stats;
 mod table;
 mod tail;
+mod tally;
 mod terminal;
 #[cfg(test)]
 mod tests;

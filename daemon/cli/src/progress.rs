@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::batch::answer::Tally;
+use crate::tally::Tally;
 
 /// What is known of a stream while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

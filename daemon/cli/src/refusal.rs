@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::endpoint::{SETTINGS, Setting};
+use crate::settings::{SETTINGS, Setting};
 use stormhook_engine::text::plain;
 
 /// How much is shown of a response that is not a problem.

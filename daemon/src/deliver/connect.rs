@@ -4,7 +4,7 @@
 use super::destination::Target;
 use super::dial::{Missed, dial, in_turn};
 use super::fault::Fault;
-use super::http1::Http1Connection;
+use super::http1::Http1;
 use super::names::{Names, Resolved, Sources, Unresolved};
 use super::secured::Secured;
 use super::streams::Streams;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 /// A connection that nothing has been sent over.
 pub(super) enum Opened {
     /// One request at a time.
-    Http1(Http1Connection),
+    Http1(Http1),
     /// Many requests in parallel, as many as the receiver allows.
     Http2(Streams),
 }
@@ -63,7 +63,7 @@ impl Connector {
         // A request is one write, and its sender waits for the response: delaying bytes gains nothing.
         let _ = stream.set_nodelay(true);
         if !target.url().is_https() {
-            return Ok(Opened::Http1(Http1Connection::new(stream)));
+            return Ok(Opened::Http1(Http1::new(stream)));
         }
         let tls = if http1_only {
             &self.tls_http1
@@ -91,7 +91,7 @@ impl Connector {
         if is_http2 {
             Ok(Opened::Http2(Streams::open(stream).await?))
         } else {
-            Ok(Opened::Http1(Http1Connection::new(stream)))
+            Ok(Opened::Http1(Http1::new(stream)))
         }
     }
 

@@ -6,7 +6,7 @@
 use super::destination::Target;
 use super::framing::Framing;
 use super::head::{Head, Reader};
-use super::http1::{Excerpt, Heard, Http1Connection, Read, is_end};
+use super::http1::{Excerpt, Heard, Http1, Read, is_end};
 use super::pool::{Connection, Home, Kind, Share};
 use super::secured::told;
 use super::streams::{Stream, Streams, release};
@@ -156,12 +156,7 @@ pub(super) async fn send(connection: Connection, order: &Order<'_>) -> Outcome {
     }
 }
 
-async fn over_line(
-    mut line: Http1Connection,
-    home: Home,
-    reused: bool,
-    order: &Order<'_>,
-) -> Outcome {
+async fn over_line(mut line: Http1, home: Home, reused: bool, order: &Order<'_>) -> Outcome {
     if reused && !line.is_quiet() {
         return Outcome::Unwritten;
     }
@@ -196,7 +191,7 @@ async fn over_line(
 /// Reads the needed part of the response, sends the rest of the request if the response is a success, and keeps the
 /// connection if it can be reused.
 async fn finish_line(
-    mut line: Http1Connection,
+    mut line: Http1,
     home: Home,
     head: Head,
     whole: bool,

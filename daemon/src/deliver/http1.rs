@@ -79,7 +79,7 @@ impl Excerpt {
 }
 
 /// See the module.
-pub(super) struct Http1Connection {
+pub(super) struct Http1 {
     io: Box<dyn Io>,
     input: Box<[u8]>,
     /// Bytes that were read but not used yet.
@@ -95,7 +95,7 @@ pub(super) struct Http1Connection {
     sending: Sending,
 }
 
-impl Http1Connection {
+impl Http1 {
     pub(super) fn new<S>(io: S) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -3,7 +3,7 @@
 //! runs only while there are any.
 
 use super::connect::Opened;
-use super::http1::Http1Connection;
+use super::http1::Http1;
 use super::manners::Manners;
 use super::streams::Streams;
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ pub(super) struct Connection {
 
 pub(super) enum Kind {
     /// Exclusive to this request.
-    Http1 { line: Http1Connection, home: Home },
+    Http1 { line: Http1, home: Home },
     /// Shared.
     Http2 { streams: Streams, share: Share },
 }
@@ -43,7 +43,7 @@ pub(super) struct Home {
 
 impl Home {
     /// Keeps a connection whose response was read to its end, for no longer than the receiver says it will.
-    pub(super) fn take_back(self, line: Http1Connection, partner: Option<Duration>) {
+    pub(super) fn take_back(self, line: Http1, partner: Option<Duration>) {
         let kept = partner.map_or(self.pool.idle, |partner| partner.min(self.pool.idle));
         if kept.is_zero() {
             self.pool.hang_up(line, false);
@@ -54,7 +54,7 @@ impl Home {
     }
 
     /// Closes a connection that can't be kept. The receiver can still read all that it was sent.
-    pub(super) fn part(self, line: Http1Connection) {
+    pub(super) fn part(self, line: Http1) {
         self.pool.hang_up(line, true);
     }
 
@@ -96,7 +96,7 @@ impl Drop for Share {
 }
 
 enum Kept {
-    Http1(Http1Connection),
+    Http1(Http1),
     Http2 { streams: Streams, requests: usize },
 }
 
@@ -238,7 +238,7 @@ impl Pool {
 
     /// Closes a connection. If there may be unread input, or TLS can't signal its end immediately, it gets a moment for
     /// that, unless too many are doing so.
-    fn hang_up(&self, mut line: Http1Connection, unread: bool) {
+    fn hang_up(&self, mut line: Http1, unread: bool) {
         if line.shut_down_now() && !unread {
             return;
         }
@@ -267,13 +267,7 @@ impl Pool {
         }
     }
 
-    fn park(
-        self: &Arc<Self>,
-        origin: Origin,
-        line: Http1Connection,
-        until: Instant,
-        opened: Instant,
-    ) {
+    fn park(self: &Arc<Self>, origin: Origin, line: Http1, until: Instant, opened: Instant) {
         let mut entries = self.lock();
         if entries
             .manners

@@ -129,7 +129,7 @@ impl Batch<'_, '_> {
                 let key = tables::delivery_key(d.id);
                 self.tables.deliveries.remove(&key)?;
                 if d.status.is_undelivered() {
-                    self.tables.undelivered.remove(&key)?;
+                    self.tables.bad.remove(&key)?;
                 }
             }
         }

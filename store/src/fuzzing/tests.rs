@@ -151,7 +151,7 @@ fn make_seeds() {
         seeds_of("revisions", &views.revisions);
         seeds_of("deliveries", &views.deliveries);
         seeds_of("due", &views.due);
-        seeds_of("bad", &views.undelivered);
+        seeds_of("bad", &views.bad);
         seeds_of("journal", &views.journal);
         seeds_of("windows", &views.windows);
         let (_, value) = views.packs.iter()?.next().unwrap()?;

@@ -232,7 +232,7 @@ pub(super) fn deliveries(
     let of_bad = filter.status.is_some_and(Status::is_undelivered) && memory.bulks.is_empty();
     drop(memory);
     let rows = if of_bad {
-        &views.undelivered
+        &views.bad
     } else {
         &views.deliveries
     };

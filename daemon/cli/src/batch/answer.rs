@@ -6,41 +6,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::client::Answer;
-use super::super::failure::Failure;
-use super::super::table::grouped;
-
-/// How the lines of an input fared.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Newly stored.
-    pub(crate) accepted: u64,
-    /// Stored earlier under the same key.
-    pub(crate) replayed: u64,
-    /// Not stored, with a problem.
-    pub(crate) rejected: u64,
-    /// Deliveries of the accepted lines.
-    pub(crate) deliveries: u64,
-}
-
-impl Tally {
-    /// Returns the number of lines that have a result.
-    pub(crate) fn answered(&self) -> u64 {
-        self.accepted + self.replayed + self.rejected
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} accepted, {} replayed, {} rejected",
-            grouped(self.accepted),
-            grouped(self.replayed),
-            grouped(self.rejected)
-        )
-    }
-}
+use crate::client::Answer;
+use crate::failure::Failure;
 
 /// One line of the response.
 #[derive(Deserialize)]
@@ -116,7 +83,7 @@ impl fmt::Display for Problem {
             .map(|field| format!(", field {field}"))
             .unwrap_or_default();
         let text = format!("{what} ({}{field})", self.code);
-        f.write_str(&super::super::terminal::plain(&text))
+        f.write_str(&crate::terminal::plain(&text))
     }
 }
 

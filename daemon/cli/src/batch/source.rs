@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use tokio::sync::mpsc;
 
-use super::super::progress;
+use crate::progress;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks read ahead of the connection.

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use http::{Request, Response};
 
-use super::super::failure::{REFUSED, UNREACHABLE};
-use super::super::fake_daemon::{self, Answer};
 use super::*;
+use crate::failure::{REFUSED, UNREACHABLE};
+use crate::fake_daemon::{self, Answer};
 
 /// Answers each line by its first byte: `a`ccepted, `r`eplayed, `s` is skipped silently, `x` ends the connection, `e`
 /// ends the response properly, `c` cuts the stream and says so, `b` has no room, anything else is rejected. After the
@@ -192,6 +192,6 @@ async fn an_input_that_can_not_be_read_on_is_an_error_after_what_came_before() {
     let streams = Arc::new(Mutex::new(Vec::new()));
     let daemon = fake_daemon::daemon(pretending(&streams));
     let end = send(Box::new(Broken(false)), None, LONG, &daemon.session).await;
-    assert_eq!(end.unwrap_err().status(), super::super::failure::USAGE);
+    assert_eq!(end.unwrap_err().status(), crate::failure::USAGE);
     assert_eq!(*streams.lock().unwrap(), ["a1\n"]);
 }

@@ -1,9 +1,9 @@
 //! The demo's screen: the live table of deliveries, and the summary at the end. Pure: ledgers in, text out.
 
-use super::super::stats::millis;
-use super::super::table::{Cell, Table};
-use super::super::terminal::{Tone, paint};
 use super::ledger::{Balance, Row};
+use crate::stats::millis;
+use crate::table::{Cell, Table};
+use crate::terminal::{Tone, paint};
 
 /// Rows of the live table.
 pub(crate) const LIVE_ROWS: usize = 14;

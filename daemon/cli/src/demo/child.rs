@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::super::failure::Failure;
-use super::super::terminal::plain;
+use crate::failure::Failure;
+use crate::terminal::plain;
 
 /// A socket's path has at most 107 bytes; a temporary directory with a longer path leaves no room for it.
 const FOLDER_BYTES: usize = 60;

@@ -1,10 +1,10 @@
 //! The demo while it runs: a table that is redrawn on a terminal, otherwise one line per change.
 
-use super::super::failure::Failure;
-use super::super::table::counted;
-use super::super::terminal::Screen;
 use super::ledger::Place;
 use super::{Books, SHOPS, board, names, subscribed};
+use crate::failure::Failure;
+use crate::table::counted;
+use crate::terminal::Screen;
 
 /// How many rows may still change when lines are printed.
 const LINES_LOOKED_AT: usize = 200;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::super::input::{self, Moment};
-use super::super::pages::Paging;
 use super::settings::{self, Settings};
+use crate::input::{self, Moment};
+use crate::pages::Paging;
 
 pub(crate) const EXAMPLES: &str = "\
 Example, from a new endpoint to its deliveries:

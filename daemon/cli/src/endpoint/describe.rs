@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::table::{Cell, pairs};
-use super::super::terminal::Tone;
-use super::settings::SETTINGS;
+use crate::settings::SETTINGS;
+use crate::table::{Cell, pairs};
+use crate::terminal::Tone;
 
 /// Describes one endpoint.
 pub(super) fn describe(endpoint: &Value, colour: bool) -> String {

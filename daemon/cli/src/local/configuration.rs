@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::super::failure::Failure;
+use crate::failure::Failure;
 use stormhook_daemon::config::{Config, ConfigError, Origin, Problem};
 
 /// The variable that names the configuration file if no flag does.

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::Serialize;
 use stormhook_store::{Endpoint, EventFilter, Record};
 
-use super::super::failure::Failure;
 use super::{one_line, unread};
+use crate::failure::Failure;
 use stormhook_daemon::http::EndpointView;
 use stormhook_daemon::http::{DamagedView, DeliveryView, EventView};
 use stormhook_engine::times::{maybe_at, parse_rfc3339};

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::super::failure::Failure;
-use super::super::table::{Cell, Table};
-use super::super::terminal::{Screen, Tone};
 use super::configuration::{ConfigFlags, FILE_VARIABLE};
+use crate::failure::Failure;
+use crate::table::{Cell, Table};
+use crate::terminal::{Screen, Tone};
 use stormhook_daemon::config::{Config, DEFAULT_FILE, Origin, reference};
 
 /// One key in effect; without a value it is not set.

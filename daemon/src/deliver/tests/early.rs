@@ -285,7 +285,7 @@ async fn an_answer_that_came_counts_though_writing_meets_the_reset_first() {
         ("HTTP/1.1 503 X\r\n", Some(503)),
         ("", None),
     ] {
-        let mut line = http1::Http1Connection::new(Reset {
+        let mut line = http1::Http1::new(Reset {
             answer: answer.as_bytes(),
             ..Reset::default()
         });
