@@ -47,10 +47,18 @@ impl Batch<'_, '_> {
 
     /// The event under a key that has not expired.
     fn known_under(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Event>>, StoreError> {
-        match self.key(fingerprint)? {
-            Some(id) => self.event(id),
-            None => Ok(None),
+        let Some(id) = self.key(fingerprint)? else {
+            return Ok(None);
+        };
+        let event = self.event(id)?;
+        // Only the sweep removes events. Accepted again, this one would be sent twice.
+        if event.is_none() && id.accepted_at() >= self.meta.swept_before {
+            return Err(StoreError::damaged(
+                format!("event {id}"),
+                "its idempotency key is known, and it is missing",
+            ));
         }
+        Ok(event)
     }
 
     /// What a key that has not expired stands for: an event, or an endpoint's id in its place.

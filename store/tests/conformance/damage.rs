@@ -207,3 +207,27 @@ fn a_store_starts_though_a_delivery_and_its_row_of_the_due_index_are_both_damage
     assert_eq!(four.waits(), [0, 1, 3]);
     four.expect_one_damage();
 }
+
+#[test]
+fn an_event_whose_key_is_known_is_not_accepted_again_when_it_is_missing() {
+    let mut fixture = Fixture::new();
+    fixture.endpoint("org", &["*"]);
+    let event = fixture.accept(keyed("org", "k"));
+    fixture.remove("packs", &event.id.0.to_be_bytes());
+    let done = fixture.one(keyed("org", "k"));
+    assert!(matches!(done, Done::Damaged(_)), "{done:?}");
+    assert_eq!(fixture.reader().open_count(), 1);
+    // Another key is not affected.
+    fixture.accept(keyed("org", "other"));
+}
+
+#[test]
+fn a_key_whose_event_was_swept_is_free_again() {
+    let mut fixture = Fixture::with(|options| options.idempotency_ttl_ms = 1_000_000);
+    let event = fixture.accept(keyed("org", "k"));
+    fixture.pass_ms(10);
+    let now = fixture.now;
+    fixture.sweep(now, now);
+    assert_eq!(fixture.reader().event(event.id).unwrap(), None);
+    fixture.accept(keyed("org", "k"));
+}
