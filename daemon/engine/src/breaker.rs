@@ -1,25 +1,25 @@
-//! When a failed attempt switches its endpoint off. It keeps no state and sees no run of failures: it says what run would do, and the
-//! commit that records the attempt knows the run.
+//! When a failed attempt disables its endpoint. Keeps no state and sees no run of failures: it returns the condition,
+//! and the commit that records the attempt knows the run.
 
 use crate::outcome::Effect;
 use std::fmt;
 use std::time::Duration;
 use stormhook_store::DisableWhen;
 
-/// How many failures a run must hold, however long it lasted.
+/// How many failures a run must have, however long it lasted.
 pub const MIN_FAILURES: u32 = 6;
 
-/// Why an endpoint was switched off by the daemon: the text of `disabledReason`.
+/// Why the daemon disabled an endpoint: the text of `disabledReason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableReason {
-    /// The partner answered 410.
+    /// The receiver answered 410.
     Gone,
-    /// Too many failures for too long without one success.
+    /// Too many failures for too long, without one success.
     Failing,
 }
 
 impl DisableReason {
-    /// The public name.
+    /// Returns the public name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl fmt::Display for DisableReason {
     }
 }
 
-/// Why a failed attempt switches its endpoint off, and when it does.
+/// Returns why a failed attempt disables its endpoint, and when.
 #[must_use]
 pub fn judge(effect: Effect, disable_after: Duration) -> (DisableReason, DisableWhen) {
     if effect == Effect::Gone {
@@ -57,7 +57,8 @@ mod tests {
     const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
     const NOW_MS: u64 = 1_767_323_045_000;
 
-    /// Whether an endpoint goes off with its `failure_count`th failure in a row, the first of which was at `since_ms`.
+    /// Whether an endpoint is disabled with its `failure_count`th failure in a row, the first of which was at
+    /// `since_ms`.
     fn judged(
         since_ms: u64,
         failure_count: u32,

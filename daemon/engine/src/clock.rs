@@ -1,10 +1,10 @@
-//! What time it is: this module asks the monotonic clock, and `environment` the wall clock (docs/adr/0004-time.md). Everything else
-//! takes `now` as an argument.
+//! The current time. This module asks the monotonic clock, and `environment` asks the wall clock
+//! (docs/adr/0004-time.md). Everything else takes `now` as an argument.
 //!
-//! Wall-clock time is for what must survive a restart or be told to others; waiting is done on the monotonic clock.
+//! Wall-clock time is for everything that survives a restart or leaves the process. Waiting uses the monotonic clock.
 #![allow(
     clippy::disallowed_methods,
-    reason = "this is the module that the rule names"
+    reason = "this module is the rule's exception"
 )]
 
 use crate::environment::Environment;
@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 /// The store's two clocks.
 ///
-/// The store's time is the wall clock, but never back. Where the wall clock goes back, the store's goes on by the monotonic clock
-/// until the two have met again, so that what waits goes on waiting as long as it should.
+/// The store's time follows the wall clock but never goes back. When the wall clock goes back, the store's time
+/// continues by the monotonic clock until the two meet again, so that deliveries still wait as long as they should.
 ///
-/// The paced time is the wall clock, but neither back nor ahead by leaps. What expires goes by it.
+/// The paced time follows the wall clock too, but never goes back and never leaps ahead. It is the time used for
+/// expiry.
 #[derive(Debug)]
 pub struct StoreClock {
     environment: Arc<dyn Environment>,
@@ -31,15 +32,15 @@ struct Clocks {
     paced: Paced,
 }
 
-/// What the store's clock said when it was set last.
+/// The store's clock when it was last set.
 #[derive(Debug)]
 struct Last {
     at_ms: u64,
     moment: Moment,
 }
 
-/// By how much the store's clock is slower while it is ahead of the wall clock: by one in so many. They meet again, and nothing is
-/// early.
+/// While the store's clock is ahead of the wall clock it is slower by one part in this many. So the two meet again, and
+/// nothing happens early.
 const SLOWER: u64 = 16;
 
 impl Last {
@@ -58,7 +59,7 @@ impl Last {
     }
 }
 
-/// The paced time, and when it was looked at last.
+/// The paced time, and when it was last read.
 #[derive(Debug)]
 struct Paced {
     at_ms: u64,
@@ -71,8 +72,8 @@ struct Paced {
 const PACE: u64 = 60;
 
 impl Paced {
-    /// It goes as the monotonic clock does, and makes up for what it was behind when it was looked at last: how long nobody looked
-    /// says nothing of a leap that is found now. Ahead of the wall clock it stands still.
+    /// Goes as the monotonic clock does, and catches up what it lacked when it was last read: the time since the last
+    /// read says nothing about a leap that is found now. While it is ahead of the wall clock it stands still.
     fn look(&mut self, wall_ms: u64, moment: Moment) -> UnixMs {
         let passed_ms = moment.since_ms(self.moment);
         let makes_up_ms = self.behind_ms.min(passed_ms.saturating_mul(PACE - 1));
@@ -88,7 +89,7 @@ impl Paced {
 }
 
 impl StoreClock {
-    /// A clock that starts no earlier than `floor`. Its paced time starts at the wall clock.
+    /// Returns a clock that starts no earlier than `floor`. Its paced time starts at the wall clock.
     pub fn starting_at(environment: Arc<dyn Environment>, floor: UnixMs) -> Self {
         let moment = Moment::now();
         let wall = environment.wall();
@@ -108,8 +109,8 @@ impl StoreClock {
         }
     }
 
-    /// The same with a paced time that goes on from what the store knows of it, if anything: how long nothing ran is a leap like any
-    /// other.
+    /// Continues the paced time from what the store knows of it, if anything: time without a running daemon is a leap
+    /// like any other.
     #[must_use]
     pub fn paced_from(self, known: UnixMs) -> Self {
         if known != UnixMs(0) {
@@ -118,7 +119,7 @@ impl StoreClock {
         self
     }
 
-    /// What it asks.
+    /// Returns the environment that is asked for the wall clock.
     pub fn environment(&self) -> &dyn Environment {
         &*self.environment
     }
@@ -127,17 +128,17 @@ impl StoreClock {
         self.clocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What time it is in the store.
+    /// Returns the store's time.
     pub fn now(&self) -> UnixMs {
         self.both().at
     }
 
-    /// The paced time.
+    /// Returns the paced time.
     pub fn paced(&self) -> UnixMs {
         self.both().paced
     }
 
-    /// Both.
+    /// Returns both times.
     pub fn both(&self) -> Now {
         let wall_ms = self.environment.wall().0;
         let clocks = &mut *self.clocks();
@@ -154,12 +155,12 @@ impl StoreClock {
 pub struct Moment(Instant);
 
 impl Moment {
-    /// Now.
+    /// Returns the current moment.
     pub fn now() -> Self {
         Self(Instant::now())
     }
 
-    /// How many milliseconds it lies after `earlier`; 0 where it lies before.
+    /// Returns the milliseconds since `earlier`; 0 if it is later.
     fn since_ms(self, earlier: Self) -> u64 {
         let passed = self.0.saturating_duration_since(earlier.0);
         u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
@@ -170,16 +171,16 @@ impl Moment {
         Self(later.unwrap_or(self.0))
     }
 
-    /// How long ago it was.
+    /// Returns the time since this moment.
     pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }
 
-/// The point on the monotonic clock that lies `after` from now, to wait for. Follows a paused tokio clock in tests.
+/// Returns the deadline `after` from now. Follows a paused tokio clock in tests.
 pub fn deadline(after: Duration) -> Instant {
     let now = Instant::now();
-    // What lies too far ahead to be told is a day away: nothing here waits longer.
+    // A deadline that can't be represented becomes one day: nothing here waits longer.
     now.checked_add(after)
         .unwrap_or_else(|| now + Duration::from_secs(86_400))
 }
@@ -208,7 +209,7 @@ mod tests {
         }
     }
 
-    /// A paced time that is at `at_ms` and, now and then, looked at.
+    /// A paced time at `at_ms`, read from time to time.
     struct Looks {
         paced: Paced,
         moment: Moment,
@@ -225,7 +226,7 @@ mod tests {
             Self { paced, moment }
         }
 
-        /// What it says after `ms`, with the wall clock at `wall_ms`.
+        /// Returns the paced time after `ms`, with the wall clock at `wall_ms`.
         fn after(&mut self, ms: u64, wall_ms: u64) -> u64 {
             self.moment = self.moment.plus_ms(ms);
             self.paced.look(wall_ms, self.moment).0
@@ -239,7 +240,7 @@ mod tests {
     fn the_paced_time_is_the_wall_clock_while_that_does_not_jump() {
         let mut looks = Looks::at(DAY_MS);
         let mut wall_ms = DAY_MS;
-        // Also where the wall clock is set right by a few parts in ten thousand, and nobody looks for long.
+        // Also when the wall clock is corrected by a few parts in ten thousand and the paced time is not read for long.
         for (passed_ms, gained_ms) in [(0, 0), (1, 0), (5, 0), (HOUR_MS, 0), (DAY_MS, 0), (1, 0)] {
             wall_ms += passed_ms + gained_ms;
             assert_eq!(looks.after(passed_ms, wall_ms), wall_ms);
@@ -253,10 +254,10 @@ mod tests {
     #[test]
     fn a_leap_ahead_is_followed_at_sixty_times_the_pace_and_forgotten_when_it_ends() {
         let mut looks = Looks::at(DAY_MS);
-        // Nobody has looked for a day: that makes the leap no smaller.
+        // The paced time has not been read for a day: that makes the leap no smaller.
         assert_eq!(looks.after(DAY_MS, 2 * DAY_MS + 6 * DAY_MS), 2 * DAY_MS);
         assert_eq!(looks.after(2_000, 8 * DAY_MS + 2_000), 2 * DAY_MS + 120_000);
-        // The wall clock is right again: the paced time waits for it.
+        // The wall clock is correct again: the paced time waits for it.
         let ahead_ms = 2 * DAY_MS + 120_000;
         assert_eq!(looks.after(1_000, 2 * DAY_MS + 3_000), ahead_ms);
         assert_eq!(looks.after(100_000, 2 * DAY_MS + 103_000), ahead_ms);
@@ -285,7 +286,7 @@ mod tests {
             wall_ms += 60_000;
             assert_eq!(looks.after(60_000, wall_ms), minute * HOUR_MS);
         }
-        // While it made up for six days, some hours more have passed.
+        // While it caught up six days, some more hours have passed.
         wall_ms += 600_000;
         assert_eq!(looks.after(600_000, wall_ms), wall_ms);
     }
@@ -298,7 +299,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         let passed_ms = clock.paced().since_ms(days_ago);
         assert!((2_000..=121_000).contains(&passed_ms), "{passed_ms}");
-        // A store that knows of none is a new one, or of an earlier program.
+        // A store without a known paced time is new, or from an earlier version.
         let clock = starting_at(UnixMs(1)).paced_from(UnixMs(0));
         assert!(clock.paced() >= UnixMs(days_ago.0 + 6 * DAY_MS));
     }

@@ -1,8 +1,9 @@
-//! Dispatch: claims what is due, has it attempted, and hands the outcome to the writer. Memory follows the commit.
+//! Dispatch: claims due deliveries, has them attempted, and hands the outcomes to the writer. Memory follows the
+//! commit.
 //!
-//! Which delivery goes next is decided in `schedule`, what an answer means in `outcome`, when the next attempt is in `retry`:
-//! here these are put together around one lock. Claiming writes nothing; a claim ends when the commit that records its outcome
-//! is announced. While outcomes can't be recorded, or too many wait to be, no attempt starts.
+//! `schedule` decides which delivery goes next, `outcome` what an answer means, and `retry` when the next attempt is.
+//! Here they are put together around one lock. Claiming writes nothing; a claim ends when the commit that records its
+//! outcome is announced. No attempt starts while outcomes can't be recorded or too many are unrecorded.
 
 mod alarm;
 mod attempt;
@@ -33,15 +34,15 @@ use stormhook_store::{
 use tokio::sync::{Notify, broadcast};
 use trouble::Trouble;
 
-/// Outcomes that may wait for their commit before no further attempt starts.
+/// Claims that may wait for their commit before no further attempt starts.
 const UNSETTLED: usize = 8_192;
-/// Finished attempts that a slow follower may fall behind.
+/// Finished attempts that a slow follower may lag behind.
 const ATTEMPTS_KEPT: usize = 1_024;
 
-/// A finished attempt, for those who follow live.
+/// A finished attempt, for live followers.
 #[derive(Debug, Clone)]
 pub struct FinishedAttempt {
-    /// The delivery as it is after the attempt.
+    /// The delivery after the attempt.
     pub delivery: Delivery,
     /// Its endpoint.
     pub endpoint: EndpointId,
@@ -74,26 +75,26 @@ impl From<InFlight> for CommandError {
 /// Why a test delivery was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PingError {
-    /// There is no such endpoint.
+    /// The endpoint doesn't exist.
     #[error("not found")]
     NotFound,
     /// The daemon is stopping.
     #[error("the daemon is stopping")]
     ShuttingDown,
-    /// The daemon lacked this for a request.
+    /// The daemon lacked this resource for the request.
     #[error("no request could be made: {0}")]
     OurTrouble(String),
 }
 
 struct Inner {
     schedule: Schedule,
-    /// The time the timer is set to, so that only an earlier one wakes it.
+    /// The time that the timer is set to, so that only an earlier one wakes it.
     alarm: Alarm,
-    /// Whether something was lacking for attempts lately.
+    /// Whether attempts lacked a resource recently.
     lacking: Trouble,
-    /// Whether deliveries could not be read lately.
+    /// Whether deliveries could not be read recently.
     unreadable: Trouble,
-    /// Endpoints with bulk changes that are still to be written, and the stamp of the last one that the schedule knows.
+    /// Endpoints with unfinished bulk changes, and the last stamp of each that the schedule knows.
     bulk: BTreeMap<Slot, u64>,
 }
 
@@ -107,11 +108,11 @@ pub struct Dispatch {
     transport: Arc<dyn Transport>,
     inner: Mutex<Inner>,
     partners: Partners,
-    /// Discards and recovers go one at a time.
+    /// Discards and recoveries run one at a time.
     in_bulk: Arc<tokio::sync::Mutex<()>>,
     timer: Notify,
     maintenance: Notify,
-    /// Something was settled, or the wire became silent.
+    /// Notified when an outcome is settled, or the wire becomes silent.
     settled: Notify,
     attempts: broadcast::Sender<Arc<FinishedAttempt>>,
     life: Arc<Lifecycle>,
@@ -124,7 +125,7 @@ impl std::fmt::Debug for Dispatch {
 }
 
 impl Dispatch {
-    /// Queues built from the file, and nothing started yet.
+    /// Builds the queues from the file. Starts nothing yet.
     ///
     /// # Errors
     /// The store can't be read.
@@ -168,7 +169,7 @@ impl Dispatch {
         }))
     }
 
-    /// Starts the timer and `maintenance`, and claims what is due.
+    /// Starts the timer and `maintenance`, and the attempts that are due.
     pub fn start(self: &Arc<Self>, maintenance: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(Arc::clone(self).run_timer());
         self.runtime.spawn(maintenance);
@@ -187,14 +188,14 @@ impl Dispatch {
         self.clock.environment()
     }
 
-    /// Takes over what may change while the daemon runs: the configuration was changed just now.
+    /// Applies the settings after a change.
     pub fn reconfigured(self: &Arc<Self>) {
         self.partners.clear();
         let mut inner = self.inner();
         inner.schedule.set_limits(self.settings().in_flight);
         self.pump(&mut inner);
         drop(inner);
-        // More deliveries may wait now.
+        // The limit of open deliveries may be higher now.
         self.maintenance.notify_one();
     }
 
@@ -225,22 +226,22 @@ impl Dispatch {
         self.life.phase() >= Phase::Draining
     }
 
-    /// Attempts that finish from now on.
+    /// Subscribes to the attempts that finish from now on.
     pub fn attempts(&self) -> broadcast::Receiver<Arc<FinishedAttempt>> {
         self.attempts.subscribe()
     }
 
-    /// How much waits.
+    /// Returns the gauges of all endpoints.
     pub fn gauges(&self) -> Gauges {
         self.inner().schedule.gauges(self.clock.now())
     }
 
-    /// How much waits for these endpoints.
+    /// Returns the gauges of these endpoints.
     pub fn gauges_of(&self, slots: &[Slot]) -> Gauges {
         self.inner().schedule.gauges_of(slots, self.clock.now())
     }
 
-    /// What an open delivery waits for; `None` when it ended.
+    /// Returns what an open delivery waits for; `None` if it has ended.
     pub fn waiting_for(&self, delivery: &Delivery) -> Option<&'static str> {
         let due = delivery.due?;
         let waiting_for = self
@@ -250,13 +251,13 @@ impl Dispatch {
         Some(waiting_for.as_str())
     }
 
-    /// Starts no further attempt; those on the wire may finish.
+    /// Starts no further attempts; those on the wire may finish.
     pub fn drain(&self) {
         self.life.go_on_to(Phase::Draining);
         self.settled.notify_waiters();
     }
 
-    /// Cuts what is still on the wire; it is recorded as interrupted.
+    /// Cuts the attempts that are still on the wire. They are recorded as interrupted.
     pub fn cut(&self) {
         self.life.go_on_to(Phase::Cut);
     }
@@ -289,13 +290,13 @@ impl Dispatch {
                 endpoint: endpoint.id,
                 event_type: event.event_type.clone(),
             };
-            // Nobody may be listening any more.
+            // There may be no followers left.
             let _nobody = self.attempts.send(Arc::new(finished));
         }
     }
 }
 
-/// The dispatch as the writer's thread sees it.
+/// The dispatch's observer of commits, called on the writer's thread.
 pub struct OnCommit(pub Arc<Dispatch>);
 
 impl Committed for OnCommit {
@@ -315,7 +316,7 @@ impl Committed for OnCommit {
                         && !endpoint.active
                         && inner.schedule.receives(endpoint.slot)
                     {
-                        tracing::warn!(endpoint = %endpoint.id, reason, "switched an endpoint off");
+                        tracing::warn!(endpoint = %endpoint.id, reason, "endpoint disabled");
                     }
                     inner.schedule.endpoint(&endpoint, None, now);
                 }
@@ -333,15 +334,16 @@ impl Committed for OnCommit {
             if let Done::Settle(Ok(delivery)) = done {
                 dispatch.publish(delivery);
             } else if let Some(waiting) = inner.schedule.claim_of(*id) {
-                // Its row is gone or damaged. Left as it is, it would be sent again after every start.
-                let what = format!("an attempt's outcome could not be recorded: {done:?}");
+                // Its row is missing or damaged. If it stayed open, it would be sent again after every start.
+                let what = format!("the outcome of an attempt could not be recorded: {done:?}");
                 let ending = Arc::clone(dispatch);
                 let ended = async move { ending.end_damaged(waiting, &what).await };
                 dispatch.runtime.spawn(ended);
             }
         }
         dispatch.pump(&mut inner);
-        // What waits for room goes on when something changed: called by its own commits, it would try without end.
+        // Bulk changes that wait for room continue when something has changed. If their own commits woke them, they
+        // would try without end.
         let maintenance = any_settled || changed && !inner.bulk.is_empty();
         drop(inner);
         if maintenance {
@@ -353,7 +355,7 @@ impl Committed for OnCommit {
     }
 
     fn set_aside(&self, delivery: DeliveryId, damage: &str) {
-        tracing::error!(%delivery, damage, "an outcome could not be recorded");
+        tracing::error!(%delivery, damage, "the outcome of an attempt could not be recorded");
         let mut inner = self.0.inner();
         inner.schedule.ended(delivery);
         self.0.pump(&mut inner);
@@ -363,7 +365,7 @@ impl Committed for OnCommit {
 
     fn failing(&self, _: bool) {
         self.0.pump(&mut self.0.inner());
-        // What a failed commit stopped goes on.
+        // Resumes maintenance that a failed commit stopped.
         self.0.maintenance.notify_one();
     }
 }

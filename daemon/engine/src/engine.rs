@@ -1,7 +1,8 @@
-//! The engine, put together.
+//! The composition root of the engine.
 //!
-//! The daemon, the simulation and the tests start the same engine. What differs is its ports: the store, the environment, the transport,
-//! the settings, who else is told of commits, and what makes the commits (a thread, or a task of the caller's).
+//! The daemon, the simulation and the tests start the same engine. Only the ports differ: the store, the environment,
+//! the transport, the settings, who else is notified of commits, and what makes the commits (a thread, or a task of the
+//! caller).
 
 use crate::clock::{self, StoreClock};
 use crate::dispatch::{CommandError, Dispatch, FinishedAttempt, Hold, OnCommit, PingError};
@@ -20,22 +21,22 @@ use stormhook_store::{
 };
 use tokio::sync::broadcast;
 
-/// How long attempts on the wire may take to finish once the daemon stops.
+/// How long attempts on the wire may take to finish when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the rest may take: recording what was cut, and the last commit.
+/// How long the rest may take: recording interrupted attempts, and the last commit.
 const RECORD: Duration = Duration::from_secs(2);
 
 /// What the engine is started on.
 pub struct Ports {
-    /// The store, opened and not accepted yet.
+    /// The store, opened but not accepted yet.
     pub store: Store,
     /// Clock and randomness.
     pub environment: Arc<dyn Environment>,
-    /// What attempts are sent over.
+    /// Sends attempts.
     pub transport: Arc<dyn Transport>,
     /// The current settings.
     pub settings: Arc<dyn SettingsSource>,
-    /// How far the process is between its start and its end.
+    /// The phase of the process.
     pub life: Arc<Lifecycle>,
 }
 
@@ -56,14 +57,14 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// An engine that has read all that it needs, and makes no commit yet.
+/// An engine that has read everything it needs but makes no commits yet.
 pub struct Loaded {
     engine: Engine,
     store: Store,
 }
 
 impl Engine {
-    /// Reads what waits, and then accepts the store: until this succeeds the file stays as it was.
+    /// Reads the open deliveries, then accepts the store. Until this succeeds, the file is not changed.
     ///
     /// # Errors
     /// The store can't be read.
@@ -99,27 +100,27 @@ impl Engine {
         Ok(Loaded { engine, store })
     }
 
-    /// How far the process is.
+    /// Returns the lifecycle of the process.
     pub fn life(&self) -> &Arc<Lifecycle> {
         &self.life
     }
 
-    /// The store's time.
+    /// Returns the store's clock.
     pub fn clock(&self) -> &Arc<StoreClock> {
         &self.clock
     }
 
-    /// What waits for its commit.
+    /// Returns the writer, which queues operations for their commits.
     pub fn writer(&self) -> &Arc<Writer> {
         &self.writer
     }
 
-    /// Reads the store.
+    /// Returns a reader of the store.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// What waits, and what is on the wire.
+    /// Returns the dispatch: the open deliveries, and the attempts on the wire.
     pub fn dispatch(&self) -> &Arc<Dispatch> {
         &self.dispatch
     }
@@ -136,7 +137,7 @@ impl Engine {
         Ok(self.writer.submit(command).await??)
     }
 
-    /// Queues an event, waiting for room: back-pressure for a stream.
+    /// Queues an event. Waits for room: back-pressure for a stream.
     ///
     /// # Errors
     /// The daemon is stopping.
@@ -184,7 +185,7 @@ impl Engine {
         self.dispatch.recover(recover).await
     }
 
-    /// Sends a test delivery.
+    /// Sends a test delivery, which is neither stored nor counted.
     ///
     /// # Errors
     /// [`PingError`].
@@ -192,12 +193,12 @@ impl Engine {
         self.dispatch.ping(endpoint).await
     }
 
-    /// Attempts that finish from now on.
+    /// Subscribes to the attempts that finish from now on.
     pub fn attempts(&self) -> broadcast::Receiver<Arc<FinishedAttempt>> {
         self.dispatch.attempts()
     }
 
-    /// Whether anything is accepted from callers.
+    /// Fails once the daemon is stopping.
     fn still_takes(&self) -> Result<(), SubmitError> {
         if self.is_stopping() {
             return Err(SubmitError::ShuttingDown);
@@ -205,7 +206,7 @@ impl Engine {
         Ok(())
     }
 
-    /// An id for a new endpoint.
+    /// Returns an id for a new endpoint.
     pub fn new_endpoint_id(&self) -> EndpointId {
         let random = self.clock.environment().random_u128();
         EndpointId::new(self.clock.now(), random)
@@ -219,12 +220,12 @@ impl Engine {
     /// Whether events are accepted and delivered.
     ///
     /// # Errors
-    /// Why not, for people.
+    /// Why not, as a sentence for operators.
     pub fn readiness(&self) -> Result<(), &'static str> {
         match self.life.phase() {
             Phase::Starting => Err("starting"),
             Phase::Running if self.writer.is_damaged() => Err(
-                "the store is damaged and takes no commit: stop the daemon and run `stormhook compact`, or restore a backup",
+                "the store is damaged and nothing can be committed: stop the daemon and run `stormhook compact`, or restore a backup",
             ),
             Phase::Running if self.writer.is_failing() => Err("the last commit failed"),
             Phase::Running if self.writer.is_refusing() => Err(
@@ -235,7 +236,7 @@ impl Engine {
         }
     }
 
-    /// Applies the settings, which changed just now.
+    /// Applies the settings after a change.
     pub fn reconfigured(&self) {
         let settings = self.settings.settings();
         self.reader.set_limits(
@@ -245,8 +246,8 @@ impl Engine {
         self.dispatch.reconfigured();
     }
 
-    /// Takes nothing more and lets what is on the wire finish; what takes too long, or is still there when `hurry` resolves, is recorded
-    /// as cut.
+    /// Accepts nothing more and lets attempts on the wire finish. Attempts that take too long, or that are still on the
+    /// wire when `hurry` resolves, are recorded as interrupted.
     pub async fn drain(&self, hurry: impl Future<Output = ()>) {
         let dispatch = &self.dispatch;
         dispatch.drain();
@@ -263,7 +264,7 @@ impl Engine {
         self.life.go_on_to(Phase::Closing);
     }
 
-    /// Has the rest committed; the committer ends then.
+    /// Queues the final statistics and closes the queue. The committer ends once everything in it is committed.
     pub fn close(&self) {
         self.writer.post(FlushStats);
         self.writer.close();
@@ -271,13 +272,13 @@ impl Engine {
 }
 
 impl Loaded {
-    /// The engine, before it runs.
+    /// Returns the engine, before it runs.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Starts delivering. What makes the commits is handed back. `told` is who is told of them, the dispatch among them; `look` says how
-    /// much room there is.
+    /// Starts delivering, and returns the committer for the caller to run. `told` wraps the dispatch's observer of
+    /// commits; `look` returns the space that is left.
     pub fn start(
         self,
         told: impl FnOnce(OnCommit) -> Arc<dyn Committed>,

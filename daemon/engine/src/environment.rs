@@ -1,4 +1,4 @@
-//! What the engine asks of the machine beside storage and network, as a port: the wall clock and random numbers.
+//! The environment: wall clock and random numbers, as a port.
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,10 +6,10 @@ use stormhook_store::UnixMs;
 
 /// See the module.
 pub trait Environment: Debug + Send + Sync {
-    /// The wall clock at this moment.
+    /// Returns the current time of the wall clock.
     fn wall(&self) -> UnixMs;
 
-    /// Random bits for ids and for spreading retries. They need to differ, not to be secret.
+    /// Returns random bits for ids and for the jitter of retries. They must differ, but need not be secret.
     fn random_u128(&self) -> u128;
 }
 
@@ -20,7 +20,7 @@ pub struct System;
 impl Environment for System {
     #[allow(
         clippy::disallowed_methods,
-        reason = "this is the module that the rule names"
+        reason = "this module is the rule's exception"
     )]
     fn wall(&self) -> UnixMs {
         let since = SystemTime::now()
@@ -33,7 +33,7 @@ impl Environment for System {
         let mut bytes = [0; 16];
         match getrandom::fill(&mut bytes) {
             Ok(()) => u128::from_ne_bytes(bytes),
-            // Ids need to differ: a source that fails is no reason to stop.
+            // Ids must only differ, so a failing source is no reason to stop.
             Err(_) => u128::from(self.wall().0),
         }
     }

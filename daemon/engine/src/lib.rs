@@ -1,7 +1,8 @@
-//! The engine of stormhook: everything between a command and its commit, and between a due delivery and its settled attempt.
+//! The engine of stormhook: everything between a command and its commit, and between a due delivery and its settled
+//! attempt.
 //!
-//! It is started on ports: a store, an environment (clock and randomness), a transport (what attempts are sent over) and a source of
-//! settings. It knows no HTTP server, no configuration file and no command line.
+//! It is started on ports: the store, the environment (wall clock, random numbers), the transport (which sends
+//! attempts) and the source of settings. It knows no HTTP server, no configuration file and no command line.
 
 pub mod breaker;
 pub mod clock;

@@ -1,17 +1,17 @@
-//! How far the daemon is between its first and its last moment. Whoever serves or waits asks here.
+//! The phase of the daemon. Everything that serves or waits asks here.
 
 use tokio::sync::watch;
 
-/// The phases, in their order; none comes back.
+/// The phases, in order. None is entered twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// What waits is being read. Callers are told to come back.
+    /// Open deliveries are being read. Callers are told to retry.
     Starting,
-    /// Events are taken and delivered.
+    /// Events are accepted and delivered.
     Running,
-    /// Nothing is taken and no attempt starts; what is on the wire may finish, and questions are answered.
+    /// Nothing is accepted and no attempt starts. Attempts on the wire may finish, and reads are answered.
     Draining,
-    /// Attempts still on the wire are cut and recorded as interrupted.
+    /// Attempts that are still on the wire are cut and recorded as interrupted.
     Cut,
     /// Connections finish.
     Closing,
@@ -28,12 +28,12 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// Where it is.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
-    /// Goes on to `phase`. Going back does nothing.
+    /// Moves on to `phase`. Does nothing if that would be a step back.
     pub fn go_on_to(&self, phase: Phase) {
         self.0.send_if_modified(|now| {
             let later = *now < phase;
@@ -44,11 +44,11 @@ impl Lifecycle {
         });
     }
 
-    /// Resolves when `phase`, or a later one, has come.
+    /// Resolves when `phase`, or a later one, is reached.
     pub fn reached(&self, phase: Phase) -> impl Future<Output = ()> + Send + 'static + use<> {
         let mut now = self.0.subscribe();
         async move {
-            // A daemon that is gone has come to its end too.
+            // A dropped daemon has reached its end too.
             let _gone = now.wait_for(|now| *now >= phase).await;
         }
     }

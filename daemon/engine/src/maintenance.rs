@@ -1,5 +1,5 @@
-//! The work in bulk that is done beside the attempts: bulk changes are written, what is past its retention is dropped, statistics are
-//! written. It never wakes up without a reason: it waits to be called, except for the sweep every ten minutes.
+//! Maintenance: writes what bulk changes did, runs the sweep, flushes statistics. It wakes up only when it is notified,
+//! except for the sweep every ten minutes.
 
 mod bulk;
 mod sweep;
@@ -16,9 +16,9 @@ use stormhook_store::Reader;
 use stormhook_store::maintenance::FlushStats;
 use sweep::{SWEEP_EVERY, Sweeping};
 
-/// How far histograms and per-endpoint windows may be behind the counters.
+/// How far histograms and per-endpoint windows may lag behind the counters.
 const STATS_BEHIND: Duration = Duration::from_secs(10);
-/// How long maintenance waits after it met damage: a commit that does opens the file again.
+/// How long maintenance waits after it met damage: each commit that does reopens the file.
 const AFTER_DAMAGE: Duration = SWEEP_EVERY;
 
 /// See the module.
@@ -32,7 +32,7 @@ pub(crate) struct Maintenance {
 }
 
 impl Maintenance {
-    /// One step of each kind of maintenance in turn, so that neither holds up the other: bulk changes, the sweep.
+    /// Runs one step of each kind of maintenance in turn, so that bulk changes and the sweep don't block each other.
     pub(crate) async fn run(self) {
         let mut stats_at = None;
         let mut sweeping = Sweeping::new(&self.reader);
@@ -45,14 +45,14 @@ impl Maintenance {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
             let busy = advancing || sweeping.under_way;
-            // What has a time of its own comes first: maintenance may be called all the time.
+            // Timed work comes first: maintenance may be notified all the time.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(sweeping.at), if !sweeping.under_way => {
                     self.begin_sweep(&mut sweeping);
                 }
                 () = async { tokio::time::sleep_until(stats_at.unwrap_or(sweeping.at)).await }, if stats_at.is_some() => {
-                    // Waited for, or what is being written would be written again ten seconds later.
+                    // Awaited, or what is being written now would be written again ten seconds later.
                     stats_at = match self.writer.submit(FlushStats).await {
                         Err(SubmitError::Damaged) => Some(clock::deadline(AFTER_DAMAGE)),
                         _ => None,

@@ -1,84 +1,84 @@
-//! What an attempt's answer means: delivered, failed and to be tried again, or gone. It doesn't say when the next
-//! attempt is (`retry`) nor whether the endpoint is switched off (`breaker`), and it never looks into an answer's body.
+//! What an attempt's response means: delivered, failed, or gone. Doesn't decide when the next attempt is (`retry`) or
+//! whether the endpoint is disabled (`breaker`), and never parses a response body.
 
 use crate::text;
 use stormhook_store::AttemptOutcome;
 
-/// How much is kept of what went wrong. Libraries put into it what the partner sent: the names of its certificate, its reason for
-/// closing a connection.
+/// How much is kept of an error's text. Libraries include what the receiver sent: the names of its certificate, its
+/// reason for closing a connection.
 pub const MAX_ERROR_BYTES: usize = 500;
-/// How long a `Retry-After` may be to be read: a date has 29 bytes.
+/// The longest `Retry-After` that is read: a date has 29 bytes.
 const MAX_RETRY_AFTER_BYTES: usize = 100;
 
-/// Why no status line came.
+/// Why no status line arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The attempt's time was over.
+    /// The attempt timed out.
     Timeout,
-    /// No connection.
+    /// Connecting failed.
     Connect,
-    /// No address.
+    /// The host name could not be resolved.
     Dns,
-    /// No handshake.
+    /// The TLS handshake failed.
     Tls,
-    /// The target guard said no.
+    /// The target guard refused the address.
     TargetRefused,
-    /// Not HTTP, or cut before a status line.
+    /// Not HTTP, or the connection ended before a status line.
     Protocol,
     /// The daemon stopped meanwhile.
     Interrupted,
 }
 
-/// What came of one request.
+/// The result of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// A final status line; whatever happened to the body after it doesn't matter.
+    /// A final status line arrived. What happened to the body after it doesn't matter.
     Status {
         /// The status code.
         code: u16,
         /// The raw value of `Retry-After`.
         retry_after: Option<Vec<u8>>,
-        /// The beginning of the body.
+        /// The start of the body.
         excerpt: Vec<u8>,
     },
-    /// None, and why, in words for people.
+    /// No status line arrived; the text says why, for operators.
     Failed(Failure, String),
-    /// No request was made, because the daemon itself lacked something for it (descriptors, memory, local ports, a route), and
-    /// what. It says nothing about the partner: the delivery waits, and no attempt is recorded.
+    /// No request was made, because the daemon lacked this resource (descriptors, memory, local ports, a route). It
+    /// says nothing about the receiver: the delivery waits, and no attempt is recorded.
     OurTrouble(String),
 }
 
-/// What the daemon itself lacked for an attempt, in words for people: there was no request, so there is nothing to judge.
+/// What the daemon lacked for an attempt, for operators. There was no request, so nothing can be judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OurTrouble(pub String);
 
-/// What follows for the delivery.
+/// What an outcome means for the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It is delivered.
+    /// It was delivered.
     Delivered,
-    /// It failed; the schedule says what is next.
+    /// It failed; the schedule decides what is next.
     Failed,
-    /// The partner said 410: no further attempt, and the endpoint is switched off.
+    /// The receiver answered 410: no further attempt, and the endpoint is disabled.
     Gone,
-    /// It says nothing about the partner: no place in the schedule is used up and nothing is counted.
+    /// It says nothing about the receiver: the attempt uses no place in the schedule and is not counted.
     Uncounted,
 }
 
-/// An attempt's meaning.
+/// The meaning of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
-    /// The name to record.
+    /// The outcome to record.
     pub outcome: AttemptOutcome,
-    /// What follows.
+    /// What it means for the delivery.
     pub effect: Effect,
-    /// The status, if one came.
+    /// The status, if one arrived.
     pub response_code: Option<u16>,
-    /// The raw value of `Retry-After`, where it counts (429 and 503).
+    /// The raw value of `Retry-After`, if it counts (429 and 503).
     pub retry_after: Option<Vec<u8>>,
-    /// The beginning of a failure's body; empty after a success.
+    /// The start of a failure's body; empty after a success.
     pub excerpt: Vec<u8>,
-    /// What went wrong where no status came, at most [`MAX_ERROR_BYTES`].
+    /// The error if no status arrived, at most [`MAX_ERROR_BYTES`].
     pub error: Option<String>,
 }
 
@@ -86,10 +86,10 @@ const GONE: u16 = 410;
 const TOO_MANY_REQUESTS: u16 = 429;
 const SERVICE_UNAVAILABLE: u16 = 503;
 
-/// Judges a reply. Of a delivered one's body nothing is kept.
+/// Judges a reply. Nothing is kept of the body of a success.
 ///
 /// # Errors
-/// [`OurTrouble`]: there was no attempt to judge.
+/// [`OurTrouble`]: there was no request to judge.
 pub fn judge(reply: Reply) -> Result<Judgement, OurTrouble> {
     match reply {
         Reply::Status {

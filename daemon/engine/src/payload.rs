@@ -1,6 +1,6 @@
-//! What a partner receives: the body, the same bytes on every attempt, and the headers that prove where it comes from.
+//! An attempt's request: the body, with the same bytes on every attempt, and the headers that prove its origin.
 //!
-//! `data` is passed through byte for byte. Nothing here is sent, and no secret leaves but as a signature.
+//! `data` is passed through byte for byte. Nothing is sent here, and secrets leave only as signatures.
 
 use crate::times::rfc3339;
 use crate::transport::{Destination, Transport};
@@ -25,12 +25,12 @@ const DELIVERY: HeaderName = HeaderName::from_static("x-stormcom-delivery");
 const ATTEMPT: HeaderName = HeaderName::from_static("x-stormcom-attempt");
 const SEQUENCE: HeaderName = HeaderName::from_static("x-stormcom-sequence");
 
-/// Headers of an attempt that are not the same each time, and the host.
+/// Headers that vary between attempts, and `host`.
 const HEADERS: usize = 11;
-/// The body beside `data`, the organization and the type.
+/// Length of the body without `data`, the organization and the type.
 const FRAME_BYTES: usize = 160;
 
-/// The body of a delivery. `None` when the event's data is past its retention.
+/// Returns the body of a delivery; `None` if the event's data is past its retention.
 pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
     let data = event.data.as_deref()?;
     let names = event.organization.len() + event.event_type.len();
@@ -47,34 +47,34 @@ pub fn render(event: &Event, sequence: u64) -> Option<Bytes> {
     Some(Bytes::from(body))
 }
 
-/// An endpoint made ready to send to: its keys prepared, its URL judged, its constant headers built. It holds for the settings
-/// it was made of, and until [`Partner::until`].
+/// An endpoint prepared for sending: its keys parsed, its URL checked, its constant headers built. Valid for the
+/// settings it was made from, and until [`Partner::until`].
 #[derive(Debug, Clone)]
 pub struct Partner {
     endpoint: Arc<Endpoint>,
     destination: Result<Arc<dyn Destination>, String>,
     keys: SigningKeys,
-    /// Values of the endpoint's own headers are marked sensitive, so that they are never printed.
+    /// Values of custom headers are marked as sensitive, so that they are never printed.
     constant: Box<[(HeaderName, HeaderValue)]>,
     signature_header: HeaderName,
     until: Option<UnixMs>,
 }
 
-/// One attempt, as much as its headers say of it.
+/// The parts of an attempt that its headers contain.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptHead<'a> {
-    /// What is delivered.
+    /// The event.
     pub event: &'a Event,
-    /// The pair.
+    /// The delivery.
     pub delivery: DeliveryId,
-    /// Its place among its endpoint's.
+    /// The delivery's sequence number.
     pub sequence: u64,
-    /// This attempt's place among all of the delivery's, from 1.
+    /// The attempt's number within the delivery, from 1.
     pub attempt: u32,
 }
 
 impl Partner {
-    /// Prepares an endpoint with the secrets that are live at `now`.
+    /// Prepares an endpoint with the secrets that are valid at `now`.
     pub fn new(
         endpoint: &Arc<Endpoint>,
         transport: &dyn Transport,
@@ -83,7 +83,8 @@ impl Partner {
     ) -> Self {
         let mut constant = HeaderMap::new();
         for (name, value) in &endpoint.headers.0 {
-            // Checked when they were set; what can't be sent after all is left out rather than failing every attempt.
+            // Headers were checked when they were set. One that can't be sent after all is left out, so that it doesn't
+            // fail every attempt.
             let name = HeaderName::from_bytes(name.as_bytes());
             if let (Ok(name), Ok(mut value)) = (name, HeaderValue::from_str(value)) {
                 value.set_sensitive(true);
@@ -109,7 +110,7 @@ impl Partner {
         }
     }
 
-    /// Where it receives.
+    /// Returns where the endpoint receives.
     ///
     /// # Errors
     /// Why nothing may be sent there.
@@ -117,17 +118,17 @@ impl Partner {
         self.destination.as_deref().map_err(String::as_str)
     }
 
-    /// Whether it was made of just these settings.
+    /// Whether it was made from exactly these settings.
     pub fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
         Arc::ptr_eq(&self.endpoint, endpoint)
     }
 
-    /// From when on a secret signs no more, and the endpoint must be prepared anew.
+    /// Returns when the next secret expires, so that the endpoint must be prepared again.
     pub fn until(&self) -> Option<UnixMs> {
         self.until
     }
 
-    /// The headers of an attempt with this body at `wall`, which is the wall clock of the moment.
+    /// Returns the headers of an attempt with this body at `wall`, the current wall-clock time.
     pub fn headers(&self, head: AttemptHead<'_>, body: &[u8], wall: UnixMs) -> HeaderMap {
         let id = head.event.id.to_string();
         let timestamp_s = wall.0 / 1_000;
@@ -153,12 +154,12 @@ impl Partner {
     }
 }
 
-/// The key pair that a seed makes.
+/// Returns the key pair of a seed.
 pub fn private_key(seed: &Seed) -> PrivateKey {
     PrivateKey::from_seed(*seed.expose())
 }
 
-/// Sets a header to a text made here, which is visible ASCII.
+/// Sets a header to a value made here, which is visible ASCII.
 fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
@@ -336,7 +337,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The items of `webhook-signature`, each as its version.
+    /// Returns the versions of the items of `webhook-signature`.
     fn versions(headers: &HeaderMap) -> Vec<&str> {
         let value = headers["webhook-signature"].to_str().unwrap();
         value

@@ -1,4 +1,4 @@
-//! How long history is kept: what is past it at a given time.
+//! How long history is kept, and the horizon of retention at a given time.
 
 use std::time::Duration;
 use stormhook_store::{Horizon, UnixMs};
@@ -6,14 +6,14 @@ use stormhook_store::{Horizon, UnixMs};
 /// How long history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Data of settled events.
+    /// The data of settled events.
     pub events: Duration,
-    /// Attempts of ended deliveries.
+    /// The attempts of ended deliveries.
     pub attempts: Duration,
 }
 
 impl Retention {
-    /// What is past its retention at `now`, by the paced time.
+    /// Returns the horizon of retention at `now`, a paced time.
     #[must_use]
     pub fn horizon(self, now: UnixMs) -> Horizon {
         let before = |keep: Duration| {

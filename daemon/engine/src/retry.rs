@@ -1,24 +1,24 @@
-//! When a delivery is attempted again after a failed attempt, or that it isn't. Time and the random draw are
-//! arguments; what the failure was is decided elsewhere (`outcome`), and so is what giving up means.
+//! Whether and when a delivery is attempted again after a failed attempt. Time and the random draw are arguments.
+//! Doesn't decide what counts as a failure (`outcome`) or what giving up means.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-/// When a failed attempt is made again.
+/// The schedule of retries.
 #[derive(Debug, Clone)]
 pub struct Retry {
-    /// Delay after the first, second, … failed attempt; 1 to 20.
+    /// The delays after the first, second, … failed attempt; 1 to 20.
     pub schedule: Vec<Duration>,
-    /// Largest random addition to a delay, as a share of it: 0 to 1.
+    /// The largest jitter, as a share of a delay: 0 to 1.
     pub jitter: f64,
 }
 
-/// How far in the future a partner's `Retry-After` can put the next attempt.
+/// How far in the future a receiver's `Retry-After` can put the next attempt.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What is next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The next attempt, in milliseconds since 1970.
+    /// The time of the next attempt, in milliseconds since 1970.
     At(u64),
     /// The schedule is used up.
     GiveUp,
@@ -27,16 +27,15 @@ pub enum Next {
 /// A scheduled attempt that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedAttempt<'a> {
-    /// Its number in its round, from 1.
+    /// Its number within the round, from 1.
     pub attempt: u32,
-    /// When it ended, in milliseconds since 1970: delays count from there.
+    /// When it ended, in milliseconds since 1970. Delays count from then.
     pub ended_ms: u64,
-    /// The raw value of `Retry-After`, where it counts ([`crate::outcome::Judgement::retry_after`]).
+    /// The raw value of `Retry-After`, if it counts ([`crate::outcome::Judgement::retry_after`]).
     pub retry_after: Option<&'a [u8]>,
 }
 
-/// Decides what follows a failed attempt. `draw`, from 0 up to but not including 1, is the random part: the jitter is that share
-/// of the largest one.
+/// Decides what follows a failed attempt. `draw`, in 0..1, is the share of the largest jitter to add.
 #[must_use]
 pub fn next(policy: &Retry, failed: FailedAttempt<'_>, draw: f64) -> Next {
     let index = usize::try_from(failed.attempt.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -58,8 +57,9 @@ pub fn next(policy: &Retry, failed: FailedAttempt<'_>, draw: f64) -> Next {
     }))
 }
 
-/// The time that a `Retry-After` names, in milliseconds since 1970: seconds from `now_ms`, or one of the three forms of an
-/// HTTP-date (RFC 9110, 10.2.3 and 5.6.7). Nothing if it is neither. Absurdly many seconds are the end of time.
+/// Returns the time that a `Retry-After` names, in milliseconds since 1970: seconds from `now_ms`, or one of the three
+/// forms of an HTTP-date (RFC 9110, 10.2.3 and 5.6.7). `None` if it is neither. A number of seconds that is too large
+/// is the end of time.
 #[must_use]
 pub fn retry_after_ms(value: &[u8], now_ms: u64) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// A delivery whose every attempt takes `attempt_ms` and fails: when each began, in virtual time.
+    /// Returns when each attempt of a delivery began, in virtual time, if every attempt takes `attempt_ms` and fails.
     fn starts(policy: &Retry, attempt_ms: u64, draw: f64) -> Vec<u64> {
         let mut now_ms = NOW_MS;
         let mut starts_ms = vec![now_ms];
@@ -200,7 +200,7 @@ mod tests {
             );
         }
         assert_eq!(with_retry_after(6, "5"), Next::GiveUp);
-        // The bound is on what the partner states, not on the schedule with its jitter.
+        // The bound applies to what the receiver states, not to the schedule with its jitter.
         assert_eq!(
             next(&policy(), failed(5, NOW_MS), 0.5),
             Next::At(NOW_MS + DAY_MS + DAY_MS / 20)

@@ -1,9 +1,9 @@
-//! Which delivery goes next: fair over endpoints, bounded for each endpoint and in all.
+//! Which delivery goes next: fair over endpoints, limited per endpoint and in total.
 //!
-//! Everything that is open waits here in memory, in its endpoint's queue; what is in flight is claimed here until the commit
-//! that records its outcome is announced, so a pair is never under way twice. Pure: no I/O, no clock, no randomness; the caller
-//! applies the store's changes in commit order, and everything is decided from them and from `now`. Whether a failed attempt
-//! is tried again is not decided here.
+//! Every open delivery waits in memory, in its endpoint's queue. A delivery in flight is claimed until the commit that
+//! records its outcome is announced, so it is never attempted twice at the same time. Pure: no I/O, no clock, no
+//! randomness. The caller applies the store's changes in commit order, and every decision follows from them and from
+//! `now`. Whether a failed attempt is tried again is not decided here.
 
 mod admission;
 mod backoff;
@@ -30,29 +30,29 @@ use stormhook_store::{DeliveryId, Endpoint, EndpointState, QueueEntry, Slot, Uni
 use turns::Look;
 pub use view::{Gauges, WaitingFor};
 
-/// From here on an attempt makes its endpoint a slow one.
+/// An attempt that takes this long makes its endpoint slow.
 pub const SLOW_AFTER_MS: u64 = 1_000;
 
-/// Room for this many starts is kept when there are none.
+/// Capacity for this many starts is kept when there are none.
 const STARTED_KEPT: usize = 4_096;
 
-/// A delivery that is to be attempted now.
+/// A delivery to attempt now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
-    /// The pair, as it was when it was claimed.
+    /// The delivery, as it was when it was claimed.
     pub waiting: QueueEntry,
     /// Whether its endpoint is known to be slow.
     pub slow: bool,
 }
 
-/// The pair is being attempted, or another change owns it.
+/// The delivery is being attempted, or another change holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an attempt of this delivery, or another change to it, is under way; ask again when it is over"
+    "an attempt of this delivery, or another change to it, is in progress; retry when it is over"
 )]
 pub struct InFlight;
 
-/// A claimed pair.
+/// A claimed delivery.
 struct Flight {
     entry: Entry,
     started: UnixMs,
@@ -63,25 +63,25 @@ struct Flight {
 
 /// The queues of all endpoints.
 pub struct Schedule {
-    /// By slot, which is never given twice: an endpoint that is gone leaves an empty place.
+    /// By slot. Slots are never reused: a removed endpoint leaves an empty place.
     queues: Vec<Option<Box<Queue>>>,
     endpoints: usize,
     open: usize,
     admission: Admission,
     flights: HashMap<DeliveryId, Flight>,
-    /// Pairs that an operator's change owns, with their entries once their turn came.
+    /// Deliveries that an operator's change holds, with their entries once their turn came.
     held: HashMap<DeliveryId, Option<Entry>>,
     postponed: Postponed,
-    /// When to look at an endpoint again; void where its queue says another time.
+    /// When to look at an endpoint again; void if its queue has another time.
     timers: BinaryHeap<Reverse<(UnixMs, Slot)>>,
-    /// Attempts by start, to see which pass [`SLOW_AFTER_MS`]; void where the flight says otherwise.
+    /// Attempts by start, to find those that pass [`SLOW_AFTER_MS`]; void if the flight has another start.
     started: VecDeque<(UnixMs, DeliveryId)>,
-    /// The same of newcomers, to see which pass [`YOUNG_MS`].
+    /// The same for newcomers, to find those that pass [`YOUNG_MS`].
     young: VecDeque<(UnixMs, DeliveryId)>,
 }
 
 impl Schedule {
-    /// Nothing waits.
+    /// Returns an empty schedule.
     pub fn new(limits: Limits) -> Self {
         Self {
             queues: Vec::new(),
@@ -97,7 +97,7 @@ impl Schedule {
         }
     }
 
-    /// Other limits. What is under way beyond them stays.
+    /// Changes the limits. Attempts in flight beyond them stay.
     pub fn set_limits(&mut self, limits: Limits) {
         self.admission.set_limits(limits);
         for slot in self.slots() {
@@ -105,11 +105,11 @@ impl Schedule {
         }
     }
 
-    /// An endpoint is new, read at start, or changed. `state` is what the store knows of how it does; it counts only
-    /// where nothing is known here yet.
+    /// An endpoint is new, read at start, or changed. `state` is how it does according to the store; it is used only if
+    /// nothing is known here yet.
     pub fn endpoint(&mut self, endpoint: &Endpoint, state: Option<&EndpointState>, now: UnixMs) {
         let slot = endpoint.slot;
-        // In a FIFO queue a held one keeps its place in line.
+        // In a FIFO queue a held delivery keeps its place in the queue.
         self.put_back(slot);
         let queue = self.queue_or_new(slot);
         queue.configure(endpoint, now);
@@ -130,7 +130,7 @@ impl Schedule {
         self.drop_if_over(slot);
     }
 
-    /// A delivery waits, or waits differently: `Change::Waiting`. Ends a claim of it.
+    /// A delivery is open, or its due time changed: `Change::Waiting`. Ends its claim.
     pub fn waiting(&mut self, waiting: &QueueEntry) {
         self.postponed.forget(waiting.id);
         self.wait_as(waiting);
@@ -151,7 +151,7 @@ impl Schedule {
         self.touch(slot);
     }
 
-    /// As [`Schedule::waiting`], for reading the store at start: the pair must not be here yet.
+    /// Like [`Schedule::waiting`], for reading the store at start. The delivery must not be here yet.
     pub fn restore(&mut self, waiting: &QueueEntry) {
         let slot = waiting.id.slot;
         self.counted(slot, |this| {
@@ -160,7 +160,7 @@ impl Schedule {
         self.touch(slot);
     }
 
-    /// A delivery ended: `Change::Ended`. Ends a claim of it.
+    /// A delivery ended: `Change::Ended`. Ends its claim.
     pub fn ended(&mut self, id: DeliveryId) {
         self.postponed.forget(id);
         self.counted(id.slot, |this| {
@@ -175,8 +175,8 @@ impl Schedule {
         self.drop_if_over(id.slot);
     }
 
-    /// Everything that waits for this endpoint has ended: `Change::Bulk`. What is claimed stays so until its outcome is recorded, and
-    /// has ended too if it is given back.
+    /// All open deliveries of this endpoint have ended: `Change::Bulk`. Claimed ones stay claimed until their outcome
+    /// is recorded; if they are given back, they have ended too.
     pub fn end_all(&mut self, slot: Slot) {
         self.counted(slot, |this| {
             this.put_back(slot);
@@ -192,8 +192,8 @@ impl Schedule {
         self.drop_if_over(slot);
     }
 
-    /// There was no attempt of this pair: it waits as before, unless everything that waited for its endpoint has ended since. Ends the
-    /// claim.
+    /// No attempt was made: the delivery waits as before, unless all deliveries of its endpoint have ended meanwhile.
+    /// Ends the claim.
     pub fn give_back(&mut self, waiting: &QueueEntry) {
         self.postponed.forget(waiting.id);
         self.wait_again(waiting);
@@ -212,7 +212,7 @@ impl Schedule {
         }
     }
 
-    /// Claims what is to be attempted next, if anything may be. Call it until it says `None`.
+    /// Claims the delivery to attempt next, if there is one. Call it until it returns `None`.
     pub fn next(&mut self, now: UnixMs) -> Option<Claim> {
         self.note_grown(now);
         self.note_overdue(now);
@@ -238,8 +238,8 @@ impl Schedule {
         }
     }
 
-    /// After [`Schedule::next`] said `None`: the earliest time at which it could say more though nothing else happens.
-    /// It may come to nothing then, which costs one more call.
+    /// After [`Schedule::next`] returned `None`: the earliest time at which it may return more if nothing else happens.
+    /// It may return `None` again, which costs one more call.
     pub fn next_wake(&self) -> Option<UnixMs> {
         if self.admission.is_full() {
             return None;
@@ -248,10 +248,10 @@ impl Schedule {
             return Some(until);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        // Once a newcomer's first attempt is known to be slow, it may start another.
+        // Once a newcomer's first attempt counts as slow, it may start another.
         let oldest = self.started.front().filter(|_| self.admission.probes() > 0);
         let known = oldest.map(|(started, _)| started.plus_ms(SLOW_AFTER_MS));
-        // Before that the next newcomer may start one.
+        // Before that, the next newcomer may start one.
         let youngest = self
             .young
             .front()
@@ -260,8 +260,8 @@ impl Schedule {
         [timer, known, grown].into_iter().flatten().min()
     }
 
-    /// The attempt of this pair is over after `took_ms`. Its place is free; the pair stays claimed until the commit that
-    /// records the outcome is announced by [`Schedule::waiting`] or [`Schedule::ended`].
+    /// The attempt ended after `took_ms`. Its place is free; the delivery stays claimed until the commit that records
+    /// the outcome is announced by [`Schedule::waiting`] or [`Schedule::ended`].
     pub fn answered(&mut self, id: DeliveryId, took_ms: u64) {
         match self.flights.get_mut(&id) {
             Some(flight) if flight.on_wire => flight.on_wire = false,
@@ -281,8 +281,8 @@ impl Schedule {
         self.touch(id.slot);
     }
 
-    /// The attempt of this pair came to nothing before it was sent: its place is free, and nobody knows more of its endpoint.
-    /// The pair stays claimed until [`Schedule::waiting`] or [`Schedule::ended`].
+    /// The attempt ended before it was sent: its place is free, and nothing new is known of its endpoint. The delivery
+    /// stays claimed until [`Schedule::waiting`] or [`Schedule::ended`].
     pub fn not_sent(&mut self, id: DeliveryId) {
         if let Some(flight) = self.flights.get_mut(&id)
             && std::mem::take(&mut flight.on_wire)
@@ -292,8 +292,9 @@ impl Schedule {
         }
     }
 
-    /// There was no attempt of this pair, because we lacked something for it, as it may be for every attempt to its endpoint: all
-    /// that waits for that keeps its place and its order, and is tried again after a while, one attempt first. Ends the claim.
+    /// No attempt was made because the daemon lacked a resource, which may affect every attempt to the endpoint. Its
+    /// deliveries keep their places and their order and are tried again after a while, one attempt first. Ends the
+    /// claim.
     pub fn set_back(&mut self, waiting: &QueueEntry, now: UnixMs) {
         self.postponed.readable();
         if let Some(queue) = self.queue_mut(waiting.id.slot) {
@@ -308,18 +309,18 @@ impl Schedule {
         queue.is_some_and(|queue| queue.receives)
     }
 
-    /// Whether a bulk change has ended a pair of this endpoint that is still claimed.
+    /// Whether a bulk change has ended a delivery of this endpoint that is still claimed.
     pub fn has_ended_claims(&self, slot: Slot) -> bool {
         let mut of_slot = self.flights.iter().filter(|(id, _)| id.slot == slot);
         of_slot.any(|(_, flight)| flight.over)
     }
 
-    /// Whether this pair is claimed.
+    /// Whether this delivery is claimed.
     pub fn is_claimed(&self, id: DeliveryId) -> bool {
         self.flights.contains_key(&id)
     }
 
-    /// The pair, where it is claimed.
+    /// Returns the delivery if it is claimed.
     pub fn claim_of(&self, id: DeliveryId) -> Option<QueueEntry> {
         let flight = self.flights.get(&id)?;
         Some(flight.entry.waiting(id.slot))
@@ -351,7 +352,7 @@ impl Schedule {
         })
     }
 
-    /// Runs a change of one endpoint's queue and keeps the count of all.
+    /// Runs a change of one endpoint's queue and updates the total count.
     fn counted<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Self) -> R) -> R {
         let count = |this: &mut Self| this.queue_mut(slot).map_or(0, |queue| queue.open());
         let before = count(self);
@@ -369,7 +370,7 @@ impl Schedule {
         }
     }
 
-    /// Ends the claim of a pair; false if it has none.
+    /// Ends the claim of a delivery. Returns false if it has none.
     fn end_claim(&mut self, id: DeliveryId) -> bool {
         let Some(flight) = self.flights.remove(&id) else {
             return false;

@@ -1,4 +1,4 @@
-//! The settings of the engine, and where it reads them: a port.
+//! The settings of the engine, and the port that it reads them from.
 
 use crate::retention::Retention;
 use crate::retry::Retry;
@@ -10,9 +10,9 @@ use std::time::Duration;
 /// The settings of the engine, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// How many attempts may be in flight.
+    /// The limits of attempts in flight.
     pub in_flight: Limits,
-    /// When failed attempts are made again.
+    /// The schedule of retries.
     pub retry: Retry,
     /// How long history is kept.
     pub retention: Retention,
@@ -20,7 +20,7 @@ pub struct Settings {
     pub disable_after: Duration,
     /// The header that carries the StormCom signature.
     pub signature_header: HeaderName,
-    /// How much is kept of the body of a failed attempt's response.
+    /// How much of the body of a failed attempt's response is kept, in bytes.
     pub excerpt_bytes: usize,
     /// The most open deliveries.
     pub pending_deliveries: u64,
@@ -28,9 +28,9 @@ pub struct Settings {
     pub endpoints_per_organization: usize,
 }
 
-/// The current settings. Read each time they are needed, so that a change is one change.
+/// The source of the current settings. They are read each time they are needed, so a change takes effect as a whole.
 pub trait SettingsSource: Send + Sync {
-    /// The settings as they are now.
+    /// Returns the current settings.
     fn settings(&self) -> Arc<Settings>;
 }
 

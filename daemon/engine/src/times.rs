@@ -59,7 +59,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(ms))
 }
 
-/// Returns the shortest exact spelling. Days only from two on, as people say "24h" and "5d".
+/// Returns the shortest exact spelling. Days are used only from two on, as people write "24h" and "5d".
 pub fn duration_text(duration: Duration) -> String {
     let total_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fits = |(name, unit_ms): &(&str, u64)| {

@@ -1,4 +1,4 @@
-//! What attempts are sent over, as the engine sees it: a port. `deliver` is HTTP; a simulation brings its own.
+//! The transport, which sends attempts, as a port. `deliver` sends over HTTP; a simulation has its own.
 
 use crate::outcome::Reply;
 use bytes::Bytes;
@@ -7,30 +7,30 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// What an attempt sends.
+/// The request of an attempt.
 pub struct AttemptRequest<'a> {
-    /// Every header but `host` and `content-length`.
+    /// All headers but `host` and `content-length`.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// How much of a failure's body is kept.
+    /// How much of a failure's body is kept, in bytes.
     pub excerpt_bytes: usize,
-    /// Asked right before the first byte is written: whether it is still to be sent.
+    /// Called right before the first byte is written. Returns whether the request is still to be sent.
     pub still_wanted: &'a (dyn Fn() -> bool + Send + Sync),
 }
 
-/// What came of asking for an attempt.
+/// The result of an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Attempted {
-    /// This.
+    /// The attempt ended.
     Reply {
-        /// What came back.
+        /// How it ended.
         reply: Reply,
-        /// Whether the request was sent more than once, since the connection ended under it or the receiver said that it did not
-        /// process it.
+        /// Whether the request was sent more than once, because the connection closed under it or the receiver reported
+        /// that it did not process it.
         reconnected: bool,
     },
-    /// It was not wanted any more once there was a connection: nothing was sent.
+    /// The attempt was no longer wanted once there was a connection. Nothing was sent.
     NotSent,
 }
 
@@ -43,10 +43,10 @@ impl From<Reply> for Attempted {
     }
 }
 
-/// An attempt under way. Dropping it ends it.
+/// An attempt in progress. Dropping it cancels it.
 pub type Attempting<'a> = Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>;
 
-/// Where one endpoint receives, ready to be sent to.
+/// The URL of an endpoint, prepared for sending.
 pub trait Destination: Debug + Send + Sync {
     /// Makes one attempt.
     fn attempt<'a>(&'a self, request: AttemptRequest<'a>) -> Attempting<'a>;
@@ -54,10 +54,10 @@ pub trait Destination: Debug + Send + Sync {
 
 /// See the module.
 pub trait Transport: Send + Sync {
-    /// Prepares a URL, by the configuration as it is now.
+    /// Prepares a URL with the current configuration.
     ///
     /// # Errors
-    /// Why nothing may be sent there, for people.
+    /// Why nothing may be sent there, for operators.
     fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String>;
 }
 
@@ -65,7 +65,7 @@ pub trait Transport: Send + Sync {
 pub(crate) mod tests {
     use super::*;
 
-    /// Nothing can be sent anywhere.
+    /// A transport that can't send anything anywhere.
     pub(crate) struct Nowhere;
 
     impl Transport for Nowhere {

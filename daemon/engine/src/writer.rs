@@ -1,9 +1,10 @@
-//! The writer: one thread commits the queued operations durably, and nothing is acknowledged before its commit.
+//! The writer: one thread commits the queued operations durably. Nothing is acknowledged before its commit.
 //!
-//! The queue is bounded in operations and in bytes, and so is each organization's share of it: a full queue refuses, it never
-//! grows. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts always
-//! find room: the number of attempts in flight bounds them. After a failed commit, outcomes are kept and submitted
-//! again, attempts are held back, and a commit is tried every second until one succeeds (docs/adr/0002-group-commit.md).
+//! The queue is bounded in operations and in bytes, and so is each organization's share: a full queue refuses, it never
+//! grows. A commit is bounded in operations and in rows, and organizations take turns in it. Outcomes of attempts
+//! always find room: the number of attempts in flight bounds them. After a failed commit, outcomes are kept and
+//! submitted again, no attempt starts, and a commit is tried every second until one succeeds
+//! (docs/adr/0002-group-commit.md).
 
 mod committer;
 mod pace;
@@ -27,30 +28,30 @@ use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation, Store};
 use submission::Reply;
 use tokio::sync::{Notify, oneshot};
 
-/// What an operation takes in addition to an event's data.
+/// The size of an operation beyond its event's data, in bytes.
 const OP_BYTES: usize = 256;
-/// How often a commit is tried while they fail.
+/// How often a commit is tried while commits fail.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// How long an operation waits after a commit failed before it is tried again.
+/// How long an operation waits after a failed commit before it is tried again.
 pub(crate) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Of an operation that met damage: nothing of it was done.
+/// The operation met damage, and nothing of it was done.
 #[derive(Debug)]
 pub struct Damaged;
 
-/// Is told of commits.
+/// An observer of commits.
 pub trait Committed: Send + Sync {
-    /// A commit is durable. Called in commit order, before anyone waiting for it is answered. `settled` names, for each
-    /// operation that recorded an attempt, whose it was.
+    /// A commit is durable. Called in commit order, before the callers are answered. `settled` names, for each
+    /// operation that recorded an attempt, the delivery.
     fn committed(&self, applied: &mut Applied, settled: &[Option<DeliveryId>]);
-    /// An outcome meets damage and is never recorded.
+    /// An outcome met damage and will never be recorded.
     fn set_aside(&self, delivery: DeliveryId, damage: &str);
     /// Commits fail, so outcomes can't be recorded and no attempt may start; or they succeed again.
     fn failing(&self, failing: bool);
 }
 
-/// Hands operations to the writer thread.
+/// Queues operations for the writer's thread.
 pub struct Writer {
     queue: Mutex<Queue>,
     hashes: RandomState,
@@ -61,7 +62,7 @@ pub struct Writer {
     keyed: AtomicU64,
     /// Operations left the queue.
     freed: Notify,
-    /// As `ready`, for a committer that is a task.
+    /// Like `ready`, for a committer that is a task.
     arrived: Notify,
 }
 
@@ -72,7 +73,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A queue that no thread serves yet.
+    /// Returns a queue that no thread serves yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: Mutex::default(),
@@ -87,7 +88,8 @@ impl Writer {
         })
     }
 
-    /// What makes the commits: on a thread of its own, or whenever its caller decides. `look` says how much room there is.
+    /// Returns the committer, to run on a thread of its own or whenever the caller decides. `look` returns the space
+    /// that is left.
     pub fn committer(
         self: &Arc<Self>,
         store: Store,
@@ -113,12 +115,13 @@ impl Writer {
     /// Queues an operation.
     ///
     /// # Errors
-    /// There is no room, or the daemon is stopping: the operation comes back.
+    /// There is no room, or the daemon is stopping. The operation is returned.
     pub fn enqueue<O: Free>(&self, operation: O) -> Result<Pending<O>, NotQueued> {
         self.admit(operation.into())
     }
 
-    /// The same for a command that must not meet an attempt. `hold` keeps attempts off the wire until the commit is announced.
+    /// Queues a command that must not meet an attempt, and waits for its durable commit. `hold` keeps attempts off the
+    /// wire until the commit is announced.
     ///
     /// # Errors
     /// [`SubmitError`].
@@ -133,10 +136,10 @@ impl Writer {
         answer
     }
 
-    /// Queues an event as soon as there is room: back-pressure for a stream. `still_takes` is asked each time before.
+    /// Queues an event as soon as there is room: back-pressure for a stream. `still_takes` is called before each try.
     ///
     /// # Errors
-    /// What `still_takes` says, or the daemon is stopping.
+    /// The error of `still_takes`, or the daemon is stopping.
     pub async fn enqueue_with_room(
         &self,
         event: NewEvent,
@@ -157,10 +160,10 @@ impl Writer {
         }
     }
 
-    /// The same for an operation that is an `O`.
+    /// Queues an operation whose answer is that of an `O`.
     ///
     /// # Errors
-    /// There is no room, or the daemon is stopping: the operation comes back.
+    /// There is no room, or the daemon is stopping. The operation is returned.
     fn admit<O: Operation>(&self, op: Op) -> Result<Pending<O>, NotQueued> {
         let (size, keyed) = self.size(&op);
         let mut queue = self.queue();
@@ -177,7 +180,7 @@ impl Writer {
         Ok(Pending::of(answer))
     }
 
-    /// Commits an operation, trying again where a commit failed. `None` when the daemon stops.
+    /// Commits an operation, and tries again after a failed commit. `None` if the daemon is stopping.
     pub async fn submit_until_done<O: Free>(
         &self,
         operation: impl Fn() -> O,
@@ -195,7 +198,7 @@ impl Writer {
     /// Waits until there is room for an operation of this size.
     async fn room(&self, size: Size) {
         loop {
-            // Before the look, so that what is freed after it is heard of.
+            // Subscribes before the check, so that no notification is missed.
             let freed = self.freed.notified();
             if self.queue().has_room(size) {
                 return;
@@ -204,7 +207,7 @@ impl Writer {
         }
     }
 
-    /// How much room an operation takes up, and whether it has an idempotency key.
+    /// Returns how much room an operation needs, and whether it has an idempotency key.
     fn size(&self, op: &Op) -> (Size, bool) {
         match op {
             Op::Accept(event) => {
@@ -224,12 +227,12 @@ impl Writer {
         }
     }
 
-    /// Operations with an idempotency key that wait for their commit.
+    /// Returns the number of operations with an idempotency key that wait for their commit.
     pub fn keyed_in_flight(&self) -> u64 {
         self.keyed.load(Ordering::Relaxed)
     }
 
-    /// Queues an outcome, or work of the daemon's own, that nobody waits for. Always finds room.
+    /// Queues an outcome or maintenance, which no caller waits for. Always finds room.
     pub fn post(&self, operation: impl Free) {
         let op = operation.into();
         let mut queue = self.queue();
@@ -247,14 +250,14 @@ impl Writer {
     }
 
     fn push(&self, queue: &mut Queue, request: Request) {
-        // Whoever queues first wakes the writer; the others ride along.
+        // The first to queue wakes the writer; the others join its commit.
         if queue.push(request) {
             self.ready.notify_one();
             self.arrived.notify_one();
         }
     }
 
-    /// Accepts nothing more; the thread ends when everything in the queue is committed.
+    /// Accepts nothing more. The thread ends once everything in the queue is committed.
     pub fn close(&self) {
         self.queue().closed = true;
         self.ready.notify_one();
@@ -262,7 +265,7 @@ impl Writer {
         self.arrived.notify_one();
     }
 
-    /// Whether the last commit failed and none has succeeded since.
+    /// Whether the last commit failed, and none has succeeded since.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
@@ -281,7 +284,7 @@ impl Writer {
         self.damaged.store(damaged, Ordering::Relaxed);
     }
 
-    /// Waits until there is work, or for `timeout`; false when there never will be any again.
+    /// Waits until there is work, or for `timeout`. Returns false if there will never be any more.
     fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut queue = self.queue();
         while queue.waiting() == 0 {
@@ -308,8 +311,8 @@ impl Writer {
         true
     }
 
-    /// As the thread waits, on a runtime's clock: for work, or for the next probe while commits fail. False when there never
-    /// will be any again.
+    /// Waits like the thread does, on a runtime's clock: for work, or for the next probe while commits fail. Returns
+    /// false if there will never be any more.
     pub async fn work(&self) -> bool {
         loop {
             let arrived = self.arrived.notified();
@@ -327,17 +330,17 @@ impl Writer {
         }
     }
 
-    /// How many operations wait.
+    /// Returns the number of operations in no commit yet.
     fn queued(&self) -> usize {
         self.queue().waiting()
     }
 
-    /// Hands what has arrived to the writer's thread.
+    /// Moves the operations that have arrived to the writer's thread.
     fn fetch(&self, into: &mut VecDeque<Request>) {
         self.queue().fetch(into);
     }
 
-    /// Frees the room of what is in a commit now.
+    /// Frees the room of operations that are in a commit now.
     fn free(&self, taken: &[Request]) {
         self.queue().taken(taken);
         self.freed.notify_waiters();

@@ -1,7 +1,7 @@
-//! What the retry timer is set to.
+//! The time that the timer is set to.
 //!
-//! It has no lock of its own: it lies behind the lock that the schedule lies behind. So whoever sets the timer and whoever finds out
-//! that something is due earlier see the same time, and one of them always sees what the other did.
+//! Protected by the lock of the schedule. So the task that sets the timer and the task that finds an earlier due time
+//! see the same value, and one of them always sees what the other did.
 
 use stormhook_store::UnixMs;
 
@@ -12,13 +12,14 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// The timer now sleeps until `wake`, or until it is woken. Set under the same lock under which `wake` was found out.
+    /// The timer now sleeps until `wake`, or until it is notified. Called under the lock under which `wake` was
+    /// computed.
     pub(super) fn set(&mut self, wake: Option<UnixMs>) -> Option<UnixMs> {
         self.set_to = wake;
         wake
     }
 
-    /// Whether the timer must be woken, where something is due at `wake`.
+    /// Whether the timer must be notified because something is due at `wake`.
     pub(super) fn is_late_for(&self, wake: UnixMs) -> bool {
         self.set_to.is_none_or(|set_to| wake < set_to)
     }
@@ -26,21 +27,21 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    //! Every order in which the threads can run.
+    //! Every interleaving of the threads.
 
     use super::*;
     use loom::sync::atomic::{AtomicU64, Ordering};
     use loom::sync::{Arc, Mutex, Notify};
     use loom::thread;
 
-    /// What lies behind the lock of the dispatch, as far as the timer goes.
+    /// The part of the dispatch's locked state that the timer uses.
     #[derive(Default)]
     struct Inner {
         alarm: Alarm,
         due: Option<UnixMs>,
     }
 
-    /// Something becomes due while the timer is about to sleep. Loom reports a deadlock where nobody wakes it.
+    /// A delivery becomes due while the timer is about to sleep. Loom reports a deadlock if nothing wakes the timer.
     #[test]
     fn no_wake_up_is_lost() {
         loom::model(|| {
@@ -69,7 +70,7 @@ mod tests {
         });
     }
 
-    /// The time used to be stored after the lock was let go of. This is to show that the check above finds such an order.
+    /// The time used to be stored after the lock was released. This shows that the test above finds such an order.
     #[test]
     #[should_panic(expected = "deadlock")]
     fn a_time_stored_behind_the_lock_loses_one() {

@@ -22,10 +22,10 @@ use stormhook_store::{
 
 /// The type of a test delivery.
 const PING: &str = "stormhook.ping";
-/// The type of the event that says an endpoint was switched off.
+/// The type of the event that reports a disabled endpoint.
 const DISABLED: &str = "stormhook.endpoint.disabled";
 
-/// What is to be sent, and how many attempts there were.
+/// What will be sent, and how many attempts there have been.
 struct Prepared {
     event: Arc<Event>,
     body: Bytes,
@@ -36,7 +36,7 @@ struct Prepared {
     reconnected: bool,
 }
 
-/// Which attempt it is.
+/// Identifies the attempt.
 #[derive(Clone, Copy)]
 struct Head {
     delivery: DeliveryId,
@@ -58,7 +58,7 @@ impl Started {
         }
     }
 
-    /// The attempt as it is recorded; its number and round are given by the store.
+    /// Returns the attempt as it is recorded, and its duration. The store assigns its number and round.
     fn ended(&self, trigger: Trigger, verdict: &outcome::Judgement) -> (Attempt, Duration) {
         let took = self.moment.elapsed();
         let attempt = Attempt {
@@ -107,14 +107,14 @@ impl Dispatch {
             }),
             disable: disable(&settings, &prepared.endpoint, &verdict),
         };
-        // The outcome queues before its place on the wire is given away, so that commits see attempts in order.
+        // The outcome is queued before its place on the wire is freed, so that commits see attempts in order.
         self.writer.post(Box::new(settle));
         let mut inner = self.inner();
         inner
             .schedule
             .answered(id, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         if let Some(held_back) = inner.lacking.is_over(ended_at) {
-            tracing::info!(held_back, "nothing is lacking for attempts any more");
+            tracing::info!(held_back, "attempts no longer lack resources");
         }
         if let Some(held_back) = inner.unreadable.is_over(ended_at) {
             tracing::info!(held_back, "deliveries can be read again");
@@ -122,7 +122,7 @@ impl Dispatch {
         self.pump(&mut inner);
     }
 
-    /// Sends what is claimed, by the settings that its endpoint has when the request is written.
+    /// Sends the claimed delivery, with the settings that its endpoint has when the request is written.
     async fn prepare_and_send(&self, claim: &Claim) -> Result<(Reply, Prepared), Unsent> {
         loop {
             let prepared = self.prepare(claim)?;
@@ -172,7 +172,7 @@ impl Dispatch {
         };
         let event = self.reader.event(id.event)?;
         let event = event.ok_or_else(|| missing("its event"))?;
-        // What is open keeps its event's data, also past retention.
+        // Open deliveries keep their event's data, even past retention.
         let body = payload::render(&event, waiting.sequence);
         let body = body.ok_or_else(|| missing("its event's data"))?;
         Ok(Prepared {
@@ -236,7 +236,7 @@ impl Dispatch {
         })
     }
 
-    /// Sends a test delivery now, which is stored and counted nowhere.
+    /// Sends a test delivery now. It is neither stored nor counted.
     ///
     /// # Errors
     /// [`PingError`].
@@ -264,7 +264,7 @@ impl Dispatch {
             event: event.id,
             slot: endpoint.slot,
         };
-        // It was given data just above.
+        // The event was given data above.
         let body = payload::render(&event, 0).unwrap_or_default();
         let prepared = Prepared {
             event,
@@ -282,7 +282,7 @@ impl Dispatch {
         };
         let (reply, reconnected) = match self.send(&prepared, head, &|| true).await {
             Attempted::Reply { reply, reconnected } => (reply, reconnected),
-            // It is wanted to the end, unless the daemon stops.
+            // The caller never withdraws it, so only the stopping daemon can.
             Attempted::NotSent => return Err(PingError::ShuttingDown),
         };
         let verdict = outcome::judge(reply);
@@ -297,7 +297,7 @@ impl Dispatch {
     }
 }
 
-/// When this outcome switches the endpoint off, and the event that says so.
+/// Returns when this outcome disables the endpoint, and the event that reports it.
 fn disable(
     settings: &Settings,
     endpoint: &Endpoint,
@@ -322,7 +322,7 @@ fn disable(
     })
 }
 
-/// What follows from an outcome, by the schedule; `draw` spreads retries.
+/// Decides the next step after an outcome, by the schedule; `draw` returns the random number for the jitter.
 fn follow(
     settings: &Settings,
     verdict: &outcome::Judgement,
@@ -348,7 +348,7 @@ fn follow(
     }
 }
 
-/// A number from 0 up to but not including 1, in steps of 2⁻³².
+/// Converts random bits to a number in 0..1 in steps of 2⁻³².
 fn draw(random: u128) -> f64 {
     let bits = u32::try_from(random & u128::from(u32::MAX)).unwrap_or(0);
     f64::from(bits) / 4_294_967_296.0

@@ -1,21 +1,22 @@
-//! What maintenance needs to know of bulk changes: which endpoints have some, and what attempts keep from being written.
+//! What maintenance asks about bulk changes: which endpoints have some, and which deliveries are in flight and can't be
+//! written yet.
 
 use super::Dispatch;
 use std::ops::Bound;
 use stormhook_store::{DeliveryId, EventId, Slot};
 
 impl Dispatch {
-    /// Resolves when maintenance has something to do.
+    /// Resolves when maintenance has work.
     pub(crate) async fn calls_maintenance(&self) {
         self.maintenance.notified().await;
     }
 
-    /// Endpoints with bulk changes that are still to be written.
+    /// Returns the number of endpoints with unfinished bulk changes.
     pub(crate) fn bulk_count(&self) -> usize {
         self.inner().bulk.len()
     }
 
-    /// The endpoint with bulk changes that comes after this one, in a circle, and the stamp of the last of them.
+    /// Returns the next endpoint with unfinished bulk changes, in a circle, and the stamp of its last one.
     pub(crate) fn next_bulk(&self, after: Option<Slot>) -> Option<(Slot, u64)> {
         let inner = self.inner();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -24,7 +25,7 @@ impl Dispatch {
         next.map(|(slot, upto)| (*slot, *upto))
     }
 
-    /// Nothing is left to be written of an endpoint's bulk changes up to this stamp.
+    /// The bulk changes of an endpoint up to this stamp are finished.
     pub(crate) fn forget_bulk(&self, slot: Slot, upto: u64) {
         let mut inner = self.inner();
         if inner.bulk.get(&slot).is_some_and(|last| *last <= upto) {
@@ -32,7 +33,7 @@ impl Dispatch {
         }
     }
 
-    /// Splits events by whether an attempt of this endpoint's delivery is in flight: those that are, and those that are not.
+    /// Splits the events of an endpoint's deliveries into those in flight and the others.
     pub(crate) fn claimed_of(
         &self,
         slot: Slot,

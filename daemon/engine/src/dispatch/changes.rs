@@ -1,4 +1,4 @@
-//! Operators' changes that must not meet an attempt on the wire. What holds the attempts back is an argument of each of them.
+//! Operators' changes that must not meet an attempt on the wire. Each takes the hold that prevents it as an argument.
 
 use super::{CommandError, Dispatch};
 use crate::writer::{Held, SubmitError};
@@ -9,7 +9,7 @@ use stormhook_store::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-/// A delivery that no attempt is made of, and that nothing else changes, until this is dropped.
+/// A delivery that is neither attempted nor changed by anything else until this is dropped.
 pub struct Hold {
     dispatch: Arc<Dispatch>,
     id: DeliveryId,
@@ -23,7 +23,7 @@ impl Drop for Hold {
     }
 }
 
-/// The turn of one bulk change: no other begins until this is dropped.
+/// The turn of one bulk change. No other begins until this is dropped.
 pub struct BulkTurn(#[allow(dead_code, reason = "it is held, not read")] OwnedMutexGuard<()>);
 
 impl Held for Retry {
@@ -43,12 +43,12 @@ impl Held for Recover {
 }
 
 impl Held for UpdateEndpoint {
-    /// A change that discards nothing needs none.
+    /// A change that discards nothing needs no turn.
     type Hold = Option<BulkTurn>;
 }
 
 impl Hold {
-    /// Requests an extra attempt, or a new round.
+    /// Requests an extra attempt of an open delivery, or a new round of an ended one.
     ///
     /// # Errors
     /// [`CommandError`].
@@ -57,7 +57,7 @@ impl Hold {
         self.dispatch.clone().submit_holding(self, retry).await
     }
 
-    /// Ends the delivery.
+    /// Cancels the delivery.
     ///
     /// # Errors
     /// [`CommandError`].
@@ -66,7 +66,7 @@ impl Hold {
         self.dispatch.clone().submit_holding(self, cancel).await
     }
 
-    /// Opens a new round, or the first one. `endpoint` is the delivery's.
+    /// Opens a new round, or the first one. `endpoint` is that of the delivery.
     async fn replay(self, endpoint: EndpointId) -> Result<Box<Delivery>, CommandError> {
         let event = self.id.event;
         let replay = Replay { event, endpoint };
@@ -117,15 +117,15 @@ impl Dispatch {
         self.submit_holding(turn, update).await
     }
 
-    /// Begins a recovery, once no attempt is on the wire of what a discard ended: opened again, it would be attempted twice at the same
-    /// time.
+    /// Begins a recovery. Waits until no delivery that a discard has ended is on the wire: if it were reopened, it
+    /// would be attempted twice at the same time.
     ///
     /// # Errors
     /// [`CommandError`].
     pub async fn recover(&self, recover: Recover) -> Result<Recover, CommandError> {
         loop {
             let settled = self.settled.notified();
-            // No discard between the look and the commit.
+            // No discard may happen between the check and the commit.
             let turn = self.bulk_turn().await;
             if self.may_recover(recover.endpoint)? {
                 return self.submit_holding(turn, recover).await;
@@ -156,7 +156,7 @@ impl Dispatch {
         Ok(false)
     }
 
-    /// Submits a command. What it holds back stays held until its commit, also when the caller goes away.
+    /// Submits a command. The hold lasts until the commit, even if the caller goes away.
     async fn submit_holding<T, C>(&self, hold: C::Hold, command: C) -> Result<T, CommandError>
     where
         T: Send + 'static,
@@ -166,7 +166,7 @@ impl Dispatch {
         let submitted = self
             .runtime
             .spawn(async move { writer.submit_holding(hold, command).await });
-        // It is only ever cut off with the runtime.
+        // The task is aborted only with the runtime.
         let answer = submitted.await.unwrap_or(Err(SubmitError::ShuttingDown))?;
         Ok(answer?)
     }

@@ -1,12 +1,12 @@
-//! Endpoints prepared for sending, kept for the next attempt. One that was prepared of earlier settings, or for an earlier
-//! configuration, is never handed out.
+//! Endpoints prepared for sending, kept for the next attempt. One that was prepared from earlier settings or an earlier
+//! configuration is never returned.
 
 use crate::payload::Partner;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{Endpoint, Slot, UnixMs};
 
-/// Endpoints that stay prepared for sending.
+/// Prepared endpoints that are kept.
 const KEPT: usize = 1_024;
 
 #[derive(Default)]
@@ -17,8 +17,8 @@ impl Partners {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What `endpoint` is as a partner at `now`; prepared by `prepare` where that is not known. Who changes what `prepare` reads
-    /// clears this afterwards.
+    /// Returns `endpoint` prepared for sending at `now`; calls `prepare` if it isn't kept or is no longer valid. A
+    /// change of anything that `prepare` reads must be followed by `clear`.
     pub(super) fn of(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -26,7 +26,7 @@ impl Partners {
         prepare: impl FnOnce() -> Partner,
     ) -> Arc<Partner> {
         let mut kept = self.lock();
-        // An attempt that began before a change may have put the earlier one there after it.
+        // An attempt that began before a change may have inserted the earlier one after it.
         if let Some(partner) = kept.get(&endpoint.slot)
             && partner.is_of(endpoint)
             && partner.until().is_none_or(|until| now < until)
@@ -41,7 +41,7 @@ impl Partners {
         partner
     }
 
-    /// Its settings changed: no secret of it is kept for longer than needed.
+    /// Its settings changed: its secrets are kept no longer than needed.
     pub(super) fn forget(&self, slot: Slot) {
         self.lock().remove(&slot);
     }
@@ -83,7 +83,7 @@ mod tests {
         let new = settings("the-secret-they-have-since", None);
         of(&partners, &old, UnixMs(0));
         partners.forget(old.slot);
-        // The change is announced while an attempt holds the old settings and has yet to ask.
+        // The change is announced while an attempt holds the old settings but hasn't asked yet.
         of(&partners, &old, UnixMs(1));
         assert!(of(&partners, &new, UnixMs(2)).is_of(&new));
     }

@@ -1,4 +1,4 @@
-//! The timer that waits for the next due time. It is set to a known time or to none: with nothing due, it sleeps.
+//! The timer that waits for the next due time. With nothing due it sleeps until it is notified.
 
 use super::Dispatch;
 use crate::clock;

@@ -1,11 +1,13 @@
-//! What is said of trouble of our own: one line when it begins and one when it is over, however many attempts wait meanwhile.
+//! Logging of the daemon's own trouble: one line when it begins and one when it is over, however many attempts are held
+//! back.
 
 use stormhook_store::UnixMs;
 
-/// Trouble is over when an attempt was made and none was held back for so long: twice the longest wait between two tries.
+/// Trouble is over when an attempt is made after none was held back for this long: twice the longest wait between two
+/// tries.
 const OVER_AFTER_MS: u64 = 60_000;
 
-/// While reads fail, a commit is asked for no more often than this.
+/// While reads fail, a commit is requested at most this often.
 const PROBE_EVERY_MS: u64 = 1_000;
 
 /// One kind of trouble.
@@ -17,13 +19,13 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// An attempt is held back. True if that is news.
+    /// An attempt is held back. Returns whether the trouble is new.
     pub(super) fn holds_back(&mut self, now: UnixMs) -> bool {
         self.held_back += 1;
         self.last.replace(now).is_none()
     }
 
-    /// Whether to see now if the trouble lasts.
+    /// Whether to test now if the trouble persists.
     pub(super) fn wants_probe(&mut self, now: UnixMs) -> bool {
         let recent = |at: UnixMs| now.0.abs_diff(at.0) < PROBE_EVERY_MS;
         let wants = !self.probed.is_some_and(recent);
@@ -33,7 +35,7 @@ impl Trouble {
         wants
     }
 
-    /// An attempt was made: how often one was held back, if that is over now.
+    /// An attempt was made. If the trouble is over, returns how many attempts it held back.
     pub(super) fn is_over(&mut self, now: UnixMs) -> Option<u64> {
         let last = self.last?;
         if now.0.abs_diff(last.0) < OVER_AFTER_MS {
@@ -52,7 +54,7 @@ mod tests {
     fn trouble_is_news_once_and_over_once_it_is_long_past() {
         let mut trouble = Trouble::default();
         assert_eq!(trouble.is_over(UnixMs(0)), None);
-        // Some attempts are made all the while.
+        // Some attempts are made meanwhile.
         for n in 0..10 {
             let now = UnixMs(n * 30_000);
             assert_eq!(trouble.holds_back(now), n == 0);

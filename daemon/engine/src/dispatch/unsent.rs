@@ -1,5 +1,5 @@
-//! Claims of which no request comes: they are given back, or what is claimed has ended. None of it is the partner's doing, so
-//! nothing is recorded or counted.
+//! Claims that no request is sent for: they are given back, or the delivery has ended. None of this is the receiver's
+//! fault, so nothing is recorded or counted.
 
 use super::Dispatch;
 use crate::clock;
@@ -12,21 +12,21 @@ use stormhook_store::{Delivery, QueueEntry, StoreError};
 
 /// Why a claim is not attempted after all.
 pub(super) enum Unsent {
-    /// Its endpoint was switched off since, or the daemon stops before anything was sent: it waits as it did.
+    /// Its endpoint was disabled meanwhile, or the daemon stopped before anything was sent: it waits as before.
     Back,
-    /// It has ended, or there is no such endpoint.
+    /// It has ended, or its endpoint was deleted.
     Over,
-    /// We lacked this for the request: what waits for its endpoint waits for a while.
+    /// The daemon lacked this resource for the request: all deliveries of its endpoint wait for a while.
     Lacking(String),
-    /// What is stored of it can't be read at the moment: it waits for a while.
+    /// Its stored rows can't be read now: it waits for a while.
     Unreadable(String),
-    /// What is stored of it is damaged, or not all there: it ends.
+    /// Its stored rows are damaged or incomplete: it ends.
     Damaged(String),
 }
 
 impl From<StoreError> for Unsent {
     fn from(error: StoreError) -> Self {
-        // A row of a newer version is no damage: the program that wrote it reads it.
+        // A row of a newer version is not damage: the version that wrote it can read it.
         if error.is_damage() {
             Self::Damaged(error.to_string())
         } else {
@@ -53,7 +53,7 @@ impl Dispatch {
                 if inner.lacking.holds_back(now) {
                     tracing::warn!(
                         what,
-                        "attempts wait for what the daemon lacks: none of them is recorded"
+                        "the daemon lacks resources; attempts wait and are not recorded"
                     );
                 }
             }
@@ -62,11 +62,11 @@ impl Dispatch {
                 if inner.unreadable.holds_back(now) {
                     tracing::warn!(
                         what,
-                        "deliveries wait until they can be read: no attempt of them is recorded"
+                        "deliveries can't be read; they wait and no attempt is recorded"
                     );
                 }
-                // After a read that failed the engine refuses everything until the file is opened anew, as it is when a commit
-                // fails: without one nothing could be read again before somebody sends an event.
+                // After a failed read redb refuses everything until the file is reopened, which happens when a commit
+                // fails. Without this probe nothing could be read until the next commit.
                 if !self.writer.is_failing() && inner.unreadable.wants_probe(now) {
                     self.writer.post(Probe);
                 }
@@ -78,8 +78,8 @@ impl Dispatch {
         self.settled.notify_waiters();
     }
 
-    /// Ends a delivery that can't be sent, or whose outcome can't be recorded, for what is stored of it is damaged. It stays claimed
-    /// until that is committed.
+    /// Ends a delivery that can't be sent, or whose outcome can't be recorded, because its stored rows are damaged. It
+    /// stays claimed until that is committed.
     pub(super) async fn end_damaged(self: &Arc<Self>, waiting: QueueEntry, what: &str) {
         let id = waiting.id;
         {
@@ -89,16 +89,17 @@ impl Dispatch {
         }
         let is_ended = match self.submit_end(waiting).await {
             Some(Ok(Some(_))) => {
-                tracing::error!(delivery = %id, what, "a delivery can't be sent and ended as damaged: `stormhook check` names the damage");
+                tracing::error!(delivery = %id, what, "a delivery is damaged and can't be sent; it has ended as damaged. Run `stormhook check`");
                 true
             }
             Some(Ok(None)) => {
-                tracing::error!(delivery = %id, what, "a delivery is damaged and waits no longer: `stormhook check` names it");
+                tracing::error!(delivery = %id, what, "a delivery is damaged and is no longer queued. Run `stormhook check`");
                 true
             }
-            // The place where its end would be written is damaged too, or the daemon stops: it is set aside again at the next start.
+            // Its end can't be written because that place is damaged too, or the daemon is stopping. It is set aside
+            // again at the next start.
             Some(Err(_)) | None => {
-                tracing::error!(delivery = %id, what, "a delivery is damaged, and its end could not be recorded: it waits no longer");
+                tracing::error!(delivery = %id, what, "a delivery is damaged and its end could not be recorded; it is no longer queued");
                 false
             }
         };
@@ -112,7 +113,8 @@ impl Dispatch {
         self.settled.notify_waiters();
     }
 
-    /// Has it ended, trying again where a commit failed, but not when the daemon stops: that waits for nothing of the kind.
+    /// Ends the delivery. Tries again after a failed commit, but not while the daemon stops, which doesn't wait for
+    /// this.
     async fn submit_end(
         &self,
         waiting: QueueEntry,

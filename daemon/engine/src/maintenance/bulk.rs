@@ -1,5 +1,5 @@
-//! Carrying out bulk changes: what they have done to each delivery is written a thousand rows at a time, an endpoint after the other.
-//! Readers see it as done already.
+//! Writes what bulk changes did to each delivery, a thousand rows at a time, one endpoint after the other. Readers see
+//! the result already.
 
 use super::Maintenance;
 use crate::clock;
@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use stormhook_store::maintenance::{AdvanceBulk, Probe};
 use stormhook_store::{BulkFound, BulkWalk, EventId, Slot, StoreError};
 
-/// How far bulk changes are written.
+/// The progress of all bulk changes.
 #[derive(Default)]
 pub(super) struct BulkWork {
     walks: BTreeMap<Slot, Walk>,
     /// The endpoint that had the last turn.
     after: Option<Slot>,
-    /// Whether the store could not be read when that was tried last.
+    /// Whether the last read of the store failed.
     unreadable: bool,
 }
 
@@ -23,18 +23,19 @@ pub(super) struct BulkWork {
 struct Walk {
     upto: u64,
     walk: BulkWalk,
-    /// Found, and written as far as there is room.
+    /// Found and not yet written.
     found: AdvanceBulk,
-    /// Deliveries that an attempt owns. They are written when that is recorded.
+    /// Deliveries in flight. They are written once their attempt is recorded.
     claimed: Vec<EventId>,
-    /// Whether something met damage and can't be written. Then the changes that end deliveries stay, or it would be open again.
+    /// Whether a delivery met damage and can't be written. Then changes that end deliveries are kept, or it would be
+    /// open again.
     keep_ends: bool,
-    /// Whether everything was found, and the changes are to go.
+    /// Whether everything was found, and the changes can be removed.
     finishes: bool,
 }
 
 impl Maintenance {
-    /// Writes some of what bulk changes have done. False when nothing is left to do, or all of it waits.
+    /// Writes part of what bulk changes did. Returns false when nothing is left, or everything left must wait.
     pub(super) async fn advance_bulk(&self, work: &mut BulkWork) -> bool {
         let mut turns = self.dispatch.bulk_count();
         while turns > 0
@@ -92,7 +93,7 @@ impl Maintenance {
         advanced
     }
 
-    /// Looks for more to write. False where all that is left belongs to attempts under way.
+    /// Looks for more to write. Returns false when everything left is in flight.
     fn find(&self, walk: &mut Walk) -> Result<bool, StoreError> {
         let found = walk.walk.step()?;
         let slot = walk.found.slot;
@@ -120,13 +121,13 @@ impl Maintenance {
         Ok(true)
     }
 
-    /// After a read that failed the engine refuses every question until a commit has the file opened again.
+    /// After a failed read redb refuses all reads until a commit reopens the file.
     async fn wait_to_read(&self, error: &StoreError, work: &mut BulkWork) -> bool {
         if self.life.phase() >= Phase::Draining {
             return false;
         }
         if !std::mem::replace(&mut work.unreadable, true) {
-            tracing::warn!(%error, "bulk changes wait until the store can be read");
+            tracing::warn!(%error, "the store can't be read; bulk changes wait");
         }
         if !error.is_damage() {
             self.writer.post(Probe);
@@ -135,7 +136,8 @@ impl Maintenance {
         true
     }
 
-    /// Writes what was found, all but what meets damage; returns what there was no room for. `None` when the daemon stops.
+    /// Writes what was found, except what meets damage. Returns what there was no room for; `None` if the daemon is
+    /// stopping.
     async fn write_bulk(&self, walk: &mut Walk) -> Option<AdvanceBulk> {
         let nothing = AdvanceBulk::nothing(walk.found.slot);
         let mut parts = vec![std::mem::replace(&mut walk.found, nothing.clone())];

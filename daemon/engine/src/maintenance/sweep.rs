@@ -1,4 +1,4 @@
-//! The sweep: drops what is past its retention, a pass every ten minutes.
+//! The sweep: a pass every ten minutes removes what is past its retention.
 
 use super::Maintenance;
 use crate::clock;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use stormhook_store::maintenance::{Probe, Sweep, Swept};
 use stormhook_store::{Found, Reader, Sweeper};
 
-/// How often retention is looked after.
+/// How often a pass begins.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(600);
-/// Commits of one pass of the sweep that may fail.
+/// Failed commits after which a pass ends.
 const SWEEP_FAILURES: u32 = 3;
 
 impl Maintenance {
@@ -21,7 +21,7 @@ impl Maintenance {
         sweeping.failures = 0;
     }
 
-    /// One step of the sweep: some rows looked at, or one commit.
+    /// Runs one step of the sweep: reads some rows, or makes one commit.
     pub(super) async fn sweep(&self, sweeping: &mut Sweeping) {
         if !sweeping.under_way {
             return;
@@ -33,7 +33,7 @@ impl Maintenance {
                 Ok(Found::End) => return sweeping.end(),
                 Err(error) => {
                     tracing::warn!(%error, "the sweep can't read the store; it starts again in ten minutes");
-                    // After a read that failed the engine refuses every question until a commit has the file opened again.
+                    // After a failed read redb refuses all reads until a commit reopens the file.
                     if !error.is_damage() {
                         self.writer.post(Probe);
                     }
@@ -49,7 +49,7 @@ impl Maintenance {
             Ok(Swept { more: false }) | Err(SubmitError::Damaged) => sweeping.found = None,
             Err(SubmitError::ShuttingDown) => sweeping.end(),
             Err(_) => {
-                // What fails is passed over, and comes up again with what is looked at again.
+                // What failed is skipped, and found again by the next pass.
                 sweeping.found = None;
                 sweeping.failures += 1;
                 if sweeping.failures >= SWEEP_FAILURES {
@@ -60,10 +60,10 @@ impl Maintenance {
     }
 }
 
-/// A sweep, and when the next one begins.
+/// The current pass of the sweep, and when the next one begins.
 pub(super) struct Sweeping {
     sweeper: Sweeper,
-    /// Found and not yet dropped.
+    /// Found and not yet removed.
     found: Option<Sweep>,
     pub(super) under_way: bool,
     failures: u32,

@@ -1,26 +1,27 @@
-//! Room among endpoints: whose turn it is, and how many attempts endpoints of each class may have under way.
+//! Room among endpoints: whose turn it is, and how many attempts the endpoints of each class may have in flight.
 //!
-//! Endpoints with something to send stand in a ring, one ring for each class, so that a class without room is passed over at
-//! once; stamps keep the turn fair across rings. That an endpoint is slow is known a second late: until it has answered once
-//! it gets a single attempt, and only some newcomers are asked at a time, those with most to send first. So a thousand of them
-//! that hang can't take every place before they are known, and one that answers is soon found among them.
+//! Endpoints with something to send stand in a ring, one ring per class, so that a class without room is skipped in one
+//! step. Stamps keep the turns fair across rings. A slow endpoint is recognized after a second. Until an endpoint has
+//! answered once it gets a single attempt, and only some newcomers are tried at a time, those with most to send first.
+//! So a thousand hanging newcomers can't take every place before they are recognized, and a newcomer that answers is
+//! soon found among them.
 
 use super::queue::{Class, Queue};
 use std::collections::VecDeque;
 use stormhook_store::Slot;
 
-/// How many attempts may be under way.
+/// How many attempts may be in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In all; 0 counts as 1.
+    /// In total; 0 counts as 1.
     pub max_in_flight: usize,
     /// To one endpoint; 0 counts as 1.
     pub max_per_endpoint: usize,
 }
 
-/// First attempts to endpoints that never answered, at most, of those that may be answered any moment.
+/// The most first attempts, to endpoints that have never answered, that may still be answered soon.
 const MAX_YOUNG: usize = 64;
-/// How long after its start that is expected of one.
+/// How long after its start an attempt counts as one that may be answered soon.
 pub(super) const YOUNG_MS: u64 = 250;
 
 const CLASSES: [Class; 3] = [Class::Fast, Class::Slow, Class::Unknown];
@@ -51,7 +52,7 @@ impl<T> PerClass<T> {
     }
 }
 
-/// The rings, and what is under way by class.
+/// The rings, and the attempts in flight by class.
 pub(super) struct Admission {
     limits: Limits,
     on_wire: PerClass<usize>,
@@ -83,12 +84,12 @@ impl Admission {
         };
     }
 
-    /// Attempts under way in all.
+    /// Returns the attempts in flight in total.
     pub(super) fn total(&self) -> usize {
         CLASSES.iter().map(|class| self.on_wire.of(*class)).sum()
     }
 
-    /// Attempts under way to endpoints that never answered.
+    /// Returns the attempts in flight to endpoints that have never answered.
     pub(super) fn probes(&self) -> usize {
         self.on_wire.unknown
     }
@@ -97,7 +98,7 @@ impl Admission {
         self.total() >= self.limits.max_in_flight
     }
 
-    /// How many attempts slow endpoints may have under way: half, so that the others always find room.
+    /// Returns how many attempts slow endpoints may have in flight: half, so that the others always find room.
     fn slow_room(&self) -> usize {
         self.limits.max_in_flight.div_ceil(2)
     }
@@ -110,13 +111,13 @@ impl Admission {
             && match class {
                 Class::Fast => true,
                 Class::Slow => slow < self.slow_room(),
-                // Newcomers find room beside the slow ones, but when they all hang some is left to the fast.
+                // Newcomers find room beside the slow ones, but if they all hang, some is left to the fast ones.
                 Class::Unknown => self.young < MAX_YOUNG && slow + unknown < max - spare(max),
             }
     }
 
-    /// Whether this endpoint may start an attempt when its class may. Its first one always: then only its class decides. Further
-    /// ones leave some places to those that have none.
+    /// Whether this endpoint may start an attempt when its class may. Its first one always: only its class decides.
+    /// Further ones leave some places to endpoints that have none.
     pub(super) fn has_room(&self, queue: &Queue) -> bool {
         let held = queue.on_wire;
         if held == 0 {
@@ -130,7 +131,7 @@ impl Admission {
         held < self.limits.max_per_endpoint && taken < most - spare(most)
     }
 
-    /// An attempt of this endpoint starts.
+    /// An attempt to this endpoint starts.
     pub(super) fn start(&mut self, queue: &mut Queue) {
         queue.on_wire += 1;
         *self.on_wire.of_mut(queue.class) += 1;
@@ -140,19 +141,19 @@ impl Admission {
         }
     }
 
-    /// The attempt of a newcomer has not been answered as soon as those of most.
+    /// The attempt of a newcomer was not answered as soon as most are.
     pub(super) fn grown(&mut self, queue: &mut Queue) {
         if std::mem::take(&mut queue.young) {
             self.young = self.young.saturating_sub(1);
         }
     }
 
-    /// Whether newcomers wait for their turn.
+    /// Whether newcomers are waiting for their turn.
     pub(super) fn have_newcomers(&self) -> bool {
         !self.rings.unknown.is_empty() || !self.eager.is_empty()
     }
 
-    /// An attempt of this endpoint is over.
+    /// An attempt to this endpoint ended.
     pub(super) fn finish(&mut self, queue: &mut Queue) {
         queue.on_wire = queue.on_wire.saturating_sub(1);
         let of_class = self.on_wire.of_mut(queue.class);
@@ -160,7 +161,7 @@ impl Admission {
         self.grown(queue);
     }
 
-    /// Moves an endpoint, with what it has under way, to another class.
+    /// Moves an endpoint, with its attempts in flight, to another class.
     pub(super) fn reclass(&mut self, queue: &mut Queue, class: Class) {
         if queue.class == class {
             return;
@@ -174,7 +175,7 @@ impl Admission {
         }
     }
 
-    /// Puts an endpoint at the end of its class's ring; an earlier place of it is void.
+    /// Puts an endpoint at the end of its class's ring, which voids an earlier place.
     pub(super) fn join(&mut self, queue: &mut Queue) {
         self.turn += 1;
         queue.stamp = Some(self.turn);
@@ -187,7 +188,7 @@ impl Admission {
         ring.push_back((self.turn, queue.slot));
     }
 
-    /// Takes the endpoint whose turn it is, of all classes with room. `is_valid` says whether a place is not void.
+    /// Takes the endpoint whose turn it is, among all classes with room. `is_valid` says whether a place is not void.
     pub(super) fn next(&mut self, is_valid: impl Fn(Slot, u64) -> bool) -> Option<Slot> {
         if self.is_open(Class::Unknown)
             && let Some((_, slot)) = front(&mut self.eager, &is_valid)
@@ -208,7 +209,7 @@ impl Admission {
         take_front(self.rings.of_mut(class))
     }
 
-    /// Drops void places where they outnumber the `endpoints` that could hold one.
+    /// Drops void places if they outnumber the `endpoints` that could have one.
     pub(super) fn sweep(&mut self, endpoints: usize, is_valid: impl Fn(Slot, u64) -> bool) {
         let PerClass {
             fast,
@@ -223,7 +224,7 @@ impl Admission {
     }
 }
 
-/// The first place of a ring that is not void; void ones before it go.
+/// Returns the first place of a ring that is not void; drops void ones before it.
 fn front(
     ring: &mut VecDeque<(u64, Slot)>,
     is_valid: impl Fn(Slot, u64) -> bool,

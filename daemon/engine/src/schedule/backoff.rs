@@ -1,5 +1,5 @@
-//! How long to wait after a claim came to nothing through our own doing. Partners' failures wait by the schedule of retries,
-//! which is decided elsewhere.
+//! How long to wait after a claim that the daemon's own trouble prevented. Failures of receivers wait by the retry
+//! schedule, which is decided elsewhere.
 
 use stormhook_store::UnixMs;
 
@@ -7,10 +7,10 @@ use stormhook_store::UnixMs;
 pub(super) const FIRST_MS: u64 = 1_000;
 /// but no longer than this.
 pub(super) const MOST_MS: u64 = 30_000;
-/// Doubled so often, the first one is at least that long.
+/// After this many doublings the first wait has reached the limit.
 const MOST_DOUBLED: u8 = 5;
 
-/// Waits that double.
+/// A wait that doubles.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backoff {
     until: Option<UnixMs>,
@@ -18,8 +18,8 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Begins the next wait, unless one is still going on: attempts that were under way together fail together. Says when it is
-    /// over.
+    /// Begins the next wait, unless one is in progress: attempts that were in flight together fail together. Returns
+    /// when it is over.
     pub(super) fn wait(&mut self, now: UnixMs) -> UnixMs {
         if let Some(until) = self.waiting(now) {
             return until;
@@ -31,9 +31,9 @@ impl Backoff {
         until
     }
 
-    /// When the present wait is over, if one is going on.
+    /// Returns when the current wait is over, if there is one.
     pub(super) fn waiting(&self, now: UnixMs) -> Option<UnixMs> {
-        // A clock that was set back makes no wait longer than the longest.
+        // A clock that went back doesn't extend a wait beyond the longest.
         self.until
             .filter(|until| *until > now && until.since_ms(now) <= MOST_MS)
     }
@@ -43,7 +43,7 @@ impl Backoff {
         self.until
     }
 
-    /// Whether there was trouble, and nothing since that showed that it is over.
+    /// Whether there was trouble, and nothing since has shown that it is over.
     pub(super) fn in_trouble(&self) -> bool {
         self.waits > 0
     }

@@ -1,12 +1,12 @@
-//! A rate limit as a token bucket with a burst of one second. Time is the caller's; time that goes back gives nothing
-//! and takes nothing.
+//! A rate limit as a token bucket with a burst of one second. Time is the caller's. When it goes back, the bucket gains
+//! and loses nothing.
 
 use stormhook_store::UnixMs;
 
-/// What rounding may eat of a token: times are whole milliseconds.
+/// How much of a token rounding may take: times are whole milliseconds.
 const ROUNDING: f64 = 1e-6;
 
-/// Tokens, as many as there were at a time.
+/// Tokens, counted at a point in time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
     per_second: f64,
@@ -15,7 +15,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// Returns a full bucket.
     pub(super) fn new(per_second: f64, now: UnixMs) -> Self {
         let tokens = burst(per_second);
         Self {
@@ -25,7 +25,7 @@ impl Bucket {
         }
     }
 
-    /// The same bucket under another limit: a change of settings is no new burst.
+    /// Returns the same bucket with another limit: a change of settings grants no new burst.
     pub(super) fn at_rate(self, per_second: f64, now: UnixMs) -> Self {
         Self {
             per_second,
@@ -39,10 +39,10 @@ impl Bucket {
         (self.tokens + elapsed_s * self.per_second).min(burst(self.per_second))
     }
 
-    /// `None` if a token is there now, else when the next will be.
+    /// `None` if a token is available, else when the next one will be.
     pub(super) fn ready_at(&mut self, now: UnixMs) -> Option<UnixMs> {
         if now < self.at {
-            // Else nothing would be given until the clock is back where it was.
+            // Otherwise no token would be added until the clock is back where it was.
             self.at = now;
         }
         let missing = 1.0 - ROUNDING - self.tokens(now);
@@ -52,21 +52,21 @@ impl Bucket {
         Some(now.plus_ms(whole_ms(missing / self.per_second).max(1)))
     }
 
-    /// Takes a token that [`Bucket::ready_at`] said is there.
+    /// Takes a token that [`Bucket::ready_at`] reported as available.
     pub(super) fn take(&mut self, now: UnixMs) {
         self.tokens = (self.tokens(now) - 1.0).max(0.0);
         self.at = now;
     }
 }
 
-/// One second's worth, and never less than the one token that an attempt takes.
+/// One second's worth, but at least the one token that an attempt takes.
 fn burst(per_second: f64) -> f64 {
     per_second.max(1.0)
 }
 
 #[allow(
     clippy::cast_precision_loss,
-    reason = "beyond 2^53 ms the bucket is long full"
+    reason = "beyond 2^53 ms the bucket is full long before"
 )]
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
@@ -75,7 +75,7 @@ fn seconds(ms: u64) -> f64 {
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a float cast saturates, which is meant"
+    reason = "a float cast saturates, as intended"
 )]
 fn whole_ms(seconds: f64) -> u64 {
     (seconds * 1_000.0).ceil() as u64

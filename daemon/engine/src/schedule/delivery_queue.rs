@@ -1,18 +1,18 @@
-//! One line of waiting deliveries in the order in which they go: by due time, or by sequence.
+//! A queue of open deliveries, in the order in which they go: by due time, or by sequence.
 //!
-//! Nearly all join at the end, in order of acceptance: they form a run that costs nothing to sort and is searched by
-//! halving. The rest is a heap, with a small filter that tells what is surely not in it. Memory grows by an eighth at a time and
-//! is given back as the line drains.
+//! Nearly all join at the end, in order of acceptance. They form a run, which needs no sorting and is searched by
+//! bisection. The others are in a heap, with a small filter that tells which events are certainly not in it. Memory
+//! grows by an eighth at a time and is returned as the queue drains.
 
 use super::entry::Entry;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use stormhook_store::EventId;
 
-/// Below this many, memory isn't worth giving back.
+/// Below this many entries, memory isn't worth returning.
 const SMALL: usize = 32;
 
-/// What a line is sorted by.
+/// An entry with the key that a queue is sorted by.
 #[derive(Clone, Copy)]
 pub(super) struct Ranked<const BY_SEQUENCE: bool>(Entry);
 
@@ -28,7 +28,7 @@ impl<const BY_SEQUENCE: bool> Ranked<BY_SEQUENCE> {
 }
 
 impl<const B: bool> Ord for Ranked<B> {
-    /// The greatest goes first, as [`BinaryHeap`] wants it.
+    /// The greatest goes first, as [`BinaryHeap`] requires.
     fn cmp(&self, other: &Self) -> Ordering {
         other.rank().cmp(&self.rank())
     }
@@ -48,16 +48,17 @@ impl<const B: bool> PartialEq for Ranked<B> {
 
 impl<const B: bool> Eq for Ranked<B> {}
 
-/// Which events are surely not in the heap, at five bytes each: one in four thousand million looks as if it were.
+/// Tells which events are certainly not in the heap, with five bytes per event. The error rate is 1 in 4 billion per
+/// event.
 #[derive(Default)]
 struct Filter {
     prints: HashSet<u32>,
-    /// Further holders of a print, once for each.
+    /// A print that several events share, once for each further event.
     again: Vec<u32>,
 }
 
 impl Filter {
-    /// The last 32 bits of an id are random, or a random step from another's.
+    /// The last 32 bits of an id are random, or a random step from those of another.
     fn print(event: EventId) -> u32 {
         u32::try_from(event.0 & 0xFFFF_FFFF).unwrap_or_default()
     }
@@ -86,10 +87,10 @@ impl Filter {
     }
 }
 
-/// A line, sorted by due time or, if so said, by sequence.
+/// A queue sorted by due time, or by sequence if `BY_SEQUENCE`.
 #[derive(Default)]
 pub(super) struct DeliveryQueue<const BY_SEQUENCE: bool> {
-    /// Ascending by rank and by event. The first is never dead.
+    /// Ascending by rank and by event. The first entry is never dead.
     run: VecDeque<Entry>,
     dead: usize,
     heap: BinaryHeap<Ranked<BY_SEQUENCE>>,
@@ -101,9 +102,9 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
         self.run.len() - self.dead + self.heap.len()
     }
 
-    /// Adds what is not in it.
+    /// Adds an entry, whose event must not be in the queue.
     pub(super) fn push(&mut self, entry: Entry) {
-        // A retry's due time lies ahead: at the end of the run it would keep everything after it out.
+        // A retry is due later: at the end of the run it would keep everything after it out.
         let joins = (BY_SEQUENCE || entry.fresh())
             && self.run.back().is_none_or(|last| {
                 let in_order =
@@ -124,7 +125,7 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
         }
     }
 
-    /// What goes first.
+    /// Returns the entry that goes first.
     pub(super) fn first(&self) -> Option<Entry> {
         match (self.run.front(), self.heap.peek()) {
             (Some(run), Some(heap)) if Ranked(*run) < *heap => Some(heap.0),
@@ -133,7 +134,7 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
         }
     }
 
-    /// Takes what goes first.
+    /// Removes the entry that goes first.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         let from_heap = match (self.run.front(), self.heap.peek()) {
             (Some(run), Some(heap)) => Ranked(*run) < *heap,
@@ -151,7 +152,7 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
         Some(entry)
     }
 
-    /// Takes out this event's entry, if it is here.
+    /// Removes this event's entry, if there is one.
     pub(super) fn remove(&mut self, event: EventId) -> Option<Entry> {
         if let Ok(at) = self.run.binary_search_by(|entry| entry.event().cmp(&event))
             && let Some(found) = self.run.get_mut(at)
@@ -173,22 +174,22 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
         Some(entry)
     }
 
-    /// Everything in it, in no order.
+    /// Returns all entries, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Entry> {
         let run = self.run.iter().copied().filter(|entry| !entry.dead());
         run.chain(self.heap.iter().map(|ranked| ranked.0))
     }
 
-    /// What it takes up on the heap, about.
+    /// Returns the approximate size on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let entries = self.run.capacity() + self.heap.capacity();
-        // A hash set has a byte of its own for each place, and an eighth of the places stays empty.
+        // A hash set needs one more byte per place, and an eighth of the places stays empty.
         let prints = (self.filter.prints.capacity() * 8 / 7) * 5 + self.filter.again.capacity() * 4;
         entries * size_of::<Entry>() + prints
     }
 
-    /// Keeps the front alive, the dead a minority and spare room in proportion.
+    /// Keeps the front alive, dead entries a minority, and spare capacity in proportion.
     fn tidy_run(&mut self) {
         while self.run.front().is_some_and(|entry| entry.dead()) {
             self.run.pop_front();
@@ -199,7 +200,7 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
             self.dead = 0;
         }
         if self.run.is_empty() {
-            // Ten thousand endpoints may have had their turn and wait for their retries.
+            // Ten thousand endpoints may have had their turn and be waiting for retries.
             self.run.shrink_to_fit();
         } else if self.run.capacity() > SMALL && self.run.len() < self.run.capacity() / 4 {
             self.run.shrink_to(self.run.capacity() / 2);
@@ -218,7 +219,7 @@ impl<const BY_SEQUENCE: bool> DeliveryQueue<BY_SEQUENCE> {
     }
 }
 
-/// By how much a full queue of `len` grows: enough to be cheap, little enough not to waste.
+/// By how much a full queue of `len` entries grows: enough to be cheap, little enough to waste nothing.
 fn step(len: usize) -> usize {
     (len / 8).max(4)
 }
@@ -255,7 +256,7 @@ mod tests {
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (0u128..200, 0u64..200, any::<bool>()).prop_map(|(e, d, f)| Step::Push(e, d, f)),
-            // Ids that the filter can't tell apart.
+            // Ids that the filter can't distinguish.
             1 => (0u128..4, 0u64..200, any::<bool>()).prop_map(|(e, d, f)| Step::Push(e << 32, d, f)),
             2 => Just(Step::Pop),
             2 => (0u128..200).prop_map(Step::Remove),

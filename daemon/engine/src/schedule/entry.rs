@@ -1,11 +1,11 @@
-//! One waiting delivery in 29 bytes, as the queues keep it. A million of them are held in memory, so nothing is
-//! aligned and numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers than a file will see.
+//! An open delivery in 29 bytes, as the queues keep it. A million of them are held in memory, so nothing is aligned and
+//! numbers have 48 bits: milliseconds until the year 10889, and more sequence numbers than a file will ever have.
 
 use stormhook_store::{DeliveryId, EventId, QueueEntry, Slot, Trigger, UnixMs};
 
 const MAX_48_BITS: u64 = (1 << 48) - 1;
 
-// Beside those of `QueueEntry`.
+// Flags in addition to those of `QueueEntry`.
 const MANUAL: u8 = 8;
 const REPLAY: u8 = 16;
 const DEAD: u8 = 32;
@@ -90,7 +90,7 @@ impl Entry {
         self.is(QueueEntry::LATER_ROUND)
     }
 
-    /// Whether it was removed but still takes up its place.
+    /// Whether it was removed but still occupies its place.
     pub(super) fn dead(self) -> bool {
         self.is(DEAD)
     }

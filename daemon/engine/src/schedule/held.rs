@@ -1,10 +1,11 @@
-//! Pairs that an operator's change owns: they are not dispatched until it is over.
+//! Deliveries that an operator's change holds: they are not dispatched until it is over.
 
 use super::{InFlight, Schedule, queue_of};
 use stormhook_store::{DeliveryId, Slot};
 
 impl Schedule {
-    /// An operator's change takes the pair over: it is not dispatched until [`Schedule::release`]. It need not be waiting.
+    /// Holds a delivery for an operator's change: it is not dispatched until [`Schedule::release`]. It need not be in a
+    /// queue.
     ///
     /// # Errors
     /// [`InFlight`] if it is claimed, or held already.
@@ -16,7 +17,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// The operator's change is over, done or not.
+    /// The operator's change is over, whether it was carried out or not.
     pub fn release(&mut self, id: DeliveryId) {
         if let Some(Some(entry)) = self.held.remove(&id)
             && let Some(queue) = self.queue_mut(id.slot)
@@ -26,7 +27,7 @@ impl Schedule {
         self.touch(id.slot);
     }
 
-    /// Puts the entries of an endpoint's held pairs back into its queue, where they wait as before.
+    /// Returns the entries of an endpoint's held deliveries to its queue, where they wait as before.
     pub(super) fn put_back(&mut self, slot: Slot) {
         let Some(queue) = queue_of(&mut self.queues, slot) else {
             return;
@@ -38,7 +39,7 @@ impl Schedule {
         }
     }
 
-    /// Drops the entry that was set aside for a held pair; false if there is none.
+    /// Drops the entry that was set aside for a held delivery. Returns false if there is none.
     pub(super) fn drop_stash(&mut self, id: DeliveryId) -> bool {
         let Some(entry) = self.held.get_mut(&id).and_then(Option::take) else {
             return false;

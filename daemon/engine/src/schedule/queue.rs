@@ -1,5 +1,5 @@
-//! What waits for one endpoint, and what of it may go. Knows nothing of the other endpoints: room among them is decided in
-//! the admission beside it.
+//! The open deliveries of one endpoint, and which of them may go. Knows nothing of other endpoints: the admission
+//! beside it distributes room among them.
 
 use super::backoff::Backoff;
 use super::bucket::Bucket;
@@ -8,7 +8,7 @@ use super::entry::Entry;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{Endpoint, EventId, QueueEntry, Slot, UnixMs};
 
-/// From so many waiting deliveries on a newcomer goes before the others: it has most to lose.
+/// A newcomer with this many open deliveries goes before the others: it has most to lose.
 const EAGER: usize = 8;
 
 /// Open deliveries before and after the first failed attempt of their round.
@@ -41,11 +41,11 @@ impl Count {
     }
 }
 
-/// QueueEntry deliveries in the order in which they go.
+/// Open deliveries in the order in which they go.
 pub(super) enum Backlog {
     /// By due time.
     Parallel(DeliveryQueue<false>),
-    /// By sequence; those of a later round stand aside until they are due.
+    /// By sequence. Deliveries of a later round stand aside until they are due.
     Fifo {
         line: DeliveryQueue<true>,
         aside: DeliveryQueue<false>,
@@ -102,7 +102,7 @@ impl Backlog {
         }
     }
 
-    /// What goes first, due or not.
+    /// Returns the entry that goes first, due or not.
     pub(super) fn first(&mut self, now: UnixMs) -> Option<Entry> {
         let (line, aside) = match self {
             Self::Parallel(line) => return line.first(),
@@ -112,13 +112,13 @@ impl Backlog {
             aside.pop();
             line.push(due);
         }
-        // After the clock went back, one of a later round may stand in line before its time.
+        // If the clock went back, one of a later round may be in the queue too early.
         while let Some(early) = line.first().filter(|e| e.later_round() && e.due() > now) {
             line.pop();
             aside.push(early);
         }
         match (line.first(), aside.first()) {
-            // The head of the line is not due either: whichever comes first.
+            // If the head is not due either, the earlier of the two goes first.
             (Some(head), Some(other)) if other.due() < head.due() && head.due() > now => {
                 Some(other)
             }
@@ -127,7 +127,7 @@ impl Backlog {
         }
     }
 
-    /// Takes what [`Backlog::first`] showed, if that is due; else any.
+    /// Removes the entry that [`Backlog::first`] returned, if it is due; otherwise any.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         match self {
             Self::Parallel(line) => line.pop(),
@@ -135,7 +135,7 @@ impl Backlog {
         }
     }
 
-    /// Whether another one of a FIFO backlog stands before this one.
+    /// Whether another delivery of a FIFO backlog is before this one.
     pub(super) fn has_before(&self, event: EventId) -> bool {
         match self {
             Self::Parallel(_) => false,
@@ -150,7 +150,7 @@ impl Backlog {
         }
     }
 
-    /// What it takes up on the heap, about.
+    /// Returns the approximate size on the heap, in bytes.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         match self {
@@ -159,7 +159,7 @@ impl Backlog {
         }
     }
 
-    /// The earliest due time of all.
+    /// Returns the earliest due time of all.
     pub(super) fn earliest_due(&self) -> Option<UnixMs> {
         match self {
             Self::Parallel(line) => line.first().map(Entry::due),
@@ -168,14 +168,14 @@ impl Backlog {
     }
 }
 
-/// How fast an endpoint answers, as far as that is known.
+/// How fast an endpoint answers, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Its last attempt ended under a second.
+    /// Its last attempt took less than a second.
     Fast,
-    /// An attempt passed a second, and none ended under one since.
+    /// An attempt took longer than a second, and none less than one since.
     Slow,
-    /// Nobody knows yet.
+    /// Not known yet.
     Unknown,
 }
 
@@ -187,27 +187,27 @@ pub(super) struct Queue {
     pub(super) backlog: Backlog,
     pub(super) bucket: Option<Bucket>,
     pub(super) class: Class,
-    /// QueueEntry: in the backlog, or stashed while an operator's change owns them.
+    /// In the backlog, or set aside while an operator's change holds them.
     pub(super) waits: Count,
     /// Claimed, until their commit is announced.
     pub(super) claimed: Count,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub(super) on_wire: usize,
-    /// Whether the one under way is a newcomer's and may be answered any moment.
+    /// Whether the one in flight is a newcomer's and may still be answered soon.
     pub(super) young: bool,
-    /// Its place in a ring, if it stands in one.
+    /// Its place in a ring, if it is in one.
     pub(super) stamp: Option<u64>,
-    /// Whether that is the ring of newcomers with much to send.
+    /// Whether that ring is the one of newcomers with much to send.
     pub(super) stands_eager: bool,
     /// When a timer will look at it again.
     pub(super) wake: Option<UnixMs>,
-    /// How it waits after an attempt for which we lacked something.
+    /// Its wait after an attempt that lacked a resource.
     pub(super) backoff: Backoff,
     highest_sequence: u64,
 }
 
 impl Queue {
-    /// Holds everything until its endpoint is known.
+    /// Returns the queue of an endpoint that isn't known yet: nothing may go.
     pub(super) fn new(slot: Slot) -> Self {
         Self {
             slot,
@@ -228,7 +228,7 @@ impl Queue {
         }
     }
 
-    /// Takes over an endpoint's settings.
+    /// Applies an endpoint's settings.
     pub(super) fn configure(&mut self, endpoint: &Endpoint, now: UnixMs) {
         self.receives = endpoint.receives();
         self.deleted = endpoint.deleted_at.is_some();
@@ -249,43 +249,43 @@ impl Queue {
         matches!(self.backlog, Backlog::Fifo { .. })
     }
 
-    /// Whether nothing more may start before what is under way is over: one by one in a FIFO queue, and after trouble of our own
-    /// until one attempt has shown that it is over.
+    /// Whether nothing more may start before an attempt ends: a FIFO queue sends one at a time, and so does any queue
+    /// after trouble of the daemon's own until one attempt has shown that it is over.
     pub(super) fn is_taken(&self) -> bool {
         self.is_fifo() && self.claimed.sum() > 0 || self.backoff.in_trouble() && self.on_wire > 0
     }
 
-    /// Whether it never answered and has much to send.
+    /// Whether it has never answered and has much to send.
     pub(super) fn is_eager(&self) -> bool {
         self.class == Class::Unknown && self.backlog.len() >= EAGER
     }
 
-    /// Whether this can't be a pair that waits already: sequence numbers only grow.
+    /// Whether this delivery can't be in the queue yet: sequence numbers only grow.
     pub(super) fn is_surely_new(&self, waiting: &QueueEntry) -> bool {
         waiting.sequence > self.highest_sequence
     }
 
-    /// Adds what is not in it.
+    /// Adds an entry, which must not be in it.
     pub(super) fn add(&mut self, entry: Entry) {
         self.highest_sequence = self.highest_sequence.max(entry.sequence());
         self.waits.add(entry);
         self.backlog.push(entry);
     }
 
-    /// Takes a waiting pair out; `None` if it doesn't wait.
+    /// Removes an open delivery; `None` if it isn't in the queue.
     pub(super) fn remove(&mut self, event: EventId) -> Option<Entry> {
         let entry = self.backlog.remove(event)?;
         self.waits.remove(entry);
         Some(entry)
     }
 
-    /// Drops all that waits.
+    /// Removes all open deliveries.
     pub(super) fn clear(&mut self) {
         self.backlog = Backlog::of(self.backlog.ordering());
         self.waits = Count::default();
     }
 
-    /// Open deliveries, those in flight included.
+    /// Returns the number of open deliveries, including those in flight.
     pub(super) fn open(&self) -> usize {
         self.waits.sum() + self.claimed.sum()
     }

@@ -1,4 +1,4 @@
-//! The schedule against a model that keeps every delivery in one plain list, and its promises one by one.
+//! The schedule against a model that keeps every delivery in one plain list, and a test for each guarantee.
 
 use super::*;
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn endpoint(slot: u32) -> Endpoint {
     }
 }
 
-/// How the store knows an endpoint that answers well.
+/// The store's state of an endpoint that answers well.
 fn healthy() -> EndpointState {
     EndpointState {
         last_success_at: Some(UnixMs(1)),
@@ -60,7 +60,7 @@ fn retry(of: QueueEntry, due: u64) -> QueueEntry {
     }
 }
 
-/// A schedule with endpoints `0..count`, all known to be fast.
+/// Returns a schedule with endpoints `0..count`, all known to be fast.
 fn with_endpoints(count: u32, limits: Limits) -> Schedule {
     let mut schedule = Schedule::new(limits);
     for slot in 0..count {
@@ -134,7 +134,7 @@ struct Pair {
     waiting: QueueEntry,
     at: At,
     held: bool,
-    /// When it is tried again, where it could not be read.
+    /// When it is tried again, if it could not be read.
     again: UnixMs,
 }
 
@@ -149,9 +149,9 @@ struct Model {
     limits: Limits,
     endpoints: Vec<Endpoint>,
     pairs: BTreeMap<DeliveryId, Pair>,
-    /// Claimed, and ended since by a bulk change.
+    /// Claimed, and ended meanwhile by a bulk change.
     over: BTreeSet<DeliveryId>,
-    /// By endpoint: nothing is claimed before, and in trouble one at a time.
+    /// By endpoint: nothing is claimed before this time, and during trouble one at a time.
     back_until: [u64; 4],
     in_trouble: [bool; 4],
     sequences: u64,
@@ -179,14 +179,14 @@ impl Model {
         }
     }
 
-    /// The `index`th pair of those that are `wanted`.
+    /// Returns the `index`th of the deliveries that are `wanted`.
     fn pick(&self, index: usize, wanted: impl Fn(&Pair) -> bool) -> Option<Pair> {
         let found: Vec<_> = self.pairs.values().filter(|p| wanted(p)).collect();
         (!found.is_empty()).then(|| *found[index % found.len()])
     }
 
     fn put(&mut self, waiting: QueueEntry, at: At, held: bool) {
-        // Until the store says otherwise.
+        // Until the store announces another one.
         let again = self.pairs.get(&waiting.id).filter(|p| p.waiting == waiting);
         let again = again.map_or(UnixMs(0), |p| p.again);
         let pair = Pair {
@@ -283,7 +283,7 @@ impl Model {
         let slot = pair.waiting.id.slot.index();
         self.schedule.set_back(&pair.waiting, UnixMs(self.now));
         self.give_back(pair);
-        // It could be read.
+        // It was readable.
         if let Some(pair) = self.pairs.get_mut(&pair.waiting.id) {
             pair.again = UnixMs(0);
         }
@@ -341,7 +341,7 @@ impl Model {
             }
             Step::Retry(i, after) => {
                 if let Some(pair) = self.pick(i, |p| p.at == At::Answered) {
-                    // Where a bulk change ended it, a later one opened it again.
+                    // If a bulk change ended it, a later one reopened it.
                     let again = retry(pair.waiting, self.now + after);
                     self.over.remove(&again.id);
                     self.schedule.waiting(&again);
@@ -421,7 +421,7 @@ impl Model {
         assert_eq!(self.schedule.open_count(), self.pairs.len());
     }
 
-    /// Everything is activated and answered: nothing may be left over.
+    /// Enables everything and answers every attempt: nothing may be left over.
     fn drain(&mut self) {
         for slot in 0..4 {
             self.configure(slot, |e| e.settings.active = true);
@@ -438,14 +438,18 @@ impl Model {
                 self.schedule.ended(pair.waiting.id);
                 self.pairs.remove(&pair.waiting.id);
             } else if let Some(wake) = self.schedule.next_wake() {
-                assert!(wake.0 > self.now, "a wake-up that is over");
+                assert!(wake.0 > self.now, "a wake-up in the past");
                 self.now = wake.0;
             } else {
                 break;
             }
         }
         assert!(self.pairs.is_empty(), "left behind: {:?}", self.pairs);
-        assert_eq!(self.schedule.postponed.len(), 0, "of what is not there");
+        assert_eq!(
+            self.schedule.postponed.len(),
+            0,
+            "of deliveries that don't exist"
+        );
         assert_eq!(self.schedule.next_wake(), None);
     }
 }
@@ -534,11 +538,11 @@ fn a_thousand_hanging_newcomers_leave_room_for_a_healthy_endpoint_and_for_the_ne
         sequence += 1;
         schedule.waiting(&waiting(1_000, sequence, now));
         let healthy = claims(&mut schedule, now);
-        assert_eq!(healthy.len(), 1, "the healthy one goes at once");
+        assert_eq!(healthy.len(), 1, "the healthy one goes immediately");
         settle(&mut schedule, healthy[0].id, 20);
         now += 100;
     }
-    // The hanging attempts time out: every newcomer has had its turn before any had it often.
+    // The hanging attempts time out. Every newcomer has had a turn before any has had several.
     let mut tried = std::collections::BTreeSet::new();
     for _ in 0..20 {
         let wire: Vec<_> = schedule.flights.keys().copied().collect();
@@ -564,7 +568,7 @@ fn a_newcomer_with_much_to_send_is_soon_found_among_a_thousand_that_hang() {
     }
     let mut found = None;
     for sequence in 1..=100 {
-        // One event each 10 ms, and nobody answers.
+        // One event every 10 ms, and nothing answers.
         let now = sequence * 10;
         schedule.waiting(&waiting(1_000, sequence, now));
         let claimed = claims(&mut schedule, now);
@@ -640,7 +644,7 @@ fn slow_endpoints_start_nothing_while_they_hold_half() {
     assert_eq!((slow.len(), slow.iter().all(|c| c.slow)), (4, true));
     schedule.waiting(&waiting(9, 1, 1));
     assert_eq!(claims(&mut schedule, 2_000).len(), 1);
-    // One that ends in time makes its endpoint fast again.
+    // One attempt that ends in time makes its endpoint fast again.
     settle(&mut schedule, slow[0].waiting.id, 10);
     assert_eq!(claims(&mut schedule, 2_000).len(), 1);
 }
@@ -743,7 +747,7 @@ fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
     let second = waiting(0, 2, 1);
     let why = schedule.waiting_for(second.id, second.due, UnixMs(7));
     assert_eq!(why, WaitingFor::FifoPredecessor);
-    // The same head as a later round, waiting for the same time.
+    // The same head in a later round, with the same wait.
     schedule.hold(head[0].id).unwrap();
     schedule.waiting(&QueueEntry {
         later_round: true,
@@ -753,7 +757,7 @@ fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
     let next = claims(&mut schedule, 8);
     assert_eq!(next.iter().map(|w| w.sequence).collect::<Vec<_>>(), [2]);
     settle(&mut schedule, next[0].id, 1);
-    // When its time has come it goes in its old place.
+    // When it is due, it goes in its old place.
     assert_eq!(claims(&mut schedule, 60_000)[0].sequence, 1);
 }
 
@@ -774,7 +778,7 @@ fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
         assert_eq!(claims(&mut schedule, now), [], "it waits");
         schedule.waiting(&waiting(1, now, now));
         let other = claims(&mut schedule, now);
-        assert_eq!(other.len(), 1, "the other one goes at once");
+        assert_eq!(other.len(), 1, "the other one goes immediately");
         settle(&mut schedule, other[0].id, 5);
         let wake = schedule.next_wake().unwrap().0;
         waits.push(wake - now);
@@ -789,7 +793,7 @@ fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
         [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]
     );
     assert_eq!(schedule.open_count(), 100);
-    // One that gets through shows that it is over.
+    // One successful attempt shows that it is over.
     assert_eq!(claims(&mut schedule, now), []);
     now = schedule.next_wake().unwrap().0;
     let tried = claims(&mut schedule, now);
@@ -823,7 +827,7 @@ fn what_cannot_be_read_is_tried_less_and_less_often_and_the_others_of_its_endpoi
         waits,
         [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]
     );
-    // The store says how it waits now.
+    // The store announces its due time.
     let again = retry(unreadable, now + 7);
     schedule.waiting(&again);
     assert_eq!(claims(&mut schedule, now + 7), [again]);
@@ -847,7 +851,7 @@ fn where_nothing_can_be_read_few_of_many_are_tried() {
         now = schedule.next_wake().unwrap().0;
     }
     assert!((60..=100).contains(&tries), "{tries} in a minute");
-    // Once one is read, everything goes.
+    // Once one can be read, everything goes.
     let mut read = 0;
     while schedule.open_count() > 0 {
         while let Some(claim) = schedule.next(UnixMs(now)) {
@@ -925,7 +929,7 @@ fn what_is_no_longer_known_takes_no_room() {
     for round in 0..10_000u64 {
         let new = waiting(0, round + 1, 10);
         schedule.waiting(&new);
-        // An earlier and earlier wake-up each time, and a change of the ring.
+        // An earlier wake-up each time, and a change of ring.
         fine.settings.rate_limit_per_second = (round % 2 == 0).then_some(1.0);
         schedule.endpoint(&fine, None, UnixMs(0));
         assert_eq!(schedule.next(UnixMs(0)), None);

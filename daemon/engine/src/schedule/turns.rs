@@ -1,4 +1,5 @@
-//! Whose turn it is: when an endpoint stands in line, what it has to offer when its turn comes, and what time alone changes.
+//! Whose turn it is: when an endpoint joins a ring, what it can send when its turn comes, and what changes with time
+//! alone.
 
 use super::admission::YOUNG_MS;
 use super::entry::Entry;
@@ -7,7 +8,7 @@ use super::{Claim, Flight, SLOW_AFTER_MS, STARTED_KEPT, Schedule, is_valid, queu
 use std::cmp::Reverse;
 use stormhook_store::{DeliveryId, Slot, UnixMs};
 
-/// What an endpoint's queue has to offer.
+/// What an endpoint's queue can send.
 pub(super) enum Look {
     Ready,
     At(UnixMs),
@@ -15,12 +16,12 @@ pub(super) enum Look {
 }
 
 impl Schedule {
-    /// Gives an endpoint a turn, if it may have something to send and may send it.
+    /// Puts an endpoint in a ring, if it may have something to send and may send it.
     pub(super) fn touch(&mut self, slot: Slot) {
         let Some(queue) = queue_of(&mut self.queues, slot) else {
             return;
         };
-        // Who has come to have much to send moves up.
+        // A newcomer that now has much to send moves up.
         let moves_up = queue.is_eager() && !queue.stands_eager;
         let stands = queue.stamp.is_some() && !moves_up;
         let stands = stands || !queue.receives || queue.backlog.is_empty();
@@ -33,7 +34,7 @@ impl Schedule {
             .sweep(self.endpoints, |slot, stamp| is_valid(queues, slot, stamp));
     }
 
-    /// What an endpoint whose turn it is has to offer.
+    /// Returns what an endpoint can send when its turn comes.
     pub(super) fn look(&mut self, slot: Slot, now: UnixMs) -> Look {
         let Some(queue) = queue_of(&mut self.queues, slot) else {
             return Look::Nothing;
@@ -89,12 +90,12 @@ impl Schedule {
         Some(Claim { waiting, slow })
     }
 
-    /// Newcomers that have not answered yet make way for the next.
+    /// Newcomers that have not answered yet make room for the next ones.
     pub(super) fn note_grown(&mut self, now: UnixMs) {
         while let Some(&(started, id)) = self.young.front() {
             let flight = self.flights.get(&id);
             if flight.is_some_and(|f| f.on_wire && f.started == started) {
-                // As below: a clock that went back says nothing.
+                // As below: if the clock went back, the difference tells nothing.
                 if now.0.abs_diff(started.0) < YOUNG_MS {
                     return;
                 }
@@ -106,12 +107,12 @@ impl Schedule {
         }
     }
 
-    /// Endpoints whose attempts have been on the wire for too long are slow from now on.
+    /// Marks endpoints as slow whose attempts have been on the wire for too long.
     pub(super) fn note_overdue(&mut self, now: UnixMs) {
         while let Some(&(started, id)) = self.started.front() {
             let flight = self.flights.get(&id);
             if flight.is_some_and(|f| f.on_wire && f.started == started) {
-                // A clock that went back says nothing about how long it was: better slow than for ever unknown.
+                // If the clock went back, the duration is unknown: better slow than unknown forever.
                 if now.0.abs_diff(started.0) < SLOW_AFTER_MS {
                     return;
                 }
@@ -127,7 +128,7 @@ impl Schedule {
         }
     }
 
-    /// Gives a turn to those whose time has come.
+    /// Puts endpoints in a ring whose time has come.
     pub(super) fn fire_timers(&mut self, now: UnixMs) {
         while let Some(&Reverse((at, slot))) = self.timers.peek() {
             let queue = queue_of(&mut self.queues, slot).filter(|queue| queue.wake == Some(at));

@@ -1,4 +1,4 @@
-//! What readers are told of the queues. Changes nothing and is exact at the moment it is asked.
+//! What readers see of the queues. Changes nothing, and is exact at the moment of the call.
 
 use super::Schedule;
 use super::queue::Queue;
@@ -7,22 +7,22 @@ use stormhook_store::{DeliveryId, Slot, UnixMs};
 /// What an open delivery waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitingFor {
-    /// Its time.
+    /// Its due time.
     Schedule,
-    /// The partner's answer.
+    /// The receiver's response.
     InFlight,
-    /// Its endpoint's activation.
+    /// Its endpoint's being enabled.
     EndpointInactive,
-    /// A free place among the attempts under way.
+    /// A free place among the attempts in flight.
     Concurrency,
     /// Its endpoint's rate limit.
     RateLimit,
-    /// One that comes before it.
+    /// An earlier delivery of its FIFO endpoint.
     FifoPredecessor,
 }
 
 impl WaitingFor {
-    /// The name in the API.
+    /// Returns the name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Schedule => "schedule",
@@ -35,23 +35,23 @@ impl WaitingFor {
     }
 }
 
-/// How much waits.
+/// The gauges of the queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Open deliveries of active endpoints before the first failed attempt of their round, those in flight included.
+    /// Open deliveries of enabled endpoints before the first failed attempt of their round, including those in flight.
     pub pending: usize,
-    /// The same after it.
+    /// The same after the first failed attempt.
     pub retrying: usize,
-    /// Open deliveries of inactive endpoints.
+    /// Open deliveries of disabled endpoints.
     pub held: usize,
     /// Attempts on the wire.
     pub in_flight: usize,
-    /// How long the oldest due delivery of an active endpoint has been waiting for its attempt, in milliseconds.
+    /// How long the oldest due delivery of an enabled endpoint has been waiting for its attempt, in milliseconds.
     pub overdue_ms: u64,
 }
 
 impl Schedule {
-    /// What an open delivery that is due at `due` waits for.
+    /// Returns what an open delivery that is due at `due` waits for.
     pub fn waiting_for(&self, id: DeliveryId, due: UnixMs, now: UnixMs) -> WaitingFor {
         if self.flights.contains_key(&id) {
             return WaitingFor::InFlight;
@@ -73,12 +73,12 @@ impl Schedule {
         WaitingFor::Concurrency
     }
 
-    /// How much waits in all.
+    /// Returns the gauges of all endpoints.
     pub fn gauges(&self, now: UnixMs) -> Gauges {
         gauges(self.queues.iter().flatten().map(Box::as_ref), now)
     }
 
-    /// How much waits for these endpoints.
+    /// Returns the gauges of these endpoints.
     pub fn gauges_of(&self, slots: &[Slot], now: UnixMs) -> Gauges {
         let queues = slots
             .iter()
@@ -86,17 +86,17 @@ impl Schedule {
         gauges(queues.flatten().map(Box::as_ref), now)
     }
 
-    /// Open deliveries, those in flight included.
+    /// Returns the number of open deliveries, including those in flight.
     pub fn open_count(&self) -> usize {
         self.open
     }
 
-    /// Attempts on the wire.
+    /// Returns the number of attempts on the wire.
     pub fn on_wire(&self) -> usize {
         self.admission.total()
     }
 
-    /// Pairs that are claimed: on the wire, or answered and not yet committed.
+    /// Returns the number of claimed deliveries: on the wire, or answered and not yet committed.
     pub fn claimed_count(&self) -> usize {
         self.flights.len()
     }

@@ -1,5 +1,6 @@
-//! The writer's thread: makes one commit after another of the operations in the queue, announces each, and answers those who wait.
-//! It also decides what happens to the operations of a commit that failed (docs/adr/0002-group-commit.md).
+//! The writer's thread: makes one commit after another of the queued operations, announces each, and answers the
+//! callers.
+//! It also decides what happens to the operations of a failed commit (docs/adr/0002-group-commit.md).
 
 use super::pace::{self, Pace};
 use super::queue::Request;
@@ -15,9 +16,9 @@ use std::time::Duration;
 use stormhook_store::maintenance::Probe;
 use stormhook_store::{DeliveryId, Done, Op, Reader, Store, StoreError};
 
-/// How often free space is looked at.
+/// How often free space is checked.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
-/// The thread's side: what makes commits.
+/// The thread's side of the writer, which makes the commits.
 pub struct Committer {
     writer: Arc<Writer>,
     store: Store,
@@ -25,13 +26,13 @@ pub struct Committer {
     clock: Arc<StoreClock>,
     told: Arc<dyn Committed>,
     look: Box<dyn Fn() -> Space + Send>,
-    /// What was fetched from the queue and is in no commit yet.
+    /// Operations that were fetched from the queue and are in no commit yet.
     turns: Turns,
-    /// Room to fetch it with.
+    /// A buffer for fetching them.
     fetched: VecDeque<Request>,
-    /// Outcomes of a commit that failed, to be submitted again.
+    /// Outcomes of a failed commit, to be submitted again.
     kept: Vec<Op>,
-    /// Whose outcomes the commit that failed holds.
+    /// The deliveries whose outcomes the failed commit has.
     in_doubt_settled: Vec<Option<DeliveryId>>,
     space: Option<(Moment, Space)>,
     /// When the last commit started, and how many operations it held.
@@ -70,7 +71,7 @@ impl Committer {
         }
     }
 
-    /// Makes commits until the writer is closed and all that queued is committed: for a thread of its own.
+    /// Makes commits until the writer is closed and everything in the queue is committed. Runs on a thread of its own.
     pub fn run(mut self) {
         loop {
             let failing = self.writer.is_failing();
@@ -85,13 +86,14 @@ impl Committer {
         self.finish();
     }
 
-    /// Makes one commit of what has queued. With nothing queued it does nothing, unless commits fail: then it tries one.
+    /// Makes one commit of the queued operations. With nothing queued it does nothing, unless commits fail: then it
+    /// tries one.
     pub fn commit_queued(&mut self) {
         let requests = self.take();
         self.commit(requests);
     }
 
-    /// As much of what has queued as goes into one commit.
+    /// Takes as many queued operations as fit in one commit.
     fn take(&mut self) -> Vec<Request> {
         self.writer.fetch(&mut self.fetched);
         self.turns.add(&mut self.fetched);
@@ -102,16 +104,16 @@ impl Committer {
         taken
     }
 
-    /// Nothing more will queue.
+    /// Nothing more will be queued.
     pub fn finish(mut self) {
-        // A last try for what could not be recorded; what stays unrecorded is due again at the next start.
+        // One last try for unrecorded outcomes. Deliveries that stay unrecorded are due again at the next start.
         if !self.kept.is_empty() {
             self.commit(Vec::new());
         }
     }
 
-    /// Spaces commits; operations that queue meanwhile go into the next one. A large file needs this to keep `quick_repair`
-    /// within its rate; with many callers it makes commits larger.
+    /// Spaces commits; operations that are queued meanwhile go into the next one. A large file needs this to keep
+    /// `quick_repair` within its rate; with many callers it makes commits larger.
     fn keep_distance(&mut self) {
         let Some((started, ops)) = self.last_commit else {
             return;
@@ -166,7 +168,7 @@ impl Committer {
         }
     }
 
-    /// Makes one commit, announces it and answers. What could not be committed comes back.
+    /// Makes one commit, announces it and answers the callers. Returns what could not be committed.
     fn commit_once(&mut self, work: Work) -> Result<(), Box<NotCommitted>> {
         let settled = settled(&work.ops);
         match self.store.apply(
@@ -193,15 +195,15 @@ impl Committer {
         }
     }
 
-    /// After a commit that met damage: finds the operations that meet it by halves, sets those aside, and commits the others. Where even
-    /// an empty commit meets damage, nothing can be committed.
+    /// After a commit that met damage: finds the affected operations by bisection, sets them aside, and commits the
+    /// others. If even an empty commit meets damage, nothing can be committed.
     fn commit_in_parts(&mut self, whole: NotCommitted) {
         if let Err(probe) = self.commit_once(Work::of_outcomes(vec![Op::Probe(Probe)])) {
             self.failed(&probe.error, whole.work);
             return;
         }
         tracing::warn!(damage = %whole.error, "a commit met damage; the affected operations are set aside. Run `stormhook check`");
-        // The next part is the last one.
+        // The next part is the last element.
         let mut parts = Vec::new();
         self.split(whole, &mut parts);
         while let Some(part) = parts.pop() {
@@ -213,7 +215,7 @@ impl Committer {
         }
     }
 
-    /// Makes two parts of one that met damage; a single operation is set aside.
+    /// Splits a part that met damage in two. A single operation is set aside.
     fn split(&self, not: NotCommitted, parts: &mut Vec<Work>) {
         let NotCommitted { error, mut work } = not;
         if work.ops.len() <= 1 {
@@ -224,7 +226,7 @@ impl Committer {
         parts.extend([rest, work]);
     }
 
-    /// Gives up on an operation that meets damage by itself.
+    /// Sets aside an operation that meets damage by itself.
     fn set_aside(&self, damage: &StoreError, part: Work) {
         let what = damage.to_string();
         let of_event = part.ops.iter().any(is_event);
@@ -236,7 +238,7 @@ impl Committer {
                 self.told.set_aside(settle.delivery, &what);
             }
             let said = match op {
-                // Nothing that this event names is damaged: its producer sends it again.
+                // No row that this event names is damaged: its producer sends it again.
                 Op::Accept(_) => Err(SubmitError::StoreFailed),
                 _ => Ok(Done::Damaged(what.clone())),
             };
@@ -244,14 +246,14 @@ impl Committer {
         }
     }
 
-    /// Finds out what became of a commit that may have happened; what it recorded needs no second time.
+    /// Resolves a commit in doubt. Outcomes that it recorded are not recorded again.
     fn settle_in_doubt(&mut self) -> Result<(), StoreError> {
         if !self.writer.is_failing() {
             return Ok(());
         }
         if let Some(mut applied) = self.store.resolve_in_doubt()? {
             let settled = std::mem::take(&mut self.in_doubt_settled);
-            // Behind those that it recorded are kept what came in since.
+            // Behind the recorded outcomes are those that arrived since.
             let recorded = settled.iter().flatten().count().min(self.kept.len());
             self.kept.drain(..recorded);
             self.told.committed(&mut applied, &settled);
@@ -274,7 +276,7 @@ impl Committer {
         }
         self.writer.set_damaged(error.is_damage());
         if self.writer.failing.swap(true, Ordering::Relaxed) {
-            // Callers that try again make thousands of them a second, and the log may be on that disk.
+            // Callers that retry make thousands of these per second, and the log may be on that disk.
             tracing::debug!(%error, "a commit failed again");
         } else if error.is_damage() {
             tracing::error!(%error, "the store is damaged where every commit needs it; nothing is accepted or delivered. Stop the daemon and run `stormhook compact`, or restore a backup");
@@ -298,13 +300,13 @@ fn is_event(op: &Op) -> bool {
     matches!(op, Op::Accept(_))
 }
 
-/// What could not be committed, and why.
+/// The operations that could not be committed, and why.
 struct NotCommitted {
     error: StoreError,
     work: Work,
 }
 
-/// Operations of a commit, and the way back of each one's answer.
+/// The operations of a commit, with the channels for their answers.
 #[derive(Default)]
 struct Work {
     ops: Vec<Op>,
@@ -312,7 +314,7 @@ struct Work {
 }
 
 impl Work {
-    /// Operations that nobody waits for.
+    /// Returns operations that no caller waits for.
     fn of_outcomes(ops: Vec<Op>) -> Self {
         let replies = ops.iter().map(|_| None).collect();
         Self { ops, replies }
@@ -330,7 +332,7 @@ impl Work {
         }
     }
 
-    /// This and the others, the last of which comes next.
+    /// Joins this and the others, the last of which comes next.
     fn and_all(mut self, others: Vec<Self>) -> Self {
         for other in others.into_iter().rev() {
             self.ops.extend(other.ops);
@@ -340,7 +342,7 @@ impl Work {
     }
 }
 
-/// Whose attempts a batch records.
+/// Returns the deliveries whose attempts a commit records.
 fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
     ops.iter()
         .map(|op| match op {
@@ -352,11 +354,11 @@ fn settled(ops: &[Op]) -> Vec<Option<DeliveryId>> {
 
 fn answer(writer: &Writer, reply: Option<Reply>, result: Result<Done, SubmitError>) {
     if let Some(reply) = reply {
-        // Before the answer: a caller that has it sees that the request no longer waits.
+        // Before the answer, so that a caller that has it sees that the request no longer waits.
         writer
             .keyed
             .fetch_sub(u64::from(reply.keyed), Ordering::Relaxed);
-        // A caller that went away learns nothing; its event is stored all the same.
+        // A caller that went away learns nothing; its event is stored nevertheless.
         let _gone = reply.sender.send(result);
     }
 }

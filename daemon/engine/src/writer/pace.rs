@@ -1,22 +1,22 @@
-//! How far apart commits start: far enough that many callers share one commit, and that repair data of a large file stays within its
-//! rate; immediately where callers are few (docs/adr/0002-group-commit.md).
+//! The time between the starts of commits: long enough that many callers share one commit, and that repair data of a
+//! large file stays within its rate; none when callers are few (docs/adr/0002-group-commit.md).
 
 use std::time::Duration;
 
-/// The next commit starts this much later for each operation of a commit, so that near saturation commits grow instead of
-/// multiplying,
+/// The next commit starts this much later for each operation of a commit, so that near saturation commits grow instead
+/// of multiplying,
 const APART_PER_OP: Duration = Duration::from_micros(25);
 /// but no later than this.
 const APART_MOST: Duration = Duration::from_millis(3);
-/// If this many commits in a row stay below this size although the writer waited the full time, there are few callers and each
-/// waits for its answer: the next commits start immediately.
+/// If this many commits in a row stay below this size although the writer waited the full time, callers are few and
+/// each waits for its answer: the next commits start immediately.
 const FEW_OPS: usize = 144;
 const FEW_IN_A_ROW: u32 = 4;
 /// After this many of those it waits once more, to see whether there are more callers now.
 const COMMITS_AT_ONCE: u32 = 32;
-/// `quick_repair` writes about this much a commit for each GiB of file (docs/adr/0003-quick-repair.md).
+/// `quick_repair` writes about this much per commit for each GiB of file (docs/adr/0003-quick-repair.md).
 const REPAIR_BYTES_PER_GIB: u64 = 128 << 10;
-/// Commits of a large file are spaced to keep that to this much per second.
+/// Commits of a large file are spaced to keep that below this much per second.
 const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
 
 /// Whether commits wait for more operations. With many callers, fewer and larger commits take less work for each; with few
@@ -25,12 +25,12 @@ const REPAIR_BYTES_PER_SECOND: u64 = 20_000_000;
 pub(super) struct Pace {
     /// How many commits start without waiting before the next wait.
     at_once: u32,
-    /// How many that waited stayed small, one after the other.
+    /// How many commits in a row waited and stayed small.
     few: u32,
 }
 
 impl Pace {
-    /// How long after the start of a commit of so many operations the next one starts.
+    /// Returns how long after the start of a commit of `ops` operations the next one starts.
     pub(super) fn apart(&mut self, ops: usize) -> Duration {
         if let Some(left) = self.at_once.checked_sub(1) {
             self.at_once = left;
@@ -40,7 +40,7 @@ impl Pace {
         APART_PER_OP.saturating_mul(ops).min(APART_MOST)
     }
 
-    /// What has queued after a commit kept that distance.
+    /// Records how many operations were queued after waiting that long.
     pub(super) fn waited(&mut self, apart: Duration, queued: usize) {
         if apart < APART_MOST {
             return;
@@ -53,7 +53,7 @@ impl Pace {
     }
 }
 
-/// How long after the start of a commit the next one starts in a file of this length.
+/// Returns how long after the start of a commit the next one starts in a file of this length, in bytes.
 pub(super) fn repair(file_bytes: u64) -> Duration {
     let bytes = (file_bytes >> 20) * REPAIR_BYTES_PER_GIB / 1024;
     Duration::from_micros(bytes.saturating_mul(1_000_000) / REPAIR_BYTES_PER_SECOND)
@@ -67,7 +67,7 @@ mod tests {
     fn commits_wait_for_many_callers_and_not_for_few() {
         let mut pace = Pace::default();
         assert_eq!(pace.apart(2), Duration::from_micros(50));
-        // Many, now and then fewer: they go on waiting.
+        // Many callers, sometimes fewer: commits keep waiting.
         for queued in [500, 100, 100, 100, 500, 100, 100] {
             assert_eq!(pace.apart(500), APART_MOST);
             pace.waited(APART_MOST, queued);
@@ -77,13 +77,13 @@ mod tests {
             assert_eq!(pace.apart(128), APART_MOST);
             pace.waited(APART_MOST, 128);
         }
-        // Few: immediately from now on, with one wait in between to check again.
+        // Few callers: commits start immediately, with one wait in between to check again.
         for _ in 0..2 {
             for _ in 0..COMMITS_AT_ONCE {
                 assert_eq!(pace.apart(128), Duration::ZERO);
             }
             assert_eq!(pace.apart(128), APART_MOST);
-            // A short wait says nothing of them.
+            // A short wait tells nothing about the callers.
             pace.waited(Duration::from_millis(1), 20);
             assert_eq!(pace.apart(128), APART_MOST);
             pace.waited(APART_MOST, 128);

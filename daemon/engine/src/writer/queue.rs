@@ -1,7 +1,7 @@
-//! What was handed over and is in no commit yet, and how much of it there may be.
+//! The operations that are in no commit yet, and the bounds on them.
 //!
-//! The bound is on operations and on bytes. One organization may take up as much as it leaves free: alone half of the queue,
-//! beside others its share, and there is always room for one that has nothing waiting.
+//! Operations and bytes are bounded. One organization may use as much room as it leaves free: half of the queue when
+//! alone, its share beside others. There is always room for one that has nothing waiting.
 
 use super::{Reply, SubmitError};
 use std::collections::{HashMap, VecDeque};
@@ -12,16 +12,16 @@ pub(super) const QUEUE_OPS: usize = 8_192;
 /// Bytes of events that may queue.
 pub(super) const QUEUE_BYTES: usize = 64 << 20;
 
-/// Whose event it is: a hash of the organization under a key of this process. Two that share one share their turns and their
-/// room, nothing else.
+/// The organization of an event: a hash under a key of this process. Two organizations with the same hash share their
+/// turns and their room, nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Lane(pub(super) u64);
 
-/// How much room an operation takes up, and whose.
+/// How much room an operation needs, and from whose share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Size {
     pub(super) bytes: usize,
-    /// Of a caller's event.
+    /// The lane, for a caller's event.
     pub(super) lane: Option<Lane>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Request {
     pub(super) reply: Option<Reply>,
 }
 
-/// What waits: operations, and bytes of events.
+/// The waiting operations, and the bytes of their events.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     ops: usize,
@@ -54,21 +54,21 @@ impl Load {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// What the writer's thread has not fetched yet.
+    /// Operations that the writer's thread has not fetched yet.
     arrived: VecDeque<Request>,
-    /// All that is in no commit yet, fetched or not.
+    /// All operations in no commit yet, fetched or not.
     waiting: Load,
     of_lane: HashMap<Lane, Load>,
     pub(super) closed: bool,
 }
 
 impl Queue {
-    /// How many operations are in no commit yet.
+    /// Returns the number of operations in no commit yet.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.ops
     }
 
-    /// Whether an operation may queue.
+    /// Checks that an operation may queue.
     ///
     /// # Errors
     /// Why not.
@@ -82,13 +82,13 @@ impl Queue {
         }
     }
 
-    /// Whether an operation that found no room finds it now, and more than for itself: it was waited for, and is not to be waited for
-    /// again with each commit.
+    /// Whether there is room for an operation that found none, and for more than itself: after waiting once, a caller
+    /// should not have to wait again for each commit.
     pub(super) fn has_room(&self, size: Size) -> bool {
         self.closed || (self.fits(size, 1) && self.fits(size, 2))
     }
 
-    /// Whether an operation fits, where `times` what its organization takes up must be free.
+    /// Whether an operation fits if `times` as much as its organization uses must be free.
     fn fits(&self, size: Size, times: usize) -> bool {
         let free_ops = QUEUE_OPS.saturating_sub(self.waiting.ops);
         let free_bytes = QUEUE_BYTES.saturating_sub(self.waiting.bytes);
@@ -102,7 +102,7 @@ impl Queue {
         })
     }
 
-    /// True where nothing waited before.
+    /// Queues an operation. Returns true if nothing waited before.
     pub(super) fn push(&mut self, request: Request) -> bool {
         self.waiting.add(request.size.bytes);
         if let Some(lane) = request.size.lane {
@@ -115,12 +115,12 @@ impl Queue {
         self.waiting.ops == 1
     }
 
-    /// Hands over what has arrived, for the room that held it before.
+    /// Swaps the operations that have arrived for the caller's empty buffer.
     pub(super) fn fetch(&mut self, into: &mut VecDeque<Request>) {
         std::mem::swap(&mut self.arrived, into);
     }
 
-    /// These are in a commit: what they took up is free.
+    /// Frees the room of operations that are in a commit now.
     pub(super) fn taken(&mut self, requests: &[Request]) {
         for Request { size, .. } in requests {
             self.waiting.remove(size.bytes);

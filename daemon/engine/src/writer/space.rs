@@ -1,4 +1,4 @@
-//! How much room there is for the file. What follows from it is the committer's decision.
+//! The space that is left for the file. The committer decides what follows from it.
 
 /// Free space, and the length of the file.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! What a caller gets for an operation: a reason why it was not queued, or an answer once its commit is durable.
+//! What a caller gets for an operation: an error if it was not queued, or an answer once its commit is durable.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use stormhook_store::{
 };
 use tokio::sync::oneshot;
 
-/// An operation that may be committed whatever attempts are on the wire.
+/// An operation that may be committed regardless of attempts on the wire.
 pub trait Free: Operation {}
 
 impl Free for NewEvent {}
@@ -23,7 +23,7 @@ impl Free for FlushStats {}
 impl Free for Sweep {}
 impl Free for Probe {}
 
-/// A command that callers may submit whenever they like.
+/// A command that callers may submit at any time.
 pub trait Command: Free {}
 
 impl Command for NewEvent {}
@@ -41,7 +41,7 @@ pub trait Held: Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The queue is full; nothing was stored.
-    #[error("too much is waiting to be stored")]
+    #[error("the write queue is full")]
     Busy,
     /// Free space is below `limits.disk_reserve`; nothing was stored.
     #[error("the disk is nearly full")]
@@ -50,7 +50,7 @@ pub enum SubmitError {
     #[error("the daemon is stopping")]
     ShuttingDown,
     /// The stored record is damaged; nothing was changed.
-    #[error("what is stored of it is damaged")]
+    #[error("the stored record is damaged")]
     Damaged,
     /// The commit failed; it is unknown whether it happened.
     #[error("the store failed")]
@@ -61,20 +61,20 @@ pub enum SubmitError {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) sender: oneshot::Sender<Result<Done, SubmitError>>,
-    /// Whether the operation is counted among those with an idempotency key.
+    /// Whether the operation counts among those with an idempotency key.
     pub(super) keyed: bool,
 }
 
-/// An operation that did not get into the queue.
+/// An operation that was not queued.
 #[derive(Debug)]
 pub struct NotQueued {
-    /// The operation, as it came.
+    /// The operation, unchanged.
     pub op: Box<Op>,
     /// Why.
     pub why: SubmitError,
 }
 
-/// An operation that queued: resolves when its commit is durable.
+/// A queued operation. Resolves when its commit is durable.
 #[derive(Debug)]
 pub struct Pending<O> {
     answer: oneshot::Receiver<Result<Done, SubmitError>>,
@@ -112,7 +112,7 @@ impl<O: Operation> Future for Pending<O> {
     }
 }
 
-/// The answer to an operation.
+/// Returns the answer to an operation.
 fn answer_of<O: Operation>(done: Result<Done, SubmitError>) -> Result<O::Answer, SubmitError> {
     O::answer(done?).map_err(|damage| {
         tracing::error!(damage, "an operation met damage in the store");

@@ -1,4 +1,4 @@
-//! The writer with commits made by hand: who waits for room, what goes into a commit, and in which order.
+//! The writer with commits made by hand: which caller waits for room, what goes into a commit, and in which order.
 
 use super::*;
 use crate::environment::{Environment, System};
@@ -12,7 +12,7 @@ use stormhook_store::{
 };
 use stormhook_verifier::Secret;
 
-/// The events that each commit stored since the last look.
+/// The events that each commit has stored since the last look.
 #[derive(Default)]
 struct Seen(Mutex<Vec<Vec<Arc<Event>>>>);
 
@@ -76,7 +76,7 @@ impl Fixture {
         }
     }
 
-    /// Commits all that waits: the events of each commit.
+    /// Commits everything that waits. Returns the events of each commit.
     fn commit_all(&mut self) -> Vec<Vec<Arc<Event>>> {
         while self.writer.queued() > 0 {
             self.committer.commit_queued();
@@ -95,7 +95,7 @@ fn event(organization: &str, bytes: usize) -> NewEvent {
     }
 }
 
-/// Queues events until there is no room: how many that were.
+/// Queues events until there is no room. Returns their number.
 fn fill(writer: &Writer, organization: &str, bytes: usize) -> usize {
     let queued = |_: &usize| writer.enqueue(event(organization, bytes)).is_ok();
     (0..).take_while(queued).count()
@@ -125,7 +125,7 @@ fn who_waits_for_room_is_not_awake_meanwhile() {
         for _ in 0..10 {
             assert!(poll(waiting.as_mut()).is_pending(), "full by {full_by}");
         }
-        // It tried once: a task that is polled again without need does not try either.
+        // It tried once: a task that is polled again without need doesn't try either.
         assert_eq!(tries.load(Ordering::Relaxed), 1, "full by {full_by}");
         let mut commits = 0;
         while poll(waiting.as_mut()).is_pending() {
@@ -162,7 +162,7 @@ async fn a_stream_that_waits_for_a_stalled_writer_stands_in_nobodys_way() {
                 }
             }
         });
-        // The one thread there is gets to run this as often as it likes.
+        // The only thread there is runs this as often as it likes.
         for _ in 0..10_000 {
             tokio::task::yield_now().await;
         }
@@ -188,7 +188,7 @@ fn each_of_many_who_wait_hears_of_room() {
         waiting.retain_mut(|one| poll(one.as_mut()).is_pending());
         assert!(
             commits < 100,
-            "{} wait for room that there is",
+            "{} wait although there is room",
             waiting.len()
         );
         fixture.committer.commit_queued();
@@ -221,7 +221,7 @@ fn a_commit_is_bounded_in_rows_and_another_organizations_event_goes_with_the_nex
     }
     waiting.push(fixture.writer.enqueue(event("quiet", 10)).unwrap());
     fixture.committer.commit_queued();
-    // One more while the first organization's events still wait.
+    // One more while events of the first organization still wait.
     waiting.push(fixture.writer.enqueue(event("quiet", 10)).unwrap());
     let commits = fixture.commit_all();
     let mut loud = 0;

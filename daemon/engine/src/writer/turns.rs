@@ -1,8 +1,9 @@
-//! What goes into the next commit: changes first, then events, an organization after the other.
+//! What goes into the next commit: changes first, then events, one organization after the other.
 //!
-//! Changes are all that isn't a caller's event: outcomes of attempts, what operators ask for, work in bulk. They keep their order, and
-//! no queue of events stands before them. Events keep the order within their organization. Organizations take turns, and a turn is
-//! counted in rows: an event for a thousand endpoints uses up as much of it as a thousand events for one.
+//! Changes are everything but callers' events: outcomes of attempts, commands of operators, maintenance. They keep
+//! their order, and never queue behind events. Events keep the order within their organization. Organizations take
+//! turns, and a turn is counted in rows: an event for a thousand endpoints uses as much of it as a thousand events for
+//! one.
 
 use super::queue::{Lane, Request};
 use std::collections::{HashMap, VecDeque};
@@ -12,11 +13,11 @@ use stormhook_store::{Op, ROWS_PER_STEP};
 pub(super) const COMMIT_OPS: usize = 1_024;
 /// Rows that the events of one commit write.
 pub(super) const EVENT_ROWS: usize = 5_000;
-/// The same of its changes. One step of the sweep and one of other work in bulk fit.
+/// The same for changes: room for one step of the sweep and one step of a bulk change.
 pub(super) const CHANGE_ROWS: usize = 5_000 + 2 * ROWS_PER_STEP;
-/// Rows that an organization gets with each turn. What it can't use yet it keeps for its next one.
+/// Rows that an organization gets with each turn. It keeps what it can't use yet for the next one.
 const TURN_ROWS: usize = 32;
-/// Queues that are kept for organizations to come, and how long they may be.
+/// Queues that are kept for future organizations, and their largest capacity.
 const SPARE_QUEUES: usize = 64;
 const SPARE_LENGTH: usize = 2 * COMMIT_OPS;
 
@@ -26,7 +27,7 @@ struct LaneQueue {
     events: VecDeque<Request>,
     /// Rows that it may write.
     credit: usize,
-    /// How many rows the first of them writes, and for which commit that was found out.
+    /// How many rows the first of them writes, and the commit for which that was computed.
     first_rows: Option<(u64, usize)>,
 }
 
@@ -35,7 +36,7 @@ struct LaneQueue {
 pub(super) struct Turns {
     changes: VecDeque<Request>,
     lanes: HashMap<Lane, LaneQueue>,
-    /// Whose turn it is, and who comes after. Each lane is in it once.
+    /// Whose turn it is, and the order after it. Each lane is in it once.
     order: VecDeque<Lane>,
     events: usize,
     spare: Vec<VecDeque<Request>>,
@@ -64,15 +65,15 @@ impl Turns {
         }
     }
 
-    /// The next commit. `rows` says how many rows an operation writes at most.
+    /// Returns the operations of the next commit. `rows` returns the most rows that an operation writes.
     pub(super) fn take(&mut self, rows: impl Fn(&Op) -> usize) -> Vec<Request> {
         self.commit += 1;
         let waiting = self.changes.len() + self.events;
         let mut taken = Vec::with_capacity(waiting.min(COMMIT_OPS));
-        // Of two that have more than that each gets half.
+        // If there are more than half a commit of each, each gets half.
         let for_events = self.events.min(COMMIT_OPS / 2);
         self.take_changes(&mut taken, COMMIT_OPS - for_events, &rows);
-        // Endpoints that are made or switched on in this very commit get its events too.
+        // Endpoints that are created or enabled in this very commit receive its events too.
         let more = taken.iter().filter(|r| adds_subscriber(&r.op)).count();
         self.take_events(&mut taken, &|op| rows(op) + more);
         taken
@@ -115,7 +116,7 @@ impl Turns {
                 if rows > waiting.credit {
                     break;
                 }
-                // The next commit begins with it; one that is larger than a commit may be makes one of its own.
+                // The next commit begins with it. One that exceeds a commit's limit gets a commit of its own.
                 if rows > left && left < EVENT_ROWS {
                     self.order.push_front(lane);
                     return;
@@ -156,7 +157,7 @@ mod tests {
     use super::*;
     use stormhook_store::{Cancel, DeliveryId, EventId, NewEvent, Slot, UpdateEndpoint};
 
-    /// An event of an organization; its data says how many rows it writes and which one it is.
+    /// Returns an event of an organization. Its data is the number of rows it writes; its key is its number.
     fn event(lane: u64, rows: usize, number: usize) -> Request {
         Request {
             op: Op::Accept(NewEvent {
@@ -196,7 +197,7 @@ mod tests {
         }
     }
 
-    /// Of a commit: the numbers of each organization's events in order, and the changes'.
+    /// The numbers of each organization's events in a commit, in order, and those of the changes.
     fn numbers(commit: &[Request]) -> (HashMap<u64, Vec<usize>>, Vec<u128>) {
         let (mut events, mut changes) = (HashMap::<u64, Vec<usize>>::new(), Vec::new());
         for request in commit {
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn organizations_take_turns_and_a_turn_is_counted_in_rows() {
-        // One sends for a thousand endpoints each time, others for one; each gets about as many rows.
+        // One organization sends for a thousand endpoints each time, others for one. Each gets about as many rows.
         let heavy = (0..500).map(|n| event(1, 1_000, n));
         let light = (0..2_000).map(|n| event(2 + n as u64 % 2, 10, n));
         let mut turns = with(heavy.chain(light));
@@ -326,7 +327,7 @@ mod tests {
             assert!(before.iter().all(|r| r.size.lane.is_none()));
             assert!(after.iter().all(|r| r.size.lane.is_some()));
         }
-        // What one does not use is the other's.
+        // What one doesn't use, the other gets.
         let mut turns = with(
             (0..10)
                 .map(|n| event(1, 1, n))
