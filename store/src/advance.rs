@@ -1,8 +1,8 @@
-//! What is still to be written of bulk changes. A [`BulkWalk`] goes through an endpoint's own deliveries in the order of their sequence
-//! numbers, a bounded number at a time, beside the writer. A batch then writes what it found (`batch/bulk.rs`).
+//! Finds what is still to be written of bulk changes. A [`BulkWalk`] goes through an endpoint's own deliveries in order
+//! of sequence, a bounded number at a time, beside the writer. A batch then writes what it found (`batch/bulk.rs`).
 //!
-//! Nothing is missed although rows change meanwhile: a row that a bulk change applies to has a stamp of before it, and whatever
-//! writes such a row applies the change too.
+//! Nothing is missed although rows change meanwhile: a row that a bulk change applies to has an earlier stamp, and any
+//! write of such a row applies the change too.
 
 use crate::bulk::{self, Bulk, BulkEffect, Reopen};
 use crate::command::Recover;
@@ -19,19 +19,19 @@ use crate::rows::Meta;
 use crate::tables;
 use std::sync::{Arc, RwLockReadGuard};
 
-/// Rows that one step looks at.
+/// Rows that one step reads.
 pub const ROWS_PER_STEP: usize = 1_000;
-/// Generations that one step looks for the endpoint in.
+/// Generations in which one step searches for the endpoint.
 const STEP_GENERATIONS: usize = 256;
 
 /// What a step of a [`BulkWalk`] found.
 #[derive(Debug)]
 pub enum BulkFound {
-    /// Submit this, again with what is left of it, and go on.
+    /// Submit this, then what is left of it, and continue.
     Work(AdvanceBulk),
-    /// Nothing so far. Go on.
+    /// Nothing so far. Continue.
     Nothing,
-    /// Everything was looked at: hand over [`BulkWalk::end`].
+    /// Everything was read: submit [`BulkWalk::end`].
     End,
 }
 
@@ -41,10 +41,10 @@ pub struct BulkWalk {
     shared: Arc<Shared>,
     slot: Slot,
     bulks: Vec<Bulk>,
-    /// Whether they are only asked about: those in progress come before them.
+    /// Whether this only counts what a recovery would open. Then the changes in progress are applied first.
     counting: bool,
     history: History,
-    /// Then the events from the first up to the second are looked at for some that the endpoint missed, span after span.
+    /// After the history: spans of events, from the first up to before the second, that are searched for missed ones.
     missed: Vec<(EventId, EventId)>,
 }
 
@@ -59,14 +59,14 @@ impl Reader {
         self.shared.memory().bulks.contains_key(&slot)
     }
 
-    /// Endpoints with bulk changes in progress, and the stamp of the last one of each.
+    /// Returns the endpoints with bulk changes in progress, and the last stamp of each.
     pub fn bulks(&self) -> Vec<(Slot, u64)> {
         let memory = self.shared.memory();
         let last = |(slot, bulks): (&Slot, &Vec<Bulk>)| Some((*slot, bulks.last()?.stamp));
         memory.bulks.iter().filter_map(last).collect()
     }
 
-    /// A walk for the bulk changes of this endpoint up to this stamp; `None` where there are none.
+    /// Returns a walk for the bulk changes of this endpoint up to this stamp; `None` if there are none.
     pub fn bulk_walk(&self, slot: Slot, upto: u64) -> Option<BulkWalk> {
         let memory = self.shared.memory();
         let all = memory.bulks.get(&slot)?;
@@ -78,7 +78,7 @@ impl Reader {
         (!bulks.is_empty()).then(|| BulkWalk::new(&self.shared, &memory, slot, bulks))
     }
 
-    /// How many rounds a recovery would open.
+    /// Returns how many rounds a recovery would open.
     ///
     /// # Errors
     /// As [`Reader::event`].
@@ -146,10 +146,10 @@ impl BulkWalk {
         }
     }
 
-    /// Looks at some deliveries more.
+    /// Reads some more deliveries.
     ///
     /// # Errors
-    /// The file can't be read. Calling again tries the same ones.
+    /// The file can't be read. Calling again reads the same ones.
     pub fn step(&mut self) -> Result<BulkFound, StoreError> {
         let shared = Arc::clone(&self.shared);
         let (mut history, mut missed) = (self.history.clone(), self.missed.clone());
@@ -182,8 +182,9 @@ impl BulkWalk {
         })
     }
 
-    /// The end of the changes that were walked for. Where not all of the endpoint's deliveries could be read, or `keep_ends` says so, those
-    /// that end deliveries stay in the list: without them, what can't be written would be open again.
+    /// Ends the changes of this walk. If some of the endpoint's deliveries could not be read, or with `keep_ends`,
+    /// changes that end deliveries stay in the list: without them, deliveries that can't be written would be open
+    /// again.
     pub fn end(&self, keep_ends: bool) -> AdvanceBulk {
         let keep_ends = keep_ends || !self.history.complete;
         let done = self.bulks.iter().filter(|bulk| !(keep_ends && bulk.ends()));
@@ -193,7 +194,8 @@ impl BulkWalk {
         }
     }
 
-    /// Whether the changes apply to a delivery's row. One that can't be sent again, since its event is damaged, is left out.
+    /// Whether the changes apply to a delivery's row. A delivery that can't be sent again because its event is damaged
+    /// is left out.
     fn applies_to(&self, views: &Snapshot, event: EventId) -> Result<bool, StoreError> {
         let slot = self.slot;
         let id = DeliveryId { event, slot };
@@ -214,7 +216,7 @@ impl BulkWalk {
         Ok(event.is_some_and(|event| event.data.is_some()))
     }
 
-    /// Events of a span that the endpoint was subscribed to but inactive for, and has no delivery of.
+    /// Returns events of a span that the endpoint was subscribed to while it was disabled, and has no delivery of.
     fn missed(
         &self,
         views: &Snapshot,
@@ -250,10 +252,10 @@ impl BulkWalk {
     }
 }
 
-/// What a recovery opens of what there is at this commit.
+/// Returns what a recovery reopens as of this commit.
 pub(crate) fn reopen_of(recover: &Recover, meta: &Meta) -> Reopen {
     Reopen {
-        // What is past retention has no data left to be sent.
+        // Events past retention have no data left to send.
         since: recover.since.max(meta.swept_before),
         until: recover.until,
         missed: recover.missed,
@@ -261,29 +263,29 @@ pub(crate) fn reopen_of(recover: &Recover, meta: &Meta) -> Reopen {
     }
 }
 
-/// From the first event up to before the second.
+/// Returns the span of a recovery: from the first event up to before the second.
 fn span_of(reopen: Reopen) -> (EventId, EventId) {
     let after_last = EventId(reopen.last_event.0.saturating_add(1));
     let end = EventId::first_of(reopen.until).min(after_last);
     (EventId::first_of(reopen.since).min(end), end)
 }
 
-/// How far an endpoint's deliveries were looked at, in the order of their sequence numbers: generation after generation, then the
-/// journal. What was in the journal is found again when that is folded.
+/// The position in an endpoint's deliveries, in order of sequence: generation after generation, then the journal.
+/// Events that were in the journal are found in a generation after a fold.
 #[derive(Clone, Debug)]
 struct History {
-    /// Generations of before this are passed over.
+    /// Generations that end before this time are skipped.
     since: UnixMs,
     generation: u64,
     sequence: u64,
-    /// What has this number or a later one was created after the changes.
+    /// Deliveries from this number on were created after the changes.
     until: u64,
     /// Whether the whole list, and all deliveries in it, could be read so far.
     complete: bool,
 }
 
 impl History {
-    /// The events of the next deliveries; `None` when there are no more.
+    /// Returns the events of the next deliveries; `None` when there are no more.
     fn next(
         &mut self,
         views: &Snapshot,
@@ -338,7 +340,7 @@ impl History {
         }
     }
 
-    /// Some events of a run from the place reached on, and the sequence number after them.
+    /// Returns some events of a run from the current position on, and the sequence number after them.
     fn some_of(&self, run: &Run) -> (Vec<EventId>, u64) {
         let from = self.sequence.max(run.first_sequence);
         let passed = usize::try_from(from - run.first_sequence).unwrap_or(usize::MAX);

@@ -1,8 +1,8 @@
-//! One batch: operations are decided one after the other against what the file holds and what the batch has staged so far,
-//! and everything is written in one transaction.
+//! One batch: operations are decided one after the other, against the file and what the batch has staged so far.
+//! Everything is written in one transaction.
 //!
-//! Nothing in shared memory changes here. What changed is handed back as [`Staged`], to be merged when the commit is durable;
-//! so a commit that fails leaves memory as it was.
+//! Nothing in shared memory changes here. The changes are returned as [`Staged`] and merged when the commit is durable,
+//! so a failed commit leaves memory as it was.
 
 mod accept;
 mod bulk;
@@ -36,7 +36,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// What a batch changes in memory once it is durable.
+/// The changes of a batch to memory, once it is durable.
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) meta: Meta,
@@ -55,7 +55,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// Makes memory what the file is now.
+    /// Makes memory match the file.
     pub(crate) fn merge(self, shared: &Shared) -> (u64, Vec<Done>, Vec<Change>) {
         {
             let mut packs = shared.packs();
@@ -82,7 +82,7 @@ impl Staged {
             memory.set_endpoint(endpoint);
         }
         if self.windows_flushed {
-            // Anew: a window for each of many endpoints takes room that few need.
+            // Not cleared but replaced: windows of many endpoints use capacity that is rarely needed.
             memory.windows = HashMap::new();
         }
         for slot in self.forgotten {
@@ -103,9 +103,9 @@ pub(crate) struct Batch<'a, 't> {
     tables: Tables<'t>,
     zstd: &'a mut zstd::bulk::Compressor<'static>,
     now: UnixMs,
-    /// What expires goes by it.
+    /// The time used for expiry.
     paced: UnixMs,
-    /// Of which ids are made.
+    /// The source of ids.
     random: ChaCha8Rng,
     meta: Meta,
     events: Vec<Arc<Event>>,
@@ -117,7 +117,7 @@ pub(crate) struct Batch<'a, 't> {
     windows: HashMap<(UnixMs, Slot), Window>,
     windows_flushed: bool,
     generations_dropped: Vec<u64>,
-    /// Endpoints that are there no more.
+    /// Endpoints that were removed.
     forgotten: BTreeSet<Slot>,
     open: u64,
     bulks: Arc<Bulks>,
@@ -142,7 +142,7 @@ impl<'a, 't> Batch<'a, 't> {
             memory,
             tables,
             zstd,
-            // The store's time never goes back, whatever the clock does.
+            // The store's time never goes back, even if the clock does.
             now: now.at.max(memory.meta.last_event.accepted_at()),
             paced,
             random: ChaCha8Rng::from_seed(seed),
@@ -167,7 +167,7 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
-    /// Decides one operation. A damaged row refuses this operation, not the batch.
+    /// Decides one operation. A damaged row fails this operation, not the batch.
     pub(crate) fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
         let done = match op {
             Op::Accept(new) => self.accept(new).map(Done::Accept),
@@ -195,7 +195,7 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
-    /// Writes what was staged; after this only the commit itself is missing.
+    /// Writes what was staged. Afterwards only the commit itself is missing.
     pub(crate) fn finish(mut self, done: Vec<Done>) -> Result<Staged, StoreError> {
         let folded = self.fold_if_wanted()?;
         let mut packs = Vec::new();
@@ -264,7 +264,7 @@ impl<'a, 't> Batch<'a, 't> {
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.events.binary_search_by_key(&id, |e| e.id) {
             Ok(at) => Ok(self.events.get(at).cloned()),
-            // This batch may have swept it away while it is still in the cache.
+            // This batch may have swept it while it is still in the cache.
             Err(_) if id.accepted_at() < self.meta.swept_before => {
                 let around = pack::around(&*self.tables.packs, id)?;
                 Ok(around.and_then(|(_, pack)| pack.find(id)))
@@ -273,12 +273,12 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
-    /// The delivery as its row is.
+    /// Returns the delivery as its row has it.
     fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         rows::delivery_in(&*self.tables.deliveries, id)
     }
 
-    /// The delivery as readers see it, and its row brought up to that.
+    /// Returns the delivery as readers see it, and updates its row to that.
     fn delivery(&mut self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let Some(mut delivery) = self.stored(id)? else {
             return Ok(None);
@@ -292,7 +292,7 @@ impl<'a, 't> Batch<'a, 't> {
         Ok(Some(delivery))
     }
 
-    /// Writes a delivery and everything that follows from its row: the due index, the list of what ended badly, the change.
+    /// Writes a delivery and everything that depends on its row: the due index, the dead-letter list, the change.
     /// `before` is the row that it replaces.
     fn put_delivery(
         &mut self,
@@ -300,7 +300,7 @@ impl<'a, 't> Batch<'a, 't> {
         d: &mut Delivery,
     ) -> Result<(), StoreError> {
         not_before_acceptance(d);
-        // It has every bulk change of before now.
+        // Every bulk change so far has been applied to it.
         d.stamp = self.meta.last_stamp;
         if let Some(due) = before.and_then(|b| b.due) {
             self.tables.due.remove(&tables::timed_key(due, d.id))?;
@@ -334,14 +334,14 @@ impl<'a, 't> Batch<'a, 't> {
         Ok(())
     }
 
-    /// None of them follows from another, and all of them follow from what the commit was given.
+    /// Returns a random number. None reveals another; all derive from the one that the commit was given.
     fn next_random(&mut self) -> u128 {
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
         u128::from(high) << 64 | u128::from(low)
     }
 }
 
-/// What of a delivery's row other tables' keys are made of.
+/// The fields of a delivery's row that keys of other tables depend on.
 #[derive(Clone, Copy, Debug)]
 struct IndexedState {
     status: Status,
@@ -357,8 +357,8 @@ impl IndexedState {
     }
 }
 
-/// Rows count times from acceptance. After the clock went back, an attempt may claim to have ended before: then its row and
-/// its keys in other tables would differ.
+/// Times in rows count from acceptance. After the clock went back, an attempt may seem to have ended earlier; then its
+/// row and its keys in other tables would differ.
 fn not_before_acceptance(d: &mut Delivery) {
     let base = d.id.event.accepted_at();
     for at in [&mut d.created_at, &mut d.updated_at] {
@@ -372,7 +372,7 @@ fn not_before_acceptance(d: &mut Delivery) {
     }
 }
 
-/// The answer to a command, or why it is refused; or why the whole batch fails.
+/// The answer to a command, or its refusal; or the error that fails the whole batch.
 type Decision<T> = Result<Result<T, Refusal>, StoreError>;
 
 fn refused<T>(refusal: Refusal) -> Decision<T> {

@@ -1,15 +1,16 @@
-//! Bulk changes: one change of many deliveries of an endpoint. It holds from its commit on; the rows are written later.
+//! Bulk changes: one change of many deliveries of an endpoint. It takes effect with its commit; the rows are written
+//! later.
 //!
-//! An endpoint's bulk changes are a list in the order in which they were made. Each has a stamp, and a delivery's row has the stamp of
-//! the last bulk change before it was written: those with a later stamp are still to be applied to it. [`apply`] is the only
-//! place where that is done, for readers and for the writer alike. It reads and writes nothing.
+//! An endpoint's bulk changes are a list, in the order in which they were made. Each has a stamp, and a delivery's row
+//! has the stamp of the last bulk change before the row was written: changes with a later stamp are still to be applied
+//! to it. Only [`apply`] does this, for readers and for the writer alike. It reads and writes nothing.
 
 use crate::delivery::{Delivery, Reason, Trigger};
 use crate::ids::{EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How many bulk changes of one endpoint may be in progress. A further one is refused until one is done.
+/// How many bulk changes of one endpoint may be in progress. A further one is refused until one is finished.
 pub(crate) const BULKS: usize = 64;
 
 /// One bulk change of an endpoint's deliveries.
@@ -38,30 +39,30 @@ pub enum BulkEffect {
     Reopen(Reopen),
 }
 
-/// Which deliveries are sent again.
+/// Which deliveries are reopened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reopen {
-    /// Accepted at or after this.
+    /// Those of events accepted at or after this time.
     pub since: UnixMs,
-    /// Accepted before this.
+    /// Those of events accepted before this time.
     pub until: UnixMs,
-    /// Also events that the endpoint was subscribed to but inactive for.
+    /// Whether to include events that the endpoint was subscribed to while it was disabled.
     pub missed: bool,
-    /// Such an event is included up to this one.
+    /// The last event that is included in this way.
     pub last_event: EventId,
 }
 
-/// The bulk changes that are in progress, by endpoint, each list in the order in which they were made.
+/// The bulk changes in progress, by endpoint. Each list is in the order in which they were made.
 pub(crate) type Bulks = BTreeMap<Slot, Vec<Bulk>>;
 
 impl Bulk {
-    /// Whether it ends what is open.
+    /// Whether it ends open deliveries.
     pub fn ends(&self) -> bool {
         matches!(self.effect, BulkEffect::End { .. })
     }
 
     fn reopens(&self, d: &Delivery) -> bool {
-        // A damaged one could not be sent again.
+        // A damaged delivery can't be sent again.
         matches!(self.effect, BulkEffect::Reopen(r)
             if d.status.is_undelivered()
                 && d.reason != Some(Reason::Damaged)
@@ -69,7 +70,8 @@ impl Bulk {
     }
 }
 
-/// Applies to a stored delivery, in order, the bulk changes of its endpoint that its row does not have yet. Returns whether it changed.
+/// Applies to a stored delivery, in order, the bulk changes of its endpoint that its row lacks. Returns whether it
+/// changed.
 pub(crate) fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
     let written = d.stamp;
     let mut changed = false;
@@ -92,7 +94,7 @@ pub(crate) fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
     changed
 }
 
-/// The delivery as readers see it.
+/// Returns the delivery as readers see it.
 pub(crate) fn as_read(mut stored: Delivery, bulks: &Bulks) -> Delivery {
     if let Some(bulks) = bulks.get(&stored.id.slot) {
         apply(&mut stored, bulks);
@@ -100,14 +102,14 @@ pub(crate) fn as_read(mut stored: Delivery, bulks: &Bulks) -> Delivery {
     stored
 }
 
-/// Whether a stored delivery is open, or reads as open because a recovery had no room for its round yet.
+/// Whether a stored delivery is open, or reads as open because a recovery has had no room for its round yet.
 pub(crate) fn reads_as_open(stored: &Delivery, bulks: &Bulks) -> bool {
     let reopened =
         || bulks.contains_key(&stored.id.slot) && as_read(stored.clone(), bulks).status.is_open();
     stored.due.is_some() || reopened()
 }
 
-/// Whether an open delivery whose row has this stamp was ended since by a bulk change.
+/// Whether a bulk change has ended an open delivery since its row was written with this stamp.
 pub(crate) fn has_ended(slot: Slot, stamp: u64, bulks: &Bulks) -> bool {
     let mut of_slot = bulks.get(&slot).into_iter().flatten();
     of_slot.any(|bulk| bulk.ends() && bulk.stamp > stamp)

@@ -1,5 +1,4 @@
-//! The commands of the product: what callers ask for, and why they are refused. Each has an answer of its own
-//! ([`crate::op::Operation`]).
+//! The commands of callers, and why they are refused. Each has an answer of its own ([`crate::op::Operation`]).
 
 use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint, Seed};
 use crate::event::Event;
@@ -7,7 +6,7 @@ use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
-/// An event that is stored. The command is [`crate::NewEvent`].
+/// A stored event. The command is [`crate::NewEvent`].
 #[derive(Debug, Clone)]
 pub struct Accepted {
     /// The event.
@@ -21,8 +20,8 @@ pub struct Accepted {
 pub struct CreateEndpoint {
     /// The endpoint.
     pub new: Box<NewEndpoint>,
-    /// The same request with the same key creates no second one. The id must be made at about the time of the commit: the key is as
-    /// old as that.
+    /// With a key, the same request creates no second endpoint. The id must be made at about the time of the commit,
+    /// because the key's age is taken from it.
     pub key: Option<EndpointKey>,
 }
 
@@ -40,11 +39,11 @@ impl From<NewEndpoint> for CreateEndpoint {
 pub struct EndpointKey {
     /// The key.
     pub key: String,
-    /// A digest of what was asked for: the same request has the same.
+    /// A digest of the request: equal requests have equal digests.
     pub request: [u8; 32],
 }
 
-/// An endpoint that is stored.
+/// A stored endpoint.
 #[derive(Debug, Clone)]
 pub struct Created {
     /// The endpoint.
@@ -78,11 +77,11 @@ pub struct RotateSecret {
     pub secret: Secret,
     /// The seed of its ed25519 key. Ignored if the endpoint does not sign with ed25519.
     pub seed: Seed,
-    /// How long the earlier secrets still sign, in milliseconds. 0 ends them.
+    /// How long the earlier secrets still sign, in milliseconds. 0 ends them immediately.
     pub overlap_ms: u64,
 }
 
-/// An extra attempt of an open delivery, or a new round of an ended one. No attempt of it may be on the wire.
+/// Requests an extra attempt of an open delivery, or a new round of an ended one. No attempt of it may be on the wire.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry(pub DeliveryId);
 
@@ -90,7 +89,7 @@ pub struct Retry(pub DeliveryId);
 #[derive(Debug, Clone, Copy)]
 pub struct Cancel(pub DeliveryId);
 
-/// A new round of a delivery, or the first one of a pair that has no delivery. No attempt of it may be on the wire.
+/// Opens a new round of a delivery, or the first one if there is no delivery yet. No attempt of it may be on the wire.
 #[derive(Debug, Clone, Copy)]
 pub struct Replay {
     /// The event to send again.
@@ -99,16 +98,16 @@ pub struct Replay {
     pub endpoint: EndpointId,
 }
 
-/// New rounds for the failed deliveries of one endpoint: a bulk change.
+/// Opens new rounds of the failed deliveries of one endpoint: a bulk change.
 #[derive(Debug, Clone)]
 pub struct Recover {
-    /// To whom.
+    /// The endpoint.
     pub endpoint: EndpointId,
-    /// Accepted at or after this.
+    /// Includes events accepted at or after this time.
     pub since: UnixMs,
-    /// Accepted before this.
+    /// Includes events accepted before this time.
     pub until: UnixMs,
-    /// Also events that it was subscribed to but inactive for.
+    /// Whether to include events that the endpoint was subscribed to while it was disabled.
     pub missed: bool,
 }
 
@@ -118,28 +117,28 @@ pub enum Refusal {
     /// No such endpoint, event or delivery.
     #[error("not found")]
     NotFound,
-    /// The key is another event's.
+    /// The idempotency key belongs to another event.
     #[error("the idempotency key belongs to another event")]
     IdempotencyConflict,
-    /// The key is another endpoint's, or that of one that was deleted.
+    /// The idempotency key belongs to another endpoint, or to one that was deleted.
     #[error("the idempotency key belongs to another endpoint")]
     EndpointKeyConflict,
-    /// Too many deliveries wait.
-    #[error("too many deliveries are waiting")]
+    /// There are too many open deliveries.
+    #[error("there are too many open deliveries")]
     Full,
     /// Too many bulk changes of the endpoint are in progress.
     #[error("too many bulk changes of the endpoint are in progress")]
     TooManyBulk,
-    /// The organization has as many endpoints as it may.
-    #[error("the organization has as many endpoints as it may have")]
+    /// The organization has reached its limit of endpoints.
+    #[error("the organization has reached its limit of endpoints")]
     TooManyEndpoints,
-    /// The secret is live already.
-    #[error("the secret signs already")]
+    /// The secret is already active.
+    #[error("the secret is already active")]
     SecretLive,
-    /// The endpoint is switched off.
-    #[error("the endpoint is inactive")]
+    /// The endpoint is disabled.
+    #[error("the endpoint is disabled")]
     EndpointInactive,
-    /// The delivery ended already.
+    /// The delivery has already ended.
     #[error("the delivery has ended")]
     DeliveryEnded,
     /// The event's data is past its retention.

@@ -1,7 +1,7 @@
-//! The nouns of stormhook and the one file that holds them.
+//! The domain types of stormhook, and the one file that holds them.
 //!
-//! This crate is the only one that names redb or bincode. It never decides *whether* to retry, never asks what time it
-//! is, and knows nothing of HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
+//! Only this crate uses redb or bincode. It never decides *whether* to retry, never reads a clock, and knows nothing of
+//! HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
 
 mod advance;
 mod batch;

@@ -1,24 +1,24 @@
-//! What the engine has the store do for itself: no caller asks for any of it.
+//! Operations that the engine submits for maintenance, not for a caller.
 
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 
 pub use crate::swept::Sweep;
 
-/// Some of what an endpoint's bulk changes have done and what is still to be written.
+/// Part of what an endpoint's bulk changes did, to be written.
 #[derive(Debug, Clone)]
 pub struct AdvanceBulk {
-    /// Whose.
+    /// The endpoint.
     pub slot: Slot,
-    /// Events whose deliveries are to be written, in order of sequence.
+    /// First: events whose deliveries are to be written, in order of sequence.
     pub events: Vec<EventId>,
-    /// Then events that have no delivery yet and get one.
+    /// Then: events that have no delivery yet and get one.
     pub missed: Vec<EventId>,
-    /// Then the bulk changes that are done, by number.
+    /// Last: the bulk changes that are finished, by number.
     pub(crate) done: Vec<u64>,
 }
 
 impl AdvanceBulk {
-    /// Nothing of this endpoint's.
+    /// Returns an empty step for this endpoint.
     pub fn nothing(slot: Slot) -> Self {
         Self {
             slot,
@@ -28,17 +28,17 @@ impl AdvanceBulk {
         }
     }
 
-    /// How many things it does.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.events.len() + self.missed.len() + self.done.len()
     }
 
-    /// Whether it does nothing.
+    /// Whether it has no items.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The same in two parts: the first so many things, and the rest.
+    /// Splits it in two: the first `first` items, and the rest.
     #[must_use]
     pub fn split_at(mut self, first: usize) -> [Self; 2] {
         let events = first.min(self.events.len());
@@ -53,7 +53,7 @@ impl AdvanceBulk {
         [self, rest]
     }
 
-    /// Adds what comes after it.
+    /// Appends the items that come after it.
     pub fn append(&mut self, mut rest: Self) {
         self.events.append(&mut rest.events);
         self.missed.append(&mut rest.missed);
@@ -61,14 +61,14 @@ impl AdvanceBulk {
     }
 }
 
-/// Ends an open delivery that can't be attempted, or whose outcome can't be recorded, because its stored record is damaged: as
-/// [`crate::Reason::Damaged`] if its row can be read. No attempt is recorded. A damaged row is left as it is, and the delivery waits no
-/// longer. Nothing else may change the delivery meanwhile.
+/// Ends an open delivery that can't be attempted, or whose outcome can't be recorded, because its stored record is
+/// damaged: as [`crate::Reason::Damaged`] if its row can be read. No attempt is recorded. A damaged row is left as it
+/// is, but the delivery is no longer queued. Nothing else may change the delivery meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct EndDamaged {
     /// The delivery.
     pub delivery: DeliveryId,
-    /// When it is due, as in [`crate::QueueEntry::due`].
+    /// Its due time, as in [`crate::QueueEntry::due`].
     pub due: UnixMs,
 }
 
@@ -76,13 +76,13 @@ pub struct EndDamaged {
 #[derive(Debug, Clone, Copy)]
 pub struct FlushStats;
 
-/// Commits nothing, to see whether commits succeed.
+/// Commits nothing, to test whether commits succeed.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe;
 
-/// A step of a sweep that was committed.
+/// A committed step of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
-    /// Whether more is left to drop of the same [`Sweep`].
+    /// Whether more of the same [`Sweep`] is left to remove.
     pub more: bool,
 }

@@ -1,6 +1,7 @@
 //! Operations of a batch: commands of callers, outcomes of attempts, and maintenance.
 //!
-//! A batch is one durable transaction. Each operation in it is decided on its own: one that is refused does not affect the others.
+//! A batch is one durable transaction. Each operation in it is decided on its own: a refused one doesn't affect the
+//! others.
 
 use crate::bulk::Bulk;
 use crate::command::{
@@ -17,13 +18,13 @@ use std::sync::Arc;
 
 /// Something that a batch can do, with an answer of its own.
 pub trait Operation: Into<Op> {
-    /// The answer to it.
+    /// The answer to the operation.
     type Answer: Send + 'static;
 
-    /// Its answer, out of what a batch said to it.
+    /// Returns this operation's answer from a batch's answer.
     ///
     /// # Errors
-    /// The text says which damage the operation met. Nothing of it was done then.
+    /// The damage that the operation met, as text. Nothing of it was done.
     fn answer(done: Done) -> Result<Self::Answer, String>;
 }
 
@@ -35,11 +36,11 @@ macro_rules! operations {
             $($(#[$doc])* $name($operation),)*
         }
 
-        /// What a batch says to an operation: its answer has the operation's name.
+        /// A batch's answer to an operation, with the operation's name.
         #[derive(Debug)]
         pub enum Done {
             $($(#[$doc])* $name($answer),)*
-            /// Nothing of the operation was done: a row that it needs is damaged, as the text says.
+            /// Nothing of the operation was done: a row that it needs is damaged. The text names it.
             Damaged(String),
         }
 
@@ -57,7 +58,7 @@ macro_rules! operations {
                     match done {
                         Done::$name(answer) => Ok(answer),
                         Done::Damaged(damage) => Err(damage),
-                        // A batch answers each operation by its name, in its place.
+                        // A batch answers each operation in its place and by its name.
                         other => Err(format!("{} was answered by {other:?}", stringify!($name))),
                     }
                 }
@@ -69,45 +70,45 @@ macro_rules! operations {
 operations! {
     /// Stores an event and creates a delivery for each endpoint that subscribes to it.
     Accept(NewEvent) => Result<Accepted, Refusal>,
-    /// Records a finished attempt. Answers with the delivery after it.
+    /// Records a finished attempt. Returns the delivery after it.
     Settle(Box<Settle>) => Result<Box<Delivery>, Refusal>,
     /// Creates an endpoint.
     CreateEndpoint(CreateEndpoint) => Result<Created, Refusal>,
-    /// Changes an endpoint. Answers with the endpoint after it.
+    /// Changes an endpoint. Returns the endpoint after it.
     UpdateEndpoint(UpdateEndpoint) => Result<Arc<Endpoint>, Refusal>,
-    /// Deletes an endpoint. Answers with what is kept of it.
+    /// Deletes an endpoint. Returns the record that is kept.
     DeleteEndpoint(DeleteEndpoint) => Result<Arc<Endpoint>, Refusal>,
-    /// Gives an endpoint another secret. Answers with the endpoint after it.
+    /// Gives an endpoint another secret. Returns the endpoint after it.
     RotateSecret(RotateSecret) => Result<Arc<Endpoint>, Refusal>,
-    /// Retries a delivery. Answers with the delivery after it.
+    /// Retries a delivery. Returns the delivery after it.
     Retry(Retry) => Result<Box<Delivery>, Refusal>,
-    /// Cancels a delivery. Answers with the delivery after it.
+    /// Cancels a delivery. Returns the delivery after it.
     Cancel(Cancel) => Result<Box<Delivery>, Refusal>,
-    /// Replays an event. Answers with the delivery after it.
+    /// Replays an event. Returns the delivery after it.
     Replay(Replay) => Result<Box<Delivery>, Refusal>,
-    /// Begins a recovery. Answers with what it is of.
+    /// Begins a recovery. Returns its scope.
     Recover(Recover) => Result<Recover, Refusal>,
-    /// Writes some of what bulk changes did, as a [`crate::BulkWalk`] found it. Answers with what there was no room for.
+    /// Writes part of what bulk changes did, as a [`crate::BulkWalk`] found it. Returns what there was no room for.
     AdvanceBulk(AdvanceBulk) => AdvanceBulk,
-    /// Ends a damaged delivery. Answers with the delivery, if its row could be read and it was open.
+    /// Ends a damaged delivery. Returns the delivery, if its row could be read and it was open.
     EndDamaged(EndDamaged) => Option<Box<Delivery>>,
     /// Writes statistics.
     FlushStats(FlushStats) => (),
-    /// Drops what a [`crate::Sweeper`] found: a bounded step of it.
+    /// Removes what a [`crate::Sweeper`] found, in bounded steps.
     Sweep(Sweep) => Swept,
     /// Commits nothing.
     Probe(Probe) => (),
 }
 
-/// What changed for the queues in memory. Applied in commit order, after the commit.
+/// A change to the queues in memory. Applied in commit order, after the commit.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// A delivery waits, or waits differently: replaces what was known of it.
+    /// A delivery is open, or its due time changed. Replaces what was known of it.
     Waiting(QueueEntry),
     /// A delivery ended.
     Ended(DeliveryId),
     /// An endpoint is new or changed.
     Endpoint(Arc<Endpoint>),
-    /// All deliveries of an endpoint changed at once: what waits for it has ended, if the bulk change ends deliveries.
+    /// A bulk change of an endpoint's deliveries. If it ends deliveries, all of the endpoint's open ones have ended.
     Bulk(Slot, Bulk),
 }

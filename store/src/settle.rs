@@ -1,4 +1,4 @@
-//! A finished attempt as the engine hands it over, and what follows from it.
+//! A finished attempt as the engine submits it, and what follows from it.
 
 use crate::delivery::Attempt;
 use crate::endpoint::EndpointState;
@@ -8,63 +8,63 @@ use crate::ids::{DeliveryId, UnixMs};
 /// A finished attempt and what follows from it.
 #[derive(Debug, Clone)]
 pub struct Settle {
-    /// Whose attempt it was.
+    /// The delivery that was attempted.
     pub delivery: DeliveryId,
-    /// The attempt. Its number and round are given by the store.
+    /// The attempt. The store assigns its number and round.
     pub attempt: Attempt,
-    /// The request alone, in microseconds.
+    /// The duration of the request alone, in microseconds.
     pub duration_us: u64,
     /// When it ended.
     pub ended_at: UnixMs,
-    /// What follows.
+    /// What follows for the delivery.
     pub next_step: NextStep,
-    /// When its endpoint is to be switched off, and how that is said.
+    /// When its endpoint is to be disabled, and the event that reports it.
     pub disable: Option<Disable>,
 }
 
-/// What follows from a finished attempt.
+/// What follows from a finished attempt for its delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NextStep {
     /// It succeeded.
     Success,
     /// It failed; the schedule's next attempt is at this time.
     RetryAt(UnixMs),
-    /// It failed and was the last of its schedule.
+    /// It failed and was the last attempt of its schedule.
     GiveUp,
-    /// The partner wants no more: 410.
+    /// The receiver answered 410: no further attempts.
     Gone,
-    /// The daemon stopped meanwhile: due again at once, counted nowhere.
+    /// The daemon stopped meanwhile: due again immediately, not counted.
     Interrupted,
 }
 
-/// Switching an endpoint off, and the event that says so.
+/// Disables an endpoint, and reports it with an event.
 #[derive(Debug, Clone)]
 pub struct Disable {
-    /// Whether, given how the endpoint is doing when the attempt is recorded: outcomes before it may not be recorded yet when
-    /// it ends.
+    /// The condition, checked against the endpoint's state when the attempt is recorded: when it ends, earlier outcomes
+    /// may not be recorded yet.
     pub when: DisableWhen,
     /// Shown as `disabledReason`.
     pub reason: String,
-    /// Goes to the organization's endpoints that name its type.
+    /// The event. Sent to the organization's endpoints that subscribe to its type by name.
     pub notice: NewEvent,
 }
 
-/// When a failed attempt switches its endpoint off.
+/// When a failed attempt disables its endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DisableWhen {
-    /// At once.
+    /// Immediately.
     Now,
-    /// When the run of failures without one success, this one included, is both.
+    /// When the run of failures without a success, including this one, meets both conditions.
     RunOf {
-        /// At least so many.
+        /// It has at least this many failures.
         failures: u32,
-        /// Begun at least so long ago, in milliseconds.
+        /// It began at least this long ago, in milliseconds.
         lasting_ms: u64,
     },
 }
 
 impl DisableWhen {
-    /// Whether that is so of an endpoint in this state, at the paced time of its last failure.
+    /// Whether the condition holds for an endpoint in this state, at the paced time of its last failure.
     pub fn holds(self, state: &EndpointState, at: UnixMs) -> bool {
         match self {
             Self::Now => true,

@@ -1,7 +1,7 @@
-//! The store: opening the file, and one durable transaction per batch.
+//! The store: opens the file, and makes one durable transaction per batch.
 //!
-//! `apply` is synchronous and single-handed: a writer thread around it makes group commits of whatever has queued. After a
-//! commit that failed the file is reopened and asked whether the commit happened, since it may have.
+//! `apply` is synchronous and single-threaded: a writer thread around it commits queued operations as a group. After a
+//! failed commit the file is reopened to find out whether the commit happened, since it may have.
 
 use crate::batch::{Batch, Staged};
 use crate::delivery::QueueEntry;
@@ -23,14 +23,14 @@ use crate::waiting;
 use redb::{Durability, StorageBackend, TableError, WriteTransaction};
 use std::sync::Arc;
 
-/// What a batch came to, once durable.
+/// The result of a batch, once durable.
 #[derive(Debug)]
 pub struct Applied {
     /// The number of the commit.
     pub commit: u64,
-    /// What each operation came to, in order.
+    /// The answer to each operation, in order.
     pub done: Vec<Done>,
-    /// What changed for queues in memory, in order.
+    /// The changes to the queues in memory, in order.
     pub changes: Vec<Change>,
 }
 
@@ -39,7 +39,7 @@ pub struct Applied {
 pub struct Store {
     shared: Arc<Shared>,
     zstd: Compressor,
-    /// A commit that failed and may have happened.
+    /// A failed commit that may have happened.
     in_doubt: Option<Box<Staged>>,
     reopen: Reopen,
 }
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-/// How to get at the file again after a commit failed.
+/// Reopens the file after a failed commit.
 struct Reopen(Box<dyn Fn() -> Result<Handle, StoreError> + Send>);
 
 impl std::fmt::Debug for Reopen {
@@ -62,10 +62,10 @@ impl std::fmt::Debug for Reopen {
 }
 
 impl Store {
-    /// Opens the file, or makes it, mode 0600.
+    /// Opens the file, or creates it with mode 0600.
     ///
     /// # Errors
-    /// Another process has it open, a newer version wrote it, it is damaged, or the system refuses.
+    /// Another process has it open, a newer version wrote it, it is damaged, or the system returned an error.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
         let tried = Tried::default();
@@ -73,7 +73,8 @@ impl Store {
         Self::with(options, reopen)
     }
 
-    /// Opens a store on storage that `make` gives, anew after each failed commit: for tests of what storage can do.
+    /// Opens a store on the storage that `make` returns, reopened after each failed commit: for tests of storage
+    /// faults.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -90,7 +91,7 @@ impl Store {
     }
 
     fn with(options: Options, reopen: Reopen) -> Result<Self, StoreError> {
-        // On trial: see `Store::accept`.
+        // Not accepted yet: see [`Store::accept`].
         let handle = (reopen.0)()?;
         prepare(&handle)?;
         let loaded = guarded(|| Memory::load(&ReadTables::open(&handle.begin_read()?)?))?;
@@ -102,11 +103,11 @@ impl Store {
         })
     }
 
-    /// Lets the file be written to: what opening it has changed, first. Until this call or the first batch the file stays as it was, byte
-    /// for byte, so that whoever finds it damaged while reading what a start needs can still refuse it.
+    /// Allows writes to the file, first those of opening it. Until this call or the first batch the file stays as it
+    /// was, byte for byte, so that a caller that finds damage while reading can still refuse it.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system returned an error.
     pub fn accept(&self) -> Result<(), StoreError> {
         match self.shared.handle().as_ref() {
             Some(handle) => handle.accept(),
@@ -114,15 +115,16 @@ impl Store {
         }
     }
 
-    /// A reader beside this writer.
+    /// Returns a reader beside this writer.
     pub fn reader(&self) -> Reader {
         Reader {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// Hands every open delivery to `each`, those due first first: what queues in memory are built from. Those that a bulk change
-    /// opened again are not among them: they are told of as [`Change::Waiting`] when their rows are written.
+    /// Passes every open delivery to `each`, in order of due time, to build the queues in memory. Deliveries that a
+    /// bulk change has reopened are not among them: they are announced as [`Change::Waiting`] when their rows are
+    /// written.
     ///
     /// # Errors
     /// The file can't be read.
@@ -131,11 +133,11 @@ impl Store {
             .view(|views| waiting::each_open(views, &mut each))
     }
 
-    /// Does a batch in one durable transaction. `random` makes ids differ.
+    /// Runs a batch in one durable transaction. `random` makes ids differ.
     ///
     /// # Errors
-    /// [`StoreError::NotCommitted`]: nothing was stored. [`StoreError::InDoubt`]: that is not known yet; call
-    /// [`Store::resolve_in_doubt`] until it says. Nothing else is accepted meanwhile.
+    /// [`StoreError::NotCommitted`]: nothing was stored. [`StoreError::InDoubt`]: not known yet; call
+    /// [`Store::resolve_in_doubt`] until it succeeds. Until then every batch fails.
     pub fn apply(
         &mut self,
         ops: impl AsRef<[Op]>,
@@ -145,7 +147,7 @@ impl Store {
         let now = now.into();
         if self.in_doubt.is_some() || self.shared.handle().is_none() {
             return Err(StoreError::InDoubt(
-                "an earlier commit is not settled".to_owned(),
+                "an earlier commit is in doubt".to_owned(),
             ));
         }
         let ops = ops.as_ref();
@@ -155,11 +157,11 @@ impl Store {
                 StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
             });
         };
-        // Alone, so that nothing but pages that all events or all commits are written to can be damaged.
+        // A batch of one such operation: only pages that every event or every commit writes can be damaged.
         if error.is_damage() && matches!(ops, [] | [Op::Probe(_) | Op::Accept(_)]) {
             *self.shared.uncommittable() = Some(error.to_string());
         }
-        // The engine may refuse everything after a failed write until it is opened again.
+        // After a failed write redb may refuse everything until the file is reopened.
         match self.resolve_in_doubt() {
             Ok(Some(applied)) => Ok(applied),
             Ok(None) => Err(StoreError::NotCommitted(Box::new(error))),
@@ -167,20 +169,20 @@ impl Store {
         }
     }
 
-    /// Opens the file again after a failure and finds out whether the last commit happened. `Some`: it did, and this is
-    /// what it came to. `None`: nothing of it was stored.
+    /// Reopens the file after a failure and finds out whether the last commit happened. `Some`: it did, with this
+    /// result. `None`: nothing of it was stored.
     ///
     /// # Errors
     /// The file can't be opened yet.
     pub fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
         let found = {
             let mut handle = self.shared.handle_mut();
-            // The old handle holds the file's lock, and what a failed transaction left in memory.
+            // The old handle has the file's lock, and in memory what a failed transaction left.
             if let Some(old) = handle.take() {
                 old.give_up();
             }
             let opened = (self.reopen.0)()?;
-            // A file that was never accepted is still what it was before this process opened it.
+            // A file that was never accepted is still as it was before this process opened it.
             prepare(&opened)?;
             let found = read_meta(&opened)?;
             self.expect_commit(found.commit)?;
@@ -195,7 +197,7 @@ impl Store {
         Ok(self.merged())
     }
 
-    /// The file must be at the last commit that was announced, or at the one that failed.
+    /// Checks that the file is at the last announced commit, or at the failed one.
     fn expect_commit(&self, found: u64) -> Result<(), StoreError> {
         let announced = self.shared.memory().meta.commit;
         let failed = self.in_doubt.as_ref().map(|staged| staged.meta.commit);
@@ -208,7 +210,7 @@ impl Store {
         ))
     }
 
-    /// Announces the commit that was staged last, if there is one.
+    /// Announces the last staged commit, if there is one.
     fn merged(&mut self) -> Option<Applied> {
         let (commit, done, changes) = self.in_doubt.take()?.merge(&self.shared);
         Some(Applied {
@@ -218,19 +220,21 @@ impl Store {
         })
     }
 
-    /// Stages a batch and commits it. What was staged is in `in_doubt` from before the commit on: one that fails, or in which the engine
-    /// panics, may be durable all the same.
+    /// Stages a batch and commits it. `in_doubt` has what was staged from before the commit: one that fails, or in
+    /// which redb panics, may still be durable.
     fn try_commit(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
         let guard = shared.handle();
         let handle = guard.as_ref();
-        let handle = handle.ok_or_else(|| StoreError::InDoubt("it is not open".to_owned()))?;
+        let handle =
+            handle.ok_or_else(|| StoreError::InDoubt("the file is not open".to_owned()))?;
         handle.accept().inspect_err(|_| handle.give_up())?;
         let mut txn = guarded(|| handle.begin_write())?;
         match guarded(|| self.stage(&mut txn, ops, now, random)) {
             Ok(staged) => self.in_doubt = Some(Box::new(staged)),
             Err(e) => {
-                // First: a transaction that is dropped undoes what it did, and where the engine panicked it does so from a broken state.
+                // First: a dropped transaction undoes its changes, and after a panic in redb it does so from an
+                // inconsistent state.
                 handle.give_up();
                 let _gave_up = guarded(|| {
                     drop(txn);
@@ -291,13 +295,13 @@ fn read_meta(handle: &Handle) -> Result<Meta, StoreError> {
     })
 }
 
-/// Makes the tables of a new file, and a file of an earlier format one of the current format.
+/// Creates the tables of a new file, or migrates a file of an earlier format to the current one.
 fn prepare(handle: &Handle) -> Result<(), StoreError> {
     let known = guarded(|| {
         let txn = handle.begin_read()?;
         match txn.open_table(META) {
             Ok(_) => Ok(true),
-            // Only a file without any table is a new one.
+            // Only a file without tables is new.
             Err(TableError::TableDoesNotExist(_)) if txn.list_tables()?.next().is_none() => {
                 Ok(false)
             }
@@ -305,7 +309,7 @@ fn prepare(handle: &Handle) -> Result<(), StoreError> {
         }
     })?;
     if known {
-        // Refuses a newer file before anything else of it is read.
+        // Refuses a newer file before anything else in it is read.
         return migrate(handle, read_meta(handle)?);
     }
     let mut txn = handle.begin_write()?;

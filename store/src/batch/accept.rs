@@ -1,4 +1,4 @@
-//! Taking events: idempotency, fan-out, ids and sequence numbers.
+//! Accepts events: idempotency, fan-out, ids and sequence numbers.
 
 use super::{Batch, Decision, refused};
 use crate::command::{Accepted, Refusal};
@@ -45,7 +45,7 @@ impl Batch<'_, '_> {
         }))
     }
 
-    /// The event under a key that has not expired.
+    /// Returns the event of a key that has not expired.
     fn known_under(&self, fingerprint: Fingerprint) -> Result<Option<Arc<Event>>, StoreError> {
         let Some(id) = self.key(fingerprint)? else {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Batch<'_, '_> {
         Ok(event)
     }
 
-    /// What a key that has not expired stands for: an event, or an endpoint's id in its place.
+    /// Returns what a key that has not expired refers to: an event, or an endpoint's id as one.
     pub(super) fn key(&self, fingerprint: Fingerprint) -> Result<Option<EventId>, StoreError> {
         match self.keys.get(&fingerprint) {
             Some(id) => Ok(Some(*id)),
@@ -110,7 +110,7 @@ impl Batch<'_, '_> {
         new: &NewEvent,
         targets: &[Slot],
     ) -> Result<Arc<Event>, StoreError> {
-        // Whatever can fail on a damaged row comes before the first change.
+        // Everything that can fail on a damaged row comes before the first change.
         self.count(|c| c.accepted += 1)?;
         let random = self.next_random();
         let id = EventId::following(self.meta.last_event, self.now, random);
@@ -132,7 +132,7 @@ impl Batch<'_, '_> {
         Ok(event)
     }
 
-    /// The first round of a pair, with the next number of its endpoint.
+    /// Creates a delivery in its first round, with its endpoint's next sequence number.
     pub(super) fn create_delivery(
         &mut self,
         event: EventId,

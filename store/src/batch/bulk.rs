@@ -1,4 +1,4 @@
-//! Bulk changes: beginning one, and writing what it has done, a bounded number of rows at a time.
+//! Begins bulk changes, and writes what they did, a bounded number of rows at a time.
 
 use super::{Batch, Decision, IndexedState, refused};
 use crate::advance::reopen_of;
@@ -30,12 +30,12 @@ impl Batch<'_, '_> {
         Ok(Ok(recover.clone()))
     }
 
-    /// Whether another bulk change of this endpoint may begin before one is done.
+    /// Whether another bulk change of this endpoint may begin before one is finished.
     pub(super) fn may_begin_bulk(&self, slot: Slot) -> bool {
         self.bulks.get(&slot).map_or(0, Vec::len) < BULKS
     }
 
-    /// Does something to all of an endpoint's deliveries at once.
+    /// Changes all of an endpoint's deliveries with one bulk change.
     pub(super) fn begin_bulk(&mut self, slot: Slot, effect: BulkEffect) -> Result<(), StoreError> {
         let number = self.meta.next_bulk;
         let bulk = Bulk {
@@ -55,7 +55,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Writes what a walk found. Where there is no room for a round, the rest is left.
+    /// Writes what a walk found. Returns the rest when there is no room for a round.
     pub(super) fn advance_bulk(
         &mut self,
         advance: &AdvanceBulk,
@@ -92,8 +92,8 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Writes what a delivery has become. False where there is no room for its round. A damaged one is left for `check` to name, so
-    /// that it does not stand in the way of the others.
+    /// Writes a delivery with its bulk changes applied. Returns false if there is no room for its round. A damaged one
+    /// is left for `check`, so that it doesn't block the others.
     fn write_out(&mut self, id: DeliveryId) -> Result<bool, StoreError> {
         let stored = match self.stored(id) {
             Err(StoreError::Damaged { .. }) => None,
@@ -113,10 +113,11 @@ impl Batch<'_, '_> {
         Ok(true)
     }
 
-    /// Creates the delivery of an event that the endpoint was inactive for. False where there is no room for it.
+    /// Creates the delivery of an event that the endpoint missed while it was disabled. Returns false if there is no
+    /// room for it.
     fn create_missed(&mut self, event: EventId, slot: Slot) -> Result<bool, StoreError> {
         let key = tables::delivery_key(DeliveryId { event, slot });
-        // What never had a round needs none any more.
+        // Without an endpoint a first round is pointless.
         let is_there = self.endpoint(slot).is_some_and(|e| e.deleted_at.is_none());
         if !is_there || self.tables.deliveries.get(&key)?.is_some() {
             return Ok(true);

@@ -1,4 +1,4 @@
-//! Counters of all endpoints: exact, since they commit with the work that they count.
+//! The counters of all endpoints. Exact, since they commit with the work that they count.
 
 use super::Batch;
 use crate::error::StoreError;
@@ -9,7 +9,7 @@ use crate::tables;
 use redb::ReadableTable;
 
 impl Batch<'_, '_> {
-    /// Counts in the windows of all endpoints that hold now: exact, since they commit with the work.
+    /// Counts in the current windows of all endpoints. Exact, since they commit with the work.
     pub(super) fn count(&mut self, add: impl Fn(&mut Counters)) -> Result<(), StoreError> {
         for level in Level::ALL {
             let key = (level, level.start_of(self.now));
@@ -31,7 +31,7 @@ impl Batch<'_, '_> {
         let key = tables::counters_key(key.0, key.1);
         let before = self.tables.counters.get(&key)?;
         match before.map(|row| record::read("counters", &key, row.value())) {
-            // Damaged counters start over: they must not stand in the way of the work that they count.
+            // Damaged counters start over, so that they don't block the work that they count.
             None | Some(Err(StoreError::Damaged { .. })) => Ok(Counters::default()),
             Some(read) => read,
         }

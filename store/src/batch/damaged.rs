@@ -1,4 +1,4 @@
-//! Ending deliveries that can't be attempted, or whose outcome can't be recorded, because what is stored of them is damaged.
+//! Ends deliveries that can't be attempted, or whose outcome can't be recorded, because their stored record is damaged.
 
 use super::{Batch, IndexedState};
 use crate::delivery::Delivery;
@@ -8,7 +8,7 @@ use crate::op::Change;
 use crate::tables;
 
 impl Batch<'_, '_> {
-    /// No attempt is recorded and nothing is counted, for none was made. Whatever is found, the pair waits no longer.
+    /// No attempt is recorded or counted, because none was made. In every case the delivery is no longer queued.
     pub(super) fn end_damaged(
         &mut self,
         end: EndDamaged,
@@ -25,12 +25,12 @@ impl Batch<'_, '_> {
                 self.put_delivery(Some(before), &mut d)?;
                 Ok(Some(Box::new(d)))
             }
-            // It ended otherwise meanwhile.
+            // It has ended in another way meanwhile.
             Some(_) => {
                 self.changes.push(Change::Ended(id));
                 Ok(None)
             }
-            // What is left of it stays for `check` to name. In the due index it would come back at every start.
+            // Its remains stay for `check` to name. An entry in the due index would return at every start.
             None => {
                 let key = tables::timed_key(end.due, id);
                 if self.tables.due.remove(&key)? {

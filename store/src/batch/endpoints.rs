@@ -1,6 +1,6 @@
 //! Endpoints: creation, change, deletion, secrets.
 //!
-//! What ends very many deliveries is a bulk change: the rows are written later.
+//! Ending many deliveries is a bulk change: the rows are written later.
 
 use super::{Batch, Decision, refused};
 use crate::bulk::BulkEffect;
@@ -32,7 +32,7 @@ impl Batch<'_, '_> {
         }))
     }
 
-    /// Creates an endpoint, or finds the one that the same request created under this key.
+    /// Creates an endpoint, or returns the one that the same request created with this key.
     fn create_endpoint_once(&mut self, new: NewEndpoint, key: &EndpointKey) -> Decision<Created> {
         let of_key = Fingerprint::of_endpoint(&new.organization, &key.key);
         let of_request = Fingerprint::of_request(&new.organization, &key.key, &key.request);
@@ -43,12 +43,12 @@ impl Batch<'_, '_> {
                     endpoint,
                     replayed: true,
                 })),
-                // The endpoint that this key stands for was deleted: made again, it would have another id.
+                // The key's endpoint was deleted. A new one would have another id.
                 _ => refused(Refusal::EndpointKeyConflict),
             };
         }
         Ok(self.new_endpoint(new)?.map(|endpoint| {
-            // An id of an endpoint has its time in the same place as that of an event.
+            // An endpoint's id has its time in the same place as an event's id.
             let id = EventId(endpoint.id.0);
             self.keys.insert(of_key, id);
             self.keys.insert(of_request, id);
@@ -135,7 +135,7 @@ impl Batch<'_, '_> {
         let mut e = (*endpoint).clone();
         e.settings.active = false;
         e.deleted_at = Some(self.now);
-        // What is left is a mark for readers of its deliveries: nothing secret stays.
+        // The record stays for readers of its deliveries; it keeps no secrets.
         e.secrets.clear();
         e.settings.headers.0.clear();
         let reason = Reason::EndpointDeleted;
@@ -186,7 +186,7 @@ impl Batch<'_, '_> {
         self.endpoint(slot).filter(|e| e.deleted_at.is_none())
     }
 
-    /// Stages an endpoint's row and, where what it receives changed, a revision from the next event on.
+    /// Stages an endpoint's row and, if what it receives has changed, a revision from the next event on.
     pub(super) fn put_endpoint(&mut self, mut e: Endpoint) -> Result<Arc<Endpoint>, StoreError> {
         e.updated_at = self.now;
         let before = self.endpoint(e.slot);
@@ -210,7 +210,8 @@ impl Batch<'_, '_> {
     }
 }
 
-/// The current secret gets the seed, unless it has one already: a public key that partners hold stays. Off, all lose theirs.
+/// Gives the current secret the seed, unless it already has one: the public key that partners know stays. `None`
+/// removes all seeds.
 fn switch_ed25519(e: &mut Endpoint, seed: Option<Seed>) {
     match seed {
         Some(seed) => {

@@ -1,4 +1,4 @@
-//! Folding the journal into a generation, and stats windows into their rows.
+//! Folds the journal into a generation, and the windows in memory into their rows.
 
 use super::Batch;
 use crate::error::StoreError;
@@ -11,7 +11,7 @@ use redb::ReadableTable;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    /// Moves the journal of earlier commits into a generation, where it has grown enough.
+    /// Moves the journal of earlier commits into a generation, if it has grown enough.
     pub(super) fn fold_if_wanted(&mut self) -> Result<Option<Arc<Generation>>, StoreError> {
         let tail = &self.memory.tail;
         if !tail.wants_folding(self.options) {
@@ -37,7 +37,7 @@ impl Batch<'_, '_> {
                 self.tables.keys.insert(&key, row.as_slice())?;
             }
         }
-        // Of an endpoint that had no delivery since the last fold too: how it does changes with every attempt.
+        // Also for endpoints without a delivery since the last fold: their state changes with every attempt.
         for (slot, state) in &tail.states {
             if self.endpoint(*slot).is_none() {
                 continue;
@@ -65,8 +65,8 @@ impl Batch<'_, '_> {
         Ok(Some(Arc::new(generation)))
     }
 
-    /// The last event, or the last endpoint that has a key, if that is younger. It never decreases from generation to generation: who
-    /// looks for a key stops at the first that is too old.
+    /// Returns the last event, or the last endpoint with a key if that is later. It never decreases from generation to
+    /// generation, because the search for a key stops at the first generation that is too old.
     fn last_of_journal(&self) -> EventId {
         let keys = self.memory.tail.keys.values().copied();
         let before = self.memory.generations.last().map(|g| g.last_event);
@@ -74,7 +74,7 @@ impl Batch<'_, '_> {
             .fold(self.memory.meta.last_event, EventId::max)
     }
 
-    /// Adds the windows in memory to their rows: the minute's, the hour's, and that of all time.
+    /// Adds the windows in memory to their rows: minute, hour, and all time.
     pub(super) fn flush_stats(&mut self) -> Result<(), StoreError> {
         if std::mem::replace(&mut self.windows_flushed, true) {
             return Ok(());
@@ -88,7 +88,7 @@ impl Batch<'_, '_> {
                 let before = self.tables.windows.get(&key)?;
                 let mut window: Window =
                     match before.map(|row| record::read("windows", &key, row.value())) {
-                        // A damaged window starts over: it must not stand in the way of all later ones.
+                        // A damaged window starts over, so that it doesn't block all later ones.
                         None | Some(Err(StoreError::Damaged { .. })) => Window::default(),
                         Some(read) => read?,
                     };

@@ -9,7 +9,7 @@ use crate::ids::DeliveryId;
 use std::sync::Arc;
 
 impl Batch<'_, '_> {
-    /// The delivery and its endpoint; `None` where there is no such pair.
+    /// Returns the delivery and its endpoint; `None` if either doesn't exist.
     fn found(&mut self, id: DeliveryId) -> Result<Option<(Delivery, Arc<Endpoint>)>, StoreError> {
         let Some(endpoint) = self.endpoint(id.slot) else {
             return Ok(None);
@@ -74,7 +74,7 @@ impl Batch<'_, '_> {
         Ok(Ok(Box::new(d)))
     }
 
-    /// How many more deliveries may wait.
+    /// Returns how many more deliveries may be open.
     pub(super) fn room(&self) -> u64 {
         self.options.pending_limit.saturating_sub(self.open)
     }

@@ -1,4 +1,4 @@
-//! Recording finished attempts: the cheapest path is that of a first attempt that succeeded.
+//! Records finished attempts. A successful first attempt is the cheapest path.
 
 use super::{Batch, Decision, IndexedState, refused};
 use crate::command::Refusal;
@@ -16,7 +16,7 @@ struct AttemptEnd {
     next_step: NextStep,
 }
 
-/// What an attempt counts as.
+/// How an attempt is counted.
 struct Tally {
     success: bool,
     abandoned: bool,
@@ -48,7 +48,7 @@ impl Batch<'_, '_> {
             NextStep::RetryAt(next) => delivery.attempt_failed(attempt, at, Some(next)),
             NextStep::GiveUp => delivery.attempt_failed(attempt, at, None),
             NextStep::Interrupted => {
-                // It counts nowhere.
+                // It is not counted.
                 delivery.attempt_interrupted(attempt, at);
                 self.put_delivery(Some(before), &mut delivery)?;
                 return Ok(Ok(Box::new(delivery)));
@@ -103,7 +103,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Switches an endpoint off and says so to whoever named the event type.
+    /// Disables an endpoint, and reports it to endpoints that subscribe to the event type by name.
     fn disable(&mut self, slot: Slot, disable: &Disable) -> Result<(), StoreError> {
         let Some(endpoint) = self.endpoint(slot).filter(|e| e.receives()) else {
             return Ok(());
@@ -112,14 +112,14 @@ impl Batch<'_, '_> {
         changed.settings.active = false;
         changed.settings.disabled_reason = Some(disable.reason.clone());
         self.put_endpoint(changed)?;
-        // Whatever waits already: there is one for an endpoint that was switched off.
+        // Regardless of the limit of open deliveries: there is one such event for each disabled endpoint.
         let targets = self.subscribers(&disable.notice);
         self.store_event(&disable.notice, &targets)?;
         Ok(())
     }
 }
 
-/// How an endpoint does after an attempt. For how long it has failed is told by the paced time.
+/// Returns an endpoint's state after an attempt. The duration of its failures is measured in paced time.
 fn after_attempt(mut state: EndpointState, ended: &AttemptEnd, paced: UnixMs) -> EndpointState {
     if ended.next_step == NextStep::Success {
         state.failure_count = 0;

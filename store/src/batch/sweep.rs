@@ -1,7 +1,7 @@
-//! Retention: dropping what a [`crate::sweep::Sweeper`] found to be past it, a bounded number of rows at a time.
+//! Retention: removes what a [`crate::sweep::Sweeper`] found to be past it, a bounded number of rows at a time.
 //!
-//! A pack with something still open keeps it and loses the rest. Horizons are counted from the paced time, so that a jump of the
-//! clock can't delete all history at once.
+//! A pack with an open delivery keeps that event and loses the others. Horizons are counted in paced time, so that a
+//! jump of the clock can't delete all history.
 
 use super::Batch;
 use crate::bulk::reads_as_open;
@@ -59,7 +59,7 @@ impl Batch<'_, '_> {
             // A damaged pack stays for `check` to name.
             let Some(pack) = pack else { continue };
             self.sweep_pack(*first, &pack, horizon, &mut rows_left)?;
-            // Nothing that is accepted later than its last event was touched.
+            // Nothing that was accepted after its last event was touched.
             let after = pack.last().accepted_at().plus_ms(1);
             self.swept_to(
                 after.min(horizon.events_before),
@@ -100,13 +100,13 @@ impl Batch<'_, '_> {
             self.tables.packs.remove(&key)?;
             return Ok(());
         }
-        // The key stays though its event may be gone: a search for the last key at or below an id still ends here.
+        // The key stays even if its event is gone: a search for the last key at or below an id still ends here.
         let row = Pack::new(survivors).encode(first, self.zstd)?;
         self.tables.packs.insert(&key, row.as_slice())?;
         Ok(())
     }
 
-    /// What is kept of an event; `None` of one that is past everything.
+    /// Returns what is kept of an event; `None` if it is past all retention.
     fn sweep_event(
         &mut self,
         event: &Arc<Event>,
@@ -173,7 +173,7 @@ impl Batch<'_, '_> {
         Ok(false)
     }
 
-    /// Forgets deleted endpoints of which no delivery is left. Their numbers are never given again.
+    /// Removes deleted endpoints that have no deliveries left. Their slots are never reused.
     fn forget_endpoints(&mut self, slots: &[Slot]) -> Result<bool, StoreError> {
         let mut rows_left = ROWS_PER_STEP;
         for &slot in slots {
@@ -192,7 +192,7 @@ impl Batch<'_, '_> {
                 .take(rows_left)
                 .map(|row| row.map(|(key, _)| *key.value()))
                 .collect::<Result<_, _>>()?;
-            // Its own rows are four at most.
+            // It has at most four rows of its own.
             rows_left = rows_left.saturating_sub(old.len() + 4);
             for key in old {
                 self.tables.revisions.remove(&key)?;

@@ -1,4 +1,4 @@
-//! How many rows an operation writes: what bounds the work of a commit, beside the number of its operations.
+//! How many rows an operation writes. This bounds the work of a commit, beside the number of its operations.
 
 use super::Reader;
 use crate::endpoint::Endpoint;
@@ -8,26 +8,26 @@ use crate::settle::{DisableWhen, Settle};
 use crate::swept;
 use std::sync::{Arc, RwLockReadGuard};
 
-/// Of an organization with at most so many endpoints, each counts as a subscriber: looking costs more than it tells.
+/// In an organization with at most this many endpoints, all count as subscribers: checking costs more than it saves.
 const FEW_ENDPOINTS: usize = 16;
-/// Looking at so many endpoints that don't subscribe costs about as much as writing a row.
+/// Checking this many endpoints that don't subscribe costs about as much as writing a row.
 const LOOKS_PER_ROW: usize = 64;
 
-/// Weighs operations by what is in memory now. While it is kept no commit is announced, so keep it short, and let go of it before the
-/// next batch.
+/// Weighs operations by the current state of memory. While it exists no commit can be announced, so keep it short, and
+/// drop it before the next batch.
 #[derive(Debug)]
 pub struct Scales<'a>(RwLockReadGuard<'a, Memory>);
 
 impl Reader {
-    /// Weighs operations of the next batch.
+    /// Returns scales to weigh the operations of the next batch.
     pub fn scales(&self) -> Scales<'_> {
         Scales(self.shared.memory())
     }
 }
 
 impl Scales<'_> {
-    /// How many rows the operation writes at most, but for endpoints that the same batch makes or switches on. Approximate where a
-    /// few rows more make no difference.
+    /// Returns the most rows that the operation writes, not counting endpoints that the same batch creates or enables.
+    /// Approximate where a few more rows make no difference.
     pub fn rows(&self, op: &Op) -> usize {
         match op {
             Op::Accept(event) => 1 + self.fan_out(&event.organization, &event.event_type),
@@ -39,7 +39,7 @@ impl Scales<'_> {
         }
     }
 
-    /// Endpoints that an event may go to.
+    /// Returns the number of endpoints that may receive an event.
     fn fan_out(&self, organization: &str, event_type: &str) -> usize {
         let slots = self.0.by_organization.get(organization);
         let slots = slots.map(Vec::as_slice).unwrap_or_default();
@@ -51,7 +51,7 @@ impl Scales<'_> {
         found.filter(subscribed).count() + slots.len() / LOOKS_PER_ROW
     }
 
-    /// Deliveries of the event that says that an endpoint was switched off, where this outcome may do that.
+    /// Returns the number of deliveries of the event that reports a disabled endpoint, if this outcome may disable one.
     fn notices(&self, settle: &Settle) -> usize {
         let Some(disable) = &settle.disable else {
             return 0;
