@@ -1,5 +1,5 @@
-//! An engine for tests of single moments: on a store that the test brings, with one destination for all endpoints, its commits made by
-//! a task.
+//! An engine for tests of a single situation: on a store that the test supplies, with one destination for all
+//! endpoints, and a task that makes its commits.
 
 use crate::environment::Simulated;
 use http::HeaderName;
@@ -14,7 +14,7 @@ use stormhook_engine::{Engine, Ports, Settings};
 use stormhook_store::{Done, Op, Operation, Store, UnixMs};
 use tokio::task::JoinHandle;
 
-/// Every URL leads to this destination.
+/// A transport on which every URL leads to this destination.
 struct AllTo(Arc<dyn Destination>);
 
 impl Transport for AllTo {
@@ -23,7 +23,7 @@ impl Transport for AllTo {
     }
 }
 
-/// A command that is submitted without what keeps attempts off the wire: as if the store alone did it.
+/// A command that is submitted without its hold, as if the store alone carried it out.
 pub struct Unheld<C>(pub C);
 
 impl<C: Operation> From<Unheld<C>> for Op {
@@ -42,7 +42,7 @@ impl<C: Operation> Operation for Unheld<C> {
 
 impl<C: Operation> Free for Unheld<C> {}
 
-/// Settings as the daemon has them by default.
+/// The daemon's default settings.
 #[must_use]
 pub fn settings() -> Settings {
     let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
@@ -70,14 +70,14 @@ pub fn settings() -> Settings {
 
 /// See the module.
 pub struct Core {
-    /// It runs.
+    /// The running engine.
     pub engine: Engine,
-    /// Ends when the writer was closed and all is committed.
+    /// Ends when the writer has been closed and everything is committed.
     pub commits: JoinHandle<()>,
 }
 
 impl Core {
-    /// Starts it at this time. More commits than `most` are a failure.
+    /// Starts the engine at this time. Panics if it makes more commits than `most`.
     ///
     /// # Panics
     /// The store can't be read.
@@ -100,7 +100,7 @@ impl Core {
             free_bytes: u64::MAX,
             file_bytes: 0,
         };
-        let loaded = loaded.expect("the store can be read");
+        let loaded = loaded.expect("the store is readable");
         let (engine, mut committer) = loaded.start(|on_commit| Arc::new(on_commit), look);
         let queued = Arc::clone(engine.writer());
         let commits = tokio::spawn(async move {
@@ -110,7 +110,7 @@ impl Core {
                 }
                 committer.commit_queued();
             }
-            panic!("commits follow each other without end");
+            panic!("the engine commits without end");
         });
         Self { engine, commits }
     }

@@ -1,4 +1,4 @@
-//! The machine as the simulation has it: a wall clock that jumps when told to, and random numbers from a seed.
+//! The simulated environment: a wall clock that can jump, and random numbers from a seed.
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -7,10 +7,10 @@ use stormhook_engine::environment::Environment;
 use stormhook_store::UnixMs;
 use tokio::time::Instant;
 
-/// See the module. Time passes as on the runtime that it was made on.
+/// See the module. Time passes as on the runtime on which it was created.
 #[derive(Debug)]
 pub struct Simulated {
-    /// What the wall clock said at a point of the runtime's.
+    /// The wall clock at a point of the runtime's clock.
     wall: Mutex<(Instant, UnixMs)>,
     random: Mutex<SplitMix64>,
 }
@@ -20,7 +20,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Simulated {
-    /// It is `wall` now.
+    /// Returns an environment whose wall clock is at `wall`.
     pub fn new(wall: UnixMs, seed: u64) -> Self {
         Self {
             wall: Mutex::new((now(), wall)),
@@ -28,7 +28,7 @@ impl Simulated {
         }
     }
 
-    /// Sets the wall clock: it jumps, and goes on from there.
+    /// Sets the wall clock: it jumps, and continues from there.
     pub fn set_wall(&self, wall: UnixMs) {
         *locked(&self.wall) = (now(), wall);
     }

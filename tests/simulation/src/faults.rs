@@ -1,11 +1,11 @@
-//! What goes wrong around the daemon, as far as a run's plan allows it.
+//! Faults around the daemon, as far as a run's plan allows them.
 
 use crate::plan::{DAY_MS, HOUR_MS, SECOND_MS};
 use crate::run::World;
 use stormhook_testkit::disk::Faults;
 use stormhook_testkit::random::Random;
 
-/// One fault begins, or ends.
+/// Begins or ends one fault.
 pub(crate) fn strike(world: &mut World) {
     let mix = world.plan.mix;
     match world.random.below(7) {
@@ -33,13 +33,13 @@ pub(crate) fn strike(world: &mut World) {
     }
 }
 
-/// The disk is as it should be.
+/// Ends all faults of the disk.
 pub(crate) fn heal_disk(world: &World) {
     world.disk.fail(Faults::default());
     world.disk.fill_up(false);
 }
 
-/// While the daemon does not run.
+/// Faults while the daemon is not running.
 pub(crate) fn between_lives(world: &mut World) {
     world.disk.power_for(None);
     if world.random.one_in(2) {

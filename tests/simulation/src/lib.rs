@@ -1,8 +1,8 @@
-//! The daemon's whole decision core in one thread, from one seed: virtual time, simulated partners, a simulated disk.
+//! The daemon's whole decision core in one thread, from one seed: virtual time, simulated receivers, a simulated disk.
 //!
-//! What runs is the daemon's own code, from the operation that a caller hands over to the commit, the schedule, the attempt and the
-//! commit of its outcome, and what is done after a crash. What is simulated is the world around it. Nothing here decides what the
-//! daemon does; the oracle says whether it kept its promise.
+//! What runs is the daemon's own code, from the operation that a caller submits through commit, schedule, attempt,
+//! outcome and its commit, to a restart after a crash. The world around it is simulated. Nothing here decides what the
+//! daemon does; the oracle says whether it kept its contract.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! One life of the daemon's core, put together as `serve` does it but for the listeners: the writer's commits are made inline.
+//! One life of the daemon's core, assembled as in `serve` but without listeners. The writer's commits are made inline.
 
 use crate::faults;
 use crate::oracle::Oracle;
@@ -19,28 +19,28 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// How long everything may take to end once nothing is wrong any more.
+/// How long all deliveries may take to end once all faults are over.
 const MOST_TO_END_MS: u64 = 3 * DAY_MS;
 /// How long an attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// What is kept free on the disk.
+/// The bytes that are kept free on the disk.
 const DISK_RESERVE_BYTES: u64 = 1 << 20;
-/// Between two looks at everything, in steps.
+/// Steps between two checks of everything.
 const LOOK_EVERY: u64 = 64;
 
 /// How a life ended.
 pub(crate) enum End {
-    /// The power went.
+    /// By a power failure.
     Crashed,
-    /// In good order.
+    /// By an orderly stop.
     Stopped,
-    /// Everything has ended, or something broke the promise.
+    /// All deliveries have ended, or something violated the contract.
     Finished,
-    /// It did not start.
+    /// The daemon did not start.
     Refused(String),
 }
 
-/// Stands between the writer and the dispatch.
+/// The observer between the writer and the dispatch.
 struct CommitObserver {
     disk: Disk,
     oracle: Arc<Mutex<Oracle>>,
@@ -59,7 +59,7 @@ impl Committed for CommitObserver {
             self.oracle().dead = true;
             return;
         }
-        // The oracle's own reading is not what is tried here.
+        // The oracle's own reads are not under test here.
         let faults = self.disk.faults();
         self.disk.fail(Default::default());
         self.oracle().committed(applied, settled);
@@ -90,7 +90,7 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    /// Starts the daemon on the disk as it is.
+    /// Starts the daemon on the disk in its current state.
     pub(crate) fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
         let disk = world.disk.clone();
         let store = Store::open_on(world.plan.options(), move || disk.open());
@@ -146,7 +146,7 @@ impl Life {
         })
     }
 
-    /// Things happen, until the power goes, it is told to stop, or the plan is done.
+    /// Runs steps until the power fails, the daemon is told to stop, or the plan is done.
     pub(crate) async fn live(self, world: &mut World) -> End {
         while world.steps_left > 0 {
             world.steps_left -= 1;
@@ -178,11 +178,11 @@ impl Life {
         self.stop(world).await
     }
 
-    /// Nothing is wrong any more: everything ends.
+    /// Ends all faults, after which every delivery must end.
     pub(crate) async fn finish(self, world: &mut World) -> End {
         faults::heal_disk(world);
         world.partners.heal();
-        world.oracle().note("nothing is wrong any more".to_owned());
+        world.oracle().note("all faults are over".to_owned());
         let from_ms = world.oracle().now_ms();
         let mut quiet = false;
         while !quiet && !world.oracle().run_is_over() {
@@ -196,7 +196,7 @@ impl Life {
                 }
                 world
                     .oracle()
-                    .violated(format!("what waits does not end: {waits:?}"));
+                    .violated(format!("open deliveries do not end: {waits:?}"));
                 return End::Finished;
             }
             let step_ms = if passed < HOUR_MS {
@@ -220,17 +220,17 @@ impl Life {
         }
         world.oracle().expect_touched_ended();
         self.stop(world).await;
-        // What it left is what was announced.
+        // The stopped daemon must leave what was announced.
         match Self::begin(world, false) {
             Ok(again) => again.look(world),
             Err(why) => world
                 .oracle()
-                .violated(format!("it does not start again: {why}")),
+                .violated(format!("the daemon does not start again: {why}")),
         }
         End::Finished
     }
 
-    /// Whether the file is damaged where every commit needs it. Then it takes none, and says so.
+    /// Whether the file is damaged where every commit needs it. Then the daemon accepts nothing, and reports that.
     fn takes_no_commit(&self, world: &World) -> bool {
         let ready = || self.engine.readiness();
         world.oracle().is_damaged() && ready().is_err_and(|why| why.contains("damaged"))
@@ -251,7 +251,7 @@ impl Life {
         world.disk.fail(faults);
     }
 
-    /// Lets time pass; true when the power went meanwhile.
+    /// Lets time pass. Returns true if the power failed meanwhile.
     async fn passes(&self, time: Duration) -> bool {
         tokio::select! {
             biased;
@@ -291,7 +291,7 @@ impl Life {
     }
 }
 
-/// The writer's thread, as a task: commits what has queued, and takes its time.
+/// The writer's thread, as a task: commits the queued operations, with simulated time for each commit.
 async fn write(
     writer: Arc<Writer>,
     mut committer: Committer,

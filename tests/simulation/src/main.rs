@@ -1,4 +1,5 @@
-//! Runs seeds of the simulation: one, a range, or fresh ones for some time. A seed that fails is printed with how to run it again.
+//! Runs seeds of the simulation: one, a range, or fresh ones for some time. For a failing seed it prints the command
+//! that repeats the run.
 
 #![allow(
     clippy::print_stdout,
@@ -7,7 +8,7 @@
 )]
 #![allow(
     clippy::disallowed_methods,
-    reason = "how long seeds take is real time"
+    reason = "the duration of seeds is real time"
 )]
 
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ const USAGE: &str = "usage: stormhook-simulation --seed N [--verbose] | --seeds 
 enum What {
     Seed(u64, bool),
     Seeds(u64, u64),
-    /// For so long, from this seed on.
+    /// For this many seconds, from this seed on.
     For(Duration, u64),
 }
 
@@ -46,7 +47,7 @@ fn read(args: &[String]) -> Option<What> {
     }
 }
 
-/// A seed that nobody ran yet.
+/// Returns a seed that has not been run yet.
 fn by_time() -> u64 {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -54,22 +55,22 @@ fn by_time() -> u64 {
     u64::from(now.subsec_nanos()) << 20 ^ now.as_secs()
 }
 
-/// A seed takes seconds, and on a busy machine a minute. One that takes this long does not end.
+/// A seed takes seconds, and up to a minute on a busy machine. One that takes this long does not end.
 const HANGS_AFTER: Duration = Duration::from_secs(900);
 
-/// Ends the program, with the seed's name, where a task never lets another one run: nothing else would.
+/// Ends the program, with the seed's number, if a task never yields. Nothing else would.
 fn watch(seed: u64) -> mpsc::Sender<()> {
     let (ended, end) = mpsc::channel::<()>();
     std::thread::spawn(move || {
         if end.recv_timeout(HANGS_AFTER) == Err(mpsc::RecvTimeoutError::Timeout) {
-            println!("seed {seed} FAILED: it does not end");
+            println!("seed {seed} FAILED: the run does not end");
             std::process::exit(1);
         }
     });
     ended
 }
 
-/// Runs a seed, and says what broke.
+/// Runs a seed, and prints any violation.
 fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
     let Report {
         tally,
@@ -88,7 +89,7 @@ fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
         return true;
     };
     println!(
-        "seed {seed} FAILED: {violation}\n\nrun it again:\n  cargo run --profile simulation -p stormhook-simulation -- --seed {seed} --verbose\n"
+        "seed {seed} FAILED: {violation}\n\nrepeat the run:\n  cargo run --profile simulation -p stormhook-simulation -- --seed {seed} --verbose\n"
     );
     false
 }
@@ -103,7 +104,7 @@ fn main() -> ExitCode {
     let mut sum = Tally::default();
     let mut seeds = 0u64;
     let mut failed = None;
-    // The first that fails is enough to begin with.
+    // The first failure is enough to begin with.
     let mut one = |seed: u64, verbose: bool| {
         seeds += 1;
         let held = holds(seed, verbose, &mut sum);
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
         }
     }
     let took = started.elapsed().as_secs_f64();
-    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    #[allow(clippy::cast_precision_loss, reason = "figures for display")]
     let (count, years) = (seeds as f64, sum.simulated_ms as f64 / 31_557_600_000.0);
     println!(
         "{seeds} seeds in {took:.1} s: {:.1} seeds/s, {years:.2} simulated years, {:.0} years per hour",

@@ -1,8 +1,8 @@
-//! The oracle: it sees every announced commit, every request that reached a partner and every answer to a caller, and says when one
-//! of them breaks the promise.
+//! The oracle: it sees every announced commit, every request that reached a receiver and every answer to a caller, and
+//! reports those that violate the contract.
 //!
-//! It keeps what was announced as a mirror of its own, and compares: each commit with what may follow, each request with what was
-//! announced before it, and after a restart the file with everything that was ever announced.
+//! It keeps a mirror of its own of what was announced, and compares: each commit with the allowed changes, each request
+//! with what was announced before it, and after a restart the file with everything ever announced.
 
 mod causes;
 mod commits;
@@ -29,12 +29,12 @@ use stormhook_store::{
 use tokio::time::Instant;
 pub(crate) use wire::Observed;
 
-/// More commits than any run makes, unless something makes them without end.
+/// More commits than any run makes unless something commits without end.
 pub(crate) const MOST_COMMITS: u64 = 100_000;
-/// Lines of the log that a violation shows.
+/// Lines of the log that a violation is printed with.
 const LOG_LINES: usize = 60;
 
-/// What a client was told of an attempt.
+/// The result of an attempt, as the transport reported it.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     outcome: AttemptOutcome,
@@ -43,20 +43,20 @@ struct Told {
     at_ms: u64,
     /// The store's time then.
     store_ms: u64,
-    /// How far the wall clock had jumped ahead by then, in all.
+    /// The sum of the wall clock's jumps ahead until then, in milliseconds.
     jumped_ms: u64,
-    /// Seconds that the partner asked for, where they count.
+    /// The receiver's `Retry-After` in seconds, if it counts.
     retry_after_s: Option<u64>,
 }
 
-/// One request that reached a partner.
+/// One request that reached a receiver.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     number: u32,
     life: u64,
 }
 
-/// When a delivery's last counted attempt was recorded, to see that the next is not early.
+/// When a delivery's last counted attempt was recorded, to check that the next is not early.
 #[derive(Clone, Copy, Debug)]
 struct Waits {
     since_ms: u64,
@@ -64,7 +64,7 @@ struct Waits {
     delay_ms: u64,
 }
 
-/// The running daemon, as the oracle looks into it.
+/// The oracle's access to the running daemon.
 struct Life {
     reader: Reader,
     clock: Arc<StoreClock>,
@@ -75,14 +75,14 @@ struct Life {
 pub(crate) struct Oracle {
     plan: Plan,
     life: Option<Life>,
-    /// Lives so far.
+    /// The number of lives so far.
     lives: u64,
-    /// The power is gone: what the process still does, nobody sees.
+    /// Whether the power is off: nothing that the process still does is visible.
     pub(crate) dead: bool,
     before_ms: u64,
-    /// How far the wall clock jumped ahead, in all.
+    /// The sum of the wall clock's jumps ahead, in milliseconds.
     jumped_ms: u64,
-    /// The paced time of the last commit, by which things expire, and after when it was made by a clock that never jumps.
+    /// The paced time of the last commit, and the time since the start of the run by a clock that never jumps.
     expiry: (UnixMs, u64),
     /// When it was announced.
     announced_ms: u64,
@@ -94,12 +94,12 @@ pub(crate) struct Oracle {
     last_sequence: BTreeMap<Slot, u64>,
     states: BTreeMap<Slot, EndpointState>,
     counters: Counters,
-    /// How many generations the file had made, and how many of them it had left, at the last commit.
+    /// How many generations the file had created and how many it had dropped, at the last commit.
     generations: (u64, u64),
     keys: BTreeMap<(String, String), EventId>,
-    /// By the number that each event carries in its data: how often it was handed over, and that nothing of it is stored.
+    /// By the number in each event's data: how often it was submitted, less the times that nothing was stored.
     handed_over: BTreeMap<u64, u32>,
-    /// Lives that ended otherwise than in good order.
+    /// Lives that did not end with an orderly stop.
     killed: BTreeSet<u64>,
 
     requests: BTreeMap<DeliveryId, Vec<Request>>,
@@ -110,10 +110,10 @@ pub(crate) struct Oracle {
     waits: BTreeMap<DeliveryId, Waits>,
     under_way: BTreeMap<DeliveryId, u32>,
     on_wire: BTreeMap<String, usize>,
-    /// Claimed, as far as partners see it: from the start of an attempt to the commit that records it.
+    /// Claimed, as receivers see it: from the start of an attempt to the commit that records it.
     flying: BTreeSet<DeliveryId>,
     fifo_from: BTreeMap<Slot, u64>,
-    /// Requests to endpoints with a rate limit, by when they arrived, and from when on they are counted.
+    /// Arrivals of requests to endpoints with a rate limit, and the time from which they count.
     paced: BTreeMap<Slot, (u64, VecDeque<u64>)>,
 
     pub(crate) tally: Tally,
@@ -164,7 +164,7 @@ impl Oracle {
         }
     }
 
-    /// The process starts. Its memory is new, and it is compared with everything that was announced.
+    /// The process starts. Its memory is new, and is compared with everything that was announced.
     pub(crate) fn begins(&mut self, reader: Reader, clock: Arc<StoreClock>, crashed: bool) {
         self.lives += 1;
         self.dead = false;
@@ -181,7 +181,7 @@ impl Oracle {
         self.nobody_asks();
     }
 
-    /// The process is gone.
+    /// The process has ended.
     pub(crate) fn ends(&mut self, away: Duration, in_good_order: bool) {
         if !in_good_order {
             self.killed.insert(self.lives);
@@ -190,7 +190,7 @@ impl Oracle {
         self.life = None;
     }
 
-    /// Milliseconds since the run began, by a clock that never jumps.
+    /// Returns the milliseconds since the run began, by a clock that never jumps.
     pub(crate) fn now_ms(&self) -> u64 {
         let passed = self.life.as_ref().map_or(Duration::ZERO, |life| {
             instant().saturating_duration_since(life.started)
@@ -207,7 +207,7 @@ impl Oracle {
         self.paced.clear();
     }
 
-    /// Notes what happens, for the trace and for whoever looks at a violation.
+    /// Notes an event of the run, for the trace and for the log of a violation.
     pub(crate) fn note(&mut self, what: String) {
         what.hash(&mut self.trace);
         let line = format!("{:>12} ms  {what}", self.now_ms());
@@ -221,7 +221,7 @@ impl Oracle {
         self.log.push_back(line);
     }
 
-    /// Something broke the promise. The first counts.
+    /// The contract was violated. Only the first violation counts.
     pub(crate) fn violated(&mut self, what: String) {
         if self.violation.is_none() {
             self.note(format!("VIOLATION: {what}"));
@@ -234,7 +234,7 @@ impl Oracle {
         self.violation.as_deref()
     }
 
-    /// Whether there is nothing more to see in this run.
+    /// Whether this run has nothing more to check.
     pub(crate) fn run_is_over(&self) -> bool {
         self.violation.is_some() || self.has_given_up()
     }

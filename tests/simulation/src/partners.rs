@@ -1,4 +1,4 @@
-//! Simulated partners: what each does with a request, and when. What they saw is handed to the oracle.
+//! Simulated receivers: how each handles a request, and when. They report what they saw to the oracle.
 
 use crate::oracle::{Observed, Oracle};
 use std::fmt;
@@ -9,26 +9,26 @@ use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destina
 use stormhook_testkit::random::Random;
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// How a partner behaves.
+/// How a receiver behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Takes everything within 100 ms.
+    /// Accepts everything within 100 ms.
     Fast,
-    /// Takes everything, after 1 to 14 s.
+    /// Accepts everything, after 1 to 14 s.
     Slow,
-    /// Reads requests and answers nothing.
+    /// Reads requests and never answers.
     Hanging,
     /// Refuses connections.
     Dead,
-    /// Takes everything, but the daemon lacks what a connection to it needs, two times in three.
+    /// Accepts everything, but two times in three the daemon lacks a resource for the connection.
     OutOfReach,
-    /// Its name has no address, or the look-up hangs for longer than an attempt may take.
+    /// Its name has no address, or the lookup takes longer than an attempt may.
     Nameless,
     /// Answers 500.
     Failing,
-    /// Fails, and says far too much about it.
+    /// Answers with a failure and far too much text.
     Talkative,
-    /// Fast and failing by turns of so many ms.
+    /// Alternates between fast and failing, with this period in milliseconds.
     Flapping(u64),
     /// 410.
     Gone,
@@ -36,11 +36,11 @@ pub(crate) enum Manner {
     Busy,
     /// Reads the request and resets the connection, every other time.
     Resetting,
-    /// Any of them, anew for each request.
+    /// Any of these, drawn for each request.
     Erratic,
 }
 
-/// How much a talkative partner says.
+/// How much a talkative receiver sends, in bytes.
 const LONG_TEXT_CHARS: usize = 50_000;
 
 const MANNERS: [Manner; 17] = [
@@ -63,12 +63,12 @@ const MANNERS: [Manner; 17] = [
     Manner::Erratic,
 ];
 
-/// What is to happen to one request.
+/// The script of one request.
 struct Script {
     connects_after: Duration,
-    /// Why no connection comes about.
+    /// Why no connection is made.
     no_connection: Option<(Failure, &'static str)>,
-    /// The daemon has what a connection needs.
+    /// Whether the daemon has the resources for a connection.
     in_reach: bool,
     answers_after: Duration,
     answer: Option<Reply>,
@@ -96,14 +96,14 @@ impl Partners {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of them behaves otherwise from now on.
+    /// Changes the behaviour of one receiver.
     pub(crate) fn change(&self, random: &mut Random) {
         let state = &mut *self.state();
         let at = random.below(state.manners.len() as u64);
         state.manners[usize::try_from(at).unwrap()] = draw(random);
     }
 
-    /// All of them are well.
+    /// Makes all receivers healthy.
     pub(crate) fn heal(&self) {
         self.state().manners.fill(Manner::Fast);
     }
@@ -206,14 +206,14 @@ fn script(random: &mut Random, manner: Manner, now_ms: u64, first: bool) -> Scri
     script
 }
 
-/// The way to the partners, for one life of the daemon.
+/// The transport to the receivers, for one life of the daemon.
 pub(crate) struct Network {
     pub(crate) partners: Arc<Partners>,
     /// How long an attempt may take.
     pub(crate) timeout: Duration,
 }
 
-/// The way to one of them.
+/// The destination of one receiver.
 struct Way {
     partners: Arc<Partners>,
     host: String,
@@ -228,7 +228,7 @@ impl fmt::Debug for Way {
 
 impl Transport for Network {
     fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
-        let uri: http::Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
+        let uri: http::Uri = url.parse().map_err(|_| "invalid URL".to_owned())?;
         Ok(Arc::new(Way {
             partners: Arc::clone(&self.partners),
             host: uri.host().unwrap_or_default().to_owned(),
@@ -250,7 +250,7 @@ impl Destination for Way {
                 .await
                 .is_err()
             {
-                // Where the time went is told by how far it came.
+                // The stage that it reached says where the time went.
                 let failure = match script.no_connection {
                     Some((Failure::Dns, _)) => Failure::Dns,
                     _ => Failure::Timeout,

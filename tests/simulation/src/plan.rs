@@ -1,4 +1,4 @@
-//! What a seed decides before anything runs: the daemon's configuration, how large the world is, and which faults it holds.
+//! What a seed decides before anything runs: the daemon's configuration, the size of the world, and its faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,55 +14,55 @@ pub(crate) const MINUTE_MS: u64 = 60 * SECOND_MS;
 pub(crate) const HOUR_MS: u64 = 60 * MINUTE_MS;
 pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// Which faults a run may meet.
+/// Which faults a run may have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mix {
-    /// The power goes at any moment, also in the middle of a commit.
+    /// The power fails at any moment, even in the middle of a commit.
     pub crashes: bool,
     /// Calls to the disk fail.
     pub disk: bool,
-    /// A sync that fails forgets what it should have written.
+    /// A failed sync loses the writes that it should have made durable.
     pub forgetful: bool,
     /// The disk is small, or fills up for a while.
     pub full: bool,
     /// The wall clock jumps.
     pub clock: bool,
-    /// The disk damages what it holds while the daemon does not run.
+    /// The disk damages the file while the daemon is not running.
     pub damage: bool,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The engine's.
+    /// The engine's settings.
     pub settings: Arc<Settings>,
     /// How long idempotency keys are remembered.
     pub idempotency_ttl: Duration,
     /// Faults.
     pub mix: Mix,
-    /// How many things happen.
+    /// The number of steps.
     pub steps: u64,
-    /// How many organizations there are.
+    /// The number of organizations.
     pub organizations: u64,
-    /// How many partners there are.
+    /// The number of receivers.
     pub partners: u64,
-    /// How many endpoints there are at least, before anything else happens.
+    /// The least number of endpoints before the first step.
     pub fan_out: u64,
-    /// Events are large, and come in bursts that fill the queue by their bytes.
+    /// Whether events are large and come in bursts that fill the queue by bytes.
     pub large: bool,
-    /// The most that the disk holds.
+    /// The capacity of the disk, in bytes.
     pub disk_bytes: u64,
     /// How much the store does at a time.
     pub sizes: Sizes,
 }
 
-/// Sizes of the store, so small that what happens once in thousands of commits happens all the time. See
+/// Sizes of the store, so small that what usually happens once in thousands of commits happens all the time. See
 /// [`stormhook_store::Options`].
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Deliveries or keys in the journal that make it worth folding.
+    /// Deliveries or keys in the journal after which it is folded.
     pub fold_items: usize,
-    /// Commits in the journal that make it worth folding.
+    /// Commits in the journal after which it is folded.
     pub fold_commits: u64,
     /// Keys in one row of a generation.
     pub keys_per_block: usize,
@@ -73,7 +73,7 @@ fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
 }
 
 impl Plan {
-    /// What this seed decides.
+    /// Returns the plan of this seed.
     pub(crate) fn of(random: &mut Random) -> Self {
         let mix = Mix {
             crashes: !random.one_in(4),
@@ -83,7 +83,7 @@ impl Plan {
             clock: random.one_in(3),
             damage: random.one_in(4),
         };
-        // An event to hundreds of endpoints is hundreds of deliveries, each of which is compared again and again.
+        // An event to hundreds of endpoints creates hundreds of deliveries, each of which is compared repeatedly.
         let wide = random.one_in(10);
         let (settings, idempotency_ttl) = settings(random, wide);
         Self {
@@ -112,7 +112,7 @@ impl Plan {
         }
     }
 
-    /// The store's options: the daemon's own, with this plan's sizes.
+    /// Returns the store's options: the daemon's, with this plan's sizes.
     pub(crate) fn options(&self) -> Options {
         let Sizes {
             fold_items,
@@ -132,7 +132,7 @@ impl Plan {
     }
 }
 
-/// The engine's settings, and how long idempotency keys are remembered.
+/// Returns the engine's settings, and how long idempotency keys are remembered.
 fn settings(random: &mut Random, wide: bool) -> (Settings, Duration) {
     let second = Duration::from_millis(SECOND_MS);
     let (minute, hour, day) = (second * 60, second * 3_600, second * 86_400);

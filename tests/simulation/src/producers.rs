@@ -1,5 +1,5 @@
-//! Callers: services that hand events over, and operators. It decides who does what next, and who waits for the answer. Each call is
-//! a task of its own, and its answer is told to the oracle.
+//! Callers: services that submit events, and operators. Decides which call comes next, and whether its caller waits for
+//! the answer. Each call is a task of its own, and its answer is reported to the oracle.
 
 mod deliveries;
 mod endpoints;
@@ -20,10 +20,10 @@ use stormhook_store::{DeliveryId, EndpointId, EventId};
 use stormhook_testkit::random::Random;
 use tokio::time::sleep;
 
-/// One caller in so many does not wait for its answer.
+/// One caller in this many does not wait for its answer.
 const GOES_AWAY: u64 = 16;
 
-/// Somebody does something.
+/// A caller does something.
 pub(crate) fn act(world: &mut World, engine: &Engine) {
     let endpoints = world
         .oracle()
@@ -90,7 +90,7 @@ fn organization(world: &mut World) -> String {
     format!("org_{}", world.random.below(world.plan.organizations))
 }
 
-/// A caller makes its call, and waits for the answer unless it is one of those that go away.
+/// A caller makes its call. It waits for the answer unless it is one of those that go away.
 fn calls(world: &mut World, call: impl Future<Output = ()> + Send + 'static) {
     let goes_away = world.random.one_in(GOES_AWAY);
     let after = Duration::from_millis(world.random.below(5));
@@ -103,7 +103,7 @@ fn calls(world: &mut World, call: impl Future<Output = ()> + Send + 'static) {
     });
 }
 
-/// Of a dead process's answers nothing is heard.
+/// The answers of a process that has ended are lost.
 fn told(oracle: &Mutex<Oracle>, tell: impl FnOnce(&mut Oracle)) {
     let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
     if !oracle.dead {
@@ -111,7 +111,7 @@ fn told(oracle: &Mutex<Oracle>, tell: impl FnOnce(&mut Oracle)) {
     }
 }
 
-/// An operator's call, and what comes of it.
+/// An operator's call, and its result.
 fn submit<T>(
     world: &mut World,
     named: &'static str,

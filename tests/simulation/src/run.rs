@@ -1,4 +1,5 @@
-//! One run: lives of the daemon one after another on the same disk, until its plan is done and everything has ended.
+//! One run: lives of the daemon one after another on the same disk, until its plan is done and all deliveries have
+//! ended.
 
 use crate::damage;
 use crate::environment::Simulated;
@@ -21,16 +22,16 @@ const START_MS: u64 = 1_767_323_045_000;
 /// The most lives of one run.
 const LIVES: u64 = 12;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// A hash of everything that happened, in order.
     pub trace: u64,
     /// What was counted.
     pub tally: Tally,
-    /// Which faults it held.
+    /// The faults that it had.
     pub mix: Mix,
-    /// What broke the promise, with what happened before it.
+    /// The violation of the contract, with the events before it.
     pub violation: Option<String>,
 }
 
@@ -41,14 +42,14 @@ pub(crate) struct World {
     pub(crate) disk: Disk,
     pub(crate) oracle: Arc<Mutex<Oracle>>,
     pub(crate) partners: Arc<Partners>,
-    /// Of the present life.
+    /// Of the current life.
     environment: Option<Arc<Simulated>>,
-    /// How far the wall clock is from where it would be without jumps.
+    /// The difference between the wall clock and one without jumps.
     pub(crate) wall_offset_ms: i64,
     pub(crate) steps_left: u64,
     /// What callers remember.
     pub(crate) memory: Memory,
-    /// The file before it was damaged and after, and the faults that there were.
+    /// The file before and after it was damaged, and the faults there had been.
     damage: Option<(Vec<u8>, Vec<u8>, Mix)>,
 }
 
@@ -92,7 +93,7 @@ impl World {
         UnixMs(now_ms.saturating_add_signed(self.wall_offset_ms))
     }
 
-    /// Lets the wall clock jump.
+    /// Makes the wall clock jump.
     pub(crate) fn jump(&mut self, by_ms: i64) {
         self.wall_offset_ms += by_ms;
         let mut oracle = self.oracle();
@@ -107,11 +108,11 @@ impl World {
         self.oracle().run_is_over()
     }
 
-    /// The disk damages the file. From now on that is the only thing wrong with it.
+    /// The disk damages the file. From now on nothing else goes wrong.
     fn damage(&mut self) {
         let sound = self.disk.bytes();
         let mut bytes = sound.clone();
-        // Much of a file is of no use any more: most strikes hit nothing.
+        // Much of a file is unused: most damage hits nothing.
         for _ in 0..=self.random.below(4) {
             let what = damage::strike(&mut bytes, &mut self.random);
             self.oracle().note(what);
@@ -126,7 +127,7 @@ impl World {
         };
     }
 
-    /// A damaged file that was refused is as it was, byte for byte. Then a backup takes its place.
+    /// A damaged file that was refused must be unchanged, byte for byte. Then a backup replaces it.
     fn refused_damage(&mut self, why: &str) {
         let Some((sound, bytes, mix)) = self.damage.take() else {
             return;
@@ -135,7 +136,7 @@ impl World {
         oracle.note(format!("the damaged file is refused: {why}"));
         oracle.tally.damage_refused += 1;
         if self.disk.bytes() != bytes {
-            oracle.violated(format!("a start that was refused changed the file: {why}"));
+            oracle.violated(format!("a refused start changed the file: {why}"));
         }
         oracle.restored();
         drop(oracle);
@@ -143,7 +144,7 @@ impl World {
         self.plan.mix = mix;
     }
 
-    /// One life, in a runtime of its own. What was in memory goes with it.
+    /// One life, on a runtime of its own. Its memory is lost with it.
     fn live(&mut self, crashed: bool, last: bool) -> End {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -177,13 +178,13 @@ thread_local! {
     static DAMAGED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A task that panics ends alone: it must not go unnoticed.
+/// A task that panics ends alone; this makes it noticed.
 fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // The engine panics over damaged pages, and the store takes that for damage.
+            // redb panics over damaged pages, and the store reports that as damage.
             let engine = info.location().is_some_and(|at| at.file().contains("redb"));
             if !(engine && DAMAGED.get()) {
                 PANICS.set(PANICS.get() + 1);
@@ -233,10 +234,14 @@ pub fn run(seed: u64, verbose: bool) -> Report {
             End::Refused(why) => {
                 let healthy = world.disk.faults().are_none() && !world.plan.mix.full;
                 if healthy || last {
-                    world.oracle().violated(format!("it does not start: {why}"));
+                    world
+                        .oracle()
+                        .violated(format!("the daemon does not start: {why}"));
                     break;
                 }
-                world.oracle().note(format!("it does not start: {why}"));
+                world
+                    .oracle()
+                    .note(format!("the daemon does not start: {why}"));
                 faults::heal_disk(&world);
                 crashed
             }

@@ -1,8 +1,8 @@
-//! What is counted over a run, and over many.
+//! Counts over one run, and over many.
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What was counted over a whole run.
+        /// The counts of a whole run.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)*
@@ -17,43 +17,43 @@ macro_rules! tally {
 }
 
 tally! {
-    /// Commits that were announced.
+    /// Announced commits.
     commits,
-    /// Requests that reached partners.
+    /// Requests that reached receivers.
     requests,
-    /// Of them, the same attempt again after a crash.
+    /// Of these, repeats of the same attempt after a crash.
     repeated,
-    /// Events that were acknowledged.
+    /// Acknowledged events.
     acknowledged,
-    /// Deliveries made.
+    /// Created deliveries.
     deliveries,
-    /// Times that the daemon was killed.
+    /// Kills of the daemon.
     crashes,
-    /// Times that it stopped in good order.
+    /// Orderly stops of the daemon.
     stops,
-    /// Commits that failed.
+    /// Failed commits.
     failed_commits,
     /// Jumps of the wall clock.
     jumps,
-    /// Deep checks.
+    /// Checks of everything.
     checks,
-    /// Times that the journal was folded into a generation.
+    /// Folds of the journal into a generation.
     folds,
-    /// Generations that were dropped once they were past retention.
+    /// Generations that were dropped after retention.
     generations_dropped,
     /// Steps of the sweep.
     sweeps,
     /// Deliveries that the sweep removed.
     swept,
-    /// Times that the file was damaged while it was not open.
+    /// How often the file was damaged while it was closed.
     damaged,
-    /// Of them, starts that were refused.
+    /// Of these, refused starts.
     damage_refused,
-    /// Of them, runs that could not be followed further, since what is kept in memory was damaged.
+    /// Of these, runs that could not be followed further because the state that is kept in memory was damaged.
     damage_not_followed,
-    /// Deliveries that damage touched.
+    /// Deliveries that damage affected.
     touched,
-    /// Of them, those that ended for that reason.
+    /// Of these, deliveries that ended for that reason.
     ended_as_damaged,
     /// Simulated time, in milliseconds.
     simulated_ms,

@@ -1,4 +1,4 @@
-//! Dispatch on a runtime with a paused clock, with partners that do as the test says.
+//! Dispatch on a runtime with a paused clock, with receivers that the test controls.
 
 #![allow(clippy::expect_used, reason = "a test that can't go on fails")]
 
@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 const NOW: UnixMs = UnixMs(1_767_323_045_000);
 
-/// Partners that connect only when told to, and take everything; a test can have them wait with their answers too.
+/// Receivers that connect only when told to, and accept everything. A test can delay their answers too.
 #[derive(Debug)]
 struct Gate {
     connecting: Semaphore,
@@ -52,10 +52,10 @@ impl Destination for Gate {
     }
 }
 
-/// Everything is kept for five minutes.
+/// Retention of five minutes for everything.
 const KEPT: Duration = Duration::from_secs(300);
 
-/// A daemon's core whose partners wait at a gate.
+/// An engine whose receivers wait at a gate.
 struct Core {
     _folder: tempfile::TempDir,
     gate: Arc<Gate>,
@@ -64,7 +64,7 @@ struct Core {
     dispatch: Arc<Dispatch>,
 }
 
-/// The most answers that partners give unless told to.
+/// The most answers that receivers give unless told to.
 const ANSWERS: usize = 1_000;
 /// The most commits that a test makes.
 const COMMITS: u32 = 10_000;
@@ -102,7 +102,7 @@ impl Core {
         }
     }
 
-    /// An endpoint that takes everything.
+    /// Creates an endpoint that subscribes to everything.
     async fn endpoint(&self) -> EndpointId {
         let new = samples::new_endpoint(EndpointId::new(NOW, 7), "org", &["*"]);
         let id = new.id;
@@ -129,11 +129,11 @@ fn recover_of(endpoint: EndpointId) -> Recover {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
+async fn a_recovery_without_room_makes_no_commits() {
     let core = Core::start(1);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
-    // Cancelled by the store alone: its attempt is at the gate for good.
+    // Cancelled without a hold: its attempt stays at the gate.
     let pair = DeliveryId { event, slot };
     let cancelled = core.writer.submit(Unheld(Cancel(pair))).await;
     cancelled.expect("a commit").expect("an end");
@@ -142,12 +142,12 @@ async fn a_recover_that_waits_for_room_makes_no_commits_meanwhile() {
     recover.expect("a commit").expect("it begins");
     let before = core.reader.commit();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(core.reader.bulk_waits(), "there is no room for it");
+    assert!(core.reader.bulk_waits(), "it still waits for room");
     let made = core.reader.commit() - before;
     assert!(made < 10, "{made} commits");
 }
 
-/// Switches an endpoint off, and on again without what was held.
+/// Disables an endpoint, and enables it again discarding its held deliveries.
 async fn discard(core: &Core, id: EndpointId) {
     for (active, discard_held) in [(false, false), (true, true)] {
         let change = Box::new(EndpointChange {
@@ -162,7 +162,7 @@ async fn discard(core: &Core, id: EndpointId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
+async fn a_recovery_waits_for_discarded_deliveries_on_the_wire() {
     let core = Core::start(1000);
     core.gate.answering.forget_permits(ANSWERS);
     core.gate.connecting.add_permits(2);
@@ -190,7 +190,7 @@ async fn a_recover_waits_for_what_was_discarded_with_an_attempt_on_the_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
+async fn a_change_whose_caller_goes_away_holds_its_delivery_until_it_is_committed() {
     let core = Core::start(1000);
     core.gate.connecting.add_permits(5);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
@@ -199,10 +199,10 @@ async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
     let pair = DeliveryId { event, slot };
     let hold = core.dispatch.hold(pair).expect("nothing is on the wire");
     let caller = hold.retry();
-    // Polled once: the change is handed over, and nobody waits for it any more.
+    // Polled once: the change is submitted, and its caller is gone.
     tokio::select! {
         biased;
-        done = caller => unreachable!("not at once: {done:?}"),
+        done = caller => unreachable!("not immediately: {done:?}"),
         () = std::future::ready(()) => {}
     }
     let second = core.dispatch.hold(pair).err().expect("it is held");
@@ -214,7 +214,7 @@ async fn a_change_whose_caller_goes_away_keeps_its_delivery_until_it_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_stays_discarded() {
+async fn a_delivery_discarded_while_connecting_is_not_sent_and_stays_discarded() {
     let core = Core::start(1000);
     let Core {
         gate,
@@ -229,7 +229,7 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     discard(&core, id).await;
     gate.connecting.add_permits(5);
     dispatch.drained().await;
-    // What is done behind has been done by then.
+    // Maintenance has finished by then.
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(gate.sent.load(Ordering::Relaxed), 0);
     let endpoint = reader.endpoint(id).expect("it is there");
@@ -244,7 +244,7 @@ async fn what_was_discarded_while_its_attempt_was_connecting_is_not_sent_and_sta
     assert_eq!(reader.check().expect("it can be checked").damage, [""; 0]);
 }
 
-/// One turn of the test's own after another, until something holds.
+/// Yields until a condition holds.
 async fn until(mut holds: impl FnMut() -> bool) {
     for _ in 0..1_000_000 {
         if holds() {
@@ -252,14 +252,14 @@ async fn until(mut holds: impl FnMut() -> bool) {
         }
         tokio::task::yield_now().await;
     }
-    unreachable!("it never holds");
+    unreachable!("the condition never holds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_ended() {
+async fn a_recovery_during_a_long_sweep_finishes_before_the_sweep() {
     let core = Core::start(10000);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
-    // A pack each, so that the sweep takes many commits.
+    // One pack each, so that the sweep takes many commits.
     let mut old = Vec::new();
     for _ in 0..320 {
         let event = core.accept().await;
@@ -268,7 +268,7 @@ async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_
         ended.expect("an end");
         old.push(event);
     }
-    // The sweep looks after a minute, and then each ten: by the second time these are past their retention.
+    // The sweep begins after a minute, then every ten: the second pass finds these past their retention.
     tokio::time::sleep(Duration::from_secs(11 * 60 - 1)).await;
     let since = UnixMs(NOW.0 + 600_000);
     let accepts: Vec<_> = (0..2_500)
@@ -303,6 +303,6 @@ async fn a_recover_asked_during_a_long_sweep_is_worked_off_before_the_sweep_has_
     assert_eq!(core.reader.open_count(), open + 2_500);
     let made = core.reader.commit() - commit;
     assert!(made < 10, "{made} commits");
-    assert!(is_there(&old[319]), "the sweep is still under way");
+    assert!(is_there(&old[319]), "the sweep is still in progress");
     until(|| !is_there(&old[319])).await;
 }

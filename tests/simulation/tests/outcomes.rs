@@ -1,4 +1,4 @@
-//! Outcomes of attempts while commits fail: each is recorded once, whatever became of the commit that failed.
+//! Outcomes of attempts while commits fail: each is recorded once, whether or not the failed commit happened.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,7 +74,7 @@ fn writer(disk: &Disk) -> (Arc<Writer>, Committer, Reader) {
     writer_for(disk, Arc::new(Nobody)).expect("a store")
 }
 
-/// The same, telling `told` of its commits. `None` where the store is refused.
+/// The same, with `told` as the observer of its commits. `None` if the store is refused.
 fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Committer, Reader)> {
     let options = Options::new("simulated");
     let theirs = disk.clone();
@@ -91,7 +91,7 @@ fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Com
 }
 
 #[test]
-fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_it() {
+fn outcomes_after_a_failed_commit_are_recorded_whether_or_not_it_happened() {
     let mut happened = 0;
     for cut in 1..60 {
         let disk = Disk::default();
@@ -107,7 +107,7 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
         let pairs: Vec<_> = deliveries.iter().map(|d| d.delivery.id).collect();
         assert_eq!(pairs.len(), 3);
 
-        // The first outcome is in the commit that fails, the others come while nobody knows what became of it.
+        // The first outcome is in the failing commit; the others arrive while it is in doubt.
         disk.power_for(Some(cut));
         for id in &pairs {
             writer.post(success(*id));
@@ -125,11 +125,11 @@ fn outcomes_that_came_in_after_a_commit_failed_are_recorded_whatever_became_of_i
             assert_eq!(found, Some((Status::Success, 1)), "cut {cut}");
         }
     }
-    assert!(happened > 0, "no commit failed that happened all the same");
+    assert!(happened > 0, "no failed commit had happened");
 }
 
 #[test]
-fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
+fn operations_that_meet_damage_are_set_aside_and_the_others_are_committed() {
     let disk = Disk::default();
     let (writer, mut committer, reader) = writer(&disk);
     let new = samples::new_endpoint(EndpointId(1), "org", &["*"]);
@@ -148,7 +148,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
     let runtime = { runtime }.build().unwrap();
     let mut random = Random::seeded(5);
     let (mut apart, mut refused, mut stuck) = (0, 0, 0);
-    // The heads of pages are where the engine reads what it takes at its word.
+    // The heads of pages are where redb trusts what it reads.
     let heads: Vec<_> = (4_096..sound.len())
         .filter(|at| at % 4_096 < 256 && sound[*at] != 0)
         .collect();
@@ -169,7 +169,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
         let accepted = accepted.unwrap();
         committer.commit_queued();
         if writer.is_failing() {
-            // The pages of the engine's own: nothing can be committed, and that is said.
+            // A page of redb's own: nothing can be committed, and that is reported.
             assert!(writer.is_damaged(), "byte {at}");
             assert_ne!(reader.check().unwrap().damage, [""; 0], "byte {at}");
             stuck += 1;
@@ -177,7 +177,7 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
         }
         match runtime.block_on(accepted) {
             Ok(Ok(_)) => {}
-            // A page that every event is written to.
+            // A page to which every event is written.
             Err(SubmitError::StoreFailed) => {
                 assert!(writer.is_refusing(), "byte {at}");
                 assert_ne!(reader.check().unwrap().damage, [""; 0], "byte {at}");
@@ -191,11 +191,12 @@ fn what_meets_damage_is_set_aside_and_the_rest_of_its_commit_is_made() {
         for id in &pairs {
             let status = reader.bare_delivery(*id).map(|d| d.map(|d| d.status));
             let settled = matches!(status, Ok(Some(Status::Success)));
-            // A damaged key may be found by one search and not by the next.
+            // One search may find a damaged key that the next does not.
             let told = settled != set_aside.contains(id) || !damage.is_empty();
             assert!(told, "byte {at}: {id} {status:?}");
         }
     }
-    let counts = format!("{apart} set aside, {refused} refused events, {stuck} took no commit");
+    let counts =
+        format!("{apart} set aside, {refused} refused events, {stuck} made no commit possible");
     assert!(apart > 0, "{counts}");
 }

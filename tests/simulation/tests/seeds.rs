@@ -1,4 +1,4 @@
-//! A few seeds, and that a seed is a history: without that no failure could be looked at twice.
+//! A few seeds, and that a seed determines a run: otherwise no failure could be repeated.
 
 use stormhook_simulation::run;
 

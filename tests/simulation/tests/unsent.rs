@@ -1,5 +1,5 @@
-//! Our own trouble, on a runtime with a paused clock: what can't be read, what is damaged and what the daemon lacks. No attempt of it
-//! is recorded without a request, and nothing is counted against a partner.
+//! The daemon's own trouble, on a runtime with a paused clock: unreadable data, damaged data, lack of resources. No
+//! attempt is recorded without a request, and nothing is counted against a receiver.
 
 #![allow(
     clippy::expect_used,
@@ -31,17 +31,17 @@ use stormhook_testkit::samples::{START, event, new_endpoint, settle};
 const COMMITS: u32 = 1_000;
 const SLOT: Slot = Slot(0);
 
-/// Partners that answer everything alike, and are told apart by nothing.
+/// Receivers that all answer alike.
 #[derive(Debug, Default)]
 struct Partners {
-    /// Sequence and attempt of each request.
+    /// The sequence and attempt numbers of each request.
     requests: Mutex<Vec<(u64, u32)>>,
     asked: AtomicUsize,
     fails: AtomicBool,
     lacking: AtomicBool,
-    /// No connection comes about.
+    /// No connection is made.
     connecting: AtomicBool,
-    /// A request is read, and no answer comes.
+    /// A request is read but not answered.
     hangs: AtomicBool,
 }
 
@@ -80,7 +80,7 @@ impl Destination for Partners {
     }
 }
 
-/// A schedule of a second, twice.
+/// A schedule with two pauses of a second.
 fn settings() -> Settings {
     Settings {
         retry: Retry {
@@ -91,7 +91,7 @@ fn settings() -> Settings {
     }
 }
 
-/// A store with one endpoint and some events, a commit each, before any daemon runs on it.
+/// A store with one endpoint and some events, one commit each, before an engine runs on it.
 struct Made {
     disk: Disk,
     options: Options,
@@ -145,7 +145,7 @@ impl Made {
         applied.unwrap().done.pop().unwrap()
     }
 
-    /// The first attempt of each has failed, and the next is due in a second.
+    /// The first attempt of each delivery has failed, and the next is due in a second.
     fn failed_once(mut self) -> Self {
         for id in self.ids.clone() {
             let verdict = NextStep::RetryAt(START.plus_ms(1_000));
@@ -154,7 +154,7 @@ impl Made {
         self
     }
 
-    /// A bit of a row changes.
+    /// Flips a bit of a row.
     fn damage<const N: usize>(&self, table: &str, key: &[u8; N]) {
         let disk = self.disk.open();
         let db = redb::Database::builder().create_with_backend(disk).unwrap();
@@ -180,7 +180,7 @@ impl Made {
         self.damage("deliveries", &key);
     }
 
-    /// A daemon's core on it.
+    /// Starts an engine on it.
     fn start(&self) -> Core {
         let partners = self.partners.clone();
         let store = self.open();
@@ -213,7 +213,7 @@ impl Core {
         self.reader.bare_delivery(id).unwrap().unwrap()
     }
 
-    /// Open in memory, and in the file.
+    /// Open deliveries in memory, and in the file.
     fn waits(&self) -> (usize, u64) {
         let gauges = self.dispatch.gauges();
         let waits = gauges.pending + gauges.retrying + gauges.held;
@@ -224,7 +224,7 @@ impl Core {
         self.reader.state(SLOT).failure_count
     }
 
-    /// As a daemon stops.
+    /// Stops the engine as a daemon does.
     async fn stop(self) {
         self.dispatch.drain();
         self.dispatch.drained().await;
@@ -263,7 +263,7 @@ async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_other
     }
     assert_eq!((core.failure_count(), core.waits()), (7, (0, 0)));
     core.stop().await;
-    // Nothing of it comes back.
+    // Nothing of it returns.
     let core = made.start();
     let commit = core.reader.commit();
     // Before the first sweep.
@@ -274,7 +274,7 @@ async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fifo_line_goes_on_behind_an_event_that_is_damaged() {
+async fn a_fifo_queue_continues_after_a_damaged_event() {
     let made = Made::new(4, Ordering::Fifo);
     made.damage_event(1);
     let core = made.start();
@@ -288,7 +288,7 @@ async fn a_fifo_line_goes_on_behind_an_event_that_is_damaged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_line_goes_on() {
+async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_queue_continues() {
     let made = Made::new(3, Ordering::Fifo).failed_once();
     made.damage_row(0);
     let core = made.start();
@@ -306,7 +306,7 @@ async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_line_goes
     core.stop().await;
 }
 
-/// The offset of the page that holds the row of a delivery, such that another delivery's row is on another page.
+/// Returns the offset of the page with a delivery's row, if another delivery's row is on another page.
 fn page_of(made: &Made, id: DeliveryId, other: DeliveryId) -> usize {
     let mut key = [0; 20];
     key[..16].copy_from_slice(&id.event.0.to_be_bytes());
@@ -328,7 +328,7 @@ fn page_of(made: &Made, id: DeliveryId, other: DeliveryId) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_discarded_stays_so_although_some_of_it_is_on_a_damaged_page() {
+async fn discarded_deliveries_stay_discarded_although_some_are_on_a_damaged_page() {
     let mut made = Made::new(300, Ordering::Parallel);
     let change = |active, discard_held| {
         let change = EndpointChange {
@@ -349,7 +349,7 @@ async fn what_was_discarded_stays_so_although_some_of_it_is_on_a_damaged_page() 
     pass(60).await;
     assert_eq!(core.waits().0, 0);
     core.stop().await;
-    // Without its mark, the file would say that they all wait.
+    // Without its bulk change, the file would say that they are all open.
     made.disk.flip(page, 0x60);
     let core = made.start();
     pass(60).await;
@@ -361,9 +361,9 @@ async fn what_was_discarded_stays_so_although_some_of_it_is_on_a_damaged_page() 
     core.stop().await;
 }
 
-/// Its first attempt reads no row, so a request goes out; afterwards there is no row to write its outcome to.
+/// Its first attempt reads no row, so a request is sent. Afterwards there is no row to write its outcome to.
 #[tokio::test(start_paused = true)]
-async fn an_outcome_that_cannot_be_recorded_is_not_asked_for_again_also_not_after_a_restart() {
+async fn an_outcome_that_cannot_be_recorded_is_not_attempted_again_even_after_a_restart() {
     let made = Made::new(3, Ordering::Fifo);
     made.damage_row(0);
     for _ in 0..3 {
@@ -376,7 +376,7 @@ async fn an_outcome_that_cannot_be_recorded_is_not_asked_for_again_also_not_afte
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_disk_cannot_be_read_no_attempt_is_recorded_and_the_schedule_is_had_in_full() {
+async fn while_the_disk_cannot_be_read_no_attempt_is_recorded_and_the_schedule_stays_complete() {
     let made = Made::new(40, Ordering::Parallel).failed_once();
     made.partners.fails.store(true, Relaxed);
     let core = made.start();
@@ -404,7 +404,7 @@ async fn while_the_disk_cannot_be_read_no_attempt_is_recorded_and_the_schedule_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_daemon_lacks_is_no_attempt_and_what_waits_for_it_goes_in_order_afterwards() {
+async fn a_lack_of_resources_is_not_an_attempt_and_deliveries_keep_their_order() {
     for ordering in [Ordering::Fifo, Ordering::Parallel] {
         let made = Made::new(20, ordering);
         made.partners.lacking.store(true, Relaxed);
@@ -416,9 +416,12 @@ async fn what_the_daemon_lacks_is_no_attempt_and_what_waits_for_it_goes_in_order
         assert!((10..=50).contains(&asked), "{asked} tries in five minutes");
         assert_eq!(core.waits(), (20, 20));
         let made_since = core.reader.commit() - commit;
-        assert!(made_since <= 1, "{made_since} commits, the sweep's alone");
+        assert!(
+            made_since <= 1,
+            "{made_since} commits, but only the sweep makes one"
+        );
         assert_eq!(core.failure_count(), 0);
-        // An operator finds none of them under way.
+        // An operator finds none of them in flight.
         let id = made.ids[3];
         let hold = core.dispatch.hold(id).expect("nothing is on the wire");
         hold.cancel().await.expect("an end");
@@ -432,7 +435,7 @@ async fn what_the_daemon_lacks_is_no_attempt_and_what_waits_for_it_goes_in_order
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_daemon_that_stops_waits_for_nothing_that_our_own_trouble_holds_back() {
+async fn a_stopping_daemon_does_not_wait_for_deliveries_that_its_own_trouble_holds_back() {
     let made = Made::new(5, Ordering::Parallel).failed_once();
     made.partners.lacking.store(true, Relaxed);
     let core = made.start();
@@ -448,7 +451,7 @@ async fn a_daemon_that_stops_waits_for_nothing_that_our_own_trouble_holds_back()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_a_stop_cuts_is_recorded_if_its_request_was_sent_and_else_not() {
+async fn an_attempt_cut_by_a_stop_is_recorded_only_if_its_request_was_sent() {
     for (connects, recorded) in [(false, 0), (true, 1)] {
         let made = Made::new(1, Ordering::Parallel);
         made.partners.connecting.store(!connects, Relaxed);

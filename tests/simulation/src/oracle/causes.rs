@@ -1,17 +1,17 @@
-//! Why a delivery has a round: its event was accepted, or somebody asked for it while the delivery had ended.
+//! Why a delivery has a round: its event was accepted, or a caller requested it while the delivery had ended.
 
 use super::Oracle;
 use super::seen::Seen;
 use std::collections::BTreeMap;
 use stormhook_store::{Delivery, DeliveryId, EndpointId, Recover};
 
-/// What callers asked for and have no answer to yet. One that went away never gets its answer.
+/// Requests of callers that have no answer yet. A caller that went away never gets one.
 #[derive(Default)]
 pub(super) struct Asked {
     /// Retries and replays.
     rounds: BTreeMap<DeliveryId, u32>,
     recovers: BTreeMap<EndpointId, u32>,
-    /// Recovers that were accepted and also send what their endpoint missed: they go on in later commits, and lives.
+    /// Accepted recoveries that include missed events: they continue in later commits and lives.
     missed: BTreeMap<EndpointId, Vec<Recover>>,
 }
 
@@ -26,27 +26,27 @@ fn covers(recover: &Recover, d: &Delivery) -> bool {
 }
 
 impl Oracle {
-    /// A caller asks for a round.
+    /// A caller requests a round.
     pub(crate) fn asks_round(&mut self, id: DeliveryId) {
         *self.asked.rounds.entry(id).or_default() += 1;
     }
 
-    /// It has its answer.
+    /// The request has its answer.
     pub(crate) fn round_answered(&mut self, id: DeliveryId) {
         answered(&mut self.asked.rounds, &id);
     }
 
-    /// A caller asks for everything that ended badly.
+    /// A caller requests a recovery.
     pub(crate) fn asks_recover(&mut self, endpoint: EndpointId) {
         *self.asked.recovers.entry(endpoint).or_default() += 1;
     }
 
-    /// It has its answer.
+    /// The request has its answer.
     pub(crate) fn recover_answered(&mut self, endpoint: EndpointId) {
         answered(&mut self.asked.recovers, &endpoint);
     }
 
-    /// The process is gone, and with it all that it was asked for and did not commit.
+    /// The process has ended, and with it all its uncommitted requests.
     pub(super) fn nobody_asks(&mut self) {
         self.asked.rounds.clear();
         self.asked.recovers.clear();
@@ -60,7 +60,7 @@ impl Oracle {
         self.endpoints.get(&d.id.slot).map(|e| e.id)
     }
 
-    /// A recover was accepted.
+    /// A recovery was accepted.
     pub(super) fn recovers(&mut self, recover: &Recover) {
         if recover.missed {
             let of_endpoint = self.asked.missed.entry(recover.endpoint).or_default();
@@ -68,8 +68,8 @@ impl Oracle {
         }
     }
 
-    /// Each round that this commit opened was asked for while the delivery had ended. What ends after a recover was accepted
-    /// stays ended, whether or not the recover is still being worked off.
+    /// Each round that this commit opened was requested while the delivery had ended. A delivery that ends after a
+    /// recovery was accepted stays ended, whether or not the recovery is still in progress.
     pub(super) fn expect_cause(
         &self,
         before: &Delivery,
@@ -100,12 +100,12 @@ impl Oracle {
             return Ok(());
         }
         Err(format!(
-            "round {} was opened without cause: {asked} retries or replays and {recovered} recovers asked for it while it had ended",
+            "round {} was opened without cause: {asked} retries or replays and {recovered} recoveries requested it while it had ended",
             after.round
         ))
     }
 
-    /// A delivery is new because its event was accepted, or because somebody asked for it.
+    /// A delivery is new because its event was accepted, or because a caller requested it.
     pub(super) fn expect_cause_of_new(&self, d: &Delivery, seen: &Seen) -> Result<(), String> {
         let event = d.id.event;
         let operated = seen.operated.contains_key(&d.id) && self.asked_for(d.id) > 0;
@@ -121,10 +121,10 @@ impl Oracle {
         if recovers.is_some_and(|all| all.iter().any(|recover| covers(recover, d))) {
             return Ok(());
         }
-        Err(format!("{} was made, and nobody asked for it", d.id))
+        Err(format!("{} was created, but no caller requested it", d.id))
     }
 
-    /// The same of a commit that nobody announced: what was asked for may have been in it.
+    /// The same for a commit that was not announced: the requests may have been in it.
     pub(super) fn expect_possible_cause(
         &self,
         before: Option<&Delivery>,
@@ -147,7 +147,7 @@ impl Oracle {
         }
     }
 
-    /// A recover that was asked for may have been accepted with a commit that nobody announced.
+    /// A requested recovery may have been accepted with a commit that was not announced.
     pub(super) fn take_over_recovers(&mut self) {
         for (endpoint, asked) in &self.asked.recovers {
             if *asked > 0 {

@@ -1,4 +1,4 @@
-//! Announced commits: what each changed is read back from the store and compared with what may follow.
+//! Announced commits: the changes of each are read back from the store and compared with what may follow.
 
 use super::rules::{self, Recorded};
 use super::seen::Seen;
@@ -11,7 +11,7 @@ use stormhook_store::{
 };
 
 impl Oracle {
-    /// A commit is announced: the store's memory is at it, and nobody else knows yet.
+    /// A commit is announced: the store's memory has it, and nothing else knows yet.
     pub(crate) fn committed(&mut self, applied: &Applied, settled: &[Option<DeliveryId>]) {
         let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
             return;
@@ -19,7 +19,7 @@ impl Oracle {
         self.tally.commits += 1;
         if self.tally.commits == super::MOST_COMMITS {
             self.violated(format!(
-                "{} commits: they follow each other without end",
+                "{} commits: the engine commits without end",
                 self.tally.commits
             ));
         }
@@ -69,7 +69,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Counts the journal's folds, and the generations that were dropped.
+    /// Counts the folds of the journal, and the dropped generations.
     pub(super) fn count_generations(&mut self, reader: &Reader) {
         let (made, left) = reader.generations();
         let (had_made, had_left) = self.generations;
@@ -176,7 +176,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// An event is stored: handed over, wanted, and once.
+    /// An event is stored: submitted by a caller, not refused, and only once.
     pub(super) fn learn_event(&mut self, event: &Event) -> Result<(), String> {
         let id = event.id;
         let key = event.idempotency_key.as_deref().unwrap_or("no key");
@@ -184,7 +184,7 @@ impl Oracle {
         if let Some(number) = rules::number_of(event) {
             match self.handed_over.get_mut(&number) {
                 Some(left) if *left > 0 => *left -= 1,
-                _ => return Err(format!("{id} is stored more often than it was handed over")),
+                _ => return Err(format!("{id} is stored more often than it was submitted")),
             }
         }
         if let Some(last) = self
@@ -209,7 +209,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// Events that the daemon itself stored in this commit, one for each endpoint that it switched off. Nobody may subscribe to it.
+    /// Events that the daemon itself stored in this commit, one for each endpoint that it disabled. They need no
+    /// subscriber.
     fn learn_events(&mut self, reader: &Reader, seen: &mut Seen) -> Result<(), String> {
         if seen.switched_off.is_empty() {
             return Ok(());
@@ -221,7 +222,10 @@ impl Oracle {
                 continue;
             }
             if event.event_type != "stormhook.endpoint.disabled" {
-                return Err(format!("{} is stored, and nobody handed it over", event.id));
+                return Err(format!(
+                    "{} is stored, but no caller submitted it",
+                    event.id
+                ));
             }
             seen.noticed.insert(event.id);
             self.events.insert(event.id, event);
@@ -229,7 +233,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// Each accepted event opened a delivery to each endpoint that subscribed, and to no other.
+    /// Each accepted event created a delivery to each subscribed endpoint, and to no other.
     fn check_fan_out(
         &self,
         seen: &Seen,
@@ -275,7 +279,7 @@ impl Oracle {
                     self.forget(*id);
                     continue;
                 }
-                return Err(format!("{id} is gone"));
+                return Err(format!("{id} is missing"));
             };
             let Some(before) = self.deliveries.get(id).cloned() else {
                 made.push(after);
@@ -313,7 +317,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// A delivery was one thing and is another.
+    /// A delivery changed from one state to another.
     pub(super) fn moved(
         &mut self,
         before: &Delivery,
@@ -327,7 +331,7 @@ impl Oracle {
             let requested = self.was_requested(after.id, attempt.number);
             rules::is_bounded(attempt, &self.plan.settings)?;
             match (attempt.outcome, told) {
-                // It was cut, and its partner had it.
+                // The attempt was interrupted, but its receiver had the request.
                 (AttemptOutcome::Interrupted, None) if requested => {}
                 (outcome, Some(told))
                     if told.outcome == outcome
@@ -336,7 +340,7 @@ impl Oracle {
                 (outcome, told) => {
                     let number = attempt.number;
                     return Err(format!(
-                        "attempt {number} is recorded as {}, the partner's answer was {told:?}",
+                        "attempt {number} is recorded as {}, the receiver's answer was {told:?}",
                         outcome.as_str()
                     ));
                 }
@@ -364,13 +368,13 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether a request of this attempt reached its partner.
+    /// Whether a request of this attempt reached its receiver.
     fn was_requested(&self, id: DeliveryId, number: u32) -> bool {
         let requests = self.requests.get(&id).into_iter().flatten();
         requests.map(|request| request.number).any(|n| n == number)
     }
 
-    /// Whether a delivery is past its retention and over.
+    /// Whether a delivery has ended and is past its retention.
     fn may_be_swept(&self, id: DeliveryId) -> bool {
         self.is_old(id) && self.is_over(id)
     }
@@ -415,20 +419,20 @@ impl Oracle {
 }
 
 impl Oracle {
-    /// A caller hands an event over.
+    /// A caller submits an event.
     pub(crate) fn hands_over(&mut self, event: &NewEvent) {
         if let Some(number) = rules::number_in(&event.data) {
             *self.handed_over.entry(number).or_default() += 1;
         }
     }
 
-    /// The caller was told that this time nothing was stored of it.
+    /// The caller was told that nothing was stored this time.
     pub(crate) fn not_stored(&mut self, event: &NewEvent) {
         if let Some(number) = rules::number_in(&event.data) {
             match self.handed_over.get_mut(&number) {
                 Some(left) if *left > 0 => *left -= 1,
                 _ => self.violated(format!(
-                    "event {number} is stored, and its caller was told that it is not"
+                    "event {number} is stored, but its caller was told that it is not"
                 )),
             }
         }

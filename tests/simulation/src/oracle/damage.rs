@@ -1,4 +1,4 @@
-//! A damaged file: what holds of it. What is whole is as announced and goes on; what is not is named, and ends or is set aside.
+//! A damaged file: intact data is as announced and continues; damaged data is named, and ends or is set aside.
 
 use super::Oracle;
 use super::deep::pairs_of;
@@ -6,24 +6,26 @@ use super::deep::same;
 use std::collections::BTreeSet;
 use stormhook_store::{DeliveryId, Reader, Status};
 
-/// How a run stands to the damage of its file.
+/// The state of a run with a damaged file.
 #[derive(Default)]
 pub(super) struct Damage {
     /// The file is damaged.
     struck: bool,
-    /// What the damage touched: it reads otherwise than announced, not at all, or is of an event that does.
+    /// What the damage affected: rows that read differently than announced, or not at all, and the deliveries of such
+    /// events.
     touched: BTreeSet<DeliveryId>,
-    /// Whose outcome could not be recorded, since a page that it would change is damaged. They wait no longer until the next start.
+    /// Deliveries whose outcome could not be recorded because a page that it changes is damaged. They are not queued
+    /// until the next start.
     set_aside: BTreeSet<DeliveryId>,
     opened: bool,
     /// `check` names damage.
     named: bool,
-    /// What there is to follow is damaged itself.
+    /// The state that the oracle follows is damaged itself.
     given_up: bool,
 }
 
 impl Oracle {
-    /// The file is damaged while nobody has it open.
+    /// The file is damaged while it is closed.
     pub(crate) fn damaged(&mut self) {
         self.tally.damaged += 1;
         self.damage = Damage {
@@ -46,23 +48,22 @@ impl Oracle {
         self.damage.opened
     }
 
-    /// Whether an endpoint may stay switched off: the page that its row lies on is damaged, and no change of it can be made.
+    /// Whether an endpoint may stay disabled: the page of its row is damaged, so it can't be changed.
     pub(crate) fn holds_for_damage(&self) -> bool {
-        self.expect_named("an endpoint can't be switched on")
-            .is_ok()
+        self.expect_named("an endpoint can't be enabled").is_ok()
     }
 
-    /// Whether nothing more can be said of this run.
+    /// Whether this run can't be checked any further.
     pub(crate) fn has_given_up(&self) -> bool {
         self.damage.given_up
     }
 
-    /// Whether nothing is promised of this delivery but that no other body is sent for it.
+    /// Whether nothing is guaranteed for this delivery except that no other body is sent for it.
     pub(super) fn is_touched(&self, id: DeliveryId) -> bool {
         self.damage.touched.contains(&id)
     }
 
-    /// What a damaged store can't do is named by `check`.
+    /// Whatever a damaged store can't do, `check` must name the cause.
     pub(crate) fn expect_named(&self, what: &str) -> Result<(), String> {
         if self.damage.struck && self.damage.named {
             return Ok(());
@@ -70,7 +71,7 @@ impl Oracle {
         Err(format!("check names no damage: {what}"))
     }
 
-    /// An outcome was set aside because it meets damage.
+    /// An outcome was set aside because it met damage.
     pub(crate) fn set_aside(&mut self, id: DeliveryId, damage: &str) {
         self.note(format!("{id} is set aside: {damage}"));
         match self.expect_named(damage) {
@@ -83,7 +84,7 @@ impl Oracle {
         self.flying.remove(&id);
     }
 
-    /// A damaged file was opened: what in it is not as announced, and whether `check` says so.
+    /// A damaged file was opened: finds what is not as announced, and checks that `check` names it.
     pub(super) fn survey(&mut self, reader: &Reader) -> Result<(), String> {
         self.damage.opened = true;
         let report = reader.check();
@@ -117,7 +118,7 @@ impl Oracle {
             if !pairs.is_empty() && pairs.iter().all(|pair| self.is_touched(*pair)) {
                 continue;
             }
-            // What is past retention may be gone with or without damage.
+            // Data past retention may be missing with or without damage.
             let gone = matches!(read, Ok(None)) && id.accepted_at() < reader.swept_before();
             if !gone {
                 self.expect_named(&format!("{id} is {read:?}"))?;
@@ -125,7 +126,7 @@ impl Oracle {
             self.damage.touched.extend(pairs);
         }
         self.tally.touched += self.damage.touched.len() as u64;
-        // What is kept in memory decides what follows: where it is damaged there is nothing to compare with.
+        // The state in memory decides what follows: if it is damaged there is nothing to compare with.
         if let Err(why) = self.compare_endpoints(reader) {
             return self.give_up(&why);
         }
@@ -133,7 +134,7 @@ impl Oracle {
             let last = self.last_sequence.get(&slot).copied().unwrap_or(0);
             let state = reader.state(slot);
             if state.last_sequence != last {
-                return self.give_up(&format!("{slot:?} does as {state:?}"));
+                return self.give_up(&format!("{slot:?} has the state {state:?}"));
             }
             if let Err(why) = self.compare_state(reader, slot) {
                 self.expect_named(&why)?;
@@ -151,7 +152,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// What was whole is as announced.
+    /// Checks that intact data is as announced.
     pub(super) fn compare_whole(&mut self, reader: &Reader) -> Result<(), String> {
         for (id, expected) in &self.deliveries {
             if self.is_touched(*id) {
@@ -165,7 +166,8 @@ impl Oracle {
         self.compare_endpoints(reader)
     }
 
-    /// In the end nothing waits: what was touched was delivered, ended as damaged, was set aside, or can't be read.
+    /// In the end nothing is open: each affected delivery was delivered, ended as damaged, was set aside, or can't be
+    /// read.
     pub(crate) fn expect_touched_ended(&mut self) {
         let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
             return;
@@ -177,7 +179,7 @@ impl Oracle {
                 && self.endpoints.contains_key(&id.slot)
             {
                 let status = d.status.as_str();
-                self.violated(format!("{id}, which the damage touched, is still {status}"));
+                self.violated(format!("{id}, which is damaged, is still {status}"));
             }
             if let Ok(Some(d)) = reader.bare_delivery(id)
                 && d.status == Status::Failed

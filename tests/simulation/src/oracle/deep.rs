@@ -1,4 +1,4 @@
-//! The whole file against everything that was announced: after each start, and once in a while.
+//! The whole file against everything that was announced: after each start, and from time to time.
 
 use super::Oracle;
 use super::everything::{all_deliveries, all_events, list};
@@ -11,7 +11,7 @@ use stormhook_store::{
     AttemptOutcome, Delivery, DeliveryId, EventId, Reader, Slot, StatsOf, Status, UnixMs,
 };
 
-/// The stamp is the store's own affair: it grows when what a bulk change did is written.
+/// The stamp is internal to the store: it grows when the result of a bulk change is written.
 pub(super) fn same(found: &Delivery, expected: &Delivery) -> bool {
     let mut found = found.clone();
     found.stamp = expected.stamp;
@@ -19,7 +19,8 @@ pub(super) fn same(found: &Delivery, expected: &Delivery) -> bool {
 }
 
 impl Oracle {
-    /// What the file holds after a start is what was announced, and what of the last commit was under way when the process died.
+    /// After a start the file has what was announced, and possibly the commit that was in progress when the process
+    /// died.
     pub(super) fn restarted(&mut self, crashed: bool) {
         let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
             return;
@@ -41,11 +42,11 @@ impl Oracle {
             )),
         };
         if let Err(why) = checked {
-            self.violated(format!("after the restart: {why}"));
+            self.violated(format!("after a restart: {why}"));
         }
     }
 
-    /// Once in a while: everything, the queues in memory too.
+    /// From time to time: everything, including the queues in memory.
     pub(crate) fn look_through(&mut self, gauges: Option<Gauges>) {
         let Some(reader) = self.life.as_ref().map(|life| life.reader.clone()) else {
             return;
@@ -53,7 +54,7 @@ impl Oracle {
         self.tally.checks += 1;
         if self.is_damaged() {
             if let Err(why) = self.compare_whole(&reader) {
-                self.violated(format!("looked through what is whole: {why}"));
+                self.violated(format!("check of the intact data: {why}"));
             }
             return;
         }
@@ -62,7 +63,7 @@ impl Oracle {
             None => Ok(()),
         });
         if let Err(why) = checked {
-            self.violated(format!("looked through: {why}"));
+            self.violated(format!("check of everything: {why}"));
         }
     }
 
@@ -76,14 +77,14 @@ impl Oracle {
             }
         }
         if let Some(id) = found.keys().find(|id| !self.deliveries.contains_key(id)) {
-            return Err(format!("{id} is stored and was never announced"));
+            return Err(format!("{id} is stored but was never announced"));
         }
         self.compare_events(reader)?;
         self.compare_endpoints(reader)?;
         let counters = self.counters(reader)?;
         if counters != self.counters {
             return Err(format!(
-                "counted are {counters:?}, seen were {:?}",
+                "the counters are {counters:?}, expected {:?}",
                 self.counters
             ));
         }
@@ -93,7 +94,7 @@ impl Oracle {
             let state = reader.state(*slot);
             if state.last_sequence != *expected {
                 return Err(format!(
-                    "{slot:?} is at sequence {}, announced was {expected}",
+                    "{slot:?} is at sequence {}, announced: {expected}",
                     state.last_sequence
                 ));
             }
@@ -111,11 +112,11 @@ impl Oracle {
             return Ok(());
         }
         Err(format!(
-            "{slot:?} does as {state:?}, announced was {known:?}"
+            "{slot:?} has the state {state:?}, announced: {known:?}"
         ))
     }
 
-    /// Each endpoint's own list, which the journal and the generations make, holds its deliveries and nothing else.
+    /// Each endpoint's own list, from the journal and the generations, has its deliveries and nothing else.
     fn compare_lists(
         &self,
         reader: &Reader,
@@ -129,18 +130,18 @@ impl Oracle {
         for (slot, expected) in &expected {
             let endpoint = self.endpoints.get(slot);
             let endpoint =
-                endpoint.ok_or_else(|| format!("deliveries are of no endpoint {slot:?}"))?;
+                endpoint.ok_or_else(|| format!("deliveries of an unknown endpoint {slot:?}"))?;
             let filter = DeliveryFilter {
                 endpoint: Some(endpoint.id),
                 ..DeliveryFilter::default()
             };
             let listed = list(reader, &filter)?;
             let listed: Vec<_> = listed.iter().map(|d| d.id).collect();
-            // The greatest sequence number first.
+            // The greatest sequence number comes first.
             let expected: Vec<_> = expected.values().rev().copied().collect();
             if listed != expected {
                 return Err(format!(
-                    "the list of {} is {listed:?}, stored are {expected:?}",
+                    "the list of {} is {listed:?}, stored: {expected:?}",
                     endpoint.id
                 ));
             }
@@ -153,7 +154,7 @@ impl Oracle {
         let mut counters = window
             .map_err(|e| format!("stats can't be read: {e}"))?
             .counters;
-        // What was given up is told by the deliveries.
+        // The count of abandoned deliveries follows from the deliveries themselves.
         counters.abandoned = self.counters.abandoned;
         Ok(counters)
     }
@@ -185,7 +186,7 @@ impl Oracle {
             self.events.remove(&id);
         }
         if let Some(id) = found.keys().find(|id| !self.events.contains_key(id)) {
-            return Err(format!("{id} is stored and was never announced"));
+            return Err(format!("{id} is stored but was never announced"));
         }
         Ok(())
     }
@@ -197,7 +198,7 @@ impl Oracle {
         let (retention, deliveries) = (&self.plan.settings.retention, &self.deliveries);
         let keep = retention.events.max(retention.attempts).as_millis();
         let keep_ms = u64::try_from(keep).unwrap();
-        // A deleted one of which nothing is left goes after retention.
+        // A deleted endpoint without deliveries is removed after retention.
         let is_over = |e: &stormhook_store::Endpoint| {
             e.deleted_at.is_some_and(|at| at.0 + keep_ms <= expiry_ms)
                 && !deliveries.keys().any(|id| id.slot == e.slot)
@@ -211,13 +212,14 @@ impl Oracle {
         let found: Vec<_> = found.iter().map(|e| format!("{e:?}")).collect();
         if found != expected {
             return Err(format!(
-                "endpoints are {found:?}, announced were {expected:?}"
+                "the endpoints are {found:?}, announced: {expected:?}"
             ));
         }
         Ok(())
     }
 
-    /// What waits in memory is what is open. What a recovery is still to open reads as open, and waits once there is room for it.
+    /// The queues in memory hold the open deliveries. One that a recovery has not reopened yet reads as open, and is
+    /// queued once there is room.
     fn compare_queues(&self, reader: &Reader, gauges: Gauges) -> Result<(), String> {
         let mut expected = Gauges::default();
         for d in self.deliveries.values().filter(|d| d.status.is_open()) {
@@ -228,7 +230,7 @@ impl Oracle {
                 (true, _) => expected.pending += 1,
             }
         }
-        // What ended with an attempt on the wire is counted until that is recorded.
+        // A delivery that ended while its attempt is on the wire counts until that is recorded.
         let is_over = |id: &DeliveryId| self.deliveries.get(id).is_none_or(|d| !d.status.is_open());
         if self.flying.iter().any(is_over) {
             return Ok(());
@@ -238,13 +240,13 @@ impl Oracle {
         let no_more = found.0 <= expected.0 && found.1 <= expected.1 && found.2 <= expected.2;
         if found != expected && !(reader.bulk_waits() && no_more) {
             return Err(format!(
-                "queues hold (pending, retrying, held) {found:?}, open are {expected:?}"
+                "the queues hold (pending, retrying, held) {found:?}, expected {expected:?}"
             ));
         }
         Ok(())
     }
 
-    /// The commit that was under way when the process died happened: it is taken over, if it may have been.
+    /// The commit that was in progress when the process died happened: the mirror follows it, if it was allowed.
     fn adopt(&mut self, reader: &Reader) -> Result<(), String> {
         check(reader)?;
         self.commit += 1;
@@ -274,7 +276,7 @@ impl Oracle {
         let mut recorded_of: BTreeMap<Slot, Vec<(DeliveryId, u32, bool)>> = BTreeMap::new();
         let mut unknown = BTreeSet::new();
         let known: Vec<_> = self.deliveries.keys().copied().collect();
-        // One that ended with this commit and was swept with it took along how it ended.
+        // A delivery that ended with this commit and was swept with it leaves no trace of how it ended.
         let mut is_counted = true;
         for id in known {
             let before = self.deliveries[&id].clone();
@@ -287,7 +289,7 @@ impl Oracle {
                     self.forget(id);
                     continue;
                 }
-                return Err(format!("{id} is gone"));
+                return Err(format!("{id} is missing"));
             };
             let recorded = Recorded {
                 attempts: None,
@@ -319,7 +321,7 @@ impl Oracle {
         self.take_over_recovers();
         self.adopt_states(reader, &before_endpoints, &recorded_of, &unknown)?;
         let counters = self.counters(reader)?;
-        // How many keys were handed over again is known to callers alone, and their answers are lost.
+        // Only callers know how many keys were repeated, and their answers are lost.
         let of = |c: &stormhook_store::stats::Counters| {
             let attempts = (c.success, c.failure, c.first_attempts, c.first_successes);
             (c.accepted, attempts)
@@ -329,7 +331,7 @@ impl Oracle {
         let fewer = found_again.0 < known_again.0 || found_again.1 < known_again.1;
         if is_counted && (fewer || of(&counters) != of(&self.counters)) {
             return Err(format!(
-                "counted are {counters:?}, seen were {:?}",
+                "the counters are {counters:?}, expected {:?}",
                 self.counters
             ));
         }
@@ -338,7 +340,7 @@ impl Oracle {
         self.compare(reader)
     }
 
-    /// Every delivery has ended.
+    /// Checks that every delivery has ended.
     pub(crate) fn is_quiet(&self) -> bool {
         let is_open = |d: &Delivery| d.status.is_open() && !self.is_touched(d.id);
         !self.deliveries.values().any(is_open)

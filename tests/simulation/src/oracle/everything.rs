@@ -1,4 +1,4 @@
-//! Every event and delivery that a reader shows, page after page.
+//! Every event and delivery that a reader lists, page by page.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

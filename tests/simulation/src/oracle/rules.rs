@@ -1,4 +1,4 @@
-//! What may follow what: written down anew here, from the contract and not from the daemon's code.
+//! Which state may follow which: written from the contract, independently of the daemon's code.
 
 use super::Told;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use stormhook_store::{
     Attempt, AttemptOutcome, Delivery, Endpoint, EndpointState, Event, Reason, Status, UnixMs,
 };
 
-/// The most that a partner's `Retry-After` counts for.
+/// The most that a receiver's `Retry-After` counts for.
 const MOST_RETRY_AFTER_S: u64 = 86_400;
 
 /// What a commit recorded of a delivery.
 pub(super) struct Recorded {
-    /// Attempts; `None` where that is not known, because the process died with the commit.
+    /// Attempts; `None` if not known because the process died with the commit.
     pub(super) attempts: Option<u32>,
-    /// Its endpoint's deliveries were ended at once.
+    /// Whether a bulk change ended its endpoint's deliveries.
     pub(super) marked: bool,
 }
 
-/// The number that a simulated event carries in its data.
+/// Returns the number in a simulated event's data.
 pub(super) fn number_of(event: &Event) -> Option<u64> {
     number_in(event.data.as_deref()?)
 }
 
-/// The same of the data itself.
+/// Returns the number in the data itself.
 pub(super) fn number_in(data: &[u8]) -> Option<u64> {
     let data = std::str::from_utf8(data).ok()?;
     let rest = data.strip_prefix("{\"n\":")?;
@@ -45,10 +45,10 @@ fn is_same_attempt(a: &Attempt, b: &Attempt) -> bool {
     of(a) == of(b)
 }
 
-/// The most that is kept of what went wrong with an attempt.
+/// The most bytes of an attempt's error that are kept.
 const MOST_ERROR_BYTES: usize = 500;
 
-/// What a partner said takes no more room than it may.
+/// Text from a receiver takes no more room than allowed.
 pub(super) fn is_bounded(attempt: &Attempt, settings: &Settings) -> Result<(), String> {
     let error = attempt.error.as_ref().map_or(0, String::len);
     let excerpt = attempt.response_excerpt.as_ref().map_or(0, Vec::len);
@@ -61,7 +61,7 @@ pub(super) fn is_bounded(attempt: &Attempt, settings: &Settings) -> Result<(), S
     Ok(())
 }
 
-/// Whether a delivery may have become this in one commit.
+/// Whether a delivery may have changed like this in one commit.
 pub(super) fn may_follow(
     before: &Delivery,
     after: &Delivery,
@@ -73,7 +73,7 @@ pub(super) fn may_follow(
     }
     let new = after.attempts_total.checked_sub(before.attempts_total);
     let Some(new) = new else {
-        return Err("it has lost attempts".into());
+        return Err("attempts of it are missing".into());
     };
     let expected = recorded.attempts.unwrap_or(new.min(1));
     if new != expected {
@@ -97,7 +97,7 @@ pub(super) fn may_follow(
         let ended = !before.status.is_open();
         if ended && (before.status, before.reason) != (after.status, after.reason) {
             let (from, to) = (before.status.as_str(), after.status.as_str());
-            return Err(format!("it ended as {from} and became {to}"));
+            return Err(format!("it had ended as {from} and became {to}"));
         }
         if !before.status.may_become(after.status) {
             return Err(format!(
@@ -113,13 +113,14 @@ pub(super) fn may_follow(
             return Err("it succeeded without an attempt".into());
         }
         if new == 0 && after.attempts_finished != before.attempts_finished {
-            return Err("a place in the schedule was used up without an attempt".into());
+            return Err("it used a place in the schedule without an attempt".into());
         }
     }
     Ok(())
 }
 
-/// Whether an attempt that was answered so may have moved the delivery so; for how long it waits now, by the schedule.
+/// Whether an attempt with this answer may have changed the delivery like this, and how long it now waits, by the
+/// schedule.
 pub(super) fn settled(
     before: &Delivery,
     after: &Delivery,
@@ -200,17 +201,17 @@ pub(super) fn settled(
     Ok(Some(delay_ms.max(asked_ms)))
 }
 
-/// An endpoint is switched on: its failures are forgotten, its last success is not.
+/// An endpoint is enabled: its failures are reset, its last success is kept.
 pub(super) fn switched_on(mut state: EndpointState) -> EndpointState {
     state.failure_count = 0;
     state.failing_since = None;
     state
 }
 
-/// Failures in a row before an endpoint is switched off, however long they took.
+/// Failures in a row before an endpoint is disabled, however long they took.
 const FAILURES_TO_SWITCH_OFF: u32 = 6;
 
-/// Why an attempt, the last that counts in `state`, switches its endpoint off, if it does.
+/// Returns why an attempt, the last that counts in `state`, disables its endpoint, if it does.
 pub(super) fn switches_off(
     state: &EndpointState,
     code: Option<u16>,
@@ -228,7 +229,7 @@ pub(super) fn switches_off(
     }
 }
 
-/// What attempts to one endpoint came to, in no known order.
+/// The results of attempts to one endpoint, in unknown order.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes {
     successes_ms: Vec<u64>,
@@ -244,7 +245,8 @@ impl Outcomes {
         }
     }
 
-    /// Whether some order of them leads from one state to the other. `switched`: the endpoint may have been switched on between.
+    /// Whether some order of them leads from one state to the other. `switched`: the endpoint may have been enabled in
+    /// between.
     pub(super) fn may_lead(
         &self,
         from: &EndpointState,
@@ -258,7 +260,7 @@ impl Outcomes {
         };
         let failures = self.failures;
         let began_here = |since: UnixMs| failures > 0 && since == paced;
-        // No success and no switch between: the run goes on.
+        // Without a success or a switch in between, the run of failures continues.
         let goes_on = self.successes_ms.is_empty()
             && to.failure_count == from.failure_count + failures
             && match (from.failing_since, to.failing_since) {
@@ -276,18 +278,18 @@ impl Outcomes {
     }
 }
 
-/// Secrets that were replaced sign no longer than was said when they were.
+/// A replaced secret signs no longer than was announced when it was replaced.
 pub(super) fn secrets_may_follow(before: &Endpoint, after: &Endpoint) -> Result<(), String> {
     for live in &after.secrets {
         let known = before.secrets.iter();
         let mut known = known.filter(|known| known.secret.is_same_as(&live.secret));
-        // One that signs no more may come back as a new one: it is drawn from few.
+        // An expired one may return as a new one: secrets are drawn from few.
         let bound = known.find_map(|known| known.until);
         if let Some(until) = bound.filter(|until| *until > after.updated_at)
             && live.until.is_none_or(|now| now > until)
         {
             return Err(format!(
-                "a secret of {} that was to sign until {until:?} does so until {:?}",
+                "a secret of {} that expires at {until:?} signs until {:?}",
                 after.id, live.until
             ));
         }
@@ -295,7 +297,7 @@ pub(super) fn secrets_may_follow(before: &Endpoint, after: &Endpoint) -> Result<
     Ok(())
 }
 
-/// How an endpoint does after an attempt.
+/// Returns an endpoint's state after an attempt.
 pub(super) fn run_after(
     mut state: EndpointState,
     success: bool,

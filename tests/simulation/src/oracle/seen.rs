@@ -1,4 +1,4 @@
-//! What one commit is seen to have done, before it is judged.
+//! What one commit did, collected before it is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use stormhook_store::{Created, DeliveryId, Done, EventId, Recover, Slot};
@@ -8,19 +8,19 @@ use stormhook_store::{Created, DeliveryId, Done, EventId, Recover, Slot};
 pub(super) struct Seen {
     pub(super) touched: BTreeSet<DeliveryId>,
     pub(super) ended: BTreeSet<DeliveryId>,
-    /// Attempts recorded for each pair.
+    /// Attempts recorded for each delivery.
     pub(super) recorded: BTreeMap<DeliveryId, u32>,
     pub(super) marked: BTreeSet<Slot>,
     pub(super) configured: BTreeSet<Slot>,
-    /// Endpoints that the daemon itself switched off, and why, in the order in which it did.
+    /// Endpoints that the daemon itself disabled, and why, in that order.
     pub(super) switched_off: Vec<(Slot, String)>,
     pub(super) accepted: BTreeSet<EventId>,
     /// Events that the daemon itself stored.
     pub(super) noticed: BTreeSet<EventId>,
     /// How many operations on one delivery there were.
     pub(super) operated: BTreeMap<DeliveryId, u32>,
-    /// By their place among the operations: the first that left a delivery ended, the first that changed an endpoint, which may
-    /// have ended all that waited for it, and the recovers.
+    /// By place among the operations: the first that left a delivery ended, the first that changed an endpoint (which
+    /// may have ended all its open deliveries), and the recoveries.
     pub(super) ends: BTreeMap<DeliveryId, usize>,
     pub(super) changed: BTreeMap<Slot, usize>,
     pub(super) recovers: Vec<(usize, Recover)>,

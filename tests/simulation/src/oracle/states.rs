@@ -1,4 +1,5 @@
-//! How endpoints do, and when the daemon switches one off: computed from what partners answered, never taken over from the store.
+//! The state of endpoints, and when the daemon disables one: computed from receivers' answers, never taken from the
+//! store.
 
 use super::Oracle;
 use super::rules::{self, Outcomes};
@@ -10,7 +11,7 @@ use stormhook_store::{
     Applied, Attempt, AttemptOutcome, Created, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
 };
 
-/// How much faster than time the paced time goes.
+/// How much faster than real time the paced time may go.
 const MOST_PACE: u64 = 60;
 
 type Endpoints = BTreeMap<Slot, Arc<Endpoint>>;
@@ -20,10 +21,10 @@ impl Oracle {
         self.states.get(&slot).copied().unwrap_or_default()
     }
 
-    /// The time by which things expire never goes back, and follows a leap of the wall clock sixty times as fast as time at most.
+    /// The paced time never goes back, and follows a leap of the wall clock at most sixty times as fast as real time.
     pub(super) fn follow_pace(&mut self, reader: &Reader) -> Result<(), String> {
         let (found, now_ms) = (reader.paced_at(), self.now_ms());
-        // One that failed and happened is announced late: it was made after the one before it.
+        // A failed commit that did happen is announced late: it was made right after the one before it.
         let made_after_ms = std::mem::replace(&mut self.announced_ms, now_ms);
         let (known, since_ms) = std::mem::replace(&mut self.expiry, (found, made_after_ms));
         let most = known.plus_ms((now_ms - since_ms + 1) * MOST_PACE);
@@ -36,14 +37,14 @@ impl Oracle {
         Ok(())
     }
 
-    /// When an attempt ended, by the store's time.
+    /// Returns when an attempt ended, in the store's time.
     fn ended_ms(&self, id: DeliveryId, number: u32) -> u64 {
         let told = self.told.get(&(id, number)).map_or(0, |t| t.store_ms);
         told.max(id.event.accepted_at().0)
     }
 
-    /// Follows what a commit did to how endpoints do, operation by operation, and demands that the daemon switched off those
-    /// that were to be switched off and no others.
+    /// Follows the effect of a commit on endpoints' states, operation by operation. The daemon must have disabled
+    /// exactly the endpoints that were due.
     pub(super) fn follow_states(
         &mut self,
         applied: &Applied,
@@ -94,11 +95,11 @@ impl Oracle {
             return Ok(());
         }
         Err(format!(
-            "the daemon switched off {found:?}, and should have switched off {due:?}"
+            "the daemon disabled {found:?}, but should have disabled {due:?}"
         ))
     }
 
-    /// Follows one attempt; says why its endpoint is to be switched off, if it is.
+    /// Follows one attempt. Returns why it disables its endpoint, if it does.
     fn follow_attempt(&mut self, d: &Delivery, attempt: &Attempt) -> Option<&'static str> {
         if attempt.outcome == AttemptOutcome::Interrupted {
             return None;
@@ -123,8 +124,8 @@ impl Oracle {
         self.counters.first_successes += u64::from(first && success);
     }
 
-    /// After a commit that nobody announced: the order of what it recorded is not known, so each endpoint must do as after one
-    /// of the orders that there are.
+    /// After a commit that was not announced, the order of its outcomes is unknown, so each endpoint's state must match
+    /// one of the possible orders.
     pub(super) fn adopt_states(
         &mut self,
         reader: &Reader,
@@ -144,12 +145,12 @@ impl Oracle {
             let changed = before
                 .get(&slot)
                 .is_none_or(|b| shown(b) != shown(&endpoint));
-            // What an attempt did whose delivery was swept with the same commit is not known.
+            // The result of an attempt is unknown if its delivery was swept in the same commit.
             if !unknown.contains(&slot)
                 && !outcomes.may_lead(&known, &found, changed, self.expiry.0)
             {
                 return Err(format!(
-                    "{} does as {found:?} after {outcomes:?}, announced was {known:?}",
+                    "{} has the state {found:?} after {outcomes:?}, announced: {known:?}",
                     endpoint.id
                 ));
             }

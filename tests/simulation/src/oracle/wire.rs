@@ -1,4 +1,4 @@
-//! What partners see: which requests may reach them, and what was answered.
+//! What receivers see: which requests may reach them, and what was answered.
 
 use super::{Oracle, Request, Told};
 use http::HeaderMap;
@@ -10,14 +10,14 @@ use stormhook_engine::transport::Attempted;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{AttemptOutcome, DeliveryId, UnixMs};
 
-/// After a change of an endpoint's order or rate, what was claimed before it may still arrive for so long.
+/// After a change of an endpoint's ordering or rate limit, requests that were claimed before may arrive for this long.
 pub(super) const SETTLES_MS: u64 = 60_000;
-/// The longest that a partner takes to be connected to.
+/// The longest that connecting to a receiver takes.
 const CONNECTING_MS: u64 = 4_000;
-/// How many requests to an endpoint are looked back on.
+/// How many past requests to an endpoint are considered.
 const PACED: usize = 256;
 
-/// A request's head, as its partner reads it.
+/// A request's headers, as its receiver reads them.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     delivery: DeliveryId,
@@ -62,7 +62,7 @@ impl Flight {
         self.oracle().now_ms()
     }
 
-    /// The partner has read the request. Of a dead process's nothing arrives.
+    /// The receiver has read the request. Nothing arrives from a process that has ended.
     pub(crate) async fn arrived(&mut self, body: &[u8]) {
         if self.oracle().dead {
             std::future::pending::<()>().await;
@@ -73,7 +73,7 @@ impl Flight {
         }
     }
 
-    /// The daemon lacked something before the partner could see any of it: nobody is told of an attempt.
+    /// The daemon lacked a resource before the receiver could see anything: no attempt is reported.
     pub(crate) fn lacked(self, what: &str) -> Attempted {
         self.oracle()
             .note(format!("{} waits: {what}", self.saw.delivery));
@@ -101,7 +101,7 @@ impl Drop for Flight {
     }
 }
 
-/// No stretch of time saw more requests than its rate and one second's worth, give or take how long connecting takes.
+/// No period had more requests than the rate and one second's burst allow, with a tolerance for connecting.
 #[allow(clippy::cast_precision_loss, reason = "small numbers")]
 fn within_rate(times: &mut VecDeque<u64>, rate: f64, now_ms: u64) -> Result<(), String> {
     times.push_back(now_ms);
@@ -171,16 +171,16 @@ impl Oracle {
         let life = self.lives;
         let number = saw.number;
         self.under_way.insert(id, number);
-        // What a process heard that was killed before it could record it counts no more.
+        // Answers to a process that was killed before it could record them don't count.
         self.told.remove(&(id, number));
         let requests = self.requests.entry(id).or_default();
         requests.push(Request { number, life });
     }
 
-    /// The body is that of the event as it was accepted.
+    /// Checks that the body is that of the accepted event.
     fn has_body(&self, saw: &Observed, body: &[u8]) -> Result<(), String> {
         let event = self.events.get(&saw.delivery.event);
-        let event = event.ok_or("there is no such event")?;
+        let event = event.ok_or("unknown event")?;
         let data = event.data.as_deref().unwrap_or_default();
         let ends = [b"\"data\":", data, b"}"].concat();
         if body.ends_with(&ends) {
@@ -196,21 +196,13 @@ impl Oracle {
         }
         let now_ms = self.now_ms();
         let store_ms = self.store_ms();
-        let d = self
-            .deliveries
-            .get(&id)
-            .ok_or("there is no such delivery")?;
-        let endpoint = self
-            .endpoints
-            .get(&id.slot)
-            .ok_or("there is no such endpoint")?;
+        let d = self.deliveries.get(&id).ok_or("unknown delivery")?;
+        let endpoint = self.endpoints.get(&id.slot).ok_or("unknown endpoint")?;
         if !d.status.is_open() {
-            return Err(format!("it is {} already", d.status.as_str()));
+            return Err(format!("it is already {}", d.status.as_str()));
         }
         if !endpoint.receives() {
-            return Err(
-                "its endpoint is switched off, and the answer that says so was given".into(),
-            );
+            return Err("its endpoint is disabled, and its operator has the answer".into());
         }
         if self.under_way.contains_key(&id) {
             return Err("another attempt of it is on the wire".into());
@@ -220,19 +212,22 @@ impl Oracle {
         }
         if saw.sequence != d.sequence {
             return Err(format!(
-                "its sequence is {}, {} was sent",
+                "its sequence is {}, but {} was sent",
                 d.sequence, saw.sequence
             ));
         }
         if d.due.is_none_or(|due| due > UnixMs(store_ms)) {
-            return Err(format!("it is due at {:?}, and it is {store_ms}", d.due));
+            return Err(format!("it is due at {:?}, but it is {store_ms}", d.due));
         }
         if let Some(waits) = self.waits.get(&id)
             && !d.extra
         {
             let passed = now_ms - waits.since_ms + (self.jumped_ms - waits.jumped_ms);
             if passed < waits.delay_ms {
-                return Err(format!("{passed} ms passed of {} ms", waits.delay_ms));
+                return Err(format!(
+                    "only {passed} of {} ms have passed",
+                    waits.delay_ms
+                ));
             }
         }
         self.has_body(saw, body)?;
@@ -256,13 +251,13 @@ impl Oracle {
             .clone()
             .any(|earlier| !self.killed.contains(&earlier.life))
         {
-            return Err("the same attempt again, though nothing cut the first".into());
+            return Err("the same attempt again, but the first was not interrupted".into());
         }
         self.tally.repeated += u64::from(again.next().is_some());
         Ok(())
     }
 
-    /// The lowest sequence first, the next only when it ended.
+    /// The lowest sequence first, and the next only when that has ended.
     fn in_order(&self, id: DeliveryId, sequence: u64, now_ms: u64) -> Result<(), String> {
         let from_ms = self.fifo_from.get(&id.slot).copied().unwrap_or(0);
         if now_ms < from_ms + SETTLES_MS {
@@ -277,7 +272,7 @@ impl Oracle {
         });
         match earlier {
             Some(other) => Err(format!(
-                "{} with sequence {} comes before its {sequence} and is open",
+                "{} with sequence {} is before its {sequence} and still open",
                 other.id, other.sequence
             )),
             None => Ok(()),

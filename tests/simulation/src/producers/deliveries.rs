@@ -1,4 +1,4 @@
-//! What operators ask of deliveries: retry, cancel, replay, recover; and a ping, which is not a delivery.
+//! What operators request of deliveries: retry, cancel, replay, recovery; and a ping, which is not a delivery.
 
 use super::{briefly, calls, some_delivery, some_endpoint, some_event, told};
 use crate::run::World;
@@ -10,7 +10,7 @@ use stormhook_store::{Delivery, DeliveryId, EndpointId, Recover, Replay, UnixMs}
 
 type Changed = Result<Box<Delivery>, CommandError>;
 
-/// What an operator asks of one delivery.
+/// What an operator requests of one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Round,
@@ -54,7 +54,7 @@ fn on_delivery<F: Future<Output = Changed> + Send + 'static>(
     });
 }
 
-/// After a commit that failed nobody knows yet whether it happened.
+/// After a failed commit nobody knows yet whether it happened.
 fn is_known(changed: &Changed) -> bool {
     !matches!(changed, Err(CommandError::Submit(SubmitError::StoreFailed)))
 }
@@ -103,7 +103,7 @@ pub(super) fn recover_of(world: &mut World, engine: &Engine, endpoint: EndpointI
     };
     if let Ok(count) = engine.reader().count_recoverable(&recover) {
         world.oracle().asks_recover(endpoint);
-        world.oracle().note(format!("call recover of {count}"));
+        world.oracle().note(format!("call recovery of {count}"));
         let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));
         calls(world, async move {
             let done = engine.recover(recover).await;
@@ -111,13 +111,13 @@ pub(super) fn recover_of(world: &mut World, engine: &Engine, endpoint: EndpointI
                 if !matches!(done, Err(CommandError::Submit(SubmitError::StoreFailed))) {
                     oracle.recover_answered(endpoint);
                 }
-                oracle.note(format!("recover: {}", briefly(&done)));
+                oracle.note(format!("recovery: {}", briefly(&done)));
             });
         });
     }
 }
 
-/// All time, or from one event on, or up to it.
+/// Returns all time, or from one event on, or up to it.
 fn span(world: &mut World) -> (UnixMs, UnixMs) {
     let all = (UnixMs(0), UnixMs(u64::MAX));
     let Some(event) = some_event(world) else {
@@ -136,7 +136,7 @@ pub(super) fn ping(world: &mut World, engine: &Engine) {
     };
     let engine = engine.clone();
     calls(world, async move {
-        // Stored and counted nowhere: that it goes is seen by the partner.
+        // Neither stored nor counted: only its receiver sees it.
         let _attempt = engine.ping(endpoint).await;
     });
 }

@@ -110,13 +110,13 @@ pub(super) fn change_endpoint(world: &mut World, engine: &Engine) {
         };
         update(world, engine, id, change);
     }
-    // Somebody who discarded too much takes it back while some of it is on the wire.
+    // An operator who discarded too much requests a recovery while some of it is on the wire.
     if world.random.one_in(4) {
         recover_of(world, engine, id);
     }
 }
 
-/// Whatever is switched off is switched on, so that what is held goes.
+/// Enables every disabled endpoint, so that held deliveries are sent.
 pub(crate) fn switch_on_all(world: &mut World, engine: &Engine) {
     let off: Vec<_> = {
         let oracle = world.oracle();

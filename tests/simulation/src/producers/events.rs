@@ -1,4 +1,4 @@
-//! Producers: the events that they send, those sent again under the same key, and what each answer must mean.
+//! Producers: the events that they send, those that they repeat with the same key, and what each answer must mean.
 
 use super::{briefly, calls, organization, told};
 use crate::oracle::Oracle;
@@ -11,18 +11,18 @@ use stormhook_engine::writer::SubmitError;
 use stormhook_store::{Accepted, NewEvent, Refusal};
 
 const TYPES: [&str; 4] = ["order.created", "order.paid", "stock.low", "ping"];
-/// Keys that callers of one organization use.
+/// Keys that the callers of one organization use.
 const KEYS: u64 = 24;
 
 /// What callers remember.
 #[derive(Default)]
 pub(crate) struct Memory {
     numbered: u64,
-    /// What was sent under each key last.
+    /// What was last sent with each key.
     sent: BTreeMap<(String, String), NewEvent>,
 }
 
-/// Mostly of less than so many bytes.
+/// Usually less than this many bytes.
 fn new_event(world: &mut World, bytes: u64) -> NewEvent {
     let organization = organization(world);
     let random = &mut world.random;
@@ -58,7 +58,7 @@ fn new_event(world: &mut World, bytes: u64) -> NewEvent {
 pub(super) fn send(world: &mut World, engine: &Engine, bytes: u64) {
     let event = new_event(world, bytes);
     world.oracle().hands_over(&event);
-    // A stream of events waits for room where there is none.
+    // A stream of events waits when there is no room.
     let waits = world.random.one_in(3);
     let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));
     calls(world, async move {
@@ -77,7 +77,7 @@ pub(super) fn send(world: &mut World, engine: &Engine, bytes: u64) {
 }
 
 impl Oracle {
-    /// A caller is told what became of its event.
+    /// A caller gets the answer for its event.
     fn acknowledged(&mut self, event: &NewEvent, done: &Result<Accepted, CommandError>) {
         self.note(format!("sent: {}", briefly(done)));
         let stored = match done {
@@ -88,7 +88,7 @@ impl Oracle {
                 self.tally.acknowledged += 1;
                 if !self.events.contains_key(&stored.id) {
                     self.violated(format!(
-                        "{} is acknowledged and was not announced",
+                        "{} is acknowledged but was not announced",
                         stored.id
                     ));
                 }
@@ -99,7 +99,7 @@ impl Oracle {
                 replayed: true,
             }) => Some(stored),
             Err(CommandError::Submit(SubmitError::StoreFailed | SubmitError::Damaged)) => {
-                // Whether it is stored is not known; or the row that says whether its key is known is damaged, which the commit told.
+                // Whether it is stored is not known; or the row of its key is damaged, which the commit reported.
                 return;
             }
             Err(CommandError::Submit(_))
@@ -110,7 +110,7 @@ impl Oracle {
             && stored.data.as_ref() != Some(&event.data)
         {
             self.violated(format!(
-                "{} is another event than the one sent again",
+                "{} is not the event that was sent before",
                 stored.id
             ));
         }
