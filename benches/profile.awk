@@ -1,5 +1,5 @@
-# Adds up perf's lines (share, thread, program, kind, symbol) by thread and part, as microseconds per event. Less than a tenth of one is
-# left out.
+# Sums perf's lines (share, thread, program, kind, symbol) by thread and part, in microseconds per event. Parts below a
+# tenth of one are omitted.
 function part(program, kind, symbol) {
     if (kind == "[k]") {
         if (symbol ~ /tcp|sock|inet|skb|unix_|net_|ip_|loopback|napi|__dev|writev|recv|iov|_copy|copy_user/) return "kernel: sockets"
@@ -12,7 +12,7 @@ function part(program, kind, symbol) {
     if (symbol ~ /memmove|memcpy|memset|memcmp|bcmp/) return "copying"
     if (symbol ~ /redb/) return "redb"
     if (symbol ~ /stormhook_store|bincode|crc32/) return "store"
-    if (symbol ~ /stormhook::(http|app)|serde_json|axum|matchit|tower/) return "taking events (JSON, routes)"
+    if (symbol ~ /stormhook::(http|app)|serde_json|axum|matchit|tower/) return "accepting events (JSON, routes)"
     if (symbol ~ /stormhook::(dispatch|deliver|body|outcome|retry|target|headers)|stormhook_verifier|base64/) return "attempts"
     if (symbol ~ /stormhook::schedule/) return "schedule"
     if (symbol ~ /hyper|httparse|http::|http_body|httpdate/) return "HTTP"

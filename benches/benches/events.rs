@@ -1,11 +1,11 @@
-//! An event's way in and out without the store: reading it from JSON beside serde_json alone, and rendering a delivery's body and headers
-//! beside the three hashes in them.
+//! The path of an event without the store: reading it from JSON, compared with serde_json alone, and rendering a
+//! delivery's body and headers, compared with the three hashes in them.
 
 #![allow(
     missing_docs,
     clippy::print_stdout,
     clippy::expect_used,
-    reason = "a benchmark prints, and stops where its own fixture is wrong"
+    reason = "a benchmark prints, and panics on a wrong fixture"
 )]
 
 mod support;
@@ -26,7 +26,7 @@ use support::run::Run;
 const READ: &str = "reading an event";
 const RENDER: &str = "rendering a delivery";
 
-/// The same members as serde derives them, `data` passed through.
+/// The same fields, as serde derives them, with `data` passed through.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Derived<'a> {
@@ -41,7 +41,7 @@ struct Derived<'a> {
 fn read(criterion: &mut Criterion, requests: &[Bytes]) {
     let mut group = criterion.benchmark_group(READ);
     group.throughput(Throughput::Bytes(1_024));
-    // Different bodies in turns: the branches of one alone would be learnt by heart.
+    // Alternates between bodies: the branches of a single one would be predicted perfectly.
     let mut bodies = requests.iter().cycle();
     let mut next = || black_box(bodies.next().expect("they go round"));
     group.bench_function("as the daemon does", |b| {

@@ -1,19 +1,19 @@
-//! A guard that noise can't trip: how many instructions and allocations fixed pieces of work take, compared with the table in
-//! `benches/instructions.txt`. Time is never measured here.
+//! A guard that noise can't trigger: counts the instructions and allocations of fixed pieces of work and compares them
+//! with the table in `benches/instructions.txt`. Never measures time.
 //!
 //! ```sh
 //! scripts/instructions            # compare
-//! scripts/instructions --write    # make the table anew
+//! scripts/instructions --write    # write the table
 //! ```
 //!
-//! Each workload runs in a process of its own under callgrind, which counts what happens within one function.
+//! Each workload runs in a process of its own under callgrind, which counts within one function.
 
 #![allow(
     missing_docs,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::expect_used,
-    reason = "a benchmark prints, and stops where its own fixture is wrong"
+    reason = "a benchmark prints, and panics on a wrong fixture"
 )]
 
 #[path = "instructions/callgrind.rs"]
@@ -28,9 +28,9 @@ use std::process::ExitCode;
 use table::{Counts, HEADING, Table, Verdict};
 use workloads::{WORKLOADS, Workload};
 
-/// Calls that are counted; one more goes before, for what is only done once.
+/// Counted calls; one more runs before, for one-time work.
 const CALLS: u32 = 100;
-/// How much more than the table says is let through, in percent.
+/// The tolerated increase over the table, in percent.
 const TOLERANCE: f64 = 3.0;
 
 fn counts(workload: &Workload) -> Result<Counts, String> {
@@ -56,7 +56,7 @@ fn compare(found: &Table, kept: &Table) -> ExitCode {
     }
     if found.compiler != kept.compiler {
         println!(
-            "the table was made by {}, this is {}: shown, not judged",
+            "the table was made by {}, this is {}: counts are shown but not checked",
             kept.compiler, found.compiler
         );
         return ExitCode::SUCCESS;
@@ -73,7 +73,7 @@ fn compare(found: &Table, kept: &Table) -> ExitCode {
 
 fn guard(write: bool) -> Result<ExitCode, String> {
     if let Some(why) = callgrind::missing() {
-        println!("{why}: instructions are not counted, passed over");
+        println!("{why}: instructions are not counted");
         return Ok(ExitCode::SUCCESS);
     }
     let mut found = Table::of(callgrind::compiler()?);
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         callgrind::only_this_is_counted(&mut *work, CALLS);
         return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` runs this too: then it only has to build.
+    // `cargo test --benches` runs this too. Then it only has to build.
     if !has("--bench") {
         return ExitCode::SUCCESS;
     }

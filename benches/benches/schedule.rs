@@ -1,11 +1,12 @@
-//! One turn of the schedule with much waiting: a delivery comes, one is claimed, and the oldest of those under way ends.
-//! Beside it the least that keeps an order: one binary heap of as many, without fairness, limits, or a way to find a delivery again.
+//! One turn of the schedule with many open deliveries: one is added, one is claimed, and the oldest in flight ends.
+//! Compared with the least that keeps an order: one binary heap of the same size, without fairness, limits, or a way to
+//! find a delivery again.
 
 #![allow(
     missing_docs,
     clippy::print_stdout,
     clippy::expect_used,
-    reason = "a benchmark prints, and stops where its own fixture is wrong"
+    reason = "a benchmark prints, and panics on a wrong fixture"
 )]
 
 mod support;

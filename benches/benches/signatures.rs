@@ -1,10 +1,10 @@
-//! What signing and verifying 1 KiB cost beside the bare HMAC or ed25519 operation that nobody can do without.
+//! Signing and verifying 1 KiB, compared with the bare HMAC or ed25519 operation that every implementation needs.
 
 #![allow(
     missing_docs,
     clippy::print_stdout,
     clippy::expect_used,
-    reason = "a benchmark prints, and stops where its own fixture is wrong"
+    reason = "a benchmark prints, and panics on a wrong fixture"
 )]
 
 mod support;
@@ -71,7 +71,7 @@ fn verify(criterion: &mut Criterion, body: &[u8]) {
     group.finish();
 }
 
-/// The same operations with nothing around them.
+/// The same operations without anything around them.
 fn bare(criterion: &mut Criterion, body: &[u8]) {
     let head = format!("{ID}.{NOW_S}.");
     let key = Hmac::<Sha256>::new_from_slice(KEY).expect("any length");

@@ -1,12 +1,13 @@
-//! What one durable commit costs: of accepted events and of recorded outcomes, one, 64 and 512 at a time, for one endpoint and for a hundred.
-//! In memory, where a sync is free, it is the store's own work; on the build's disk it stands beside one bare `fdatasync`.
+//! The cost of one durable commit: of accepted events and of recorded outcomes, 1, 64 and 512 at a time, for 1 and 100
+//! endpoints. In memory, where a sync is free, it is the store's own work; on the build's disk it is compared with one
+//! bare `fdatasync`.
 
 #![allow(
     missing_docs,
     clippy::print_stdout,
     clippy::expect_used,
     clippy::disallowed_methods,
-    reason = "a benchmark prints, measures, and stops where its own fixture is wrong"
+    reason = "a benchmark prints, measures, and panics on a wrong fixture"
 )]
 
 mod support;
@@ -24,9 +25,9 @@ const GROUP: &str = "store";
 const IN_MEMORY: &str = "/dev/shm";
 const BATCHES: [usize; 3] = [1, 64, 512];
 const ENDPOINTS: [usize; 2] = [1, 100];
-/// Events that are accepted at a time where that is not what is measured.
+/// Events accepted per commit where that is not what is measured.
 const ASIDE: usize = 512;
-/// Events that are swept at a time.
+/// Events per sweep.
 const SWEPT: usize = 4_096;
 const SWEEPS: &str = "disk, sweep of 4,096 events";
 const LIVES: &str = "disk, accept and settle of 4,096 events, 512 a commit";
@@ -43,7 +44,7 @@ fn timed(bed: &mut StoreFixture, batches: Vec<Vec<Op>>) -> Duration {
     spent
 }
 
-/// Time for so many commits of `batch` events each.
+/// Returns the time of this many commits of `batch` events each.
 fn accepts(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     (0..commits)
         .map(|_| {
@@ -53,7 +54,7 @@ fn accepts(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
         .sum()
 }
 
-/// Time for so many commits of `batch` outcomes each, of deliveries that were opened just before.
+/// Returns the time of this many commits of `batch` outcomes each, of deliveries created just before.
 fn settles(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     let mut spent = Duration::ZERO;
     let mut left = usize::try_from(commits).expect("not so many");
@@ -67,7 +68,8 @@ fn settles(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     spent
 }
 
-/// Time to sweep so many times what was accepted and settled just before, all of it past its retention.
+/// Returns the time of this many sweeps of events that were accepted and settled just before and are past their
+/// retention.
 fn sweeps(bed: &mut StoreFixture, times: u64) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..times {
@@ -85,7 +87,7 @@ fn sweeps(bed: &mut StoreFixture, times: u64) -> Duration {
     spent
 }
 
-/// Accepting and settling as many, for comparison.
+/// Accepts and settles the same number, for comparison.
 fn lives(bed: &mut StoreFixture, times: u64) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..times * (SWEPT / ASIDE) as u64 {

@@ -1,5 +1,5 @@
 // One run: tries each peer's variants, then measures ours and the peers in turns (ours, peer, ours, next peer, ours …),
-// and prints figures, ratios and what they were measured with. Exits with 1 when something was wrong, never because a
+// and prints figures, ratios and settings. Exits with 1 if something was wrong, never because a
 // figure is poor. Started by `run.sh`, which finds the programs and cleans up.
 
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -18,7 +18,7 @@ import { POSTGRES_SETTINGS, REDIS_SETTINGS } from "./src/services.js";
 import { Sink } from "./src/sink.js";
 import { table } from "./src/table.js";
 
-// Signs in every lane, so that the sink knows it: base64 of 32 bytes, and protects nothing.
+// The secret of every lane, so that the sink knows it: base64 of 32 bytes. It protects nothing.
 const SECRET = "whsec_c3Rvcm1ob29rLWJlbmNoLXNlY3JldC0zMi1ieXRlcyE=";
 const IN_FLIGHT = 64;
 const STEADY_RATE = 200;
@@ -26,7 +26,7 @@ const STEADY_RATE = 200;
 const FINALISTS = 2;
 const LANE_TIMEOUT_MS = 2_400_000;
 const FIGURES = ["rate", "accept_rate", "p50_ms", "p99_ms", "memory_bytes", "waiting_bytes"];
-// Faster lanes get more events, so that no measurement is over within a blink.
+// Faster lanes get more events, so that no measurement is too short.
 const TIMES_EVENTS = { ours: 4, "bullmq-everysec": 2, "bullmq-always": 2 };
 
 function options() {
@@ -55,7 +55,7 @@ function options() {
   };
   const peers = values.peers.split(",");
   const unknown = peers.find((name) => !PEERS[name]);
-  if (unknown) throw new Error(`--peers: there is no ${unknown}; there are ${Object.keys(PEERS).join(", ")}`);
+  if (unknown) throw new Error(`--peers: unknown peer ${unknown}; expected some of ${Object.keys(PEERS).join(", ")}`);
   return {
     events: number("events"),
     waiting: number("waiting"),
@@ -89,7 +89,7 @@ async function opened(processes, { folder, programs }) {
     eventsFile: join(folder, "events.json"),
     folder: (name) => {
       const made = mkdtempSync(join(folder, `${name}-`));
-      // PostgreSQL's user must be able to pass.
+      // PostgreSQL's user needs access.
       chmodSync(made, 0o755);
       return made;
     },
@@ -98,7 +98,7 @@ async function opened(processes, { folder, programs }) {
   chmodSync(folder, 0o755);
   const bodies = await caught(processes, programs.benches);
   if (!bodies.every((body) => Buffer.byteLength(body) === 1_024 && hasStamp(body))) {
-    throw new Error("the load generator's events aren't what they were: 1,024 bytes with a place for the time");
+    throw new Error("unexpected events of the load generator: they must have 1,024 bytes and a place for the time");
   }
   writeFileSync(run.eventsFile, JSON.stringify(bodies));
   run.sink = await Sink.start(processes, programs.benches, SECRET);
@@ -118,7 +118,7 @@ async function using(open, use) {
 const settingsOf = (name, adapter) =>
   `${adapter.settings}; ${name.startsWith("bullmq") ? `Redis: ${REDIS_SETTINGS}, appendfsync ${name.slice(7)}` : `PostgreSQL: ${POSTGRES_SETTINGS}`}`;
 
-/** The peer's best variant by accepted and delivered events per second: all once, the best of them again. */
+/** Returns the peer's best variant by accepted and delivered events per second: tries all once, then the best again. */
 async function tuned(run, name, options) {
   const { variants } = await adapterOf(name);
   const results = variants.map((variant) => ({ variant, rates: [] }));
@@ -198,11 +198,11 @@ function summarize(ours, peers, report) {
     const marks = clean(rounds, ours);
     const good = kept(rounds, marks);
     const dirty = marks.filter((mark) => !mark).length;
-    if (dirty === marks.length) report.notes.push(`${name}: no round is clean (ours moved by more than 20 %), all are shown`);
-    else if (dirty > 0) report.notes.push(`${name}: ${dirty} of ${marks.length} rounds thrown away, ours moved by more than 20 %`);
+    if (dirty === marks.length) report.notes.push(`${name}: no round is clean (ours varied by more than 20 %), all are shown`);
+    else if (dirty > 0) report.notes.push(`${name}: ${dirty} of ${marks.length} rounds discarded, ours varied by more than 20 %`);
     const rates = rounds.map(({ peer }) => peer.rate.toFixed(0)).join(", ");
     report.notes.push(`${name}: rounds ${rates}`);
-    // Memory is the last round's, clean or not: it doesn't follow the neighbours.
+    // Memory is that of the last round, clean or not: it doesn't depend on other load.
     const waiting = rounds.at(-1);
     const ratios = Object.fromEntries(FIGURES.map((figure) => [figure, ratio(good, figure)]));
     const waitingOurs = figure(ours, "waiting_bytes");

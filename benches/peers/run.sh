@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures job queues on the work that stormhook does, beside stormhook in the same run. Finds or installs what it needs,
-# builds the release binaries, and ends every process that it started whatever happens. See README.md for the options.
+# Measures job queues on the same work as stormhook, in the same run. Finds or installs what it needs, builds the
+# release binaries, and always ends every process that it started. See README.md for the options.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
 called_in="$PWD"
 
-# On a disk (/tmp may be memory), and where PostgreSQL's user may pass.
+# On a disk (/tmp may be in memory), and accessible to PostgreSQL's user.
 dir=/var/tmp daemon= benches= json= peers= rest=()
 usage() {
     sed -n '/^```text/,/^```/p' "$here/README.md" | grep -v '^```'
@@ -14,7 +14,7 @@ usage() {
 while [ $# -gt 0 ]; do
     case $1 in
     --dir | --daemon | --benches | --json | --peers)
-        [ $# -gt 1 ] || { echo "$1 wants a value" >&2; exit 2; }
+        [ $# -gt 1 ] || { echo "$1 needs a value" >&2; exit 2; }
         declare "${1#--}=$2"
         shift 2
         ;;
@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# A package's version from the lock, never another.
+# Installs exactly the versions of the lock file.
 install_packages() {
     local lock=$here/package-lock.json installed=$here/node_modules/.package-lock.json
     [ "$installed" -nt "$lock" ] || (cd "$here" && npm ci)
@@ -38,12 +38,12 @@ find_postgres() {
     return 0
 }
 
-# Installs Debian packages as root; says what is missing otherwise. The run level tells their scripts to start nothing.
+# Installs Debian packages as root; otherwise names the missing ones. The run level makes their scripts start nothing.
 install_debian() {
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
     else
-        echo "missing: $*. Install it (as root: apt-get install --no-install-recommends $*), or leave its peers out by --peers" >&2
+        echo "missing: $*. Install it (as root: apt-get install --no-install-recommends $*), or exclude its peers with --peers" >&2
         exit 1
     fi
 }
@@ -70,14 +70,14 @@ if [ -z "$daemon" ] || [ -z "$benches" ]; then
     daemon="${daemon:-$built/stormhook}" benches="${benches:-$built/stormhook-benches}"
 fi
 for program in "$daemon" "$benches"; do
-    [ -x "$program" ] || { echo "$program is no program" >&2; exit 1; }
+    [ -x "$program" ] || { echo "$program is not an executable" >&2; exit 1; }
 done
 case $json in "" | /*) ;; *) json="$called_in/$json" ;; esac
 
 folder="$(mktemp -d "$dir/stormhook-peers.XXXXXX")"
 node_pid=
 
-# The start time beside a pid says that it is still the process that was started, not a later one of the same number.
+# The start time identifies the process, in case its pid has been reused.
 finish() {
     trap - EXIT
     trap '' INT TERM
@@ -96,7 +96,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# In the background and waited for, so that a signal is handled at once.
+# In the background and awaited, so that signals are handled immediately.
 node "$here/bench.js" --folder "$folder" --daemon "$daemon" --benches "$benches" "${programs[@]}" \
     ${peers:+--peers "$peers"} ${json:+--json "$json"} "${rest[@]}" &
 node_pid=$!

@@ -1,4 +1,4 @@
-//! The calls that set a scenario up and ask how it stands, over the daemon's socket. Never timed.
+//! Calls that set a scenario up and ask for its state, over the daemon's socket. Never timed.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{BenchError, Doing, Result};
 use crate::wire::{self, Target};
 
-/// A caller with one connection, opened again when the daemon closed it.
+/// A caller with one connection, which is reopened if the daemon closes it.
 pub(crate) struct Api {
     target: Target,
     sender: Option<SendRequest<Full<Bytes>>>,
@@ -24,14 +24,14 @@ pub(crate) struct Stats {
     pub(crate) failed: u64,
     /// Deliveries given up.
     pub(crate) abandoned: u64,
-    /// Open deliveries before their first attempt.
+    /// Open deliveries before their first failed attempt.
     pub(crate) pending: u64,
     /// Open deliveries after it.
     pub(crate) retrying: u64,
 }
 
 impl Api {
-    /// A caller of the daemon at `target`.
+    /// Returns a caller of the daemon at `target`.
     pub(crate) fn new(target: Target) -> Self {
         Self {
             target,
@@ -68,7 +68,7 @@ impl Api {
         Ok((code, body.to_bytes()))
     }
 
-    /// `GET path`, whatever the answer's status.
+    /// `GET path`, with any status.
     pub(crate) async fn get_raw(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
         let request = Request::get(path)
             .header("host", "localhost")
@@ -108,7 +108,7 @@ impl Api {
         serde_json::from_slice(&body).doing(format!("reading the answer of POST {path}"))
     }
 
-    /// Makes an endpoint that takes every type.
+    /// Creates an endpoint that subscribes to every type.
     pub(crate) async fn add_endpoint(
         &mut self,
         organization: &str,
@@ -133,7 +133,7 @@ impl Api {
             .map(drop)
     }
 
-    /// The counters since the store was made, and the queue now.
+    /// Returns the counters since the store was created, and the current queue.
     pub(crate) async fn stats(&mut self) -> Result<Stats> {
         let value = self.get("/v1/stats?window=all").await?;
         let read = |name: &str| {

@@ -1,5 +1,5 @@
-//! What all scenarios share: the sink, the daemon's program, the report; and the one run that most
-//! of them are made of: send, wait until all is settled, check that nothing is lost or doubled.
+//! What all scenarios share: the sink, the daemon's program, the report, and the run that most of them use:
+//! send, wait until everything is settled, check that nothing is lost or duplicated.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,30 +15,30 @@ use crate::proc;
 use crate::process::{Latency, Load, Order, Received, Sent, Sink};
 use crate::report::Report;
 
-/// Signs in every scenario, so that the sink knows it: base64 of 32 bytes, and protects nothing.
+/// Used in every scenario, so that the sink knows it: base64 of 32 bytes. It protects nothing.
 pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWJlbmNoLXNlY3JldC0zMi1ieXRlcyE=";
 
-/// Without any progress for this long, what is missing is lost.
+/// Without progress for this long, missing deliveries count as lost.
 const STALLED_S: f64 = 60.0;
 
-/// What a scenario works with.
+/// The environment of a scenario.
 pub(crate) struct Bench {
     /// The daemon's program.
     pub(crate) program: PathBuf,
-    /// Where data folders go: on the disk that is to be measured.
+    /// The directory of the data folders, on the disk to be measured.
     pub(crate) root: PathBuf,
     /// The receiving process.
     pub(crate) sink: Sink,
-    /// Smaller figures, for a look.
+    /// Smaller counts, for a quick look.
     pub(crate) quick: bool,
-    /// What was found.
+    /// The results.
     pub(crate) report: Report,
 }
 
 /// One saturating run, accepted, delivered and settled.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    /// Events per second from the first request's start until all were settled.
+    /// Events per second, from the start of the first request until all were settled.
     pub(crate) rate: f64,
     /// The daemon's CPU time per event.
     pub(crate) cpu_us: f64,
@@ -46,17 +46,17 @@ pub(crate) struct Run {
     pub(crate) written_bytes: f64,
     /// From a request to its answer.
     pub(crate) answer: Latency,
-    /// Deliveries whose signatures were computed again.
+    /// Deliveries whose signatures were recomputed.
     pub(crate) verified: u64,
 }
 
 impl Bench {
-    /// `full`, or less of it when only a look is wanted.
+    /// Returns `full`, or `quick` for a quick look.
     pub(crate) fn size(&self, full: usize, quick: usize) -> usize {
         if self.quick { quick } else { full }
     }
 
-    /// The URL under which the sink behaves as told and writes to a ledger.
+    /// Returns a URL at which the sink has this behaviour and writes to this ledger.
     pub(crate) fn url(&self, behaviour: &str, ledger: u32, endpoint: usize) -> String {
         format!(
             "http://{}/{behaviour}/{ledger}/{endpoint}",
@@ -64,14 +64,14 @@ impl Bench {
         )
     }
 
-    /// A new store with a daemon on it.
+    /// Starts a daemon on a new store.
     pub(crate) async fn fresh(&self) -> Result<(Home, Daemon)> {
         let home = Home::new(&self.root)?;
         let daemon = Daemon::start(&self.program, &home).await?;
         Ok((home, daemon))
     }
 
-    /// Gives an organization one healthy endpoint with a ledger of its own.
+    /// Creates a healthy endpoint with its own ledger for an organization.
     pub(crate) async fn add_receiver(
         &mut self,
         daemon: &mut Daemon,
@@ -84,7 +84,7 @@ impl Bench {
         Ok(ledger)
     }
 
-    /// POSTs per second of a bare client against the bare sink: the ceiling.
+    /// Returns the POSTs per second of a bare client to the bare sink: the ceiling.
     pub(crate) async fn ceiling(&mut self, events: usize) -> Result<f64> {
         let before = self.sink.bare_count().await?;
         let order = Order {
@@ -96,7 +96,7 @@ impl Bench {
         let came = self.sink.bare_count().await? - before;
         if came != sent.accepted || came != events as u64 {
             let wrong = format!(
-                "ceiling: {events} sent, {} answered, {came} came",
+                "ceiling: {events} sent, {} answered, {came} arrived",
                 sent.accepted
             );
             return Err(BenchError::wrong(wrong));
@@ -105,8 +105,8 @@ impl Bench {
         Ok(events as f64 / seconds)
     }
 
-    /// Sends `events` one way to a new healthy endpoint of an organization of its own, and measures
-    /// until all are settled.
+    /// Sends `events` in one way to a new healthy endpoint of an organization of its own, and measures until
+    /// all are settled.
     pub(crate) async fn saturate(
         &mut self,
         home: &Home,
@@ -145,12 +145,12 @@ impl Bench {
         if sent.busy > 0 {
             let way = order.way;
             self.report
-                .note(format!("{way:?}: {} answers of 503, sent again", sent.busy));
+                .note(format!("{way:?}: {} answers of 503, retried", sent.busy));
         }
         Ok(run)
     }
 
-    /// Waits until a load's events have come and the daemon says that they are settled.
+    /// Waits until a load's events have arrived and the daemon reports them as settled.
     async fn settled(
         &mut self,
         daemon: &mut Daemon,
@@ -175,7 +175,7 @@ impl Bench {
                 last = (now.succeeded, clock::monotonic_ns());
             } else if clock::seconds_since(last.1) > STALLED_S {
                 let wrong = format!(
-                    "{done} of {} deliveries settled, then nothing",
+                    "{done} of {} deliveries settled, then no progress",
                     sent.accepted
                 );
                 return Err(BenchError::wrong(wrong));
@@ -184,7 +184,7 @@ impl Bench {
         }
     }
 
-    /// Waits until a ledger holds `wanted` requests.
+    /// Waits until a ledger has `wanted` requests.
     pub(crate) async fn arrived(&mut self, ledger: u32, wanted: u64) -> Result<()> {
         let mut last = (0, clock::monotonic_ns());
         loop {
@@ -195,15 +195,15 @@ impl Bench {
             if count != last.0 {
                 last = (count, clock::monotonic_ns());
             } else if clock::seconds_since(last.1) > STALLED_S {
-                let wrong = format!("{count} of {wanted} deliveries arrived, then nothing");
+                let wrong = format!("{count} of {wanted} deliveries arrived, then no progress");
                 return Err(BenchError::wrong(wrong));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Compares a ledger with what was accepted: every event came to each of its `endpoints` once,
-    /// signed.
+    /// Compares a ledger with the accepted events: every event must have arrived once at each of its
+    /// `endpoints`, signed.
     pub(crate) async fn checked(
         &mut self,
         ledger: u32,
@@ -221,7 +221,7 @@ impl Bench {
         }
         if got.unique != wanted || got.received != wanted || got.id_sum != sum {
             return Err(BenchError::wrong(format!(
-                "{wanted} deliveries expected, {} came, {} of them different{}",
+                "{wanted} deliveries expected, {} arrived, {} of them distinct{}",
                 got.received,
                 got.unique,
                 if got.id_sum == sum {
@@ -232,14 +232,12 @@ impl Bench {
             )));
         }
         if got.verified == 0 {
-            return Err(BenchError::wrong(
-                "no delivery's signature was computed again",
-            ));
+            return Err(BenchError::wrong("no delivery's signature was recomputed"));
         }
         Ok(got)
     }
 
-    /// Looks at the newest rows of the endpoint: all must say SUCCESS.
+    /// Checks the newest rows of the endpoint: all must be SUCCESS.
     async fn all_success(&mut self, daemon: &mut Daemon, ledger: u32) -> Result<()> {
         let page = daemon.api.get("/v1/deliveries?limit=250").await?;
         let rows = page
@@ -249,7 +247,7 @@ impl Bench {
             .unwrap_or_default();
         let other = rows.iter().find(|row| {
             let status = row.get("status").and_then(Value::as_str);
-            // A store full of waiting deliveries lists those of other ledgers too.
+            // In a store full of open deliveries the list includes those of other ledgers.
             !matches!(status, Some("SUCCESS" | "RETRYING"))
         });
         match other {

@@ -1,31 +1,31 @@
-//! Event bodies, made before anything is timed: order JSON with the entropy of real orders (ids,
-//! names, article numbers, amounts), because what compresses too well makes a store look small.
+//! Event bodies, made before anything is timed: order JSON with the entropy of real orders (ids, names,
+//! article numbers, amounts), because data that compresses too well makes a store look small.
 
 use bytes::Bytes;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// How many different bodies a generator goes round: a multiple of a stream's chunk and of 100
-/// organizations, and far more than any one pack of events holds.
+/// How many different bodies a generator cycles through: a multiple of a stream's chunk and of 100
+/// organizations, and far more than any pack of events has.
 pub const POOL_EVENTS: usize = 3_200;
 
-/// Bytes of a request in the throughput scenarios.
+/// Size of a request in the throughput scenarios, in bytes.
 pub const KIB_BYTES: usize = 1_024;
 
 /// Where the producer writes its start time: twenty digits, so that a body keeps its length.
 const AT_FIELD: &str = "\"at\":\"";
 const AT_DIGITS: usize = 20;
 
-/// What an event's `data` is.
+/// The kind of an event's `data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// A request of 1,024 bytes in all.
+    /// Makes the whole request 1,024 bytes long.
     Kib,
-    /// `data` of a typical order, 735 bytes on average.
+    /// The `data` of a typical order, 735 bytes on average.
     Order,
 }
 
-/// A small generator, seeded, so that every run has the same bodies.
+/// A small seeded generator, so that every run has the same bodies.
 struct Draw(SplitMix64);
 
 impl Draw {
@@ -268,7 +268,7 @@ pub fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<Bytes> 
         .collect()
 }
 
-/// A copy of `body` with the producer's start time in its place.
+/// Returns a copy of `body` with the producer's start time in its place.
 pub fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
     let mut bytes = body.to_vec();
     if let Some(start) = at_position(&bytes)
@@ -279,7 +279,7 @@ pub fn stamped(body: &Bytes, at_ns: u64) -> Bytes {
     Bytes::from(bytes)
 }
 
-/// The time that [`stamped`] wrote, read from a delivery's body.
+/// Returns the time that [`stamped`] wrote, from a delivery's body.
 pub fn stamp_of(body: &[u8]) -> Option<u64> {
     let start = at_position(body)?;
     std::str::from_utf8(body.get(start..start + AT_DIGITS)?)

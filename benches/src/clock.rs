@@ -1,6 +1,6 @@
-//! The two clocks of a bench. `CLOCK_MONOTONIC` is one clock for all processes of a machine, so a
-//! time taken in the load generator can be subtracted from one taken in the sink; the standard
-//! library's `Instant` can't be sent anywhere.
+//! The two clocks of a benchmark. `CLOCK_MONOTONIC` is the same for all processes of a machine, so a time
+//! taken in the load generator can be subtracted from one taken in the sink; the standard library's `Instant`
+//! can't be sent to another process.
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,7 +22,7 @@ pub(crate) fn seconds_between(earlier_ns: u64, later_ns: u64) -> f64 {
     std::time::Duration::from_nanos(later_ns.saturating_sub(earlier_ns)).as_secs_f64()
 }
 
-/// Unix time in seconds, for the signature's time window.
+/// Unix time in seconds, for checking signatures.
 pub(crate) fn unix_s() -> u64 {
     u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
 }

@@ -1,5 +1,4 @@
-//! The daemon under test: its folder, its configuration, its start and its end. Killed by pid when
-//! its handle goes.
+//! The daemon under test: its folder, configuration, start and end. Killed by pid when its handle is dropped.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,23 +15,23 @@ use crate::wire::Target;
 
 /// Longest time to wait for `/readyz`.
 const READY_TIMEOUT_S: f64 = 120.0;
-/// How often a starting daemon is asked.
+/// How often a starting daemon is polled.
 const READY_POLL: Duration = Duration::from_micros(500);
 
 /// A data folder that outlives the daemon's process, so that it can be killed and started again.
 pub(crate) struct Home {
     data: TempDir,
-    /// Apart from the data, since a socket's path has room for 108 bytes only.
+    /// Separate from the data, because the path of a socket is limited to 108 bytes.
     sockets: TempDir,
 }
 
 impl Home {
-    /// An empty one on the disk of `root`.
+    /// Creates an empty one on the disk of `root`.
     pub(crate) fn new(root: &Path) -> Result<Self> {
         Self::with(root, "")
     }
 
-    /// The same with more in its configuration.
+    /// The same with additional configuration.
     pub(crate) fn with(root: &Path, more: &str) -> Result<Self> {
         std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
         let data = tempfile::Builder::new()
@@ -48,7 +47,7 @@ impl Home {
         Ok(home)
     }
 
-    /// The daemon's socket.
+    /// Returns the daemon's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.sockets.path().join("s")
     }
@@ -61,7 +60,7 @@ impl Home {
         self.sockets.path().join("log")
     }
 
-    /// All as shipped but for what a bench on one machine needs: plain HTTP to the loopback, and a
+    /// As shipped, except for what a benchmark on one machine needs: plain HTTP to the loopback, and a
     /// schedule so long that a failed delivery waits until the end of the run.
     fn config_text(&self) -> String {
         format!(
@@ -76,7 +75,7 @@ impl Home {
         )
     }
 
-    /// Lengths of the files of the data folder, added up.
+    /// Returns the total length of the files in the data folder.
     pub(crate) fn file_bytes(&self) -> Result<u64> {
         let folder = self.data.path().join("data");
         let mut total = 0;
@@ -94,9 +93,9 @@ pub(crate) struct Daemon {
     child: Child,
     /// Its process id.
     pub(crate) pid: u32,
-    /// A caller on its socket.
+    /// A caller of its socket.
     pub(crate) api: Api,
-    /// From its start as a process until `/readyz` said 200.
+    /// The time from the process's start until `/readyz` returned 200.
     pub(crate) ready_s: f64,
 }
 
@@ -122,7 +121,7 @@ impl Daemon {
             .doing(format!("starting {}", program.display()))?;
         let pid = child
             .id()
-            .ok_or_else(|| BenchError::wrong("the daemon ended at once"))?;
+            .ok_or_else(|| BenchError::wrong("the daemon ended immediately"))?;
         let api = Api::new(Target::Unix(home.socket()));
         let mut daemon = Self {
             child,
@@ -147,7 +146,7 @@ impl Daemon {
         }
     }
 
-    /// Ends it as a power cut would, and waits until it is gone.
+    /// Kills it as a power failure would, and waits until it has ended.
     pub(crate) async fn kill(mut self) -> Result<()> {
         self.child.kill().await.doing("killing the daemon")
     }

@@ -1,4 +1,4 @@
-//! Pictures of what has more than one point, as SVG. It decides nothing: ranges follow the points.
+//! Plots of lines with several points, as SVG. Ranges follow the points.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::error::{BenchError, Doing, Result};
 use crate::report::Plot;
 
 const SIZE: (u32, u32) = (760, 380);
-/// Told apart also by those who see no red or no green.
+/// Colours that can be told apart without seeing red or green.
 const COLOURS: [RGBColor; 3] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -18,7 +18,7 @@ const COLOURS: [RGBColor; 3] = [
 const MARGIN: i32 = 12;
 const LABEL_SPACE: u32 = 56;
 
-/// Draws all into a folder.
+/// Draws all plots into a folder.
 pub(crate) fn all(plots: &[Plot], folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).doing(format!("making {}", folder.display()))?;
     for plot in plots {
@@ -45,14 +45,14 @@ fn one(plot: &Plot, text: &mut String) -> Drawn {
     }
 }
 
-/// From nothing, or from a little less than the least where powers of ten are shown, to a little more than the most.
+/// From zero, or slightly below the least on a logarithmic axis, to slightly above the greatest.
 fn bounds(values: &[f64], powers: bool) -> (f64, f64) {
     let most = values.iter().copied().fold(f64::MIN, f64::max).max(1e-9);
     let least = values.iter().copied().fold(most, f64::min).max(1e-9);
     if powers {
         (least * 0.8, most * 1.25)
     } else {
-        // With room for the legend.
+        // Leaves room for the legend.
         (0.0, most * 1.35)
     }
 }
@@ -101,8 +101,11 @@ where
     Ok(())
 }
 
-/// A number on an axis, short.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as plotters calls it")]
+/// Returns a short number for an axis.
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that plotters requires"
+)]
 fn number(value: &f64) -> String {
     match *value {
         v if v >= 1e6 => format!("{} M", v / 1e6),

@@ -1,9 +1,9 @@
-//! What can go wrong in a bench: the machinery failed, or the daemon broke its promise. Never a
-//! slow figure: those are printed, not failed.
+//! What can fail in a benchmark: the machinery, or the daemon's guarantees. Never a slow figure: those are
+//! printed.
 
 use std::error::Error;
 
-/// The result of everything here.
+/// The result of all operations of the benchmarks.
 pub(crate) type Result<T> = std::result::Result<T, BenchError>;
 
 /// Why a scenario has no figure.
@@ -14,22 +14,22 @@ pub(crate) enum BenchError {
     Failed {
         /// What was being done.
         doing: String,
-        /// What came back.
+        /// The error.
         cause: Box<dyn Error + Send + Sync>,
     },
-    /// Something was lost, doubled, unsigned, or answered against the contract.
+    /// Something was lost, duplicated, unsigned, or answered against the contract.
     #[error("{0}")]
     Wrong(String),
 }
 
 impl BenchError {
-    /// A broken promise, in words.
+    /// Returns an error for a violated guarantee.
     pub(crate) fn wrong(what: impl Into<String>) -> Self {
         Self::Wrong(what.into())
     }
 }
 
-/// Says what was being done when an error came.
+/// Adds the current step to an error.
 pub(crate) trait Doing<T> {
     /// Names the step that failed.
     fn doing(self, what: impl Into<String>) -> Result<T>;

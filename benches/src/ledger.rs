@@ -1,5 +1,5 @@
-//! Who was sent what: the count, the duplicates, the sum of ids and the latencies of one measurement
-//! at the sink. Decides whether anything is missing or doubled; never looks at speed.
+//! What the sink received in one measurement: the count, the duplicates, the sum of ids and the latencies.
+//! Decides whether anything is missing or duplicated; ignores speed.
 
 use std::collections::HashSet;
 
@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::error::{BenchError, Result};
 
-/// Longest latency that a histogram here holds, in microseconds (ten minutes).
+/// The longest latency of a histogram, in microseconds (ten minutes).
 const LATENCY_MAX_US: u64 = 600_000_000;
 
-/// A new histogram of microseconds with three digits.
+/// Returns a new histogram of microseconds with three digits.
 pub(crate) fn histogram_us() -> Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)
         .map_err(|e| BenchError::wrong(format!("the latency histogram's bounds: {e:?}")))
 }
 
-/// Percentiles as they travel between processes, in microseconds.
+/// Percentiles as they are sent between processes, in microseconds.
 pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Value {
     json!({
         "count": histogram.len(),
@@ -29,7 +29,7 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> Value {
     })
 }
 
-/// The 128 bits of a ULID in Crockford's base 32, or nothing if it isn't one.
+/// Returns the 128 bits of a ULID in Crockford's base 32; `None` if it isn't one.
 pub(crate) fn ulid_value(text: &[u8]) -> Option<u128> {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     if text.len() != 26 {
@@ -43,12 +43,12 @@ pub(crate) fn ulid_value(text: &[u8]) -> Option<u128> {
     })
 }
 
-/// The event id in an answer or header, after its `evt_`.
+/// Returns the event id in an answer or header, after its `evt_`.
 pub(crate) fn event_value(text: &[u8]) -> Option<u128> {
     ulid_value(text.strip_prefix(b"evt_")?)
 }
 
-/// What the sink saw of one measurement.
+/// What the sink received in one measurement.
 pub(crate) struct Ledger {
     pairs: HashSet<(u128, u32)>,
     received: u64,
@@ -60,7 +60,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// An empty one.
+    /// Returns an empty ledger.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             pairs: HashSet::new(),
@@ -73,7 +73,7 @@ impl Ledger {
         })
     }
 
-    /// Enters a delivery of an event to an endpoint.
+    /// Records a delivery of an event to an endpoint.
     pub(crate) fn enter(&mut self, event: u128, endpoint: u32) {
         self.received += 1;
         if self.pairs.insert((event, endpoint)) {
@@ -81,28 +81,28 @@ impl Ledger {
         }
     }
 
-    /// Enters the time from the producer's start to the receipt.
+    /// Records the time from the producer's start to the receipt.
     pub(crate) fn enter_latency(&mut self, latency_us: u64) {
         self.latency_us.saturating_record(latency_us);
     }
 
-    /// Enters a delivery whose signature was computed again and found right.
+    /// Records a delivery whose recomputed signature was correct.
     pub(crate) fn enter_verified(&mut self) {
         self.verified += 1;
     }
 
-    /// Enters a delivery that isn't as the contract says.
+    /// Records a delivery that violates the contract.
     pub(crate) fn enter_bad(&mut self, why: String) {
         self.bad += 1;
         self.first_bad.get_or_insert(why);
     }
 
-    /// How many requests came.
+    /// Returns the number of requests.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// Everything, as the sink tells it.
+    /// Returns the ledger as the sink reports it.
     pub(crate) fn report(&self) -> Value {
         json!({
             "received": self.received,

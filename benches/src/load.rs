@@ -1,6 +1,6 @@
-//! The producing process: sends prebuilt events in one of three ways and says what was accepted.
-//! It prints `ready` once its connections are open, starts at `go` on stdin, and ends with one line
-//! of JSON. Everything it sends is bounded by `--events`.
+//! The producing process: sends prebuilt events in one of several ways and reports which were accepted. It
+//! prints `ready` once its connections are open, starts at `go` on stdin, and ends with one line of JSON.
+//! `--events` bounds everything it sends.
 
 mod stream;
 mod tally;
@@ -25,13 +25,13 @@ use crate::wire::{self, Target};
 use stream::stream;
 use tally::{SLICE_NS, Tally};
 
-/// How often an event is sent again after `503` before the run is given up.
+/// How often an event is sent again after `503` before the run is aborted.
 const BUSY_RETRIES: u32 = 200;
 
 /// How the events are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Way {
-    /// One POST per event, each connection one at a time.
+    /// One POST per event; each connection has one request at a time.
     Post,
     /// One POST per event with an idempotency key of its own.
     Keyed,
@@ -43,7 +43,7 @@ pub(crate) enum Way {
     Steady,
 }
 
-/// What a run sends.
+/// The settings of a run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LoadArgs {
     /// How the events are sent.
@@ -61,10 +61,10 @@ pub(crate) struct LoadArgs {
     /// How many connections, each with one request at a time.
     #[arg(long, default_value_t = 256)]
     pub(crate) connections: usize,
-    /// What an event's data is.
+    /// The kind of an event's data.
     #[arg(long, value_enum, default_value = "kib")]
     pub(crate) kind: Kind,
-    /// The organization, or the beginning of its name if there are several.
+    /// The organization, or the prefix of its name if there are several.
     #[arg(long, default_value = "org_bench")]
     pub(crate) organization: String,
     /// How many organizations.
@@ -75,7 +75,7 @@ pub(crate) struct LoadArgs {
     pub(crate) rate: u64,
 }
 
-/// What every request of a run has in common.
+/// What all requests of a run share.
 struct Plan {
     uri: Uri,
     way: Way,
@@ -159,7 +159,7 @@ async fn send(plan: &Plan, sender: &mut Sender, index: usize, tally: &mut Tally)
     ))
 }
 
-/// All events over `senders`, each with one request at a time.
+/// Sends all events over `senders`, each with one request at a time.
 async fn posts(plan: Arc<Plan>, senders: Vec<Sender>) -> Result<Tally> {
     let mut workers = tokio::task::JoinSet::new();
     let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -183,7 +183,7 @@ async fn posts(plan: Arc<Plan>, senders: Vec<Sender>) -> Result<Tally> {
     Ok(total)
 }
 
-/// Events at a fixed rate, whatever the answers: a slow answer delays no later event while a
+/// Sends events at a fixed rate, whatever the answers: a slow answer delays no later event as long as a
 /// connection is idle.
 async fn steady(plan: Arc<Plan>, senders: Vec<Sender>, rate: u64) -> Result<Tally> {
     let (idle_in, mut idle) = mpsc::channel(senders.len());
@@ -210,7 +210,7 @@ async fn steady(plan: Arc<Plan>, senders: Vec<Sender>, rate: u64) -> Result<Tall
         workers.spawn(async move {
             let mut tally = Tally::new()?;
             send(&plan, &mut sender, index, &mut tally).await?;
-            // The receiver is gone only when the run has ended.
+            // The receiver is dropped only when the run has ended.
             drop(idle_in.send(sender).await);
             Ok::<_, BenchError>(tally)
         });

@@ -1,14 +1,14 @@
-//! End-to-end benchmarks: one command that starts real processes (daemon, sink, load generator), and prints each
-//! figure beside the limit measured in the same run. It fails when something is lost, doubled or
-//! wrongly signed, never because a figure is poor. `README.md` says what each line means.
+//! End-to-end benchmarks: one command that starts real processes (daemon, sink, load generator) and prints
+//! each figure beside the limit measured in the same run. It fails when something is lost, duplicated or
+//! wrongly signed, never because a figure is poor. `README.md` explains each line.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a bench's output is its purpose"
+    reason = "the output is the purpose of a benchmark"
 )]
 #![allow(
     clippy::cast_precision_loss,
-    reason = "figures for people, far below 2^53"
+    reason = "displayed figures, far below 2^53"
 )]
 
 mod api;
@@ -43,10 +43,10 @@ use crate::scenario::{
     backlog, concurrency, fairness, filesize, idle, latency, scale, start, steady, throughput,
 };
 
-/// Longest time for one scenario.
+/// The time limit of one scenario.
 const SCENARIO_TIMEOUT: Duration = Duration::from_secs(2_700);
 
-/// Names on the command line, in the order in which they run.
+/// Names for the command line, in the order in which they run.
 const SCENARIOS: &[&str] = &[
     "ceiling",
     "single",
@@ -63,7 +63,7 @@ const SCENARIOS: &[&str] = &[
     "scale",
 ];
 
-/// Run only when they are named: it takes too long for a look at everything.
+/// Run only if they are named, because they take too long.
 const NAMED_ONLY: &[&str] = &["scale"];
 
 /// Measures stormhook against the limits of this machine in the same run.
@@ -73,29 +73,29 @@ struct Cli {
     /// Which scenarios to run; all by default.
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(SCENARIOS))]
     scenarios: Vec<String>,
-    /// Smaller counts: a look, not a measurement.
+    /// Smaller counts: a quick look, not a measurement.
     #[arg(long)]
     quick: bool,
-    /// Writes the results there as JSON too.
+    /// Also writes the results to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draws what has more than one point, as SVG, into this folder.
+    /// Draws lines with several points as SVG into this folder.
     #[arg(long, value_name = "FOLDER")]
     plots: Option<PathBuf>,
-    /// How many deliveries wait at the end of `scale`.
+    /// How many deliveries are open at the end of `scale`.
     #[arg(long, default_value_t = 10_000_000)]
     waiting: u64,
     /// The daemon's program; built in release mode by default.
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
-    /// Where the stores lie: the disk to be measured. By default beside the build.
+    /// The directory of the stores, on the disk to be measured. By default beside the build.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
     #[command(subcommand)]
     role: Option<Role>,
 }
 
-/// What this program is when it started itself.
+/// The role of this program when it started itself.
 #[derive(Subcommand)]
 enum Role {
     /// The receiving process.
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The build's folder, from where this program lies: `<build>/<profile>/stormhook-benches`.
+/// Returns the build directory, from the path of this program: `<build>/<profile>/stormhook-benches`.
 fn build_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().doing("finding this program")?;
     let folder = program
@@ -138,11 +138,11 @@ fn build_folder() -> Result<PathBuf> {
         .and_then(Path::parent)
         .map(Path::to_path_buf);
     folder.ok_or_else(|| {
-        BenchError::wrong("this program lies in no build folder: give --daemon and --dir")
+        BenchError::wrong("this program is not in a build directory: pass --daemon and --dir")
     })
 }
 
-/// Builds the daemon as it is shipped.
+/// Builds the daemon in release mode.
 fn built_daemon() -> Result<PathBuf> {
     let folder = build_folder()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -162,7 +162,7 @@ fn built_daemon() -> Result<PathBuf> {
         .doing("starting cargo to build the daemon")?;
     if !status.success() {
         return Err(BenchError::wrong(
-            "the daemon doesn't build: see above, or give --daemon FILE",
+            "the daemon doesn't build: see above, or pass --daemon FILE",
         ));
     }
     Ok(folder.join("release").join("stormhook"))
@@ -170,7 +170,9 @@ fn built_daemon() -> Result<PathBuf> {
 
 fn measure(cli: &Cli) -> Result<bool> {
     if cfg!(debug_assertions) {
-        eprintln!("this is a debug build: sink and load are slow, the figures mean nothing");
+        eprintln!(
+            "this is a debug build: the sink and the load are slow, so the figures are meaningless"
+        );
     }
     let program = match &cli.daemon {
         Some(program) => program
@@ -213,7 +215,7 @@ fn measure(cli: &Cli) -> Result<bool> {
     Ok(report.is_right())
 }
 
-/// Processor, cores and kernel, for the JSON.
+/// Returns processor, cores and kernel, for the JSON.
 fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
@@ -259,7 +261,7 @@ async fn all(bench: &mut Bench, wanted: &[String], waiting: u64) {
     }
 }
 
-/// Runs a scenario within its time; what goes wrong is written down and the next one runs.
+/// Runs a scenario within its time limit. An error is reported, and the next scenario runs.
 async fn one(bench: &mut Bench, name: &str, run: impl AsyncFnOnce(&mut Bench) -> Result<()>) {
     let started_ns = clock::monotonic_ns();
     eprintln!("{name} …");
@@ -268,6 +270,6 @@ async fn one(bench: &mut Bench, name: &str, run: impl AsyncFnOnce(&mut Bench) ->
         Ok(Err(e)) => bench.report.wrong(format!("{name}: {e}")),
         Err(_) => bench
             .report
-            .wrong(format!("{name}: not done within {SCENARIO_TIMEOUT:?}")),
+            .wrong(format!("{name}: not finished within {SCENARIO_TIMEOUT:?}")),
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: CPU time, memory, bytes written, context switches. All from
+//! The kernel's figures about a process: CPU time, memory, bytes written, context switches. All come from
 //! `/proc/<pid>`, read from outside, so the daemon isn't asked about itself.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ fn read(path: &str) -> Result<String> {
     std::fs::read_to_string(path).doing(format!("reading {path}"))
 }
 
-/// The number after `name` in a file of `name: value` lines.
+/// Returns the number after `name` in a file of `name: value` lines.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text
         .lines()
@@ -22,8 +22,8 @@ fn field_of(path: &str, name: &str) -> Result<u64> {
     field(&text, name).ok_or_else(|| BenchError::wrong(format!("{path} has no line {name}")))
 }
 
-/// User and system time since the start, in clock ticks: fields 14 and 15 of proc(5)'s `stat`,
-/// counted from behind the program's name, which may hold spaces.
+/// User and system time since the start, in clock ticks: fields 14 and 15 of proc(5)'s `stat`, counted from
+/// after the program's name, which may contain spaces.
 fn ticks(stat: &str) -> Option<u64> {
     let behind_name = stat.rsplit_once(')')?.1;
     let mut fields = behind_name.split_whitespace().skip(11);
@@ -32,7 +32,7 @@ fn ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
-/// CPU time since the start, in microseconds; its grain is a clock tick (10 ms).
+/// CPU time since the start, in microseconds, with the resolution of a clock tick (10 ms).
 pub(crate) fn cpu_us(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/stat");
     let ticks = ticks(&read(&path)?)
@@ -45,13 +45,13 @@ pub(crate) fn cpu_us(pid: u32) -> Result<u64> {
 pub(crate) struct Memory {
     /// Resident now.
     pub(crate) rss_bytes: u64,
-    /// Resident at most, since the start.
+    /// The most that was resident since the start.
     pub(crate) peak_bytes: u64,
-    /// Resident now, shared pages counted in part.
+    /// Resident now, with shared pages counted proportionally.
     pub(crate) pss_bytes: u64,
 }
 
-/// The memory of a process now.
+/// Returns the current memory of a process.
 pub(crate) fn memory(pid: u32) -> Result<Memory> {
     let status = format!("/proc/{pid}/status");
     Ok(Memory {
@@ -61,14 +61,14 @@ pub(crate) fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
-/// Threads of a process now.
+/// Returns the current number of threads of a process.
 pub(crate) fn threads(pid: u32) -> Result<u64> {
     field_of(&format!("/proc/{pid}/status"), "Threads")
 }
 
-/// Bytes written so far to the disk that holds `folder`, by anybody. The kernel's count for one process, `write_bytes` of
-/// `/proc/<pid>/io`, says several times too much where its page cache holds a file in large folios; it stands in where the folder is on
-/// no disk.
+/// Bytes that all processes have written so far to the disk that holds `folder`. The kernel's count for one
+/// process, `write_bytes` of `/proc/<pid>/io`, is several times too high if its page cache holds a file in
+/// large folios; it is the fallback if the folder is on no disk.
 pub(crate) fn written_bytes(pid: u32, folder: &Path) -> Result<u64> {
     const SECTOR_BYTES: u64 = 512;
     let device = rustix::fs::stat(folder)
@@ -84,14 +84,14 @@ pub(crate) fn written_bytes(pid: u32, folder: &Path) -> Result<u64> {
     }
 }
 
-/// Sectors written, the tenth field of a disk's line.
+/// Sectors written: the tenth field of a disk's line.
 fn sectors_written(line: &str, major: u32, minor: u32) -> Option<u64> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let is_it = fields.first()?.parse() == Ok(major) && fields.get(1)?.parse() == Ok(minor);
     is_it.then(|| fields.get(9)?.parse().ok())?
 }
 
-/// Times that any thread of the process has slept and been woken, or been taken off a core.
+/// How often any thread of the process has slept and been woken, or been preempted.
 pub(crate) fn switches(pid: u32) -> Result<u64> {
     let folder = format!("/proc/{pid}/task");
     let mut total = 0;
@@ -100,7 +100,7 @@ pub(crate) fn switches(pid: u32) -> Result<u64> {
             .doing(format!("listing {folder}"))?
             .path()
             .join("status");
-        // A thread that ended meanwhile has no file any more, and no switches to come.
+        // A thread that has ended has no file any more, and no further switches.
         let Ok(text) = std::fs::read_to_string(&path) else {
             continue;
         };

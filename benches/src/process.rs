@@ -1,5 +1,5 @@
-//! The bench's child processes and the lines they speak. Every child is killed by its own pid when
-//! its handle goes, whatever way the bench ends; a child also ends by itself when its stdin does.
+//! The child processes of a benchmark, and their line protocol. Every child is killed by its own pid when its
+//! handle is dropped, however the benchmark ends; a child also ends by itself when its stdin does.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use crate::error::{BenchError, Doing, Result};
 use crate::load::Way;
 
-/// Longest time that one run of a load may take.
+/// The time limit of one run of a load.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// Longest time for a child to start or to answer.
+/// The time limit for a child to start or to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A child that answers lines with lines.
+/// A child that answers each line with a line.
 struct Talker {
     name: &'static str,
     child: Child,
@@ -82,7 +82,7 @@ impl Talker {
     }
 }
 
-/// This program, to start its other roles.
+/// Returns this program, to start its other roles.
 fn own_program() -> Result<PathBuf> {
     std::env::current_exe().doing("finding this program")
 }
@@ -94,22 +94,22 @@ pub(crate) struct Sink {
     next_ledger: u32,
 }
 
-/// What the sink saw of one measurement.
+/// What the sink received in one measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     /// Requests.
     pub(crate) received: u64,
-    /// Different pairs of event and endpoint.
+    /// Distinct pairs of event and endpoint.
     pub(crate) unique: u64,
-    /// The pairs' event ids, added up modulo 2^128.
+    /// The sum of the pairs' event ids, modulo 2^128.
     pub(crate) id_sum: u128,
-    /// Deliveries whose signatures were computed again.
+    /// Deliveries whose signatures were recomputed.
     pub(crate) verified: u64,
-    /// Deliveries that weren't as the contract says.
+    /// Deliveries that violated the contract.
     pub(crate) bad: u64,
-    /// What was wrong with the first of them.
+    /// What was wrong with the first of these.
     pub(crate) first_bad: String,
-    /// Producer's start to receipt, in microseconds.
+    /// Time from the producer's start to the receipt, in microseconds.
     pub(crate) latency: Latency,
 }
 
@@ -151,7 +151,7 @@ impl Latency {
 }
 
 impl Sink {
-    /// Starts it on a port of its own.
+    /// Starts it on a free port.
     pub(crate) async fn start(secret: &str, threads: usize) -> Result<Self> {
         let mut command = Command::new(own_program()?);
         command
@@ -166,23 +166,23 @@ impl Sink {
         })
     }
 
-    /// Its address, `127.0.0.1:port`.
+    /// Returns its address, `127.0.0.1:port`.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// The number of a fresh ledger.
+    /// Returns the number of a new ledger.
     pub(crate) fn ledger(&mut self) -> u32 {
         self.next_ledger += 1;
         self.next_ledger
     }
 
-    /// Requests that came for the ceiling.
+    /// Returns the requests that arrived for the ceiling.
     pub(crate) async fn bare_count(&mut self) -> Result<u64> {
         number(&self.talker.ask("bare", ANSWER_TIMEOUT).await?, "received")
     }
 
-    /// Requests in a ledger.
+    /// Returns the number of requests in a ledger.
     pub(crate) async fn count(&mut self, ledger: u32) -> Result<u64> {
         number(
             &self
@@ -193,7 +193,7 @@ impl Sink {
         )
     }
 
-    /// All of a ledger.
+    /// Returns a whole ledger.
     pub(crate) async fn report(&mut self, ledger: u32) -> Result<Received> {
         let value = self
             .talker
@@ -215,7 +215,7 @@ impl Sink {
     }
 }
 
-/// What a load sends and where to.
+/// What a load sends, and where to.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     /// How the events are sent.
@@ -226,9 +226,9 @@ pub(crate) struct Order {
     pub(crate) events: usize,
     /// How many connections.
     pub(crate) connections: usize,
-    /// What an event's data is.
+    /// The kind of an event's data.
     pub(crate) kind: Kind,
-    /// The organization, or the beginning of its name.
+    /// The organization, or the prefix of its name.
     pub(crate) organization: String,
     /// How many organizations.
     pub(crate) organizations: usize,
@@ -237,7 +237,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// `events` of 1 KiB over the daemon's socket to one organization.
+    /// Returns an order of `events` of 1 KiB over the daemon's socket to one organization.
     pub(crate) fn new(way: Way, socket: &Path, organization: &str, events: usize) -> Self {
         Self {
             way,
@@ -270,36 +270,36 @@ impl Order {
     }
 }
 
-/// What a load did.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     /// When its first request began.
     pub(crate) started_ns: u64,
-    /// When its last answer was in.
+    /// When its last answer arrived.
     pub(crate) ended_ns: u64,
-    /// Events with an accepting answer.
+    /// Accepted events.
     pub(crate) accepted: u64,
-    /// Their ids, added up modulo 2^128.
+    /// The sum of their ids, modulo 2^128.
     pub(crate) id_sum: u128,
-    /// Answers of 503, each followed by sending again.
+    /// Answers of 503, each followed by a retry.
     pub(crate) busy: u64,
-    /// From a request's start to its answer.
+    /// Time from a request's start to its answer.
     pub(crate) answer: Latency,
     /// How late a steady load started its requests.
     pub(crate) late: Latency,
     /// The slowest answer of each slice of time that had any, in microseconds.
     pub(crate) worst_us: Vec<u64>,
-    /// How long a slice is.
+    /// The length of a slice.
     pub(crate) slice_ms: u64,
 }
 
-/// A load that has its connections open and waits.
+/// A load with open connections, ready to start.
 pub(crate) struct Load {
     talker: Talker,
 }
 
 impl Load {
-    /// Starts the process; returns when it is ready to send.
+    /// Starts the process, and returns when it is ready to send.
     pub(crate) async fn prepare(order: &Order) -> Result<Self> {
         let kind = if order.kind == Kind::Order {
             "order"
@@ -329,7 +329,7 @@ impl Load {
         }
     }
 
-    /// Lets it run to its end.
+    /// Runs it to its end.
     pub(crate) async fn go(mut self) -> Result<Sent> {
         let value = self.talker.ask("go", LOAD_TIMEOUT).await?;
         let worst = value.get("worst_us").and_then(Value::as_array);

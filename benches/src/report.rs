@@ -1,13 +1,13 @@
-//! The table and its JSON. A line is met or not; neither fails the run.
+//! The table and its JSON. A target is met or not; neither fails the run.
 
 use serde_json::{Value, json};
 
-/// Which side of a target is good.
+/// Which side of a target is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// The figure, or more.
+    /// The figure or more.
     AtLeast,
-    /// The figure, or less.
+    /// The figure or less.
     AtMost,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A figure as it is to be read, and as a number.
+    /// Creates a line with a figure as text and as a number.
     pub(crate) fn new(
         scenario: &'static str,
         line: impl Into<String>,
@@ -43,20 +43,20 @@ impl Row {
         }
     }
 
-    /// What it was measured against in the same run.
+    /// Sets the limit that was measured in the same run, and the ratio.
     pub(crate) fn against(mut self, limit: impl Into<String>, ratio: f64) -> Self {
         self.limit = Some(limit.into());
         self.ratio = Some(ratio);
         self
     }
 
-    /// Judges the figure.
+    /// Sets the target of the figure.
     pub(crate) fn target(mut self, wanted: Wanted, bound: f64, text: &str) -> Self {
         self.target = Some((wanted, bound, text.to_owned()));
         self
     }
 
-    /// Judges the ratio if there is one, else the figure.
+    /// Whether the target is met: by the ratio if there is one, else by the figure.
     fn met(&self) -> Option<bool> {
         let (wanted, bound, _) = self.target.as_ref()?;
         let value = self.ratio.unwrap_or(self.value);
@@ -104,24 +104,24 @@ impl Row {
 /// One curve: points of `x` and `y`, in the order in which they are joined.
 #[derive(Clone, Debug)]
 pub(crate) struct Curve {
-    /// What the legend calls it.
+    /// Its name in the legend.
     pub(crate) name: String,
     /// The points.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Curves that belong in one picture.
+/// Curves in one plot.
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {
-    /// The picture's file, without its extension.
+    /// The name of the plot's file, without its extension.
     pub(crate) name: &'static str,
-    /// The picture's heading.
+    /// The title of the plot.
     pub(crate) title: String,
-    /// What is along the axes, with the unit.
+    /// The labels of the axes, with units.
     pub(crate) axes: (&'static str, &'static str),
-    /// Whether an axis goes by powers of ten.
+    /// Whether each axis is logarithmic.
     pub(crate) powers: (bool, bool),
-    /// What is shown.
+    /// The curves.
     pub(crate) curves: Vec<Curve>,
 }
 
@@ -141,7 +141,7 @@ impl Plot {
     }
 }
 
-/// Everything that a run found.
+/// The results of a run.
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
@@ -156,22 +156,22 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds a picture.
+    /// Adds a plot.
     pub(crate) fn plot(&mut self, plot: Plot) {
         self.plots.push(plot);
     }
 
-    /// The pictures.
+    /// Returns the plots.
     pub(crate) fn plots(&self) -> &[Plot] {
         &self.plots
     }
 
-    /// Adds a remark that belongs under the table.
+    /// Adds a note, shown under the table.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// Adds what makes the run fail.
+    /// Adds an error, which makes the run fail.
     pub(crate) fn wrong(&mut self, what: impl Into<String>) {
         self.wrong.push(what.into());
     }
@@ -181,7 +181,7 @@ impl Report {
         self.wrong.is_empty()
     }
 
-    /// The table as text, in columns.
+    /// Returns the table as text, in columns.
     pub(crate) fn table(&self) -> String {
         const HEAD: [&str; 6] = ["line", "figure", "against", "ratio", "target", ""];
         let mut lines = vec![HEAD.map(str::to_owned)];
@@ -212,7 +212,7 @@ impl Report {
         text
     }
 
-    /// The same for machines.
+    /// Returns the same as JSON.
     pub(crate) fn json(&self, machine: &str, quick: bool) -> Value {
         json!({
             "version": 1,
@@ -226,7 +226,7 @@ impl Report {
     }
 }
 
-/// Bytes as a person reads them.
+/// Returns a readable size.
 pub(crate) fn bytes_text(bytes: f64) -> String {
     if bytes >= 1_048_576.0 {
         format!("{:.1} MiB", bytes / 1_048_576.0)

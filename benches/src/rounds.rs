@@ -1,10 +1,11 @@
-//! Which rounds count. The machine has neighbours: a round whose limit was far from the others'
-//! says more about them than about the daemon, and is thrown away by this rule alone.
+//! Which rounds count. The machine is shared: a round whose limit was far from the others' says more about
+//! other load than about the daemon, and is discarded by this rule alone.
 
 /// How far a round's limit may be from the median of all.
 const DIRTY_BEYOND: f64 = 0.20;
 
-/// The middle of `values`; the mean of the two middle ones if their number is even; 0 of nothing.
+/// Returns the median of `values`; the mean of the two middle ones if their number is even; 0 if there are
+/// none.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -21,8 +22,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     f64::midpoint(lower, upper)
 }
 
-/// For each round whether it is clean. Round `i` lies between the limits `i` and `i + 1`, and both
-/// must be within 20 % of the median of all limits.
+/// Returns whether each round is clean. Round `i` is between the limits `i` and `i + 1`, and both must be
+/// within 20 % of the median of all limits.
 pub(crate) fn clean(limits: &[f64]) -> Vec<bool> {
     let middle = median(limits);
     let fine = |limit: f64| (limit - middle).abs() <= middle * DIRTY_BEYOND;
@@ -32,7 +33,7 @@ pub(crate) fn clean(limits: &[f64]) -> Vec<bool> {
         .collect()
 }
 
-/// The values of the clean rounds, or all of them if none is clean.
+/// Returns the values of the clean rounds, or all of them if none is clean.
 pub(crate) fn kept(values: &[f64], clean: &[bool]) -> Vec<f64> {
     let good: Vec<f64> = values
         .iter()
@@ -47,7 +48,7 @@ pub(crate) fn kept(values: &[f64], clean: &[bool]) -> Vec<f64> {
     }
 }
 
-/// What to say about the rounds that were thrown away, if there were any.
+/// Returns a note about the discarded rounds, if there were any.
 pub(crate) fn remark(what: &str, clean: &[bool]) -> Option<String> {
     let dirty = clean.iter().filter(|clean| !**clean).count();
     match (dirty, clean.len()) {
@@ -57,7 +58,7 @@ pub(crate) fn remark(what: &str, clean: &[bool]) -> Option<String> {
              clean, all are shown: run again on a quieter machine"
         )),
         (dirty, all) => Some(format!(
-            "{what}: {dirty} of {all} rounds thrown away, their limit was over 20 % off the median"
+            "{what}: {dirty} of {all} rounds discarded, their limit was over 20 % off the median"
         )),
     }
 }

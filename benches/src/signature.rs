@@ -1,13 +1,12 @@
-//! Whether a delivery carries the headers that the contract promises. Every delivery is looked at;
-//! computing the MACs again, with the verifier crate, is for a sample, since the sink shares its
-//! cores with what is measured.
+//! Whether a delivery has the headers that the contract requires. Every delivery is checked; the MACs of a
+//! sample are recomputed with the verifier crate, because the sink shares its cores with what is measured.
 
 use hyper::HeaderMap;
 use stormhook_verifier::{StandardVerifier, StormcomVerifier, content_digest};
 
 use crate::error::{Doing, Result};
 
-/// Headers without which a delivery is wrong.
+/// The required headers of a delivery.
 const REQUIRED: &[&str] = &[
     "x-stormcom-signature",
     "webhook-id",
@@ -17,7 +16,7 @@ const REQUIRED: &[&str] = &[
     "x-stormcom-delivery",
 ];
 
-/// The first required header that isn't there.
+/// Returns the first required header that is missing.
 pub(crate) fn missing_header(headers: &HeaderMap) -> Option<&'static str> {
     REQUIRED
         .iter()
@@ -25,14 +24,14 @@ pub(crate) fn missing_header(headers: &HeaderMap) -> Option<&'static str> {
         .copied()
 }
 
-/// Computes a delivery's MACs and digest again.
+/// Recomputes a delivery's MACs and digest.
 pub(crate) struct Check {
     standard: StandardVerifier,
     stormcom: StormcomVerifier,
 }
 
 impl Check {
-    /// With the secret of the bench's endpoints.
+    /// Creates a check with the secret of the benchmark's endpoints.
     pub(crate) fn new(secret: &str) -> Result<Self> {
         Ok(Self {
             standard: StandardVerifier::new(secret).doing("reading the bench's secret")?,
@@ -40,7 +39,7 @@ impl Check {
         })
     }
 
-    /// Says what is wrong with a delivery, if anything.
+    /// Returns what is wrong with a delivery, if anything.
     pub(crate) fn verify(
         &self,
         headers: &HeaderMap,

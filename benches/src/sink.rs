@@ -1,6 +1,6 @@
-//! The receiving process: a bare hyper server that counts. The path says how it behaves and which
-//! ledger it writes to: `/<behaviour>/<ledger>/<endpoint>`. Commands come line by line on stdin
-//! (`count N`, `report N`, `bare`), answers leave on stdout, and the end of stdin ends it.
+//! The receiving process: a bare hyper server that counts. The path selects its behaviour and its ledger:
+//! `/<behaviour>/<ledger>/<endpoint>`. Commands arrive line by line on stdin (`count N`, `report N`, `bare`),
+//! answers go to stdout, and it ends with stdin.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,10 +25,10 @@ use crate::ledger::{Ledger, event_value};
 use crate::signature::Check;
 use crate::{clock, signature};
 
-/// One delivery in this many has its signatures computed again.
+/// The signatures of one delivery in this many are recomputed.
 const VERIFY_EVERY: u64 = 64;
 
-/// What the server knows.
+/// The state of the server.
 struct Sink {
     bare: AtomicU64,
     ledgers: Mutex<HashMap<u32, Ledger>>,
@@ -40,19 +40,19 @@ struct Sink {
 enum Behaviour {
     /// Counts and answers 200, for the ceiling.
     Bare,
-    /// Enters the ledger and answers 200.
+    /// Records the delivery in the ledger and answers 200.
     Accept,
     /// The same, and reads the producer's start time from the body.
     Timed,
     /// The same as `Accept`, after some milliseconds.
     Slow(u64),
-    /// Enters the ledger and answers 503.
+    /// Records the delivery in the ledger and answers 503.
     Refuse,
-    /// Enters the ledger and never answers.
+    /// Records the delivery in the ledger and never answers.
     Hang,
 }
 
-/// What a request's path says.
+/// The parts of a request's path.
 struct Route {
     behaviour: Behaviour,
     ledger: u32,
@@ -112,7 +112,7 @@ impl Sink {
         }
     }
 
-    /// Enters the delivery; says whether this one is of the sample.
+    /// Records the delivery. Returns whether it belongs to the sample.
     fn enter(&self, route: &Route, headers: &HeaderMap) -> bool {
         self.with(route.ledger, |ledger| {
             let id = headers.get("webhook-id").map(|value| value.as_bytes());
@@ -126,7 +126,7 @@ impl Sink {
         .unwrap_or(false)
     }
 
-    /// Reads what only the body can tell.
+    /// Reads what only the body has.
     fn look_at(&self, route: &Route, headers: &HeaderMap, body: &[u8], at_ns: u64, verify: bool) {
         let verdict = verify.then(|| self.check.verify(headers, body, clock::unix_s()));
         let sent_ns = bodies::stamp_of(body);
@@ -154,7 +154,7 @@ impl Sink {
         Some(act(ledger))
     }
 
-    /// The answer to one line from the bench.
+    /// Returns the answer to one line from the benchmark.
     fn command(&self, line: &str) -> serde_json::Value {
         let mut words = line.split_whitespace();
         let verb = words.next().unwrap_or("");
@@ -181,7 +181,7 @@ fn status(code: StatusCode) -> Response<Empty<Bytes>> {
 async fn serve(sink: Arc<Sink>, listener: TcpListener) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: the connections that end free some.
+            // Probably out of file descriptors: connections that end free some.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -201,7 +201,7 @@ async fn connection(sink: Arc<Sink>, stream: TcpStream) {
     drop(server.serve_connection(TokioIo::new(stream), service).await);
 }
 
-/// Runs the sink until stdin ends. The first line on stdout is its address.
+/// Runs the sink until stdin ends. Its first line on stdout is its address.
 pub(crate) fn run(secret: &str, threads: usize) -> Result<()> {
     let check = Check::new(secret)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

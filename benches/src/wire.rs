@@ -1,5 +1,5 @@
-//! One bare HTTP/1.1 connection over a Unix socket or TCP: the same client for the ceiling, for the
-//! load and for the calls that set a scenario up.
+//! One bare HTTP/1.1 connection over a Unix socket or TCP: the same client for the ceiling, for the load and
+//! for the calls that set a scenario up.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::{BenchError, Doing, Result};
 
-/// Where requests go.
+/// The target of requests.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A Unix socket's path.
@@ -75,8 +75,8 @@ where
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .doing("the HTTP handshake")?;
-    // The connection ends with an error when either side goes away in the middle; whoever has a
-    // request on it is told the same by that request.
+    // The connection ends with an error if either side closes it in the middle. A request on it gets the same
+    // error.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }

@@ -1,4 +1,4 @@
-//! One program a target: its name says which function of the crates is handed the fuzzer's bytes.
+//! One program per target: its name selects the function of the crates that gets the fuzzer's bytes.
 
 #![no_main]
 

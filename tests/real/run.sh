@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the two npm packages by the lock file and feeds their real payloads through the daemon.
-# The daemon is $TESTED_BINARY, else the workspace's debug build.
+# Installs the two npm packages by their lock file and sends their real payloads through the daemon: $TESTED_BINARY, or
+# the workspace's debug build.
 set -euo pipefail
 cd "$(dirname "$0")"
 npm ci --no-progress >/dev/null

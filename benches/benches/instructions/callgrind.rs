@@ -1,16 +1,16 @@
-//! Counting instructions: this program again, with one workload, under valgrind's callgrind.
+//! Counts instructions: runs this program with one workload under valgrind's callgrind.
 //!
-//! What differs between machines is kept out. Valgrind shows programs one made-up processor: AVX2 where the real one has it, never SHA
-//! extensions or AVX-512, so code that chooses by processor chooses alike. And only what this Rust compiler made is counted: the C library and
-//! what the machine's C compiler made (zstd, the allocator) are left out.
+//! Differences between machines are excluded. Valgrind presents one fixed processor: AVX2 if the real one has it, never
+//! SHA extensions or AVX-512, so code that detects the processor always chooses alike. And only code from this Rust
+//! compiler is counted: the C library and code from the machine's C compiler (zstd, the allocator) are not.
 
 use std::collections::HashMap;
 use std::process::Command;
 
-/// Names the workload, in the child's environment.
+/// The environment variable of the child that names the workload.
 const WORKLOAD: &str = "STORMHOOK_COUNTED_WORKLOAD";
 
-/// What callgrind counts in; nothing else has this name.
+/// The function in which callgrind counts. Nothing else has this name.
 #[inline(never)]
 pub(crate) fn only_this_is_counted(work: &mut dyn FnMut(), calls: u32) {
     for _ in 0..calls {
@@ -18,18 +18,18 @@ pub(crate) fn only_this_is_counted(work: &mut dyn FnMut(), calls: u32) {
     }
 }
 
-/// The workload that this process was started for.
+/// Returns the workload that this process was started for.
 pub(crate) fn asked_for() -> Option<String> {
     std::env::var(WORKLOAD).ok()
 }
 
-/// Why counting makes no sense here, if it doesn't.
+/// Returns why instructions can't be counted here, if they can't.
 pub(crate) fn missing() -> Option<&'static str> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return Some("the table is of x86-64 Linux");
     }
     if cfg!(target_feature = "avx") {
-        return Some("this is built for one processor, the table is for all of them");
+        return Some("this build is for one processor, the table is for all");
     }
     let version = Command::new("valgrind").arg("--version").output();
     match version {
@@ -38,7 +38,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     }
 }
 
-/// The compiler's version: another one makes other instructions.
+/// Returns the compiler's version: another one generates other instructions.
 pub(crate) fn compiler() -> Result<String, String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let output = Command::new(rustc)
@@ -53,7 +53,8 @@ pub(crate) fn compiler() -> Result<String, String> {
 /// Instructions of Rust code, in all counted calls of a workload.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Instructions {
-    /// Compressing blocks for SHA-256. In software here; most machines have instructions for it and are several times faster.
+    /// SHA-256 block compression. In software here; most machines have instructions for it and are several times
+    /// faster.
     pub(crate) hashing: u64,
     /// All others.
     pub(crate) others: u64,
@@ -89,9 +90,9 @@ pub(crate) fn instructions(workload: &str) -> Result<Instructions, String> {
     Ok(found)
 }
 
-/// Adds up a profile (the format is described in valgrind's manual, "Callgrind Format Specification").
+/// Sums a profile (the format is in valgrind's manual, "Callgrind Format Specification").
 fn sum(profile: &str) -> Instructions {
-    // A name stands with its number once, then the number alone.
+    // A name comes with its number the first time, then only the number.
     let mut names: HashMap<&str, &str> = HashMap::new();
     let mut found = Instructions::default();
     let mut function = "";

@@ -1,4 +1,4 @@
-//! The table of counts: how it is kept as text, and what is said of counts beside the kept ones.
+//! The table of counts: its text format, and the result of comparing counts with it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,13 +6,13 @@ use std::fmt;
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 const MADE_BY: &str = "# made by ";
 
-/// Over the columns of a comparison.
+/// The heading of a comparison.
 pub(crate) const HEADING: &str = "instructions    change    hashing    change  allocations  change";
 
-/// A tenth of an allocation more is a table that grew at another time.
+/// A tenth of an allocation more is a hash table that grew at another time.
 const ALLOCATIONS_SLACK: f64 = 0.5;
 
-/// What one call of a workload takes.
+/// The cost of one call of a workload.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Counts {
     /// Without hashing.
@@ -22,7 +22,7 @@ pub(crate) struct Counts {
     pub(crate) allocations: f64,
 }
 
-/// Counts by workload, and the compiler that they hold for.
+/// Counts by workload, and the compiler that they apply to.
 pub(crate) struct Table {
     pub(crate) compiler: String,
     pub(crate) rows: BTreeMap<String, Counts>,
@@ -32,13 +32,13 @@ pub(crate) struct Table {
 pub(crate) enum Verdict {
     Fine,
     More,
-    /// Good, but a table that isn't made anew would let it be lost again.
+    /// Good, but unless the table is rewritten the gain could be lost unnoticed.
     Fewer,
     NotInTable,
     NotMeasured,
 }
 
-/// A workload beside its row in the kept table.
+/// A workload with its row of the kept table.
 pub(crate) struct Line<'t> {
     name: &'t str,
     now: Option<Counts>,
@@ -85,7 +85,7 @@ impl Table {
         std::fs::write(FILE, self.to_string()).map_err(|e| format!("{FILE}: {e}"))
     }
 
-    /// Each workload of either table. `tolerance` is in percent.
+    /// Returns each workload of either table. `tolerance` is in percent.
     pub(crate) fn beside<'t>(&'t self, kept: &'t Self, tolerance: f64) -> Vec<Line<'t>> {
         let gone = kept
             .rows
@@ -127,7 +127,7 @@ fn judge(now: Option<Counts>, kept: Option<Counts>, tolerance: f64) -> Verdict {
     }
 }
 
-/// How much more than `kept`.
+/// Returns the increase over `kept`, in percent.
 fn percent(now: f64, kept: f64) -> f64 {
     if now == kept {
         return 0.0;
@@ -177,10 +177,10 @@ impl fmt::Display for Line<'_> {
         }
         let said = match self.verdict {
             Verdict::Fine => "",
-            Verdict::More => "  MORE than the table says",
-            Verdict::Fewer => "  FEWER than the table says: keep it so",
+            Verdict::More => "  MORE than the table",
+            Verdict::Fewer => "  FEWER than the table: update it with --write",
             Verdict::NotInTable => "  NOT IN THE TABLE",
-            Verdict::NotMeasured => "  IN THE TABLE, but there is no such workload",
+            Verdict::NotMeasured => "  IN THE TABLE, but not a workload",
         };
         write!(f, "{}{said}", self.name)
     }

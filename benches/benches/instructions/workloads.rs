@@ -1,5 +1,5 @@
-//! The pieces of work that are counted: everything that happens to each event and delivery on the way through, and a receiver's check.
-//! The same inputs every time. Hash tables seed themselves from the system, which moves a count by less than the tolerance.
+//! The workloads that are counted: everything done for each event and delivery, and a receiver's check. The inputs are
+//! always the same. Hash tables are seeded by the system, which changes a count by less than the tolerance.
 
 use crate::support::fixture::{self, ID, NOW, NOW_S, SECRET};
 use crate::support::store_fixture::StoreFixture;
@@ -14,7 +14,7 @@ pub(crate) type Work = Box<dyn FnMut()>;
 
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// Makes what a call needs, which is not counted.
+    /// Prepares a call; this is not counted.
     pub(crate) prepare: fn() -> Work,
 }
 
@@ -44,7 +44,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         prepare: render_delivery,
     },
     Workload {
-        name: "schedule: one comes, is claimed, ends; 10,000 wait",
+        name: "schedule: one is added, claimed and ends; 10,000 open",
         prepare: schedule_turn,
     },
     Workload {
@@ -56,7 +56,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         prepare: store_settle,
     },
     Workload {
-        name: "read an event, render its delivery, make its outcome's record",
+        name: "read an event, render its delivery, encode its outcome",
         prepare: hot_path,
     },
 ];
@@ -114,7 +114,7 @@ fn read_event() -> Work {
     })
 }
 
-/// Body and headers of an event's first attempt, and whose it is.
+/// Renders the body and headers of an event's first attempt, and returns them with its delivery.
 fn delivery(event: &Event, partner: &Partner) -> DeliveryId {
     let delivery = DeliveryId {
         event: event.id,
@@ -145,7 +145,7 @@ fn schedule_turn() -> Work {
     Box::new(move || turns.turn())
 }
 
-/// More than are asked for.
+/// More than are used.
 const PREPARED: usize = 256;
 
 fn store_accept() -> Work {

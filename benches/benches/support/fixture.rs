@@ -1,4 +1,5 @@
-//! Fixed inputs: the same events, endpoint and secret in every run, so that figures of two runs are of the same work.
+//! Fixed inputs: the same events, endpoint and secret in every run, so that figures of two runs are about the same
+//! work.
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -16,14 +17,14 @@ use stormhook_store::{
 use stormhook_verifier::Secret;
 
 pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
-/// What is under the secret's base64.
+/// The key in the secret's base64.
 pub(crate) const KEY: &[u8] = b"stormhook-example-secret-32bytes";
 pub(crate) const SEED: [u8; 32] = [7; 32];
 pub(crate) const ID: &str = "evt_01JXS7V2F3Q8Z5N4M6K7P9R0TA";
 pub(crate) const NOW_S: u64 = 1_750_000_000;
 pub(crate) const NOW: UnixMs = UnixMs(NOW_S * 1_000);
 
-/// A small generator: ids must look random, and the same ones come in every run.
+/// A small generator: ids must look random, but be the same in every run.
 pub(crate) struct Draw(SplitMix64);
 
 impl Draw {
@@ -40,7 +41,7 @@ impl Draw {
     }
 }
 
-/// Requests of 1,024 bytes, for as many organizations in turns.
+/// Requests of 1,024 bytes, for this many organizations in turn.
 pub(crate) fn requests(organizations: usize) -> Vec<Bytes> {
     bodies::pool(Kind::Kib, "org_bench", organizations)
 }
@@ -53,12 +54,12 @@ pub(crate) fn organizations(count: usize) -> Vec<String> {
     }
 }
 
-/// An event as the daemon reads it.
+/// Returns an event as the daemon reads it.
 pub(crate) fn read(request: &[u8]) -> NewEvent {
     stormhook_daemon::http::read_event(request).expect("a request that is taken")
 }
 
-/// What the store makes of it.
+/// Returns the event as the store has it.
 pub(crate) fn stored(new: NewEvent, id: EventId) -> Event {
     Event {
         id,
@@ -95,14 +96,14 @@ pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
     }
 }
 
-/// An endpoint made ready to send to.
+/// Returns an endpoint prepared for sending.
 pub(crate) fn partner(seed: Option<Seed>) -> Partner {
     let name = HeaderName::from_static("x-stormcom-signature");
     let endpoint = Arc::new(endpoint(Slot(0), seed));
     Partner::new(&endpoint, &Nowhere, name, NOW)
 }
 
-/// A delivery that waits: every second one for its retry, the rest for their first attempt.
+/// Returns an open delivery: every second one waits for a retry, the others for their first attempt.
 pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -> QueueEntry {
     let event = EventId(u128::from(due.0) << 80 | draw.wide() >> 48);
     let retrying = sequence % 2 == 1;
@@ -117,7 +118,7 @@ pub(crate) fn waiting(slot: Slot, sequence: u64, due: UnixMs, draw: &mut Draw) -
     }
 }
 
-/// A first attempt that was answered with 204 after 5 ms.
+/// Returns a first attempt that was answered with 204 after 5 ms.
 pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
     Settle {
         delivery,
@@ -140,7 +141,7 @@ pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
     }
 }
 
-/// Nothing is sent: the headers are what is measured.
+/// Nothing is sent: only the headers are measured.
 struct Nowhere;
 
 impl Transport for Nowhere {

@@ -1,4 +1,4 @@
-//! What the micro-benchmarks share. The events are those of the end-to-end benchmarks: 1,024 bytes of order JSON each.
+//! Helpers of the micro-benchmarks. The events are those of the end-to-end benchmarks: 1,024 bytes of order JSON each.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 

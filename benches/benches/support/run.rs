@@ -1,11 +1,12 @@
-//! One run of a benchmark, and the ratios between its lines. A line that an earlier run left behind is never compared with one of this run.
+//! One run of a benchmark, and the ratios between its lines. Lines of an earlier run are never compared with those of
+//! this one.
 
 use criterion::Criterion;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A folder in the build's, on the disk that holds it.
+/// Returns a folder in the build directory, on the disk of the build.
 pub(crate) const ON_DISK: &str = env!("CARGO_TARGET_TMPDIR");
 
 pub(crate) struct Run {
@@ -16,7 +17,7 @@ pub(crate) struct Run {
 impl Run {
     #[expect(
         clippy::disallowed_methods,
-        reason = "files are told apart by when they were written"
+        reason = "files are identified by the time of their writing"
     )]
     pub(crate) fn begin() -> Self {
         Self {
@@ -25,14 +26,14 @@ impl Run {
         }
     }
 
-    /// Criterion, told what the command line says.
+    /// Returns Criterion, configured by the command line.
     pub(crate) fn criterion(&self) -> Criterion {
         Criterion::default()
             .output_directory(&self.results)
             .configure_from_args()
     }
 
-    /// Nanoseconds of `line`, if it was measured in this run.
+    /// Returns the nanoseconds of `line`, if it was measured in this run.
     fn ns(&self, group: &str, line: &str) -> Option<f64> {
         let file = self
             .results

@@ -1,4 +1,5 @@
-//! A store in a folder of its own, driven as the daemon's writer drives it: a batch, a time and a random number a commit.
+//! A store in a folder of its own, driven as the daemon's writer does: each commit gets a batch, a time and a random
+//! number.
 
 use super::fixture::{self, Draw, NOW};
 use bytes::Bytes;
@@ -16,12 +17,12 @@ pub(crate) struct StoreFixture {
     next: usize,
     now: UnixMs,
     draw: Draw,
-    // Dropped last: the store still writes when it is closed.
+    // Dropped last: the store still writes when it closes.
     _folder: TempDir,
 }
 
 impl StoreFixture {
-    /// A new store under `parent` with one endpoint for each of so many organizations.
+    /// Creates a store under `parent` with one endpoint for each of this many organizations.
     pub(crate) fn new(parent: &Path, endpoints: usize) -> Self {
         let folder = tempfile::tempdir_in(parent).expect("a folder");
         let options = Options {
@@ -52,7 +53,7 @@ impl StoreFixture {
         self.store.apply(ops, self.now, random).expect("a commit")
     }
 
-    /// The next so many events, to be accepted.
+    /// Returns the next `count` events to accept.
     pub(crate) fn accepts(&mut self, count: usize) -> Vec<Op> {
         let from = self.next;
         self.next += count;
@@ -67,7 +68,7 @@ impl StoreFixture {
             .collect()
     }
 
-    /// Accepts so many events and hands out their deliveries.
+    /// Accepts this many events and returns their deliveries.
     pub(crate) fn deliveries(&mut self, count: usize) -> Vec<DeliveryId> {
         let ops = self.accepts(count);
         let opened = Self::opened(self.apply(ops));
@@ -75,7 +76,7 @@ impl StoreFixture {
         opened
     }
 
-    /// The deliveries that a commit opened.
+    /// Returns the deliveries that a commit created.
     pub(crate) fn opened(applied: Applied) -> Vec<DeliveryId> {
         let changes = applied.changes.into_iter();
         changes
@@ -86,7 +87,7 @@ impl StoreFixture {
             .collect()
     }
 
-    /// What is next to be swept, were everything past its retention that was accepted until now.
+    /// Returns the next sweep, if everything accepted so far were past its retention.
     pub(crate) fn sweep(&self) -> Option<Op> {
         let before = self.now.plus_ms(1);
         let horizon = Horizon {
@@ -99,7 +100,7 @@ impl StoreFixture {
         found.map(Op::Sweep)
     }
 
-    /// That these were delivered, to be recorded.
+    /// Returns successful outcomes of these deliveries, to be recorded.
     pub(crate) fn settles(&self, deliveries: &[DeliveryId]) -> Vec<Op> {
         deliveries
             .iter()

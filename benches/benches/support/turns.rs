@@ -1,4 +1,4 @@
-//! A schedule with as many deliveries waiting all the time, every one of them due.
+//! A schedule with a constant number of open deliveries, all of them due.
 
 use super::fixture::{self, Draw, NOW};
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// `waiting` deliveries over so many endpoints that answer well, and `in_flight` attempts under way beside them.
+    /// Creates `waiting` deliveries over this many endpoints that answer well, and `in_flight` attempts in addition.
     pub(crate) fn new(endpoints: u32, waiting: u64, in_flight: usize) -> Self {
         let mut turns = Self {
             schedule: Schedule::new(Limits {
@@ -61,7 +61,7 @@ impl Turns {
         self.under_way.push_back(claim.waiting.id);
     }
 
-    /// One comes, one is claimed, one ends.
+    /// One is added, one is claimed, one ends.
     pub(crate) fn turn(&mut self) {
         let next = self.next();
         self.schedule.waiting(&next);

@@ -1,11 +1,11 @@
-// What a worker does with a job, the same for every peer: makes the body, signs it as stormhook does and POSTs it over
-// connections that stay open. Decides what a success is: 2xx.
+// A worker's handling of a job, the same for every peer: builds the body, signs it as stormhook does and POSTs it over
+// persistent connections. A success is 2xx.
 
 import { createHash, createHmac, createSecretKey, randomUUID } from "node:crypto";
 import { Pool } from "undici";
 
 const PREFIX = "whsec_";
-// Connections at most; each lane's concurrency decides how many are used at once.
+// The most connections; each lane's concurrency decides how many are used in parallel.
 const CONNECTIONS = 64;
 const TIMEOUT_MS = 15_000;
 
@@ -24,7 +24,7 @@ export function signer(secret) {
   });
 }
 
-/** The function that delivers a job `{ id, path, event }`; it throws when the job must be tried again. */
+/** Returns the function that delivers a job `{ id, path, event }`; it throws if the job must be retried. */
 export function deliverer(origin, secret) {
   const pool = new Pool(origin, {
     connections: CONNECTIONS,

@@ -1,4 +1,4 @@
-// What the disk's own sync takes, measured beside each lane: figures that wait for a commit are read beside it.
+// The time of the disk's own sync, measured beside each lane, for comparison with figures that include a commit.
 
 import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";

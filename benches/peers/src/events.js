@@ -1,5 +1,5 @@
-// What is sent: the bodies of stormhook's own load generator, caught once, so that all lanes send the same events; and
-// the ids that a producer gives them where no server does.
+// The events: bodies of stormhook's own load generator, captured once, so that all lanes send the same ones; and
+// the ids that a producer assigns if no server does.
 
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
@@ -32,21 +32,21 @@ export async function caught(processes, program) {
   return bodies;
 }
 
-/** The 128 bits of a ULID as text behind `evt_`. */
+/** Returns the 128 bits of a ULID as text after `evt_`. */
 export function idText(value) {
   let text = "";
   for (let shift = 125n; shift >= 0n; shift -= 5n) text += ALPHABET[Number((value >> shift) & 31n)];
   return `evt_${text}`;
 }
 
-/** A new event id, as text and as the number that the ledgers add up. */
+/** Returns a new event id, as text and as the number that the ledgers sum. */
 export function newId() {
   const random = BigInt(`0x${randomBytes(10).toString("hex")}`);
   const value = (BigInt(Date.now()) << 80n) | random;
   return { value, text: idText(value) };
 }
 
-/** An event with the producer's time in its place: the length stays. */
+/** Returns an event with the producer's time in its place; its length doesn't change. */
 export function stamped(event, ns) {
   return { ...event, data: { ...event.data, at: String(ns).padStart(AT_DIGITS, "0") } };
 }

@@ -1,15 +1,15 @@
-// What is measured of one lane, the same for ours and for a peer, on a fresh state each time. Fails when an event is
-// lost, doubled or wrongly signed, or isn't marked done; never because a figure is poor.
+// The measurements of one lane, the same for ours and for a peer, on fresh state each time. Fails if an event is
+// lost, duplicated or wrongly signed, or isn't marked done; never because a figure is poor.
 
 import { sleep, Wrong } from "./processes.js";
 
-// Deliveries that the sink refuses, to see that the queue keeps them for a retry.
+// Deliveries that the sink refuses, to check that the queue keeps them for a retry.
 const REFUSED = 16;
 const KEEP_TIMEOUT_MS = 5_000;
 
 const perSecond = (count, startedNs, endedNs) => count / ((endedNs - startedNs) / 1e9);
 
-/** Sends, waits until all has come and is marked done; rates from the first submit until the sink has all. */
+/** Sends, and waits until everything has arrived and is marked done. Rates are from the first submit until the sink has all. */
 async function delivered(run, lane, send, count) {
   const ledger = run.sink.ledger();
   const sent = await send(ledger);
@@ -22,13 +22,13 @@ async function delivered(run, lane, send, count) {
 
 const saturated = (run, lane, count) => delivered(run, lane, (ledger) => lane.saturate(ledger, count), count);
 
-/** Sends some to an endpoint that answers 503: all must come, and all must wait for a retry afterwards. */
+/** Sends some to an endpoint that answers 503: all must arrive, and all must wait for a retry afterwards. */
 async function refused(run, lane) {
   const ledger = run.sink.ledger();
   const sent = await lane.refuse(ledger, REFUSED);
   await run.sink.arrived(ledger, sent.accepted);
   const untilMs = performance.now() + KEEP_TIMEOUT_MS;
-  // The answer reaches the queue a moment after the sink has counted, and until then they wait as well.
+  // The answer reaches the queue shortly after the sink has counted; until then they are open too.
   await sleep(200);
   for (;;) {
     const left = await lane.waiting();
@@ -38,7 +38,7 @@ async function refused(run, lane) {
   }
 }
 
-/** Bytes held by all that isn't the load. */
+/** Returns the memory of everything except the load, in bytes. */
 export const held = ({ producer: _, ...parts }) => Object.values(parts).reduce((sum, bytes) => sum + bytes, 0);
 
 /** Rate of one variant, with a warm-up. */
@@ -47,7 +47,7 @@ export async function tried(run, lane, count) {
   return (await saturated(run, lane, count)).rate;
 }
 
-/** Everything of a lane; `waiting` events wait in the end, if it is given. */
+/** Measures everything of a lane; if `waiting` is given, that many events wait at the end. */
 export async function measured(run, lane, { count, steadyRate, steadyS, waiting }) {
   await saturated(run, lane, Math.ceil(count / 10));
   const { rate, verified } = await saturated(run, lane, count);

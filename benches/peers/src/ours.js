@@ -1,6 +1,6 @@
 // Stormhook as a lane: the daemon as shipped on a new store, its events one POST each over its Unix socket by the load
-// generator of `stormhook-benches`. Where a peer's worker is switched off, the endpoint here never answers: attempts
-// are open, everything behind them waits.
+// generator of `stormhook-benches`. In place of a stopped worker, the endpoint never answers: some attempts
+// are in flight, everything behind them waits.
 
 import { writeFileSync } from "node:fs";
 import { request } from "node:http";
@@ -12,7 +12,7 @@ const LOAD_TIMEOUT_MS = 1_800_000;
 const SETTLE_TIMEOUT_MS = 60_000;
 
 export const settings =
-  "as shipped (32 attempts in flight per endpoint) but for plain HTTP to the loopback and waits of 12 h, which nothing reaches here; 64 connections over the Unix socket";
+  "as shipped (32 attempts in flight per endpoint) except for plain HTTP to the loopback and retries after 12 h, which no run reaches; 64 connections over the Unix socket";
 
 /** One call of the daemon's API. */
 function call(socketPath, method, path, body) {
@@ -107,7 +107,7 @@ export class Ours {
     return this.#load("post", "503", ledger, count);
   }
 
-  /** Waits until all that came is settled as a success. */
+  /** Waits until everything that arrived is settled as a success. */
   async settled(count) {
     this.#received += count;
     const untilMs = performance.now() + SETTLE_TIMEOUT_MS;

@@ -1,5 +1,5 @@
-// A peer as a lane: its service, its producer's process and its worker's processes, each new and empty. What it holds
-// is the service and the workers; the producer is the load, and its memory is told apart.
+// A peer as a lane: its service, its producer's process and its worker's processes, each new and empty. Its memory
+// is that of the service and the workers; the producer is the load, and its memory is reported separately.
 
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,7 +10,7 @@ const LOAD_TIMEOUT_MS = 1_800_000;
 const SETTLE_TIMEOUT_MS = 60_000;
 const here = fileURLToPath(new URL(".", import.meta.url));
 
-/** The peers by name: which library, on what. */
+/** The peers by name, each with its library and service. */
 export const PEERS = {
   "bullmq-everysec": { adapter: "bullmq", service: (run) => redis(run, "everysec") },
   "bullmq-always": { adapter: "bullmq", service: (run) => redis(run, "always") },
@@ -62,7 +62,7 @@ export class Peer {
     return this.#produce({ do: "saturate", count, inFlight: this.#run.inFlight, path: `/503/${ledger}/0` });
   }
 
-  /** Waits until the queue says that nothing is left. */
+  /** Waits until the queue is empty. */
   async settled() {
     const untilMs = performance.now() + SETTLE_TIMEOUT_MS;
     for (;;) {
@@ -96,7 +96,7 @@ export class Peer {
 
   async close() {
     const { processes } = this.#run;
-    // The service last: a client without its server would only try to reconnect.
+    // The service last: its clients would only try to reconnect.
     await Promise.all([this.#producer, ...this.#workers].map((child) => processes.end(child.running, "SIGKILL")));
     await this.#service.stop();
   }

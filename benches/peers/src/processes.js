@@ -1,6 +1,6 @@
-// The run's child processes: how they are started, how one talks to them, how much memory they hold, and how they end.
-// Every pid is written down with its start time before anything else happens, so that `run.sh` can end what is left
-// even if this process dies; nothing is ever ended by name.
+// The run's child processes: their start, their line protocol, their memory, and their end.
+// Every pid is recorded with its start time before anything else happens, so that `run.sh` can end the remaining
+// processes even if this one dies. Nothing is ever ended by name.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ import { createInterface } from "node:readline";
 const END_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 30_000;
 
-/** Something isn't as it must be: an event is lost, a signature wrong, a process gone. Never a slow figure. */
+/** A violated guarantee: a lost event, a wrong signature, an ended process. Never a slow figure. */
 export class Wrong extends Error {}
 
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -28,7 +28,7 @@ export async function within(promise, timeoutMs, doing) {
   }
 }
 
-/** Parent and start time of a process (proc(5), `stat`, counted from behind the name), or nothing if it is gone. */
+/** Returns parent and start time of a process (proc(5), `stat`, counted from after the name); nothing if it has ended. */
 function stat(pid) {
   let text;
   try {
@@ -40,7 +40,7 @@ function stat(pid) {
   return { parent: Number(fields[1]), started: fields[19] };
 }
 
-/** `pid` and all below it: PostgreSQL has a process per connection. */
+/** Returns `pid` and its descendants: PostgreSQL has a process per connection. */
 function family(pid) {
   const children = new Map();
   for (const name of readdirSync("/proc")) {
@@ -52,7 +52,7 @@ function family(pid) {
   return found;
 }
 
-/** Proportional set size of a process and all below it, in bytes. */
+/** Returns the proportional set size of a process and its descendants, in bytes. */
 export function pssBytes(pid) {
   let total = 0;
   for (const member of family(pid)) {
@@ -75,7 +75,7 @@ export class Processes {
     this.#pidsFile = pidsFile;
   }
 
-  /** Starts a program. What it says on stderr is kept, its last lines at least, for when it fails. */
+  /** Starts a program. At least the last lines of its stderr are kept, for the case that it fails. */
   start(name, program, args, { env = process.env, uid, gid, cwd } = {}) {
     const child = spawn(program, args, { env, uid, gid, cwd, stdio: ["pipe", "pipe", "pipe"] });
     const running = { name, child, pid: child.pid, stderr: "", ended: once(child, "close").catch(() => {}) };
@@ -109,7 +109,7 @@ export class Processes {
   }
 }
 
-/** A child that is asked in lines and answers each with one. */
+/** A child that answers each line with a line. */
 export class Talker {
   #lines;
 
@@ -123,7 +123,7 @@ export class Talker {
   async hear(timeoutMs = ANSWER_TIMEOUT_MS) {
     const { name } = this.running;
     const { value, done } = await within(this.#lines.next(), timeoutMs, `waiting for the ${name}`);
-    if (done) throw new Wrong(`the ${name} ended: ${this.running.stderr.trim() || "it said nothing"}`);
+    if (done) throw new Wrong(`the ${name} ended: ${this.running.stderr.trim() || "no output on stderr"}`);
     return value;
   }
 

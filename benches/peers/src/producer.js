@@ -1,5 +1,5 @@
-// A process of its own, the application: adds events by the peer's own library, either with so many calls in flight or
-// at a fixed rate. Says what was accepted, how long that took, and what waits in the peer's queue.
+// The application, a process of its own: adds events with the peer's library, either with a number of calls in flight or
+// at a fixed rate. Reports what was accepted, how long that took, and how many wait in the peer's queue.
 
 import { readFileSync } from "node:fs";
 import { newId, stamped } from "./events.js";
@@ -11,7 +11,7 @@ const events = JSON.parse(readFileSync(config.events, "utf8")).map((body) => JSO
 const queue = await adapter.producer(config);
 const now = () => process.hrtime.bigint();
 
-/** Adds one event; returns its id's number. */
+/** Adds one event, and returns its id as a number. */
 async function add(index, path, stamp) {
   const id = newId();
   const event = events[index % events.length];
@@ -26,7 +26,7 @@ const told = (startedNs, accepted, sum) => ({
   id_sum: String(sum & ((1n << 128n) - 1n)),
 });
 
-/** `count` events with `inFlight` calls at a time. */
+/** Adds `count` events with `inFlight` calls at a time. */
 async function saturate({ count, inFlight, path }) {
   let next = 0;
   let accepted = 0;
@@ -44,7 +44,7 @@ async function saturate({ count, inFlight, path }) {
   return told(startedNs, accepted, sum);
 }
 
-/** `count` events at `rate` a second, whatever the answers; each carries the time at which its call began. */
+/** Adds `count` events at `rate` per second, whatever the answers; each has the start time of its call. */
 async function steady({ count, rate, path }) {
   const calls = [];
   const startedNs = now();

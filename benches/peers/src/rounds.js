@@ -1,9 +1,9 @@
-// Which rounds count and what they come to. A peer's round lies between two rounds of ours; if one of those is far from
-// the median of ours, neighbours were at work, and the round is thrown away by this rule alone.
+// Which rounds count, and their result. A peer's round is between two rounds of ours; if one of those is far from
+// the median of ours, there was other load, and the round is discarded by this rule alone.
 
 const DIRTY_BEYOND = 0.2;
 
-/** The middle of `values`, the mean of the two middle ones if their number is even. */
+/** Returns the median of `values`: the mean of the two middle ones if their number is even. */
 export function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length >> 1;
@@ -17,10 +17,10 @@ export function clean(rounds, ours) {
   return rounds.map(({ before, after }) => fine(before) && fine(after));
 }
 
-/** The values of clean rounds, or all if none is. */
+/** Returns the values of the clean rounds, or all if none is clean. */
 export const kept = (rounds, marks) => (marks.includes(true) ? rounds.filter((_, at) => marks[at]) : rounds);
 
-/** Ours by the peer's for one figure: each round against the mean of ours before and after it, then the median. */
+/** Returns ours divided by the peer's for one figure: each round against the mean of ours before and after it, then the median. */
 export function ratio(rounds, name) {
   const all = rounds
     .map(({ before, peer, after }) => (before[name] + after[name]) / 2 / peer[name])
@@ -28,7 +28,7 @@ export function ratio(rounds, name) {
   return all.length > 0 ? median(all) : undefined;
 }
 
-/** The median of one figure, over what has it. */
+/** Returns the median of one figure, over the rounds that have it. */
 export function figure(found, name) {
   const values = found.map((one) => one[name]).filter((value) => value !== undefined);
   return values.length > 0 ? median(values) : undefined;

@@ -1,5 +1,5 @@
-// The other end of `Talker`: one JSON command a line on stdin, one JSON answer a line on stdout. Ends the process when
-// stdin does, so that it can't outlive the run.
+// The other end of `Talker`: one JSON command per line on stdin, one JSON answer per line on stdout. Ends the process
+// with stdin, so that it can't outlive the run.
 
 import { createInterface } from "node:readline";
 

@@ -1,5 +1,5 @@
-// Redis and PostgreSQL of the run's own: on Unix sockets in its temporary folder, never the machine's services. As
-// durable as their documentation makes them, apart from what a lane's name says (`everysec` may lose a second).
+// The run's own Redis and PostgreSQL: on Unix sockets in its temporary folder, never the machine's services. As
+// durable as their documentation allows, except if the lane's name says otherwise (`everysec` may lose a second).
 
 import { execFile } from "node:child_process";
 import { chownSync, mkdirSync, writeFileSync } from "node:fs";
@@ -27,7 +27,7 @@ export const POSTGRES_SETTINGS = Object.entries(POSTGRES_OPTIONS)
   .map(([name, value]) => `${name}=${value || "''"}`)
   .join(", ");
 
-/** Tries until it works: a server that starts has no other way to say so. */
+/** Retries until it succeeds: a starting server gives no other sign. */
 async function ready(running, attempt) {
   const untilMs = performance.now() + START_TIMEOUT_MS;
   for (;;) {
@@ -77,7 +77,7 @@ export async function redis(run, appendfsync) {
   return { pid: running.pid, connection: { socket }, stop: () => run.processes.end(running) };
 }
 
-/** A PostgreSQL with a cluster of its own and an empty database. It refuses to run as root: `run.owner` says as whom. */
+/** A PostgreSQL with a cluster of its own and an empty database. It refuses to run as root: `run.owner` is its user. */
 export async function postgres(run) {
   const folder = run.folder("postgres");
   const owner = run.owner;

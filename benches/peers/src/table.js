@@ -1,4 +1,4 @@
-// How the figures are shown: one table of figures, one of ratios, and what to know about them.
+// The output: a table of figures, a table of ratios, settings and notes.
 
 const text = (value, digits = 0) =>
   value === undefined
@@ -14,7 +14,7 @@ function lines(rows) {
   return [line(rows[0]), rule, ...rows.slice(1).map(line)];
 }
 
-/** What is printed for a report (see `bench.js`). */
+/** Returns the text of a report (see `bench.js`). */
 export function table(report) {
   const { lanes, options } = report;
   const heads = [

@@ -1,5 +1,5 @@
-// A process of its own, the peer's worker: takes jobs by the peer's own library, delivers them, and lets the library
-// mark them done. It can be stopped while the process stays, so that jobs wait.
+// The peer's worker, a process of its own: gets jobs from the peer's library, delivers them, and lets the library
+// mark them done. It can be stopped without ending the process, so that jobs wait.
 
 import { deliverer } from "./delivery.js";
 import { serve } from "./serve.js";

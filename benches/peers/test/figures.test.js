@@ -1,4 +1,4 @@
-// What a wrong figure could come from without anybody noticing: the rule of rounds, the ratios, the ids.
+// Sources of unnoticed wrong figures: the rule of rounds, the ratios, the ids.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,19 +12,19 @@ test("the median of an even number is between the two middle ones", () => {
   assert.equal(median([9, 1, 3]), 3);
 });
 
-test("a round beside one of ours that is off is thrown away", () => {
+test("a round beside an outlier of ours is discarded", () => {
   const rounds = [round(100, 10, 95), round(95, 10, 70), round(70, 10, 105)];
   const marks = clean(rounds, [100, 95, 70, 105].map((rate) => ({ rate })));
   assert.deepEqual(marks, [true, false, false]);
   assert.deepEqual(kept(rounds, marks), [rounds[0]]);
 });
 
-test("when no round is clean all are kept", () => {
+test("if no round is clean, all are kept", () => {
   const rounds = [round(100, 10, 10)];
   assert.deepEqual(kept(rounds, [false]), rounds);
 });
 
-test("a ratio is ours by the peer's, ours being the mean around it", () => {
+test("a ratio is the mean of ours around a round divided by the peer's", () => {
   assert.equal(ratio([round(80, 20, 120)], "rate"), 5);
   assert.equal(ratio([round(80, 20, 120)], "waiting_bytes"), undefined);
   assert.equal(figure([{ rate: 1 }, {}], "waiting_bytes"), undefined);

@@ -1,4 +1,4 @@
-//! All events of a load as one NDJSON stream. Its answers are read while it is written.
+//! All events of a load as one NDJSON stream. The answers are read while it is written.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::tally::Tally;
 use crate::error::{BenchError, Doing, Result};
 use crate::wire::{self, Target};
 
-/// Lines of a batch that leave in one piece: about 64 KiB.
+/// Lines of a batch that are sent in one piece: about 64 KiB.
 const CHUNK_LINES: usize = 64;
 
 /// A request body that repeats prebuilt chunks as fast as the other side reads them.
@@ -57,7 +57,7 @@ fn chunks(bodies: &[Bytes]) -> Arc<[Bytes]> {
         .collect()
 }
 
-/// One NDJSON stream; its answers are read while it is written.
+/// Sends one NDJSON stream, and reads its answers while it is written.
 pub(super) async fn stream(plan: &Plan, target: &Target) -> Result<Tally> {
     let mut sender = wire::connect::<Chunks>(target).await?;
     let left = plan.events.div_ceil(CHUNK_LINES);

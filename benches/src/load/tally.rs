@@ -1,4 +1,5 @@
-//! What the answers of one load add up to: how many events were accepted, which ones, and how long each answer took.
+//! The sums over the answers of one load: how many events were accepted, which ones, and how long each answer
+//! took.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +8,17 @@ use hdrhistogram::Histogram;
 use crate::error::{BenchError, Result};
 use crate::ledger::{event_value, histogram_us};
 
-/// A slice of time, of which the slowest answer is told.
+/// A slice of time, for which the slowest answer is reported.
 pub(super) const SLICE_NS: u64 = 100_000_000;
 
-/// What came back so far.
+/// The answers so far.
 pub(super) struct Tally {
     pub(super) accepted: u64,
     pub(super) id_sum: u128,
     pub(super) busy: u64,
     pub(super) answer_us: Histogram<u64>,
     pub(super) late_us: Histogram<u64>,
-    /// The slowest answer by the slice of the monotonic clock in which it came.
+    /// The slowest answer by the slice of the monotonic clock in which it arrived.
     pub(super) worst_us: BTreeMap<u64, u64>,
 }
 
@@ -46,7 +47,7 @@ impl Tally {
         }
     }
 
-    /// Enters the time that an answer took.
+    /// Records the time that an answer took.
     pub(super) fn answered(&mut self, started_ns: u64, now_ns: u64) {
         let took_us = now_ns.saturating_sub(started_ns) / 1_000;
         self.answer_us.saturating_record(took_us);
@@ -54,7 +55,7 @@ impl Tally {
         *worst = (*worst).max(took_us);
     }
 
-    /// Enters one accepted event by the id in its answer.
+    /// Records one accepted event by the id in its answer.
     pub(super) fn accept(&mut self, answer: &[u8]) -> Result<()> {
         let event = id_in(answer).ok_or_else(|| {
             let text = String::from_utf8_lossy(answer);
@@ -68,7 +69,7 @@ impl Tally {
     }
 }
 
-/// The event id in an answer, found without parsing the JSON.
+/// Returns the event id in an answer, without parsing the JSON.
 fn id_in(answer: &[u8]) -> Option<u128> {
     const FIELD: &[u8] = b"\"id\":\"";
     let start = answer.windows(FIELD.len()).position(|w| w == FIELD)? + FIELD.len();

@@ -1,5 +1,5 @@
-//! `backlog`: a million deliveries waiting for their next attempt, over 10,000 endpoints: what the
-//! others notice of it, what it costs in memory, and how soon a killed daemon is back.
+//! `backlog`: a million deliveries waiting for their next attempt, over 10,000 endpoints: the effect on other
+//! endpoints, the memory, and the time until a killed daemon is back.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::report::{Row, Wanted, bytes_text};
 use crate::rounds;
 use crate::wire::Target;
 
-/// Organizations, each with as many endpoints.
+/// Organizations; each has the same number of endpoints.
 pub(super) const ORGANIZATIONS: usize = 100;
 const ENDPOINTS_EACH: usize = 100;
-/// Callers that make the endpoints.
+/// Callers that create the endpoints.
 const CALLERS: usize = 64;
-/// Without any progress for this long, the backlog doesn't come about.
+/// Without progress for this long, filling the store has failed.
 const STALLED_S: f64 = 60.0;
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (home, mut loaded) = bench.fresh().await?;
     let each = bench.size(ENDPOINTS_EACH, 10);
@@ -55,7 +55,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     restart(bench, &home, loaded, waiting).await
 }
 
-/// Fills the store through its API: every delivery fails once and waits for twelve hours.
+/// Fills the store through its API: every delivery fails once and then waits for twelve hours.
 async fn build(bench: &mut Bench, home: &Home, daemon: &mut Daemon, each: usize) -> Result<u64> {
     let ledger = bench.sink.ledger();
     let started_ns = clock::monotonic_ns();
@@ -118,14 +118,14 @@ pub(super) async fn waiting(daemon: &mut Daemon, wanted: u64) -> Result<()> {
         if now.failed != last.0 {
             last = (now.failed, clock::monotonic_ns());
         } else if clock::seconds_since(last.1) > STALLED_S {
-            let wrong = format!("{wanted} deliveries should be waiting, the daemon says {now:?}");
+            let wrong = format!("{wanted} deliveries should be open, the daemon reports {now:?}");
             return Err(BenchError::wrong(wrong));
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
-/// Healthy endpoints beside the backlog against the same on an empty store, turn by turn.
+/// Compares healthy endpoints beside the backlog with the same on an empty store, in turns.
 async fn rates(bench: &mut Bench, home: &Home, loaded: &mut Daemon) -> Result<()> {
     let events = bench.size(50_000, 10_000);
     let (empty_home, mut empty) = bench.fresh().await?;
@@ -177,7 +177,7 @@ async fn rates(bench: &mut Bench, home: &Home, loaded: &mut Daemon) -> Result<()
     empty.kill().await
 }
 
-/// kill -9 and back; the backlog must be whole.
+/// Kills and restarts the daemon. The backlog must be complete.
 async fn restart(bench: &mut Bench, home: &Home, daemon: Daemon, waiting: u64) -> Result<()> {
     daemon.kill().await?;
     let mut daemon = Daemon::start(&bench.program, home).await?;
@@ -193,7 +193,7 @@ async fn restart(bench: &mut Bench, home: &Home, daemon: Daemon, waiting: u64) -
         .row(row.target(Wanted::AtMost, 3.0, "≤ 3 s (promise 2)"));
     let stats = daemon.api.stats().await?;
     if stats.retrying != waiting {
-        let wrong = format!("{waiting} deliveries waited before kill -9, after it {stats:?}");
+        let wrong = format!("{waiting} deliveries were open before kill -9, afterwards {stats:?}");
         return Err(BenchError::wrong(wrong));
     }
     let rss = proc::memory(daemon.pid)?.rss_bytes as f64;

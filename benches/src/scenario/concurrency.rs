@@ -1,4 +1,4 @@
-//! `concurrency`: events per second, and what an answer takes, by how many callers send at once.
+//! `concurrency`: events per second, and the time of an answer, by the number of concurrent callers.
 
 use crate::bench::Bench;
 use crate::error::Result;
@@ -6,10 +6,10 @@ use crate::load::Way;
 use crate::process::Order;
 use crate::report::{Curve, Plot, Row};
 
-/// Callers, each with one request at a time.
+/// The numbers of callers. Each has one request at a time.
 const CALLERS: [usize; 6] = [1, 4, 16, 64, 256, 1_024];
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let most = bench.size(60_000, 5_000);
     let (home, mut daemon) = bench.fresh().await?;
@@ -18,7 +18,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
         .await?;
     let (mut rates, mut answers) = (Vec::new(), Vec::new());
     for callers in CALLERS {
-        // One caller sends some thousand a second: as many events as take a few seconds.
+        // One caller sends a few thousand per second: enough events for a few seconds.
         let events = most.min(3_000 * callers + 3_000);
         let organization = format!("org_callers{callers}");
         let mut order = Order::new(Way::Post, &home.socket(), &organization, events);
@@ -40,8 +40,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     }
     bench.report.plot(Plot {
         name: "throughput-by-concurrency",
-        title: "Events accepted, delivered and settled, by callers at once".to_owned(),
-        axes: ("callers, one request each at a time", "events/s"),
+        title: "Events accepted, delivered and settled, by concurrent callers".to_owned(),
+        axes: ("callers, one request each", "events/s"),
         powers: (true, false),
         curves: vec![Curve {
             name: "events/s".to_owned(),
@@ -50,8 +50,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     });
     bench.report.plot(Plot {
         name: "answer-by-concurrency",
-        title: "Time of an answer at saturation, by callers at once".to_owned(),
-        axes: ("callers, one request each at a time", "p99, ms"),
+        title: "Time of an answer at saturation, by concurrent callers".to_owned(),
+        axes: ("callers, one request each", "p99, ms"),
         powers: (true, true),
         curves: vec![Curve {
             name: "p99".to_owned(),

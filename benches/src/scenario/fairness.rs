@@ -1,5 +1,5 @@
-//! `fairness`: what a healthy endpoint notices of 1,000 that hang, and of one that has 100,000
-//! deliveries overdue.
+//! `fairness`: the effect on a healthy endpoint of 1,000 that hang, and of one that has 100,000 deliveries
+//! overdue.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::rounds;
 
 /// Events per second to the healthy endpoint.
 const RATE: usize = 100;
-/// What the flooded endpoint's partner takes for an answer.
+/// How long the flooded endpoint's receiver takes to answer, in milliseconds.
 const SLOW_ANSWER: &str = "slow50";
 
-/// Who stands beside the healthy endpoint.
+/// The endpoints beside the healthy one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nobody,
@@ -24,7 +24,7 @@ enum Beside {
     Overdue(usize),
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let hanging = Beside::Hanging(bench.size(1_000, 200));
     let overdue = Beside::Overdue(bench.size(100_000, 20_000));
@@ -61,7 +61,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// The healthy endpoint's 95th percentile from a producer's start to the receipt.
+/// Returns the healthy endpoint's 95th percentile from a producer's start to the receipt.
 async fn p95_ms(bench: &mut Bench, beside: Beside) -> Result<f64> {
     let (home, mut daemon) = bench.fresh().await?;
     let seconds = bench.size(15, 5);
@@ -86,7 +86,7 @@ async fn p95_ms(bench: &mut Bench, beside: Beside) -> Result<f64> {
         loop {
             tokio::select! {
                 sent = &mut load => break sent?,
-                // Each event goes to every hanging endpoint, the first at once.
+                // Each event goes to every hanging endpoint; the first is sent immediately.
                 _ = ticks.tick() => daemon.api.send_event("org_hanging").await?,
             }
         }
@@ -128,7 +128,7 @@ async fn add_hanging(bench: &mut Bench, daemon: &mut Daemon, count: usize) -> Re
     Ok(())
 }
 
-/// Gives one endpoint more than its partner takes within the measurement.
+/// Gives one endpoint more than its receiver can take within the measurement.
 async fn flood(bench: &mut Bench, home: &Home, daemon: &mut Daemon, count: usize) -> Result<()> {
     bench
         .add_receiver(daemon, "org_flooded", SLOW_ANSWER)

@@ -1,4 +1,4 @@
-//! `filesize`: what an event that is over and done with costs in the file.
+//! `filesize`: the size of a settled event in the file.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::load::Way;
 use crate::process::Order;
 use crate::report::{Row, Wanted, bytes_text};
 
-/// The parts of the file that hold something or can't hold anything else, as `POST /v1/check` names them.
+/// The parts of the file that hold data or can't hold anything else, as `POST /v1/check` names them.
 const PARTS: [&str; 3] = ["storedBytes", "metadataBytes", "fragmentedBytes"];
-/// What is written lazily is written by then: histograms, endpoint history.
+/// Histograms and endpoint history, which are written lazily, have been written by then.
 const LAZY_WRITES: Duration = Duration::from_secs(12);
 
 async fn used_bytes(daemon: &mut Daemon) -> Result<Option<f64>> {
@@ -27,7 +27,7 @@ async fn used_bytes(daemon: &mut Daemon) -> Result<Option<f64>> {
     Ok(parts.into_iter().sum())
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let events = bench.size(200_000, 40_000);
     let (home, mut daemon) = bench.fresh().await?;

@@ -8,14 +8,14 @@ use crate::load::Way;
 use crate::proc;
 use crate::report::{Row, Wanted, bytes_text};
 
-/// Pools drop their connections (4 s) and histograms are written (10 s) before the watch begins.
+/// Before the measurement, pools close their connections (4 s) and histograms are written (10 s).
 const CALM: Duration = Duration::from_secs(16);
-/// How long it is watched.
+/// The duration of the measurement.
 const WATCHED: Duration = Duration::from_secs(10);
-/// Events before: enough to have used every part once.
+/// Events sent before: enough to have used every part once.
 const EVENTS: usize = 200;
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (home, mut daemon) = bench.fresh().await?;
     bench

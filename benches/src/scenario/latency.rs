@@ -1,5 +1,5 @@
-//! `latency`: what an answer takes, and how long an event is on its way to the partner, at a tenth, a half and nine tenths of the
-//! rate that the machine can do; and whether any answer of the half stalls.
+//! `latency`: the time of an answer and the time of an event to its receiver, at a tenth, a half and nine
+//! tenths of the machine's peak rate; and whether answers stall at half the peak.
 
 use crate::bench::Bench;
 use crate::daemon::{Daemon, Home};
@@ -11,12 +11,12 @@ use crate::rounds;
 
 /// Percent of the peak.
 const SHARES: [u64; 5] = [10, 30, 50, 70, 90];
-/// Of these the table speaks.
+/// The percentages that the table shows.
 const TOLD: [u64; 3] = [10, 50, 90];
-/// The share whose slowest answers are drawn over time.
+/// The percentage whose slowest answers are plotted over time.
 const WATCHED: u64 = 50;
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let (home, mut daemon) = bench.fresh().await?;
     let peak = peak(bench, &home, &mut daemon).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     daemon.kill().await
 }
 
-/// So many percent of a rate, in whole events.
+/// Returns this percentage of a rate, in whole events.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -72,7 +72,7 @@ async fn peak(bench: &mut Bench, home: &Home, daemon: &mut Daemon) -> Result<f64
     Ok(rounds::median(&rates))
 }
 
-/// Some seconds at a rate.
+/// Runs some seconds at a rate.
 async fn at_rate(
     bench: &mut Bench,
     home: &Home,
@@ -111,7 +111,7 @@ fn stalls(bench: &mut Bench, sent: &Sent, rate: u64) {
     });
 }
 
-/// Percentiles by rate.
+/// Plots percentiles by rate.
 #[derive(Default)]
 struct Curves {
     answer: [Vec<(f64, f64)>; 3],
@@ -142,7 +142,7 @@ impl Curves {
             ),
             (
                 "event-to-sink-by-rate",
-                "Time from the producer's start to the partner's receipt, by rate",
+                "Time from the producer's start to the receipt, by rate",
                 self.way,
             ),
         ] {

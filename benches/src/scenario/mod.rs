@@ -1,5 +1,5 @@
-//! The scenarios, one file each. A scenario builds what it needs, measures, checks, and writes its
-//! lines; none of them judges a figure but through a line's target.
+//! The scenarios, one file each. A scenario builds what it needs, measures, checks, and writes its lines. It
+//! judges a figure only through a line's target.
 
 pub(crate) mod backlog;
 pub(crate) mod concurrency;

@@ -1,6 +1,7 @@
-//! `scale`: the same work while ten thousand, a hundred thousand, a million and ten million deliveries wait over 10,000 endpoints:
-//! what an event costs then, in time, writing, memory and file, and how soon a killed daemon is back. No cost may follow the
-//! backlog but memory, the file, and the start, which reads what waits once.
+//! `scale`: the same work with ten thousand, a hundred thousand, a million and ten million open deliveries
+//! over 10,000 endpoints: the cost of an event in time, bytes written, memory and file size, and the time
+//! until a killed daemon is back. Only memory, the file and the start, which reads the backlog once, may grow
+//! with it.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ use crate::report::{Curve, Plot, Row, Wanted, bytes_text};
 
 /// Endpoints of each organization.
 const ENDPOINTS_EACH: u64 = 100;
-/// So that the limit of open deliveries, 5 million as shipped, is not what is measured.
+/// So that the default limit of 5 million open deliveries is not what is measured.
 const MORE: &str = "[limits]\npending_deliveries = 20000000\n";
-/// How long the daemon rests before its memory is looked at once more: histograms are written out within ten seconds.
+/// How long the daemon rests before its memory is measured again: histograms are written within ten seconds.
 const REST: Duration = Duration::from_secs(15);
-/// How often memory is looked at while the store fills.
+/// How often memory is measured while the store fills.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What one size came to.
+/// The results of one size.
 struct Step {
     waiting: f64,
     single: Run,
@@ -34,7 +35,7 @@ struct Step {
     ready_s: f64,
 }
 
-/// Runs it, up to `most` deliveries.
+/// Runs the scenario, up to `most` deliveries.
 pub(crate) async fn run(bench: &mut Bench, most: u64) -> Result<()> {
     let home = Home::with(&bench.root, MORE)?;
     let mut daemon = Daemon::start(&bench.program, &home).await?;
@@ -67,7 +68,7 @@ pub(crate) async fn run(bench: &mut Bench, most: u64) -> Result<()> {
     daemon.kill().await
 }
 
-/// Adds about `more` deliveries that fail once and wait for twelve hours.
+/// Adds about `more` deliveries that fail once and then wait for twelve hours.
 async fn fill(
     bench: &mut Bench,
     home: &Home,
@@ -81,7 +82,7 @@ async fn fill(
     let cpu_us = proc::cpu_us(daemon.pid)?;
     let mut added = 0;
     while added < more {
-        // A million at a time, so that those that never were attempted don't pile up.
+        // A million at a time, so that unattempted deliveries don't pile up.
         let events = ((more - added) / ENDPOINTS_EACH).clamp(64, 10_000);
         let events = usize::try_from(events).unwrap_or(usize::MAX);
         let mut order = Order::new(Way::Stream, &home.socket(), "org_", events);
@@ -105,14 +106,14 @@ async fn fill(
     let seconds = clock::seconds_since(filling_ns);
     let cpu_us = proc::cpu_us(daemon.pid)?.saturating_sub(cpu_us) as f64 / added as f64;
     bench.report.note(format!(
-        "scale: {before} to {} waiting in {seconds:.0} s: {:.0} deliveries/s made, attempted and answered 503, {cpu_us:.0} µs of daemon CPU each",
+        "scale: {before} to {} waiting in {seconds:.0} s: {:.0} deliveries/s created, attempted and answered 503, {cpu_us:.0} µs of daemon CPU each",
         before + added,
         added as f64 / seconds
     ));
     Ok(added)
 }
 
-/// What everything costs while so many wait; ends with a kill -9 and a new start.
+/// Measures all costs at this backlog. Ends with a kill -9 and a restart.
 async fn measure(
     bench: &mut Bench,
     home: &Home,
@@ -135,7 +136,7 @@ async fn measure(
     let mut daemon = Daemon::start(&bench.program, home).await?;
     let stats = daemon.api.stats().await?;
     if stats.retrying != waiting {
-        let wrong = format!("{waiting} deliveries waited before kill -9, after it {stats:?}");
+        let wrong = format!("{waiting} deliveries were open before kill -9, afterwards {stats:?}");
         return Err(BenchError::wrong(wrong));
     }
     let step = Step {
@@ -237,25 +238,25 @@ fn draw(bench: &mut Bench, steps: &[Step], memory: Vec<(f64, f64)>) {
     };
     by_waiting(
         "cpu-by-backlog",
-        "Daemon CPU per event, by how many deliveries wait",
+        "Daemon CPU per event, by open deliveries",
         "µs of CPU per event",
         |run| run.cpu_us,
     );
     by_waiting(
         "rate-by-backlog",
-        "Events accepted, delivered and settled, by how many deliveries wait",
+        "Events accepted, delivered and settled, by open deliveries",
         "events/s",
         |run| run.rate,
     );
     by_waiting(
         "written-by-backlog",
-        "Written to disk per event, by how many deliveries wait",
+        "Written to disk per event, by open deliveries",
         "KiB per event",
         |run| run.written_bytes / 1_024.0,
     );
     bench.report.plot(Plot {
         name: "memory-over-time",
-        title: "Memory while deliveries pile up".to_owned(),
+        title: "Memory while open deliveries accumulate".to_owned(),
         axes: ("s", "MiB resident"),
         powers: (false, false),
         curves: vec![Curve {

@@ -1,11 +1,11 @@
-//! `start`: from the process's start until `/readyz` says 200, with nothing there yet.
+//! `start`: from the process's start until `/readyz` returns 200, on an empty store.
 
 use crate::bench::Bench;
 use crate::error::Result;
 use crate::report::{Row, Wanted};
 use crate::rounds;
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let mut times_ms = Vec::new();
     for _ in 0..bench.size(7, 3) {

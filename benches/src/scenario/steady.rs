@@ -1,5 +1,5 @@
-//! `steady`: the time from a producer's start to the sink's receipt, at a rate that leaves the
-//! machine quiet; beside the disk's own sync in the same minute.
+//! `steady`: the time from a producer's start to the sink's receipt, at a rate that leaves the machine mostly
+//! idle, compared with the disk's own sync in the same minute.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::report::{Row, Wanted};
 
 /// Events per second.
 const RATE: usize = 500;
-/// Syncs that give the disk's median.
+/// Syncs that are measured for the disk's median.
 const SYNCS: usize = 200;
 
 /// Median and 99th percentile of 4 KiB writes with fdatasync, in microseconds.
@@ -37,7 +37,7 @@ fn sync_us(folder: &Path) -> Result<(f64, f64)> {
     Ok((at(SYNCS / 2), at(SYNCS * 99 / 100)))
 }
 
-/// Runs it.
+/// Runs the scenario.
 pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
     let seconds = bench.size(20, 5);
     let (home, mut daemon) = bench.fresh().await?;

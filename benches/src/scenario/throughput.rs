@@ -1,5 +1,5 @@
-//! `ceiling`, `single`, `keyed`, `stream`: interleaved rounds, each way beside the bare client's rate before and
-//! after it.
+//! `ceiling`, `single`, `keyed`, `stream`: interleaved rounds. Each way of sending is measured between two
+//! measurements of the bare client's rate.
 
 use crate::bench::{Bench, Run};
 use crate::error::Result;
@@ -7,11 +7,11 @@ use crate::load::Way;
 use crate::report::{Row, Wanted, bytes_text};
 use crate::{proc, rounds};
 
-/// Rounds wanted, and how many more are tried when some were dirty.
+/// The number of rounds, and how many more are tried if some are not clean.
 const ROUNDS: usize = 3;
 const EXTRA_ROUNDS: usize = 2;
 
-/// A way to send and what it is called.
+/// A way of sending, and its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lane {
     /// How the events are sent.
@@ -36,7 +36,7 @@ pub(crate) const LANES: &[Lane] = &[
     },
 ];
 
-/// What one lane found, a value per round.
+/// The results of one lane, one value per round.
 #[derive(Default)]
 struct Found {
     runs: Vec<Run>,
@@ -85,7 +85,7 @@ pub(crate) async fn run(bench: &mut Bench, lanes: &[Lane]) -> Result<()> {
     Ok(())
 }
 
-/// One run of a lane on a store of its own, after a warm-up.
+/// Runs a lane once on a store of its own, after a warm-up.
 async fn one(bench: &mut Bench, lane: Lane, events: usize, found: &mut Found) -> Result<()> {
     let (home, mut daemon) = bench.fresh().await?;
     bench
@@ -160,7 +160,7 @@ fn write_rows(bench: &mut Bench, lane: Lane, found: &Found, ceilings: &[f64], cl
     let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
     let rates = rates.join(", ");
     bench.report.note(format!(
-        "{name}: rounds {rates}; {verified} signatures computed again"
+        "{name}: rounds {rates}; {verified} signatures recomputed"
     ));
 }
 

@@ -21,12 +21,12 @@ pub enum Done {
     Synced,
 }
 
-/// What a crash leaves of unsynced writes.
+/// The unsynced writes that survive a crash.
 #[derive(Clone, Copy, Debug)]
 pub enum Kept {
     All,
     Nothing,
-    /// Each write with this many chances in eight.
+    /// Each write with a probability of this many eighths.
     Some(u64),
     /// The same, with every fourth of those split by sectors.
     Torn(u64),
@@ -45,7 +45,7 @@ struct State {
     syncs_fail: bool,
     /// Whether writes fail for lack of space.
     full: bool,
-    /// Everything that was done since recording began.
+    /// Every operation since recording began.
     record: Option<Vec<Done>>,
     /// The size beyond which growing fails too.
     capacity: Option<u64>,
@@ -126,13 +126,10 @@ impl Disk {
         state.durable[at] ^= bits;
     }
 
-    /// Starts to keep a record, and returns the bytes that it starts with.
+    /// Starts to record, and returns the bytes at that moment.
     pub fn start_recording(&self) -> Vec<u8> {
         let mut state = self.state();
-        assert!(
-            state.unsynced.is_empty(),
-            "what is not synced would be lost"
-        );
+        assert!(state.unsynced.is_empty(), "unsynced writes would be lost");
         state.record = Some(Vec::new());
         state.durable.clone()
     }
@@ -189,14 +186,14 @@ impl Disk {
         state.crashes += 1;
         state.power_for = None;
         let unsynced = std::mem::take(&mut state.unsynced);
-        // Now and then all of it is kept, or none.
+        // Sometimes all or none of it is kept.
         let kept = Kept::Torn(random.below(9));
         survive(&mut state.durable, &unsynced, kept, random);
         state.visible = state.durable.clone();
     }
 }
 
-/// Turns the durable bytes into what a crash leaves.
+/// Turns the durable bytes into those after a crash.
 pub fn survive(durable: &mut Vec<u8>, unsynced: &[Change], kept: Kept, random: &mut Random) {
     for change in unsynced {
         let (of_8, torn) = match kept {

@@ -1,5 +1,5 @@
-//! What a fuzzer runs against the verifier: bytes in, and a panic where they are not taken as they should be. It asks through the public
-//! interface alone, so the crate that is published holds none of it.
+//! Fuzz targets of the verifier: they take bytes and panic if these are handled wrongly. They use only the public
+//! interface, so the published crate has none of this code.
 
 mod explain;
 mod headers;
@@ -10,7 +10,7 @@ mod verify;
 
 use crate::smoke::Target;
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 5] = [
     ("headers", headers::run),
     ("key_parsing", key_parsing::run),

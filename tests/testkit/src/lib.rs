@@ -1,10 +1,10 @@
-//! What the tests of more than one crate start from. Decides nothing of what they promise.
+//! Helpers that the tests of several crates share. It makes no assertions about their guarantees.
 
 #![allow(
     missing_docs,
     clippy::len_without_is_empty,
     clippy::should_implement_trait,
-    reason = "it has what tests use, and nothing is added where a name says it"
+    reason = "these are test helpers, and their names say what they are"
 )]
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! An endpoint, an event and the end of an attempt that tests start from.
+//! An endpoint, an event and an attempt's end that tests use as a start.
 
 use stormhook_store::endpoint::{Settings, TypePattern};
 use stormhook_store::{

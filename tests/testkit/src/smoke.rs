@@ -1,5 +1,6 @@
-//! Runs a fuzz target without a fuzzer: every seed, and some thousand mutations of the seeds, the same ones each time, and
-//! `STORMHOOK_FUZZ_TIMES` as many. It names no type of any crate: unit tests of a crate on which this one builds use it too.
+//! Runs a fuzz target without a fuzzer: every seed, and some thousand mutations of the seeds, the same each time,
+//! multiplied by `STORMHOOK_FUZZ_TIMES`. It uses no type of any crate, so that unit tests of the crates it depends on
+//! can use it too.
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -23,7 +24,7 @@ const TOKENS: [&[u8]; 12] = [
     b"18446744073709551615",
 ];
 
-/// A small generator, so that a number replays a run.
+/// A small generator, so that a number reproduces a run.
 struct Random(SplitMix64);
 
 impl Random {
@@ -40,10 +41,10 @@ impl Random {
     }
 }
 
-/// The name of a target and of its seeds, and what is handed the bytes.
+/// The name of a target and of its seeds, and the function that takes the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// A test for each of these targets, with so many mutations.
+/// Defines a test for each of these targets, with this many mutations.
 #[macro_export]
 macro_rules! smoke {
     ($targets:ident; $($name:ident: $mutations:literal),*) => {
@@ -64,7 +65,7 @@ macro_rules! smoke {
     };
 }
 
-/// Hands every seed of `name` to `target`, and `mutations` inputs made of them.
+/// Passes every seed of `name` to `target`, and `mutations` inputs made from them.
 pub fn run(name: &str, targets: &[Target], mutations: usize) {
     let (_, target) = *targets.iter().find(|it| it.0 == name).unwrap();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -100,8 +101,8 @@ pub fn run(name: &str, targets: &[Target], mutations: usize) {
 fn call(name: &str, target: fn(&[u8]), bytes: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
         let shown = bytes.escape_ascii();
-        // As a line to paste into a shell, and from there into a file among the seeds.
-        eprintln!("{name} does not take: printf '%b' '{shown}'");
+        // As a line to paste into a shell, which writes it to a file among the seeds.
+        eprintln!("{name} fails on: printf '%b' '{shown}'");
         std::panic::resume_unwind(panic);
     }
 }

@@ -1,5 +1,5 @@
-// BullMQ on Redis, as its documentation says it is fastest: one worker with a high concurrency, finished jobs removed
-// by the script that finishes them, no metrics. Its backoff is our schedule.
+// BullMQ on Redis, configured as its documentation recommends for speed: one worker with a high concurrency, finished
+// jobs removed by the script that finishes them, no metrics. Its backoff is our schedule.
 
 import { Queue, Worker } from "bullmq";
 import Redis from "ioredis";
@@ -8,9 +8,9 @@ import { JITTER, SCHEDULE_MS } from "../schedule.js";
 const QUEUE = "deliveries";
 
 export const settings =
-  "ioredis over the Unix socket; worker removeOnComplete {count: 0}; attempts 6 with a backoffStrategy that is our schedule";
+  "ioredis over the Unix socket; worker removeOnComplete {count: 0}; attempts 6 with our schedule as its backoffStrategy";
 
-/** What is tried; `processes` are worker processes. */
+/** The variants; `processes` are worker processes. */
 export const variants = [
   { concurrency: 32, processes: 1, autoPipelining: false },
   { concurrency: 64, processes: 1, autoPipelining: false },

@@ -1,5 +1,5 @@
-// graphile-worker on PostgreSQL, with and without what its page on performance offers: the local queue, which fetches
-// jobs in batches, and finishing in batches. New jobs are announced by LISTEN/NOTIFY.
+// graphile-worker on PostgreSQL, with and without the options of its performance page: the local queue, which fetches
+// jobs in batches, and completion in batches. New jobs are announced by LISTEN/NOTIFY.
 
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
 import pg from "pg";
@@ -8,9 +8,9 @@ import { SCHEDULE_MS } from "../schedule.js";
 const TASK = "deliver";
 
 export const settings =
-  "localQueue and batched completion as the variant says, maxPoolSize concurrentJobs + 2, maxAttempts 6 (its delays are its own, exponential: it can't be told our schedule)";
+  "localQueue and batched completion by variant, maxPoolSize concurrentJobs + 2, maxAttempts 6 (its delays are exponential and can't be set to our schedule)";
 
-/** What is tried; `localQueue` is its size (0: none), `batchMs` the completeJobBatchDelay (-1: none). */
+/** The variants; `localQueue` is its size (0: none), `batchMs` the completeJobBatchDelay (-1: none). */
 export const variants = [
   { concurrentJobs: 24, localQueue: 0, batchMs: -1, pool: 16 },
   { concurrentJobs: 24, localQueue: 500, batchMs: 0, pool: 16 },

@@ -1,5 +1,5 @@
-// pg-boss on PostgreSQL: batches, polled for as often as it allows (0.5 s), and asked again at once by `notifyWorker`
-// when a batch was full. A batch is finished as one; what failed in it is failed by its id first, which takes it out.
+// pg-boss on PostgreSQL: batches, polled as often as it allows (0.5 s), and polled again immediately by `notifyWorker`
+// after a full batch. A batch is completed as a whole; failed jobs are failed by their id first, which removes them.
 
 import PgBoss from "pg-boss";
 import { SCHEDULE_MS } from "../schedule.js";
@@ -8,9 +8,9 @@ const QUEUE = "deliveries";
 const POLL_S = 0.5;
 
 export const settings =
-  "batches by work(), polling 0.5 s and notifyWorker after a full batch, priority off; retryLimit 5, retryDelay 60 s with retryBackoff (it doubles: it can't be told our schedule)";
+  "batches by work(), polling 0.5 s and notifyWorker after a full batch, priority off; retryLimit 5, retryDelay 60 s with retryBackoff (which doubles; it can't be set to our schedule)";
 
-/** What is tried; `workers` are calls of `work()`, `pool` the producer's connections. */
+/** The variants; `workers` are calls of `work()`, `pool` the producer's connections. */
 export const variants = [
   { batchSize: 100, workers: 1, pool: 16 },
   { batchSize: 500, workers: 1, pool: 16 },
@@ -36,7 +36,7 @@ export async function prepare(config) {
 }
 
 export async function producer(config) {
-  // Only the worker's process looks after the tables.
+  // Only the worker's process maintains the tables.
   const queue = await boss(config, { max: config.variant.pool, supervise: false, schedule: false });
   return {
     add: (job) => queue.send(QUEUE, job),

@@ -1,4 +1,4 @@
-//! The signature debugger: it agrees with the verifiers, says nothing twice, and gives away neither secret nor signature.
+//! The signature debugger: it agrees with the verifiers, repeats nothing, and reveals neither secret nor signature.
 
 use super::request::{NOW_S, Request};
 use stormhook_verifier::{
@@ -18,7 +18,7 @@ pub(super) fn run(bytes: &[u8]) {
         assert!(!explanation.findings[..at].contains(finding));
     }
     let shown = format!("{explanation} {explanation:?}");
-    // Names of headers are shown, so what stands in one is no secret.
+    // Names of headers are shown, so a secret in one is not a leak.
     let is_named = |text: &str| headers.iter().any(|(name, _)| name.contains(text));
     if let Ok(parsed) = Secret::parse(secret) {
         let right = SigningKeys::new([&parsed]).stormcom_signature(body);

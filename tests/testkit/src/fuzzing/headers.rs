@@ -1,4 +1,4 @@
-//! Headers as pairs and as a header map: the same answer, and never success without the one signature that is right.
+//! Headers as pairs and as a header map: the same answer, and never success without the one correct signature.
 
 use super::request::{NOW_S, Request, SECRET, contains};
 use std::sync::LazyLock;

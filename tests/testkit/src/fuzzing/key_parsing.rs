@@ -1,4 +1,4 @@
-//! Texts as secrets and keys: what is taken can be used, and what the API takes every verifier takes.
+//! Texts as secrets and keys: an accepted one can be used, and every verifier accepts what the API accepts.
 
 use super::request::NOW_S;
 use stormhook_verifier::{
@@ -33,7 +33,7 @@ pub(super) fn run(bytes: &[u8]) {
         }
     }
     if let Ok(key) = PrivateKey::parse(text) {
-        assert!(standard.is_err(), "a private key is none to verify with");
+        assert!(standard.is_err(), "a private key can't verify");
         let verifier = StandardVerifier::new(&key.public_key()).unwrap();
         verifies(&SigningKeys::with_ed25519([], [&key]), &verifier);
         let again = PrivateKey::parse(&key.expose()).unwrap();

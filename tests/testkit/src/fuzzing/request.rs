@@ -1,13 +1,14 @@
-//! How a fuzzer's bytes become a request: a line with the secret, lines of `name: value`, an empty line, and the body. Any bytes are one.
+//! How a fuzzer's bytes become a request: a line with the secret, lines of `name: value`, an empty line, and the body.
+//! Any bytes are a request.
 
 use stormhook_verifier::SigningKeys;
 
-/// The second at which all is checked.
+/// The time of all checks, in seconds since 1970.
 pub(super) const NOW_S: u64 = 1_750_000_000;
-/// A secret that the vectors use too, so that some seeds are genuine.
+/// A secret that the vectors use too, so that some seeds are valid.
 pub(super) const SECRET: &str = "whsec_c3Rvcm1ob29rLWV4YW1wbGUtc2VjcmV0LTMyYnl0ZXM=";
 
-/// What a receiver has at hand.
+/// A request as a receiver has it.
 pub(super) struct Request<'b> {
     pub(super) secret: String,
     pub(super) headers: Vec<(String, &'b [u8])>,
@@ -37,14 +38,14 @@ impl<'b> Request<'b> {
         }
     }
 
-    /// The values under a name, joined as a verifier reads them.
+    /// Returns the values of a header, joined as a verifier reads them.
     pub(super) fn joined(&self, name: &str) -> Vec<u8> {
         let named = |header: &&(String, &[u8])| header.0.eq_ignore_ascii_case(name);
         let values = self.headers.iter().filter(named).map(|(_, value)| *value);
         values.collect::<Vec<_>>().join(&b", "[..])
     }
 
-    /// Whether the signature header holds what the keys make of these parts: the only reason to accept anything.
+    /// Whether the signature header is what the keys produce for these parts: the only reason to accept anything.
     pub(super) fn is_signed_by(&self, keys: &SigningKeys, id: &str, timestamp_s: u64) -> bool {
         let expected = keys.standard_signature(id, timestamp_s, self.body);
         let held = self.joined("webhook-signature");

@@ -1,4 +1,4 @@
-//! The sequence tracker: any text as its state, any numbers after it, and a state that always reads back.
+//! The sequence tracker: any text as its state, any numbers after it, and a state that can always be read back.
 
 use stormhook_verifier::{Observed, RANGES_MAX, SequenceTracker};
 
@@ -7,7 +7,7 @@ fn hold(tracker: &SequenceTracker) {
     assert!(ranges.len() <= RANGES_MAX);
     assert!(ranges.iter().all(|(from, to)| 0 < *from && from <= to));
     for pair in ranges.windows(2) {
-        assert!(pair[0].1 + 1 < pair[1].0, "a gap stands between any two");
+        assert!(pair[0].1 + 1 < pair[1].0, "there is a gap between any two");
     }
     assert_eq!(tracker.missing().count(), {
         let starts_late = ranges.first().is_some_and(|(from, _)| *from > 1);
@@ -20,7 +20,7 @@ fn hold(tracker: &SequenceTracker) {
     );
 }
 
-/// A line of text, the state; then numbers: a byte is one near the highest, a byte of 255 and eight more are any.
+/// A line of text, the state; then numbers: a byte is one near the highest, the byte 255 and eight more are any number.
 pub(super) fn run(bytes: &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (text, mut rest) = bytes.split_at(end.unwrap_or(bytes.len()));

@@ -1,4 +1,4 @@
-//! A whole request with its own secret: what is said of it, and that the same body, signed, is accepted.
+//! A whole request with its own secret: its explanation, and that the same body, correctly signed, is accepted.
 
 use super::request::{NOW_S, Request};
 use stormhook_verifier::{Secret, SigningKeys, Tolerance, verify_standard, verify_stormcom};
@@ -16,7 +16,7 @@ pub(super) fn run(bytes: &[u8]) {
     if let Ok(verified) = outcome {
         assert!(verified.timestamp_s.abs_diff(NOW_S) <= 300);
         assert!(!verified.id.contains('.'));
-        // A verifier takes public keys and bare base64 too, with which no sender signs `v1`.
+        // A verifier also accepts public keys and bare base64, with which no sender signs `v1`.
         let is_senders = secret.starts_with("whsec_");
         assert!(!is_senders || request.is_signed_by(&keys, verified.id, verified.timestamp_s));
     }
