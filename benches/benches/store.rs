@@ -57,7 +57,7 @@ fn accepts(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
 /// Returns the time of this many commits of `batch` outcomes each, of deliveries created just before.
 fn settles(bed: &mut StoreFixture, batch: usize, commits: u64) -> Duration {
     let mut spent = Duration::ZERO;
-    let mut left = usize::try_from(commits).expect("not so many");
+    let mut left = usize::try_from(commits).expect("the count fits");
     while left > 0 {
         let now = left.min(ASIDE / batch);
         let opened = bed.deliveries(now * batch);

@@ -9,7 +9,7 @@ pub(crate) type Result<T> = std::result::Result<T, BenchError>;
 /// Why a scenario has no figure.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
-    /// A process, file or connection didn't do what the bench needs.
+    /// A process, file or connection didn't do what the benchmark needs.
     #[error("{doing} failed: {cause}")]
     Failed {
         /// What was being done.

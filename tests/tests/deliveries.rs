@@ -775,7 +775,7 @@ async fn an_endless_stream_of_slow_readers_is_told_what_it_missed() {
 
 /// A recovery that waits for room doesn't affect what ends meanwhile.
 #[tokio::test]
-async fn what_is_cancelled_while_a_recover_waits_for_room_is_not_sent_again() {
+async fn a_delivery_cancelled_while_a_recovery_waits_for_room_is_not_sent_again() {
     let setup = Setup::new()
         .set("retry.schedule", r#"["1h"]"#)
         .set("limits.pending_deliveries", "7");

@@ -89,7 +89,7 @@ async fn after_a_rotation_the_old_and_the_new_key_verify_the_same_delivery() {
 }
 
 #[tokio::test]
-async fn switched_off_it_signs_without_and_switched_on_again_with_another_key() {
+async fn disabled_it_signs_without_and_enabled_again_with_another_key() {
     let daemon = Daemon::start().await;
     let (api, receiver) = (daemon.client(), Receiver::start().await);
     let made = api.endpoint(&receiver.url("/"), &["*"]).await;

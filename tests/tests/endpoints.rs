@@ -862,7 +862,7 @@ async fn gone_switches_the_endpoint_off_and_tells_those_who_asked() {
 }
 
 #[tokio::test]
-async fn recover_gives_new_rounds_to_what_ended_badly() {
+async fn a_recovery_opens_new_rounds_of_undelivered_deliveries() {
     let daemon = Daemon::start().await;
     let receiver = Receiver::answering(Reply::Status(500)).await;
     let api = daemon.client();

@@ -222,7 +222,7 @@ async fn a_flooded_endpoint_does_not_stand_in_front_of_another() {
 }
 
 #[tokio::test]
-async fn overdue_deliveries_come_first_when_an_endpoint_is_switched_on_again() {
+async fn overdue_deliveries_come_first_when_an_endpoint_is_enabled_again() {
     let setup = Setup::new().set("retry.schedule", r#"["20ms","1h"]"#);
     let daemon = setup.start().await;
     let receiver = Receiver::answering(Reply::held(500)).await;

@@ -56,7 +56,7 @@ pub(crate) fn organizations(count: usize) -> Vec<String> {
 
 /// Returns an event as the daemon reads it.
 pub(crate) fn read(request: &[u8]) -> NewEvent {
-    stormhook_daemon::http::read_event(request).expect("a request that is taken")
+    stormhook_daemon::http::read_event(request).expect("an accepted request")
 }
 
 /// Returns the event as the store has it.

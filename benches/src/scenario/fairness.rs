@@ -13,7 +13,7 @@ use crate::rounds;
 
 /// Events per second to the healthy endpoint.
 const RATE: usize = 100;
-/// How long the flooded endpoint's receiver takes to answer, in milliseconds.
+/// The sink's behaviour for the flooded endpoint: it answers after 50 ms.
 const SLOW_ANSWER: &str = "slow50";
 
 /// The endpoints beside the healthy one.

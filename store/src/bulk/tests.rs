@@ -95,7 +95,7 @@ fn the_first_that_ends_a_delivery_gives_the_reason() {
 }
 
 #[test]
-fn only_what_was_accepted_in_its_time_and_can_be_sent_is_opened_again() {
+fn only_deliveries_of_the_span_that_can_be_sent_are_reopened() {
     let next = AT.plus_ms(1);
     for (since, until, opens) in [
         (AT, next, true),

@@ -22,7 +22,7 @@ fn settle_all(
 }
 
 #[test]
-fn a_recover_opens_what_ended_badly_in_its_time_and_nothing_else() {
+fn a_recovery_reopens_undelivered_deliveries_of_its_span_and_nothing_else() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let other = fixture.endpoint("org", &["*"]);
@@ -62,7 +62,7 @@ fn a_recover_opens_what_ended_badly_in_its_time_and_nothing_else() {
 }
 
 #[test]
-fn a_recover_of_missed_events_opens_first_rounds_for_what_it_was_inactive_for() {
+fn a_recovery_with_missed_events_opens_first_rounds_for_them() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["order.*"]);
     fixture.order();
@@ -94,7 +94,7 @@ fn a_recover_of_missed_events_opens_first_rounds_for_what_it_was_inactive_for() 
 }
 
 #[test]
-fn a_recover_of_very_many_is_worked_off_in_steps_and_comes_to_what_was_counted() {
+fn a_recovery_of_very_many_is_written_in_steps_and_opens_as_many_as_counted() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let ended = fixture.orders(2_300);
@@ -135,7 +135,7 @@ fn abandoned(fixture: &mut Fixture, endpoint: &Endpoint, count: usize) -> Vec<Ar
 }
 
 #[test]
-fn a_recover_of_very_many_reads_as_done_at_once() {
+fn a_recovery_of_very_many_reads_as_done_immediately() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let events = abandoned(&mut fixture, &endpoint, 2_500);
@@ -173,7 +173,7 @@ fn a_recover_of_very_many_reads_as_done_at_once() {
 }
 
 #[test]
-fn what_reads_as_recovered_can_be_changed_before_it_is_worked_off() {
+fn a_delivery_that_reads_as_recovered_can_be_changed_before_it_is_written() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let events = abandoned(&mut fixture, &endpoint, 2_500);
@@ -198,7 +198,7 @@ fn what_reads_as_recovered_can_be_changed_before_it_is_worked_off() {
 }
 
 #[test]
-fn what_is_left_of_a_recover_goes_on_for_an_endpoint_switched_off_since() {
+fn the_rest_of_a_recovery_continues_for_an_endpoint_disabled_since() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     abandoned(&mut fixture, &endpoint, 1_500);
@@ -224,7 +224,7 @@ fn recovering(pending_limit: u64, each: usize) -> (Fixture, Arc<Endpoint>) {
 }
 
 #[test]
-fn a_recover_waits_where_no_more_deliveries_may_wait() {
+fn a_recovery_waits_at_the_limit_of_open_deliveries() {
     let (mut fixture, _) = recovering(1_200, 1_000);
     fixture.work_off();
     assert_eq!(fixture.open().len(), 1_200);
@@ -240,7 +240,7 @@ fn a_recover_waits_where_no_more_deliveries_may_wait() {
 
 /// It reads as open: what a caller was told will be sent isn't past its retention.
 #[test]
-fn what_a_recover_has_no_room_for_is_not_swept() {
+fn what_a_recovery_has_no_room_for_is_not_swept() {
     let (mut fixture, endpoint) = recovering(400, 400);
     fixture.pass_ms(90 * DAY_MS);
     let horizon = fixture.now;
@@ -263,7 +263,7 @@ fn what_a_recover_has_no_room_for_is_not_swept() {
 }
 
 #[test]
-fn what_is_left_of_a_recover_ends_with_its_endpoint() {
+fn the_rest_of_a_recovery_ends_with_its_endpoint() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     abandoned(&mut fixture, &endpoint, 2_500);

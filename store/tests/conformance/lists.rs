@@ -138,7 +138,7 @@ fn a_page_that_looked_at_its_limit_of_rows_returns_what_it_has() {
 }
 
 #[test]
-fn what_ended_badly_is_found_without_looking_at_the_rest() {
+fn undelivered_deliveries_are_found_without_reading_the_rest() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let (first, second) = (fixture.order(), fixture.order());

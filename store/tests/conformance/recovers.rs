@@ -70,7 +70,7 @@ fn set_room(fixture: &mut Fixture, pending_limit: u64) {
 }
 
 #[test]
-fn what_is_cancelled_while_a_recover_waits_stays_cancelled() {
+fn a_delivery_cancelled_while_a_recovery_waits_stays_cancelled() {
     let mut w = QueueEntry::new(1);
     let id = w.open[0];
     let told = w.fixture.delivery_done(Cancel(id));
@@ -80,7 +80,7 @@ fn what_is_cancelled_while_a_recover_waits_stays_cancelled() {
 }
 
 #[test]
-fn what_an_attempt_ends_while_a_recover_waits_stays_ended() {
+fn a_delivery_that_an_attempt_ends_while_a_recovery_waits_stays_ended() {
     for (verdict, status, reason) in [
         (NextStep::GiveUp, Status::Abandoned, None),
         (NextStep::Gone, Status::Failed, Some(Reason::Gone)),
@@ -95,7 +95,7 @@ fn what_an_attempt_ends_while_a_recover_waits_stays_ended() {
 }
 
 #[test]
-fn what_is_discarded_while_a_recover_waits_stays_in_its_round_once_it_is_written_out() {
+fn a_delivery_discarded_while_a_recovery_waits_stays_in_its_round_once_written() {
     let mut w = QueueEntry::new(1);
     let id = w.open[0];
     w.fixture.change(w.endpoint.id, activate(false));
@@ -123,7 +123,7 @@ fn what_is_discarded_while_a_recover_waits_stays_in_its_round_once_it_is_written
 }
 
 #[test]
-fn a_round_opened_while_a_recover_waits_and_ended_again_stays_ended() {
+fn a_round_opened_while_a_recovery_waits_and_ended_again_stays_ended() {
     let mut w = QueueEntry::new(1);
     // Its success makes room for one round.
     w.fixture.settle(w.open[0], NextStep::Success);
@@ -139,7 +139,7 @@ fn a_round_opened_while_a_recover_waits_and_ended_again_stays_ended() {
 }
 
 #[test]
-fn what_ends_between_two_recovers_is_recovered_by_the_second_alone() {
+fn a_delivery_that_ends_between_two_recoveries_is_reopened_by_the_second_only() {
     let mut w = QueueEntry::new(2);
     let [between, after] = w.open[..] else {
         panic!("two are open")
@@ -167,7 +167,7 @@ fn what_ends_between_two_recovers_is_recovered_by_the_second_alone() {
 }
 
 #[test]
-fn a_recover_opens_as_many_as_was_told_whatever_ends_meanwhile() {
+fn a_recovery_opens_as_many_as_counted_whatever_ends_meanwhile() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let events = fixture.orders(1_500);

@@ -152,7 +152,7 @@ fn what_waits_after_reopening_is_what_waited_before() {
 }
 
 #[test]
-fn changes_told_of_are_what_reading_everything_again_tells() {
+fn announced_changes_match_a_fresh_read_of_everything() {
     let mut fixture = Fixture::new();
     let endpoint = fixture.endpoint("org", &["*"]);
     let mut known = std::collections::BTreeMap::new();

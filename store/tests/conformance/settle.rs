@@ -215,7 +215,7 @@ fn failures_are_counted_in_a_row_until_a_success_or_an_activation() {
 }
 
 #[test]
-fn an_endpoint_that_is_switched_off_says_so_to_whoever_named_the_event() {
+fn a_disabled_endpoint_is_reported_to_subscribers_of_the_event() {
     let mut fixture = Fixture::new();
     let (id, endpoint) = one_delivery(&mut fixture);
     let names_it = fixture.endpoint("org", &["stormhook.endpoint.disabled"]);
@@ -294,7 +294,7 @@ fn a_run_of_failures_is_judged_as_it_is_recorded() {
 }
 
 #[test]
-fn that_an_endpoint_was_switched_off_is_said_however_much_waits() {
+fn a_disabled_endpoint_is_reported_at_any_number_of_open_deliveries() {
     let mut fixture = Fixture::with(|options| options.pending_limit = 2);
     let (id, _) = one_delivery(&mut fixture);
     let names_it = fixture.endpoint("org", &["stormhook.*"]);

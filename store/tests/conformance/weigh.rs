@@ -54,7 +54,7 @@ fn failed(id: DeliveryId, when: DisableWhen, fixture: &Fixture) -> Settle {
 }
 
 #[test]
-fn an_outcome_weighs_what_is_said_of_it_where_it_may_switch_its_endpoint_off() {
+fn an_outcome_that_may_disable_its_endpoint_weighs_as_much_as_its_event() {
     let mut fixture = Fixture::new();
     let partner = fixture.endpoint("org", &["order.*"]);
     for _ in 0..40 {

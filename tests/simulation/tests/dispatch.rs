@@ -182,9 +182,9 @@ async fn a_recovery_waits_for_discarded_deliveries_on_the_wire() {
     let recovered = recover.await.expect("no panic");
     recovered.expect("it begins");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let slot = core.reader.endpoint(id).expect("it is there").slot;
+    let slot = core.reader.endpoint(id).expect("it exists").slot;
     let found = core.reader.bare_delivery(DeliveryId { event, slot });
-    let found = found.expect("it can be read").expect("it is there");
+    let found = found.expect("it can be read").expect("it exists");
     assert_eq!((found.status, found.round), (Status::Success, 2));
     assert_eq!(core.gate.sent.load(Ordering::Relaxed), 2);
 }
@@ -209,7 +209,7 @@ async fn a_change_whose_caller_goes_away_holds_its_delivery_until_it_is_committe
     assert_eq!(second, CommandError::InFlight);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let found = core.reader.bare_delivery(pair).expect("it can be read");
-    let found = found.expect("it is there");
+    let found = found.expect("it exists");
     assert_eq!((found.status, found.round), (Status::Success, 2), "{id}");
 }
 
@@ -232,7 +232,7 @@ async fn a_delivery_discarded_while_connecting_is_not_sent_and_stays_discarded()
     // Maintenance has finished by then.
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(gate.sent.load(Ordering::Relaxed), 0);
-    let endpoint = reader.endpoint(id).expect("it is there");
+    let endpoint = reader.endpoint(id).expect("it exists");
     assert!(!reader.bulk_waits(), "its end is written");
     let pair = DeliveryId {
         event,
@@ -298,7 +298,7 @@ async fn a_recovery_during_a_long_sweep_finishes_before_the_sweep() {
         ..recover_of(id)
     };
     let (open, commit) = (core.reader.open_count(), core.reader.commit());
-    core.dispatch.recover(recover).await.expect("a recover");
+    core.dispatch.recover(recover).await.expect("a recovery");
     until(|| !core.reader.bulk_waits()).await;
     assert_eq!(core.reader.open_count(), open + 2_500);
     let made = core.reader.commit() - commit;

@@ -186,7 +186,7 @@ impl Disk {
         state.crashes += 1;
         state.power_for = None;
         let unsynced = std::mem::take(&mut state.unsynced);
-        // Sometimes all or none of it is kept.
+        // Sometimes all of it is kept, or none.
         let kept = Kept::Torn(random.below(9));
         survive(&mut state.durable, &unsynced, kept, random);
         state.visible = state.durable.clone();

@@ -105,7 +105,7 @@ impl Page {
             let help = "When the daemon's process started, in seconds since 1970 (UTC).";
             self.gauge("process_start_time_seconds", help, started);
         }
-        let help = "Whether events are taken and delivered, as GET /readyz says: 1, else 0.";
+        let help = "Whether events are accepted and delivered, as GET /readyz says: 1, else 0.";
         self.gauge("ready", help, u8::from(app.engine.readiness().is_ok()));
         let all = app.engine.reader().all_endpoints();
         let there = || all.iter().filter(|e| e.deleted_at.is_none());
