@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_store_knows_of_the_paced_time_is_where_it_goes_on() {
+    async fn the_paced_time_continues_from_the_stored_one() {
         let days_ago = UnixMs(wall().0 - 6 * DAY_MS);
         let clock = starting_at(UnixMs(1)).paced_from(days_ago);
         assert!(clock.paced().since_ms(days_ago) < 1_000);

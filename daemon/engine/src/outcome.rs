@@ -21,7 +21,7 @@ pub enum Failure {
     Dns,
     /// The TLS handshake failed.
     Tls,
-    /// The target guard refused the address.
+    /// The target guard refused the target.
     TargetRefused,
     /// Not HTTP, or the connection ended before a status line.
     Protocol,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_daemon_itself_lacked_is_no_attempt() {
+    fn a_lack_of_resources_is_not_an_attempt() {
         let reply = Reply::OurTrouble("no descriptors".to_owned());
         let expected = Err(OurTrouble("no descriptors".to_owned()));
         assert_eq!(judge(reply), expected);

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partner_is_prepared_once_and_anew_when_a_secret_of_it_ends() {
+    fn an_endpoint_is_prepared_once_and_again_when_a_secret_expires() {
         let partners = Partners::default();
         let endpoint = settings("a-secret-until-some-time", Some(UnixMs(5)));
         let first = of(&partners, &endpoint, UnixMs(0));

@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_gives_back_what_it_was_made_of(
+        fn an_entry_returns_its_fields(
             event: u128, slot: u32, due in 0..=MAX_48_BITS, sequence in 0..=MAX_48_BITS,
             flags: (bool, bool, bool), trigger in prop::sample::select(vec![Trigger::Schedule, Trigger::Manual, Trigger::Replay]),
         ) {

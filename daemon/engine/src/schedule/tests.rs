@@ -498,7 +498,7 @@ proptest! {
 }
 
 #[test]
-fn a_single_healthy_endpoint_reaches_its_bound_at_once() {
+fn a_single_healthy_endpoint_reaches_its_limit_immediately() {
     let mut schedule = with_endpoints(1, AMPLE);
     for sequence in 1..=100 {
         schedule.waiting(&waiting(0, sequence, 1));
@@ -600,7 +600,7 @@ fn a_newcomer_finds_room_beside_those_that_hang_under_a_small_bound_too() {
 }
 
 #[test]
-fn one_endpoint_takes_what_its_bound_allows_but_for_an_eighth() {
+fn one_endpoint_uses_its_limit_except_for_an_eighth() {
     for (max, per_endpoint, expected) in [
         (1, 1, 1),
         (2, 2, 2),
@@ -762,7 +762,7 @@ fn a_failed_head_holds_a_fifo_endpoint_up_and_a_later_round_does_not() {
 }
 
 #[test]
-fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
+fn a_lack_of_resources_holds_up_only_its_endpoint_for_longer_and_longer() {
     let mut schedule = with_endpoints(2, AMPLE);
     for sequence in 1..=100 {
         schedule.waiting(&waiting(0, sequence, 1));
@@ -802,7 +802,7 @@ fn what_we_lack_holds_one_endpoint_up_for_longer_and_longer_and_no_other() {
 }
 
 #[test]
-fn what_cannot_be_read_is_tried_less_and_less_often_and_the_others_of_its_endpoint_go_meanwhile() {
+fn an_unreadable_delivery_is_tried_less_and_less_often_and_the_others_go_meanwhile() {
     let mut schedule = with_endpoints(1, AMPLE);
     let unreadable = waiting(0, 1, 5);
     schedule.waiting(&unreadable);
@@ -865,7 +865,7 @@ fn where_nothing_can_be_read_few_of_many_are_tried() {
 }
 
 #[test]
-fn what_was_set_back_can_be_held_cancelled_and_discarded_and_keeps_its_place_in_a_fifo_line() {
+fn a_delivery_set_back_can_be_held_cancelled_and_discarded_and_keeps_its_place_in_a_fifo_queue() {
     let mut schedule = Schedule::new(AMPLE);
     let mut fifo = endpoint(0);
     fifo.settings.ordering = Ordering::Fifo;
@@ -923,7 +923,7 @@ fn a_million_waiting_over_ten_thousand_endpoints_take_less_than_sixty_megabytes(
 }
 
 #[test]
-fn what_is_no_longer_known_takes_no_room() {
+fn removed_entries_take_no_room() {
     let mut schedule = with_endpoints(1, AMPLE);
     let mut fine = endpoint(0);
     for round in 0..10_000u64 {
