@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs every example against the real daemon and checks what each did:
+# Runs every example against the real daemon and checks the results:
 #
-# - each producer commits an order and hands over its event, and a second run sends nothing twice;
-# - each consumer accepts what the daemon signed, drops a repeat, and refuses the same delivery
-#   with its body, its id, its time or its signature changed.
+# - each producer commits an order and submits its event, and a second run sends nothing twice;
+# - each consumer accepts signed deliveries, drops a repeat, and refuses the same delivery with its body, id, time or
+#   signature changed.
 #
-# Needs cargo, curl, node and python3, the npm package built (verifier/js/npm/build.js) and its runtimes installed. The daemon is $TESTED_BINARY, and the
-# examples in Rust are those of the last build; else they are built here.
+# Needs cargo, curl, node and python3, the built npm package (verifier/js/npm/build.js) and its installed runtimes. The
+# daemon is $TESTED_BINARY, with the Rust examples of the last build; without it they are built here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ target=${CARGO_TARGET_DIR:-target}/debug
 if [[ -z ${TESTED_BINARY:-} ]]; then
     bins=(--bin stormhook --bin stormhook-example-producer-rust)
     for framework in actix axum hyper; do bins+=(--bin "stormhook-example-consumer-$framework"); done
-    # As part of the whole workspace: what they depend on is then compiled as it is for the tests.
+    # As part of the whole workspace: their dependencies are then compiled as they are for the tests.
     cargo build --locked --quiet --workspace --all-features "${bins[@]}"
     TESTED_BINARY=$target/stormhook
 fi
@@ -130,7 +130,7 @@ for name in "${producers[@]}"; do
     id=$(grep -o 'evt_[0-9A-Z]*' <<<"$answer" | head -1)
     [[ -n $id ]] || fail "$name printed no event id: $answer"
     events+=("$id")
-    # As after a crash between sending and remembering: the same event, not another.
+    # As after a crash between sending and recording: the same event again, not another one.
     rm "$folder/orders-$name/$name-1.sent"
     answer=$(produce "$name" "$name-2") || fail "$name again: $answer"
     grep -q "$id" <<<"$answer" || fail "$name made another event of the same order: $answer"
@@ -139,15 +139,15 @@ for name in "${producers[@]}"; do
     events+=("$other")
 done
 
-# What JSON allows and not every reader takes: half of a surrogate pair, a number beyond a double, an integer of 5,000 digits, and as
-# much nesting as the daemon lets pass.
+# Data that JSON allows but not every parser accepts: half of a surrogate pair, a number beyond a double, an integer of
+# 5,000 digits, and the deepest nesting that the daemon accepts.
 nested=$(printf '[%.0s' $(seq 127))$(printf ']%.0s' $(seq 127))
 odd="[\"\\ud800\",1e400,$(printf '9%.0s' $(seq 5000)),$nested]"
 answer=$(call --header 'content-type: application/json' http://stormhook/v1/events \
     --data-binary "{\"organizationId\":\"shop\",\"type\":\"order.created\",\"data\":$odd}") || fail "the odd event: $answer"
 events+=("$(grep -o 'evt_[0-9A-Z]*' <<<"$answer")")
 
-# --- what the consumers did
+# --- checks of the consumers
 
 for name in "${consumers[@]}"; do
     for id in "${events[@]}"; do
