@@ -118,9 +118,7 @@ impl Sink {
             let id = headers.get("webhook-id").map(|value| value.as_bytes());
             match (id.and_then(event_value), signature::missing_header(headers)) {
                 (_, Some(name)) => ledger.enter_bad(format!("a delivery without {name}")),
-                (None, _) => {
-                    ledger.enter_bad(format!("a webhook-id that is not an event id: {id:?}"))
-                }
+                (None, _) => ledger.enter_bad(format!("an invalid webhook-id: {id:?}")),
                 (Some(event), None) => ledger.enter(event, route.endpoint),
             }
             ledger.received() % VERIFY_EVERY == 1
