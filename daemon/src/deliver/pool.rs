@@ -1,6 +1,5 @@
-//! Connections kept for later attempts, by origin. The pool holds an HTTP/1.1 connection while it is idle, and an
-//! HTTP/2 connection, which is shared, from the start. One task closes idle connections when their time is over; it
-//! runs only while there are any.
+//! Connections kept for later attempts, by origin: HTTP/1.1 connections while idle, shared HTTP/2 connections from the
+//! start. One task closes idle connections when they expire. It runs only while there are any.
 
 use super::connect::Opened;
 use super::http1::Http1;
@@ -66,8 +65,7 @@ impl Home {
     }
 }
 
-/// One request's share of an HTTP/2 connection. If it is dropped before [`Share::finish`], no further request uses the
-/// connection: the receiver may have stopped answering on it.
+/// A share of an HTTP/2 connection. Dropped before [`Share::finish`], it ends reuse: the receiver may not answer.
 pub(super) struct Share {
     pool: Arc<Pool>,
     origin: Origin,
@@ -169,8 +167,7 @@ impl Pool {
                 && !streams.is_closed()
                 && !(is_old(entry.opened) && *requests == 0)
             {
-                // Bytes that the receiver doesn't accept immediately would be sent later, perhaps after the attempt has
-                // been given up.
+                // Beyond this, a request would be sent later, perhaps after the attempt has been given up.
                 if *requests >= MAX_STREAMS.min(streams.most()) || is_old(entry.opened) {
                     continue;
                 }
