@@ -56,7 +56,8 @@ type Answer = Result<Response, Problem>;
 
 /// Returns the router that accepted requests reach.
 fn router(app: &Shared) -> Router {
-    let (router, _) = routes::routes().split_for_parts();
+    let (router, description) = routes::routes().split_for_parts();
+    openapi::keep(description);
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

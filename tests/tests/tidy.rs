@@ -150,64 +150,137 @@ const IMPURE: &[&str] = &[
     "tokio::",
 ];
 
-/// Returns what each top-level module of a crate imports of the others.
-fn imports(source: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut named = Vec::new();
+/// The place of a module in its crate: the names from the root on.
+type Place = Vec<String>;
+
+/// Reads one path, or a list of them in braces, and returns the rest of the code.
+fn read_path<'a>(code: &'a str, base: &[String], found: &mut Vec<Place>) -> &'a str {
+    let mut place = base.to_vec();
+    let mut rest = code.trim_start();
+    loop {
+        if let Some(mut list) = rest.strip_prefix('{') {
+            while !list.trim_start().starts_with('}') && !list.is_empty() {
+                list = read_path(list, &place, found).trim_start();
+                // What is renamed, or no path, is passed over.
+                let end = list.find([',', '}']).unwrap_or(list.len());
+                list = list[end..].strip_prefix(',').unwrap_or(&list[end..]);
+            }
+            return list.trim_start().strip_prefix('}').unwrap_or(list);
+        }
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
+        if !name.is_empty() {
+            place.push(name.to_owned());
+        }
+        match after.strip_prefix("::") {
+            Some(after) if !name.is_empty() => rest = after,
+            _ => {
+                found.push(place);
+                return after;
+            }
+        }
+    }
+}
+
+/// Returns the paths that the code of a module names after `crate::` and `super::`.
+fn named_places(module: &Place, code: &str) -> Vec<Place> {
+    let mut found = Vec::new();
+    for (word, is_super) in [("crate::", false), ("super::", true)] {
+        for (at, _) in code.match_indices(word) {
+            let before = &code[..at];
+            let is_part = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            if is_part || before.ends_with("super::") {
+                continue;
+            }
+            let mut rest = &code[at + word.len()..];
+            let mut up = usize::from(is_super);
+            while let Some(after) = rest.strip_prefix("super::") {
+                rest = after;
+                up += 1;
+            }
+            let base = if is_super {
+                &module[..module.len().saturating_sub(up)]
+            } else {
+                &[]
+            };
+            read_path(rest, base, &mut found);
+        }
+    }
+    found
+}
+
+/// Returns what each file of a crate imports of the others, except of those that it lies below, or that lie below it.
+fn imports(source: &str) -> BTreeMap<Place, BTreeSet<Place>> {
+    let mut files = BTreeMap::new();
     for (path, text) in code() {
         let Ok(path) = path.strip_prefix(source) else {
             continue;
         };
-        if is_test(path) {
-            continue;
-        }
-        let first = path.components().next().expect("a file");
-        let room = Path::new(&first).file_stem().expect("a name");
-        let room = room.to_str().expect("UTF-8").to_owned();
-        let code = before_tests(&text).lines();
-        let code = code.filter(|line| !line.trim_start().starts_with("//"));
-        for (_, after) in code.flat_map(|line| {
-            line.match_indices("crate::")
-                .map(move |(at, _)| (line, &line[at + 7..]))
-        }) {
-            let name = after
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next();
-            named.push((room.clone(), name.unwrap_or_default().to_owned()));
-        }
-        imports.entry(room).or_default();
-    }
-    for (room, name) in named {
-        if room != name && imports.contains_key(&name) && room != "lib" && room != "main" {
-            imports.entry(room).or_default().insert(name);
+        let place: Place = path
+            .with_extension("")
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
+        let is_root = place == ["lib"] || place == ["main"];
+        if !is_test(path) && !is_root {
+            let lines = before_tests(&text).lines();
+            let code = lines.filter(|line| !line.trim_start().starts_with("//"));
+            files.insert(place, code.collect::<Vec<_>>().join("\n"));
         }
     }
-    imports
+    let module_of = |mut place: Place| {
+        while !place.is_empty() && !files.contains_key(&place) {
+            place.pop();
+        }
+        place
+    };
+    let of_file = |(place, code): (&Place, &String)| {
+        let named = named_places(place, code).into_iter().map(module_of);
+        let others = named.filter(|other| !other.starts_with(place) && !place.starts_with(other));
+        (place.clone(), others.collect())
+    };
+    files.iter().map(of_file).collect()
+}
+
+/// Returns what is left when everything that is in no circle is taken away.
+fn circles(mut left: BTreeMap<Place, BTreeSet<Place>>) -> Vec<String> {
+    // A module that imports none of the rest, or is imported by none of it, is in no circle.
+    loop {
+        let imported: BTreeSet<_> = left.values().flatten().cloned().collect();
+        let out: Vec<_> = left
+            .iter()
+            .filter(|(place, imports)| imports.is_empty() || !imported.contains(*place))
+            .map(|(place, _)| place.clone())
+            .collect();
+        if out.is_empty() {
+            return left.into_keys().map(|place| place.join("::")).collect();
+        }
+        left.retain(|place, _| !out.contains(place));
+        for imports in left.values_mut() {
+            imports.retain(|place| !out.contains(place));
+        }
+    }
 }
 
 #[test]
-fn rooms_of_a_crate_import_in_one_direction() {
+fn modules_of_a_crate_import_in_one_direction() {
     for source in SOURCES {
-        let mut left = imports(source);
-        assert!(left.len() > 10, "{source} has rooms");
-        // A module that imports none of the rest, or is imported by none of it, is in no circle.
-        loop {
-            let imported: BTreeSet<_> = left.values().flatten().cloned().collect();
-            let out: Vec<_> = left
-                .iter()
-                .filter(|(room, imports)| imports.is_empty() || !imported.contains(*room))
-                .map(|(room, _)| room.clone())
-                .collect();
-            if out.is_empty() {
-                break;
-            }
-            left.retain(|room, _| !out.contains(room));
-            for imports in left.values_mut() {
-                imports.retain(|room| !out.contains(room));
-            }
+        let files = imports(source);
+        assert!(files.len() > 10, "{source} has modules");
+        assert!(
+            files.values().any(|imports| imports.len() > 3),
+            "{source} imports"
+        );
+        // The files and directories at the top, as a whole.
+        let mut rooms: BTreeMap<Place, BTreeSet<Place>> = BTreeMap::new();
+        for (place, imports) in &files {
+            let room = vec![place[0].clone()];
+            let others = imports.iter().map(|other| vec![other[0].clone()]);
+            let others = others.filter(|other| *other != room);
+            rooms.entry(room.clone()).or_default().extend(others);
         }
-        let left: Vec<_> = left.into_keys().collect();
-        expect_none(&format!("rooms of {source} that import each other"), &left);
+        expect_none(&format!("files of {source} in a circle"), &circles(files));
+        expect_none(&format!("rooms of {source} in a circle"), &circles(rooms));
     }
 }
 

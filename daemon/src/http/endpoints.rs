@@ -3,7 +3,7 @@
 
 pub(super) mod recovery;
 pub(super) mod secrets;
-mod settings;
+pub(super) mod settings;
 mod values;
 
 pub use secrets::is_quoted;

@@ -5,6 +5,7 @@ pub(super) mod enums;
 pub(super) mod examples;
 pub(super) mod failures;
 mod finish;
+mod operations;
 pub(super) mod responses;
 pub(super) mod stats;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use finish::complete;
 use http::Uri;
 use http::header::CONTENT_TYPE;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
@@ -47,16 +48,26 @@ pub(super) fn whole() -> utoipa::openapi::OpenApi {
     Whole::openapi()
 }
 
+/// The description as the routes have it: the same for every router.
+static OF_ROUTES: OnceLock<utoipa::openapi::OpenApi> = OnceLock::new();
+
+/// Keeps the description that the routes come with.
+pub(super) fn keep(of_routes: utoipa::openapi::OpenApi) {
+    let _same = OF_ROUTES.set(of_routes);
+}
+
 /// Returns the description of all routes.
-fn document() -> utoipa::openapi::OpenApi {
-    let mut document = super::routes::routes().into_openapi();
-    complete(&mut document);
-    document
+fn document(mut of_routes: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    complete(&mut of_routes);
+    of_routes
 }
 
 /// Made once, since it is the same for every caller. It holds only names and numbers, which always serialize.
-static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| document().to_json().unwrap_or_default().into());
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let of_routes = OF_ROUTES.get().cloned().unwrap_or_else(whole);
+    let json = document(of_routes).to_json();
+    json.unwrap_or_default().into()
+});
 
 /// Returns this description.
 ///

@@ -2,7 +2,7 @@
 //! same form, a problem; the description of each response lists its codes.
 
 use super::enums::ProblemCode;
-use super::finish::operations;
+use super::operations::operations;
 use crate::http::Shared;
 use crate::http::problem::{Code, Details};
 use std::collections::BTreeMap;

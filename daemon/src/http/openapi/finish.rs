@@ -2,10 +2,11 @@
 //! the responses that failures refer to, and the webhooks.
 
 use super::failures;
+use super::operations::operations;
 use super::webhooks::Webhooks;
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Header, OpenApi, Ref, RefOr, Required};
@@ -32,18 +33,6 @@ pub(super) fn complete(document: &mut OpenApi) {
     let schemas = webhooks.components.map(|components| components.schemas);
     components.schemas.extend(schemas.unwrap_or_default());
     document.webhooks = Some(webhooks.paths);
-}
-
-/// The operations of a path.
-pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
-        &mut item.post,
-        &mut item.patch,
-        &mut item.delete,
-    ]
-    .into_iter()
-    .flatten()
 }
 
 fn request_id() -> Header {

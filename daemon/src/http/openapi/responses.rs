@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "described, never made")]
 
 use super::examples;
-use crate::http::endpoints::EndpointView;
+use crate::http::endpoints::settings::EndpointView;
 use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
 use crate::http::views::{DamagedView, DeliveryView, EventView, ExplainView};

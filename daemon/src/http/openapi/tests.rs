@@ -5,7 +5,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 fn document() -> Value {
-    serde_json::to_value(super::document()).unwrap()
+    let of_routes = crate::http::routes::routes().into_openapi();
+    serde_json::to_value(super::document(of_routes)).unwrap()
 }
 
 /// Returns every operation with its path, its method in capitals first.
