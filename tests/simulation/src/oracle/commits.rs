@@ -1,7 +1,7 @@
 //! Announced commits: the changes of each are read back from the store and compared with what may follow.
 
 use super::rules::{self, Recorded};
-use super::seen::Seen;
+use super::seen::{Seen, commanded};
 use super::{Oracle, Waits};
 use std::collections::{BTreeMap, VecDeque};
 use stormhook_store::endpoint::Ordering;
@@ -119,6 +119,8 @@ impl Oracle {
         of: Option<DeliveryId>,
         seen: &mut Seen,
     ) -> Result<(), String> {
+        seen.touched
+            .extend(commanded(done).map(|delivery| delivery.id));
         match done {
             Done::Accept(Ok(Accepted {
                 event,
@@ -146,10 +148,6 @@ impl Oracle {
                 *seen.recorded.entry(delivery.id).or_default() += 1;
                 self.flying.remove(&delivery.id);
             }
-            Done::Retry(Ok(delivery))
-            | Done::Cancel(Ok(delivery))
-            | Done::Replay(Ok(delivery))
-            | Done::EndDamaged(Some(delivery)) => drop(seen.touched.insert(delivery.id)),
             Done::Recover(Ok(recover)) => {
                 self.recovers(recover);
                 seen.bulk = true;

@@ -1,7 +1,8 @@
 //! What one commit did, collected before it is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use stormhook_store::{Created, DeliveryId, Done, EventId, Recover, Slot};
+use std::sync::Arc;
+use stormhook_store::{Created, Delivery, DeliveryId, Done, Endpoint, EventId, Recover, Slot};
 
 /// What one commit did.
 #[derive(Default)]
@@ -31,30 +32,48 @@ pub(super) struct Seen {
 impl Seen {
     /// Notes the place of an operation among those of its commit.
     pub(super) fn note_place(&mut self, at: usize, done: &Done) {
-        match done {
-            Done::Settle(Ok(delivery))
-            | Done::Retry(Ok(delivery))
-            | Done::Cancel(Ok(delivery))
-            | Done::Replay(Ok(delivery))
-            | Done::EndDamaged(Some(delivery)) => {
-                if !matches!(done, Done::Settle(_)) {
-                    *self.operated.entry(delivery.id).or_default() += 1;
-                }
-                if !delivery.status.is_open() {
-                    self.ends.entry(delivery.id).or_insert(at);
-                }
-            }
-            Done::CreateEndpoint(Ok(Created {
-                endpoint,
-                replayed: false,
-            }))
-            | Done::UpdateEndpoint(Ok(endpoint))
-            | Done::DeleteEndpoint(Ok(endpoint))
-            | Done::RotateSecret(Ok(endpoint)) => {
-                self.changed.entry(endpoint.slot).or_insert(at);
-            }
-            Done::Recover(Ok(recover)) => self.recovers.push((at, recover.clone())),
-            _ => {}
+        if let Some(delivery) = commanded(done) {
+            *self.operated.entry(delivery.id).or_default() += 1;
         }
+        let settled = match done {
+            Done::Settle(Ok(delivery)) => Some(&**delivery),
+            _ => None,
+        };
+        if let Some(delivery) = commanded(done).or(settled)
+            && !delivery.status.is_open()
+        {
+            self.ends.entry(delivery.id).or_insert(at);
+        }
+        if let Some(endpoint) = configured(done) {
+            self.changed.entry(endpoint.slot).or_insert(at);
+        }
+        if let Done::Recover(Ok(recover)) = done {
+            self.recovers.push((at, recover.clone()));
+        }
+    }
+}
+
+/// Returns the delivery that an operation changed, except by recording an attempt of it.
+pub(super) fn commanded(done: &Done) -> Option<&Delivery> {
+    match done {
+        Done::Retry(Ok(delivery))
+        | Done::Cancel(Ok(delivery))
+        | Done::Replay(Ok(delivery))
+        | Done::EndDamaged(Some(delivery)) => Some(delivery),
+        _ => None,
+    }
+}
+
+/// Returns the endpoint that an operation created or changed.
+pub(super) fn configured(done: &Done) -> Option<&Arc<Endpoint>> {
+    match done {
+        Done::CreateEndpoint(Ok(Created {
+            endpoint,
+            replayed: false,
+        }))
+        | Done::UpdateEndpoint(Ok(endpoint))
+        | Done::DeleteEndpoint(Ok(endpoint))
+        | Done::RotateSecret(Ok(endpoint)) => Some(endpoint),
+        _ => None,
     }
 }

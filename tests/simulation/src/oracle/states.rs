@@ -3,12 +3,12 @@
 
 use super::Oracle;
 use super::rules::{self, Outcomes};
-use super::seen::Seen;
+use super::seen::{Seen, configured};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook_store::endpoint::EndpointState;
 use stormhook_store::{
-    Applied, Attempt, AttemptOutcome, Created, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
+    Applied, Attempt, AttemptOutcome, Delivery, DeliveryId, Done, Endpoint, Reader, Slot,
 };
 
 /// How much faster than real time the paced time may go.
@@ -57,33 +57,22 @@ impl Oracle {
             .collect();
         let mut due = Vec::new();
         for done in &applied.done {
-            match done {
-                Done::Settle(Ok(delivery)) => {
-                    let Some(attempt) = delivery.attempts.last() else {
-                        continue;
-                    };
-                    if let Some(reason) = self.follow_attempt(delivery, attempt) {
-                        let slot = delivery.id.slot;
-                        if std::mem::replace(receives.entry(slot).or_default(), false) {
-                            due.push((slot, reason));
-                        }
-                    }
+            if let Done::Settle(Ok(delivery)) = done
+                && let Some(attempt) = delivery.attempts.last()
+                && let Some(reason) = self.follow_attempt(delivery, attempt)
+            {
+                let slot = delivery.id.slot;
+                if std::mem::replace(receives.entry(slot).or_default(), false) {
+                    due.push((slot, reason));
                 }
-                Done::CreateEndpoint(Ok(Created {
-                    endpoint,
-                    replayed: false,
-                }))
-                | Done::UpdateEndpoint(Ok(endpoint))
-                | Done::DeleteEndpoint(Ok(endpoint))
-                | Done::RotateSecret(Ok(endpoint)) => {
-                    let slot = endpoint.slot;
-                    let received = receives.insert(slot, endpoint.receives());
-                    if endpoint.receives() && received == Some(false) {
-                        let state = self.states.entry(slot).or_default();
-                        *state = rules::switched_on(*state);
-                    }
+            }
+            if let Some(endpoint) = configured(done) {
+                let slot = endpoint.slot;
+                let received = receives.insert(slot, endpoint.receives());
+                if endpoint.receives() && received == Some(false) {
+                    let state = self.states.entry(slot).or_default();
+                    *state = rules::switched_on(*state);
                 }
-                _ => {}
             }
         }
         self.counters.accepted += due.len() as u64;
