@@ -35,7 +35,7 @@ const BEHIND_MS: u64 = 24 * HOUR_MS;
 /// The result of a step of a [`Sweeper`].
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// Pass this to [`Op::Sweep`] as long as it answers that more is left, then continue.
+    /// Submit this as long as the answer is that more is left, then continue.
     Work(Sweep),
     /// Nothing so far. Continue.
     Nothing,
