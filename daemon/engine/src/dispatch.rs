@@ -218,12 +218,8 @@ impl Dispatch {
     /// Whether another attempt may start.
     fn may_start(&self, inner: &Inner) -> bool {
         !self.writer.is_failing()
-            && !self.is_stopping()
+            && !self.life.is_stopping()
             && inner.schedule.claimed_count() < UNSETTLED
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.life.phase() >= Phase::Draining
     }
 
     /// Subscribes to the attempts that finish from now on.

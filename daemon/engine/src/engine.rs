@@ -200,7 +200,7 @@ impl Engine {
 
     /// Fails once the daemon is stopping.
     fn still_takes(&self) -> Result<(), SubmitError> {
-        if self.is_stopping() {
+        if self.life.is_stopping() {
             return Err(SubmitError::ShuttingDown);
         }
         Ok(())
@@ -210,11 +210,6 @@ impl Engine {
     pub fn new_endpoint_id(&self) -> EndpointId {
         let random = self.clock.environment().random_u128();
         EndpointId::new(self.clock.now(), random)
-    }
-
-    /// Whether the daemon has begun to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.life.phase() >= Phase::Draining
     }
 
     /// Whether events are accepted and delivered.

@@ -33,6 +33,11 @@ impl Lifecycle {
         *self.0.borrow()
     }
 
+    /// Whether the daemon has begun to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.phase() >= Phase::Draining
+    }
+
     /// Moves on to `phase`. Does nothing if that would be a step back.
     pub fn go_on_to(&self, phase: Phase) {
         self.0.send_if_modified(|now| {

@@ -21,6 +21,7 @@ use crate::clock::{self, StoreClock};
 use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -180,17 +181,25 @@ impl Writer {
         Ok(Pending::of(answer))
     }
 
-    /// Commits an operation, and tries again after a failed commit. `None` if the daemon is stopping.
+    /// Commits an operation, and tries again after a failed commit until `given_up` resolves. `None` if it did, or if
+    /// the queue is closed.
     pub async fn submit_until_done<O: Free>(
         &self,
         operation: impl Fn() -> O,
+        given_up: impl Future<Output = ()>,
     ) -> Option<Result<O::Answer, Damaged>> {
+        let mut given_up = pin!(given_up);
         loop {
             match self.submit(operation()).await {
                 Ok(answer) => return Some(Ok(answer)),
                 Err(SubmitError::Damaged) => return Some(Err(Damaged)),
                 Err(SubmitError::ShuttingDown) => return None,
-                Err(_) => tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)).await,
+                Err(_) => {}
+            }
+            tokio::select! {
+                biased;
+                () = &mut given_up => return None,
+                () = tokio::time::sleep_until(clock::deadline(AGAIN_AFTER)) => {}
             }
         }
     }

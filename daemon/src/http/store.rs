@@ -117,7 +117,7 @@ impl Drop for Wanted {
 
 /// Returns why a copy must stop.
 fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Option<Problem> {
-    if app.engine.is_stopping() || !wanted.load(Ordering::Relaxed) {
+    if app.engine.life().is_stopping() || !wanted.load(Ordering::Relaxed) {
         return Some(Problem::new(
             Code::ShuttingDown,
             "The daemon is stopping; no backup was made. Retry once it is back, or copy the file while it is stopped.",

@@ -241,7 +241,7 @@ impl Dispatch {
     /// # Errors
     /// [`PingError`].
     pub async fn ping(&self, id: EndpointId) -> Result<Attempt, PingError> {
-        if self.is_stopping() {
+        if self.life.is_stopping() {
             return Err(PingError::ShuttingDown);
         }
         let endpoint = self.reader.endpoint(id).ok_or(PingError::NotFound)?;

@@ -147,7 +147,7 @@ impl Dispatch {
         if !inner.schedule.has_ended_claims(endpoint.slot) {
             return Ok(true);
         }
-        if self.is_stopping() {
+        if self.life.is_stopping() {
             return Err(SubmitError::ShuttingDown);
         }
         if self.writer.is_failing() {

@@ -2,13 +2,11 @@
 //! fault, so nothing is recorded or counted.
 
 use super::Dispatch;
-use crate::clock;
 use crate::lifecycle::Phase;
 use crate::schedule::Claim;
-use crate::writer::{AGAIN_AFTER, Damaged, SubmitError};
 use std::sync::Arc;
 use stormhook_store::maintenance::{EndDamaged, Probe};
-use stormhook_store::{Delivery, QueueEntry, StoreError};
+use stormhook_store::{QueueEntry, StoreError};
 
 /// Why a claim is not attempted after all.
 pub(super) enum Unsent {
@@ -87,7 +85,13 @@ impl Dispatch {
             inner.schedule.not_sent(id);
             self.pump(inner);
         }
-        let is_ended = match self.submit_end(waiting).await {
+        let end = EndDamaged {
+            delivery: id,
+            due: waiting.due,
+        };
+        // A stop does not wait for commits that fail.
+        let given_up = self.life.reached(Phase::Draining);
+        let is_ended = match self.writer.submit_until_done(|| end, given_up).await {
             Some(Ok(Some(_))) => {
                 tracing::error!(delivery = %id, what, "a delivery is damaged and can't be sent; it has ended as damaged. Run `stormhook check`");
                 true
@@ -111,31 +115,5 @@ impl Dispatch {
         drop(inner);
         self.maintenance.notify_one();
         self.settled.notify_waiters();
-    }
-
-    /// Ends the delivery. Tries again after a failed commit, but not while the daemon stops, which doesn't wait for
-    /// this.
-    async fn submit_end(
-        &self,
-        waiting: QueueEntry,
-    ) -> Option<Result<Option<Box<Delivery>>, Damaged>> {
-        loop {
-            let end = EndDamaged {
-                delivery: waiting.id,
-                due: waiting.due,
-            };
-            match self.writer.submit(end).await {
-                Ok(ended) => return Some(Ok(ended)),
-                Err(SubmitError::Damaged) => return Some(Err(Damaged)),
-                Err(SubmitError::ShuttingDown) => return None,
-                Err(_) => {}
-            }
-            let again = tokio::time::sleep_until(clock::deadline(AGAIN_AFTER));
-            tokio::select! {
-                biased;
-                () = self.life.reached(Phase::Draining) => return None,
-                () = again => {}
-            }
-        }
     }
 }

@@ -3,7 +3,6 @@
 
 use super::Maintenance;
 use crate::clock;
-use crate::lifecycle::Phase;
 use crate::writer::{AGAIN_AFTER, Damaged};
 use std::collections::BTreeMap;
 use stormhook_store::maintenance::{AdvanceBulk, Probe};
@@ -123,7 +122,7 @@ impl Maintenance {
 
     /// After a failed read redb refuses all reads until a commit reopens the file.
     async fn wait_to_read(&self, error: &StoreError, work: &mut BulkWork) -> bool {
-        if self.life.phase() >= Phase::Draining {
+        if self.life.is_stopping() {
             return false;
         }
         if !std::mem::replace(&mut work.unreadable, true) {
@@ -145,7 +144,10 @@ impl Maintenance {
             if part.is_empty() {
                 continue;
             }
-            let advanced = self.writer.submit_until_done(|| part.clone());
+            let advance = || part.clone();
+            let advanced = self
+                .writer
+                .submit_until_done(advance, std::future::pending());
             match advanced.await? {
                 Ok(left) if left.is_empty() => {}
                 Ok(mut left) => {
