@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use stormhook_store::endpoint::{Settings, TypePattern};
+use stormhook_store::maintenance::Probe;
 use stormhook_store::{
     CreateEndpoint, Done, EndpointId, Event, NewEndpoint, NewEvent, Options, UnixMs,
 };
@@ -286,4 +287,44 @@ fn events_of_an_organization_keep_their_order() {
     }
     assert_eq!(stored, sent);
     assert_eq!(fixture.writer.keyed_in_flight(), 0);
+}
+
+/// A command that commits nothing and must not meet an attempt.
+struct Guarded;
+
+impl From<Guarded> for Op {
+    fn from(_: Guarded) -> Self {
+        Self::Probe(Probe)
+    }
+}
+
+impl Operation for Guarded {
+    type Answer = ();
+
+    fn answer(done: Done) -> Result<(), String> {
+        Probe::answer(done)
+    }
+}
+
+impl Held for Guarded {
+    type Hold = Arc<()>;
+}
+
+#[test]
+fn a_hold_lasts_until_its_command_is_committed() {
+    let mut fixture = Fixture::new();
+    let hold = Arc::new(());
+    let writer = Arc::clone(&fixture.writer);
+    let mut submitted = pin!(writer.submit_holding(Arc::clone(&hold), Guarded));
+    assert!(poll(submitted.as_mut()).is_pending());
+    assert_eq!(fixture.writer.queued(), 1);
+    assert_eq!(Arc::strong_count(&hold), 2, "it is held while it waits");
+    fixture.committer.commit_queued();
+    assert_eq!(
+        Arc::strong_count(&hold),
+        2,
+        "it is held when it is committed"
+    );
+    assert_eq!(poll(submitted.as_mut()), Poll::Ready(Ok(())));
+    assert_eq!(Arc::strong_count(&hold), 1, "it is free");
 }
