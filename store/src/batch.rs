@@ -1,156 +1,105 @@
-//! One batch: operations are decided one after the other, against the file and what the batch has staged so far.
-//! Everything is written in one transaction.
+//! One batch: operations are decided one after the other, on a [`Directory`] in memory, on a [`Storage`], and on what
+//! the batch has staged so far.
 //!
-//! Nothing in shared memory changes here. The changes are returned as [`Staged`] and merged when the commit is durable,
-//! so a failed commit leaves memory as it was.
+//! Nothing in shared memory changes here. The store writes what is staged, and makes its memory match when the commit
+//! is durable; so a failed commit leaves memory as it was, and a batch can be decided again.
 
 mod accept;
 mod bulk;
 mod counters;
 mod damaged;
 mod endpoints;
-mod fold;
 mod rounds;
 mod settle;
-mod sweep;
+mod storage;
+
+pub(crate) use storage::Storage;
 
 use crate::bulk::{Bulks, apply};
 use crate::command::Refusal;
 use crate::delivery::{Delivery, Status};
+use crate::directory::Directory;
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EventId, Now, Slot, UnixMs};
-use crate::journal::{Fingerprint, Generation, JournalRow};
 use crate::maintenance::{FlushStats, Probe};
-use crate::memory::{Memory, Shared};
 use crate::op::{Change, Done, Op};
-use crate::options::Options;
-use crate::pack::{self, Pack};
-use crate::record;
-use crate::rows::{self, Meta};
 use crate::stats::{Counters, Level, Window};
-use crate::tables::{self, Tables};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// The changes of a batch to memory, once it is durable.
-#[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) meta: Meta,
-    pub(crate) journal: JournalRow,
+/// The last number given of each kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) last_event: EventId,
+    pub(crate) last_stamp: u64,
+    pub(crate) next_slot: u32,
+    pub(crate) next_bulk: u64,
+}
+
+/// The limits that a batch enforces.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Open deliveries.
+    pub(crate) pending: u64,
+    /// Endpoints of one organization, without deleted ones.
+    pub(crate) endpoints_per_organization: usize,
+}
+
+/// See the module. The fields are what the store writes, and what changes in its memory after the commit.
+pub(crate) struct Batch<'a, S> {
+    pub(crate) storage: S,
+    pub(crate) directory: &'a Directory,
+    limits: Limits,
+    now: UnixMs,
+    /// The time used for expiry.
+    pub(crate) paced: UnixMs,
+    /// The source of ids.
+    random: ChaCha8Rng,
+    pub(crate) numbers: Numbers,
+    /// The events, in order of their ids.
+    pub(crate) events: Vec<Arc<Event>>,
+    pub(crate) keys: HashMap<Fingerprint, EventId>,
+    /// The new deliveries, in order of sequence within each endpoint.
+    pub(crate) created: Vec<(Slot, u64, EventId)>,
+    pub(crate) states: HashMap<Slot, EndpointState>,
+    pub(crate) counters: BTreeMap<(Level, UnixMs), Counters>,
     pub(crate) endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    /// Additions to the windows of this minute.
     pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
-    pub(crate) windows_flushed: bool,
-    pub(crate) packs: Vec<(EventId, Arc<Pack>)>,
-    pub(crate) folded: Option<Arc<Generation>>,
+    /// Endpoints that were removed.
     pub(crate) forgotten: BTreeSet<Slot>,
-    pub(crate) generations_dropped: Vec<u64>,
+    /// The number of open deliveries.
     pub(crate) open: u64,
     pub(crate) bulks: Arc<Bulks>,
-    pub(crate) done: Vec<Done>,
     pub(crate) changes: Vec<Change>,
 }
 
-impl Staged {
-    /// Makes memory match the file.
-    pub(crate) fn merge(self, shared: &Shared) -> (u64, Vec<Done>, Vec<Change>) {
-        {
-            let mut packs = shared.packs();
-            packs.keep_from(EventId::first_of(self.meta.swept_before));
-            for (first, pack) in self.packs {
-                packs.insert(first, pack);
-            }
-        }
-        let memory = &mut *shared.memory_mut();
-        memory.meta = self.meta;
-        memory.open = self.open;
-        memory.bulks = self.bulks;
-        if let Some(generation) = self.folded {
-            memory.tail = crate::journal::Tail::default();
-            memory.generations.push(generation);
-        }
-        if !self.generations_dropped.is_empty() {
-            memory
-                .generations
-                .retain(|g| !self.generations_dropped.contains(&g.number));
-        }
-        memory.add_journal(self.journal);
-        for endpoint in self.endpoints.into_values() {
-            memory.set_endpoint(endpoint);
-        }
-        if self.windows_flushed {
-            // Not cleared but replaced: windows of many endpoints use capacity that is rarely needed.
-            memory.windows = HashMap::new();
-        }
-        for slot in self.forgotten {
-            memory.forget(slot);
-        }
-        for (key, window) in self.windows {
-            memory.windows.entry(key).or_default().merge(&window);
-        }
-        (self.meta.commit, self.done, self.changes)
-    }
-}
-
-/// See the module.
-pub(crate) struct Batch<'a, 't> {
-    shared: &'a Shared,
-    options: &'a Options,
-    memory: &'a Memory,
-    tables: Tables<'t>,
-    zstd: &'a mut zstd::bulk::Compressor<'static>,
-    now: UnixMs,
-    /// The time used for expiry.
-    paced: UnixMs,
-    /// The source of ids.
-    random: ChaCha8Rng,
-    meta: Meta,
-    events: Vec<Arc<Event>>,
-    keys: HashMap<Fingerprint, EventId>,
-    created: Vec<(Slot, u64, EventId)>,
-    states: HashMap<Slot, EndpointState>,
-    counters: BTreeMap<(Level, UnixMs), Counters>,
-    endpoints: BTreeMap<Slot, Arc<Endpoint>>,
-    windows: HashMap<(UnixMs, Slot), Window>,
-    windows_flushed: bool,
-    generations_dropped: Vec<u64>,
-    /// Endpoints that were removed.
-    forgotten: BTreeSet<Slot>,
-    open: u64,
-    bulks: Arc<Bulks>,
-    changes: Vec<Change>,
-}
-
-impl<'a, 't> Batch<'a, 't> {
+impl<'a, S: Storage> Batch<'a, S> {
+    /// Begins a batch. `now` is not before the last event and the last commit.
     pub(crate) fn new(
-        shared: &'a Shared,
-        options: &'a Options,
-        memory: &'a Memory,
-        tables: Tables<'t>,
-        zstd: &'a mut zstd::bulk::Compressor<'static>,
-        (now, random): (Now, u128),
+        storage: S,
+        directory: &'a Directory,
+        limits: Limits,
+        numbers: Numbers,
+        now: Now,
+        random: u128,
     ) -> Self {
-        let paced = now.paced.max(memory.meta.paced);
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(&random.to_le_bytes());
         Self {
-            shared,
-            options,
-            memory,
-            tables,
-            zstd,
+            storage,
+            directory,
+            limits,
             // The store's time never goes back, even if the clock does.
-            now: now.at.max(memory.meta.last_event.accepted_at()),
-            paced,
+            now: now.at.max(numbers.last_event.accepted_at()),
+            paced: now.paced,
             random: ChaCha8Rng::from_seed(seed),
-            meta: Meta {
-                commit: memory.meta.commit + 1,
-                paced,
-                ..memory.meta
-            },
+            numbers,
             events: Vec::new(),
             keys: HashMap::new(),
             created: Vec::new(),
@@ -158,11 +107,9 @@ impl<'a, 't> Batch<'a, 't> {
             counters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             windows: HashMap::new(),
-            windows_flushed: false,
-            generations_dropped: Vec::new(),
             forgotten: BTreeSet::new(),
-            open: memory.open,
-            bulks: Arc::clone(&memory.bulks),
+            open: directory.open,
+            bulks: Arc::clone(&directory.bulks),
             changes: Vec::new(),
         }
     }
@@ -182,8 +129,8 @@ impl<'a, 't> Batch<'a, 't> {
             Op::Recover(recover) => self.recover(recover).map(Done::Recover),
             Op::AdvanceBulk(advance) => self.advance_bulk(advance).map(Done::AdvanceBulk),
             Op::EndDamaged(end) => self.end_damaged(*end).map(Done::EndDamaged),
-            Op::FlushStats(FlushStats) => self.flush_stats().map(Done::FlushStats),
-            Op::Sweep(sweep) => self.sweep(sweep).map(Done::Sweep),
+            Op::FlushStats(FlushStats) => S::flush_stats(self).map(Done::FlushStats),
+            Op::Sweep(sweep) => S::sweep(self, sweep).map(Done::Sweep),
             Op::Probe(Probe) => Ok(Done::Probe(())),
         };
         match done {
@@ -195,61 +142,8 @@ impl<'a, 't> Batch<'a, 't> {
         }
     }
 
-    /// Writes what was staged. Afterwards only the commit itself is missing.
-    pub(crate) fn finish(mut self, done: Vec<Done>) -> Result<Staged, StoreError> {
-        let folded = self.fold_if_wanted()?;
-        let mut packs = Vec::new();
-        for pack in pack::split(std::mem::take(&mut self.events)) {
-            let Some(first) = pack.events.first().map(|e| e.id) else {
-                continue;
-            };
-            let row = pack.encode(first, self.zstd)?;
-            self.tables
-                .packs
-                .insert(&tables::event_key(first), row.as_slice())?;
-            packs.push((first, Arc::new(pack)));
-        }
-        for endpoint in self.endpoints.values() {
-            let row = rows::write_endpoint(endpoint)?;
-            self.tables
-                .endpoints
-                .insert(&tables::slot_key(endpoint.slot), row.as_slice())?;
-        }
-        let journal = JournalRow {
-            created: self.created,
-            keys: self.keys.into_iter().collect(),
-            states: self.states.into_iter().collect(),
-            counters: self
-                .counters
-                .into_iter()
-                .map(|((level, start), counters)| (level, start, counters))
-                .collect(),
-        };
-        let key = tables::count_key(self.meta.commit);
-        let row = record::write("journal", &key, &journal)?;
-        self.tables.journal.insert(&key, row.as_slice())?;
-        self.meta.sums = self.tables.sums();
-        let row = record::write("meta", &[0], &self.meta)?;
-        self.tables.meta.insert(&[0], row.as_slice())?;
-        Ok(Staged {
-            meta: self.meta,
-            journal,
-            endpoints: self.endpoints,
-            windows: self.windows,
-            windows_flushed: self.windows_flushed,
-            packs,
-            folded,
-            generations_dropped: self.generations_dropped,
-            forgotten: self.forgotten,
-            open: self.open,
-            bulks: self.bulks,
-            done,
-            changes: self.changes,
-        })
-    }
-
-    fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
-        let kept = || self.memory.endpoint(slot);
+    pub(crate) fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
+        let kept = || self.directory.endpoint(slot);
         let kept = || kept().filter(|_| !self.forgotten.contains(&slot));
         self.endpoints.get(&slot).or_else(kept).cloned()
     }
@@ -258,29 +152,27 @@ impl<'a, 't> Batch<'a, 't> {
         self.states
             .get(&slot)
             .copied()
-            .unwrap_or_else(|| self.memory.state(slot))
+            .unwrap_or_else(|| self.directory.state(slot))
     }
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.events.binary_search_by_key(&id, |e| e.id) {
             Ok(at) => Ok(self.events.get(at).cloned()),
-            // This batch may have swept it while it is still in the cache.
-            Err(_) if id.accepted_at() < self.meta.swept_before => {
-                let around = pack::around(&*self.tables.packs, id)?;
-                Ok(around.and_then(|(_, pack)| pack.find(id)))
-            }
-            Err(_) => self.shared.event(&*self.tables.packs, id),
+            Err(_) => self.storage.event(id),
         }
     }
 
-    /// Returns the delivery as its row has it.
-    fn stored(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        rows::delivery_in(&*self.tables.deliveries, id)
+    /// Returns what a key that has not expired refers to: an event, or an endpoint's id as one.
+    fn key(&self, fingerprint: Fingerprint) -> Result<Option<EventId>, StoreError> {
+        match self.keys.get(&fingerprint) {
+            Some(id) => Ok(Some(*id)),
+            None => self.storage.key(fingerprint, self.paced),
+        }
     }
 
     /// Returns the delivery as readers see it, and updates its row to that.
     fn delivery(&mut self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let Some(mut delivery) = self.stored(id)? else {
+        let Some(mut delivery) = self.storage.delivery(id)? else {
             return Ok(None);
         };
         if let Some(bulks) = self.bulks.get(&id.slot) {
@@ -292,8 +184,7 @@ impl<'a, 't> Batch<'a, 't> {
         Ok(Some(delivery))
     }
 
-    /// Writes a delivery and everything that depends on its row: the due index, the dead-letter list, the change.
-    /// `before` is the row that it replaces.
+    /// Writes a delivery, and announces the change. `before` is the row that it replaces.
     fn put_delivery(
         &mut self,
         before: Option<IndexedState>,
@@ -301,36 +192,18 @@ impl<'a, 't> Batch<'a, 't> {
     ) -> Result<(), StoreError> {
         not_before_acceptance(d);
         // Every bulk change so far has been applied to it.
-        d.stamp = self.meta.last_stamp;
-        if let Some(due) = before.and_then(|b| b.due) {
-            self.tables.due.remove(&tables::timed_key(due, d.id))?;
+        d.stamp = self.numbers.last_stamp;
+        self.storage.put_delivery(before, d)?;
+        let was_open = before.is_some_and(|b| b.due.is_some());
+        if was_open {
             self.open = self.open.saturating_sub(1);
         }
-        let key = tables::delivery_key(d.id);
-        match (
-            before.is_some_and(|b| b.status.is_undelivered()),
-            d.status.is_undelivered(),
-        ) {
-            (true, false) => {
-                self.tables.bad.remove(&key)?;
-            }
-            (false, true) => {
-                let row = record::write("bad", &key, &())?;
-                self.tables.bad.insert(&key, row.as_slice())?;
-            }
-            _ => {}
-        }
-        if let Some(waiting) = rows::waiting(d) {
-            let key = tables::timed_key(waiting.due, d.id);
-            let row = rows::write_due(&waiting, d.stamp)?;
-            self.tables.due.insert(&key, row.as_slice())?;
+        if let Some(waiting) = d.queue_entry() {
             self.open += 1;
             self.changes.push(Change::Waiting(waiting));
-        } else if before.is_some_and(|b| b.due.is_some()) {
+        } else if was_open {
             self.changes.push(Change::Ended(d.id));
         }
-        let row = rows::write_delivery(d)?;
-        self.tables.deliveries.insert(&key, row.as_slice())?;
         Ok(())
     }
 
@@ -341,11 +214,11 @@ impl<'a, 't> Batch<'a, 't> {
     }
 }
 
-/// The fields of a delivery's row that keys of other tables depend on.
+/// The fields of a delivery that its places in indexes depend on.
 #[derive(Clone, Copy, Debug)]
-struct IndexedState {
-    status: Status,
-    due: Option<UnixMs>,
+pub(crate) struct IndexedState {
+    pub(crate) status: Status,
+    pub(crate) due: Option<UnixMs>,
 }
 
 impl IndexedState {

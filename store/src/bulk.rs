@@ -5,6 +5,7 @@
 //! has the stamp of the last bulk change before the row was written: changes with a later stamp are still to be applied
 //! to it. Only [`apply`] does this, for readers and for the writer alike. It reads and writes nothing.
 
+use crate::command::Recover;
 use crate::delivery::{Delivery, Reason, Trigger};
 use crate::ids::{EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,19 @@ pub struct Reopen {
     pub missed: bool,
     /// The last event that is included in this way.
     pub last_event: EventId,
+}
+
+impl Reopen {
+    /// Returns what a recovery reopens after the last event, with events before `swept_before` removed.
+    pub(crate) fn of(recover: &Recover, last_event: EventId, swept_before: UnixMs) -> Self {
+        Self {
+            // Events past retention have no data left to send.
+            since: recover.since.max(swept_before),
+            until: recover.until,
+            missed: recover.missed,
+            last_event,
+        }
+    }
 }
 
 /// The bulk changes in progress, by endpoint. Each list is in the order in which they were made.

@@ -237,6 +237,21 @@ impl Delivery {
             _ => self.attempts_finished,
         }
     }
+
+    /// Returns what the queues need of an open delivery; `None` if it has ended.
+    pub fn queue_entry(&self) -> Option<QueueEntry> {
+        Some(QueueEntry {
+            id: self.id,
+            due: self.due?,
+            sequence: self.sequence,
+            retrying: self.status == Status::Retrying,
+            fresh: self.attempts_total == 0
+                && self.round == 1
+                && self.next_trigger == Trigger::Schedule,
+            later_round: self.round > 1,
+            trigger: self.next_trigger,
+        })
+    }
 }
 
 /// One open delivery, with what the queues need.

@@ -1,10 +1,6 @@
 //! Errors of the file, by whose fault they are.
 
-use crate::verified::DamagedPage;
-use std::cell::Cell;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Once;
 
 /// Why the store can't perform an operation.
 #[derive(Debug, thiserror::Error)]
@@ -133,42 +129,4 @@ impl StoreError {
             detail: detail.into(),
         }
     }
-}
-
-thread_local! {
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs a function that reads the file. redb trusts its pages and may panic on a damaged one: the panic becomes an
-/// ordinary error and is not printed.
-pub(crate) fn guarded<T>(f: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !GUARDED.get() {
-                others(info);
-            }
-        }));
-    });
-    let outer = GUARDED.replace(true);
-    let result = std::panic::catch_unwind(AssertUnwindSafe(f));
-    GUARDED.set(outer);
-    result.unwrap_or_else(|panic| {
-        if let Some(DamagedPage { at, detail }) = panic.downcast_ref() {
-            return Err(StoreError::damaged(
-                format!("the page of the file at byte {at}"),
-                *detail,
-            ));
-        }
-        let said = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(StoreError::damaged(
-            "a page of the file",
-            format!("the engine gave up on it: {said}"),
-        ))
-    })
 }

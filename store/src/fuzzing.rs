@@ -4,12 +4,13 @@
 use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
+use crate::file::journal::{Generation, JournalRow, Run, Tail};
+use crate::file::pack::{self, Pack};
+use crate::file::record;
+use crate::file::rows;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
-use crate::journal::{Fingerprint, Generation, JournalRow, Run, Tail};
-use crate::pack::{self, Pack};
 use crate::query::Cursor;
-use crate::record;
-use crate::rows;
 use crate::stats::{Counters, Window};
 use std::sync::Arc;
 
@@ -174,7 +175,7 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
         "states" => record::read::<EndpointState>(table, of, row).map(drop),
         "revisions" => record::read::<Revision>(table, of, row).map(drop),
         "deliveries" => rows::read_delivery(&first(key), row).map(|delivery| {
-            let _ = (delivery.attempt_shown(), rows::waiting(&delivery));
+            let _ = (delivery.attempt_shown(), delivery.queue_entry());
             drop(rows::write_delivery(&delivery));
         }),
         "due" => {

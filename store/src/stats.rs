@@ -2,7 +2,7 @@
 //!
 //! A histogram is stored as its nonempty HDR buckets, so ten thousand endpoints cost only what they use.
 
-use crate::ids::UnixMs;
+use crate::ids::{Slot, UnixMs};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ pub const MINUTE_MS: u64 = 60_000;
 pub const HOUR_MS: u64 = 3_600_000;
 /// The longest time that a histogram distinguishes, in microseconds: 30 days.
 const LONGEST_US: u64 = 30 * 24 * HOUR_MS * 1_000;
+/// The slot that stands for all endpoints in windows.
+pub(crate) const ALL_ENDPOINTS: Slot = Slot(u32::MAX);
 /// Significant digits: a value is known to 1 %.
 const DIGITS: u8 = 2;
 

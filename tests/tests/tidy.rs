@@ -312,6 +312,33 @@ fn front_ends_submit_commands_and_nothing_else() {
 }
 
 #[test]
+fn what_a_batch_decides_knows_no_store() {
+    // Its errors, what the crate shows of it, and the bytes that a fuzzer feeds it.
+    let about_the_file = ["error", "lib", "fuzzing"];
+    let mut found = Vec::new();
+    for (path, text) in code().iter().filter(|(path, _)| !is_test(path)) {
+        let Ok(module) = path.strip_prefix("store/src") else {
+            continue;
+        };
+        let about = |name: &&str| module.with_extension("").starts_with(name);
+        if module.starts_with("file") || about_the_file.iter().any(about) {
+            continue;
+        }
+        let code = before_tests(text).lines();
+        let code = code.filter(|line| !line.trim_start().starts_with("//"));
+        let names: Vec<_> = code
+            .filter(|line| line.contains("redb") || line.contains("crate::file"))
+            .collect();
+        found.extend(
+            names
+                .iter()
+                .map(|line| format!("{}: {line}", path.display())),
+        );
+    }
+    expect_none("decisions that name a store", &found);
+}
+
+#[test]
 fn the_walks_of_the_map_name_functions_that_are_there() {
     let map = read(Path::new("ARCHITECTURE.md")).expect("the map");
     let mut found = Vec::new();

@@ -1,16 +1,15 @@
 //! Accepts events: idempotency, fan-out, ids and sequence numbers.
 
-use super::{Batch, Decision, refused};
+use super::{Batch, Decision, Storage, refused};
 use crate::command::{Accepted, Refusal};
 use crate::delivery::{Delivery, Trigger};
 use crate::error::StoreError;
 use crate::event::{Event, NewEvent};
+use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EventId, Slot};
-use crate::journal::Fingerprint;
-use crate::keys;
 use std::sync::Arc;
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     pub(super) fn accept(&mut self, new: &NewEvent) -> Decision<Accepted> {
         let fingerprint = new
             .idempotency_key
@@ -32,7 +31,7 @@ impl Batch<'_, '_> {
         }
         let targets = self.subscribers(new);
         let fan_out = u64::try_from(targets.len()).unwrap_or(u64::MAX);
-        if self.open.saturating_add(fan_out) > self.options.pending_limit {
+        if self.open.saturating_add(fan_out) > self.limits.pending {
             return refused(Refusal::Full);
         }
         let event = self.store_event(new, &targets)?;
@@ -52,27 +51,13 @@ impl Batch<'_, '_> {
         };
         let event = self.event(id)?;
         // Only the sweep removes events. Accepted again, this one would be sent twice.
-        if event.is_none() && id.accepted_at() >= self.meta.swept_before {
+        if event.is_none() && id.accepted_at() >= self.storage.swept_before() {
             return Err(StoreError::damaged(
                 format!("event {id}"),
                 "its idempotency key is known, and it is missing",
             ));
         }
         Ok(event)
-    }
-
-    /// Returns what a key that has not expired refers to: an event, or an endpoint's id as one.
-    pub(super) fn key(&self, fingerprint: Fingerprint) -> Result<Option<EventId>, StoreError> {
-        match self.keys.get(&fingerprint) {
-            Some(id) => Ok(Some(*id)),
-            None => keys::find(
-                &*self.tables.keys,
-                self.memory,
-                fingerprint,
-                self.paced,
-                self.options.idempotency_ttl_ms,
-            ),
-        }
     }
 
     pub(super) fn subscribers(&self, new: &NewEvent) -> Vec<Slot> {
@@ -83,7 +68,7 @@ impl Batch<'_, '_> {
                     && e.subscribes_to(&new.event_type)
             })
         };
-        let known = self.memory.by_organization.get(&new.organization);
+        let known = self.directory.by_organization.get(&new.organization);
         let mut slots: Vec<Slot> = known
             .into_iter()
             .flatten()
@@ -91,7 +76,7 @@ impl Batch<'_, '_> {
             .filter(subscribed)
             .collect();
         if !self.endpoints.is_empty() {
-            let fresh = |slot: &&Slot| self.memory.endpoint(**slot).is_none();
+            let fresh = |slot: &&Slot| self.directory.endpoint(**slot).is_none();
             let mut made: Vec<Slot> = self
                 .endpoints
                 .keys()
@@ -113,8 +98,8 @@ impl Batch<'_, '_> {
         // Everything that can fail on a damaged row comes before the first change.
         self.count(|c| c.accepted += 1)?;
         let random = self.next_random();
-        let id = EventId::following(self.meta.last_event, self.now, random);
-        self.meta.last_event = id;
+        let id = EventId::following(self.numbers.last_event, self.now, random);
+        self.numbers.last_event = id;
         let event = Arc::new(Event {
             id,
             organization: new.organization.clone(),

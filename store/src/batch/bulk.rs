@@ -1,20 +1,16 @@
 //! Begins bulk changes, and writes what they did, a bounded number of rows at a time.
 
-use super::{Batch, Decision, IndexedState, refused};
-use crate::advance::reopen_of;
-use crate::bulk::{BULKS, Bulk, BulkEffect, apply};
+use super::{Batch, Decision, IndexedState, Storage, refused};
+use crate::bulk::{BULKS, Bulk, BulkEffect, Reopen, apply};
 use crate::command::{Recover, Refusal};
 use crate::delivery::Trigger;
 use crate::error::StoreError;
 use crate::ids::{DeliveryId, EventId, Slot};
 use crate::maintenance::AdvanceBulk;
 use crate::op::Change;
-use crate::record;
-use crate::tables;
-use redb::ReadableTable;
 use std::sync::Arc;
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     pub(super) fn recover(&mut self, recover: &Recover) -> Decision<Recover> {
         let Some(endpoint) = self.live_endpoint(recover.endpoint) else {
             return refused(Refusal::NotFound);
@@ -25,7 +21,8 @@ impl Batch<'_, '_> {
         if !self.may_begin_bulk(endpoint.slot) {
             return refused(Refusal::TooManyBulk);
         }
-        let reopen = reopen_of(recover, &self.meta);
+        let swept_before = self.storage.swept_before();
+        let reopen = Reopen::of(recover, self.numbers.last_event, swept_before);
         self.begin_bulk(endpoint.slot, BulkEffect::Reopen(reopen))?;
         Ok(Ok(recover.clone()))
     }
@@ -37,18 +34,16 @@ impl Batch<'_, '_> {
 
     /// Changes all of an endpoint's deliveries with one bulk change.
     pub(super) fn begin_bulk(&mut self, slot: Slot, effect: BulkEffect) -> Result<(), StoreError> {
-        let number = self.meta.next_bulk;
+        let number = self.numbers.next_bulk;
         let bulk = Bulk {
-            stamp: self.meta.last_stamp + 1,
+            stamp: self.numbers.last_stamp + 1,
             at: self.now,
             effect,
             number,
         };
-        let key = tables::bulk_key(slot, number);
-        let row = record::write("bulk", &key, &bulk)?;
-        self.tables.bulk.insert(&key, row.as_slice())?;
-        self.meta.next_bulk += 1;
-        self.meta.last_stamp = bulk.stamp;
+        self.storage.put_bulk(slot, &bulk)?;
+        self.numbers.next_bulk += 1;
+        self.numbers.last_stamp = bulk.stamp;
         let bulks = Arc::make_mut(&mut self.bulks);
         bulks.entry(slot).or_default().push(bulk);
         self.changes.push(Change::Bulk(slot, bulk));
@@ -81,7 +76,7 @@ impl Batch<'_, '_> {
     }
 
     fn end_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError> {
-        self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
+        self.storage.remove_bulk(slot, number)?;
         let bulks = Arc::make_mut(&mut self.bulks);
         if let Some(of_slot) = bulks.get_mut(&slot) {
             of_slot.retain(|bulk| bulk.number != number);
@@ -95,7 +90,7 @@ impl Batch<'_, '_> {
     /// Writes a delivery with its bulk changes applied. Returns false if there is no room for its round. A damaged one
     /// is left for `check`, so that it doesn't block the others.
     fn write_out(&mut self, id: DeliveryId) -> Result<bool, StoreError> {
-        let stored = match self.stored(id) {
+        let stored = match self.storage.delivery(id) {
             Err(StoreError::Damaged { .. }) => None,
             stored => stored?,
         };
@@ -116,10 +111,10 @@ impl Batch<'_, '_> {
     /// Creates the delivery of an event that the endpoint missed while it was disabled. Returns false if there is no
     /// room for it.
     fn create_missed(&mut self, event: EventId, slot: Slot) -> Result<bool, StoreError> {
-        let key = tables::delivery_key(DeliveryId { event, slot });
+        let id = DeliveryId { event, slot };
         // Without an endpoint a first round is pointless.
         let is_there = self.endpoint(slot).is_some_and(|e| e.deleted_at.is_none());
-        if !is_there || self.tables.deliveries.get(&key)?.is_some() {
+        if !is_there || self.storage.has_delivery(id)? {
             return Ok(true);
         }
         if self.room() == 0 {

@@ -1,13 +1,12 @@
 //! Ends deliveries that can't be attempted, or whose outcome can't be recorded, because their stored record is damaged.
 
-use super::{Batch, IndexedState};
+use super::{Batch, IndexedState, Storage};
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::maintenance::EndDamaged;
 use crate::op::Change;
-use crate::tables;
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     /// No attempt is recorded or counted, because none was made. In every case the delivery is no longer queued.
     pub(super) fn end_damaged(
         &mut self,
@@ -32,8 +31,7 @@ impl Batch<'_, '_> {
             }
             // Its remains stay for `check` to name. An entry in the due index would return at every start.
             None => {
-                let key = tables::timed_key(end.due, id);
-                if self.tables.due.remove(&key)? {
+                if self.storage.remove_from_queue(id, end.due)? {
                     self.open = self.open.saturating_sub(1);
                 }
                 self.changes.push(Change::Ended(id));

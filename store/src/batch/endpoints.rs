@@ -2,7 +2,7 @@
 //!
 //! Ending many deliveries is a bulk change: the rows are written later.
 
-use super::{Batch, Decision, refused};
+use super::{Batch, Decision, Storage, refused};
 use crate::bulk::BulkEffect;
 use crate::command::{
     CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Refusal, RotateSecret, UpdateEndpoint,
@@ -12,14 +12,12 @@ use crate::endpoint::{
     Endpoint, LIVE_SECRETS, LiveSecret, NewEndpoint, Revision, Seed, holds_from,
 };
 use crate::error::StoreError;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{EndpointId, EventId, Slot};
-use crate::journal::Fingerprint;
 use crate::op::Change;
-use crate::record;
-use crate::tables;
 use std::sync::Arc;
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     pub(super) fn create_endpoint(&mut self, create: &CreateEndpoint) -> Decision<Created> {
         let new = (*create.new).clone();
         if let Some(key) = &create.key {
@@ -60,11 +58,11 @@ impl Batch<'_, '_> {
     }
 
     fn new_endpoint(&mut self, new: NewEndpoint) -> Decision<Arc<Endpoint>> {
-        let known = self.memory.by_organization.get(&new.organization);
+        let known = self.directory.by_organization.get(&new.organization);
         let made = self.endpoints.values().filter(|e| {
             e.organization == new.organization
                 && e.deleted_at.is_none()
-                && self.memory.endpoint(e.slot).is_none()
+                && self.directory.endpoint(e.slot).is_none()
         });
         let live = known
             .into_iter()
@@ -74,11 +72,11 @@ impl Batch<'_, '_> {
                     .is_some_and(|e| e.deleted_at.is_none())
             })
             .count();
-        if live + made.count() >= self.options.endpoints_per_organization {
+        if live + made.count() >= self.limits.endpoints_per_organization {
             return refused(Refusal::TooManyEndpoints);
         }
-        let slot = Slot(self.meta.next_slot);
-        self.meta.next_slot += 1;
+        let slot = Slot(self.numbers.next_slot);
+        self.numbers.next_slot += 1;
         let endpoint = Endpoint {
             id: new.id,
             slot,
@@ -179,7 +177,7 @@ impl Batch<'_, '_> {
     }
 
     pub(super) fn live_endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
-        let slot = self.memory.by_id.get(&id).copied().or_else(|| {
+        let slot = self.directory.by_id.get(&id).copied().or_else(|| {
             let made = self.endpoints.values().find(|e| e.id == id)?;
             Some(made.slot)
         })?;
@@ -199,9 +197,8 @@ impl Batch<'_, '_> {
                 deleted: e.deleted_at.is_some(),
                 event_types: e.event_types.clone(),
             };
-            let key = tables::revision_key(e.slot, holds_from(self.meta.last_event));
-            let row = record::write("revisions", &key, &revision)?;
-            self.tables.revisions.insert(&key, row.as_slice())?;
+            let from = holds_from(self.numbers.last_event);
+            self.storage.put_revision(e.slot, from, &revision)?;
         }
         let endpoint = Arc::new(e);
         self.endpoints.insert(endpoint.slot, Arc::clone(&endpoint));

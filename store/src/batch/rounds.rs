@@ -1,6 +1,6 @@
 //! Operators' changes to one delivery: retry, cancel, replay.
 
-use super::{Batch, Decision, IndexedState, refused};
+use super::{Batch, Decision, IndexedState, Storage, refused};
 use crate::command::{Cancel, Refusal, Replay, Retry};
 use crate::delivery::{Delivery, Trigger};
 use crate::endpoint::Endpoint;
@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::ids::DeliveryId;
 use std::sync::Arc;
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     /// Returns the delivery and its endpoint; `None` if either doesn't exist.
     fn found(&mut self, id: DeliveryId) -> Result<Option<(Delivery, Arc<Endpoint>)>, StoreError> {
         let Some(endpoint) = self.endpoint(id.slot) else {
@@ -76,7 +76,7 @@ impl Batch<'_, '_> {
 
     /// Returns how many more deliveries may be open.
     pub(super) fn room(&self) -> u64 {
-        self.options.pending_limit.saturating_sub(self.open)
+        self.limits.pending.saturating_sub(self.open)
     }
 
     fn new_round(&mut self, mut d: Delivery, trigger: Trigger) -> Decision<Box<Delivery>> {

@@ -1,14 +1,14 @@
 //! Records finished attempts. A successful first attempt is the cheapest path.
 
-use super::{Batch, Decision, IndexedState, refused};
+use super::{Batch, Decision, IndexedState, Storage, refused};
 use crate::command::Refusal;
 use crate::delivery::{AttemptOutcome, Delivery, Status};
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::ids::{Slot, UnixMs};
 use crate::settle::{Disable, NextStep, Settle};
+use crate::stats::ALL_ENDPOINTS;
 use crate::stats::{Level, Window};
-use crate::tables::ALL_ENDPOINTS;
 
 /// How and when an attempt ended.
 struct AttemptEnd {
@@ -25,7 +25,7 @@ struct Tally {
     duration_us: u64,
 }
 
-impl Batch<'_, '_> {
+impl<S: Storage> Batch<'_, S> {
     pub(super) fn settle(&mut self, settle: &Settle) -> Decision<Box<Delivery>> {
         let id = settle.delivery;
         let Some(mut delivery) = self.delivery(id)? else {

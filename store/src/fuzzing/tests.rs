@@ -5,15 +5,16 @@ use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::delivery::{Attempt, AttemptOutcome, Reason, Trigger};
 use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, Settings, TypePattern};
 use crate::event::NewEvent;
+use crate::file::journal::{Bloom, Generation, Run};
+use crate::file::record;
+use crate::file::store::Store;
+use crate::file::tables::Reading;
+use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
-use crate::journal::{Bloom, Fingerprint, Generation, Run};
 use crate::maintenance::FlushStats;
 use crate::op::Op;
 use crate::options::Options;
-use crate::record;
 use crate::settle::{NextStep, Settle};
-use crate::store::Store;
-use crate::tables::Reading;
 use redb::ReadableTable;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,7 @@ fn make_seeds() {
     store
         .apply(vec![Op::FlushStats(FlushStats)], START, 9)
         .unwrap();
-    let views = |views: &crate::memory::Snapshot| {
+    let views = |views: &crate::file::memory::Snapshot| {
         seeds_of("meta", &views.meta);
         seeds_of("endpoints", &views.endpoints);
         seeds_of("revisions", &views.revisions);

@@ -1,0 +1,188 @@
+//! A batch on the file: everything that it decides is written in one transaction. The changes are returned as
+//! [`Staged`], and merged into memory when the commit is durable.
+
+mod fold;
+mod sweep;
+
+use super::storage::FileStorage;
+use crate::batch::{Batch, Limits};
+use crate::bulk::Bulks;
+use crate::endpoint::Endpoint;
+use crate::error::StoreError;
+use crate::file::journal::{Generation, JournalRow, Tail};
+use crate::file::memory::{Memory, Shared};
+use crate::file::pack::{self, Pack};
+use crate::file::record;
+use crate::file::rows::{self, Meta};
+use crate::file::tables::{self, Tables};
+use crate::ids::{EventId, Now, Slot, UnixMs};
+use crate::op::{Change, Done};
+use crate::options::Options;
+use crate::stats::Window;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// The changes of a batch to memory, once it is durable.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) meta: Meta,
+    journal: JournalRow,
+    endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    windows: HashMap<(UnixMs, Slot), Window>,
+    windows_flushed: bool,
+    packs: Vec<(EventId, Arc<Pack>)>,
+    folded: Option<Arc<Generation>>,
+    forgotten: BTreeSet<Slot>,
+    generations_dropped: Vec<u64>,
+    open: u64,
+    bulks: Arc<Bulks>,
+    done: Vec<Done>,
+    changes: Vec<Change>,
+}
+
+impl Staged {
+    /// Makes memory match the file.
+    pub(crate) fn merge(self, shared: &Shared) -> (u64, Vec<Done>, Vec<Change>) {
+        {
+            let mut packs = shared.packs();
+            packs.keep_from(EventId::first_of(self.meta.swept_before));
+            for (first, pack) in self.packs {
+                packs.insert(first, pack);
+            }
+        }
+        let memory = &mut *shared.memory_mut();
+        memory.meta = self.meta;
+        if let Some(generation) = self.folded {
+            memory.tail = Tail::default();
+            memory.generations.push(generation);
+        }
+        if !self.generations_dropped.is_empty() {
+            memory
+                .generations
+                .retain(|g| !self.generations_dropped.contains(&g.number));
+        }
+        memory.add_journal(self.journal);
+        let directory = &mut memory.directory;
+        directory.open = self.open;
+        directory.bulks = self.bulks;
+        for endpoint in self.endpoints.into_values() {
+            directory.set_endpoint(endpoint);
+        }
+        for slot in self.forgotten {
+            directory.forget(slot);
+        }
+        if self.windows_flushed {
+            // Not cleared but replaced: windows of many endpoints use capacity that is rarely needed.
+            memory.windows = HashMap::new();
+        }
+        for (key, window) in self.windows {
+            memory.windows.entry(key).or_default().merge(&window);
+        }
+        (self.meta.commit, self.done, self.changes)
+    }
+}
+
+/// A batch on the file.
+pub(crate) type FileBatch<'a, 't> = Batch<'a, FileStorage<'a, 't>>;
+
+/// Begins a batch.
+pub(crate) fn begin<'a, 't>(
+    shared: &'a Shared,
+    options: &'a Options,
+    memory: &'a Memory,
+    tables: Tables<'t>,
+    zstd: &'a mut zstd::bulk::Compressor<'static>,
+    (now, random): (Now, u128),
+) -> FileBatch<'a, 't> {
+    let before = &memory.meta;
+    let now = Now {
+        at: now.at,
+        paced: now.paced.max(before.paced),
+    };
+    let storage = FileStorage {
+        shared,
+        options,
+        memory,
+        tables,
+        zstd,
+        meta: Meta {
+            commit: before.commit + 1,
+            paced: now.paced,
+            ..*before
+        },
+        windows_flushed: false,
+        generations_dropped: Vec::new(),
+    };
+    let limits = Limits {
+        pending: options.pending_limit,
+        endpoints_per_organization: options.endpoints_per_organization,
+    };
+    Batch::new(
+        storage,
+        &memory.directory,
+        limits,
+        before.numbers(),
+        now,
+        random,
+    )
+}
+
+/// Writes what was staged. Afterwards only the commit itself is missing.
+pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<Staged, StoreError> {
+    let folded = batch.fold_if_wanted()?;
+    let FileStorage {
+        mut tables,
+        zstd,
+        mut meta,
+        windows_flushed,
+        generations_dropped,
+        ..
+    } = batch.storage;
+    let mut packs = Vec::new();
+    for pack in pack::split(batch.events) {
+        let Some(first) = pack.events.first().map(|e| e.id) else {
+            continue;
+        };
+        let row = pack.encode(first, zstd)?;
+        let key = tables::event_key(first);
+        tables.packs.insert(&key, row.as_slice())?;
+        packs.push((first, Arc::new(pack)));
+    }
+    for endpoint in batch.endpoints.values() {
+        let row = rows::write_endpoint(endpoint)?;
+        let key = tables::slot_key(endpoint.slot);
+        tables.endpoints.insert(&key, row.as_slice())?;
+    }
+    let journal = JournalRow {
+        created: batch.created,
+        keys: batch.keys.into_iter().collect(),
+        states: batch.states.into_iter().collect(),
+        counters: batch
+            .counters
+            .into_iter()
+            .map(|((level, start), counters)| (level, start, counters))
+            .collect(),
+    };
+    let key = tables::count_key(meta.commit);
+    let row = record::write("journal", &key, &journal)?;
+    tables.journal.insert(&key, row.as_slice())?;
+    meta.set_numbers(batch.numbers);
+    meta.sums = tables.sums();
+    let row = record::write("meta", &[0], &meta)?;
+    tables.meta.insert(&[0], row.as_slice())?;
+    Ok(Staged {
+        meta,
+        journal,
+        endpoints: batch.endpoints,
+        windows: batch.windows,
+        windows_flushed,
+        packs,
+        folded,
+        forgotten: batch.forgotten,
+        generations_dropped,
+        open: batch.open,
+        bulks: batch.bulks,
+        done,
+        changes: batch.changes,
+    })
+}

@@ -1,0 +1,143 @@
+//! The tables of the file, as a batch reads and writes them.
+
+use crate::batch::{Batch, IndexedState, Storage};
+use crate::bulk::Bulk;
+use crate::delivery::Delivery;
+use crate::endpoint::Revision;
+use crate::error::StoreError;
+use crate::event::Event;
+use crate::file::keys;
+use crate::file::memory::{Memory, Shared};
+use crate::file::pack;
+use crate::file::record;
+use crate::file::rows::{self, Meta};
+use crate::file::tables::{self, Tables};
+use crate::fingerprint::Fingerprint;
+use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::maintenance::{Sweep, Swept};
+use crate::options::Options;
+use crate::stats::{Counters, Level};
+use redb::ReadableTable;
+use std::sync::Arc;
+
+/// See the module.
+pub(crate) struct FileStorage<'a, 't> {
+    pub(super) shared: &'a Shared,
+    pub(super) options: &'a Options,
+    pub(super) memory: &'a Memory,
+    pub(super) tables: Tables<'t>,
+    pub(super) zstd: &'a mut zstd::bulk::Compressor<'static>,
+    pub(super) meta: Meta,
+    pub(super) windows_flushed: bool,
+    pub(super) generations_dropped: Vec<u64>,
+}
+
+impl Storage for FileStorage<'_, '_> {
+    fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        rows::delivery_in(&*self.tables.deliveries, id)
+    }
+
+    fn has_delivery(&self, id: DeliveryId) -> Result<bool, StoreError> {
+        let key = tables::delivery_key(id);
+        Ok(self.tables.deliveries.get(&key)?.is_some())
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
+        // This batch may have swept it while it is still in the cache.
+        if id.accepted_at() < self.meta.swept_before {
+            let around = pack::around(&*self.tables.packs, id)?;
+            return Ok(around.and_then(|(_, pack)| pack.find(id)));
+        }
+        self.shared.event(&*self.tables.packs, id)
+    }
+
+    fn key(&self, key: Fingerprint, now: UnixMs) -> Result<Option<EventId>, StoreError> {
+        let keys = &*self.tables.keys;
+        keys::find(keys, self.memory, key, now, self.options.idempotency_ttl_ms)
+    }
+
+    fn counters(&self, level: Level, start: UnixMs) -> Result<Counters, StoreError> {
+        if let Some(counters) = self.memory.tail.counters.get(&(level, start)) {
+            return Ok(*counters);
+        }
+        let key = tables::counters_key(level, start);
+        let before = self.tables.counters.get(&key)?;
+        match before.map(|row| record::read("counters", &key, row.value())) {
+            // Damaged counters start over, so that they don't block the work that they count.
+            None | Some(Err(StoreError::Damaged { .. })) => Ok(Counters::default()),
+            Some(read) => read,
+        }
+    }
+
+    fn swept_before(&self) -> UnixMs {
+        self.meta.swept_before
+    }
+
+    fn put_delivery(
+        &mut self,
+        before: Option<IndexedState>,
+        after: &Delivery,
+    ) -> Result<(), StoreError> {
+        if let Some(due) = before.and_then(|b| b.due) {
+            self.tables.due.remove(&tables::timed_key(due, after.id))?;
+        }
+        let key = tables::delivery_key(after.id);
+        match (
+            before.is_some_and(|b| b.status.is_undelivered()),
+            after.status.is_undelivered(),
+        ) {
+            (true, false) => {
+                self.tables.bad.remove(&key)?;
+            }
+            (false, true) => {
+                let row = record::write("bad", &key, &())?;
+                self.tables.bad.insert(&key, row.as_slice())?;
+            }
+            _ => {}
+        }
+        if let Some(waiting) = after.queue_entry() {
+            let key = tables::timed_key(waiting.due, after.id);
+            let row = rows::write_due(&waiting, after.stamp)?;
+            self.tables.due.insert(&key, row.as_slice())?;
+        }
+        let row = rows::write_delivery(after)?;
+        self.tables.deliveries.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    fn remove_from_queue(&mut self, id: DeliveryId, due: UnixMs) -> Result<bool, StoreError> {
+        self.tables.due.remove(&tables::timed_key(due, id))
+    }
+
+    fn put_revision(
+        &mut self,
+        slot: Slot,
+        from: EventId,
+        revision: &Revision,
+    ) -> Result<(), StoreError> {
+        let key = tables::revision_key(slot, from);
+        let row = record::write("revisions", &key, revision)?;
+        self.tables.revisions.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    fn put_bulk(&mut self, slot: Slot, bulk: &Bulk) -> Result<(), StoreError> {
+        let key = tables::bulk_key(slot, bulk.number);
+        let row = record::write("bulk", &key, bulk)?;
+        self.tables.bulk.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    fn remove_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError> {
+        self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
+        Ok(())
+    }
+
+    fn flush_stats(batch: &mut Batch<'_, Self>) -> Result<(), StoreError> {
+        batch.write_windows()
+    }
+
+    fn sweep(batch: &mut Batch<'_, Self>, sweep: &Sweep) -> Result<Swept, StoreError> {
+        batch.remove_swept(sweep)
+    }
+}
