@@ -117,6 +117,10 @@ impl<S: Storage> Batch<'_, S> {
         if !is_there || self.storage.has_delivery(id)? {
             return Ok(true);
         }
+        // Nothing kept the event since the walk found it, so it may have been swept.
+        if self.event(event)?.is_none_or(|event| event.data.is_none()) {
+            return Ok(true);
+        }
         if self.room() == 0 {
             return Ok(false);
         }

@@ -3,7 +3,9 @@
 use crate::support::*;
 use stormhook_store::maintenance::Probe;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
-use stormhook_store::{Done, Horizon, NextStep, Op, Refusal, Replay, Retry, Status, UnixMs};
+use stormhook_store::{
+    BulkFound, Done, Horizon, NextStep, Op, Refusal, Replay, Retry, Status, UnixMs,
+};
 
 const NEVER: UnixMs = UnixMs(0);
 
@@ -295,5 +297,39 @@ fn an_open_delivery_is_never_swept() {
         fixture.all_deliveries(&of_endpoint(endpoint.id), 50).len(),
         40
     );
+    fixture.expect_whole();
+}
+
+#[test]
+fn a_missed_event_that_is_swept_before_its_delivery_is_written_gets_none() {
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    fixture.change(endpoint.id, activate(false));
+    // One loses its data, the other everything.
+    let before_all = fixture.order();
+    fixture.pass_ms(DAY_MS);
+    let before_data = fixture.order();
+    fixture.change(endpoint.id, activate(true));
+    fixture.recover(fixture.recover_of(endpoint.id, true));
+    let reader = fixture.reader();
+    let (slot, upto) = reader.bulks()[0];
+    let mut walk = reader.bulk_walk(slot, upto).unwrap();
+    let found = loop {
+        match walk.step().unwrap() {
+            BulkFound::Work(found) => break found,
+            BulkFound::Nothing => {}
+            BulkFound::End => panic!("two events were missed"),
+        }
+    };
+    assert_eq!(found.missed, [before_all.id, before_data.id]);
+    fixture.pass_ms(DAY_MS);
+    let now = fixture.now;
+    fixture.sweep(now, before_data.id.accepted_at());
+    let left = fixture.run(found);
+    assert!(left.is_empty());
+    for event in [&before_all, &before_data] {
+        let made = reader.bare_delivery(pair(event, &endpoint)).unwrap();
+        assert_eq!(made, None, "{}", event.id);
+    }
     fixture.expect_whole();
 }
