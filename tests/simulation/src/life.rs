@@ -60,10 +60,8 @@ impl Committed for CommitObserver {
             return;
         }
         // The oracle's own reads are not under test here.
-        let faults = self.disk.faults();
-        self.disk.fail(Default::default());
-        self.oracle().committed(applied, settled);
-        self.disk.fail(faults);
+        self.disk
+            .without_faults(|| self.oracle().committed(applied, settled));
         self.dispatch.committed(applied, settled);
     }
 
@@ -108,14 +106,12 @@ impl Life {
             life: Arc::clone(&life),
         };
         let loaded = Engine::load(ports).map_err(|e| e.to_string())?;
-        let faults = world.disk.faults();
-        faults::heal_disk(world);
-        world.oracle().begins(
-            loaded.engine().reader().clone(),
-            Arc::clone(loaded.engine().clock()),
-            crashed,
-        );
-        world.disk.fail(faults);
+        world.disk.fill_up(false);
+        let (reader, clock) = (loaded.engine().reader(), loaded.engine().clock());
+        world.disk.without_faults(|| {
+            let mut oracle = world.oracle();
+            oracle.begins(reader.clone(), Arc::clone(clock), crashed);
+        });
         let told = |dispatch| {
             Arc::new(CommitObserver {
                 disk: world.disk.clone(),
@@ -245,10 +241,8 @@ impl Life {
         if self.engine.writer().is_failing() || world.disk.power_is_gone() {
             return;
         }
-        let faults = world.disk.faults();
-        world.disk.fail(Default::default());
-        world.oracle().look_through(Some(self.gauges()));
-        world.disk.fail(faults);
+        let look = || world.oracle().look_through(Some(self.gauges()));
+        world.disk.without_faults(look);
     }
 
     /// Lets time pass. Returns true if the power failed meanwhile.

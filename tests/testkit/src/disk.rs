@@ -164,6 +164,17 @@ impl Disk {
         self.state().faults
     }
 
+    /// Runs `f` on a disk that doesn't fail, and whose power lasts: redb may write pages that it keeps in memory when it
+    /// reads.
+    pub fn without_faults<T>(&self, f: impl FnOnce() -> T) -> T {
+        let take = |state: &mut State| (std::mem::take(&mut state.faults), state.power_for.take());
+        let (faults, power_for) = take(&mut self.state());
+        let result = f();
+        let mut state = self.state();
+        (state.faults, state.power_for) = (faults, power_for);
+        result
+    }
+
     pub fn seed(&self, seed: u64) {
         self.state().random = Random::seeded(seed);
     }

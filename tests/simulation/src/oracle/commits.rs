@@ -51,10 +51,7 @@ impl Oracle {
             seen.note_place(at, done);
             self.note_done(done, *of, &mut seen)?;
         }
-        if seen.bulk {
-            seen.touched.extend(self.deliveries.keys().copied());
-        }
-        for slot in &seen.marked {
+        for slot in seen.marked.union(&seen.advanced) {
             let of_slot = self.deliveries.keys().filter(|id| id.slot == *slot);
             seen.touched.extend(of_slot.copied());
         }
@@ -148,11 +145,8 @@ impl Oracle {
                 *seen.recorded.entry(delivery.id).or_default() += 1;
                 self.flying.remove(&delivery.id);
             }
-            Done::Recover(Ok(recover)) => {
-                self.recovers(recover);
-                seen.bulk = true;
-            }
-            Done::AdvanceBulk(_) => seen.bulk = true,
+            Done::Recover(Ok(recover)) => self.recovers(recover),
+            Done::AdvanceBulk(left) => drop(seen.advanced.insert(left.slot)),
             Done::Sweep(_) => {
                 seen.swept = true;
                 self.tally.sweeps += 1;

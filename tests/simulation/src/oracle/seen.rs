@@ -25,7 +25,8 @@ pub(super) struct Seen {
     pub(super) ends: BTreeMap<DeliveryId, usize>,
     pub(super) changed: BTreeMap<Slot, usize>,
     pub(super) recovers: Vec<(usize, Recover)>,
-    pub(super) bulk: bool,
+    /// Endpoints whose bulk changes were written in part.
+    pub(super) advanced: BTreeSet<Slot>,
     pub(super) swept: bool,
 }
 
