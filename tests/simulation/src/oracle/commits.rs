@@ -266,6 +266,11 @@ impl Oracle {
             }
             let after = reader.bare_delivery(*id).map_err(|e| e.to_string())?;
             let Some(after) = after else {
+                // A damaged key in the queue names a delivery that never was.
+                let never_was = self.is_damaged() && !self.deliveries.contains_key(id);
+                if never_was && seen.ended.contains(id) {
+                    continue;
+                }
                 let over = seen.ended.contains(id) || self.is_over(*id);
                 if seen.swept && over && self.is_old(*id) {
                     self.forget(*id);
