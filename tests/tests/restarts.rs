@@ -160,7 +160,7 @@ async fn a_store_of_an_earlier_version_goes_on_with_this_one_and_does_not_go_bac
     daemon.serve_by(Some(other));
     let refused = daemon.into_setup().try_start().await;
     let refused = refused.err().expect("the earlier version refuses it");
-    assert!(refused.log.contains("has format 2"), "{}", refused.log);
+    assert!(refused.log.contains("has format 3"), "{}", refused.log);
     let mut setup = refused.setup;
     setup.program = None;
     let mut daemon = setup.start().await;

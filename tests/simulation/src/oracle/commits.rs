@@ -207,7 +207,9 @@ impl Oracle {
         if seen.switched_off.is_empty() {
             return Ok(());
         }
-        let stored = seen.accepted.len() + seen.switched_off.len();
+        // What is damaged takes places in the page.
+        let damaged = if self.is_damaged() { 100 } else { 0 };
+        let stored = seen.accepted.len() + seen.switched_off.len() + damaged;
         let newest = reader.events(&EventFilter::default(), None, stored);
         for event in newest.map_err(|e| e.to_string())?.items {
             if self.events.contains_key(&event.id) {
