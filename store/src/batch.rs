@@ -13,7 +13,7 @@ mod rounds;
 mod settle;
 mod storage;
 
-pub(crate) use storage::Storage;
+pub use storage::Storage;
 
 use crate::bulk::{Bulks, apply};
 use crate::command::Refusal;
@@ -34,54 +34,67 @@ use std::sync::Arc;
 
 /// The last number given of each kind.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    pub(crate) last_event: EventId,
-    pub(crate) last_stamp: u64,
-    pub(crate) next_slot: u32,
-    pub(crate) next_bulk: u64,
+pub struct Numbers {
+    /// The last event.
+    pub last_event: EventId,
+    /// The last stamp of a bulk change.
+    pub last_stamp: u64,
+    /// The number of the next endpoint.
+    pub next_slot: u32,
+    /// The number of the next bulk change.
+    pub next_bulk: u64,
 }
 
 /// The limits that a batch enforces.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Open deliveries.
-    pub(crate) pending: u64,
+    pub pending: u64,
     /// Endpoints of one organization, without deleted ones.
-    pub(crate) endpoints_per_organization: usize,
+    pub endpoints_per_organization: usize,
 }
 
 /// See the module. The fields are what the store writes, and what changes in its memory after the commit.
-pub(crate) struct Batch<'a, S> {
-    pub(crate) storage: S,
-    pub(crate) directory: &'a Directory,
+pub struct Batch<'a, S> {
+    /// The rows.
+    pub storage: S,
+    /// The directory as of the last commit.
+    pub directory: &'a Directory,
     limits: Limits,
     now: UnixMs,
     /// The time used for expiry.
-    pub(crate) paced: UnixMs,
+    pub paced: UnixMs,
     /// The source of ids.
     random: ChaCha8Rng,
-    pub(crate) numbers: Numbers,
+    /// The numbers after the batch.
+    pub numbers: Numbers,
     /// The events, in order of their ids.
-    pub(crate) events: Vec<Arc<Event>>,
-    pub(crate) keys: HashMap<Fingerprint, EventId>,
+    pub events: Vec<Arc<Event>>,
+    /// The new idempotency keys.
+    pub keys: HashMap<Fingerprint, EventId>,
     /// The new deliveries, in order of sequence within each endpoint.
-    pub(crate) created: Vec<(Slot, u64, EventId)>,
-    pub(crate) states: HashMap<Slot, EndpointState>,
-    pub(crate) counters: BTreeMap<(Level, UnixMs), Counters>,
-    pub(crate) endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    pub created: Vec<(Slot, u64, EventId)>,
+    /// The states that changed.
+    pub states: HashMap<Slot, EndpointState>,
+    /// The counters of all endpoints that changed, as they are now.
+    pub counters: BTreeMap<(Level, UnixMs), Counters>,
+    /// The endpoints that are new or changed.
+    pub endpoints: BTreeMap<Slot, Arc<Endpoint>>,
     /// Additions to the windows of this minute.
-    pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
+    pub windows: HashMap<(UnixMs, Slot), Window>,
     /// Endpoints that were removed.
-    pub(crate) forgotten: BTreeSet<Slot>,
+    pub forgotten: BTreeSet<Slot>,
     /// The number of open deliveries.
-    pub(crate) open: u64,
-    pub(crate) bulks: Arc<Bulks>,
-    pub(crate) changes: Vec<Change>,
+    pub open: u64,
+    /// The bulk changes in progress.
+    pub bulks: Arc<Bulks>,
+    /// The changes to the queues.
+    pub changes: Vec<Change>,
 }
 
 impl<'a, S: Storage> Batch<'a, S> {
     /// Begins a batch. `now` is not before the last event and the last commit.
-    pub(crate) fn new(
+    pub fn new(
         storage: S,
         directory: &'a Directory,
         limits: Limits,
@@ -115,7 +128,7 @@ impl<'a, S: Storage> Batch<'a, S> {
     }
 
     /// Decides one operation. A damaged row fails this operation, not the batch.
-    pub(crate) fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
+    pub fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
         let done = match op {
             Op::Accept(new) => self.accept(new).map(Done::Accept),
             Op::Settle(settle) => self.settle(settle).map(Done::Settle),
@@ -142,7 +155,8 @@ impl<'a, S: Storage> Batch<'a, S> {
         }
     }
 
-    pub(crate) fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
+    /// Returns an endpoint as the batch has left it so far.
+    pub fn endpoint(&self, slot: Slot) -> Option<Arc<Endpoint>> {
         let kept = || self.directory.endpoint(slot);
         let kept = || kept().filter(|_| !self.forgotten.contains(&slot));
         self.endpoints.get(&slot).or_else(kept).cloned()
@@ -216,9 +230,11 @@ impl<'a, S: Storage> Batch<'a, S> {
 
 /// The fields of a delivery that its places in indexes depend on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct IndexedState {
-    pub(crate) status: Status,
-    pub(crate) due: Option<UnixMs>,
+pub struct IndexedState {
+    /// Its status.
+    pub status: Status,
+    /// When it is due, if it is open.
+    pub due: Option<UnixMs>,
 }
 
 impl IndexedState {

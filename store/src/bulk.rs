@@ -25,7 +25,7 @@ pub struct Bulk {
     pub effect: BulkEffect,
     /// Its number in the file.
     #[serde(skip)]
-    pub(crate) number: u64,
+    pub number: u64,
 }
 
 /// What a bulk change does to each delivery.
@@ -55,7 +55,7 @@ pub struct Reopen {
 
 impl Reopen {
     /// Returns what a recovery reopens after the last event, with events before `swept_before` removed.
-    pub(crate) fn of(recover: &Recover, last_event: EventId, swept_before: UnixMs) -> Self {
+    pub fn of(recover: &Recover, last_event: EventId, swept_before: UnixMs) -> Self {
         Self {
             // Events past retention have no data left to send.
             since: recover.since.max(swept_before),
@@ -64,10 +64,17 @@ impl Reopen {
             last_event,
         }
     }
+
+    /// Returns the events that it may reopen: from the first up to before the second.
+    pub fn span(self) -> (EventId, EventId) {
+        let after_last = EventId(self.last_event.0.saturating_add(1));
+        let end = EventId::first_of(self.until).min(after_last);
+        (EventId::first_of(self.since).min(end), end)
+    }
 }
 
 /// The bulk changes in progress, by endpoint. Each list is in the order in which they were made.
-pub(crate) type Bulks = BTreeMap<Slot, Vec<Bulk>>;
+pub type Bulks = BTreeMap<Slot, Vec<Bulk>>;
 
 impl Bulk {
     /// Whether it ends open deliveries.
@@ -86,7 +93,7 @@ impl Bulk {
 
 /// Applies to a stored delivery, in order, the bulk changes of its endpoint that its row lacks. Returns whether it
 /// changed.
-pub(crate) fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
+pub fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
     let written = d.stamp;
     let mut changed = false;
     for bulk in bulks.iter().filter(|bulk| bulk.stamp > written) {
@@ -109,7 +116,7 @@ pub(crate) fn apply(d: &mut Delivery, bulks: &[Bulk]) -> bool {
 }
 
 /// Returns the delivery as readers see it.
-pub(crate) fn as_read(mut stored: Delivery, bulks: &Bulks) -> Delivery {
+pub fn as_read(mut stored: Delivery, bulks: &Bulks) -> Delivery {
     if let Some(bulks) = bulks.get(&stored.id.slot) {
         apply(&mut stored, bulks);
     }

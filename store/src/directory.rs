@@ -4,38 +4,47 @@
 use crate::bulk::Bulks;
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::ids::{EndpointId, Slot, UnixMs};
+use crate::query::{Cursor, List, Page};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Endpoints by their number. Numbers only increase, and removed endpoints take no room.
-pub(crate) type Slots = BTreeMap<Slot, Arc<Endpoint>>;
+pub type Slots = BTreeMap<Slot, Arc<Endpoint>>;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Directory {
-    pub(crate) endpoints: Arc<Slots>,
-    pub(crate) by_id: HashMap<EndpointId, Slot>,
+pub struct Directory {
+    /// All endpoints, deleted ones too.
+    pub endpoints: Arc<Slots>,
+    /// Their numbers by id.
+    pub by_id: HashMap<EndpointId, Slot>,
     /// Endpoints that were not deleted, in order of creation.
-    pub(crate) by_organization: HashMap<String, Vec<Slot>>,
+    pub by_organization: HashMap<String, Vec<Slot>>,
     /// Deleted endpoints that are still listed, by the time of deletion.
-    pub(crate) deleted: BTreeSet<(UnixMs, Slot)>,
-    pub(crate) deleted_of: HashMap<String, BTreeSet<Slot>>,
-    pub(crate) states: HashMap<Slot, EndpointState>,
-    pub(crate) bulks: Arc<Bulks>,
+    pub deleted: BTreeSet<(UnixMs, Slot)>,
+    /// The same by organization.
+    pub deleted_of: HashMap<String, BTreeSet<Slot>>,
+    /// Their running states.
+    pub states: HashMap<Slot, EndpointState>,
+    /// The bulk changes in progress.
+    pub bulks: Arc<Bulks>,
     /// The number of open deliveries.
-    pub(crate) open: u64,
+    pub open: u64,
 }
 
 impl Directory {
-    pub(crate) fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
+    /// Returns an endpoint by its number.
+    pub fn endpoint(&self, slot: Slot) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(&slot)
     }
 
-    pub(crate) fn state(&self, slot: Slot) -> EndpointState {
+    /// Returns the state of an endpoint.
+    pub fn state(&self, slot: Slot) -> EndpointState {
         self.states.get(&slot).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
+    /// Adds or replaces an endpoint.
+    pub fn set_endpoint(&mut self, endpoint: Arc<Endpoint>) {
         let (slot, organization) = (endpoint.slot, endpoint.organization.clone());
         self.by_id.insert(endpoint.id, slot);
         let deleted_at = endpoint.deleted_at;
@@ -66,7 +75,7 @@ impl Directory {
     }
 
     /// Removes a deleted endpoint.
-    pub(crate) fn forget(&mut self, slot: Slot) {
+    pub fn forget(&mut self, slot: Slot) {
         let Some(endpoint) = Arc::make_mut(&mut self.endpoints).remove(&slot) else {
             return;
         };
@@ -81,7 +90,44 @@ impl Directory {
         });
     }
 
-    pub(crate) fn set_state(&mut self, slot: Slot, state: EndpointState) {
+    /// Returns a page of endpoints that were not deleted, newest first.
+    pub fn page(
+        &self,
+        organization: Option<&str>,
+        active: Option<bool>,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Page<Arc<Endpoint>> {
+        let mut page = Page {
+            items: Vec::new(),
+            damaged: Vec::new(),
+            next: None,
+        };
+        let below = after.map_or(u32::MAX, |c| u32::try_from(c.at).unwrap_or(u32::MAX));
+        let mut last = None;
+        for endpoint in self.endpoints.range(..Slot(below)).rev().map(|(_, e)| e) {
+            let is_asked = endpoint.deleted_at.is_none()
+                && organization.is_none_or(|o| o == endpoint.organization)
+                && active.is_none_or(|a| a == endpoint.active);
+            if !is_asked {
+                continue;
+            }
+            if page.items.len() >= limit {
+                page.next = last;
+                break;
+            }
+            last = Some(Cursor {
+                list: List::Endpoints,
+                at: u128::from(endpoint.slot.0),
+                slot: Slot(0),
+            });
+            page.items.push(Arc::clone(endpoint));
+        }
+        page
+    }
+
+    /// Replaces the state of an endpoint.
+    pub fn set_state(&mut self, slot: Slot, state: EndpointState) {
         self.states.insert(slot, state);
     }
 }

@@ -62,6 +62,12 @@ pub enum StoreError {
     /// A commit failed and nothing of it was stored.
     #[error("the commit failed and nothing of it was stored: {0}")]
     NotCommitted(Box<StoreError>),
+    /// A database refused a statement or can't be reached.
+    #[error("the database: {0}")]
+    Database(String),
+    /// A row that a batch needs is not in memory yet: it is fetched, and the batch is decided again.
+    #[error("a row was not fetched")]
+    NotFetched,
     /// An error of the engine.
     #[error("the store's engine: {0}")]
     Engine(#[from] redb::Error),
@@ -123,7 +129,8 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {
+    /// Returns damage of this object.
+    pub fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Damaged {
             what: what.into(),
             detail: detail.into(),

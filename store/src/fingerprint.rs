@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 /// Endpoints have keys too, and two fingerprints for each: of the key, and of the key with the request. Both begin with
 /// a byte that no event's key has, so that the two kinds never collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Fingerprint(pub(crate) u128);
+pub struct Fingerprint(pub u128);
 
 impl Fingerprint {
     /// Of an event's key.
-    pub(crate) fn of(organization: &str, key: &str) -> Self {
+    pub fn of(organization: &str, key: &str) -> Self {
         Self::over([organization.as_bytes(), &[0], key.as_bytes()])
     }
 
     /// Of the key that an endpoint was created with.
-    pub(crate) fn of_endpoint(organization: &str, key: &str) -> Self {
+    pub fn of_endpoint(organization: &str, key: &str) -> Self {
         Self::over([organization.as_bytes(), &[0, 1], key.as_bytes()])
     }
 
     /// Of the same key with the digest of the request.
-    pub(crate) fn of_request(organization: &str, key: &str, digest: &[u8; 32]) -> Self {
+    pub fn of_request(organization: &str, key: &str, digest: &[u8; 32]) -> Self {
         Self::over([
             organization.as_bytes(),
             &[0, 2],

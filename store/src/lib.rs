@@ -50,3 +50,14 @@ pub use query::{
 };
 pub use settle::{Disable, DisableWhen, NextStep, Settle};
 pub use swept::Horizon;
+
+/// What a store in a database needs to decide a batch as the file does, and to store the same bytes.
+pub mod backend {
+    pub use crate::batch::{Batch, IndexedState, Limits, Numbers, Storage};
+    pub use crate::bulk::{Bulks, apply, as_read};
+    pub use crate::directory::{Directory, Slots};
+    pub use crate::file::record::{read, write};
+    pub use crate::file::rows::{read_delivery, read_endpoint, write_delivery, write_endpoint};
+    pub use crate::file::tables::{bulk_key, delivery_key, slot_key};
+    pub use crate::fingerprint::Fingerprint;
+}

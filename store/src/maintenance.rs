@@ -14,7 +14,7 @@ pub struct AdvanceBulk {
     /// Then: events that have no delivery yet and get one.
     pub missed: Vec<EventId>,
     /// Last: the bulk changes that are finished, by number.
-    pub(crate) done: Vec<u64>,
+    pub done: Vec<u64>,
 }
 
 impl AdvanceBulk {

@@ -127,6 +127,17 @@ pub struct EventFilter {
     pub until: Option<UnixMs>,
 }
 
+impl EventFilter {
+    /// Whether an event of the asked span is among those that are asked for.
+    pub fn matches(&self, event: &Event) -> bool {
+        let organization = self.organization.as_ref();
+        let event_type = self.event_type.as_ref();
+        organization.is_none_or(|o| *o == event.organization)
+            && event_type.is_none_or(|t| *t == event.event_type)
+            && (self.idempotency_key.is_none() || self.idempotency_key == event.idempotency_key)
+    }
+}
+
 /// Which deliveries. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {

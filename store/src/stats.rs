@@ -14,7 +14,7 @@ pub const HOUR_MS: u64 = 3_600_000;
 /// The longest time that a histogram distinguishes, in microseconds: 30 days.
 const LONGEST_US: u64 = 30 * 24 * HOUR_MS * 1_000;
 /// The slot that stands for all endpoints in windows.
-pub(crate) const ALL_ENDPOINTS: Slot = Slot(u32::MAX);
+pub const ALL_ENDPOINTS: Slot = Slot(u32::MAX);
 /// Significant digits: a value is known to 1 %.
 const DIGITS: u8 = 2;
 
@@ -211,7 +211,7 @@ impl Level {
     }
 
     /// Returns its byte in keys.
-    pub(crate) fn byte(self) -> u8 {
+    pub fn byte(self) -> u8 {
         match self {
             Self::Minute => 0,
             Self::Hour => 1,

@@ -23,6 +23,8 @@ mod endpoints;
 mod failure;
 #[path = "conformance/lists.rs"]
 mod lists;
+#[path = "conformance/opening.rs"]
+mod opening;
 #[path = "conformance/recovers.rs"]
 mod recovers;
 #[path = "conformance/retention.rs"]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// See the module. Reads see what the same batch has written, except events, keys and counters: the batch looks those
 /// up in itself first.
-pub(crate) trait Storage: Sized {
+pub trait Storage: Sized {
     /// Returns a delivery as its row has it.
     fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError>;
 

@@ -132,7 +132,7 @@ impl BulkWalk {
             .is_some_and(|e| e.deleted_at.is_none());
         let mut missed: Vec<_> = reopens
             .filter(|reopen| reopen.missed && is_there)
-            .map(span_of)
+            .map(Reopen::span)
             .collect();
         missed.reverse();
         Self {
@@ -255,13 +255,6 @@ impl BulkWalk {
         span.0 = span.1;
         Ok(missed)
     }
-}
-
-/// Returns the span of a recovery: from the first event up to before the second.
-fn span_of(reopen: Reopen) -> (EventId, EventId) {
-    let after_last = EventId(reopen.last_event.0.saturating_add(1));
-    let end = EventId::first_of(reopen.until).min(after_last);
-    (EventId::first_of(reopen.since).min(end), end)
 }
 
 /// The position in an endpoint's deliveries, in order of sequence: generation after generation, then the journal.

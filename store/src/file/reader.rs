@@ -201,7 +201,8 @@ impl Reader {
         after: Option<Cursor>,
         limit: usize,
     ) -> Page<Arc<Endpoint>> {
-        lists::endpoints(&self.shared.memory(), organization, active, after, limit)
+        let memory = self.shared.memory();
+        memory.directory.page(organization, active, after, limit)
     }
 
     /// Returns every endpoint, including the rest of deleted ones, in order of number.

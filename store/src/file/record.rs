@@ -105,11 +105,7 @@ pub(crate) fn write_with(
 }
 
 /// Writes version, checksum and content.
-pub(crate) fn write<T: Serialize>(
-    table: &str,
-    key: &[u8],
-    value: &T,
-) -> Result<Vec<u8>, StoreError> {
+pub fn write<T: Serialize>(table: &str, key: &[u8], value: &T) -> Result<Vec<u8>, StoreError> {
     write_with(table, key, |out| content(out, value))
 }
 
@@ -144,11 +140,7 @@ pub(crate) fn versioned<'a>(
 }
 
 /// Reads the output of [`write()`].
-pub(crate) fn read<T: DeserializeOwned>(
-    table: &str,
-    key: &[u8],
-    bytes: &[u8],
-) -> Result<T, StoreError> {
+pub fn read<T: DeserializeOwned>(table: &str, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
     read_content(table, content_of(table, key, bytes)?)
 }
 

@@ -155,7 +155,8 @@ impl Drop for SecretRow {
     }
 }
 
-pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
+/// Returns the row of an endpoint.
+pub fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
     let row = EndpointRow {
         id: e.id,
         organization: e.organization.clone(),
@@ -168,7 +169,11 @@ pub(crate) fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
     record::write("endpoints", &tables::slot_key(e.slot), &row)
 }
 
-pub(crate) fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
+/// Reads the row of an endpoint.
+///
+/// # Errors
+/// It is damaged, or newer than this version.
+pub fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
     read_endpoint_and_marks(key, bytes).map(|(endpoint, _)| endpoint)
 }
 
@@ -244,7 +249,8 @@ struct AttemptRow {
     error: Option<String>,
 }
 
-pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
+/// Returns the row of a delivery.
+pub fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
     let base = d.id.event.accepted_at();
     let from_base = |at: UnixMs| at.since_ms(base);
     let row = DeliveryRow {
@@ -282,7 +288,11 @@ pub(crate) fn write_delivery(d: &Delivery) -> Result<Vec<u8>, StoreError> {
     record::write(DELIVERIES, &tables::delivery_key(d.id), &(row, reconnected))
 }
 
-pub(crate) fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, StoreError> {
+/// Reads the row of a delivery.
+///
+/// # Errors
+/// It is damaged, or newer than this version.
+pub fn read_delivery(key: &[u8; 20], bytes: &[u8]) -> Result<Delivery, StoreError> {
     let (version, content) = record::versioned(DELIVERIES, key, bytes)?;
     // Version 1 is the row alone.
     let (row, reconnected): (DeliveryRow, Vec<u32>) = if version == 1 {

@@ -223,7 +223,8 @@ fn number_u32(key: &[u8], at: usize) -> u32 {
     u32::try_from(number(key, at, 4)).unwrap_or(u32::MAX)
 }
 
-pub(crate) fn slot_key(slot: Slot) -> [u8; 4] {
+/// Returns the key of an endpoint.
+pub fn slot_key(slot: Slot) -> [u8; 4] {
     slot.0.to_be_bytes()
 }
 
@@ -247,7 +248,8 @@ pub(crate) fn revision_of(key: &[u8; 20]) -> (Slot, EventId) {
     (Slot(number_u32(key, 0)), EventId(number(key, 4, 16)))
 }
 
-pub(crate) fn delivery_key(id: DeliveryId) -> [u8; 20] {
+/// Returns the key of a delivery.
+pub fn delivery_key(id: DeliveryId) -> [u8; 20] {
     join(&[&id.event.0.to_be_bytes(), &id.slot.0.to_be_bytes()])
 }
 
@@ -291,7 +293,8 @@ pub(crate) fn history_of(key: &[u8; 12]) -> (u64, Slot) {
     (number_u64(key, 0), Slot(number_u32(key, 8)))
 }
 
-pub(crate) fn bulk_key(slot: Slot, number: u64) -> [u8; 12] {
+/// Returns the key of a bulk change.
+pub fn bulk_key(slot: Slot, number: u64) -> [u8; 12] {
     join(&[&slot.0.to_be_bytes(), &number.to_be_bytes()])
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use stormhook_store::endpoint::EndpointChange;
 use stormhook_store::query::DeliveryFilter;
 use stormhook_store::{
-    Accepted, BulkFound, Cancel, Change, DeleteEndpoint, Done, Endpoint, Event, NextStep, Op,
-    Reason, Recover, Refusal, Retry, Status, Trigger, UnixMs, UpdateEndpoint,
+    Accepted, Cancel, Change, DeleteEndpoint, Done, Endpoint, Event, NextStep, Op, Reason, Recover,
+    Refusal, Retry, Status, Trigger, UnixMs, UpdateEndpoint,
 };
 
 fn settle_all(
@@ -128,7 +128,11 @@ fn a_recovery_of_very_many_is_written_in_steps_and_opens_as_many_as_counted() {
 }
 
 /// Creates more deliveries of an endpoint than one step writes, all abandoned.
-fn abandoned(fixture: &mut Fixture, endpoint: &Endpoint, count: usize) -> Vec<Arc<Event>> {
+pub(crate) fn abandoned(
+    fixture: &mut Fixture,
+    endpoint: &Endpoint,
+    count: usize,
+) -> Vec<Arc<Event>> {
     let events = fixture.orders(count);
     settle_all(fixture, &events, endpoint, NextStep::GiveUp);
     events
@@ -211,7 +215,7 @@ fn the_rest_of_a_recovery_continues_for_an_endpoint_disabled_since() {
 }
 
 /// Starts a recovery of twice `each` deliveries with room for only this many.
-fn recovering(pending_limit: u64, each: usize) -> (Fixture, Arc<Endpoint>) {
+pub(crate) fn recovering(pending_limit: u64, each: usize) -> (Fixture, Arc<Endpoint>) {
     let mut fixture = Fixture::with(|options| options.pending_limit = pending_limit);
     let endpoint = fixture.endpoint("org", &["*"]);
     for _ in 0..2 {
@@ -235,30 +239,6 @@ fn a_recovery_waits_at_the_limit_of_open_deliveries() {
     fixture.work_off();
     assert!(!fixture.reader().bulk_waits());
     assert_eq!(fixture.open().len(), 800);
-    fixture.expect_whole();
-}
-
-/// It reads as open: what a caller was told will be sent isn't past its retention.
-#[test]
-fn what_a_recovery_has_no_room_for_is_not_swept() {
-    let (mut fixture, endpoint) = recovering(400, 400);
-    fixture.pass_ms(90 * DAY_MS);
-    let horizon = fixture.now;
-    fixture.sweep(horizon, horizon);
-    let all = fixture.all_deliveries(&of_endpoint(endpoint.id), 250);
-    assert_eq!(all.len(), 800);
-    assert!(all.iter().all(|d| d.status == Status::Pending), "{all:?}");
-    for waiting in fixture.open() {
-        fixture.settle(waiting.id, NextStep::Success);
-    }
-    fixture.work_off();
-    assert_eq!(fixture.open().len(), 400);
-    for waiting in fixture.open() {
-        fixture.settle(waiting.id, NextStep::Success);
-    }
-    fixture.sweep(horizon, horizon);
-    let left = fixture.all_deliveries(&of_endpoint(endpoint.id), 250);
-    assert_eq!(left.len(), 0);
     fixture.expect_whole();
 }
 
@@ -364,7 +344,7 @@ fn deleting_an_endpoint_ends_what_waits_for_it_at_once_for_every_reader() {
     fixture.expect_whole();
 }
 
-fn discard() -> EndpointChange {
+pub(crate) fn discard() -> EndpointChange {
     EndpointChange {
         discard_held: true,
         ..activate(true)
@@ -495,33 +475,6 @@ fn what_was_discarded_is_recovered_whether_it_was_written_or_not() {
     assert!(others.iter().all(|d| d.round == 1));
     assert_eq!(fixture.recoverable(endpoint.id, true), 0);
     fixture.expect_whole();
-}
-
-#[test]
-fn a_walk_goes_on_where_the_journal_is_folded_under_it() {
-    let mut fixture = Fixture::with(|options| options.fold_items = 1_200);
-    let endpoint = fixture.endpoint("org", &["*"]);
-    for _ in 0..5 {
-        fixture.orders(700);
-    }
-    fixture.change(endpoint.id, activate(false));
-    fixture.change(endpoint.id, discard());
-    let (slot, upto) = fixture.reader().bulks()[0];
-    let mut walk = fixture.reader().bulk_walk(slot, upto).unwrap();
-    let mut found = Vec::new();
-    for _ in 0..100 {
-        match walk.step().unwrap() {
-            BulkFound::Work(work) => found.extend(work.events),
-            BulkFound::Nothing => {}
-            BulkFound::End => break,
-        }
-        // Each commit may fold, and none of these is the walk's.
-        fixture.orders(700);
-    }
-    assert!(fixture.reader().generations().0 > 3);
-    assert_eq!(found.len(), 3_500);
-    found.dedup();
-    assert_eq!(found.len(), 3_500, "each once");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::support::*;
 use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Seed, Why};
 use stormhook_store::{
     Accepted, CreateEndpoint, Created, DeleteEndpoint, Done, EndpointId, EndpointKey, EventId, Op,
-    Reader, Refusal, RotateSecret, StoreError, UpdateEndpoint,
+    Refusal, RotateSecret, UpdateEndpoint,
 };
 
 #[test]
@@ -320,31 +320,6 @@ fn the_last_of_several_changes_between_two_events_is_the_one_that_counts() {
         .map(|event| why(&fixture.reader(), event.id, e.id))
         .collect();
     assert_eq!(events, [Why::InactiveAtAcceptance, Why::Subscribed]);
-}
-
-#[test]
-fn a_second_opener_is_told_that_the_file_is_open() {
-    let mut fixture = Fixture::new();
-    match stormhook_store::Store::open(fixture.options.clone()) {
-        Err(StoreError::AlreadyOpen { path }) => assert_eq!(path, fixture.options.path),
-        other => panic!("{other:?}"),
-    }
-    // The first one is unaffected, and releases the file when it closes.
-    fixture.order();
-    fixture.reopen();
-    fixture.order();
-}
-
-#[test]
-fn the_file_is_made_for_its_owner_alone() {
-    use std::os::unix::fs::PermissionsExt;
-    let fixture = Fixture::new();
-    let mode = std::fs::metadata(&fixture.options.path)
-        .unwrap()
-        .permissions();
-    assert_eq!(mode.mode() & 0o777, 0o600);
-    let beside: Vec<_> = std::fs::read_dir(fixture.dir.path()).unwrap().collect();
-    assert_eq!(beside.len(), 1, "nothing is left of making it");
 }
 
 fn once(

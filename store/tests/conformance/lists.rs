@@ -4,7 +4,7 @@ use crate::support::*;
 use std::collections::BTreeSet;
 use stormhook_store::query::{DeliveryFilter, EventFilter, ROWS_PER_PAGE};
 use stormhook_store::{
-    DeleteEndpoint, DeliveryId, EndpointId, NewEvent, NextStep, Replay, Retry, Status, UnixMs,
+    DeleteEndpoint, DeliveryId, EndpointId, NewEvent, NextStep, Replay, Retry, Status,
 };
 
 #[test]
@@ -271,33 +271,6 @@ fn an_endpoints_deliveries_are_listed_over_the_journal_and_several_generations()
         fixture.all_deliveries(&of_endpoint(busy.id), 5_000).len(),
         33_003 * 3
     );
-}
-
-/// Deliveries are removed before their event if they are kept for a shorter time; a replay creates one again.
-#[test]
-fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
-    let mut fixture = Fixture::with(|options| options.fold_commits = 3);
-    let endpoint = fixture.endpoint("org", &["*"]);
-    let event = fixture.order();
-    for round in 1..6 {
-        let id = pair(&event, &endpoint);
-        fixture.settle(id, NextStep::Success);
-        fixture.pass_ms(DAY_MS);
-        let now = fixture.now;
-        fixture.sweep(UnixMs(0), now);
-        let (event, endpoint) = (event.id, endpoint.id);
-        let again = fixture.delivery_done(Replay { event, endpoint });
-        assert_eq!(again.sequence, round + 1);
-        for limit in [1, 10] {
-            let listed = fixture.all_deliveries(&of_endpoint(endpoint), limit);
-            assert_eq!(
-                listed,
-                std::slice::from_ref(&again),
-                "round {round}, {limit} on a page"
-            );
-        }
-    }
-    fixture.expect_whole();
 }
 
 #[test]

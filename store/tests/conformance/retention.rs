@@ -1,12 +1,13 @@
 //! What the sweep looks at, what it commits, and what it forgets about endpoints.
 
+use crate::bulk::discard;
 use crate::support::*;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointChange, TypePattern, Why};
 use stormhook_store::maintenance::Probe;
 use stormhook_store::{
-    Accepted, DeleteEndpoint, DeliveryId, Done, Endpoint, EndpointId, Event, EventId, Horizon,
-    NextStep, Op, Replay, Sweeper, UnixMs,
+    Accepted, BulkFound, DeleteEndpoint, DeliveryId, Done, Endpoint, EndpointId, Event, EventId,
+    Horizon, NextStep, Op, Replay, Sweeper, UnixMs,
 };
 
 /// A horizon of events and one of attempts, in days after the start: either may be the earlier one.
@@ -412,4 +413,31 @@ fn how_an_endpoint_does_outlives_a_fold_of_a_journal_without_a_delivery_to_it() 
     fixture.reopen();
     assert_eq!(fixture.reader().state(endpoint.slot), state);
     fixture.expect_whole();
+}
+
+#[test]
+fn a_walk_goes_on_where_the_journal_is_folded_under_it() {
+    let mut fixture = Fixture::with(|options| options.fold_items = 1_200);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    for _ in 0..5 {
+        fixture.orders(700);
+    }
+    fixture.change(endpoint.id, activate(false));
+    fixture.change(endpoint.id, discard());
+    let (slot, upto) = fixture.reader().bulks()[0];
+    let mut walk = fixture.reader().bulk_walk(slot, upto).unwrap();
+    let mut found = Vec::new();
+    for _ in 0..100 {
+        match walk.step().unwrap() {
+            BulkFound::Work(work) => found.extend(work.events),
+            BulkFound::Nothing => {}
+            BulkFound::End => break,
+        }
+        // Each commit may fold, and none of these is the walk's.
+        fixture.orders(700);
+    }
+    assert!(fixture.reader().generations().0 > 3);
+    assert_eq!(found.len(), 3_500);
+    found.dedup();
+    assert_eq!(found.len(), 3_500, "each once");
 }

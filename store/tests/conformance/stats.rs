@@ -5,7 +5,7 @@ use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::stats::{Counters, Span, Window};
 use stormhook_store::{NextStep, Op, Retry, StatsOf};
 
-fn of_all(fixture: &Fixture, span: Span) -> Window {
+pub(crate) fn of_all(fixture: &Fixture, span: Span) -> Window {
     fixture
         .reader()
         .stats(span, fixture.now, &StatsOf::All)
@@ -177,23 +177,4 @@ fn latency_is_of_deliveries_that_succeeded_in_their_first_round() {
     assert_eq!(all.first_attempt_latency.count(), 0);
     assert_eq!(all.attempt_duration.count(), 3);
     assert_eq!(all.counters.first_attempts, 1);
-}
-
-#[test]
-fn old_windows_are_swept_and_the_sum_of_all_time_stays() {
-    let mut fixture = Fixture::new();
-    let endpoint = fixture.endpoint("org", &["*"]);
-    for _ in 0..5 {
-        let event = fixture.order();
-        fixture.settle(pair(&event, &endpoint), NextStep::Success);
-        fixture.apply(vec![Op::FlushStats(FlushStats)]);
-        fixture.pass_ms(HOUR_MS);
-    }
-    let before = of_all(&fixture, Span::All);
-    fixture.pass_ms(3 * DAY_MS);
-    let none = stormhook_store::UnixMs(0);
-    fixture.sweep(none, none);
-    assert_eq!(of_all(&fixture, Span::All), before);
-    assert_eq!(of_all(&fixture, Span::Day), Window::default());
-    fixture.expect_whole();
 }

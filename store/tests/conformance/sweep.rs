@@ -1,8 +1,11 @@
 //! Retention: what is dropped, what is kept, and in which steps.
 
+use crate::bulk::recovering;
+use crate::stats::of_all;
 use crate::support::*;
-use stormhook_store::maintenance::Probe;
+use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
+use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
     BulkFound, Done, Horizon, NextStep, Op, Refusal, Replay, Retry, Status, UnixMs,
 };
@@ -331,5 +334,75 @@ fn a_missed_event_that_is_swept_before_its_delivery_is_written_gets_none() {
         let made = reader.bare_delivery(pair(event, &endpoint)).unwrap();
         assert_eq!(made, None, "{}", event.id);
     }
+    fixture.expect_whole();
+}
+
+/// It reads as open: what a caller was told will be sent isn't past its retention.
+#[test]
+fn what_a_recovery_has_no_room_for_is_not_swept() {
+    let (mut fixture, endpoint) = recovering(400, 400);
+    fixture.pass_ms(90 * DAY_MS);
+    let horizon = fixture.now;
+    fixture.sweep(horizon, horizon);
+    let all = fixture.all_deliveries(&of_endpoint(endpoint.id), 250);
+    assert_eq!(all.len(), 800);
+    assert!(all.iter().all(|d| d.status == Status::Pending), "{all:?}");
+    for waiting in fixture.open() {
+        fixture.settle(waiting.id, NextStep::Success);
+    }
+    fixture.work_off();
+    assert_eq!(fixture.open().len(), 400);
+    for waiting in fixture.open() {
+        fixture.settle(waiting.id, NextStep::Success);
+    }
+    fixture.sweep(horizon, horizon);
+    let left = fixture.all_deliveries(&of_endpoint(endpoint.id), 250);
+    assert_eq!(left.len(), 0);
+    fixture.expect_whole();
+}
+
+/// Deliveries are removed before their event if they are kept for a shorter time; a replay creates one again.
+#[test]
+fn a_delivery_that_was_swept_and_made_again_is_listed_once() {
+    let mut fixture = Fixture::with(|options| options.fold_commits = 3);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    let event = fixture.order();
+    for round in 1..6 {
+        let id = pair(&event, &endpoint);
+        fixture.settle(id, NextStep::Success);
+        fixture.pass_ms(DAY_MS);
+        let now = fixture.now;
+        fixture.sweep(UnixMs(0), now);
+        let (event, endpoint) = (event.id, endpoint.id);
+        let again = fixture.delivery_done(Replay { event, endpoint });
+        assert_eq!(again.sequence, round + 1);
+        for limit in [1, 10] {
+            let listed = fixture.all_deliveries(&of_endpoint(endpoint), limit);
+            assert_eq!(
+                listed,
+                std::slice::from_ref(&again),
+                "round {round}, {limit} on a page"
+            );
+        }
+    }
+    fixture.expect_whole();
+}
+
+#[test]
+fn old_windows_are_swept_and_the_sum_of_all_time_stays() {
+    let mut fixture = Fixture::new();
+    let endpoint = fixture.endpoint("org", &["*"]);
+    for _ in 0..5 {
+        let event = fixture.order();
+        fixture.settle(pair(&event, &endpoint), NextStep::Success);
+        fixture.apply(vec![Op::FlushStats(FlushStats)]);
+        fixture.pass_ms(HOUR_MS);
+    }
+    let before = of_all(&fixture, Span::All);
+    fixture.pass_ms(3 * DAY_MS);
+    let none = stormhook_store::UnixMs(0);
+    fixture.sweep(none, none);
+    assert_eq!(of_all(&fixture, Span::All), before);
+    assert_eq!(of_all(&fixture, Span::Day), Window::default());
     fixture.expect_whole();
 }

@@ -86,7 +86,7 @@ pub(super) fn events(
     let mut last = None;
     let newest = newest_by_key(shared, views, &memory, filter)?.filter(|_| after.is_none());
     drop(memory);
-    let asked = |e: &Arc<Event>| e.id >= from && e.id < before && matches_event(filter, e);
+    let asked = |e: &Arc<Event>| e.id >= from && e.id < before && filter.matches(e);
     if let Some(event) = newest.filter(asked) {
         before = event.id;
         last = Some(cursor_at(event.id));
@@ -116,7 +116,7 @@ pub(super) fn events(
                         return Ok(filling.page);
                     }
                     last = Some(cursor_at(event.id));
-                    if matches_event(filter, event) {
+                    if filter.matches(event) {
                         filling.page.items.push(Arc::clone(event));
                     }
                 }
@@ -178,18 +178,6 @@ fn by_key(
         Some(id) => shared.event(&views.packs, id),
         None => Ok(None),
     }
-}
-
-pub(super) fn matches_event(filter: &EventFilter, event: &Event) -> bool {
-    filter
-        .organization
-        .as_ref()
-        .is_none_or(|o| *o == event.organization)
-        && filter
-            .event_type
-            .as_ref()
-            .is_none_or(|t| *t == event.event_type)
-        && (filter.idempotency_key.is_none() || filter.idempotency_key == event.idempotency_key)
 }
 
 pub(super) fn deliveries(
@@ -326,41 +314,4 @@ fn take(
         Err(e) => return Err(e),
     }
     Ok(())
-}
-
-pub(super) fn endpoints(
-    memory: &Memory,
-    organization: Option<&str>,
-    active: Option<bool>,
-    after: Option<Cursor>,
-    limit: usize,
-) -> Page<Arc<crate::endpoint::Endpoint>> {
-    let below = after.map_or(u128::MAX, |c| c.at);
-    let mut filling = Filling::new(limit);
-    let mut last = None;
-    let below = Slot(u32::try_from(below).unwrap_or(u32::MAX));
-    for endpoint in memory
-        .directory
-        .endpoints
-        .range(..below)
-        .rev()
-        .map(|(_, e)| e)
-    {
-        let asked = endpoint.deleted_at.is_none()
-            && organization.is_none_or(|o| o == endpoint.organization)
-            && active.is_none_or(|a| a == endpoint.active);
-        if !asked {
-            continue;
-        }
-        if filling.go_on(last).is_break() {
-            break;
-        }
-        last = Some(Cursor {
-            list: List::Endpoints,
-            at: u128::from(endpoint.slot.0),
-            slot: Slot(0),
-        });
-        filling.page.items.push(Arc::clone(endpoint));
-    }
-    filling.page
 }

@@ -2,7 +2,7 @@
 //! copy, since the snapshot is held during the whole walk.
 
 use super::Reader;
-use super::lists::{id_range, matches_event};
+use super::lists::id_range;
 use super::scan::{Next, Rows, Way};
 use crate::bulk::as_read;
 use crate::delivery::Delivery;
@@ -103,7 +103,7 @@ impl<E: FnMut(Record<'_>) -> ControlFlow<()>> Walk<'_, E> {
                 }
                 Next::Row(_, Ok(pack)) => {
                     for event in pack.events.iter().filter(|e| e.id >= from && e.id < until) {
-                        if matches_event(self.filter, event) && self.event(event)?.is_break() {
+                        if self.filter.matches(event) && self.event(event)?.is_break() {
                             return Ok(ControlFlow::Break(()));
                         }
                     }
