@@ -130,6 +130,7 @@ const SOURCES: &[&str] = &[
     "daemon/src",
     "daemon/cli/src",
     "store/src",
+    "store/postgres/src",
     "verifier/src",
 ];
 

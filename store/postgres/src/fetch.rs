@@ -1,0 +1,173 @@
+//! Fetches the rows that a batch needs and memory lacks: three questions in one round trip, and one more for deliveries
+//! that have ended.
+
+use crate::convert::{column, event_id, int4, int8, read_targets, slot, uuid};
+use crate::link::{Link, failed};
+use crate::partitions::day_of;
+use crate::rows::{Fetched, Needs};
+use futures_util::future::try_join3;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use stormhook_store::backend::{delivery_key, read_delivery};
+use stormhook_store::{Delivery, DeliveryId, Event, EventId, StoreError, Timestamp, UnixMs};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+/// Reads an event from columns in the order of `id, organization, type, occurred_ms, occurred_text, key, deliveries,
+/// data`, from `first` on.
+pub(crate) fn read_event(row: &Row, first: usize) -> Result<Event, StoreError> {
+    let text: Option<i64> = column(row, first + 4)?;
+    let deliveries: i32 = column(row, first + 6)?;
+    Ok(Event {
+        id: event_id(column(row, first)?),
+        organization: column(row, first + 1)?,
+        event_type: column(row, first + 2)?,
+        timestamp: Timestamp(column(row, first + 3)?),
+        timestamp_text: text.and_then(|text| u32::try_from(text).ok()),
+        idempotency_key: column(row, first + 5)?,
+        deliveries: u32::try_from(deliveries).unwrap_or(0),
+        data: column(row, first + 7)?,
+    })
+}
+
+/// Reads a delivery from its event, its endpoint and its record, in columns from `first` on.
+pub(crate) fn read_row(row: &Row, first: usize) -> Result<Delivery, StoreError> {
+    let id = DeliveryId {
+        event: event_id(column(row, first)?),
+        slot: slot(column(row, first + 1)?),
+    };
+    let record: &[u8] = column(row, first + 2)?;
+    read_delivery(&delivery_key(id), record)
+}
+
+/// Fetches everything that is needed. Keys older than `keys_from` have expired.
+pub(crate) async fn fetch(
+    link: &Link,
+    needs: Needs,
+    keys_from: UnixMs,
+    fetched: &mut Fetched,
+) -> Result<(), StoreError> {
+    let events: Vec<Uuid> = needs.events.iter().map(|id| uuid(id.0)).collect();
+    let keys: Vec<Uuid> = needs.keys.iter().map(|key| uuid(key.0)).collect();
+    let (deliveries, found_events, found_keys) = try_join3(
+        open_deliveries(link, &needs.deliveries),
+        events_of(link, &events),
+        keys_of(link, &keys, keys_from),
+    )
+    .await?;
+    for id in needs.events {
+        fetched.events.insert(id, None);
+    }
+    for event in found_events {
+        fetched.events.insert(event.id, Some(Arc::new(event)));
+    }
+    for key in needs.keys {
+        fetched.keys.insert(key, None);
+    }
+    for (key, id) in found_keys {
+        let key = stormhook_store::backend::Fingerprint(key.as_u128());
+        fetched.keys.insert(key, Some(id));
+    }
+    let mut ended = needs.deliveries;
+    for delivery in deliveries {
+        ended.remove(&delivery.id);
+        fetched.deliveries.insert(delivery.id, Some(delivery));
+    }
+    for id in &ended {
+        fetched.deliveries.insert(*id, None);
+    }
+    for delivery in done_deliveries(link, &ended).await? {
+        fetched.deliveries.insert(delivery.id, Some(delivery));
+    }
+    Ok(())
+}
+
+pub(crate) async fn open_deliveries(
+    link: &Link,
+    ids: &BTreeSet<DeliveryId>,
+) -> Result<Vec<Delivery>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT o.event, o.slot, o.record FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
+               JOIN @.open o ON o.event = n.event AND o.slot = n.slot";
+    let statement = link
+        .prepare(sql, &[Type::UUID_ARRAY, Type::INT4_ARRAY])
+        .await?;
+    let events: Vec<Uuid> = ids.iter().map(|id| uuid(id.event.0)).collect();
+    let slots: Vec<i32> = ids.iter().map(|id| int4(id.slot)).collect();
+    let rows = link.client.query(&statement, &[&events, &slots]).await;
+    let rows = rows.map_err(|e| failed(&e))?;
+    rows.iter().map(|row| read_row(row, 0)).collect()
+}
+
+/// Returns the deliveries of these that have ended. The event names their sequence numbers.
+pub(crate) async fn done_deliveries(
+    link: &Link,
+    ids: &BTreeSet<DeliveryId>,
+) -> Result<Vec<Delivery>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT e.id, e.targets FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id";
+    let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
+    let events: BTreeSet<EventId> = ids.iter().map(|id| id.event).collect();
+    let events: Vec<Uuid> = events.iter().map(|id| uuid(id.0)).collect();
+    let rows = link.client.query(&statement, &[&events]).await;
+    let (mut slots, mut sequences, mut of) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows.map_err(|e| failed(&e))? {
+        let event = event_id(column(&row, 0)?);
+        let targets: &[u8] = column(&row, 1)?;
+        for (slot, sequence) in read_targets(targets) {
+            if ids.contains(&DeliveryId { event, slot }) {
+                slots.push(int4(slot));
+                sequences.push(int8(sequence));
+                of.push(uuid(event.0));
+            }
+        }
+    }
+    let sql = "SELECT d.event, d.slot, d.record \
+               FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event) \
+               JOIN @.done d ON d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
+    let types = [Type::INT4_ARRAY, Type::INT8_ARRAY, Type::UUID_ARRAY];
+    let statement = link.prepare(sql, &types).await?;
+    let rows = link
+        .client
+        .query(&statement, &[&slots, &sequences, &of])
+        .await;
+    let rows = rows.map_err(|e| failed(&e))?;
+    rows.iter().map(|row| read_row(row, 0)).collect()
+}
+
+async fn events_of(link: &Link, ids: &[Uuid]) -> Result<Vec<Event>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT e.id, organization, type, occurred_ms, occurred_text, key, deliveries, data \
+               FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id";
+    let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
+    let rows = link.client.query(&statement, &[&ids]).await;
+    let rows = rows.map_err(|e| failed(&e))?;
+    rows.iter().map(|row| read_event(row, 0)).collect()
+}
+
+async fn keys_of(
+    link: &Link,
+    keys: &[Uuid],
+    from: UnixMs,
+) -> Result<Vec<(Uuid, EventId)>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The newest last, so that it is the one that is kept.
+    let sql =
+        "SELECT fingerprint, id FROM @.keys WHERE fingerprint = ANY($1) AND day >= $2 ORDER BY day";
+    let statement = link.prepare(sql, &[Type::UUID_ARRAY, Type::INT4]).await?;
+    let day = i32::try_from(day_of(from)).unwrap_or(i32::MAX);
+    let rows = link.client.query(&statement, &[&keys, &day]).await;
+    let rows = rows.map_err(|e| failed(&e))?;
+    rows.iter()
+        .map(|row| Ok((column(row, 0)?, event_id(column(row, 1)?))))
+        .collect()
+}

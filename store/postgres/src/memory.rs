@@ -1,0 +1,87 @@
+//! What is in memory of the database: changed only after the commit that records the change, in commit order.
+
+use crate::link::Link;
+use crate::options::Options;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use stormhook_store::backend::{Directory, Numbers};
+use stormhook_store::stats::{Counters, Level, Window};
+use stormhook_store::{EventId, Slot, StoreError, UnixMs};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) commit: u64,
+    pub(crate) directory: Directory,
+    pub(crate) numbers: Numbers,
+    pub(crate) paced: UnixMs,
+    pub(crate) swept_before: UnixMs,
+    /// The counters of the current windows, one of each level.
+    pub(crate) counters: BTreeMap<(Level, UnixMs), Counters>,
+    /// Histograms and per-endpoint windows not yet in the database, by minute.
+    pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
+    /// Endpoints whose states are newer than their rows.
+    pub(crate) unwritten: BTreeSet<Slot>,
+    /// The last event of which all sequence numbers are in `endpoint_states`.
+    pub(crate) states_upto: EventId,
+    /// When all states were last written.
+    pub(crate) states_at: UnixMs,
+}
+
+impl Memory {
+    /// Returns the earliest time that a batch may have: windows are counted in order.
+    pub(crate) fn not_before(&self) -> UnixMs {
+        let starts = self.counters.keys().map(|(_, start)| *start);
+        starts.max().unwrap_or_default()
+    }
+}
+
+/// What the lane and the readers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: RwLock<Options>,
+    memory: RwLock<Memory>,
+    /// The connection for questions.
+    link: RwLock<Arc<Link>>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options, memory: Memory, link: Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            options: RwLock::new(options),
+            memory: RwLock::new(memory),
+            link: RwLock::new(link),
+        })
+    }
+
+    /// Returns the connection for questions. After a failure it is opened again.
+    pub(crate) async fn link(&self) -> Result<Arc<Link>, StoreError> {
+        let known = self
+            .link
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if !known.client.is_closed() {
+            return Ok(known);
+        }
+        let options = self.options();
+        let timeout = options.statement_timeout;
+        let fresh = Link::open(&options.url, &options.schema, timeout).await?;
+        *self.link.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        Ok(fresh)
+    }
+
+    /// A panic elsewhere leaves no partial change behind these locks: each holder replaces values as a whole.
+    pub(crate) fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        let options = self.options.read();
+        options.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,132 @@
+//! Verifies the database: every record can be read, and related rows match.
+
+use super::{Reader, id_in};
+use crate::convert::{column, int8, number, read_targets, slot, uuid};
+use crate::fetch::read_row;
+use crate::link::{Link, failed};
+use crate::load::each;
+use std::collections::{BTreeMap, BTreeSet};
+use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError};
+use tokio_postgres::types::Type;
+
+/// Events that one step compares with their deliveries.
+const STEP: usize = 1_000;
+
+impl Reader {
+    /// Verifies the database. Takes as long as reading all of it, a bounded number of rows at a time.
+    ///
+    /// # Errors
+    /// The database refuses. Damage is not an error but part of the report.
+    pub async fn check(&self) -> Result<CheckReport, StoreError> {
+        let link = self.link().await?;
+        let mut report = CheckReport::default();
+        let mut after = EventId(0);
+        while let Some(last) = events(&link, after, &mut report).await? {
+            after = last;
+        }
+        without_event(&link, &mut report).await?;
+        self.open_count_of(&link, &mut report).await?;
+        Ok(report)
+    }
+
+    async fn open_count_of(&self, link: &Link, report: &mut CheckReport) -> Result<(), StoreError> {
+        let mut found = 0;
+        each(link, "SELECT count(*) FROM @.open", &[], |row| {
+            found = number(column(row, 0)?);
+            Ok(())
+        })
+        .await?;
+        let known = self.open_count();
+        if found != known {
+            let damage = format!("{found} deliveries are open, {known} are known");
+            report.damage.push(damage);
+        }
+        Ok(())
+    }
+}
+
+/// Compares some events after this one with their deliveries: each has one row, open or ended. Returns the last of them;
+/// `None` at the end.
+async fn events(
+    link: &Link,
+    after: EventId,
+    report: &mut CheckReport,
+) -> Result<Option<EventId>, StoreError> {
+    let sql = "SELECT id, targets FROM @.events WHERE id > $1 ORDER BY id LIMIT $2";
+    let statement = link.prepare(sql, &[Type::UUID, Type::INT8]).await?;
+    let most = int8(u64::try_from(STEP).unwrap_or(u64::MAX));
+    let rows = link
+        .client
+        .query(&statement, &[&uuid(after.0), &most])
+        .await;
+    let mut expected: BTreeMap<DeliveryId, u64> = BTreeMap::new();
+    let (mut first, mut last) = (None, None);
+    for row in rows.map_err(|e| failed(&e))? {
+        let event = id_in(&row, 0)?;
+        first = first.or(Some(event));
+        last = Some(event);
+        report.events += 1;
+        report.rows += 1;
+        for (slot, sequence) in read_targets(column(&row, 1)?) {
+            let id = DeliveryId { event, slot };
+            if expected.insert(id, sequence).is_some() {
+                report
+                    .damage
+                    .push(format!("{id} is named twice by its event"));
+            }
+        }
+    }
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(None);
+    };
+    let sql = "SELECT event, slot, record, sequence, due_ms FROM @.open WHERE event >= $1 AND event <= $2 \
+               UNION ALL SELECT event, slot, record, sequence, NULL FROM @.done WHERE event >= $1 AND event <= $2";
+    let mut found = BTreeSet::new();
+    each(link, sql, &[&uuid(first.0), &uuid(last.0)], |row| {
+        report.rows += 1;
+        report.deliveries += 1;
+        let id = DeliveryId {
+            event: id_in(row, 0)?,
+            slot: slot(column(row, 1)?),
+        };
+        let sequence = number(column(row, 3)?);
+        let due: Option<i64> = column(row, 4)?;
+        let is_whole = match read_row(row, 0) {
+            Ok(d) => d.sequence == sequence && d.due.map(|at| int8(at.0)) == due,
+            Err(_) => false,
+        };
+        if !is_whole {
+            report
+                .damage
+                .push(format!("the row of {id} does not match its record"));
+        }
+        if expected.get(&id) != Some(&sequence) {
+            report
+                .damage
+                .push(format!("{id} is not named by its event"));
+        }
+        if !found.insert(id) {
+            report.damage.push(format!("{id} has two rows"));
+        }
+        Ok(())
+    })
+    .await?;
+    let missing = expected.keys().filter(|id| !found.contains(id));
+    report
+        .damage
+        .extend(missing.map(|id| format!("{id} is missing")));
+    Ok(Some(last))
+}
+
+/// Names open deliveries without an event.
+async fn without_event(link: &Link, report: &mut CheckReport) -> Result<(), StoreError> {
+    let sql = "SELECT o.event, o.slot FROM @.open o LEFT JOIN @.events e ON e.id = o.event WHERE e.id IS NULL";
+    each(link, sql, &[], |row| {
+        let event = id_in(row, 0)?;
+        let slot: Slot = slot(column(row, 1)?);
+        let id = DeliveryId { event, slot };
+        report.damage.push(format!("{id} has no event"));
+        Ok(())
+    })
+    .await
+}

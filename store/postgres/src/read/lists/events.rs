@@ -1,0 +1,79 @@
+//! The list of events.
+
+use super::{Filling, ROWS, cursor, events_before, span};
+use crate::convert::uuid;
+use crate::link::{Link, failed};
+use crate::read::{Reader, event_row, id_in};
+use std::sync::Arc;
+use stormhook_store::backend::Fingerprint;
+use stormhook_store::{Cursor, Event, EventFilter, EventId, List, Page, Slot, StoreError};
+use tokio_postgres::types::Type;
+
+/// Bytes of events that count as one more row: large events are work too.
+const BYTES_PER_ROW: usize = 4 << 10;
+
+impl Reader {
+    /// Returns events, newest first.
+    ///
+    /// # Errors
+    /// As [`Reader::event`].
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Arc<Event>>, StoreError> {
+        let (from, until) = span(filter.since, filter.until);
+        let mut before = after.map_or(until, |c| until.min(EventId(c.at)));
+        let link = self.link().await?;
+        let mut filling = Filling::new(limit);
+        let mut last = None;
+        if let Some(event) = newest_by_key(&link, filter)
+            .await?
+            .filter(|_| after.is_none())
+            && event.id >= from
+            && event.id < before
+            && filter.matches(&event)
+        {
+            before = event.id;
+            last = Some(cursor(List::Events, event.id, Slot(0)));
+            filling.page.items.push(Arc::new(event));
+        }
+        loop {
+            let events = events_before(&link, from, before).await?;
+            let is_all = events.len() < ROWS;
+            for (event, _) in events {
+                if !filling.goes_on(last) {
+                    return Ok(filling.page);
+                }
+                before = event.id;
+                last = Some(cursor(List::Events, event.id, Slot(0)));
+                filling.seen += event.data.as_ref().map_or(0, Vec::len) / BYTES_PER_ROW;
+                if filter.matches(&event) {
+                    filling.page.items.push(Arc::new(event));
+                }
+            }
+            if is_all {
+                return Ok(filling.page);
+            }
+        }
+    }
+}
+
+/// Returns the newest event with the filter's key, which the index finds immediately.
+async fn newest_by_key(link: &Link, filter: &EventFilter) -> Result<Option<Event>, StoreError> {
+    let (Some(organization), Some(key)) = (&filter.organization, &filter.idempotency_key) else {
+        return Ok(None);
+    };
+    let sql = "SELECT id FROM @.keys WHERE fingerprint = $1 ORDER BY day DESC LIMIT 1";
+    let statement = link.prepare(sql, &[Type::UUID]).await?;
+    let fingerprint = uuid(Fingerprint::of(organization, key).0);
+    let row = link.client.query_opt(&statement, &[&fingerprint]).await;
+    match row.map_err(|e| failed(&e))? {
+        Some(row) => {
+            let found = event_row(link, id_in(&row, 0)?).await?;
+            Ok(found.map(|(event, _)| event))
+        }
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,260 @@
+//! A decided batch: what is to be written, and how memory changes when it is durable.
+
+use crate::convert::targets;
+use crate::load::current;
+use crate::memory::Memory;
+use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use stormhook_store::backend::{Batch, Bulks, Fingerprint, Limits, Numbers};
+use stormhook_store::endpoint::Revision;
+use stormhook_store::stats::{Counters, Level, Window};
+use stormhook_store::{
+    Change, Delivery, DeliveryId, Done, Endpoint, EndpointState, Event, EventId, Now, Op, Slot,
+    StoreError, UnixMs,
+};
+
+/// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
+const STATES_EVERY_MS: u64 = 5_000;
+
+/// Where a delivery's row is before the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Nowhere,
+    Open,
+    Done,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) commit: u64,
+    pub(crate) numbers: Numbers,
+    pub(crate) paced: UnixMs,
+    pub(crate) events: Vec<(Arc<Event>, Vec<u8>)>,
+    /// New deliveries of earlier events.
+    pub(crate) targets: Vec<(EventId, Vec<u8>)>,
+    pub(crate) deliveries: Vec<(Place, u64, Delivery)>,
+    pub(crate) keys: Vec<(Fingerprint, EventId)>,
+    pub(crate) endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    pub(crate) revisions: BTreeMap<(Slot, EventId), Revision>,
+    pub(crate) bulk_changes: BTreeMap<(Slot, u64), BulkChange>,
+    /// The states to write.
+    pub(crate) states: Vec<(Slot, EndpointState)>,
+    pub(crate) states_upto: EventId,
+    all_states: HashMap<Slot, EndpointState>,
+    writes_all_states: bool,
+    /// The counters of windows that are past.
+    pub(crate) past: Vec<(Level, UnixMs, Counters)>,
+    /// Those of the current windows.
+    pub(crate) current: BTreeMap<(Level, UnixMs), Counters>,
+    /// Windows to add to their rows.
+    pub(crate) flushed: HashMap<(UnixMs, Slot), Window>,
+    windows: HashMap<(UnixMs, Slot), Window>,
+    is_flush: bool,
+    forgotten: BTreeSet<Slot>,
+    open: u64,
+    bulks: Arc<Bulks>,
+    done: Vec<Done>,
+    changes: Vec<Change>,
+    now: UnixMs,
+}
+
+/// Decides a batch. Returns the rows that it needs if some are missing.
+pub(crate) fn decide(
+    memory: &Memory,
+    limits: Limits,
+    idempotency_ttl_ms: u64,
+    (ops, now, random): (&[Op], Now, u128),
+    fetched: &Fetched,
+) -> Result<Result<Staged, Needs>, StoreError> {
+    let now = Now {
+        at: now.at.max(memory.not_before()),
+        paced: now.paced.max(memory.paced),
+    };
+    let rows = Rows {
+        fetched,
+        counters: &memory.counters,
+        idempotency_ttl_ms,
+        swept_before: memory.swept_before,
+        needs: RefCell::default(),
+        written: Written::default(),
+    };
+    let mut batch = Batch::new(rows, &memory.directory, limits, memory.numbers, now, random);
+    let mut done = Vec::with_capacity(ops.len());
+    for op in ops {
+        match batch.run(op) {
+            Ok(answer) => done.push(answer),
+            // The others are run nevertheless, to learn what they need.
+            Err(StoreError::NotFetched) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let needs = batch.storage.needs.take();
+    if !needs.is_empty() {
+        return Ok(Err(needs));
+    }
+    Ok(Ok(stage(memory, batch, fetched, now, done)))
+}
+
+fn stage(
+    memory: &Memory,
+    batch: Batch<'_, Rows<'_>>,
+    fetched: &Fetched,
+    now: Now,
+    done: Vec<Done>,
+) -> Staged {
+    let written = batch.storage.written;
+    let mut created: BTreeMap<EventId, Vec<(Slot, u64)>> = BTreeMap::new();
+    for (slot, sequence, event) in &batch.created {
+        created.entry(*event).or_default().push((*slot, *sequence));
+    }
+    let events = batch.events.into_iter().map(|event| {
+        let of = created.remove(&event.id).unwrap_or_default();
+        (event, targets(of.into_iter()))
+    });
+    let events: Vec<_> = events.collect();
+    // The sequence numbers of these are in no event after `states_upto`.
+    let late: HashSet<Slot> = created.values().flatten().map(|(slot, _)| *slot).collect();
+    let targets = created
+        .into_iter()
+        .map(|(event, of)| (event, targets(of.into_iter())))
+        .collect();
+    let is_flush = written.flush;
+    let writes_all_states = is_flush || now.paced.since_ms(memory.states_at) >= STATES_EVERY_MS;
+    let states = states_to_write(memory, &batch.states, &late, writes_all_states);
+    let (current, past) = counters_to_write(memory, &batch.counters);
+    Staged {
+        commit: memory.commit + 1,
+        numbers: batch.numbers,
+        paced: now.paced,
+        events,
+        targets,
+        deliveries: placed(written.deliveries, fetched),
+        keys: batch.keys.into_iter().collect(),
+        endpoints: batch.endpoints,
+        revisions: written.revisions,
+        bulk_changes: written.bulks,
+        states,
+        states_upto: if writes_all_states {
+            batch.numbers.last_event
+        } else {
+            memory.states_upto
+        },
+        all_states: batch.states,
+        writes_all_states,
+        past,
+        current,
+        flushed: if is_flush {
+            memory.windows.clone()
+        } else {
+            HashMap::new()
+        },
+        windows: batch.windows,
+        is_flush,
+        forgotten: batch.forgotten,
+        open: batch.open,
+        bulks: batch.bulks,
+        done,
+        changes: batch.changes,
+        now: now.paced,
+    }
+}
+
+type Windows = BTreeMap<(Level, UnixMs), Counters>;
+
+/// Returns the counters of the current windows, and those of windows that are past.
+fn counters_to_write(
+    memory: &Memory,
+    counted: &Windows,
+) -> (Windows, Vec<(Level, UnixMs, Counters)>) {
+    // What was counted in this batch replaces what was known.
+    let mut all = memory.counters.clone();
+    all.extend(counted);
+    let current = current(all.iter().map(|(key, counters)| (*key, *counters)));
+    all.retain(|key, _| !current.contains_key(key));
+    let past = all.into_iter();
+    let past = past.map(|((level, start), counters)| (level, start, counters));
+    (current, past.collect())
+}
+
+/// Returns the states to write: all that are not written yet; otherwise those that nothing else shows, which are runs of
+/// failures, and sequence numbers of deliveries that earlier events got.
+fn states_to_write(
+    memory: &Memory,
+    changed: &HashMap<Slot, EndpointState>,
+    late: &HashSet<Slot>,
+    writes_all_states: bool,
+) -> Vec<(Slot, EndpointState)> {
+    let failures = |slot: &Slot, state: &EndpointState| {
+        let before = memory.directory.state(*slot);
+        before.failure_count != state.failure_count || before.failing_since != state.failing_since
+    };
+    let unwritten = memory.unwritten.iter().filter(|_| writes_all_states);
+    let mut states: BTreeMap<Slot, EndpointState> = unwritten
+        .map(|slot| (*slot, memory.directory.state(*slot)))
+        .collect();
+    states.extend(changed.iter().filter_map(|(slot, state)| {
+        let writes = writes_all_states || late.contains(slot) || failures(slot, state);
+        writes.then_some((*slot, *state))
+    }));
+    states.into_iter().collect()
+}
+
+/// Returns each delivery with the place of its row before the batch.
+fn placed(
+    written: BTreeMap<DeliveryId, Delivery>,
+    fetched: &Fetched,
+) -> Vec<(Place, u64, Delivery)> {
+    let place = |id: &DeliveryId| match fetched.deliveries.get(id).and_then(Option::as_ref) {
+        None => (Place::Nowhere, 0),
+        Some(before) if before.due.is_some() => (Place::Open, before.sequence),
+        Some(before) => (Place::Done, before.sequence),
+    };
+    let placed = written.into_iter().map(|(id, delivery)| {
+        let (place, sequence) = place(&id);
+        (place, sequence, delivery)
+    });
+    placed.collect()
+}
+
+impl Staged {
+    /// Makes memory match the database.
+    pub(crate) fn merge(self, memory: &mut Memory) -> (Vec<Done>, Vec<Change>) {
+        memory.commit = self.commit;
+        memory.numbers = self.numbers;
+        memory.paced = self.paced;
+        memory.counters = self.current;
+        if self.writes_all_states {
+            memory.unwritten.clear();
+            memory.states_at = self.now;
+            memory.states_upto = self.states_upto;
+        } else {
+            let of_batch = self.all_states.keys().copied();
+            let states: BTreeSet<Slot> = self.states.iter().map(|(slot, _)| *slot).collect();
+            memory
+                .unwritten
+                .extend(of_batch.filter(|slot| !states.contains(slot)));
+        }
+        let directory = &mut memory.directory;
+        for (slot, state) in self.all_states {
+            directory.set_state(slot, state);
+        }
+        directory.open = self.open;
+        directory.bulks = self.bulks;
+        for endpoint in self.endpoints.into_values() {
+            directory.set_endpoint(endpoint);
+        }
+        for slot in self.forgotten {
+            directory.forget(slot);
+        }
+        if self.is_flush {
+            memory.windows = HashMap::new();
+        }
+        for (key, window) in self.windows {
+            memory.windows.entry(key).or_default().merge(&window);
+        }
+        (self.done, self.changes)
+    }
+}

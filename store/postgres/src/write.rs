@@ -1,0 +1,162 @@
+//! Writes a decided batch: one transaction, all of whose statements are sent at once.
+//!
+//! A process that stops in between therefore holds no lock. Each statement's answer counts: after a failed one, the
+//! database makes the commit a rollback.
+
+mod deliveries;
+mod endpoints;
+mod events;
+mod statistics;
+
+pub(crate) use statistics::{read_window_key, window_key};
+
+use crate::convert::{int4, int8, ms, uuid};
+use crate::link::{Link, failed};
+use crate::load::COUNTERS_KEY;
+use crate::staged::Staged;
+use futures_util::future::join_all;
+use std::pin::Pin;
+use stormhook_store::backend::write;
+use stormhook_store::stats::{Counters, Level};
+use stormhook_store::{Slot, StoreError, UnixMs};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Error, Statement};
+
+const UUIDS: Type = Type::UUID_ARRAY;
+const INT4S: Type = Type::INT4_ARRAY;
+const INT8S: Type = Type::INT8_ARRAY;
+const BYTES: Type = Type::BYTEA_ARRAY;
+const TEXTS: Type = Type::TEXT_ARRAY;
+const BOOLS: Type = Type::BOOL_ARRAY;
+
+type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// A statement with its parameters.
+struct Step {
+    statement: Statement,
+    parameters: Parameters,
+}
+
+/// The steps of a transaction.
+struct Steps<'a> {
+    link: &'a Link,
+    steps: Vec<Step>,
+}
+
+impl Steps<'_> {
+    pub(super) async fn add(
+        &mut self,
+        sql: &'static str,
+        types: &[Type],
+        parameters: Parameters,
+    ) -> Result<(), StoreError> {
+        let statement = self.link.prepare(sql, types).await?;
+        self.steps.push(Step {
+            statement,
+            parameters,
+        });
+        Ok(())
+    }
+}
+
+macro_rules! parameters {
+    ($($value:expr),* $(,)?) => {{
+        let parameters: crate::write::Parameters = vec![$(Box::new($value)),*];
+        parameters
+    }};
+}
+use parameters;
+
+/// Commits the batch. `incarnation` is that of the lane.
+///
+/// # Errors
+/// Some statement failed: then nothing was written, unless the connection broke.
+pub(crate) async fn commit(
+    link: &Link,
+    incarnation: i64,
+    staged: &Staged,
+) -> Result<(), StoreError> {
+    let windows = statistics::windows_to_write(link, staged).await?;
+    let mut steps = Steps {
+        link,
+        steps: Vec::new(),
+    };
+    fence(&mut steps, incarnation, staged).await?;
+    events::events(&mut steps, staged).await?;
+    deliveries::deliveries(&mut steps, staged).await?;
+    endpoints::endpoints(&mut steps, staged).await?;
+    statistics::statistics(&mut steps, staged, windows).await?;
+    run(link, &steps.steps).await
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;
+
+/// Sends all steps in one transaction.
+async fn run(link: &Link, steps: &[Step]) -> Result<(), StoreError> {
+    let client = &link.client;
+    let simple = |sql: &'static str| -> Answer<'_> {
+        Box::pin(async move { client.batch_execute(sql).await.map(|()| 0) })
+    };
+    let mut answers: Vec<Answer<'_>> = vec![simple("BEGIN")];
+    for step in steps {
+        answers.push(Box::pin(async move {
+            let parameters: Vec<&(dyn ToSql + Sync)> = step
+                .parameters
+                .iter()
+                .map(|parameter| &**parameter as &(dyn ToSql + Sync))
+                .collect();
+            client.execute(&step.statement, &parameters).await
+        }));
+    }
+    answers.push(simple("COMMIT"));
+    // The first error is the cause; those behind it say only that the transaction is aborted.
+    match join_all(answers).await.into_iter().find_map(Result::err) {
+        Some(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Err(taken_over()),
+        Some(error) => Err(failed(&error)),
+        None => Ok(()),
+    }
+}
+
+/// The lane is another daemon's now.
+pub(crate) fn taken_over() -> StoreError {
+    let what = "another daemon has taken over: this one must stop";
+    StoreError::Database(what.to_owned())
+}
+
+async fn fence(steps: &mut Steps<'_>, incarnation: i64, staged: &Staged) -> Result<(), StoreError> {
+    let counters: Vec<(Level, UnixMs, Counters)> = staged
+        .current
+        .iter()
+        .map(|((level, start), counters)| (*level, *start, *counters))
+        .collect();
+    let numbers = &staged.numbers;
+    // Anything but one row is an error: the number of rows is divided by.
+    let sql = "WITH fence AS (UPDATE @.lanes SET commit_no = $2, last_event = $3, last_stamp = $4, \
+                 next_slot = $5, next_bulk = $6, paced_ms = $7, states_upto = $8, counters = $9 \
+               WHERE lane = 0 AND incarnation = $1 AND commit_no = $2 - 1 RETURNING 1) \
+               SELECT 1 / (SELECT count(*) FROM fence)";
+    let types = [
+        Type::INT8,
+        Type::INT8,
+        Type::UUID,
+        Type::INT8,
+        Type::INT4,
+        Type::INT8,
+        Type::INT8,
+        Type::UUID,
+        Type::BYTEA,
+    ];
+    let parameters = parameters![
+        incarnation,
+        int8(staged.commit),
+        uuid(numbers.last_event.0),
+        int8(numbers.last_stamp),
+        int4(Slot(numbers.next_slot)),
+        int8(numbers.next_bulk),
+        ms(staged.paced),
+        uuid(staged.states_upto.0),
+        write("counters", COUNTERS_KEY, &counters)?,
+    ];
+    steps.add(sql, &types, parameters).await
+}

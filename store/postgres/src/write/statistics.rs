@@ -1,0 +1,114 @@
+//! Counters of past windows, and histograms.
+
+use super::{BYTES, INT8S, Steps, parameters};
+use crate::convert::{at, column, ms};
+use crate::link::{Link, failed};
+use crate::staged::Staged;
+use std::collections::BTreeMap;
+use stormhook_store::backend::{read, write};
+use stormhook_store::stats::{ALL_ENDPOINTS, Counters, Level, Window};
+use stormhook_store::{Slot, StoreError, UnixMs};
+use tokio_postgres::types::Type;
+
+type WindowKey = (Level, UnixMs, Slot);
+
+/// Returns the key of a window's record.
+pub(crate) fn window_key((level, start, slot): WindowKey) -> Vec<u8> {
+    let mut key = vec![level.byte()];
+    key.extend(start.0.to_be_bytes());
+    key.extend(slot.0.to_be_bytes());
+    key
+}
+
+/// Returns the windows that a flush changes, added to their rows.
+pub(super) async fn windows_to_write(
+    link: &Link,
+    staged: &Staged,
+) -> Result<BTreeMap<WindowKey, Window>, StoreError> {
+    let mut windows: BTreeMap<WindowKey, Window> = BTreeMap::new();
+    for ((minute, slot), window) in &staged.flushed {
+        for level in Level::ALL {
+            let key = (level, level.start_of(*minute), *slot);
+            windows.entry(key).or_default().merge(window);
+        }
+    }
+    if windows.is_empty() {
+        return Ok(windows);
+    }
+    let sql = "SELECT w.level, w.start_ms, w.slot, w.record \
+               FROM unnest($1::int2[], $2::int8[], $3::int8[]) n(level, start_ms, slot) \
+               JOIN @.windows w ON w.level = n.level AND w.start_ms = n.start_ms AND w.slot = n.slot";
+    let types = [Type::INT2_ARRAY, INT8S, INT8S];
+    let statement = link.prepare(sql, &types).await?;
+    let (levels, starts, slots) = window_columns(windows.keys());
+    let rows = link
+        .client
+        .query(&statement, &[&levels, &starts, &slots])
+        .await;
+    for row in rows.map_err(|e| failed(&e))? {
+        let key = read_window_key(&row)?;
+        let before: Window = read("windows", &window_key(key), column(&row, 3)?)?;
+        windows.entry(key).or_default().merge(&before);
+    }
+    for ((_, _, slot), window) in &mut windows {
+        if *slot == ALL_ENDPOINTS {
+            window.counters = Counters::default();
+        }
+    }
+    Ok(windows)
+}
+
+/// Reads level, start and slot, the first columns of a row.
+pub(crate) fn read_window_key(row: &tokio_postgres::Row) -> Result<WindowKey, StoreError> {
+    let byte: i16 = column(row, 0)?;
+    let level = Level::ALL
+        .into_iter()
+        .find(|level| i16::from(level.byte()) == byte);
+    let slot: i64 = column(row, 2)?;
+    Ok((
+        level.unwrap_or(Level::All),
+        at(column(row, 1)?),
+        Slot(u32::try_from(slot).unwrap_or(u32::MAX)),
+    ))
+}
+
+fn window_columns<'a>(keys: impl Iterator<Item = &'a WindowKey>) -> (Vec<i16>, Vec<i64>, Vec<i64>) {
+    let mut columns = (Vec::new(), Vec::new(), Vec::new());
+    for (level, start, slot) in keys {
+        columns.0.push(i16::from(level.byte()));
+        columns.1.push(ms(*start));
+        columns.2.push(i64::from(slot.0));
+    }
+    columns
+}
+
+pub(super) async fn statistics(
+    steps: &mut Steps<'_>,
+    staged: &Staged,
+    windows: BTreeMap<WindowKey, Window>,
+) -> Result<(), StoreError> {
+    for (level, start, counters) in &staged.past {
+        let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, 0, $3) \
+                   ON CONFLICT (level, start_ms, lane) DO UPDATE SET record = excluded.record";
+        let key = window_key((*level, *start, ALL_ENDPOINTS));
+        let record = write("counters", &key, counters)?;
+        let parameters = parameters![i16::from(level.byte()), ms(*start), record];
+        let types = [Type::INT2, Type::INT8, Type::BYTEA];
+        steps.add(sql, &types, parameters).await?;
+    }
+    if !windows.is_empty() {
+        let sql = "INSERT INTO @.windows (level, start_ms, slot, record) \
+                   SELECT * FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::bytea[]) \
+                   ON CONFLICT (level, start_ms, slot) DO UPDATE SET record = excluded.record";
+        let (levels, starts, slots) = window_columns(windows.keys());
+        let records = windows
+            .iter()
+            .map(|(key, window)| write("windows", &window_key(*key), window))
+            .collect::<Result<Vec<_>, _>>()?;
+        let parameters = parameters![levels, starts, slots, records];
+        steps
+            .add(sql, &[Type::INT2_ARRAY, INT8S, INT8S, BYTES], parameters)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! The suite's fixture on a PostgreSQL server of the test's own.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the suite for the file uses more of it"
+)]
+
+#[path = "../../../tests/support/fixture.rs"]
+mod fixture;
+mod reader;
+
+use crate::proxy::Proxy;
+pub(crate) use fixture::*;
+pub(crate) use reader::Reader;
+use std::sync::Arc;
+use stormhook_postgres::Store;
+use stormhook_store::{Applied, Op, QueueEntry, StoreError, UnixMs};
+use stormhook_testkit::postgres::Server;
+pub(crate) use stormhook_testkit::random::Random;
+pub(crate) use stormhook_testkit::samples::*;
+use tokio::runtime::Runtime;
+
+/// The limits that the suite changes. Folds are the file's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) pending_limit: u64,
+    pub(crate) endpoints_per_organization: usize,
+    pub(crate) idempotency_ttl_ms: u64,
+    pub(crate) fold_items: usize,
+    pub(crate) fold_commits: u64,
+}
+
+/// A store with a clock that moves only when told to.
+pub(crate) struct Fixture {
+    store: Option<Store>,
+    options: stormhook_postgres::Options,
+    pub(crate) now: UnixMs,
+    pub(crate) random: Random,
+    runtime: Arc<Runtime>,
+    proxy: Option<Proxy>,
+    // Last: it ends after its connections.
+    server: Option<Arc<Server>>,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::made(change, |_, _| None)
+    }
+
+    /// With a proxy between the store and its server.
+    pub(crate) fn behind(proxy: impl FnOnce(&Server, &Runtime) -> Proxy) -> Self {
+        Self::made(|_| {}, |server, runtime| Some(proxy(server, runtime)))
+    }
+
+    fn made(
+        change: impl FnOnce(&mut Options),
+        proxy: impl FnOnce(&Server, &Runtime) -> Option<Proxy>,
+    ) -> Self {
+        let server = Server::start();
+        let mut asked = Options {
+            pending_limit: 1_000_000,
+            endpoints_per_organization: 1_000,
+            idempotency_ttl_ms: DAY_MS,
+            fold_items: 0,
+            fold_commits: 0,
+        };
+        change(&mut asked);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build();
+        let runtime = Arc::new(runtime.expect("a runtime"));
+        let proxy = proxy(&server, &runtime);
+        let folder = proxy.as_ref().map_or(server.folder(), Proxy::folder);
+        let options = stormhook_postgres::Options {
+            pending_limit: asked.pending_limit,
+            endpoints_per_organization: asked.endpoints_per_organization,
+            idempotency_ttl_ms: asked.idempotency_ttl_ms,
+            ..stormhook_postgres::Options::new(Server::url_of(folder))
+        };
+        let store = runtime.block_on(async {
+            stormhook_postgres::migrate(&options).await?;
+            Store::open(options.clone()).await
+        });
+        Self {
+            store: Some(store.expect("a new store")),
+            options,
+            now: START,
+            random: Random::seeded(7),
+            runtime,
+            proxy,
+            server: Some(Arc::new(server)),
+        }
+    }
+
+    /// Opens the same database as another daemon would.
+    pub(crate) fn second(&self) -> Self {
+        let store = self.runtime.block_on(Store::open(self.options.clone()));
+        Self {
+            store: Some(store.expect("it opens")),
+            options: self.options.clone(),
+            now: self.now,
+            random: Random::seeded(8),
+            runtime: Arc::clone(&self.runtime),
+            proxy: None,
+            server: self.server.clone(),
+        }
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("there is one")
+    }
+
+    fn server(&mut self) -> &mut Server {
+        let server = self.server.as_mut().expect("it runs");
+        Arc::get_mut(server).expect("it is this fixture's alone")
+    }
+
+    /// The server ends as by a crash, and starts again.
+    pub(crate) fn crash(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.server().stop();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.server().start_again();
+    }
+
+    pub(crate) fn resolve(&mut self) -> Result<Option<Applied>, StoreError> {
+        let runtime = Arc::clone(&self.runtime);
+        runtime.block_on(self.store().resolve_in_doubt())
+    }
+
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.store.as_mut().expect("it is open")
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        let reader = self.store.as_ref().expect("it is open").reader();
+        Reader::new(reader, Arc::clone(&self.runtime))
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.store = None;
+    }
+
+    pub(crate) fn reopen(&mut self) {
+        self.close();
+        let store = self.runtime.block_on(Store::open(self.options.clone()));
+        self.store = Some(store.expect("it opens again"));
+    }
+
+    /// Commits a batch.
+    pub(crate) fn commit(
+        &mut self,
+        ops: Vec<Op>,
+        now: UnixMs,
+        random: u128,
+    ) -> Result<Applied, StoreError> {
+        let runtime = Arc::clone(&self.runtime);
+        runtime.block_on(self.store().apply(ops, now, random))
+    }
+
+    pub(crate) fn open(&mut self) -> Vec<QueueEntry> {
+        let mut open = Vec::new();
+        let runtime = Arc::clone(&self.runtime);
+        let read = runtime.block_on(self.store().open_deliveries(|entry| open.push(entry)));
+        read.expect("they can be read");
+        open
+    }
+}
