@@ -1,10 +1,10 @@
 //! What is kept in memory of endpoints: their settings, their running state, the bulk changes in progress, and how many
 //! deliveries are open. A batch decides with it, and it changes only when the batch is durable.
 
-use crate::bulk::Bulks;
+use crate::bulk::{Bulk, Bulks};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::ids::{EndpointId, Slot, UnixMs};
-use crate::query::{Cursor, List, Page};
+use crate::query::{Cursor, Filling, List, Page};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -30,6 +30,19 @@ pub struct Directory {
     pub bulks: Arc<Bulks>,
     /// The number of open deliveries.
     pub open: u64,
+}
+
+/// What a batch changed, except states.
+#[derive(Debug)]
+pub struct DirectoryChange {
+    /// The endpoints that are new or changed.
+    pub endpoints: Slots,
+    /// Endpoints that were removed.
+    pub forgotten: BTreeSet<Slot>,
+    /// The number of open deliveries.
+    pub open: u64,
+    /// The bulk changes in progress.
+    pub bulks: Arc<Bulks>,
 }
 
 impl Directory {
@@ -98,11 +111,7 @@ impl Directory {
         after: Option<Cursor>,
         limit: usize,
     ) -> Page<Arc<Endpoint>> {
-        let mut page = Page {
-            items: Vec::new(),
-            damaged: Vec::new(),
-            next: None,
-        };
+        let mut filling = Filling::new(limit);
         let below = after.map_or(u32::MAX, |c| u32::try_from(c.at).unwrap_or(u32::MAX));
         let mut last = None;
         for endpoint in self.endpoints.range(..Slot(below)).rev().map(|(_, e)| e) {
@@ -112,8 +121,7 @@ impl Directory {
             if !is_asked {
                 continue;
             }
-            if page.items.len() >= limit {
-                page.next = last;
+            if filling.go_on(last).is_break() {
                 break;
             }
             last = Some(Cursor {
@@ -121,9 +129,33 @@ impl Directory {
                 at: u128::from(endpoint.slot.0),
                 slot: Slot(0),
             });
-            page.items.push(Arc::clone(endpoint));
+            filling.page.items.push(Arc::clone(endpoint));
         }
-        page
+        filling.page
+    }
+
+    /// Returns the endpoints with bulk changes in progress, and the last stamp of each.
+    pub fn bulks_in_progress(&self) -> Vec<(Slot, u64)> {
+        let last = |(slot, bulks): (&Slot, &Vec<Bulk>)| Some((*slot, bulks.last()?.stamp));
+        self.bulks.iter().filter_map(last).collect()
+    }
+
+    /// Returns an endpoint's bulk changes in progress up to this stamp.
+    pub fn bulks_upto(&self, slot: Slot, upto: u64) -> Vec<Bulk> {
+        let all = self.bulks.get(&slot).into_iter().flatten();
+        all.filter(|bulk| bulk.stamp <= upto).copied().collect()
+    }
+
+    /// Follows a commit.
+    pub fn follow(&mut self, change: DirectoryChange) {
+        self.open = change.open;
+        self.bulks = change.bulks;
+        for endpoint in change.endpoints.into_values() {
+            self.set_endpoint(endpoint);
+        }
+        for slot in change.forgotten {
+            self.forget(slot);
+        }
     }
 
     /// Replaces the state of an endpoint.

@@ -55,7 +55,7 @@ pub use swept::Horizon;
 pub mod backend {
     pub use crate::batch::{Batch, IndexedState, Limits, Numbers, Storage};
     pub use crate::bulk::{Bulks, apply, as_read};
-    pub use crate::directory::{Directory, Slots};
+    pub use crate::directory::{Directory, DirectoryChange, Slots};
     pub use crate::file::record::{read, write};
     pub use crate::file::rows::{read_delivery, read_endpoint, write_delivery, write_endpoint};
     pub use crate::file::tables::{bulk_key, delivery_key, slot_key};

@@ -4,8 +4,10 @@
 //! continue.
 
 use crate::delivery::{Delivery, Status};
+use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How many rows one page looks at, at most.
@@ -88,6 +90,59 @@ pub struct Page<T> {
     pub damaged: Vec<Damage>,
     /// Where to continue; `None` at the end.
     pub next: Option<Cursor>,
+}
+
+/// Bytes of events that count as one more row: large events are work too.
+pub const BYTES_PER_ROW: usize = 4 << 10;
+
+/// A page being filled.
+#[derive(Debug)]
+pub struct Filling<T> {
+    /// The page so far.
+    pub page: Page<T>,
+    limit: usize,
+    /// The rows looked at.
+    pub seen: usize,
+}
+
+impl<T> Filling<T> {
+    /// Returns an empty page of at most `limit` items.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            page: Page {
+                items: Vec::new(),
+                damaged: Vec::new(),
+                next: None,
+            },
+            limit,
+            seen: 0,
+        }
+    }
+
+    /// Whether another row may be looked at; if not, the page continues after `last`.
+    pub fn go_on(&mut self, last: Option<Cursor>) -> ControlFlow<()> {
+        let filled = self.page.items.len() + self.page.damaged.len();
+        if filled >= self.limit || self.seen >= ROWS_PER_PAGE {
+            self.page.next = last;
+            return ControlFlow::Break(());
+        }
+        self.seen += 1;
+        ControlFlow::Continue(())
+    }
+
+    /// Names a part that can't be read. It uses up a place in the page, where it might have been.
+    pub fn damaged(&mut self, what: Unreadable, error: &StoreError) {
+        let detail = error.to_string();
+        self.page.damaged.push(Damage { what, detail });
+    }
+}
+
+/// Returns the ids within a span of acceptance, as a range with an exclusive end.
+pub fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
+    (
+        since.map_or(EventId(0), EventId::first_of),
+        until.map_or(EventId(u128::MAX), EventId::first_of),
+    )
 }
 
 /// A part of a list that can't be read, and why.

@@ -7,12 +7,12 @@ use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use stormhook_store::backend::{Batch, Bulks, Fingerprint, Limits, Numbers};
+use stormhook_store::backend::{Batch, DirectoryChange, Fingerprint, Limits, Numbers};
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    Change, Delivery, DeliveryId, Done, Endpoint, EndpointState, Event, EventId, Now, Op, Slot,
-    StoreError, UnixMs,
+    Change, Delivery, DeliveryId, Done, EndpointState, Event, EventId, Now, Op, Slot, StoreError,
+    UnixMs,
 };
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
@@ -37,7 +37,7 @@ pub(crate) struct Staged {
     pub(crate) targets: Vec<(EventId, Vec<u8>)>,
     pub(crate) deliveries: Vec<(Place, u64, Delivery)>,
     pub(crate) keys: Vec<(Fingerprint, EventId)>,
-    pub(crate) endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    pub(crate) directory: DirectoryChange,
     pub(crate) revisions: BTreeMap<(Slot, EventId), Revision>,
     pub(crate) bulk_changes: BTreeMap<(Slot, u64), BulkChange>,
     /// The states to write.
@@ -53,9 +53,6 @@ pub(crate) struct Staged {
     pub(crate) flushed: HashMap<(UnixMs, Slot), Window>,
     windows: HashMap<(UnixMs, Slot), Window>,
     is_flush: bool,
-    forgotten: BTreeSet<Slot>,
-    open: u64,
-    bulks: Arc<Bulks>,
     done: Vec<Done>,
     changes: Vec<Change>,
     now: UnixMs,
@@ -133,7 +130,12 @@ fn stage(
         targets,
         deliveries: placed(written.deliveries, fetched),
         keys: batch.keys.into_iter().collect(),
-        endpoints: batch.endpoints,
+        directory: DirectoryChange {
+            endpoints: batch.endpoints,
+            forgotten: batch.forgotten,
+            open: batch.open,
+            bulks: batch.bulks,
+        },
         revisions: written.revisions,
         bulk_changes: written.bulks,
         states,
@@ -153,9 +155,6 @@ fn stage(
         },
         windows: batch.windows,
         is_flush,
-        forgotten: batch.forgotten,
-        open: batch.open,
-        bulks: batch.bulks,
         done,
         changes: batch.changes,
         now: now.paced,
@@ -241,14 +240,7 @@ impl Staged {
         for (slot, state) in self.all_states {
             directory.set_state(slot, state);
         }
-        directory.open = self.open;
-        directory.bulks = self.bulks;
-        for endpoint in self.endpoints.into_values() {
-            directory.set_endpoint(endpoint);
-        }
-        for slot in self.forgotten {
-            directory.forget(slot);
-        }
+        directory.follow(self.directory);
         if self.is_flush {
             memory.windows = HashMap::new();
         }

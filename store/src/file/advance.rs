@@ -61,20 +61,13 @@ impl Reader {
 
     /// Returns the endpoints with bulk changes in progress, and the last stamp of each.
     pub fn bulks(&self) -> Vec<(Slot, u64)> {
-        let memory = self.shared.memory();
-        let last = |(slot, bulks): (&Slot, &Vec<Bulk>)| Some((*slot, bulks.last()?.stamp));
-        memory.directory.bulks.iter().filter_map(last).collect()
+        self.shared.memory().directory.bulks_in_progress()
     }
 
     /// Returns a walk for the bulk changes of this endpoint up to this stamp; `None` if there are none.
     pub fn bulk_walk(&self, slot: Slot, upto: u64) -> Option<BulkWalk> {
         let memory = self.shared.memory();
-        let all = memory.directory.bulks.get(&slot)?;
-        let bulks: Vec<Bulk> = all
-            .iter()
-            .filter(|bulk| bulk.stamp <= upto)
-            .copied()
-            .collect();
+        let bulks = memory.directory.bulks_upto(slot, upto);
         (!bulks.is_empty()).then(|| BulkWalk::new(&self.shared, &memory, slot, bulks))
     }
 

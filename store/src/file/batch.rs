@@ -6,8 +6,7 @@ mod sweep;
 
 use super::storage::FileStorage;
 use crate::batch::{Batch, Limits};
-use crate::bulk::Bulks;
-use crate::endpoint::Endpoint;
+use crate::directory::DirectoryChange;
 use crate::error::StoreError;
 use crate::file::journal::{Generation, JournalRow, Tail};
 use crate::file::memory::{Memory, Shared};
@@ -19,7 +18,7 @@ use crate::ids::{EventId, Now, Slot, UnixMs};
 use crate::op::{Change, Done};
 use crate::options::Options;
 use crate::stats::Window;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The changes of a batch to memory, once it is durable.
@@ -27,15 +26,12 @@ use std::sync::Arc;
 pub(crate) struct Staged {
     pub(crate) meta: Meta,
     journal: JournalRow,
-    endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    directory: DirectoryChange,
     windows: HashMap<(UnixMs, Slot), Window>,
     windows_flushed: bool,
     packs: Vec<(EventId, Arc<Pack>)>,
     folded: Option<Arc<Generation>>,
-    forgotten: BTreeSet<Slot>,
     generations_dropped: Vec<u64>,
-    open: u64,
-    bulks: Arc<Bulks>,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -62,15 +58,7 @@ impl Staged {
                 .retain(|g| !self.generations_dropped.contains(&g.number));
         }
         memory.add_journal(self.journal);
-        let directory = &mut memory.directory;
-        directory.open = self.open;
-        directory.bulks = self.bulks;
-        for endpoint in self.endpoints.into_values() {
-            directory.set_endpoint(endpoint);
-        }
-        for slot in self.forgotten {
-            directory.forget(slot);
-        }
+        memory.directory.follow(self.directory);
         if self.windows_flushed {
             // Not cleared but replaced: windows of many endpoints use capacity that is rarely needed.
             memory.windows = HashMap::new();
@@ -173,15 +161,17 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
     Ok(Staged {
         meta,
         journal,
-        endpoints: batch.endpoints,
+        directory: DirectoryChange {
+            endpoints: batch.endpoints,
+            forgotten: batch.forgotten,
+            open: batch.open,
+            bulks: batch.bulks,
+        },
         windows: batch.windows,
         windows_flushed,
         packs,
         folded,
-        forgotten: batch.forgotten,
         generations_dropped,
-        open: batch.open,
-        bulks: batch.bulks,
         done,
         changes: batch.changes,
     })

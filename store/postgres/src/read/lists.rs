@@ -8,57 +8,19 @@ use crate::fetch::{done_deliveries, open_deliveries, read_event, read_row};
 use crate::link::{Link, failed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use stormhook_store::query::ROWS_PER_PAGE;
+use stormhook_store::query::{Filling, id_range};
 use stormhook_store::{
     Cursor, Delivery, DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, Event,
-    EventId, List, Page, Slot, Status, StoreError, UnixMs,
+    EventId, List, Page, Slot, Status, StoreError,
 };
 use tokio_postgres::types::Type;
 
 /// Rows that one question returns.
 const ROWS: usize = 1_000;
 
-/// A page being filled.
-struct Filling<T> {
-    page: Page<T>,
-    limit: usize,
-    seen: usize,
-}
-
-impl<T> Filling<T> {
-    fn new(limit: usize) -> Self {
-        Self {
-            page: Page {
-                items: Vec::new(),
-                damaged: Vec::new(),
-                next: None,
-            },
-            limit,
-            seen: 0,
-        }
-    }
-
-    /// Whether another row may be looked at; if not, the page continues after `last`.
-    fn goes_on(&mut self, last: Option<Cursor>) -> bool {
-        if self.page.items.len() >= self.limit || self.seen >= ROWS_PER_PAGE {
-            self.page.next = last;
-            return false;
-        }
-        self.seen += 1;
-        true
-    }
-}
-
-fn span(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
-    (
-        since.map_or(EventId(0), EventId::first_of),
-        until.map_or(EventId(u128::MAX), EventId::first_of),
-    )
-}
-
 /// Returns the events whose deliveries are asked for: from the first up to before the second.
 fn filter_span(filter: &DeliveryFilter) -> (EventId, EventId) {
-    let (from, until) = span(filter.since, filter.until);
+    let (from, until) = id_range(filter.since, filter.until);
     match filter.event {
         Some(event) => (
             from.max(event),
@@ -150,7 +112,7 @@ impl Reader {
                 .await;
             let rows = rows.map_err(|e| failed(&e))?;
             for row in &rows {
-                if !filling.goes_on(last) {
+                if filling.go_on(last).is_break() {
                     return Ok(());
                 }
                 below = number(column(row, 0)?);
@@ -205,7 +167,7 @@ impl Reader {
                 .collect();
             before = events.first_key_value().map_or(before, |(id, _)| *id);
             for id in ids.into_iter().rev() {
-                if !filling.goes_on(last) {
+                if filling.go_on(last).is_break() {
                     return Ok(());
                 }
                 last = Some(cursor(List::Deliveries, id.event, id.slot));
@@ -253,7 +215,7 @@ impl Reader {
                 .await;
             let rows = rows.map_err(|e| failed(&e))?;
             for row in &rows {
-                if !filling.goes_on(last) {
+                if filling.go_on(last).is_break() {
                     return Ok(());
                 }
                 let delivery = read_row(row, 0)?;

@@ -9,7 +9,7 @@ use stormhook_store::backend::{bulk_key, slot_key, write, write_endpoint};
 use tokio_postgres::types::Type;
 
 pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<(), StoreError> {
-    for endpoint in staged.endpoints.values() {
+    for endpoint in staged.directory.endpoints.values() {
         let sql = "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record) VALUES ($1, $2, $3, $4, $5, $6, $7) \
                    ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, record = excluded.record";
         let types = [

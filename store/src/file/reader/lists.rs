@@ -15,60 +15,10 @@ use crate::file::tables::{self, ReadTables, Reading};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use crate::query::{
-    Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page, ROWS_PER_PAGE,
-    Unreadable,
+    BYTES_PER_ROW, Cursor, DeliveryFilter, DeliveryWithEvent, EventFilter, Filling, List, Page,
+    Unreadable, id_range,
 };
-use std::ops::ControlFlow;
 use std::sync::{Arc, RwLockReadGuard};
-
-/// Bytes of events that count as one more row: large events are work too.
-const BYTES_PER_ROW: usize = 4 << 10;
-
-/// A page being filled.
-struct Filling<T> {
-    page: Page<T>,
-    limit: usize,
-    seen: usize,
-}
-
-impl<T> Filling<T> {
-    fn new(limit: usize) -> Self {
-        Self {
-            page: Page {
-                items: Vec::new(),
-                damaged: Vec::new(),
-                next: None,
-            },
-            limit,
-            seen: 0,
-        }
-    }
-
-    /// Whether another row may be looked at; if not, the page continues after `last`.
-    fn go_on(&mut self, last: Option<Cursor>) -> ControlFlow<()> {
-        let filled = self.page.items.len() + self.page.damaged.len();
-        if filled >= self.limit || self.seen >= ROWS_PER_PAGE {
-            self.page.next = last;
-            return ControlFlow::Break(());
-        }
-        self.seen += 1;
-        ControlFlow::Continue(())
-    }
-
-    /// Names a part that can't be read. It uses up a place in the page, where it might have been.
-    fn damaged(&mut self, what: Unreadable, error: &StoreError) {
-        let detail = error.to_string();
-        self.page.damaged.push(Damage { what, detail });
-    }
-}
-
-/// Returns the ids within a span of acceptance, as a range with an exclusive end.
-pub(super) fn id_range(since: Option<UnixMs>, until: Option<UnixMs>) -> (EventId, EventId) {
-    (
-        since.map_or(EventId(0), EventId::first_of),
-        until.map_or(EventId(u128::MAX), EventId::first_of),
-    )
-}
 
 pub(super) fn events(
     shared: &Shared,

@@ -2,7 +2,6 @@
 //! copy, since the snapshot is held during the whole walk.
 
 use super::Reader;
-use super::lists::id_range;
 use super::scan::{Next, Rows, Way};
 use crate::bulk::as_read;
 use crate::delivery::Delivery;
@@ -13,6 +12,7 @@ use crate::file::pack::Pack;
 use crate::file::rows;
 use crate::file::tables;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot};
+use crate::query::id_range;
 use crate::query::{Damage, EventFilter, Unreadable};
 use std::ops::ControlFlow;
 

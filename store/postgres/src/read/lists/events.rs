@@ -1,16 +1,14 @@
 //! The list of events.
 
-use super::{Filling, ROWS, cursor, events_before, span};
+use super::{ROWS, cursor, events_before};
 use crate::convert::uuid;
 use crate::link::{Link, failed};
 use crate::read::{Reader, event_row, id_in};
 use std::sync::Arc;
 use stormhook_store::backend::Fingerprint;
+use stormhook_store::query::{BYTES_PER_ROW, Filling, id_range};
 use stormhook_store::{Cursor, Event, EventFilter, EventId, List, Page, Slot, StoreError};
 use tokio_postgres::types::Type;
-
-/// Bytes of events that count as one more row: large events are work too.
-const BYTES_PER_ROW: usize = 4 << 10;
 
 impl Reader {
     /// Returns events, newest first.
@@ -23,7 +21,7 @@ impl Reader {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page<Arc<Event>>, StoreError> {
-        let (from, until) = span(filter.since, filter.until);
+        let (from, until) = id_range(filter.since, filter.until);
         let mut before = after.map_or(until, |c| until.min(EventId(c.at)));
         let link = self.link().await?;
         let mut filling = Filling::new(limit);
@@ -43,7 +41,7 @@ impl Reader {
             let events = events_before(&link, from, before).await?;
             let is_all = events.len() < ROWS;
             for (event, _) in events {
-                if !filling.goes_on(last) {
+                if filling.go_on(last).is_break() {
                     return Ok(filling.page);
                 }
                 before = event.id;

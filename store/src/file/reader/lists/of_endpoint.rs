@@ -1,6 +1,6 @@
 //! Lists the deliveries of one endpoint from its own lists: the journal and the generations.
 
-use super::{Filling, take};
+use super::take;
 use crate::error::StoreError;
 use crate::file::guarded::guarded;
 use crate::file::journal::{Generation, Run};
@@ -9,6 +9,7 @@ use crate::file::reader::Reader;
 use crate::file::record;
 use crate::file::tables;
 use crate::ids::{DeliveryId, EndpointId, Slot};
+use crate::query::Filling;
 use crate::query::{Cursor, DeliveryFilter, DeliveryWithEvent, List, Unreadable};
 use std::ops::ControlFlow;
 use std::sync::Arc;
