@@ -14,8 +14,8 @@ use crate::convert::{int4, int8, ms, uuid};
 use crate::link::{Link, failed};
 use crate::load::COUNTERS_KEY;
 use crate::staged::Staged;
-use futures_util::future::join_all;
 use std::pin::Pin;
+use std::task::Poll;
 use stormhook_store::backend::write;
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{Slot, StoreError, UnixMs};
@@ -110,8 +110,20 @@ async fn run(link: &Link, steps: &[Step]) -> Result<(), StoreError> {
         }));
     }
     answers.push(simple("COMMIT"));
+    // A statement is sent when its future is first polled.
+    let mut unanswered = Vec::new();
+    let mut answered = Vec::new();
+    for mut answer in answers {
+        match futures_util::poll!(answer.as_mut()) {
+            Poll::Ready(result) => answered.push(result),
+            Poll::Pending => unanswered.push(answer),
+        }
+    }
+    for answer in unanswered {
+        answered.push(answer.await);
+    }
     // The first error is the cause; those behind it say only that the transaction is aborted.
-    match join_all(answers).await.into_iter().find_map(Result::err) {
+    match answered.into_iter().find_map(Result::err) {
         Some(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Err(taken_over()),
         Some(error) => Err(failed(&error)),
         None => Ok(()),
