@@ -94,7 +94,7 @@ impl Reader {
     }
 
     /// Returns for each endpoint of the event's organization why it was or wasn't sent the event. Of deleted ones,
-    /// those that were sent it and the [`EXPLAINED_DELETED`] newest others. If an event is kept past its retention, an
+    /// those that were sent it and the 1,000 newest others. If an event is kept past its retention, an
     /// endpoint's subscription at its acceptance may no longer be known: then that endpoint is left out.
     ///
     /// # Errors
