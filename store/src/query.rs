@@ -100,7 +100,8 @@ pub const BYTES_PER_ROW: usize = 4 << 10;
 pub struct Filling<T> {
     /// The page so far.
     pub page: Page<T>,
-    limit: usize,
+    /// How many items it may have.
+    pub limit: usize,
     /// The rows looked at.
     pub seen: usize,
 }

@@ -59,13 +59,10 @@ pub(crate) fn targets(of: impl Iterator<Item = (Slot, u64)>) -> Vec<u8> {
 
 /// Reads [`targets`].
 pub(crate) fn read_targets(bytes: &[u8]) -> Vec<(Slot, u64)> {
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, b| sum << 8 | u64::from(*b));
-    bytes
-        .chunks_exact(12)
-        .map(|target| {
-            let (slot, sequence) = target.split_at(4);
-            let slot = u32::try_from(number(slot)).unwrap_or(u32::MAX);
-            (Slot(slot), number(sequence))
-        })
-        .collect()
+    let (targets, _) = bytes.as_chunks::<12>();
+    let read = |[a, b, c, d, sequence @ ..]: &[u8; 12]| {
+        let slot = u32::from_be_bytes([*a, *b, *c, *d]);
+        (Slot(slot), u64::from_be_bytes(*sequence))
+    };
+    targets.iter().map(read).collect()
 }

@@ -1,5 +1,5 @@
-//! Fetches the rows that a batch needs and memory lacks: three questions in one round trip, and one more for deliveries
-//! that have ended.
+//! Fetches the rows that a batch needs and memory lacks: three questions in one round trip, and two more for deliveries
+//! that are not open.
 
 use crate::convert::{column, event_id, int4, int8, read_targets, slot, uuid};
 use crate::link::{Link, failed};
@@ -14,8 +14,15 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-/// Reads an event from columns in the order of `id, organization, type, occurred_ms, occurred_text, key, deliveries,
-/// data`, from `first` on.
+/// The columns that [`read_event`] reads, of a table that is called `e`.
+macro_rules! event_columns {
+    () => {
+        "e.id, e.organization, e.type, e.occurred_ms, e.occurred_text, e.key, e.deliveries, e.data"
+    };
+}
+pub(crate) use event_columns;
+
+/// Reads an event from the columns of [`event_columns`], from `first` on.
 pub(crate) fn read_event(row: &Row, first: usize) -> Result<Event, StoreError> {
     let text: Option<i64> = column(row, first + 4)?;
     let deliveries: i32 = column(row, first + 6)?;
@@ -50,8 +57,8 @@ pub(crate) async fn fetch(
 ) -> Result<(), StoreError> {
     let events: Vec<Uuid> = needs.events.iter().map(|id| uuid(id.0)).collect();
     let keys: Vec<Uuid> = needs.keys.iter().map(|key| uuid(key.0)).collect();
-    let (deliveries, found_events, found_keys) = try_join3(
-        open_deliveries(link, &needs.deliveries),
+    let (found_deliveries, found_events, found_keys) = try_join3(
+        deliveries(link, &needs.deliveries),
         events_of(link, &events),
         keys_of(link, &keys, keys_from),
     )
@@ -69,21 +76,29 @@ pub(crate) async fn fetch(
         let key = stormhook_store::backend::Fingerprint(key.as_u128());
         fetched.keys.insert(key, Some(id));
     }
-    let mut ended = needs.deliveries;
-    for delivery in deliveries {
-        ended.remove(&delivery.id);
-        fetched.deliveries.insert(delivery.id, Some(delivery));
+    for id in needs.deliveries {
+        fetched.deliveries.insert(id, None);
     }
-    for id in &ended {
-        fetched.deliveries.insert(*id, None);
-    }
-    for delivery in done_deliveries(link, &ended).await? {
+    for delivery in found_deliveries {
         fetched.deliveries.insert(delivery.id, Some(delivery));
     }
     Ok(())
 }
 
-pub(crate) async fn open_deliveries(
+/// Returns the stored deliveries of these. Most that a batch asks for are open, and found by their event; the events of
+/// the others name their sequence numbers.
+pub(crate) async fn deliveries(
+    link: &Link,
+    ids: &BTreeSet<DeliveryId>,
+) -> Result<Vec<Delivery>, StoreError> {
+    let mut found = open_deliveries(link, ids).await?;
+    let open: BTreeSet<DeliveryId> = found.iter().map(|d| d.id).collect();
+    let others = targets_of(link, ids - &open).await?;
+    found.extend(by_number(link, &others).await?);
+    Ok(found)
+}
+
+async fn open_deliveries(
     link: &Link,
     ids: &BTreeSet<DeliveryId>,
 ) -> Result<Vec<Delivery>, StoreError> {
@@ -102,11 +117,11 @@ pub(crate) async fn open_deliveries(
     rows.iter().map(|row| read_row(row, 0)).collect()
 }
 
-/// Returns the deliveries of these that have ended. The event names their sequence numbers.
-pub(crate) async fn done_deliveries(
+/// Returns those of these deliveries that there are, with their sequence numbers.
+async fn targets_of(
     link: &Link,
-    ids: &BTreeSet<DeliveryId>,
-) -> Result<Vec<Delivery>, StoreError> {
+    ids: BTreeSet<DeliveryId>,
+) -> Result<Vec<(DeliveryId, u64)>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -115,26 +130,38 @@ pub(crate) async fn done_deliveries(
     let events: BTreeSet<EventId> = ids.iter().map(|id| id.event).collect();
     let events: Vec<Uuid> = events.iter().map(|id| uuid(id.0)).collect();
     let rows = link.client.query(&statement, &[&events]).await;
-    let (mut slots, mut sequences, mut of) = (Vec::new(), Vec::new(), Vec::new());
+    let mut found = Vec::new();
     for row in rows.map_err(|e| failed(&e))? {
         let event = event_id(column(&row, 0)?);
-        let targets: &[u8] = column(&row, 1)?;
-        for (slot, sequence) in read_targets(targets) {
-            if ids.contains(&DeliveryId { event, slot }) {
-                slots.push(int4(slot));
-                sequences.push(int8(sequence));
-                of.push(uuid(event.0));
-            }
-        }
+        let targets = read_targets(column(&row, 1)?).into_iter();
+        let targets = targets.map(|(slot, sequence)| (DeliveryId { event, slot }, sequence));
+        found.extend(targets.filter(|(id, _)| ids.contains(id)));
     }
-    let sql = "SELECT d.event, d.slot, d.record \
-               FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event) \
+    Ok(found)
+}
+
+/// Returns deliveries by their sequence numbers, open or ended. Both tables are read at the same moment: a delivery that
+/// moves from one to the other meanwhile is found once.
+pub(crate) async fn by_number(
+    link: &Link,
+    numbered: &[(DeliveryId, u64)],
+) -> Result<Vec<Delivery>, StoreError> {
+    if numbered.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
+               SELECT o.event, o.slot, o.record FROM n \
+               JOIN @.open o ON o.slot = n.slot AND o.sequence = n.sequence \
+               UNION ALL SELECT d.event, d.slot, d.record FROM n \
                JOIN @.done d ON d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
     let types = [Type::INT4_ARRAY, Type::INT8_ARRAY, Type::UUID_ARRAY];
     let statement = link.prepare(sql, &types).await?;
+    let slots: Vec<i32> = numbered.iter().map(|(id, _)| int4(id.slot)).collect();
+    let sequences: Vec<i64> = numbered.iter().map(|(_, n)| int8(*n)).collect();
+    let events: Vec<Uuid> = numbered.iter().map(|(id, _)| uuid(id.event.0)).collect();
     let rows = link
         .client
-        .query(&statement, &[&slots, &sequences, &of])
+        .query(&statement, &[&slots, &sequences, &events])
         .await;
     let rows = rows.map_err(|e| failed(&e))?;
     rows.iter().map(|row| read_row(row, 0)).collect()
@@ -144,8 +171,11 @@ async fn events_of(link: &Link, ids: &[Uuid]) -> Result<Vec<Event>, StoreError> 
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT e.id, organization, type, occurred_ms, occurred_text, key, deliveries, data \
-               FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id";
+    let sql = concat!(
+        "SELECT ",
+        event_columns!(),
+        " FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id"
+    );
     let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
     let rows = link.client.query(&statement, &[&ids]).await;
     let rows = rows.map_err(|e| failed(&e))?;

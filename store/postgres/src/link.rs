@@ -1,5 +1,6 @@
 //! A connection: opens it, prepares each statement once, and says in plain words what went wrong.
 
+use crate::options::Options;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,17 +36,13 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// Opens a connection. Every statement of it ends after `timeout`.
-    pub(crate) async fn open(
-        url: &str,
-        schema: &str,
-        timeout: Duration,
-    ) -> Result<Arc<Self>, StoreError> {
-        let mut config: Config = url.parse().map_err(|e| failed(&e))?;
+    /// Opens a connection, every statement of which has a timeout.
+    pub(crate) async fn open(options: &Options) -> Result<Arc<Self>, StoreError> {
+        let mut config: Config = options.url.parse().map_err(|e| failed(&e))?;
+        let timeout_ms = options.statement_timeout.as_millis();
         config
             .application_name("stormhook")
-            .connect_timeout(CONNECT)
-            .options(format!("-c statement_timeout={}", timeout.as_millis()));
+            .options(format!("-c statement_timeout={timeout_ms}"));
         let connecting = tokio::time::timeout(CONNECT, config.connect(NoTls));
         let (client, connection) = connecting
             .await
@@ -58,7 +55,7 @@ impl Link {
         });
         Ok(Arc::new(Self {
             client,
-            schema: schema.to_owned(),
+            schema: options.schema.clone(),
             prepared: Mutex::default(),
         }))
     }

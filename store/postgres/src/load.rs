@@ -1,10 +1,10 @@
 //! Reads what is kept in memory, when the store opens.
 
-use crate::convert::{at, column, event_id, number, read_targets, slot};
+use crate::convert::{at, column, event_id, number, read_targets, slot, uuid};
 use crate::link::{Link, failed};
 use crate::memory::Memory;
 use futures_util::TryStreamExt;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use stormhook_store::backend::{
@@ -26,13 +26,8 @@ pub(crate) async fn each(
     mut each: impl FnMut(&Row) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let sql = link.sql(sql);
-    let parameters = parameters
-        .iter()
-        .map(|parameter| *parameter as &(dyn ToSql + Sync));
-    let rows = link
-        .client
-        .query_raw(&sql, parameters.collect::<Vec<_>>())
-        .await;
+    let parameters = parameters.iter().copied();
+    let rows = link.client.query_raw(&sql, parameters).await;
     let mut rows = pin!(rows.map_err(|e| failed(&e))?);
     while let Some(row) = rows.try_next().await.map_err(|e| failed(&e))? {
         each(&row)?;
@@ -143,7 +138,7 @@ async fn directory(link: &Link, memory: &mut Memory) -> Result<(), StoreError> {
 /// Reads the sequence numbers given since the states were written.
 async fn numbers_since(link: &Link, memory: &mut Memory) -> Result<(), StoreError> {
     let directory = &mut memory.directory;
-    let upto = crate::convert::uuid(memory.states_upto.0);
+    let upto = uuid(memory.states_upto.0);
     let unwritten = &mut memory.unwritten;
     each(
         link,
@@ -162,21 +157,4 @@ async fn numbers_since(link: &Link, memory: &mut Memory) -> Result<(), StoreErro
         },
     )
     .await
-}
-
-/// Returns the merged counters of two batches: of each level only the current window.
-pub(crate) fn current(
-    counters: impl IntoIterator<Item = ((Level, UnixMs), Counters)>,
-) -> BTreeMap<(Level, UnixMs), Counters> {
-    let mut newest: BTreeMap<Level, (UnixMs, Counters)> = BTreeMap::new();
-    for ((level, start), counters) in counters {
-        let known = newest.entry(level).or_insert((start, counters));
-        if start >= known.0 {
-            *known = (start, counters);
-        }
-    }
-    newest
-        .into_iter()
-        .map(|(level, (start, counters))| ((level, start), counters))
-        .collect()
 }

@@ -64,9 +64,7 @@ impl Shared {
         if !known.client.is_closed() {
             return Ok(known);
         }
-        let options = self.options();
-        let timeout = options.statement_timeout;
-        let fresh = Link::open(&options.url, &options.schema, timeout).await?;
+        let fresh = Link::open(&self.options()).await?;
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }

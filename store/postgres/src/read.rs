@@ -8,7 +8,7 @@ mod stats;
 pub use bulk::BulkWalk;
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
-use crate::fetch::{done_deliveries, open_deliveries, read_event};
+use crate::fetch::{deliveries, event_columns, read_event};
 use crate::link::{Link, failed};
 use crate::memory::Shared;
 use std::collections::BTreeSet;
@@ -54,11 +54,7 @@ impl Reader {
     /// As [`Reader::event`].
     pub async fn bare_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
         let link = self.link().await?;
-        let ids = BTreeSet::from([id]);
-        let found = match open_deliveries(&link, &ids).await?.pop() {
-            Some(open) => Some(open),
-            None => done_deliveries(&link, &ids).await?.pop(),
-        };
+        let found = deliveries(&link, &BTreeSet::from([id])).await?.pop();
         Ok(found.map(|delivery| self.as_read(delivery)))
     }
 
@@ -207,8 +203,11 @@ async fn event_row(
     link: &Link,
     id: EventId,
 ) -> Result<Option<(Event, Vec<(Slot, u64)>)>, StoreError> {
-    let sql = "SELECT id, organization, type, occurred_ms, occurred_text, key, deliveries, data, targets \
-               FROM @.events WHERE id = $1";
+    let sql = concat!(
+        "SELECT ",
+        event_columns!(),
+        ", e.targets FROM @.events e WHERE e.id = $1"
+    );
     let statement = link.prepare(sql, &[Type::UUID]).await?;
     let row = link.client.query_opt(&statement, &[&uuid(id.0)]).await;
     let row = row.map_err(|e| failed(&e))?;

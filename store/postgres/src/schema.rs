@@ -26,7 +26,7 @@ pub(crate) async fn version(link: &Link) -> Result<Option<i32>, StoreError> {
 /// # Errors
 /// The database refuses, or its schema is of a newer version.
 pub async fn migrate(options: &crate::Options) -> Result<(), StoreError> {
-    let link = Link::open(&options.url, &options.schema, options.statement_timeout).await?;
+    let link = Link::open(options).await?;
     match version(&link).await? {
         Some(found) => expect(found),
         None => {

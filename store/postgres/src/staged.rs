@@ -1,7 +1,6 @@
 //! A decided batch: what is to be written, and how memory changes when it is durable.
 
 use crate::convert::targets;
-use crate::load::current;
 use crate::memory::Memory;
 use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
 use std::cell::RefCell;
@@ -17,6 +16,9 @@ use stormhook_store::{
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
 const STATES_EVERY_MS: u64 = 5_000;
+
+/// Counters by window.
+type Windows = BTreeMap<(Level, UnixMs), Counters>;
 
 /// Where a delivery's row is before the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,16 +48,14 @@ pub(crate) struct Staged {
     all_states: HashMap<Slot, EndpointState>,
     writes_all_states: bool,
     /// The counters of windows that are past.
-    pub(crate) past: Vec<(Level, UnixMs, Counters)>,
+    pub(crate) past: Windows,
     /// Those of the current windows.
-    pub(crate) current: BTreeMap<(Level, UnixMs), Counters>,
+    pub(crate) current: Windows,
     /// Windows to add to their rows.
     pub(crate) flushed: HashMap<(UnixMs, Slot), Window>,
     windows: HashMap<(UnixMs, Slot), Window>,
-    is_flush: bool,
     done: Vec<Done>,
     changes: Vec<Change>,
-    now: UnixMs,
 }
 
 /// Decides a batch. Returns the rows that it needs if some are missing.
@@ -154,28 +154,20 @@ fn stage(
             HashMap::new()
         },
         windows: batch.windows,
-        is_flush,
         done,
         changes: batch.changes,
-        now: now.paced,
     }
 }
 
-type Windows = BTreeMap<(Level, UnixMs), Counters>;
-
 /// Returns the counters of the current windows, and those of windows that are past.
-fn counters_to_write(
-    memory: &Memory,
-    counted: &Windows,
-) -> (Windows, Vec<(Level, UnixMs, Counters)>) {
+fn counters_to_write(memory: &Memory, counted: &Windows) -> (Windows, Windows) {
     // What was counted in this batch replaces what was known.
     let mut all = memory.counters.clone();
     all.extend(counted);
-    let current = current(all.iter().map(|(key, counters)| (*key, *counters)));
-    all.retain(|key, _| !current.contains_key(key));
-    let past = all.into_iter();
-    let past = past.map(|((level, start), counters)| (level, start, counters));
-    (current, past.collect())
+    // In order of time: the last of each level stays.
+    let newest: BTreeMap<Level, UnixMs> = all.keys().copied().collect();
+    all.into_iter()
+        .partition(|((level, start), _)| newest.get(level) == Some(start))
 }
 
 /// Returns the states to write: all that are not written yet; otherwise those that nothing else shows, which are runs of
@@ -227,7 +219,7 @@ impl Staged {
         memory.counters = self.current;
         if self.writes_all_states {
             memory.unwritten.clear();
-            memory.states_at = self.now;
+            memory.states_at = self.paced;
             memory.states_upto = self.states_upto;
         } else {
             let of_batch = self.all_states.keys().copied();
@@ -241,7 +233,7 @@ impl Staged {
             directory.set_state(slot, state);
         }
         directory.follow(self.directory);
-        if self.is_flush {
+        if !self.flushed.is_empty() {
             memory.windows = HashMap::new();
         }
         for (key, window) in self.windows {

@@ -1,6 +1,7 @@
 //! The lane: makes one durable commit for each batch.
 
-use crate::fetch::fetch;
+use crate::convert::{column, number};
+use crate::fetch::{fetch, read_row};
 use crate::link::{Link, failed};
 use crate::load::{each, load};
 use crate::memory::Shared;
@@ -11,9 +12,9 @@ use crate::rows::{Fetched, Needs};
 use crate::schema;
 use crate::staged::{Staged, decide};
 use crate::write::{commit, taken_over};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use stormhook_store::backend::{Fingerprint, Limits};
+use stormhook_store::backend::{Fingerprint, Limits, as_read};
 use stormhook_store::{
     Applied, Delivery, DeliveryId, EventId, Now, Op, QueueEntry, StoreError, UnixMs,
 };
@@ -45,7 +46,7 @@ impl Store {
     /// # Errors
     /// The database can't be reached or refuses, or its schema has another version.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
-        let link = Link::open(&options.url, &options.schema, options.statement_timeout).await?;
+        let link = Link::open(&options).await?;
         match schema::version(&link).await? {
             Some(found) => schema::expect(found)?,
             None => {
@@ -55,8 +56,7 @@ impl Store {
         }
         let (memory, incarnation) = load(&link).await?;
         let days = Days::load(&link, &options.schema).await?;
-        let timeout = options.statement_timeout;
-        let questions = Link::open(&options.url, &options.schema, timeout).await?;
+        let questions = Link::open(&options).await?;
         Ok(Self {
             shared: Shared::new(options.clone(), memory, questions),
             options,
@@ -86,9 +86,9 @@ impl Store {
         let bulks = Arc::clone(&self.shared.memory().directory.bulks);
         let sql = "SELECT event, slot, record FROM @.open ORDER BY due_ms, event, slot";
         each(&self.link, sql, &[], |row| {
-            let stored = crate::fetch::read_row(row, 0)?;
+            let stored = read_row(row, 0)?;
             let due = stored.due;
-            let delivery = stormhook_store::backend::as_read(stored, &bulks);
+            let delivery = as_read(stored, &bulks);
             if let Some(entry) = delivery
                 .queue_entry()
                 .filter(|entry| Some(entry.due) == due)
@@ -196,7 +196,7 @@ impl Store {
     async fn write(&mut self, staged: Staged) -> Result<(), StoreError> {
         let days = staged.events.iter().map(|(event, _)| event.id);
         let days = days.chain(staged.keys.iter().map(|(_, id)| *id));
-        let days: Vec<u64> = days.map(|id| day_of(id.accepted_at())).collect();
+        let days: BTreeSet<u64> = days.map(|id| day_of(id.accepted_at())).collect();
         for day in days {
             self.days.ensure(&self.link, day).await?;
         }
@@ -210,8 +210,7 @@ impl Store {
     /// # Errors
     /// The database can't be reached yet, or another process has taken the lane over.
     pub async fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
-        let options = &self.options;
-        let link = Link::open(&options.url, &options.schema, options.statement_timeout).await?;
+        let link = Link::open(&self.options).await?;
         // Waits for a commit that is still under way, and keeps one that comes later from succeeding.
         let sql = link.sql(
             "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = 0 AND incarnation = $1 \
@@ -221,8 +220,8 @@ impl Store {
         let Some(row) = found.map_err(|e| failed(&e))? else {
             return Err(taken_over());
         };
-        let commit = crate::convert::number(crate::convert::column(&row, 0)?);
-        self.incarnation = crate::convert::column(&row, 1)?;
+        let commit = number(column(&row, 0)?);
+        self.incarnation = column(&row, 1)?;
         self.link = link;
         self.broken = false;
         if self.in_doubt.as_ref().map(|staged| staged.commit) != Some(commit) {

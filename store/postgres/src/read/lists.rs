@@ -4,9 +4,9 @@ mod events;
 
 use super::Reader;
 use crate::convert::{column, int4, int8, number, read_targets, uuid};
-use crate::fetch::{done_deliveries, open_deliveries, read_event, read_row};
+use crate::fetch::{by_number, event_columns, read_event, read_row};
 use crate::link::{Link, failed};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormhook_store::query::{Filling, id_range};
 use stormhook_store::{
@@ -17,6 +17,16 @@ use tokio_postgres::types::Type;
 
 /// Rows that one question returns.
 const ROWS: usize = 1_000;
+
+/// Returns how many rows the first question of a page asks for: it may find all of the page's items.
+fn first_rows(limit: usize) -> usize {
+    limit.clamp(1, ROWS)
+}
+
+/// Returns a number of rows as a parameter.
+fn most(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
 
 /// Returns the events whose deliveries are asked for: from the first up to before the second.
 fn filter_span(filter: &DeliveryFilter) -> (EventId, EventId) {
@@ -92,23 +102,26 @@ impl Reader {
         after: Option<Cursor>,
         filling: &mut Filling<DeliveryWithEvent>,
     ) -> Result<(), StoreError> {
-        let sql = "SELECT d.sequence, d.event, d.slot, d.record, \
-                     e.id, organization, type, occurred_ms, occurred_text, key, deliveries, data FROM ( \
+        let sql = concat!(
+            "SELECT d.sequence, d.event, d.slot, d.record, ",
+            event_columns!(),
+            " FROM ( \
                      SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence < $2 \
                      UNION ALL \
                      SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence < $2 \
-                     ORDER BY sequence DESC LIMIT $3) d JOIN @.events e ON e.id = d.event ORDER BY d.sequence DESC";
+                     ORDER BY sequence DESC LIMIT $3) d JOIN @.events e ON e.id = d.event ORDER BY d.sequence DESC"
+        );
         let statement = link
             .prepare(sql, &[Type::INT4, Type::INT8, Type::INT8])
             .await?;
-        let most = i64::try_from(ROWS).unwrap_or(i64::MAX);
+        let mut asked = first_rows(filling.limit);
         let mut below = after.map_or(u64::MAX, |c| u64::try_from(c.at).unwrap_or(u64::MAX));
         let mut last = after;
         loop {
             let slot = int4(endpoint.slot);
             let rows = link
                 .client
-                .query(&statement, &[&slot, &int8(below), &most])
+                .query(&statement, &[&slot, &int8(below), &most(asked)])
                 .await;
             let rows = rows.map_err(|e| failed(&e))?;
             for row in &rows {
@@ -125,9 +138,10 @@ impl Reader {
                 let event = Arc::new(read_event(row, 4)?);
                 take(filter, delivery, endpoint.id, event, filling);
             }
-            if rows.len() < ROWS {
+            if rows.len() < asked {
                 return Ok(());
             }
+            asked = ROWS;
         }
     }
 
@@ -144,41 +158,48 @@ impl Reader {
         let mut last = None;
         // The cursor's own event may have more deliveries.
         let mut before = after.map_or(until, |c| until.min(EventId(c.at.saturating_add(1))));
-        let is_after =
-            |id: DeliveryId| after.is_none_or(|c| (id.event.0, id.slot) < (c.at, c.slot));
+        let is_asked = |id: DeliveryId| {
+            slot.is_none_or(|slot| slot == id.slot)
+                && after.is_none_or(|c| (id.event.0, id.slot) < (c.at, c.slot))
+        };
+        let mut rows = first_rows(filling.limit);
         loop {
-            let events = events_before(link, from, before).await?;
-            let is_all = events.len() < ROWS;
-            let ids: BTreeSet<DeliveryId> = events
+            let events = events_before(link, from, before, rows).await?;
+            let is_all = events.len() < rows;
+            rows = ROWS;
+            let asked: Vec<(DeliveryId, u64)> = events
                 .iter()
-                .flat_map(|(event, slots)| {
-                    let id = event.id;
-                    slots.iter().map(move |slot| DeliveryId {
-                        event: id,
-                        slot: *slot,
-                    })
-                })
-                .filter(|id| slot.is_none_or(|slot| slot == id.slot) && is_after(*id))
+                .flat_map(|(_, deliveries)| deliveries)
+                .filter(|(id, _)| is_asked(*id))
+                .copied()
                 .collect();
-            let mut found = self.deliveries_of(link, &ids).await?;
-            let events: BTreeMap<EventId, Arc<Event>> = events
-                .into_iter()
-                .map(|(event, _)| (event.id, Arc::new(event)))
-                .collect();
-            before = events.first_key_value().map_or(before, |(id, _)| *id);
-            for id in ids.into_iter().rev() {
-                if filling.go_on(last).is_break() {
-                    return Ok(());
+            let found = by_number(link, &asked).await?.into_iter();
+            let mut found: BTreeMap<DeliveryId, Delivery> = found.map(|d| (d.id, d)).collect();
+            for (event, _) in events {
+                before = event.id;
+                let event = Arc::new(event);
+                // The newest event is the last.
+                let deliveries = found.split_off(&DeliveryId {
+                    event: event.id,
+                    slot: Slot(0),
+                });
+                if deliveries.is_empty() {
+                    // A row too: there may be very many events without a delivery that is asked for.
+                    if filling.go_on(last).is_break() {
+                        return Ok(());
+                    }
+                    last = Some(cursor(List::Deliveries, event.id, Slot(0)));
                 }
-                last = Some(cursor(List::Deliveries, id.event, id.slot));
-                let (Some(delivery), Some(event), Some(endpoint)) = (
-                    found.remove(&id),
-                    events.get(&id.event),
-                    self.endpoint_by_slot(id.slot),
-                ) else {
-                    continue;
-                };
-                take(filter, delivery, endpoint.id, Arc::clone(event), filling);
+                for (id, delivery) in deliveries.into_iter().rev() {
+                    if filling.go_on(last).is_break() {
+                        return Ok(());
+                    }
+                    last = Some(cursor(List::Deliveries, id.event, id.slot));
+                    if let Some(endpoint) = self.endpoint_by_slot(id.slot) {
+                        let delivery = self.as_read(delivery);
+                        take(filter, delivery, endpoint.id, Arc::clone(&event), filling);
+                    }
+                }
             }
             if is_all {
                 return Ok(());
@@ -195,15 +216,18 @@ impl Reader {
         after: Option<Cursor>,
         filling: &mut Filling<DeliveryWithEvent>,
     ) -> Result<(), StoreError> {
-        let sql = "SELECT d.event, d.slot, d.record, \
-                     e.id, organization, type, occurred_ms, occurred_text, key, deliveries, data FROM ( \
+        let sql = concat!(
+            "SELECT d.event, d.slot, d.record, ",
+            event_columns!(),
+            " FROM ( \
                      SELECT event, slot, record FROM @.done \
                      WHERE undelivered AND event >= $1 AND event <= $2 AND (event < $2 OR slot < $3) \
                      ORDER BY event DESC, slot DESC LIMIT $4) d \
-                   JOIN @.events e ON e.id = d.event ORDER BY d.event DESC, d.slot DESC";
+                   JOIN @.events e ON e.id = d.event ORDER BY d.event DESC, d.slot DESC"
+        );
         let types = [Type::UUID, Type::UUID, Type::INT4, Type::INT8];
         let statement = link.prepare(sql, &types).await?;
-        let most = i64::try_from(ROWS).unwrap_or(i64::MAX);
+        let mut asked = first_rows(filling.limit);
         let (from, until) = filter_span(filter);
         let (mut event, mut below) = after.map_or((until, 0), |c| (EventId(c.at), int4(c.slot)));
         let mut last = None;
@@ -211,7 +235,7 @@ impl Reader {
             let (from, upto) = (uuid(from.0), uuid(event.0));
             let rows = link
                 .client
-                .query(&statement, &[&from, &upto, &below, &most])
+                .query(&statement, &[&from, &upto, &below, &most(asked)])
                 .await;
             let rows = rows.map_err(|e| failed(&e))?;
             for row in &rows {
@@ -222,27 +246,17 @@ impl Reader {
                 let id = delivery.id;
                 (event, below) = (id.event, int4(id.slot));
                 last = Some(cursor(List::Deliveries, id.event, id.slot));
-                let asked = slot.is_none_or(|slot| slot == id.slot);
-                if let Some(endpoint) = self.endpoint_by_slot(id.slot).filter(|_| asked) {
+                let is_asked = slot.is_none_or(|slot| slot == id.slot);
+                if let Some(endpoint) = self.endpoint_by_slot(id.slot).filter(|_| is_asked) {
                     let event = Arc::new(read_event(row, 3)?);
                     take(filter, delivery, endpoint.id, event, filling);
                 }
             }
-            if rows.len() < ROWS {
+            if rows.len() < asked {
                 return Ok(());
             }
+            asked = ROWS;
         }
-    }
-
-    async fn deliveries_of(
-        &self,
-        link: &Link,
-        ids: &BTreeSet<DeliveryId>,
-    ) -> Result<BTreeMap<DeliveryId, Delivery>, StoreError> {
-        let open = open_deliveries(link, ids).await?;
-        let done = done_deliveries(link, ids).await?;
-        let all = done.into_iter().chain(open);
-        Ok(all.map(|d| (d.id, self.as_read(d))).collect())
     }
 }
 
@@ -279,29 +293,38 @@ fn cursor(list: List, event: EventId, slot: Slot) -> Cursor {
     }
 }
 
-/// Returns events from the newest before `before` on, with the endpoints that have a delivery of each.
+/// Returns as many events from the newest before `before` on, with the deliveries of each.
 async fn events_before(
     link: &Link,
     from: EventId,
     before: EventId,
-) -> Result<Vec<(Event, Vec<Slot>)>, StoreError> {
-    let sql = "SELECT id, organization, type, occurred_ms, occurred_text, key, deliveries, data, targets \
-               FROM @.events WHERE id >= $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    rows: usize,
+) -> Result<Vec<(Event, Vec<(DeliveryId, u64)>)>, StoreError> {
+    let sql = concat!(
+        "SELECT ",
+        event_columns!(),
+        ", e.targets FROM @.events e WHERE e.id >= $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
+    );
     let statement = link
         .prepare(sql, &[Type::UUID, Type::UUID, Type::INT8])
         .await?;
-    let most = i64::try_from(ROWS).unwrap_or(i64::MAX);
     let (from, before) = (uuid(from.0), uuid(before.0));
-    let rows = link
+    let found = link
         .client
-        .query(&statement, &[&from, &before, &most])
+        .query(&statement, &[&from, &before, &most(rows)])
         .await;
-    rows.map_err(|e| failed(&e))?
+    found
+        .map_err(|e| failed(&e))?
         .iter()
         .map(|row| {
-            let targets = read_targets(column(row, 8)?);
-            let slots = targets.into_iter().map(|(slot, _)| slot).collect();
-            Ok((read_event(row, 0)?, slots))
+            let event = read_event(row, 0)?;
+            let targets = read_targets(column(row, 8)?).into_iter();
+            let deliveries = targets.map(|(slot, sequence)| {
+                let event = event.id;
+                (DeliveryId { event, slot }, sequence)
+            });
+            let deliveries = deliveries.collect();
+            Ok((event, deliveries))
         })
         .collect()
 }

@@ -87,7 +87,7 @@ pub(super) async fn statistics(
     staged: &Staged,
     windows: BTreeMap<WindowKey, Window>,
 ) -> Result<(), StoreError> {
-    for (level, start, counters) in &staged.past {
+    for ((level, start), counters) in &staged.past {
         let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, 0, $3) \
                    ON CONFLICT (level, start_ms, lane) DO UPDATE SET record = excluded.record";
         let key = window_key((*level, *start, ALL_ENDPOINTS));

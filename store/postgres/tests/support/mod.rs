@@ -40,7 +40,7 @@ pub(crate) struct Fixture {
     runtime: Arc<Runtime>,
     proxy: Option<Proxy>,
     // Last: it ends after its connections.
-    server: Option<Arc<Server>>,
+    server: Arc<Server>,
 }
 
 impl Fixture {
@@ -94,7 +94,7 @@ impl Fixture {
             random: Random::seeded(7),
             runtime,
             proxy,
-            server: Some(Arc::new(server)),
+            server: Arc::new(server),
         }
     }
 
@@ -108,7 +108,7 @@ impl Fixture {
             random: Random::seeded(8),
             runtime: Arc::clone(&self.runtime),
             proxy: None,
-            server: self.server.clone(),
+            server: Arc::clone(&self.server),
         }
     }
 
@@ -117,8 +117,7 @@ impl Fixture {
     }
 
     fn server(&mut self) -> &mut Server {
-        let server = self.server.as_mut().expect("it runs");
-        Arc::get_mut(server).expect("it is this fixture's alone")
+        Arc::get_mut(&mut self.server).expect("it is this fixture's alone")
     }
 
     /// The server ends as by a crash, and starts again.

@@ -1,6 +1,6 @@
 //! The list of events.
 
-use super::{ROWS, cursor, events_before};
+use super::{ROWS, cursor, events_before, first_rows};
 use crate::convert::uuid;
 use crate::link::{Link, failed};
 use crate::read::{Reader, event_row, id_in};
@@ -37,9 +37,11 @@ impl Reader {
             last = Some(cursor(List::Events, event.id, Slot(0)));
             filling.page.items.push(Arc::new(event));
         }
+        let mut rows = first_rows(limit);
         loop {
-            let events = events_before(&link, from, before).await?;
-            let is_all = events.len() < ROWS;
+            let events = events_before(&link, from, before, rows).await?;
+            let is_all = events.len() < rows;
+            rows = ROWS;
             for (event, _) in events {
                 if filling.go_on(last).is_break() {
                     return Ok(filling.page);
