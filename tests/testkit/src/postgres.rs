@@ -22,19 +22,24 @@ pub struct Server {
 }
 
 /// Returns the folder of the server's programs: that of the newest version installed.
-fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut found: Vec<PathBuf> = versions
-        .filter_map(|version| Some(version.ok()?.path().join("bin")))
-        .filter(|folder| folder.join("postgres").exists())
-        .collect();
-    found.sort();
-    found.pop()
-}
-
-/// Whether a server can be started here.
-pub fn is_installed() -> bool {
-    programs().is_some()
+fn programs() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let newest = versions
+        .filter_map(|version| {
+            let folder = version.ok()?.path();
+            let number: u32 = folder.file_name()?.to_str()?.parse().ok()?;
+            let programs = folder.join("bin");
+            programs
+                .join("postgres")
+                .exists()
+                .then_some((number, programs))
+        })
+        .max();
+    newest
+        .expect("PostgreSQL is installed (apt-get install postgresql)")
+        .1
 }
 
 fn is_root() -> bool {
@@ -43,7 +48,7 @@ fn is_root() -> bool {
 
 /// Returns a command that runs a program of the server, as a user that may.
 fn command(program: &str) -> Command {
-    let program = programs().expect("PostgreSQL is installed").join(program);
+    let program = programs().join(program);
     if !is_root() {
         return Command::new(program);
     }
@@ -67,9 +72,10 @@ fn hand_over(path: &Path) {
     }
 }
 
-/// Returns a cluster that no server has used, to be copied. It is made once for all tests.
+/// Returns a cluster that no server has used, to be copied. It is made once for all tests of this user.
 fn template() -> PathBuf {
-    let parent = std::env::temp_dir().join("stormhook-postgres-template");
+    let user = rustix::process::geteuid().as_raw();
+    let parent = std::env::temp_dir().join(format!("stormhook-postgres-{user}"));
     std::fs::create_dir_all(&parent).expect("a folder");
     let lock = File::create(parent.join("lock")).expect("a file");
     lock.lock().expect("the lock");
@@ -154,25 +160,21 @@ impl Server {
 
     /// Ends the server as a crash does, without a checkpoint.
     pub fn stop(&mut self) {
-        self.end();
-    }
-
-    /// Starts it after [`Server::stop`].
-    pub fn start_again(&mut self) {
-        self.child = Self::run(self.folder.path());
-    }
-
-    fn end(&mut self) {
         if self.child.try_wait().expect("its status").is_none() {
             // Immediate shutdown: nothing is written.
             let _ended = kill_process(Pid::from_child(&self.child), Signal::QUIT);
             self.child.wait().expect("it ends");
         }
     }
+
+    /// Starts it after [`Server::stop`].
+    pub fn start_again(&mut self) {
+        self.child = Self::run(self.folder.path());
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
