@@ -1,12 +1,14 @@
 //! What the HTTP front end works with: the engine, the configuration, and what new endpoints are made of.
 
 use crate::config::{Config, LiveConfig};
+#[cfg(feature = "postgres")]
+use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use stormhook_engine::{Engine, SubmitError};
+use stormhook_engine::{Engine, Reader, SubmitError};
 use stormhook_store::endpoint::Seed;
-use stormhook_store::{Reader, StoreError, UnixMs};
+use stormhook_store::{StoreError, UnixMs};
 use stormhook_verifier::Secret;
 use zeroize::Zeroizing;
 
@@ -17,6 +19,8 @@ pub struct App {
     pub engine: Engine,
     config: LiveConfig,
     own_listener: Option<SocketAddr>,
+    #[cfg(feature = "postgres")]
+    peers: Option<Arc<Peers>>,
 }
 
 /// The randomness of the operating system could not be had.
@@ -26,12 +30,28 @@ pub struct NoRandomness;
 
 impl App {
     /// A front end for an engine. `own_listener` is refused as a target.
-    pub fn new(engine: Engine, config: LiveConfig, own_listener: Option<SocketAddr>) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(engine: Engine, config: LiveConfig, own_listener: Option<SocketAddr>) -> Self {
+        Self {
             engine,
             config,
             own_listener,
-        })
+            #[cfg(feature = "postgres")]
+            peers: None,
+        }
+    }
+
+    /// The same among other daemons on a database.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub(crate) fn among(mut self, peers: Option<Arc<Peers>>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// The other daemons, if the store is in a database.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.peers.as_ref()
     }
 
     /// The configuration as it is now.
@@ -44,23 +64,32 @@ impl App {
         self.engine.clock().now()
     }
 
+    /// The time of the wall clock.
+    pub fn wall(&self) -> UnixMs {
+        self.engine.clock().environment().wall()
+    }
+
     /// The time that what expires goes by.
     pub fn paced(&self) -> UnixMs {
         self.engine.clock().paced()
     }
 
-    /// Asks a reader. Blocks for as long as the question takes.
+    /// Returns what answers questions.
+    pub fn reader(&self) -> &Reader {
+        self.engine.reader()
+    }
+
+    /// Returns the answer to a question.
     ///
     /// # Errors
-    /// The file can't be read, or what was read is damaged; the log says more.
-    pub fn read<T>(
-        &self,
-        question: impl FnOnce(&Reader) -> Result<T, StoreError>,
-    ) -> Result<T, SubmitError> {
-        question(self.engine.reader()).map_err(|error| {
+    /// The store can't be read, or what was read is damaged; the log says more.
+    pub fn answered<T>(&self, answer: Result<T, StoreError>) -> Result<T, SubmitError> {
+        answer.map_err(|error| {
             tracing::error!(%error, "a read of the store failed");
             if error.is_damage() {
                 SubmitError::Damaged
+            } else if error.is_unreachable() {
+                SubmitError::Unreachable
             } else {
                 SubmitError::StoreFailed
             }

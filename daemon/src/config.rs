@@ -21,6 +21,7 @@ use std::time::Duration;
 pub use error::{ConfigError, Origin, Problem};
 pub use live::LiveConfig;
 pub use reference::reference;
+pub use rule::without_password;
 use source::RawConfig;
 pub(crate) use source::service_links;
 pub use stormhook_engine::retention::Retention;
@@ -63,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// The store's settings.
     pub store: Store,
+    /// Other daemons on the same database.
+    pub cluster: Cluster,
     /// When an endpoint is disabled.
     pub breaker: Breaker,
     /// Where deliveries may go. The daemon adds its own listener once it is bound.
@@ -133,6 +136,19 @@ pub struct Limits {
 pub struct Store {
     /// Page cache in bytes.
     pub cache: usize,
+    /// The database that holds the store instead of the file.
+    pub url: Option<String>,
+    /// How long this daemon keeps its shards without a sign of life.
+    pub lease: Duration,
+}
+
+/// `[cluster]`
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Where other daemons reach this one; `None` if disabled.
+    pub listen: Option<SocketAddr>,
+    /// The address that they use, if it is another.
+    pub advertise: Option<String>,
 }
 
 /// `[breaker]`

@@ -4,6 +4,7 @@
 mod bare;
 mod batch;
 mod callers;
+mod cluster;
 mod code;
 mod deliveries;
 mod endpoints;
@@ -19,6 +20,10 @@ mod listen;
 mod lists;
 mod nesting;
 mod openapi;
+#[cfg(feature = "postgres")]
+mod passing;
+#[cfg(feature = "postgres")]
+pub(crate) mod peer_listener;
 mod problem;
 mod request;
 mod routes;
@@ -41,8 +46,8 @@ use http::{HeaderMap, Method, Uri};
 use problem::{Code, Problem};
 use serde::Deserialize;
 use std::sync::Arc;
-use stormhook_engine::writer::SubmitError;
-use stormhook_store::NewEvent;
+use stormhook_engine::Reader;
+use stormhook_store::{NewEvent, StoreError};
 use utoipa::ToSchema;
 
 /// Reads an event from its JSON as the routes do; `None` if they would refuse it. For the benchmarks, which measure
@@ -79,14 +84,31 @@ async fn no_method(method: Method) -> Problem {
     )
 }
 
-/// Runs a read that may be long, apart from the serving threads.
-async fn blocking<T: Send + 'static>(
-    app: &Shared,
-    question: impl FnOnce(&App) -> Result<T, SubmitError> + Send + 'static,
+/// Asks a short question.
+async fn ask<T>(
+    app: &App,
+    question: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, Problem> {
-    let app = Arc::clone(app);
-    match tokio::task::spawn_blocking(move || question(&app)).await {
-        Ok(answer) => answer.map_err(Problem::unreadable),
+    app.answered(question.await).map_err(Problem::unreadable)
+}
+
+/// Asks a question that may read much. Those to a file block, so they run apart from the serving threads.
+async fn ask_long<T, Q>(
+    app: &Shared,
+    question: impl FnOnce(Reader) -> Q + Send + 'static,
+) -> Result<T, Problem>
+where
+    T: Send + 'static,
+    Q: Future<Output = Result<T, StoreError>> + Send,
+{
+    let reader = app.reader().clone();
+    if reader.file().is_none() {
+        return ask(app, question(reader)).await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let asked = tokio::task::spawn_blocking(move || runtime.block_on(question(reader)));
+    match asked.await {
+        Ok(answer) => app.answered(answer).map_err(Problem::unreadable),
         Err(_) => Err(problem::unexpected()),
     }
 }

@@ -8,7 +8,11 @@ mod descriptors;
 pub mod fuzzing;
 pub mod headers;
 pub mod http;
+#[cfg(feature = "postgres")]
+mod identity;
 mod log;
+#[cfg(feature = "postgres")]
+mod peers;
 pub mod serve;
 mod space;
 pub mod target;

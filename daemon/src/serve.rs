@@ -4,8 +4,16 @@ use crate::app::App;
 use crate::config::{self, Config, ConfigError, LiveConfig};
 use crate::deliver::{HttpTransport, TrustError};
 use crate::descriptors;
+#[cfg(feature = "postgres")]
+use crate::http::peer_listener::PeerListener;
 use crate::http::{ListenError, Listeners, bind};
+#[cfg(feature = "postgres")]
+use crate::identity::{self, IdentityError};
 use crate::log::Log;
+#[cfg(feature = "postgres")]
+use crate::peers::Peers;
+#[cfg(feature = "postgres")]
+use crate::peers::certificate::{Certificate, CertificateError};
 use crate::space;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
@@ -14,9 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormhook_engine::environment::System;
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
+#[cfg(feature = "postgres")]
+use stormhook_engine::store::Lane;
 use stormhook_engine::writer::Space;
-use stormhook_engine::{Engine, Ports};
-use stormhook_store::{Options, Store, StoreError};
+use stormhook_engine::{Engine, Ports, Store};
+use stormhook_store::{Options, StoreError};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The store's name in the data folder.
@@ -30,6 +41,14 @@ pub enum ServeError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The data directory.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// TLS between daemons.
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Certificates to trust.
     #[error(transparent)]
     Trust(#[from] TrustError),
@@ -114,9 +133,8 @@ async fn run(
     reload: impl Fn() -> Result<Config, ConfigError>,
     log: &Log,
 ) -> Result<(), ServeError> {
-    let path = config.data_dir.join(STORE_FILE);
     let io = |doing| {
-        let path = path.clone();
+        let path = config.data_dir.join(STORE_FILE);
         move |source| ServeError::Io {
             doing,
             path,
@@ -124,14 +142,15 @@ async fn run(
         }
     };
     let mut signals = Signals::new().map_err(io("listening for signals beside"))?;
-    let store = Store::open(options(&config))?;
+    let (store, place, peers) = open_store(&config).await?;
     let bound = bind(&config).await?;
     let address = bound.address();
-    let ready = ready_line(bound.socket(), address, &path);
+    let ready = ready_line(bound.socket(), address, &place);
     let life = Arc::new(Lifecycle::default());
     let live = LiveConfig::new(Arc::clone(&config));
-    let listeners = Listeners::serve(bound, &live, &life)?;
+    let mut listeners = Listeners::serve(bound, &live, &life)?;
     let transport = Arc::new(HttpTransport::new(&config, address)?);
+    let others = peers_of(&store);
     let ports = Ports {
         store,
         environment: Arc::new(System),
@@ -140,12 +159,11 @@ async fn run(
         life: life.clone(),
     };
     // Reads everything that waits: the threads that serve go on meanwhile.
-    let loaded = tokio::task::block_in_place(|| Engine::load(ports))?;
+    let loading = Handle::current();
+    let loaded = tokio::task::block_in_place(|| loading.block_on(Engine::load(ports)))?;
     let app = App::new(loaded.engine().clone(), live.clone(), address);
-    let (engine, committer) = loaded.start(
-        |on_commit| Arc::new(on_commit),
-        room(path.clone(), live.clone()),
-    );
+    let app = Arc::new(join(app, &mut listeners, peers, others, &live, &life));
+    let (engine, committer) = loaded.start(|on_commit| Arc::new(on_commit), room(live.clone()));
     let thread = std::thread::Builder::new()
         .name("writer".to_owned())
         .spawn(move || committer.run())
@@ -158,32 +176,137 @@ async fn run(
         "{ready}"
     );
     say(ready);
-    signals
-        .until_stopped(|| take_over(reload(), &transport, &live, &engine, log))
-        .await;
+    let taken_over = tokio::select! {
+        biased;
+        () = signals.until_stopped(|| take_over(reload(), &transport, &live, &engine, log)) => false,
+        () = engine.writer().taken_over() => true,
+    };
     tracing::info!("stopping");
     stop(&engine, listeners, signals).await;
     let _ended = tokio::task::spawn_blocking(move || thread.join()).await;
     tracing::info!("stopped");
+    if taken_over {
+        return Err(StoreError::TakenOver.into());
+    }
     Ok(())
 }
 
-/// How much room there is for the store, as the configuration is at the moment.
-fn room(path: PathBuf, live: LiveConfig) -> impl Fn() -> Space + Send + 'static {
-    move || space::of(&path, live.now().limits.disk_reserve)
+/// The listener for other daemons on the same database.
+#[cfg(feature = "postgres")]
+type PeersBound = Option<PeerListener>;
+#[cfg(not(feature = "postgres"))]
+type PeersBound = Option<std::convert::Infallible>;
+
+/// The other daemons.
+#[cfg(feature = "postgres")]
+fn peers_of(store: &Store) -> Option<Arc<Peers>> {
+    store.cluster().map(Peers::new)
+}
+#[cfg(not(feature = "postgres"))]
+fn peers_of(_: &Store) -> Option<std::convert::Infallible> {
+    None
 }
 
-fn ready_line(
-    socket: Option<&Path>,
-    address: Option<std::net::SocketAddr>,
-    store: &Path,
-) -> String {
+/// Serves other daemons, and passes calls on to them.
+#[cfg(feature = "postgres")]
+fn join(
+    app: App,
+    listeners: &mut Listeners,
+    peers: PeersBound,
+    others: Option<Arc<Peers>>,
+    live: &LiveConfig,
+    life: &Arc<Lifecycle>,
+) -> App {
+    if let (Some(peers), Some(others)) = (peers, &others) {
+        let token = crate::peers::bearer(others.cluster.token());
+        listeners.serve_peers(peers, token, live, life);
+    }
+    app.among(others)
+}
+#[cfg(not(feature = "postgres"))]
+fn join(
+    app: App,
+    _: &mut Listeners,
+    _: PeersBound,
+    _: Option<std::convert::Infallible>,
+    _: &LiveConfig,
+    _: &Arc<Lifecycle>,
+) -> App {
+    app
+}
+
+/// Opens the store, and says where it is.
+async fn open_store(config: &Config) -> Result<(Store, String, PeersBound), ServeError> {
+    let Some(url) = &config.store.url else {
+        let options = options(config);
+        let place = options.path.display().to_string();
+        let store = stormhook_store::Store::open(options)?;
+        return Ok((store.into(), place, PeersBound::default()));
+    };
+    open_database(config, url).await
+}
+
+#[cfg(feature = "postgres")]
+async fn open_database(
+    config: &Config,
+    url: &str,
+) -> Result<(Store, String, PeersBound), ServeError> {
+    let mut options = database_options(config, url);
+    options.daemon = identity::of(&config.data_dir)?;
+    let peers = match config.cluster.listen {
+        Some(address) => Some(PeerListener::bind(address, Certificate::make()?).await?),
+        None => None,
+    };
+    if let Some(peers) = &peers {
+        let bound = || peers.address().to_string();
+        options.address = Some(config.cluster.advertise.clone().unwrap_or_else(bound));
+        options.certificate = Some(peers.certificate().to_vec());
+    }
+    let opened = stormhook_postgres::Store::open(options).await?;
+    let lane = Lane::new(opened, Handle::current());
+    Ok((lane.into(), config::without_password(url), peers))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_database(_: &Config, _: &str) -> Result<(Store, String, PeersBound), ServeError> {
+    let what = "this build can't use store.url: build stormhook with the feature `postgres`";
+    Err(StoreError::Database(what.to_owned()).into())
+}
+
+/// The store's bounds as the configuration has them, for a database.
+#[cfg(feature = "postgres")]
+pub fn database_options(config: &Config, url: &str) -> stormhook_postgres::Options {
+    let options = options(config);
+    stormhook_postgres::Options {
+        pending_limit: options.pending_limit,
+        endpoints_per_organization: options.endpoints_per_organization,
+        idempotency_ttl_ms: options.idempotency_ttl_ms,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        lease: config.store.lease,
+        attempt_timeout: config.delivery.timeout,
+        ..stormhook_postgres::Options::new(url)
+    }
+}
+
+/// How much room there is for the store, as the configuration is at the moment. A database says itself when it is full.
+fn room(live: LiveConfig) -> impl Fn() -> Space + Send + 'static {
+    move || {
+        let config = live.now();
+        if config.store.url.is_some() {
+            return Space {
+                free_bytes: u64::MAX,
+                file_bytes: 0,
+            };
+        }
+        let path = config.data_dir.join(STORE_FILE);
+        space::of(&path, config.limits.disk_reserve)
+    }
+}
+
+fn ready_line(socket: Option<&Path>, address: Option<std::net::SocketAddr>, store: &str) -> String {
     let socket = socket.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
     let address = address.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
-    format!(
-        "stormhook ready: socket={socket} address={address} store={}",
-        store.display()
-    )
+    format!("stormhook ready: socket={socket} address={address} store={store}")
 }
 
 /// The one line on stdout. Nobody may be reading it: it is written beside the rest, which does not wait for it.

@@ -123,6 +123,9 @@ pub enum Refusal {
     /// The idempotency key belongs to another endpoint, or to one that was deleted.
     #[error("the idempotency key belongs to another endpoint")]
     EndpointKeyConflict,
+    /// Another process decides about this organization.
+    #[error("another daemon holds this organization")]
+    NotHeld,
     /// There are too many open deliveries.
     #[error("there are too many open deliveries")]
     Full,

@@ -103,6 +103,21 @@ impl Directory {
         });
     }
 
+    /// Removes an endpoint that another process decides about now, with all that is known of it.
+    pub fn remove(&mut self, slot: Slot) {
+        let Some(endpoint) = self.endpoints.get(&slot).cloned() else {
+            return;
+        };
+        remove_from(&mut self.by_organization, &endpoint.organization, |live| {
+            live.retain(|s| *s != slot);
+            live.is_empty()
+        });
+        if self.bulks.contains_key(&slot) {
+            Arc::make_mut(&mut self.bulks).remove(&slot);
+        }
+        self.forget(slot);
+    }
+
     /// Returns a page of endpoints that were not deleted, newest first.
     pub fn page(
         &self,

@@ -57,14 +57,23 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// A commit failed, and whether it took effect is not known until the file has been opened again.
-    #[error("the last commit failed and the file could not be reopened yet: {0}")]
+    #[error("the last commit failed, and whether it took effect is not known yet: {0}")]
     InDoubt(String),
     /// A commit failed and nothing of it was stored.
     #[error("the commit failed and nothing of it was stored: {0}")]
     NotCommitted(Box<StoreError>),
-    /// A database refused a statement or can't be reached.
+    /// A database refused a statement.
     #[error("the database: {0}")]
     Database(String),
+    /// A database can't be reached.
+    #[error("the database can't be reached: {0}")]
+    Unreachable(String),
+    /// The disk of a database is full.
+    #[error("the disk of the database is full: {0}")]
+    DatabaseFull(String),
+    /// Another process writes what this one wrote before: this one must end.
+    #[error("another daemon has taken over from this one, which must stop")]
+    TakenOver,
     /// A row that a batch needs is not in memory yet: it is fetched, and the batch is decided again.
     #[error("a row was not fetched")]
     NotFetched,
@@ -114,8 +123,27 @@ impl StoreError {
             Self::Engine(redb::Error::Io(e)) | Self::Io { source: e, .. } => {
                 e.kind() == std::io::ErrorKind::StorageFull
             }
+            Self::DatabaseFull(_) => true,
             Self::NotCommitted(cause) => cause.is_disk_full(),
             Self::InDoubt(text) => text.contains("No space left"),
+            _ => false,
+        }
+    }
+
+    /// Whether a database could not be reached, so that nothing was stored.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::NotCommitted(cause) => cause.is_unreachable(),
+            _ => false,
+        }
+    }
+
+    /// Whether another process has taken over.
+    pub fn is_taken_over(&self) -> bool {
+        match self {
+            Self::TakenOver => true,
+            Self::NotCommitted(cause) => cause.is_taken_over(),
             _ => false,
         }
     }

@@ -25,6 +25,7 @@ pub mod query;
 pub mod settle;
 pub mod stats;
 mod swept;
+mod weigh;
 
 pub use bulk::{Bulk, BulkEffect, Reopen};
 pub use command::{
@@ -42,7 +43,7 @@ pub use file::reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
 pub use file::store::{Applied, Store};
 pub use file::sweep::{Found, Sweeper};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
-pub use op::{Change, Done, Op, Operation};
+pub use op::{Change, Done, Gained, Op, Operation};
 pub use options::Options;
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page,
@@ -60,4 +61,6 @@ pub mod backend {
     pub use crate::file::rows::{read_delivery, read_endpoint, write_delivery, write_endpoint};
     pub use crate::file::tables::{bulk_key, delivery_key, slot_key};
     pub use crate::fingerprint::Fingerprint;
+    pub use crate::stats::kept_windows;
+    pub use crate::weigh::Weights;
 }

@@ -9,12 +9,13 @@ use crate::command::{
     RotateSecret, UpdateEndpoint,
 };
 use crate::delivery::{Delivery, QueueEntry};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
 use crate::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, Swept};
 use crate::settle::Settle;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that a batch can do, with an answer of its own.
 pub trait Operation: Into<Op> {
@@ -111,4 +112,21 @@ pub enum Change {
     Endpoint(Arc<Endpoint>),
     /// A bulk change of an endpoint's deliveries. If it ends deliveries, all of the endpoint's open ones have ended.
     Bulk(Slot, Bulk),
+    /// This process decides about more organizations from now on.
+    Gained(Box<Gained>),
+    /// It no longer decides about these endpoints.
+    Lost(Vec<Slot>),
+}
+
+/// What a process needs to deliver for organizations that another one delivered for before.
+#[derive(Debug, Clone)]
+pub struct Gained {
+    /// Their endpoints, with the state of each.
+    pub endpoints: Vec<(Arc<Endpoint>, EndpointState)>,
+    /// Their open deliveries, in order of due time.
+    pub waiting: Vec<QueueEntry>,
+    /// The endpoints with bulk changes in progress, and the last stamp of each.
+    pub bulks: Vec<(Slot, u64)>,
+    /// For how long attempts of the process before may still be on the wire, from now on.
+    pub on_wire_for: Duration,
 }

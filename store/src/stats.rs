@@ -270,6 +270,17 @@ impl Span {
     }
 }
 
+/// Returns the levels that are not kept for ever, and before which start their windows can be dropped: minutes are kept
+/// for two hours and hours for two days, and no query needs more.
+#[must_use]
+pub fn kept_windows(now: UnixMs) -> [(Level, UnixMs); 2] {
+    let ago = |ms| UnixMs(now.0.saturating_sub(ms));
+    [
+        (Level::Minute, ago(120 * MINUTE_MS)),
+        (Level::Hour, ago(48 * HOUR_MS)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,47 @@ pub struct Sweep {
     pub(crate) work: Work,
 }
 
+impl Sweep {
+    /// Returns the end of a pass of a store that drops history by itself: everything before the horizon is dropped
+    /// next.
+    #[must_use]
+    pub fn walked(horizon: Horizon) -> Self {
+        Self {
+            horizon,
+            again_after: EventId(0),
+            work: Work::Walked,
+        }
+    }
+
+    /// Returns the removal of deleted endpoints with nothing left.
+    #[must_use]
+    pub fn of_endpoints(horizon: Horizon, slots: Vec<Slot>) -> Self {
+        Self {
+            horizon,
+            again_after: EventId(0),
+            work: Work::Endpoints(slots),
+        }
+    }
+
+    /// Returns the horizon of the pass.
+    pub fn horizon(&self) -> Horizon {
+        self.horizon
+    }
+
+    /// Returns the endpoints to remove.
+    pub fn endpoints(&self) -> &[Slot] {
+        match &self.work {
+            Work::Endpoints(slots) => slots,
+            _ => &[],
+        }
+    }
+
+    /// Whether everything before the horizon has been looked at.
+    pub fn is_end(&self) -> bool {
+        matches!(self.work, Work::Walked)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// The packs with these keys have something to drop.

@@ -23,6 +23,7 @@ mod batch;
 mod bounds;
 mod broken_disk;
 mod clock;
+mod cluster;
 mod compact;
 mod congestion;
 mod connections;

@@ -4,6 +4,7 @@
 //! Client commands use none of this but the time. It is in one place so that the rest of `cli` knows only the API.
 
 mod configuration;
+mod database;
 mod one_line;
 mod records;
 mod settings;
@@ -18,6 +19,7 @@ use crate::failure::Failure;
 use crate::parent;
 use crate::report::Report;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
+pub(crate) use database::Database;
 pub(crate) use records::{Filter, Written, write_records};
 pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};

@@ -9,6 +9,7 @@ mod backup;
 mod batch;
 mod check;
 mod client;
+mod cluster;
 mod compact;
 mod delivery;
 mod demo;
@@ -24,6 +25,7 @@ mod listen;
 mod local;
 mod locate;
 mod manual;
+mod migrate;
 mod options;
 mod pages;
 mod parent;
@@ -140,6 +142,12 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
+    /// Show the daemons that share the store
+    #[command(after_help = cluster::EXAMPLES)]
+    Cluster {
+        #[command(flatten)]
+        client: ClientOptions,
+    },
     /// Receive webhooks on loopback during development: verify, print and answer them
     #[command(after_help = listen::EXAMPLES)]
     Listen {
@@ -191,6 +199,9 @@ enum Command {
         #[command(flatten)]
         output: JsonOption,
     },
+    /// Prepare the database that holds the store (store.url)
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(migrate::MigrateArgs),
     /// Show the effective configuration and the source of each value
     #[command(after_help = "\
 Examples:
@@ -222,6 +233,7 @@ impl Command {
             | Self::Delivery { client, .. }
             | Self::Tail { client, .. }
             | Self::Stats { client, .. }
+            | Self::Cluster { client }
             | Self::Check { client, .. } => client.json,
             Self::Verify { output, .. }
             | Self::Backup { output, .. }
@@ -231,6 +243,7 @@ impl Command {
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Export { .. }
+            | Self::Migrate(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
         }
@@ -282,6 +295,7 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Verify { args, .. } => verify::run(&args, &screen),
         Command::Listen { args, .. } => alone(listen::run(args, screen)),
         Command::Demo(args) => alone(demo::run(args, screen)),
+        Command::Migrate(args) => alone(migrate::run(args, screen)),
         Command::Compact { args, .. } => compact::run(&args, &screen),
         Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
         Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),
@@ -298,6 +312,7 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Tail { args, client } => {
             connected(client, screen, |session| tail::run(args, session))
         }
+        Command::Cluster { client } => connected(client, screen, cluster::run),
         Command::Stats { args, client } => {
             connected(client, screen, |session| stats::run(args, session))
         }

@@ -9,6 +9,7 @@ mod alarm;
 mod attempt;
 mod bulk;
 mod changes;
+mod moves;
 mod partners;
 mod timer;
 mod trouble;
@@ -21,15 +22,15 @@ use crate::environment::Environment;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::schedule::{Gauges, InFlight, Schedule};
 use crate::settings::{Settings, SettingsSource};
+use crate::store::{Reader, Store};
 use crate::transport::Transport;
 use crate::writer::{Committed, SubmitError, Writer};
 use alarm::Alarm;
 use partners::Partners;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{
-    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Reader, Refusal, Slot, Store,
-    StoreError,
+    Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Refusal, Slot, StoreError,
 };
 use tokio::sync::{Notify, broadcast};
 use trouble::Trouble;
@@ -96,6 +97,10 @@ struct Inner {
     unreadable: Trouble,
     /// Endpoints with unfinished bulk changes, and the last stamp of each that the schedule knows.
     bulk: BTreeMap<Slot, u64>,
+    /// Endpoints to which no attempt starts, since another process may still send, or will.
+    paused: BTreeSet<Slot>,
+    /// The types of the events whose attempts are followed, until their outcomes are committed.
+    followed: HashMap<DeliveryId, String>,
 }
 
 /// See the module.
@@ -129,7 +134,7 @@ impl Dispatch {
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn new(
+    pub async fn new(
         store: &Store,
         writer: Arc<Writer>,
         clock: Arc<StoreClock>,
@@ -143,7 +148,9 @@ impl Dispatch {
         for endpoint in reader.all_endpoints() {
             schedule.endpoint(&endpoint, Some(&reader.state(endpoint.slot)), now);
         }
-        store.open_deliveries(|waiting| schedule.restore(&waiting))?;
+        store
+            .open_deliveries(|waiting| schedule.restore(&waiting))
+            .await?;
         let bulk = reader.bulks().into_iter().collect();
         Ok(Arc::new(Self {
             writer,
@@ -158,6 +165,8 @@ impl Dispatch {
                 lacking: Trouble::default(),
                 unreadable: Trouble::default(),
                 bulk,
+                paused: BTreeSet::new(),
+                followed: HashMap::new(),
             }),
             partners: Partners::default(),
             in_bulk: Arc::default(),
@@ -218,6 +227,7 @@ impl Dispatch {
     /// Whether another attempt may start.
     fn may_start(&self, inner: &Inner) -> bool {
         !self.writer.is_failing()
+            && self.reader.may_start()
             && !self.life.is_stopping()
             && inner.schedule.claimed_count() < UNSETTLED
     }
@@ -269,14 +279,12 @@ impl Dispatch {
         }
     }
 
-    fn publish(&self, delivery: &Delivery) {
-        if self.attempts.receiver_count() == 0 {
+    /// Sends an attempt to its followers. One that ended before anybody followed is not known by its type.
+    fn publish(&self, inner: &mut Inner, delivery: &Delivery) {
+        let Some(event_type) = inner.followed.remove(&delivery.id) else {
             return;
-        }
-        let (Ok(Some(event)), Some(endpoint)) = (
-            self.reader.event(delivery.id.event),
-            self.reader.endpoint_by_slot(delivery.id.slot),
-        ) else {
+        };
+        let Some(endpoint) = self.reader.endpoint_by_slot(delivery.id.slot) else {
             return;
         };
         if let Some(attempt) = delivery.attempts.last() {
@@ -284,7 +292,7 @@ impl Dispatch {
                 attempt: attempt.clone(),
                 delivery: delivery.clone(),
                 endpoint: endpoint.id,
-                event_type: event.event_type.clone(),
+                event_type,
             };
             // There may be no followers left.
             let _nobody = self.attempts.send(Arc::new(finished));
@@ -314,7 +322,7 @@ impl Committed for OnCommit {
                     {
                         tracing::warn!(endpoint = %endpoint.id, reason, "endpoint disabled");
                     }
-                    inner.schedule.endpoint(&endpoint, None, now);
+                    inner.follow(&endpoint, None, now);
                 }
                 Change::Bulk(slot, bulk) => {
                     inner.bulk.insert(slot, bulk.stamp);
@@ -322,14 +330,24 @@ impl Committed for OnCommit {
                         inner.schedule.end_all(slot);
                     }
                 }
+                Change::Gained(gained) => dispatch.gain(&mut inner, *gained, now),
+                Change::Lost(slots) => dispatch.lose(&mut inner, &slots),
             }
         }
         for (done, id) in applied.done.iter().zip(settled) {
             let Some(id) = id else { continue };
             any_settled = true;
             if let Done::Settle(Ok(delivery)) = done {
-                dispatch.publish(delivery);
-            } else if let Some(waiting) = inner.schedule.claim_of(*id) {
+                dispatch.publish(&mut inner, delivery);
+                continue;
+            }
+            inner.followed.remove(id);
+            if dispatch.reader.endpoint_by_slot(id.slot).is_none() {
+                // Another process decides about it, and makes the attempt again.
+                inner.schedule.ended(*id);
+                continue;
+            }
+            if let Some(waiting) = inner.schedule.claim_of(*id) {
                 // Its row is missing or damaged. If it stayed open, it would be sent again after every start.
                 let what = format!("the outcome of an attempt could not be recorded: {done:?}");
                 let ending = Arc::clone(dispatch);
@@ -353,6 +371,7 @@ impl Committed for OnCommit {
     fn set_aside(&self, delivery: DeliveryId, damage: &str) {
         tracing::error!(%delivery, damage, "the outcome of an attempt could not be recorded");
         let mut inner = self.0.inner();
+        inner.followed.remove(&delivery);
         inner.schedule.ended(delivery);
         self.0.pump(&mut inner);
         drop(inner);

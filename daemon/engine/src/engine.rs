@@ -10,14 +10,15 @@ use crate::environment::Environment;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::maintenance::Maintenance;
 use crate::settings::SettingsSource;
+use crate::store::{Reader, Store};
 use crate::transport::Transport;
 use crate::writer::{Command, Committed, Committer, Pending, Space, SubmitError, Writer};
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::maintenance::FlushStats;
 use stormhook_store::{
-    Attempt, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Reader, Recover, Refusal,
-    Replay, Store, StoreError, UpdateEndpoint,
+    Attempt, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Recover, Refusal, Replay,
+    StoreError, UpdateEndpoint,
 };
 use tokio::sync::broadcast;
 
@@ -68,7 +69,7 @@ impl Engine {
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn load(ports: Ports) -> Result<Loaded, StoreError> {
+    pub async fn load(ports: Ports) -> Result<Loaded, StoreError> {
         let Ports {
             store,
             environment,
@@ -87,7 +88,8 @@ impl Engine {
             Arc::clone(&life),
             Arc::clone(&settings),
             transport,
-        )?;
+        )
+        .await?;
         store.accept()?;
         let engine = Self {
             settings,
@@ -226,6 +228,9 @@ impl Engine {
             Phase::Running if self.writer.is_refusing() => Err(
                 "the store is damaged where events are written: stop the daemon and run `stormhook compact`, or restore a backup",
             ),
+            Phase::Running if !self.reader.may_start() => {
+                Err("the lease could not be renewed, since the database does not answer in time")
+            }
             Phase::Running => Ok(()),
             Phase::Draining | Phase::Cut | Phase::Closing => Err("stopping"),
         }
@@ -266,6 +271,38 @@ impl Engine {
     }
 }
 
+#[cfg(feature = "postgres")]
+mod clustered {
+    //! Moves shards between this process and others on the same database.
+
+    use super::Engine;
+    use stormhook_postgres::{Cluster, Moves};
+    use stormhook_store::Slot;
+    use stormhook_store::maintenance::Probe;
+
+    impl Moves for Engine {
+        fn wake(&self) {
+            self.writer.post(Probe);
+        }
+
+        async fn release(&self, slots: Vec<Slot>) {
+            self.dispatch.release(slots).await;
+        }
+    }
+
+    impl Engine {
+        /// Keeps the lease for as long as the process runs.
+        pub(super) fn keep(&self, cluster: Cluster) {
+            let engine = self.clone();
+            tokio::spawn(async move {
+                let error = cluster.keep(engine.clone()).await;
+                tracing::error!(%error, "the lease is lost");
+                engine.writer.set_taken_over();
+            });
+        }
+    }
+}
+
 impl Loaded {
     /// Returns the engine, before it runs.
     pub fn engine(&self) -> &Engine {
@@ -280,6 +317,8 @@ impl Loaded {
         look: impl Fn() -> Space + Send + 'static,
     ) -> (Engine, Committer) {
         let Self { engine, store } = self;
+        #[cfg(feature = "postgres")]
+        let cluster = store.cluster();
         let told = told(OnCommit(Arc::clone(&engine.dispatch)));
         let clock = Arc::clone(&engine.clock);
         let committer = engine.writer.committer(store, clock, told, look);
@@ -292,6 +331,10 @@ impl Loaded {
             life: Arc::clone(&engine.life),
         };
         engine.dispatch.start(maintenance.run());
+        #[cfg(feature = "postgres")]
+        if let Some(cluster) = cluster {
+            engine.keep(cluster);
+        }
         (engine, committer)
     }
 }

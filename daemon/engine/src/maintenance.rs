@@ -8,11 +8,11 @@ use crate::clock::{self, StoreClock};
 use crate::dispatch::Dispatch;
 use crate::lifecycle::Lifecycle;
 use crate::settings::SettingsSource;
+use crate::store::Reader;
 use crate::writer::{SubmitError, Writer};
 use bulk::BulkWork;
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::Reader;
 use stormhook_store::maintenance::FlushStats;
 use sweep::{SWEEP_EVERY, Sweeping};
 

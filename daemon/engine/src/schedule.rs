@@ -11,6 +11,7 @@ mod bucket;
 mod delivery_queue;
 mod entry;
 mod held;
+mod moves;
 mod postponed;
 mod queue;
 #[cfg(test)]

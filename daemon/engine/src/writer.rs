@@ -18,6 +18,7 @@ pub use space::Space;
 pub use submission::{Command, Free, Held, NotQueued, Pending, SubmitError};
 
 use crate::clock::{self, StoreClock};
+use crate::store::Store;
 use queue::{Lane, Queue, Request, Size};
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -25,9 +26,9 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation, Store};
+use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation};
 use submission::Reply;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The size of an operation beyond its event's data, in bytes.
 const OP_BYTES: usize = 256;
@@ -60,6 +61,8 @@ pub struct Writer {
     failing: AtomicBool,
     damaged: AtomicBool,
     refusing: AtomicBool,
+    /// Another process has taken the store over.
+    taken_over: watch::Sender<bool>,
     keyed: AtomicU64,
     /// Operations left the queue.
     freed: Notify,
@@ -83,6 +86,7 @@ impl Writer {
             failing: AtomicBool::new(false),
             damaged: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            taken_over: watch::channel(false).0,
             keyed: AtomicU64::new(0),
             freed: Notify::new(),
             arrived: Notify::new(),
@@ -287,6 +291,17 @@ impl Writer {
     /// Whether the last event met damage where events are written. Other commits succeed.
     pub fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// Another process has taken the store over.
+    pub(crate) fn set_taken_over(&self) {
+        self.taken_over.send_replace(true);
+    }
+
+    /// Resolves when another process has taken the store over, so that this one must end.
+    pub async fn taken_over(&self) {
+        let mut taken_over = self.taken_over.subscribe();
+        let _closed = taken_over.wait_for(|taken_over| *taken_over).await;
     }
 
     fn set_damaged(&self, damaged: bool) {

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::rule::SIGNATURE_HEADER;
 use super::{
-    Breaker, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Retention, Retry,
+    Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Retention, Retry,
     SOCKET_FILE, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
@@ -35,15 +35,7 @@ impl Config {
             socket_allow_uids: Vec::new(),
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
             host_names: Vec::new(),
-            delivery: Delivery {
-                timeout: Duration::from_secs(15),
-                connect_timeout: Duration::from_secs(5),
-                max_in_flight: 512,
-                max_in_flight_per_endpoint: 32,
-                signature_header: SIGNATURE_HEADER.to_owned(),
-                pool_idle: Duration::from_secs(4),
-                pool_max_age: Duration::from_secs(5 * MINUTE_S),
-            },
+            delivery: delivery(),
             dns: Dns {
                 servers: Vec::new(),
             },
@@ -68,7 +60,15 @@ impl Config {
                 excerpt_bytes: 1 << 10,
                 disk_reserve: 256 << 20,
             },
-            store: Store { cache: 8 << 20 },
+            store: Store {
+                cache: 8 << 20,
+                url: None,
+                lease: Duration::from_secs(8),
+            },
+            cluster: Cluster {
+                listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+                advertise: None,
+            },
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),
             },
@@ -87,5 +87,17 @@ impl Config {
             },
             origins: BTreeMap::new(),
         }
+    }
+}
+
+fn delivery() -> Delivery {
+    Delivery {
+        timeout: Duration::from_secs(15),
+        connect_timeout: Duration::from_secs(5),
+        max_in_flight: 512,
+        max_in_flight_per_endpoint: 32,
+        signature_header: SIGNATURE_HEADER.to_owned(),
+        pool_idle: Duration::from_secs(4),
+        pool_max_age: Duration::from_secs(300),
     }
 }

@@ -6,8 +6,8 @@ use tracing::Level;
 use super::Config;
 use super::LogFormat;
 use super::rule::{
-    Address, Choice, Count, FilePath, HostName, List, NameServer, OrOff, Raw, Rule, Share,
-    SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
+    Address, Choice, Count, DatabaseUrl, FilePath, HostName, HostPort, List, NameServer, OrOff,
+    Raw, Rule, Share, SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
 };
 
 /// One key: its name, its purpose, and how it is read from and written to a [`Config`].
@@ -137,6 +137,14 @@ pub(super) const KEYS: &[Key] = &[
         "Free space below which new events are refused. Outcomes are still recorded."),
     key!("store.cache", store.cache, Size("1MiB", "1024GiB"), RESTART,
         "Memory for the store's page cache."),
+    key!("store.url", store.url, Unset(DatabaseUrl), RESTART,
+        "PostgreSQL database that holds the store instead of a file in the data directory. Prepare it with `stormhook migrate`. Any number of daemons may use one database."),
+    key!("store.lease", store.lease, Time("1s", "5m"), RESTART,
+        "With store.url: how long a daemon keeps its share of the work without renewing its lease. When it has ended, the other daemons take over."),
+    key!("cluster.listen", cluster.listen, OrOff(Address), RESTART,
+        "With store.url: address and port where the other daemons reach this one, over TLS with keys of their own. Port 0 picks a free one. If off, calls about organizations that this daemon holds are refused with `busy` by the others."),
+    key!("cluster.advertise", cluster.advertise, Unset(HostPort), RESTART,
+        "The address and port that the other daemons use, if cluster.listen is not reachable as it is written."),
     key!("breaker.disable_after", breaker.disable_after, Time("0s", "365d"), RELOAD,
         "An endpoint is disabled when all of its attempts, at least 6, have failed for this long."),
     key!("target.allow", target.allow, list(TargetPattern, 0, 1_000), RELOAD,

@@ -110,6 +110,18 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             ),
         );
     }
+    if let Some(address) = config.cluster.listen
+        && config.store.url.is_some()
+        && address.ip().is_unspecified()
+        && config.cluster.advertise.is_none()
+    {
+        report(
+            "cluster.listen",
+            format!(
+                "cluster.listen is {address}, which other daemons can't connect to as it is written; set cluster.advertise to an address of this machine"
+            ),
+        );
+    }
     for (name, value) in [
         ("tls.certificate", &config.tls.certificate),
         ("tls.key", &config.tls.key),

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use toml::Value;
 
+pub use network::without_password;
 pub(super) use network::{
-    Address, HostName, NameServer, SIGNATURE_HEADER, SignatureHeader, TargetPattern,
+    Address, DatabaseUrl, HostName, HostPort, NameServer, SIGNATURE_HEADER, SignatureHeader,
+    TargetPattern,
 };
 use stormhook_engine::times::{duration_text, parse_duration};
 
@@ -29,6 +31,7 @@ impl Raw {
             Self::Text(text) => format!("{text:?}"),
             Self::Toml(value) => value.to_string(),
         };
+        let whole = without_password(&whole);
         match whole.char_indices().nth(100) {
             Some((end, _)) => format!("{}…", whole.get(..end).unwrap_or_default()),
             None => whole,

@@ -4,6 +4,7 @@
 //! read yet. When a bound is reached, reading pauses. A line that is too long is skipped without being kept.
 
 mod lines;
+mod room;
 
 pub(super) use lines::LineReader;
 
@@ -11,9 +12,15 @@ use super::events::IDEMPOTENCY_KEY;
 use super::fields::query;
 use super::ingest::{self, EventBody};
 use super::openapi::responses::BatchAnswer;
+#[cfg(feature = "postgres")]
+use super::passing::Route;
+#[cfg(feature = "postgres")]
+use super::passing::lines::{LineAnswer, Lines, PassedOn};
 use super::problem::{Code, Problem, refused};
 use super::{Answer, Shared, request};
 use crate::config::Limits;
+#[cfg(feature = "postgres")]
+use crate::peers::PASSED;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -22,15 +29,15 @@ use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Uri};
 use http_body_util::BodyExt;
+use room::{Place, Room};
 use serde::Serialize;
 use std::collections::VecDeque;
-use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use stormhook_engine::clock;
 use stormhook_engine::lifecycle::Phase;
 use stormhook_engine::writer::{Pending, SubmitError};
 use stormhook_store::{Accepted, NewEvent, Refusal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// The maximum number of lines that wait for their commit.
 const IN_FLIGHT: usize = 2_048;
@@ -39,17 +46,13 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// Results that one client has not read yet, in bytes. A client that sends a large batch before it reads needs that
 /// much.
 const UNTAKEN_BYTES: usize = 8 << 20;
-/// The same for all clients together,
-const ALL_UNTAKEN_BYTES: usize = 64 << 20;
-/// except for this much, which each client has to itself.
-const OWN_UNTAKEN_BYTES: usize = 64 << 10;
 
 /// How long a client may continue to send after the daemon starts to stop.
 const LINGER_STOPPING: Duration = Duration::from_millis(500);
 
 /// One result.
 #[derive(Serialize)]
-struct LineResult<'a> {
+struct LineResult<'a, P = Problem> {
     line: u64,
     status: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,12 +60,15 @@ struct LineResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deliveries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Problem>,
+    problem: Option<P>,
 }
 
 /// A line that was read.
 enum PendingLine {
     ForCommit(Pending<NewEvent>),
+    /// Another daemon answers it.
+    #[cfg(feature = "postgres")]
+    Passed(PassedOn),
     Rejected(Problem),
 }
 
@@ -101,6 +107,10 @@ pub(super) async fn accept(
             out: Vec::new(),
             room: Room::default(),
             answers,
+            #[cfg(feature = "postgres")]
+            passed: headers.contains_key(PASSED),
+            #[cfg(feature = "postgres")]
+            elsewhere: Lines::default(),
         };
         // A client that disconnects gets no more results; accepted lines are stored.
         let _gone = batch.run(body).await;
@@ -140,39 +150,12 @@ struct Batch {
     out: Vec<u8>,
     room: Room,
     answers: mpsc::Sender<(Bytes, Place)>,
-}
-
-/// Room for results that clients have not read yet.
-struct Room {
-    own: Arc<Semaphore>,
-}
-
-/// The room that a result uses until it is read.
-type Place = OwnedSemaphorePermit;
-
-impl Default for Room {
-    fn default() -> Self {
-        Self {
-            own: Arc::new(Semaphore::new(OWN_UNTAKEN_BYTES)),
-        }
-    }
-}
-
-impl Room {
-    /// Returns a place for this many bytes: from the client's own room, or from the shared room if it has some, or from
-    /// whichever has room first.
-    async fn take(&self, bytes: usize) -> Result<Place, Gone> {
-        static SHARED: LazyLock<Arc<Semaphore>> =
-            LazyLock::new(|| Arc::new(Semaphore::new(ALL_UNTAKEN_BYTES)));
-        let bytes = u32::try_from(bytes.min(OWN_UNTAKEN_BYTES)).unwrap_or(u32::MAX);
-        for room in [&self.own, &*SHARED] {
-            if let Ok(place) = Arc::clone(room).try_acquire_many_owned(bytes) {
-                return Ok(place);
-            }
-        }
-        let place = Arc::clone(&self.own).acquire_many_owned(bytes).await;
-        place.map_err(|_| Gone)
-    }
+    /// Whether another daemon passed it on.
+    #[cfg(feature = "postgres")]
+    passed: bool,
+    /// Lines that other daemons answer.
+    #[cfg(feature = "postgres")]
+    elsewhere: Lines,
 }
 
 impl Batch {
@@ -189,7 +172,7 @@ impl Batch {
             Code::ShuttingDown => LINGER_STOPPING,
             _ => self.limits.idle,
         };
-        self.write(&LineResult {
+        self.write::<Problem>(&LineResult {
             line: self.lines.count + 1,
             status: "cut",
             id: None,
@@ -254,13 +237,43 @@ impl Batch {
         Ok(())
     }
 
-    async fn hand_over(&self, text: &[u8]) -> PendingLine {
+    async fn hand_over(&mut self, text: &[u8]) -> PendingLine {
         match ingest::parse(text, None) {
             Err(problem) => PendingLine::Rejected(problem),
+            #[cfg(feature = "postgres")]
+            Ok(event) if !self.is_held(&event) => self.pass(&event.organization, text).await,
             Ok(event) => match self.app.engine.enqueue(event).await {
                 Ok(pending) => PendingLine::ForCommit(pending),
                 Err(error) => PendingLine::Rejected(error.into()),
             },
+        }
+    }
+
+    /// Whether this daemon decides about the event's organization, or has to say that it doesn't.
+    #[cfg(feature = "postgres")]
+    fn is_held(&self, event: &NewEvent) -> bool {
+        let peers = self.app.peers();
+        self.passed || peers.is_none_or(|peers| peers.holds(&event.organization))
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn pass(&mut self, organization: &str, text: &[u8]) -> PendingLine {
+        let Some(peers) = self.app.peers().cloned() else {
+            return PendingLine::Rejected(Problem::unheld());
+        };
+        match peers.route(organization).await {
+            Ok(Route::Peer(seat, member)) => {
+                PendingLine::Passed(self.elsewhere.pass(&peers, seat, member, text).await)
+            }
+            // It came here meanwhile.
+            Ok(Route::Here) => match ingest::parse(text, None) {
+                Ok(event) => match self.app.engine.enqueue(event).await {
+                    Ok(pending) => PendingLine::ForCommit(pending),
+                    Err(error) => PendingLine::Rejected(error.into()),
+                },
+                Err(problem) => PendingLine::Rejected(problem),
+            },
+            Err(problem) => PendingLine::Rejected(problem),
         }
     }
 
@@ -272,6 +285,13 @@ impl Batch {
                 PendingLine::Rejected(problem) => {
                     let problem = problem.clone();
                     self.write(&rejected(line, problem));
+                }
+                #[cfg(feature = "postgres")]
+                PendingLine::Passed(passed) => {
+                    let Some(answer) = passed.take() else {
+                        break;
+                    };
+                    self.write_passed(line, answer);
                 }
                 PendingLine::ForCommit(pending) => {
                     let Some(done) = futures_util::FutureExt::now_or_never(pending) else {
@@ -294,7 +314,7 @@ impl Batch {
             Err(error) => Err(error.into()),
         };
         match accepted {
-            Ok(accepted) => self.write(&LineResult {
+            Ok(accepted) => self.write::<Problem>(&LineResult {
                 line,
                 status: if accepted.replayed {
                     "replayed"
@@ -309,7 +329,21 @@ impl Batch {
         }
     }
 
-    fn write(&mut self, line: &LineResult<'_>) {
+    #[cfg(feature = "postgres")]
+    fn write_passed(&mut self, line: u64, answer: Result<LineAnswer, Problem>) {
+        match answer {
+            Ok(answer) => self.write(&LineResult {
+                line,
+                status: &answer.status,
+                id: answer.id,
+                deliveries: answer.deliveries,
+                problem: answer.problem,
+            }),
+            Err(problem) => self.write(&rejected(line, problem)),
+        }
+    }
+
+    fn write<P: Serialize>(&mut self, line: &LineResult<'_, P>) {
         // Strings and numbers only: serializing into memory can't fail.
         if serde_json::to_writer(&mut self.out, line).is_ok() {
             self.out.push(b'\n');
@@ -329,7 +363,7 @@ impl Batch {
     }
 }
 
-fn rejected(line: u64, problem: Problem) -> LineResult<'static> {
+fn rejected(line: u64, problem: Problem) -> LineResult<'static, Problem> {
     LineResult {
         line,
         status: "rejected",
@@ -341,7 +375,10 @@ fn rejected(line: u64, problem: Problem) -> LineResult<'static> {
 
 /// Waits for the oldest line's commit and keeps its result in its place.
 async fn oldest(waiting: &mut VecDeque<(u64, PendingLine)>) {
-    if let Some((_, PendingLine::ForCommit(pending))) = waiting.front_mut() {
-        pending.wait().await;
+    match waiting.front_mut() {
+        Some((_, PendingLine::ForCommit(pending))) => pending.wait().await,
+        #[cfg(feature = "postgres")]
+        Some((_, PendingLine::Passed(passed))) => passed.wait().await,
+        Some((_, PendingLine::Rejected(_))) | None => {}
     }
 }

@@ -32,6 +32,7 @@ pub(crate) enum Code {
     StorageFull,
     ShuttingDown,
     StoreFailed,
+    NotSupported,
 }
 
 impl Code {
@@ -69,6 +70,7 @@ impl Code {
             Self::StorageFull => (StatusCode::SERVICE_UNAVAILABLE, "storage_full"),
             Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting_down"),
             Self::StoreFailed => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            Self::NotSupported => (StatusCode::NOT_IMPLEMENTED, "not_supported"),
         }
     }
 

@@ -7,7 +7,7 @@ use super::openapi::enums::DeliveryStatus;
 use super::openapi::responses::DeliveryPage;
 use super::problem::{Problem, not_done};
 use super::views::{DeliveryView, ListView};
-use super::{Answer, NoFields, Shared, blocking};
+use super::{Answer, NoFields, Shared, ask, ask_long};
 use crate::app::App;
 use axum::Json;
 use axum::body::Body;
@@ -54,8 +54,8 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         until,
     };
     let (limit, cursor) = (paging.limit(), paging.cursor(filter.list())?);
-    let page = blocking(&app, move |app| {
-        app.read(|r| r.deliveries(&filter, cursor, limit))
+    let page = ask_long(&app, move |reader| async move {
+        reader.deliveries(&filter, cursor, limit).await
     })
     .await?;
     Ok(Json(ListView::of(page, |view| DeliveryView::listed(&app, &view))).into_response())
@@ -72,7 +72,7 @@ pub(super) async fn show(
     uri: Uri,
 ) -> Answer {
     query::<()>(&uri)?;
-    answer(&app, delivery.id()?)
+    answer(&app, delivery.id()?).await
 }
 
 /// Retries a delivery.
@@ -93,7 +93,7 @@ pub(super) async fn retry(
     let failed = |error| not_done(error, "delivery");
     let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
     let delivery = hold.retry().await.map_err(failed)?;
-    answer(&app, delivery.id)
+    answer(&app, delivery.id).await
 }
 
 /// Cancels an open delivery.
@@ -113,12 +113,12 @@ pub(super) async fn cancel(
     let failed = |error| not_done(error, "delivery");
     let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
     let delivery = hold.cancel().await.map_err(failed)?;
-    answer(&app, delivery.id)
+    answer(&app, delivery.id).await
 }
 
 /// Returns the delivery with its attempts as a response.
-pub(super) fn answer(app: &App, id: DeliveryId) -> Answer {
-    let view = app.read(|r| r.delivery(id)).map_err(Problem::unreadable)?;
+pub(super) async fn answer(app: &App, id: DeliveryId) -> Answer {
+    let view = ask(app, app.reader().delivery(id)).await?;
     let view = view.ok_or_else(|| Problem::not_found("delivery"))?;
     let json = DeliveryView::listed(app, &view).with_attempts(&view.delivery);
     Ok(Json(json).into_response())

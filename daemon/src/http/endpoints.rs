@@ -16,7 +16,7 @@ use super::lists::Paging;
 use super::openapi::responses::EndpointPage;
 use super::problem::{Problem, not_done};
 use super::views::{AttemptView, ListView};
-use super::{Answer, NoFields, Shared, ingest, request};
+use super::{Answer, NoFields, Shared, ask, ingest, request};
 use crate::app::App;
 use axum::Json;
 use axum::body::Body;
@@ -111,11 +111,14 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
     let organization = asked.organization_id.as_deref();
     organization.map(ingest::check_organization).transpose()?;
     let (limit, cursor) = (paging.limit(), paging.cursor(List::Endpoints)?);
-    let page = app
-        .engine
+    let endpoints = app
         .reader()
         .endpoints(organization, asked.active, cursor, limit);
-    Ok(Json(ListView::of(page, |e| EndpointView::of(&app, &e))).into_response())
+    let page = ask(&app, endpoints).await?;
+    Ok(Json(ListView::of(page, |(e, state)| {
+        EndpointView::stored(&e, state)
+    }))
+    .into_response())
 }
 
 /// Shows an endpoint.
@@ -198,6 +201,6 @@ fn failed(error: CommandError) -> Problem {
 }
 
 fn found(app: &App, endpoint: &OfEndpoint) -> Result<Arc<Endpoint>, Problem> {
-    let found = app.engine.reader().endpoint(endpoint.id()?);
+    let found = app.reader().endpoint(endpoint.id()?);
     found.ok_or_else(|| Problem::not_found("endpoint"))
 }

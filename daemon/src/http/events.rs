@@ -7,7 +7,7 @@ use super::lists::{Accepted, Filled, Paging};
 use super::openapi::responses::{EventPage, Explanation};
 use super::problem::{Problem, not_done};
 use super::views::{DamagedView, DeliveryView, EventView, ExplainView, ListView, ReceiptView};
-use super::{Answer, Shared, blocking, deliveries, ingest, request};
+use super::{Answer, Shared, ask, ask_long, deliveries, ingest, request};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -102,7 +102,7 @@ pub(super) async fn accept(
 pub(super) async fn show(State(app): State<Shared>, At(event): At<OfEvent>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
     let id = event.id()?;
-    let event = app.read(|r| r.event(id)).map_err(Problem::unreadable)?;
+    let event = ask(&app, app.reader().event(id)).await?;
     let event = event.ok_or_else(|| Problem::not_found("event"))?;
     Ok(Json(EventView::whole(&event)).into_response())
 }
@@ -143,8 +143,8 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         until,
     };
     let (limit, cursor) = (paging.limit(), paging.cursor(List::Events)?);
-    let page = blocking(&app, move |app| {
-        app.read(|r| r.events(&filter, cursor, limit))
+    let page = ask_long(&app, move |reader| async move {
+        reader.events(&filter, cursor, limit).await
     })
     .await?;
     Ok(Json(ListView::of(page, |event| EventView::listed(&event))).into_response())
@@ -159,7 +159,7 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 pub(super) async fn explain(State(app): State<Shared>, At(event): At<OfEvent>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
     let id = event.id()?;
-    let found = blocking(&app, move |app| app.read(|r| r.explain(id))).await?;
+    let found = ask_long(&app, move |reader| async move { reader.explain(id).await }).await?;
     let found = found.ok_or_else(|| Problem::not_found("event"))?;
     let data = found
         .answers
@@ -207,5 +207,5 @@ pub(super) async fn replay(
     };
     let replayed = app.engine.replay(replay).await;
     let delivery = replayed.map_err(|e| not_done(e, "event or endpoint"))?;
-    deliveries::answer(&app, delivery.id)
+    deliveries::answer(&app, delivery.id).await
 }

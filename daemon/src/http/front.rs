@@ -2,15 +2,20 @@
 //! the connection can continue after any response.
 
 use super::callers::Callers;
+#[cfg(feature = "postgres")]
+use super::passing::Passed;
 use super::problem::{Code, Problem};
 use super::request;
 use super::{Shared, problem};
 use crate::config::LiveConfig;
+#[cfg(feature = "postgres")]
+use crate::peers::{PASSED, Peers};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -21,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use stormhook_engine::environment::{Environment, System};
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
+use subtle::ConstantTimeEq;
 use tower_service::Service;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,6 +67,8 @@ pub(super) struct Front {
     config: LiveConfig,
     life: Arc<Lifecycle>,
     callers: Option<Arc<Callers>>,
+    /// What other daemons must show, on their listener.
+    peers: Option<HeaderValue>,
     ids: Arc<RequestIds>,
 }
 
@@ -77,8 +85,17 @@ impl Front {
             config: config.clone(),
             life: Arc::clone(life),
             callers: callers.map(Arc::new),
+            peers: None,
             ids: Arc::new(RequestIds(AtomicU64::new(seed))),
         }
+    }
+
+    /// The same for other daemons, which show this token.
+    #[cfg(feature = "postgres")]
+    pub(super) fn for_peers(mut self, token: HeaderValue) -> Self {
+        self.callers = None;
+        self.peers = Some(token);
+        self
     }
 
     /// Resolves when connections should finish.
@@ -97,6 +114,14 @@ impl Front {
             let names = &self.config.now().host_names;
             callers.check(&head.uri, &head.headers, names, open)?;
         }
+        if let Some(token) = &self.peers {
+            let shown = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+            let is_ours = |shown: &[u8]| bool::from(token.as_bytes().ct_eq(shown));
+            if !shown.is_some_and(is_ours) {
+                let detail = "This listener is for the daemons of the same database. Use the address that `listen` names.";
+                return Err(Problem::new(Code::TokenInvalid, detail));
+            }
+        }
         check_codings(head)
     }
 
@@ -111,6 +136,8 @@ impl Front {
 
     async fn answer(&self, request: http::Request<Incoming>) -> Response {
         let (head, body) = request.into_parts();
+        #[cfg(feature = "postgres")]
+        let head = self.as_shown(head);
         if has_too_large_headers(&head) {
             return and_close(too_large_headers());
         }
@@ -122,8 +149,10 @@ impl Front {
                 Ok(()) => starting(&head),
             };
         };
-        let body = if head.uri.path() == STREAMED || body.is_end_stream() {
-            Body::new(body)
+        let body = if head.uri.path() == STREAMED {
+            return self.route(router, head, Body::new(body)).await;
+        } else if body.is_end_stream() {
+            Bytes::new()
         } else {
             let limits = &app.config().limits;
             let most = if head.uri.path() == EVENTS {
@@ -132,10 +161,51 @@ impl Front {
                 SMALL_BODY_BYTES
             };
             match request::gather(&head.headers, body, most, limits.idle).await {
-                Ok(bytes) => Body::from(bytes),
+                Ok(bytes) => bytes,
                 Err(problem) => return problem.into_response(),
             }
         };
+        #[cfg(feature = "postgres")]
+        if let Some(peers) = app.peers() {
+            return self.routed(app, peers, router, head, body).await;
+        }
+        self.route(router, head, Body::from(body)).await
+    }
+
+    /// Returns the head without what only other daemons say.
+    #[cfg(feature = "postgres")]
+    fn as_shown(&self, mut head: Parts) -> Parts {
+        if self.peers.is_none() {
+            head.headers.remove(PASSED);
+        }
+        head
+    }
+
+    /// Answers here, or passes the call on to the daemon that it is for.
+    #[cfg(feature = "postgres")]
+    async fn routed(
+        &self,
+        app: &Shared,
+        peers: &Peers,
+        router: &Router,
+        head: Parts,
+        body: Bytes,
+    ) -> Response {
+        let organization = match peers.answer(app.reader(), &head, &body).await {
+            Ok(Passed::On(answer)) => return answer,
+            Ok(Passed::Not(organization)) => organization,
+            Err(problem) => return problem.into_response(),
+        };
+        let answer = self.route(router, head, Body::from(body)).await;
+        // What was not found may have moved to another daemon meanwhile.
+        let moved = organization.is_some_and(|organization| !peers.holds(&organization));
+        if moved && answer.status() == StatusCode::NOT_FOUND {
+            return Problem::unheld().into_response();
+        }
+        answer
+    }
+
+    async fn route(&self, router: &Router, head: Parts, body: Body) -> Response {
         let request = http::Request::from_parts(head, body);
         // A panic in a handler fails one request and doesn't drop the connection.
         let answer = AssertUnwindSafe(router.clone().call(request));

@@ -3,6 +3,8 @@
 use super::bare::Told;
 use super::callers::{Callers, Token};
 use super::front::{Front, LateRouter};
+#[cfg(feature = "postgres")]
+use super::peer_listener::{self, PeerListener};
 use super::socket::{self, ListenError, SocketFile};
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
@@ -141,6 +143,19 @@ impl Listeners {
             late_router,
             socket,
         })
+    }
+
+    /// Serves other daemons on the same database, which show this token.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn serve_peers(
+        &mut self,
+        bound: PeerListener,
+        token: http::HeaderValue,
+        live: &LiveConfig,
+        life: &Arc<Lifecycle>,
+    ) {
+        let front = Front::new(&self.late_router, live, life, None).for_peers(token);
+        self.tasks.spawn(peer_listener::accept(bound, front));
     }
 
     /// The daemon has started: requests reach their routes.

@@ -78,6 +78,35 @@ impl Problem {
         }
     }
 
+    /// A read that the store could not answer, for this reason.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn unread(error: &stormhook_store::StoreError) -> Self {
+        tracing::error!(%error, "a read of the store failed");
+        Self::unreadable(if error.is_unreachable() {
+            SubmitError::Unreachable
+        } else {
+            SubmitError::StoreFailed
+        })
+    }
+
+    /// No daemon decides about the organization at the moment, or that which does can't be reached.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn unheld() -> Self {
+        Self::new(
+            Code::Busy,
+            "The daemon that holds this organization can't be reached; nothing was stored. Another one takes over within store.lease. Retry shortly.",
+        )
+    }
+
+    /// Another daemon was asked, and gave no answer.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn unanswered() -> Self {
+        Self::new(
+            Code::StoreFailed,
+            "The daemon that holds this organization gave no answer; it is not known whether this was stored. Retry with the same idempotency key.",
+        )
+    }
+
     /// The problem as a JSON object.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         // Strings and numbers only: serializing can't fail.
@@ -156,6 +185,10 @@ impl From<SubmitError> for Problem {
                 Code::Busy,
                 "The write queue is full; nothing was stored. Retry shortly.",
             ),
+            SubmitError::Unreachable => Self::new(
+                Code::Busy,
+                "The database can't be reached; nothing was stored. Retry shortly.",
+            ),
             SubmitError::StorageFull => Self::new(
                 Code::StorageFull,
                 "Free disk space is below limits.disk_reserve; nothing was stored. Free some space, then retry.",
@@ -211,6 +244,10 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
         Refusal::EndpointKeyConflict => Problem::new(
             Code::IdempotencyConflict,
             "The organization used this idempotency key for a different endpoint, or for one that has been deleted. Use a new key.",
+        ),
+        Refusal::NotHeld => Problem::new(
+            Code::Busy,
+            "The organization is moving to another daemon; nothing was stored. Retry shortly.",
         ),
         Refusal::Full => Problem::new(
             Code::Busy,

@@ -6,9 +6,9 @@ use super::code::Code::{
     ShuttingDown, StorageFull, TargetRefused, UnsupportedMediaType,
 };
 use super::openapi::failures::{
-    BODY, EMPTY_BODY, GUARDED, OF_ONE, OPEN, PAGED, READS, WRITES, fails,
+    BODY, EMPTY_BODY, GUARDED, OF_FILE, OF_ONE, OPEN, PAGED, READS, WRITES, fails,
 };
-use super::{Shared, batch, deliveries, endpoints, events, openapi, stats, store, stream};
+use super::{Shared, batch, cluster, deliveries, endpoints, events, openapi, stats, store, stream};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -119,11 +119,18 @@ fn of_operations(router: Routes) -> Routes {
             routes!(stats::prometheus::metrics),
             &[GUARDED, READS],
         ))
+        .routes(fails(routes!(cluster::show), &[GUARDED]))
         .routes(fails(routes!(stats::healthz), &[OPEN]))
         .routes(fails(routes!(stats::readyz), &[OPEN]))
         .routes(fails(
             routes!(store::backup),
-            &[GUARDED, EMPTY_BODY, READS, &[StorageFull, ShuttingDown]],
+            &[
+                GUARDED,
+                EMPTY_BODY,
+                READS,
+                OF_FILE,
+                &[StorageFull, ShuttingDown],
+            ],
         ))
         .routes(fails(routes!(store::check), &[GUARDED, EMPTY_BODY, READS]))
         .routes(fails(routes!(openapi::show), &[GUARDED]))

@@ -8,12 +8,12 @@ use super::openapi::enums::StatsWindow;
 use super::openapi::responses::Health;
 use super::openapi::stats;
 use super::problem::Problem;
-use super::{Answer, Shared, blocking};
+use super::{Answer, Shared, ask_long};
 use crate::app::App;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stormhook_engine::schedule::Gauges;
@@ -49,18 +49,20 @@ pub(super) struct StatsQuery {
 /// decimal milliseconds.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(StatsQuery),
     responses((status = 200, description = "The stats.", body = stats::Stats)))]
-pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
+pub(super) async fn stats(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Answer {
     let (asked,) = query::<(StatsQuery,)>(&uri)?;
     let span = asked.window.map_or(Span::Hour, |StatsWindow(span)| span);
     let endpoint = asked.endpoint_id.map(|Given(id)| id);
     let of = of_whom(&app, endpoint, asked.organization_id.as_deref())?;
     let now = app.now();
     let asked = of.clone();
-    let question = move |app: &App| app.read(|r| r.stats_and_damage(span, now, &asked));
-    let (sum, damaged) = blocking(&app, question).await?;
+    let (sum, damaged) = ask_long(&app, move |reader| async move {
+        reader.stats_and_damage(span, now, &asked).await
+    })
+    .await?;
     let gauges = match &of {
-        StatsOf::All => app.engine.dispatch().gauges(),
-        StatsOf::Endpoints(slots) => app.engine.dispatch().gauges_of(slots),
+        StatsOf::All => gauges_of_all(&app, &headers).await,
+        StatsOf::Endpoints(slots) => Some(app.engine.dispatch().gauges_of(slots)),
     };
     let filtered = matches!(of, StatsOf::Endpoints(_));
     let mut fields = Map::new();
@@ -90,6 +92,25 @@ pub(super) async fn stats(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(Json(Value::Object(fields)).into_response())
 }
 
+/// Returns the gauges of all daemons; `None` if one of them doesn't tell its own.
+#[cfg(feature = "postgres")]
+async fn gauges_of_all(app: &App, headers: &HeaderMap) -> Option<Gauges> {
+    let own = app.engine.dispatch().gauges();
+    match app.peers() {
+        // Another daemon asks each for its own.
+        Some(peers) if !headers.contains_key(crate::peers::PASSED) => peers.gauges(own).await,
+        _ => Some(own),
+    }
+}
+#[cfg(not(feature = "postgres"))]
+#[allow(
+    clippy::unused_async,
+    reason = "with the feature it asks other daemons"
+)]
+async fn gauges_of_all(app: &App, _: &HeaderMap) -> Option<Gauges> {
+    Some(app.engine.dispatch().gauges())
+}
+
 fn of_whom(
     app: &App,
     endpoint: Option<EndpointId>,
@@ -100,7 +121,7 @@ fn of_whom(
     }
     let Some(id) = endpoint else {
         let slots = |o: &str| -> Vec<Slot> {
-            let all = app.engine.reader().all_endpoints();
+            let all = app.reader().all_endpoints();
             all.iter()
                 .filter(|e| e.organization == o)
                 .map(|e| e.slot)
@@ -109,7 +130,6 @@ fn of_whom(
         return Ok(organization.map_or(StatsOf::All, |o| StatsOf::Endpoints(slots(o))));
     };
     let found = app
-        .engine
         .reader()
         .endpoint_or_mark(id)
         .ok_or_else(|| Problem::not_found("endpoint"))?;
@@ -164,15 +184,15 @@ fn first_rate(sum: &Window) -> Option<f64> {
     (c.first_attempts > 0).then(|| c.first_successes as f64 / c.first_attempts as f64)
 }
 
-fn queue(fields: &mut Map<String, Value>, g: Gauges) {
+fn queue(fields: &mut Map<String, Value>, gauges: Option<Gauges>) {
     for (name, value) in [
-        ("queue.pending", json!(g.pending)),
-        ("queue.retrying", json!(g.retrying)),
-        ("queue.held", json!(g.held)),
-        ("queue.overdue.ms", json!(g.overdue_ms)),
-        ("queue.in_flight", json!(g.in_flight)),
+        ("queue.pending", gauges.map(|g| json!(g.pending))),
+        ("queue.retrying", gauges.map(|g| json!(g.retrying))),
+        ("queue.held", gauges.map(|g| json!(g.held))),
+        ("queue.overdue.ms", gauges.map(|g| json!(g.overdue_ms))),
+        ("queue.in_flight", gauges.map(|g| json!(g.in_flight))),
     ] {
-        fields.insert(name.into(), value);
+        fields.insert(name.into(), value.unwrap_or(Value::Null));
     }
 }
 

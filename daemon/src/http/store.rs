@@ -4,7 +4,7 @@
 use super::fields::query;
 use super::openapi::responses::CheckReport;
 use super::problem::{self, Code, Problem};
-use super::{Answer, NoFields, Shared, blocking};
+use super::{Answer, NoFields, Shared, ask_long};
 use crate::app::App;
 use crate::space::free_bytes;
 use axum::Json;
@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use stormhook_engine::times::rfc3339;
 use stormhook_engine::writer::SubmitError;
-use stormhook_store::{Copied, StoreError, UnixMs};
+use stormhook_store::{Copied, Reader, StoreError, UnixMs};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::ReaderStream;
@@ -64,16 +64,19 @@ pub(super) async fn backup(
 ) -> Answer {
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
+    let reader = app.reader().file().ok_or_else(|| {
+        not_a_file("Back it up with the database's tools, such as pg_dump or continuous archiving.")
+    })?;
     let place = place(&BACKUPS, "backup")?;
     let began = app.now();
-    let (file, copied) = copy(&app).await?;
+    let (file, copied) = copy(&app, reader.clone()).await?;
     let bytes = copied.file_bytes;
     tracing::info!(bytes, rows = copied.rows, "backup made");
     Ok(sent(file, bytes, began, place))
 }
 
 /// Returns the copy, in a file without a name: when this process ends for any reason, nothing of it remains.
-async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
+async fn copy(app: &Shared, reader: Reader) -> Result<(File, Copied), Problem> {
     let app = Arc::clone(app);
     let wanted = Wanted::default();
     let still = Arc::clone(&wanted.0);
@@ -83,7 +86,7 @@ async fn copy(app: &Shared) -> Result<(File, Copied), Problem> {
         let mut file = tempfile::tempfile_in(folder).map_err(|error| unwritable(&error))?;
         let taken = file.try_clone().map_err(|error| unwritable(&error))?;
         let mut why = None;
-        let copied = app.engine.reader().copy_into(taken, || {
+        let copied = reader.copy_into(taken, || {
             why = stopped_by(&app, &still, folder, reserve);
             why.is_none()
         });
@@ -124,6 +127,12 @@ fn stopped_by(app: &App, wanted: &AtomicBool, folder: &Path, reserve: u64) -> Op
         ));
     }
     (free_bytes(folder) < reserve.saturating_add(ROOM_BYTES)).then(no_room)
+}
+
+/// The store is in a database, which has its own tools for this.
+fn not_a_file(instead: &str) -> Problem {
+    let detail = format!("The store is in a database, not in a file. {instead}");
+    Problem::new(Code::NotSupported, detail)
 }
 
 fn no_room() -> Problem {
@@ -192,18 +201,10 @@ pub(super) async fn check(
     query::<()>(&uri)?;
     NoFields::read(&headers, body).await?;
     let place = place(&CHECKS, "check")?;
-    let (report, bytes) = blocking(&app, move |app| {
+    let (report, bytes) = ask_long(&app, move |reader| async move {
         // Held to the end, even if the caller no longer waits.
         let _held = place;
-        app.read(|r| {
-            let report = r.check()?;
-            match r.file_bytes() {
-                Ok(bytes) => Ok((report, Some(bytes))),
-                // The report names it.
-                Err(_) if !report.damage.is_empty() => Ok((report, None)),
-                Err(error) => Err(error),
-            }
-        })
+        reader.check().await
     })
     .await?;
     Ok(Json(json!({

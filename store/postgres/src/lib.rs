@@ -4,21 +4,27 @@
 //! memory. Here are the tables, the fetching of rows that a batch needs, and the one transaction that writes what it
 //! decided. Rows of deliveries and endpoints have the same bytes as in the file, beside the columns that are searched.
 
+pub mod cluster;
 mod convert;
 mod fetch;
 mod link;
 mod load;
 mod memory;
 mod options;
+mod ownership;
 mod partitions;
 mod read;
+mod recent;
 mod rows;
 mod schema;
 mod staged;
 mod store;
+mod sweep;
 mod write;
 
 pub use options::Options;
-pub use read::{BulkWalk, Reader};
-pub use schema::{VERSION, migrate};
+pub use ownership::{Cluster, Holder, Moves};
+pub use read::{BulkWalk, Named, Reader, Scales};
+pub use schema::{VERSION, migrate, pending};
 pub use store::Store;
+pub use sweep::Sweeper;

@@ -5,21 +5,43 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stormhook_store::StoreError;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long reading what waits may take.
+const READING: Duration = Duration::from_secs(600);
 
 /// Returns the error with what the server said.
 pub(crate) fn failed(error: &tokio_postgres::Error) -> StoreError {
-    StoreError::Database(match error.as_db_error() {
-        Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
-        None => {
-            let cause = std::error::Error::source(error);
-            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-        }
-    })
+    let Some(said) = error.as_db_error() else {
+        let cause = std::error::Error::source(error);
+        let what = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        return StoreError::Unreachable(what);
+    };
+    let code = said.code();
+    let what = format!("{} (SQLSTATE {})", said.message(), code.code());
+    if *code == SqlState::DISK_FULL {
+        StoreError::DatabaseFull(what)
+    } else if is_away(code) {
+        StoreError::Unreachable(what)
+    } else {
+        StoreError::Database(what)
+    }
+}
+
+/// Whether a server that answers so takes no statements at the moment.
+fn is_away(code: &SqlState) -> bool {
+    let away = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+    ];
+    away.contains(code) || code.code().starts_with("08")
 }
 
 /// A connection with its prepared statements.
@@ -38,15 +60,24 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// Opens a connection, every statement of which has a timeout.
     pub(crate) async fn open(options: &Options) -> Result<Arc<Self>, StoreError> {
+        Self::connect(options, options.statement_timeout).await
+    }
+
+    /// Opens a connection for statements that read a whole shard.
+    pub(crate) async fn open_for_reading(options: &Options) -> Result<Arc<Self>, StoreError> {
+        Self::connect(options, READING).await
+    }
+
+    async fn connect(options: &Options, timeout: Duration) -> Result<Arc<Self>, StoreError> {
         let mut config: Config = options.url.parse().map_err(|e| failed(&e))?;
-        let timeout_ms = options.statement_timeout.as_millis();
-        config
-            .application_name("stormhook")
-            .options(format!("-c statement_timeout={timeout_ms}"));
+        let timeout_ms = timeout.as_millis();
+        config.application_name("stormhook").options(format!(
+            "-c statement_timeout={timeout_ms} -c client_min_messages=warning"
+        ));
         let connecting = tokio::time::timeout(CONNECT, config.connect(NoTls));
         let (client, connection) = connecting
             .await
-            .map_err(|_| StoreError::Database("it did not answer within 5 s".to_owned()))?
+            .map_err(|_| StoreError::Unreachable("it did not answer within 5 s".to_owned()))?
             .map_err(|e| failed(&e))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {

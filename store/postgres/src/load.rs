@@ -1,17 +1,23 @@
-//! Reads what is kept in memory, when the store opens.
+//! Reads what is kept in memory: the lane when the store opens, and the shards that this daemon decides about.
 
+use crate::cluster::Shard;
+use crate::cluster::view::Seat;
 use crate::convert::{at, column, event_id, number, read_targets, slot, uuid};
+use crate::fetch::read_row;
 use crate::link::{Link, failed};
 use crate::memory::Memory;
 use futures_util::TryStreamExt;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use stormhook_store::backend::{
-    Bulks, Directory, Numbers, bulk_key, read, read_endpoint, slot_key,
+    Bulks, Directory, Numbers, as_read, bulk_key, read, read_endpoint, slot_key,
 };
 use stormhook_store::stats::{Counters, Level};
-use stormhook_store::{Bulk, EndpointState, StoreError, UnixMs};
+use stormhook_store::{
+    Bulk, Endpoint, EndpointState, EventId, QueueEntry, Slot, StoreError, UnixMs,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -35,126 +41,238 @@ pub(crate) async fn each(
     Ok(())
 }
 
-/// Takes the lane over, so that no commit of an earlier process can succeed any more, and reads the memory. Returns the
+/// Reads the records of the current counters of a lane.
+pub(crate) fn read_counters(
+    record: &[u8],
+) -> Result<BTreeMap<(Level, UnixMs), Counters>, StoreError> {
+    if record.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let counters: Vec<(Level, UnixMs, Counters)> = read("counters", COUNTERS_KEY, record)?;
+    let by_window = |(level, start, counters)| ((level, start), counters);
+    Ok(counters.into_iter().map(by_window).collect())
+}
+
+/// Takes the lane over, so that no commit of an earlier process can succeed any more, and reads it. Returns the
 /// incarnation of the lane with it.
-pub(crate) async fn load(link: &Link) -> Result<(Memory, i64), StoreError> {
+pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), StoreError> {
     let sql = link.sql(
-        "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = 0 \
-         RETURNING incarnation, commit_no, last_event, last_stamp, next_slot, next_bulk, paced_ms, \
-                   swept_before_ms, states_upto, counters",
+        "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = $1 \
+         RETURNING incarnation, commit_no, last_event, last_stamp, next_bulk, paced_ms, \
+                   swept_before_ms, deliveries_swept_before_ms, states_upto, counters",
     );
-    let lane = link.client.query_one(&sql, &[]).await;
+    let lane = link.client.query_one(&sql, &[&seat]).await;
     let lane = lane.map_err(|e| failed(&e))?;
-    let next_slot: i32 = column(&lane, 4)?;
-    let counters: &[u8] = column(&lane, 9)?;
-    let counters: Vec<(Level, UnixMs, Counters)> = if counters.is_empty() {
-        Vec::new()
-    } else {
-        read("counters", COUNTERS_KEY, counters)?
-    };
-    let mut memory = Memory {
+    let memory = Memory {
         commit: number(column(&lane, 1)?),
         directory: Directory::default(),
         numbers: Numbers {
             last_event: event_id(column(&lane, 2)?),
             last_stamp: number(column(&lane, 3)?),
-            next_slot: u32::try_from(next_slot).unwrap_or(0),
-            next_bulk: number(column(&lane, 5)?),
+            // Given by the database, for each batch that needs some.
+            next_slot: 0,
+            next_bulk: number(column(&lane, 4)?),
         },
-        paced: at(column(&lane, 6)?),
-        swept_before: at(column(&lane, 7)?),
-        counters: counters
-            .into_iter()
-            .map(|(level, start, counters)| ((level, start), counters))
-            .collect(),
+        paced: at(column(&lane, 5)?),
+        swept_before: at(column(&lane, 6)?),
+        counters: read_counters(column(&lane, 9)?)?,
         windows: HashMap::new(),
         unwritten: BTreeSet::new(),
         states_upto: event_id(column(&lane, 8)?),
         states_at: UnixMs(0),
+        deliveries_swept_before: at(column(&lane, 7)?),
+        shards: BTreeSet::new(),
+        unadopted: BTreeSet::new(),
+        giving: BTreeSet::new(),
     };
-    directory(link, &mut memory).await?;
     Ok((memory, column(&lane, 0)?))
 }
 
-async fn directory(link: &Link, memory: &mut Memory) -> Result<(), StoreError> {
-    let directory = &mut memory.directory;
-    each(
-        link,
-        "SELECT slot, record FROM @.endpoints ORDER BY slot",
-        &[],
-        |row| {
-            let slot = slot(column(row, 0)?);
-            let endpoint = read_endpoint(&slot_key(slot), column(row, 1)?)?;
-            directory.set_endpoint(Arc::new(endpoint));
-            Ok(())
-        },
-    )
-    .await?;
-    let sql = "SELECT slot, last_sequence, failure_count, failing_since_ms, last_success_at_ms \
-               FROM @.endpoint_states";
-    each(link, sql, &[], |row| {
-        let failures: i32 = column(row, 2)?;
-        let time = |index| -> Result<Option<UnixMs>, StoreError> {
-            let ms: Option<i64> = column(row, index)?;
-            Ok(ms.map(at))
-        };
-        let state = EndpointState {
-            last_sequence: number(column(row, 1)?),
-            failure_count: u32::try_from(failures).unwrap_or(0),
-            failing_since: time(3)?,
-            last_success_at: time(4)?,
-        };
-        directory.set_state(slot(column(row, 0)?), state);
+/// What was read of some shards.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) shards: BTreeSet<Shard>,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) states: HashMap<Slot, EndpointState>,
+    /// Endpoints whose states are newer than their rows.
+    unwritten: BTreeSet<Slot>,
+    pub(crate) bulks: Bulks,
+    pub(crate) open: u64,
+    /// The open deliveries in order of due time, without those that a bulk change has ended or reopened.
+    pub(crate) waiting: Vec<QueueEntry>,
+    /// How long attempts of the owner before may still be on the wire.
+    pub(crate) on_wire_for: Duration,
+    /// The greatest of each kind that any lane has given, and the latest time.
+    last_event: EventId,
+    last_stamp: u64,
+    next_bulk: u64,
+    paced: UnixMs,
+    swept_before: UnixMs,
+    deliveries_swept_before: UnixMs,
+}
+
+/// Reads shards that this seat owns.
+pub(crate) async fn shards(
+    link: &Link,
+    seat: Seat,
+    shards: &BTreeSet<Shard>,
+) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded::default();
+    let asked: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
+    // Those that are still this seat's, and from which event on sequence numbers are in the events alone.
+    let mut upto = EventId(u128::MAX);
+    let sql = "SELECT s.shard, CASE WHEN s.adopted THEN greatest(s.states_upto, l.states_upto) ELSE s.states_upto END, \
+                 greatest(extract(epoch FROM s.rests_until - now()), 0)::float8 \
+               FROM @.shards s JOIN @.lanes l ON l.lane = s.owner WHERE s.owner = $1 AND s.shard = ANY($2)";
+    each(link, sql, &[&seat, &asked], |row| {
+        if let Some(shard) = Shard::numbered(column(row, 0)?) {
+            loaded.shards.insert(shard);
+        }
+        upto = upto.min(event_id(column(row, 1)?));
+        let rests: f64 = column(row, 2)?;
+        let rests = Duration::try_from_secs_f64(rests).unwrap_or_default();
+        loaded.on_wire_for = loaded.on_wire_for.max(rests);
         Ok(())
     })
     .await?;
-    numbers_since(link, memory).await?;
-    let directory = &mut memory.directory;
-    let mut bulks = Bulks::new();
-    each(
-        link,
-        "SELECT slot, number, record FROM @.bulk ORDER BY slot, number",
-        &[],
-        |row| {
-            let (slot, number) = (slot(column(row, 0)?), number(column(row, 1)?));
-            let bulk: Bulk = read("bulk", &bulk_key(slot, number), column(row, 2)?)?;
-            bulks.entry(slot).or_default().push(Bulk { number, ..bulk });
-            Ok(())
-        },
-    )
-    .await?;
-    directory.bulks = Arc::new(bulks);
-    let endpoints = Arc::clone(&directory.endpoints);
-    directory
-        .states
-        .retain(|slot, _| endpoints.contains_key(slot));
-    each(link, "SELECT count(*) FROM @.open", &[], |row| {
-        directory.open = number(column(row, 0)?);
+    if loaded.shards.is_empty() {
+        return Ok(loaded);
+    }
+    let owned: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
+    lanes(link, &mut loaded).await?;
+    endpoints(link, &owned, &mut loaded).await?;
+    numbers_since(link, upto, &mut loaded).await?;
+    waiting(link, &owned, &mut loaded).await?;
+    Ok(loaded)
+}
+
+/// Reads what all lanes have given: the daemon before may have given more than this one.
+async fn lanes(link: &Link, loaded: &mut Loaded) -> Result<(), StoreError> {
+    let sql = "SELECT last_event, last_stamp, next_bulk, paced_ms, swept_before_ms, deliveries_swept_before_ms FROM @.lanes";
+    each(link, sql, &[], |row| {
+        loaded.last_event = loaded.last_event.max(event_id(column(row, 0)?));
+        loaded.last_stamp = loaded.last_stamp.max(number(column(row, 1)?));
+        loaded.next_bulk = loaded.next_bulk.max(number(column(row, 2)?));
+        loaded.paced = loaded.paced.max(at(column(row, 3)?));
+        loaded.swept_before = loaded.swept_before.max(at(column(row, 4)?));
+        loaded.deliveries_swept_before = loaded.deliveries_swept_before.max(at(column(row, 5)?));
         Ok(())
     })
     .await
 }
 
-/// Reads the sequence numbers given since the states were written.
-async fn numbers_since(link: &Link, memory: &mut Memory) -> Result<(), StoreError> {
-    let directory = &mut memory.directory;
-    let upto = uuid(memory.states_upto.0);
-    let unwritten = &mut memory.unwritten;
-    each(
-        link,
-        "SELECT targets FROM @.events WHERE id > $1",
-        &[&upto],
-        |row| {
-            for (slot, sequence) in read_targets(column(row, 0)?) {
-                let mut state = directory.state(slot);
-                if state.last_sequence < sequence {
-                    state.last_sequence = sequence;
-                    directory.set_state(slot, state);
-                    unwritten.insert(slot);
-                }
-            }
-            Ok(())
-        },
-    )
+async fn endpoints(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(), StoreError> {
+    let sql = "SELECT slot, record FROM @.endpoints WHERE shard = ANY($1) ORDER BY slot";
+    each(link, sql, &[&shards], |row| {
+        let slot = slot(column(row, 0)?);
+        let endpoint = read_endpoint(&slot_key(slot), column(row, 1)?)?;
+        loaded.endpoints.push(Arc::new(endpoint));
+        Ok(())
+    })
+    .await?;
+    let sql = "SELECT s.slot, s.last_sequence, s.failure_count, s.failing_since_ms, s.last_success_at_ms \
+               FROM @.endpoint_states s JOIN @.endpoints e ON e.slot = s.slot WHERE e.shard = ANY($1)";
+    each(link, sql, &[&shards], |row| {
+        let state = read_state(row, 1)?;
+        loaded.states.insert(slot(column(row, 0)?), state);
+        Ok(())
+    })
+    .await?;
+    let sql = "SELECT b.slot, b.number, b.record FROM @.bulk b JOIN @.endpoints e ON e.slot = b.slot \
+               WHERE e.shard = ANY($1) ORDER BY b.slot, b.number";
+    each(link, sql, &[&shards], |row| {
+        let (slot, bulk) = read_bulk(row)?;
+        loaded.bulks.entry(slot).or_default().push(bulk);
+        Ok(())
+    })
     .await
+}
+
+/// Reads an endpoint's state from columns from `first` on.
+pub(crate) fn read_state(row: &Row, first: usize) -> Result<EndpointState, StoreError> {
+    let failures: i32 = column(row, first + 1)?;
+    let time = |index| -> Result<Option<UnixMs>, StoreError> {
+        let ms: Option<i64> = column(row, index)?;
+        Ok(ms.map(at))
+    };
+    Ok(EndpointState {
+        last_sequence: number(column(row, first)?),
+        failure_count: u32::try_from(failures).unwrap_or(0),
+        failing_since: time(first + 2)?,
+        last_success_at: time(first + 3)?,
+    })
+}
+
+/// Reads a bulk change from slot, number and record.
+pub(crate) fn read_bulk(row: &Row) -> Result<(Slot, Bulk), StoreError> {
+    let (slot, number) = (slot(column(row, 0)?), number(column(row, 1)?));
+    let bulk: Bulk = read("bulk", &bulk_key(slot, number), column(row, 2)?)?;
+    Ok((slot, Bulk { number, ..bulk }))
+}
+
+/// Reads the sequence numbers given since the states were written.
+async fn numbers_since(link: &Link, upto: EventId, loaded: &mut Loaded) -> Result<(), StoreError> {
+    let known: BTreeSet<Slot> = loaded.endpoints.iter().map(|e| e.slot).collect();
+    let sql = "SELECT targets FROM @.events WHERE id > $1";
+    each(link, sql, &[&uuid(upto.0)], |row| {
+        for (slot, sequence) in read_targets(column(row, 0)?) {
+            if !known.contains(&slot) {
+                continue;
+            }
+            let state = loaded.states.entry(slot).or_default();
+            if state.last_sequence < sequence {
+                state.last_sequence = sequence;
+                loaded.unwritten.insert(slot);
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn waiting(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(), StoreError> {
+    let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
+               WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
+    each(link, sql, &[&shards], |row| {
+        loaded.open += 1;
+        let stored = read_row(row, 0)?;
+        let due = stored.due;
+        let delivery = as_read(stored, &loaded.bulks);
+        let entry = delivery.queue_entry();
+        loaded
+            .waiting
+            .extend(entry.filter(|entry| Some(entry.due) == due));
+        Ok(())
+    })
+    .await
+}
+
+impl Loaded {
+    /// Adds the shards to memory, all but what waits.
+    pub(crate) fn join(&mut self, memory: &mut Memory) {
+        let numbers = &mut memory.numbers;
+        numbers.last_event = numbers.last_event.max(self.last_event);
+        numbers.last_stamp = numbers.last_stamp.max(self.last_stamp);
+        numbers.next_bulk = numbers.next_bulk.max(self.next_bulk);
+        memory.paced = memory.paced.max(self.paced);
+        memory.swept_before = memory.swept_before.max(self.swept_before);
+        memory.deliveries_swept_before = memory
+            .deliveries_swept_before
+            .max(self.deliveries_swept_before);
+        memory.shards.extend(&self.shards);
+        memory.unadopted.extend(&self.shards);
+        memory.unwritten.extend(std::mem::take(&mut self.unwritten));
+        let directory = &mut memory.directory;
+        directory.open = directory.open.saturating_add(self.open);
+        for endpoint in &self.endpoints {
+            directory.set_endpoint(Arc::clone(endpoint));
+            if let Some(state) = self.states.get(&endpoint.slot) {
+                directory.set_state(endpoint.slot, *state);
+            }
+        }
+        let bulks = std::mem::take(&mut self.bulks);
+        if !bulks.is_empty() {
+            Arc::make_mut(&mut directory.bulks).extend(bulks);
+        }
+    }
 }

@@ -1,9 +1,13 @@
 //! What is in memory of the database: changed only after the commit that records the change, in commit order.
 
+use crate::cluster::Shard;
+use crate::cluster::seat::Lease;
+use crate::cluster::view::Seat;
 use crate::link::Link;
 use crate::options::Options;
+use crate::recent::Recent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use stormhook_store::backend::{Directory, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{EventId, Slot, StoreError, UnixMs};
@@ -26,6 +30,14 @@ pub(crate) struct Memory {
     pub(crate) states_upto: EventId,
     /// When all states were last written.
     pub(crate) states_at: UnixMs,
+    /// Ended deliveries of events accepted before this are gone.
+    pub(crate) deliveries_swept_before: UnixMs,
+    /// The shards that this daemon decides about.
+    pub(crate) shards: BTreeSet<Shard>,
+    /// Those of them whose owner's sequence numbers are not written yet.
+    pub(crate) unadopted: BTreeSet<Shard>,
+    /// Those that are being given to another daemon: nothing new begins there.
+    pub(crate) giving: BTreeSet<Shard>,
 }
 
 impl Memory {
@@ -33,6 +45,36 @@ impl Memory {
     pub(crate) fn not_before(&self) -> UnixMs {
         let starts = self.counters.keys().map(|(_, start)| *start);
         starts.max().unwrap_or_default()
+    }
+
+    /// Whether this daemon decides about the organization.
+    pub(crate) fn holds(&self, organization: &str) -> bool {
+        let shard = Shard::of(organization);
+        self.shards.contains(&shard) && !self.giving.contains(&shard)
+    }
+
+    /// Another daemon decides about these shards now. Returns their endpoints.
+    pub(crate) fn lose(&mut self, shards: &BTreeSet<Shard>, open: u64) -> Vec<Slot> {
+        let slots = self.slots_of(shards);
+        for slot in &slots {
+            self.directory.remove(*slot);
+            self.unwritten.remove(slot);
+        }
+        self.directory.open = self.directory.open.saturating_sub(open);
+        self.shards.retain(|shard| !shards.contains(shard));
+        self.giving.retain(|shard| !shards.contains(shard));
+        self.unadopted.retain(|shard| !shards.contains(shard));
+        slots
+    }
+
+    /// Returns the endpoints of these shards, deleted ones too.
+    pub(crate) fn slots_of(&self, shards: &BTreeSet<Shard>) -> Vec<Slot> {
+        let of = self
+            .directory
+            .endpoints
+            .values()
+            .filter(|e| shards.contains(&Shard::of(&e.organization)));
+        of.map(|e| e.slot).collect()
     }
 }
 
@@ -43,14 +85,27 @@ pub(crate) struct Shared {
     memory: RwLock<Memory>,
     /// The connection for questions.
     link: RwLock<Arc<Link>>,
+    recent: Mutex<Recent>,
+    /// The number of the lane, which is that of the seat.
+    pub(crate) lane: Seat,
+    pub(crate) lease: Arc<Lease>,
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, memory: Memory, link: Arc<Link>) -> Arc<Self> {
+    pub(crate) fn new(
+        options: Options,
+        memory: Memory,
+        link: Arc<Link>,
+        lane: Seat,
+        lease: Arc<Lease>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             options: RwLock::new(options),
             memory: RwLock::new(memory),
             link: RwLock::new(link),
+            recent: Mutex::default(),
+            lane,
+            lease,
         })
     }
 
@@ -67,6 +122,11 @@ impl Shared {
         let fresh = Link::open(&self.options()).await?;
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
+    }
+
+    /// The events that were accepted last.
+    pub(crate) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic elsewhere leaves no partial change behind these locks: each holder replaces values as a whole.

@@ -1,6 +1,7 @@
 //! Where the database is, and the limits.
 
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Where the database is, and the limits.
 #[derive(Clone, Debug)]
@@ -11,6 +12,18 @@ pub struct Options {
     pub schema: String,
     /// How long one statement may take.
     pub statement_timeout: Duration,
+    /// Identifies the daemon's data directory. Two processes with the same one must not run at the same time.
+    pub daemon: Uuid,
+    /// The version of the program, for others to see.
+    pub version: String,
+    /// Where other daemons reach this one.
+    pub address: Option<String>,
+    /// The certificate that it shows there.
+    pub certificate: Option<Vec<u8>>,
+    /// For how long the daemon keeps its shards without a sign of life.
+    pub lease: Duration,
+    /// How long an attempt may take.
+    pub attempt_timeout: Duration,
     /// Maximum number of open deliveries.
     pub pending_limit: u64,
     /// Maximum number of endpoints of one organization, without deleted ones.
@@ -27,6 +40,12 @@ impl Options {
             url: url.into(),
             schema: "stormhook".to_owned(),
             statement_timeout: Duration::from_secs(30),
+            daemon: Uuid::nil(),
+            version: String::new(),
+            address: None,
+            certificate: None,
+            lease: Duration::from_secs(8),
+            attempt_timeout: Duration::from_secs(15),
             pending_limit: u64::MAX,
             endpoints_per_organization: usize::MAX,
             idempotency_ttl_ms: 24 * 3_600_000,

@@ -2,32 +2,52 @@
 
 mod bulk;
 mod check;
+mod foreign;
 mod lists;
 mod stats;
 
 pub use bulk::BulkWalk;
+pub use foreign::Named;
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
 use crate::fetch::{deliveries, event_columns, read_event};
 use crate::link::{Link, failed};
-use crate::memory::Shared;
+use crate::memory::{Memory, Shared};
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
-use stormhook_store::backend::{as_read, read, slot_key};
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use stormhook_store::backend::{Weights, as_read, read, slot_key};
 use stormhook_store::endpoint::{Revision, Why};
 use stormhook_store::{
     Delivery, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event, EventId,
-    Explained, Slot, StoreError, UnixMs,
+    Explained, Op, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::types::Type;
 
 /// For how many deleted endpoints of an organization an event is explained, in addition to those that were sent it.
 const EXPLAINED_DELETED: usize = 1_000;
 
+/// Weighs operations by the current state of memory. While it exists no commit can be announced, so keep it short, and
+/// drop it before the next batch.
+#[derive(Debug)]
+pub struct Scales<'a>(RwLockReadGuard<'a, Memory>);
+
+impl Scales<'_> {
+    /// Returns the most rows that the operation writes.
+    pub fn rows(&self, op: &Op) -> usize {
+        let memory = &self.0;
+        let weights = Weights {
+            directory: &memory.directory,
+            windows: memory.windows.len(),
+            paced: memory.paced,
+        };
+        weights.rows(op)
+    }
+}
+
 /// Reads the store while its lane works. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Reader {
@@ -44,6 +64,9 @@ impl Reader {
     /// # Errors
     /// The database refuses or can't be reached. The same applies to every method here.
     pub async fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
+        if let Some(event) = self.shared.recent().find(id) {
+            return Ok(Some(event));
+        }
         let found = event_row(&*self.link().await?, id).await?;
         Ok(found.map(|(event, _)| Arc::new(event)))
     }
@@ -130,6 +153,11 @@ impl Reader {
         Ok(Some(explained))
     }
 
+    /// Whether attempts may start: others don't take over yet.
+    pub fn may_start(&self) -> bool {
+        self.shared.lease.is_valid()
+    }
+
     /// Returns an endpoint that was not deleted.
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
         self.endpoint_or_mark(id).filter(|e| e.deleted_at.is_none())
@@ -176,10 +204,18 @@ impl Reader {
     }
 
     /// Returns a time that the store's time has certainly reached.
-    pub fn last_at(&self) -> UnixMs {
+    ///
+    /// # Errors
+    /// None: memory has it.
+    pub fn last_at(&self) -> Result<UnixMs, StoreError> {
         let memory = self.shared.memory();
         let accepted = memory.numbers.last_event.accepted_at();
-        accepted.max(memory.paced).max(memory.not_before())
+        Ok(accepted.max(memory.paced).max(memory.not_before()))
+    }
+
+    /// Returns scales to weigh the operations of the next batch.
+    pub fn scales(&self) -> Scales<'_> {
+        Scales(self.shared.memory())
     }
 
     /// Returns the paced time of the last commit; 0 if unknown.

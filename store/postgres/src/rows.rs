@@ -3,6 +3,7 @@
 //! A batch that asks for a row that is not here is told so ([`StoreError::NotFetched`]). The row is fetched with the
 //! others that are missing, and the batch is decided again from its start.
 
+use crate::memory::Memory;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use stormhook_store::backend::{Batch, Fingerprint, IndexedState, Storage};
 use stormhook_store::endpoint::Revision;
 use stormhook_store::maintenance::{Sweep, Swept};
 use stormhook_store::stats::{Counters, Level};
-use stormhook_store::{Bulk, Delivery, DeliveryId, Event, EventId, Slot, StoreError, UnixMs};
+use stormhook_store::{
+    Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon, Slot, StoreError, UnixMs,
+};
 
 /// The rows that a batch asked for and that were not fetched yet.
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ pub(crate) struct Fetched {
     pub(crate) deliveries: HashMap<DeliveryId, Option<Delivery>>,
     pub(crate) events: HashMap<EventId, Option<Arc<Event>>>,
     pub(crate) keys: HashMap<Fingerprint, Option<EventId>>,
+    /// The first of the numbers that the batch's new endpoints get.
+    pub(crate) next_slot: u32,
 }
 
 /// A change of a bulk change's row.
@@ -50,17 +55,37 @@ pub(crate) struct Written {
     pub(crate) bulks: BTreeMap<(Slot, u64), BulkChange>,
     /// Whether the windows in memory are to be written.
     pub(crate) flush: bool,
+    /// Before which history is dropped from now on.
+    pub(crate) horizon: Option<Horizon>,
 }
 
 /// See the module.
 pub(crate) struct Rows<'a> {
     pub(crate) fetched: &'a Fetched,
-    /// The counters of the current windows.
-    pub(crate) counters: &'a BTreeMap<(Level, UnixMs), Counters>,
     pub(crate) idempotency_ttl_ms: u64,
-    pub(crate) swept_before: UnixMs,
+    pub(crate) memory: &'a Memory,
     pub(crate) needs: RefCell<Needs>,
     pub(crate) written: Written,
+}
+
+impl Rows<'_> {
+    /// Whether a delivery is not past its retention. Its partition may be dropped at any moment, so nothing may open it
+    /// again.
+    fn kept(&self, delivery: &Delivery) -> bool {
+        let accepted = delivery.id.event.accepted_at();
+        delivery.due.is_some() || accepted >= self.memory.deliveries_swept_before
+    }
+
+    /// Returns the event without its data if that is past its retention: nothing may be sent again.
+    fn with_kept_data(&self, event: Arc<Event>) -> Arc<Event> {
+        if event.id.accepted_at() >= self.memory.swept_before || event.data.is_none() {
+            return event;
+        }
+        Arc::new(Event {
+            data: None,
+            ..Event::clone(&event)
+        })
+    }
 }
 
 impl Storage for Rows<'_> {
@@ -68,8 +93,13 @@ impl Storage for Rows<'_> {
         if let Some(written) = self.written.deliveries.get(&id) {
             return Ok(Some(written.clone()));
         }
+        // Another daemon decides about it.
+        if self.memory.directory.endpoint(id.slot).is_none() {
+            return Ok(None);
+        }
         match self.fetched.deliveries.get(&id) {
-            Some(found) => Ok(found.clone()),
+            Some(Some(found)) => Ok(self.kept(found).then(|| found.clone())),
+            Some(None) => Ok(None),
             None => {
                 self.needs.borrow_mut().deliveries.insert(id);
                 Err(StoreError::NotFetched)
@@ -83,7 +113,7 @@ impl Storage for Rows<'_> {
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.fetched.events.get(&id) {
-            Some(found) => Ok(found.clone()),
+            Some(found) => Ok(found.clone().map(|event| self.with_kept_data(event))),
             None => {
                 self.needs.borrow_mut().events.insert(id);
                 Err(StoreError::NotFetched)
@@ -103,15 +133,16 @@ impl Storage for Rows<'_> {
     }
 
     fn counters(&self, level: Level, start: UnixMs) -> Result<Counters, StoreError> {
-        Ok(self
-            .counters
-            .get(&(level, start))
-            .copied()
-            .unwrap_or_default())
+        let counters = &self.memory.counters;
+        Ok(counters.get(&(level, start)).copied().unwrap_or_default())
+    }
+
+    fn holds(&self, organization: &str) -> bool {
+        self.memory.holds(organization)
     }
 
     fn swept_before(&self) -> UnixMs {
-        self.swept_before
+        self.memory.swept_before
     }
 
     fn put_delivery(
@@ -156,8 +187,18 @@ impl Storage for Rows<'_> {
         Ok(())
     }
 
-    fn sweep(_batch: &mut Batch<'_, Self>, _sweep: &Sweep) -> Result<Swept, StoreError> {
-        // A sweep is found in a file. The database drops whole partitions.
+    /// Moves the horizon, and forgets endpoints. History is dropped by whole partitions, afterwards.
+    fn sweep(batch: &mut Batch<'_, Self>, sweep: &Sweep) -> Result<Swept, StoreError> {
+        if sweep.is_end() {
+            batch.storage.written.horizon = Some(sweep.horizon());
+        }
+        for slot in sweep.endpoints() {
+            let is_over = |e: &Arc<Endpoint>| e.deleted_at.is_some();
+            let known = batch.directory.endpoint(*slot).is_some_and(is_over);
+            if known && !batch.bulks.contains_key(slot) {
+                batch.forgotten.insert(*slot);
+            }
+        }
         Ok(Swept { more: false })
     }
 }

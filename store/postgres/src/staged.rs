@@ -1,5 +1,6 @@
 //! A decided batch: what is to be written, and how memory changes when it is durable.
 
+use crate::cluster::Shard;
 use crate::convert::targets;
 use crate::memory::Memory;
 use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
@@ -10,8 +11,8 @@ use stormhook_store::backend::{Batch, DirectoryChange, Fingerprint, Limits, Numb
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    Change, Delivery, DeliveryId, Done, EndpointState, Event, EventId, Now, Op, Slot, StoreError,
-    UnixMs,
+    Change, Delivery, DeliveryId, Done, EndpointState, Event, EventId, Horizon, Now, Op, Slot,
+    StoreError, UnixMs,
 };
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
@@ -54,8 +55,24 @@ pub(crate) struct Staged {
     /// Windows to add to their rows.
     pub(crate) flushed: HashMap<(UnixMs, Slot), Window>,
     windows: HashMap<(UnixMs, Slot), Window>,
+    /// Shards whose sequence numbers are in their states from now on.
+    pub(crate) adopted: BTreeSet<Shard>,
+    /// Shards that another daemon may have from now on.
+    pub(crate) given: BTreeSet<Shard>,
+    /// The open deliveries of those.
+    lost_open: u64,
+    pub(crate) horizon: Option<Horizon>,
     done: Vec<Done>,
     changes: Vec<Change>,
+}
+
+/// The shards that a commit moves.
+#[derive(Debug, Default)]
+pub(crate) struct Moving {
+    pub(crate) adopted: BTreeSet<Shard>,
+    pub(crate) given: BTreeSet<Shard>,
+    /// The open deliveries of those.
+    pub(crate) lost_open: u64,
 }
 
 /// Decides a batch. Returns the rows that it needs if some are missing.
@@ -65,6 +82,7 @@ pub(crate) fn decide(
     idempotency_ttl_ms: u64,
     (ops, now, random): (&[Op], Now, u128),
     fetched: &Fetched,
+    moves: &Moving,
 ) -> Result<Result<Staged, Needs>, StoreError> {
     let now = Now {
         at: now.at.max(memory.not_before()),
@@ -72,13 +90,14 @@ pub(crate) fn decide(
     };
     let rows = Rows {
         fetched,
-        counters: &memory.counters,
+        memory,
         idempotency_ttl_ms,
-        swept_before: memory.swept_before,
         needs: RefCell::default(),
         written: Written::default(),
     };
-    let mut batch = Batch::new(rows, &memory.directory, limits, memory.numbers, now, random);
+    let mut numbers = memory.numbers;
+    numbers.next_slot = fetched.next_slot;
+    let mut batch = Batch::new(rows, &memory.directory, limits, numbers, now, random);
     let mut done = Vec::with_capacity(ops.len());
     for op in ops {
         match batch.run(op) {
@@ -92,7 +111,7 @@ pub(crate) fn decide(
     if !needs.is_empty() {
         return Ok(Err(needs));
     }
-    Ok(Ok(stage(memory, batch, fetched, now, done)))
+    Ok(Ok(stage(memory, batch, fetched, now, done, moves)))
 }
 
 fn stage(
@@ -101,25 +120,21 @@ fn stage(
     fetched: &Fetched,
     now: Now,
     done: Vec<Done>,
+    moves: &Moving,
 ) -> Staged {
     let written = batch.storage.written;
-    let mut created: BTreeMap<EventId, Vec<(Slot, u64)>> = BTreeMap::new();
-    for (slot, sequence, event) in &batch.created {
-        created.entry(*event).or_default().push((*slot, *sequence));
-    }
-    let events = batch.events.into_iter().map(|event| {
-        let of = created.remove(&event.id).unwrap_or_default();
-        (event, targets(of.into_iter()))
-    });
-    let events: Vec<_> = events.collect();
+    let (events, created) = with_targets(batch.events, &batch.created);
     // The sequence numbers of these are in no event after `states_upto`.
     let late: HashSet<Slot> = created.values().flatten().map(|(slot, _)| *slot).collect();
     let targets = created
         .into_iter()
         .map(|(event, of)| (event, targets(of.into_iter())))
         .collect();
-    let is_flush = written.flush;
-    let writes_all_states = is_flush || now.paced.since_ms(memory.states_at) >= STATES_EVERY_MS;
+    // Whoever has a given shard next reads everything from its rows.
+    let is_flush = written.flush || !moves.given.is_empty();
+    let writes_all_states = is_flush
+        || !moves.adopted.is_empty()
+        || now.paced.since_ms(memory.states_at) >= STATES_EVERY_MS;
     let states = states_to_write(memory, &batch.states, &late, writes_all_states);
     let (current, past) = counters_to_write(memory, &batch.counters);
     Staged {
@@ -153,10 +168,33 @@ fn stage(
         } else {
             HashMap::new()
         },
+        lost_open: moves.lost_open,
         windows: batch.windows,
+        adopted: moves.adopted.clone(),
+        given: moves.given.clone(),
+        horizon: written.horizon,
         done,
         changes: batch.changes,
     }
+}
+
+/// Deliveries of events, with their sequence numbers.
+type Created = BTreeMap<EventId, Vec<(Slot, u64)>>;
+
+/// Events with the bytes of their deliveries.
+type WithTargets = Vec<(Arc<Event>, Vec<u8>)>;
+
+/// Returns the events with the deliveries of each, and those of earlier events.
+fn with_targets(events: Vec<Arc<Event>>, all: &[(Slot, u64, EventId)]) -> (WithTargets, Created) {
+    let mut created = Created::new();
+    for (slot, sequence, event) in all {
+        created.entry(*event).or_default().push((*slot, *sequence));
+    }
+    let events = events.into_iter().map(|event| {
+        let of = created.remove(&event.id).unwrap_or_default();
+        (event, targets(of.into_iter()))
+    });
+    (events.collect(), created)
 }
 
 /// Returns the counters of the current windows, and those of windows that are past.
@@ -239,6 +277,19 @@ impl Staged {
         for (key, window) in self.windows {
             memory.windows.entry(key).or_default().merge(&window);
         }
-        (self.done, self.changes)
+        if let Some(horizon) = self.horizon {
+            memory.swept_before = memory.swept_before.max(horizon.events_before);
+            memory.deliveries_swept_before =
+                memory.deliveries_swept_before.max(horizon.attempts_before);
+        }
+        for shard in &self.adopted {
+            memory.unadopted.remove(shard);
+        }
+        let mut changes = self.changes;
+        if !self.given.is_empty() {
+            let slots = memory.lose(&self.given, self.lost_open);
+            changes.push(Change::Lost(slots));
+        }
+        (self.done, changes)
     }
 }

@@ -1,30 +1,38 @@
 //! The lane: makes one durable commit for each batch.
 
+mod moves;
+mod open;
+
+use crate::cluster::Shard;
+use crate::cluster::seat::{Lease, Taken, now};
 use crate::convert::{column, number};
-use crate::fetch::{fetch, read_row};
+use crate::fetch::fetch;
 use crate::link::{Link, failed};
-use crate::load::{each, load};
+use crate::load::{self};
 use crate::memory::Shared;
 use crate::options::Options;
+use crate::ownership::Cluster;
 use crate::partitions::{Days, day_of};
 use crate::read::Reader;
 use crate::rows::{Fetched, Needs};
 use crate::schema;
-use crate::staged::{Staged, decide};
-use crate::write::{commit, taken_over};
+use crate::staged::{Moving, Staged, decide};
+use crate::write::commit;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use stormhook_store::backend::{Fingerprint, Limits, as_read};
+use stormhook_store::backend::{Fingerprint, Limits};
 use stormhook_store::{
-    Applied, Delivery, DeliveryId, EventId, Now, Op, QueueEntry, StoreError, UnixMs,
+    Applied, Change, Delivery, DeliveryId, EventId, Now, Op, Slot, StoreError, UnixMs,
 };
+use tokio::sync::watch;
+use tokio_postgres::types::Type;
 
 /// How many open deliveries are kept in memory, so that their first outcome needs no question.
 const FRESH: usize = 65_536;
 /// A batch asks for rows that the rows before name: a key, then its event, then its delivery.
 const ROUNDS: usize = 8;
 
-/// The one writer of the database.
+/// The one writer of this daemon's shards.
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -34,31 +42,56 @@ pub struct Store {
     days: Days,
     fresh: HashMap<DeliveryId, Delivery>,
     /// A failed commit that may have happened.
-    in_doubt: Option<Box<Staged>>,
+    in_doubt: Option<InDoubt>,
     /// Whether the connection broke, so that the lane has to be looked at again.
     broken: bool,
+    /// Shards to give, until that is committed.
+    to_give: BTreeSet<Shard>,
+    /// Moves that were made and not announced yet.
+    moved: Vec<Change>,
+    cluster: Cluster,
+}
+
+/// A commit that was tried.
+#[derive(Debug)]
+struct InDoubt {
+    staged: Box<Staged>,
+    /// Whether it only moved shards, and had none of the batch's operations.
+    is_move: bool,
 }
 
 impl Store {
-    /// Opens the store in a database that has the schema, and takes its lane over: no commit of an earlier process
-    /// succeeds any more.
+    /// Opens the store in a database that has the schema: takes a seat, and the shards that are free.
     ///
     /// # Errors
     /// The database can't be reached or refuses, or its schema has another version.
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let link = Link::open(&options).await?;
-        match schema::version(&link).await? {
-            Some(found) => schema::expect(found)?,
-            None => {
-                let what = "the database has no tables of stormhook: run `stormhook migrate`";
-                return Err(StoreError::Database(what.to_owned()));
-            }
-        }
-        let (memory, incarnation) = load(&link).await?;
+        schema::expect(&link).await?;
+        let sent = now();
+        let (seat, token) = Taken::take(&link, &options).await?;
+        let lease = Arc::new(Lease::new(options.lease, sent));
+        let (memory, incarnation) = load::lane(&link, seat.seat).await?;
         let days = Days::load(&link, &options.schema).await?;
         let questions = Link::open(&options).await?;
-        Ok(Self {
-            shared: Shared::new(options.clone(), memory, questions),
+        let shared = Shared::new(
+            options.clone(),
+            memory,
+            questions,
+            seat.seat,
+            Arc::clone(&lease),
+        );
+        let cluster = Cluster {
+            seat,
+            lease,
+            view: watch::channel(Arc::default()).0,
+            shared: Arc::clone(&shared),
+            loading: Arc::default(),
+            moves: Arc::default(),
+            token: token.into(),
+        };
+        let mut store = Self {
+            shared,
             options,
             link,
             incarnation,
@@ -66,38 +99,22 @@ impl Store {
             fresh: HashMap::new(),
             in_doubt: None,
             broken: false,
-        })
+            to_give: BTreeSet::new(),
+            moved: Vec::new(),
+            cluster,
+        };
+        store.take_shards().await?;
+        Ok(store)
+    }
+
+    /// Returns this daemon's place among those on the database.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster.clone()
     }
 
     /// Returns a reader beside this writer.
     pub fn reader(&self) -> Reader {
         Reader::new(Arc::clone(&self.shared))
-    }
-
-    /// Passes every open delivery to `each`, in order of due time. Those that a bulk change has ended or reopened are
-    /// not among them.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn open_deliveries(
-        &self,
-        mut pass: impl FnMut(QueueEntry),
-    ) -> Result<(), StoreError> {
-        let bulks = Arc::clone(&self.shared.memory().directory.bulks);
-        let sql = "SELECT event, slot, record FROM @.open ORDER BY due_ms, event, slot";
-        each(&self.link, sql, &[], |row| {
-            let stored = read_row(row, 0)?;
-            let due = stored.due;
-            let delivery = as_read(stored, &bulks);
-            if let Some(entry) = delivery
-                .queue_entry()
-                .filter(|entry| Some(entry.due) == due)
-            {
-                pass(entry);
-            }
-            Ok(())
-        })
-        .await
     }
 
     /// Runs a batch in one durable transaction. `random` makes ids differ.
@@ -115,7 +132,11 @@ impl Store {
             let what = "an earlier commit is in doubt";
             return Err(StoreError::InDoubt(what.to_owned()));
         }
-        let tried = self.try_apply(ops.as_ref(), now.into(), random).await;
+        let now = now.into();
+        let tried = match self.make_moves(now, random).await {
+            Ok(()) => self.try_apply(ops.as_ref(), now, random).await,
+            Err(error) => Err(error),
+        };
         let Err(error) = tried else {
             return self.merged().ok_or_else(|| {
                 StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
@@ -130,33 +151,62 @@ impl Store {
         match self.resolve_in_doubt().await {
             Ok(Some(applied)) => Ok(applied),
             Ok(None) => Err(StoreError::NotCommitted(Box::new(error))),
+            Err(taken_over) if taken_over.is_taken_over() => Err(taken_over),
             Err(_) => Err(StoreError::InDoubt(error.to_string())),
         }
     }
 
-    async fn try_apply(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
+    fn limits(&self) -> Limits {
         let options = self.shared.options();
-        let limits = Limits {
-            pending: options.pending_limit,
+        let held = self.shared.memory().shards.len();
+        Limits {
+            pending: share_of(options.pending_limit, held),
             endpoints_per_organization: options.endpoints_per_organization,
-        };
-        let ttl_ms = options.idempotency_ttl_ms;
+        }
+    }
+
+    async fn try_apply(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
+        let limits = self.limits();
+        let ttl_ms = self.options.idempotency_ttl_ms;
         let keys_from = UnixMs(now.paced.0.saturating_sub(ttl_ms));
         let mut fetched = Fetched::default();
         let mut needs = self.needs_of(ops, &mut fetched);
+        fetched.next_slot = self.slots_for(ops).await?;
         for _ in 0..ROUNDS {
             if !needs.is_empty() {
                 fetch(&self.link, needs, keys_from, &mut fetched).await?;
             }
             let batch = (ops, now, random);
-            let decided = decide(&self.shared.memory(), limits, ttl_ms, batch, &fetched)?;
+            let none = Moving::default();
+            let decided = decide(
+                &self.shared.memory(),
+                limits,
+                ttl_ms,
+                batch,
+                &fetched,
+                &none,
+            )?;
             match decided {
-                Ok(staged) => return self.write(staged).await,
+                Ok(staged) => return self.write(staged, false).await,
                 Err(missing) => needs = missing,
             }
         }
         let what = "a batch asked for rows again and again";
         Err(StoreError::Database(what.to_owned()))
+    }
+
+    /// Returns the first of as many numbers as the batch may create endpoints. Those that it doesn't use are lost.
+    async fn slots_for(&self, ops: &[Op]) -> Result<u32, StoreError> {
+        let creates = |op: &&Op| matches!(op, Op::CreateEndpoint(_));
+        let count = i32::try_from(ops.iter().filter(creates).count()).unwrap_or(i32::MAX);
+        if count == 0 {
+            return Ok(0);
+        }
+        let sql = "UPDATE @.meta SET next_slot = next_slot + $1 RETURNING next_slot - $1";
+        let statement = self.link.prepare(sql, &[Type::INT4]).await?;
+        let row = self.link.client.query_one(&statement, &[&count]).await;
+        let first: i32 = column(&row.map_err(|e| failed(&e))?, 0)?;
+        Ok(u32::try_from(first).unwrap_or(0))
     }
 
     /// Takes from memory what the batch will ask for first, and returns what of it is not there.
@@ -193,15 +243,17 @@ impl Store {
         needs
     }
 
-    async fn write(&mut self, staged: Staged) -> Result<(), StoreError> {
+    async fn write(&mut self, staged: Staged, is_move: bool) -> Result<(), StoreError> {
         let days = staged.events.iter().map(|(event, _)| event.id);
         let days = days.chain(staged.keys.iter().map(|(_, id)| *id));
         let days: BTreeSet<u64> = days.map(|id| day_of(id.accepted_at())).collect();
         for day in days {
             self.days.ensure(&self.link, day).await?;
         }
-        let staged = self.in_doubt.insert(Box::new(staged));
-        commit(&self.link, self.incarnation, staged).await
+        let lane = (self.shared.lane, self.incarnation);
+        let staged = Box::new(staged);
+        let tried = self.in_doubt.insert(InDoubt { staged, is_move });
+        commit(&self.link, lane, &tried.staged).await
     }
 
     /// Connects again after a failure and finds out whether the last commit happened. `Some`: it did, with this
@@ -213,26 +265,49 @@ impl Store {
         let link = Link::open(&self.options).await?;
         // Waits for a commit that is still under way, and keeps one that comes later from succeeding.
         let sql = link.sql(
-            "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = 0 AND incarnation = $1 \
+            "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = $2 AND incarnation = $1 \
              RETURNING commit_no, incarnation",
         );
-        let found = link.client.query_opt(&sql, &[&self.incarnation]).await;
+        let lane = self.shared.lane;
+        let found = link
+            .client
+            .query_opt(&sql, &[&self.incarnation, &lane])
+            .await;
         let Some(row) = found.map_err(|e| failed(&e))? else {
-            return Err(taken_over());
+            return Err(StoreError::TakenOver);
         };
         let commit = number(column(&row, 0)?);
         self.incarnation = column(&row, 1)?;
         self.link = link;
         self.broken = false;
-        if self.in_doubt.as_ref().map(|staged| staged.commit) != Some(commit) {
+        let tried = self.in_doubt.as_ref().map(|tried| tried.staged.commit);
+        if tried != Some(commit) {
             self.in_doubt = None;
+        }
+        if self.in_doubt.as_ref().is_some_and(|tried| tried.is_move) {
+            // The operations come with a commit of their own.
+            if let Some(applied) = self.merge_in_doubt() {
+                self.moved.extend(applied.changes);
+            }
+            self.to_give.clear();
+            return Ok(None);
         }
         Ok(self.merged())
     }
 
-    /// Announces the last staged commit, if there is one.
+    /// Announces the last staged commit, if there is one, after the moves before it.
     fn merged(&mut self) -> Option<Applied> {
-        let staged = self.in_doubt.take()?;
+        let mut applied = self.merge_in_doubt()?;
+        if !self.moved.is_empty() {
+            let mut changes = std::mem::take(&mut self.moved);
+            changes.append(&mut applied.changes);
+            applied.changes = changes;
+        }
+        Some(applied)
+    }
+
+    fn merge_in_doubt(&mut self) -> Option<Applied> {
+        let InDoubt { staged, .. } = self.in_doubt.take()?;
         let commit = staged.commit;
         for (_, _, delivery) in &staged.deliveries {
             if delivery.due.is_none() {
@@ -241,11 +316,30 @@ impl Store {
                 self.fresh.insert(delivery.id, delivery.clone());
             }
         }
-        let (done, changes) = staged.merge(&mut self.shared.memory_mut());
+        let shared = Arc::clone(&self.shared);
+        let mut memory = shared.memory_mut();
+        if !staged.given.is_empty() {
+            let slots: BTreeSet<Slot> = memory.slots_of(&staged.given).into_iter().collect();
+            self.fresh.retain(|id, _| !slots.contains(&id.slot));
+        }
+        {
+            let mut recent = shared.recent();
+            for (event, _) in &staged.events {
+                recent.add(event);
+            }
+        }
+        let (done, changes) = staged.merge(&mut memory);
         Some(Applied {
             commit,
             done,
             changes,
         })
     }
+}
+
+/// The part of a limit that falls to this many shards.
+fn share_of(limit: u64, shards: usize) -> u64 {
+    let all = u128::try_from(crate::cluster::SHARDS).unwrap_or(1);
+    let held = u128::try_from(shards).unwrap_or(0);
+    u64::try_from(u128::from(limit) * held / all).unwrap_or(u64::MAX)
 }

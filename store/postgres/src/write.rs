@@ -10,15 +10,18 @@ mod statistics;
 
 pub(crate) use statistics::{read_window_key, window_key};
 
-use crate::convert::{int4, int8, ms, uuid};
+use crate::cluster::Shard;
+use crate::cluster::view::Seat;
+use crate::convert::{int8, ms, uuid};
 use crate::link::{Link, failed};
 use crate::load::COUNTERS_KEY;
 use crate::staged::Staged;
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::task::Poll;
 use stormhook_store::backend::write;
 use stormhook_store::stats::{Counters, Level};
-use stormhook_store::{Slot, StoreError, UnixMs};
+use stormhook_store::{StoreError, UnixMs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Error, Statement};
@@ -74,19 +77,20 @@ use parameters;
 /// Some statement failed: then nothing was written, unless the connection broke.
 pub(crate) async fn commit(
     link: &Link,
-    incarnation: i64,
+    (lane, incarnation): (Seat, i64),
     staged: &Staged,
 ) -> Result<(), StoreError> {
-    let windows = statistics::windows_to_write(link, staged).await?;
+    let windows = statistics::windows_to_write(link, lane, staged).await?;
     let mut steps = Steps {
         link,
         steps: Vec::new(),
     };
-    fence(&mut steps, incarnation, staged).await?;
+    fence(&mut steps, lane, incarnation, staged).await?;
     events::events(&mut steps, staged).await?;
     deliveries::deliveries(&mut steps, staged).await?;
     endpoints::endpoints(&mut steps, staged).await?;
-    statistics::statistics(&mut steps, staged, windows).await?;
+    statistics::statistics(&mut steps, lane, staged, windows).await?;
+    shards(&mut steps, lane, staged).await?;
     run(link, &steps.steps).await
 }
 
@@ -124,51 +128,80 @@ async fn run(link: &Link, steps: &[Step]) -> Result<(), StoreError> {
     }
     // The first error is the cause; those behind it say only that the transaction is aborted.
     match answered.into_iter().find_map(Result::err) {
-        Some(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => Err(taken_over()),
+        Some(error) if error.code() == Some(&SqlState::DIVISION_BY_ZERO) => {
+            Err(StoreError::TakenOver)
+        }
         Some(error) => Err(failed(&error)),
         None => Ok(()),
     }
 }
 
-/// The lane is another daemon's now.
-pub(crate) fn taken_over() -> StoreError {
-    let what = "another daemon has taken over: this one must stop";
-    StoreError::Database(what.to_owned())
-}
-
-async fn fence(steps: &mut Steps<'_>, incarnation: i64, staged: &Staged) -> Result<(), StoreError> {
+async fn fence(
+    steps: &mut Steps<'_>,
+    lane: Seat,
+    incarnation: i64,
+    staged: &Staged,
+) -> Result<(), StoreError> {
     let counters: Vec<(Level, UnixMs, Counters)> = staged
         .current
         .iter()
         .map(|((level, start), counters)| (*level, *start, *counters))
         .collect();
     let numbers = &staged.numbers;
+    let horizon = staged.horizon.unwrap_or_default();
     // Anything but one row is an error: the number of rows is divided by.
     let sql = "WITH fence AS (UPDATE @.lanes SET commit_no = $2, last_event = $3, last_stamp = $4, \
-                 next_slot = $5, next_bulk = $6, paced_ms = $7, states_upto = $8, counters = $9 \
-               WHERE lane = 0 AND incarnation = $1 AND commit_no = $2 - 1 RETURNING 1) \
+                 next_bulk = $5, paced_ms = $6, states_upto = $7, counters = $8, \
+                 swept_before_ms = greatest(swept_before_ms, $10), \
+                 deliveries_swept_before_ms = greatest(deliveries_swept_before_ms, $11) \
+               WHERE lane = $9 AND incarnation = $1 AND commit_no = $2 - 1 RETURNING 1) \
                SELECT 1 / (SELECT count(*) FROM fence)";
     let types = [
         Type::INT8,
         Type::INT8,
         Type::UUID,
         Type::INT8,
-        Type::INT4,
         Type::INT8,
         Type::INT8,
         Type::UUID,
         Type::BYTEA,
+        Type::INT2,
+        Type::INT8,
+        Type::INT8,
     ];
     let parameters = parameters![
         incarnation,
         int8(staged.commit),
         uuid(numbers.last_event.0),
         int8(numbers.last_stamp),
-        int4(Slot(numbers.next_slot)),
         int8(numbers.next_bulk),
         ms(staged.paced),
         uuid(staged.states_upto.0),
         write("counters", COUNTERS_KEY, &counters)?,
+        lane,
+        ms(horizon.events_before),
+        ms(horizon.attempts_before),
     ];
     steps.add(sql, &types, parameters).await
+}
+
+/// Shards that were read, and those that are given. The fence before it has shown that they are this lane's.
+async fn shards(steps: &mut Steps<'_>, lane: Seat, staged: &Staged) -> Result<(), StoreError> {
+    let numbers = |of: &BTreeSet<Shard>| -> Vec<i16> {
+        let adopted = of.iter().map(|shard| shard.number());
+        adopted.collect()
+    };
+    let types = [Type::INT2, Type::INT2_ARRAY, Type::UUID];
+    if !staged.adopted.is_empty() {
+        let sql = "UPDATE @.shards SET states_upto = $3, adopted = true WHERE owner = $1 AND shard = ANY($2)";
+        let parameters = parameters![lane, numbers(&staged.adopted), uuid(staged.states_upto.0)];
+        steps.add(sql, &types, parameters).await?;
+    }
+    if !staged.given.is_empty() {
+        let sql = "UPDATE @.shards SET states_upto = $3, owner = NULL, adopted = false, rests_until = 'epoch' \
+                   WHERE owner = $1 AND shard = ANY($2)";
+        let parameters = parameters![lane, numbers(&staged.given), uuid(staged.states_upto.0)];
+        steps.add(sql, &types, parameters).await?;
+    }
+    Ok(())
 }

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 impl<S: Storage> Batch<'_, S> {
     pub(super) fn accept(&mut self, new: &NewEvent) -> Decision<Accepted> {
+        if !self.storage.holds(&new.organization) {
+            return refused(Refusal::NotHeld);
+        }
         let fingerprint = new
             .idempotency_key
             .as_deref()

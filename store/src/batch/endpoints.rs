@@ -20,6 +20,9 @@ use std::sync::Arc;
 impl<S: Storage> Batch<'_, S> {
     pub(super) fn create_endpoint(&mut self, create: &CreateEndpoint) -> Decision<Created> {
         let new = (*create.new).clone();
+        if !self.storage.holds(&new.organization) {
+            return refused(Refusal::NotHeld);
+        }
         if let Some(key) = &create.key {
             return self.create_endpoint_once(new, key);
         }

@@ -32,6 +32,11 @@ pub trait Storage: Sized {
     /// Returns the counters of all endpoints in a window.
     fn counters(&self, level: Level, start: UnixMs) -> Result<Counters, StoreError>;
 
+    /// Whether this process decides about the organization. Always, unless several processes share a store.
+    fn holds(&self, _organization: &str) -> bool {
+        true
+    }
+
     /// Returns up to when events may be missing, because they were swept.
     fn swept_before(&self) -> UnixMs;
 

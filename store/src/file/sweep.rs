@@ -17,7 +17,7 @@ use crate::file::memory::{Shared, Snapshot};
 use crate::file::reader::Reader;
 use crate::file::tables;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
-use crate::stats::{HOUR_MS, Level, MINUTE_MS};
+use crate::stats::{HOUR_MS, kept_windows};
 use crate::swept::{Horizon, Sweep, Work};
 use endpoints::Leaving;
 use packs::Span;
@@ -274,13 +274,4 @@ impl Sweeper {
             ..Looked::default()
         }
     }
-}
-
-/// Minutes are kept for two hours and hours for two days: no query needs more.
-pub(crate) fn kept_windows(now: UnixMs) -> [(Level, UnixMs); 2] {
-    let ago = |ms| UnixMs(now.0.saturating_sub(ms));
-    [
-        (Level::Minute, ago(120 * MINUTE_MS)),
-        (Level::Hour, ago(48 * HOUR_MS)),
-    ]
 }

@@ -81,7 +81,7 @@ impl Core {
     ///
     /// # Panics
     /// The store can't be read.
-    pub fn start(
+    pub async fn start(
         store: Store,
         settings: Settings,
         destination: Arc<dyn Destination>,
@@ -89,13 +89,13 @@ impl Core {
         most: u32,
     ) -> Self {
         let ports = Ports {
-            store,
+            store: store.into(),
             environment: Arc::new(Simulated::new(now, 7)),
             transport: Arc::new(AllTo(destination)),
             settings: Arc::new(Arc::new(settings)),
             life: Arc::default(),
         };
-        let loaded = Engine::load(ports);
+        let loaded = Engine::load(ports).await;
         let look = || Space {
             free_bytes: u64::MAX,
             file_bytes: 0,

@@ -89,7 +89,7 @@ pub(crate) struct Life {
 
 impl Life {
     /// Starts the daemon on the disk in its current state.
-    pub(crate) fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
+    pub(crate) async fn begin(world: &mut World, crashed: bool) -> Result<Self, String> {
         let disk = world.disk.clone();
         let store = Store::open_on(world.plan.options(), move || disk.open());
         let store = store.map_err(|e| e.to_string())?;
@@ -99,15 +99,16 @@ impl Life {
             timeout: TIMEOUT,
         };
         let ports = Ports {
-            store,
+            store: store.into(),
             environment: Arc::clone(world.environment()) as _,
             transport: Arc::new(network),
             settings: Arc::new(Arc::clone(&world.plan.settings)),
             life: Arc::clone(&life),
         };
-        let loaded = Engine::load(ports).map_err(|e| e.to_string())?;
+        let loaded = Engine::load(ports).await.map_err(|e| e.to_string())?;
         world.disk.fill_up(false);
         let (reader, clock) = (loaded.engine().reader(), loaded.engine().clock());
+        let reader = reader.file().ok_or("the store is not a file")?;
         world.disk.without_faults(|| {
             let mut oracle = world.oracle();
             oracle.begins(reader.clone(), Arc::clone(clock), crashed);
@@ -217,7 +218,7 @@ impl Life {
         world.oracle().expect_touched_ended();
         self.stop(world).await;
         // The stopped daemon must leave what was announced.
-        match Self::begin(world, false) {
+        match Self::begin(world, false).await {
             Ok(again) => again.look(world),
             Err(why) => world
                 .oracle()

@@ -155,7 +155,7 @@ impl World {
             let wall = self.wall();
             let simulated = Simulated::new(wall, self.random.next());
             self.environment = Some(Arc::new(simulated));
-            let end = match Life::begin(self, crashed) {
+            let end = match Life::begin(self, crashed).await {
                 Ok(life) if last => life.finish(self).await,
                 Ok(life) => life.live(self).await,
                 Err(why) => End::Refused(why),

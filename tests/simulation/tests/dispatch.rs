@@ -70,7 +70,7 @@ const ANSWERS: usize = 1_000;
 const COMMITS: u32 = 10_000;
 
 impl Core {
-    fn start(pending_deliveries: u64) -> Self {
+    async fn start(pending_deliveries: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let gate = Arc::new(Gate {
             connecting: Semaphore::new(0),
@@ -92,11 +92,12 @@ impl Core {
             ..stormhook_simulation::settings()
         };
         let store = store.expect("a store");
-        let core = stormhook_simulation::Core::start(store, settings, gate.clone(), NOW, COMMITS);
+        let core =
+            stormhook_simulation::Core::start(store, settings, gate.clone(), NOW, COMMITS).await;
         Self {
             _folder: folder,
             gate,
-            reader: core.engine.reader().clone(),
+            reader: core.engine.reader().file().expect("a file").clone(),
             writer: core.engine.writer().clone(),
             dispatch: core.engine.dispatch().clone(),
         }
@@ -130,7 +131,7 @@ fn recover_of(endpoint: EndpointId) -> Recover {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_without_room_makes_no_commits() {
-    let core = Core::start(1);
+    let core = Core::start(1).await;
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
     // Cancelled without a hold: its attempt stays at the gate.
@@ -163,7 +164,7 @@ async fn discard(core: &Core, id: EndpointId) {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_waits_for_discarded_deliveries_on_the_wire() {
-    let core = Core::start(1000);
+    let core = Core::start(1000).await;
     core.gate.answering.forget_permits(ANSWERS);
     core.gate.connecting.add_permits(2);
     let id = core.endpoint().await;
@@ -191,7 +192,7 @@ async fn a_recovery_waits_for_discarded_deliveries_on_the_wire() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_whose_caller_goes_away_holds_its_delivery_until_it_is_committed() {
-    let core = Core::start(1000);
+    let core = Core::start(1000).await;
     core.gate.connecting.add_permits(5);
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     let event = core.accept().await;
@@ -215,7 +216,7 @@ async fn a_change_whose_caller_goes_away_holds_its_delivery_until_it_is_committe
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_discarded_while_connecting_is_not_sent_and_stays_discarded() {
-    let core = Core::start(1000);
+    let core = Core::start(1000).await;
     let Core {
         gate,
         reader,
@@ -257,7 +258,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_during_a_long_sweep_finishes_before_the_sweep() {
-    let core = Core::start(10000);
+    let core = Core::start(10000).await;
     let (id, slot) = (core.endpoint().await, stormhook_store::Slot(0));
     // One pack each, so that the sweep takes many commits.
     let mut old = Vec::new();

@@ -86,7 +86,7 @@ fn writer_for(disk: &Disk, told: Arc<dyn Committed>) -> Option<(Arc<Writer>, Com
         file_bytes: 0,
     };
     let clock = Arc::new(StoreClock::starting_at(Arc::new(System), UnixMs(0)));
-    let committer = writer.committer(store, clock, told, space);
+    let committer = writer.committer(store.into(), clock, told, space);
     Some((writer, committer, reader))
 }
 

@@ -181,12 +181,13 @@ impl Made {
     }
 
     /// Starts an engine on it.
-    fn start(&self) -> Core {
+    async fn start(&self) -> Core {
         let partners = self.partners.clone();
         let store = self.open();
-        let core = stormhook_simulation::Core::start(store, settings(), partners, START, COMMITS);
+        let core =
+            stormhook_simulation::Core::start(store, settings(), partners, START, COMMITS).await;
         Core {
-            reader: core.engine.reader().clone(),
+            reader: core.engine.reader().file().expect("a file").clone(),
             writer: core.engine.writer().clone(),
             dispatch: core.engine.dispatch().clone(),
             commits: core.commits,
@@ -246,7 +247,7 @@ async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_other
     let made = Made::new(3, Ordering::Parallel).failed_once();
     made.partners.fails.store(true, Relaxed);
     made.damage_event(1);
-    let core = made.start();
+    let core = made.start().await;
     pass(60).await;
     let mut requests = made.partners.requests();
     requests.sort_unstable();
@@ -264,7 +265,7 @@ async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_other
     assert_eq!((core.failure_count(), core.waits()), (7, (0, 0)));
     core.stop().await;
     // Nothing of it returns.
-    let core = made.start();
+    let core = made.start().await;
     let commit = core.reader.commit();
     // Before the first sweep.
     pass(50).await;
@@ -277,7 +278,7 @@ async fn a_delivery_whose_event_is_damaged_ends_without_an_attempt_and_the_other
 async fn a_fifo_queue_continues_after_a_damaged_event() {
     let made = Made::new(4, Ordering::Fifo);
     made.damage_event(1);
-    let core = made.start();
+    let core = made.start().await;
     pass(60).await;
     assert_eq!(made.partners.requests(), [(1, 1), (3, 1), (4, 1)]);
     let damaged = core.delivery(made.ids[1]);
@@ -291,12 +292,12 @@ async fn a_fifo_queue_continues_after_a_damaged_event() {
 async fn a_delivery_whose_row_is_damaged_is_set_aside_for_good_and_the_queue_continues() {
     let made = Made::new(3, Ordering::Fifo).failed_once();
     made.damage_row(0);
-    let core = made.start();
+    let core = made.start().await;
     pass(60).await;
     assert_eq!(made.partners.requests(), [(2, 2), (3, 2)]);
     assert_eq!((core.failure_count(), core.waits()), (0, (0, 0)));
     core.stop().await;
-    let core = made.start();
+    let core = made.start().await;
     let commit = core.reader.commit();
     // Before the first sweep.
     pass(50).await;
@@ -342,7 +343,7 @@ async fn discarded_deliveries_stay_discarded_although_some_are_on_a_damaged_page
     made.apply(change(false, false));
     let (first, last) = (made.ids[0], *made.ids.last().unwrap());
     let page = page_of(&made, first, last);
-    let core = made.start();
+    let core = made.start().await;
     made.disk.flip(page, 0x60);
     let discarded = core.dispatch.update_endpoint(change(true, true));
     discarded.await.unwrap();
@@ -351,7 +352,7 @@ async fn discarded_deliveries_stay_discarded_although_some_are_on_a_damaged_page
     core.stop().await;
     // Without its bulk change, the file would say that they are all open.
     made.disk.flip(page, 0x60);
-    let core = made.start();
+    let core = made.start().await;
     pass(60).await;
     assert_eq!(made.partners.requests(), []);
     for id in &made.ids {
@@ -367,7 +368,7 @@ async fn an_outcome_that_cannot_be_recorded_is_not_attempted_again_even_after_a_
     let made = Made::new(3, Ordering::Fifo);
     made.damage_row(0);
     for _ in 0..3 {
-        let core = made.start();
+        let core = made.start().await;
         pass(60).await;
         assert_eq!(made.partners.requests(), [(1, 1), (2, 1), (3, 1)]);
         assert_eq!(core.waits(), (0, 0));
@@ -379,7 +380,7 @@ async fn an_outcome_that_cannot_be_recorded_is_not_attempted_again_even_after_a_
 async fn while_the_disk_cannot_be_read_no_attempt_is_recorded_and_the_schedule_stays_complete() {
     let made = Made::new(40, Ordering::Parallel).failed_once();
     made.partners.fails.store(true, Relaxed);
-    let core = made.start();
+    let core = made.start().await;
     let broken = Faults {
         reads: 1,
         ..Faults::default()
@@ -408,7 +409,7 @@ async fn a_lack_of_resources_is_not_an_attempt_and_deliveries_keep_their_order()
     for ordering in [Ordering::Fifo, Ordering::Parallel] {
         let made = Made::new(20, ordering);
         made.partners.lacking.store(true, Relaxed);
-        let core = made.start();
+        let core = made.start().await;
         let commit = core.reader.commit();
         pass(300).await;
         assert_eq!(made.partners.requests(), []);
@@ -438,13 +439,13 @@ async fn a_lack_of_resources_is_not_an_attempt_and_deliveries_keep_their_order()
 async fn a_stopping_daemon_does_not_wait_for_deliveries_that_its_own_trouble_holds_back() {
     let made = Made::new(5, Ordering::Parallel).failed_once();
     made.partners.lacking.store(true, Relaxed);
-    let core = made.start();
+    let core = made.start().await;
     pass(30).await;
     let began = tokio::time::Instant::now();
     core.stop().await;
     assert!(began.elapsed() < Duration::from_secs(1));
     made.partners.lacking.store(false, Relaxed);
-    let core = made.start();
+    let core = made.start().await;
     pass(5).await;
     assert_eq!((made.partners.requests().len(), core.waits()), (5, (0, 0)));
     core.stop().await;
@@ -456,7 +457,7 @@ async fn an_attempt_cut_by_a_stop_is_recorded_only_if_its_request_was_sent() {
         let made = Made::new(1, Ordering::Parallel);
         made.partners.connecting.store(!connects, Relaxed);
         made.partners.hangs.store(true, Relaxed);
-        let core = made.start();
+        let core = made.start().await;
         pass(1).await;
         core.dispatch.drain();
         core.dispatch.cut();

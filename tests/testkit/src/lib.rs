@@ -18,8 +18,6 @@
 pub mod disk;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-#[cfg(feature = "postgres")]
-pub mod postgres;
 pub mod random;
 pub mod samples;
 pub mod smoke;

@@ -329,6 +329,12 @@ impl Daemon {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut().expect("it was not waited for");
+        running.child.try_wait().unwrap().is_some()
+    }
+
     /// Returns how the process ended.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut running = self.running.take().expect("the daemon runs");

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 const SENDERS: u64 = 4;
+/// Organizations in a cluster, so that each daemon has some.
+const ORGANIZATIONS: u64 = 12;
 const TYPES: [&str; 3] = ["order.created", "order.paid", "invoice.sent"];
 const ENDPOINTS: [(&str, &[&str]); 3] = [
     ("/all", &["*"]),
@@ -17,8 +19,8 @@ const ENDPOINTS: [(&str, &[&str]); 3] = [
     ("/paid", &["order.paid"]),
 ];
 
-/// The acknowledged events: the event's id by its key, with its type.
-type Acknowledged = BTreeMap<String, (String, &'static str)>;
+/// The acknowledged events: the event's id by its organization and its key, with its type.
+type Acknowledged = BTreeMap<(String, String), (String, &'static str)>;
 type Ledger = Arc<Mutex<Acknowledged>>;
 
 /// The seed of a run: given, or generated and printed.
@@ -43,6 +45,7 @@ pub(crate) fn setup() -> Setup {
 /// Load that continues until it is finished.
 pub(crate) struct Load {
     receiver: Receiver,
+    organizations: u64,
     ledger: Ledger,
     stop: watch::Sender<bool>,
     senders: Vec<JoinHandle<()>>,
@@ -57,6 +60,16 @@ impl Load {
 
     /// The same, with a pause of each sender between two events.
     pub(crate) async fn paced(daemon: &Daemon, seed: u64, rest: Duration) -> Self {
+        Self::begin(vec![daemon.client()], 1, seed, rest).await
+    }
+
+    /// The same over many daemons that share a store: each event goes to any of them.
+    pub(crate) async fn over(daemons: &[Daemon], seed: u64, rest: Duration) -> Self {
+        let clients = daemons.iter().map(Daemon::client).collect();
+        Self::begin(clients, ORGANIZATIONS, seed, rest).await
+    }
+
+    async fn begin(clients: Vec<Client>, organizations: u64, seed: u64, rest: Duration) -> Self {
         let receiver = Receiver::start().await;
         let mut failing = Draw::seeded(seed ^ 1);
         receiver.answer_by(move |request| {
@@ -67,18 +80,24 @@ impl Load {
                 200
             })
         });
-        for (path, types) in ENDPOINTS {
-            daemon.client().endpoint(&receiver.url(path), types).await;
+        for organization in (1..=organizations).map(organization) {
+            for (path, types) in ENDPOINTS {
+                let url = receiver.url(&format!("/{organization}{path}"));
+                let body = json!({"organizationId": organization, "url": url, "eventTypes": types});
+                let created = clients[0].call("POST", "/v1/endpoints").json(body);
+                assert_eq!(created.send().await.status, 201);
+            }
         }
         let ledger = Ledger::default();
         let (stop, stopped) = watch::channel(false);
         let send = |n| {
             let sending = (Arc::clone(&ledger), stopped.clone());
-            send(daemon.client(), n, rest, sending)
+            send(clients.clone(), organizations, n, rest, sending)
         };
         let senders = (0..SENDERS).map(|n| tokio::spawn(send(n))).collect();
         Self {
             receiver,
+            organizations,
             ledger,
             stop,
             senders,
@@ -101,28 +120,31 @@ impl Load {
         assert!(ledger.len() > 20, "there was load");
         let reached = reached_all(&self.receiver, &ledger).await;
         check_pairs(&reached, &ledger, repeats);
-        check_store(&daemon.client(), &ledger).await;
+        check_store(&daemon.client(), self.organizations, &ledger).await;
     }
 }
 
 /// Sends events until told to stop, each until it is acknowledged, always with its key.
 async fn send(
-    api: Client,
+    clients: Vec<Client>,
+    organizations: u64,
     sender: u64,
     rest: Duration,
     (ledger, stop): (Ledger, watch::Receiver<bool>),
 ) {
+    let mut at = usize::try_from(sender).unwrap();
     for n in 0_u64.. {
         tokio::time::sleep(rest).await;
         let key = format!("{sender}-{n}");
+        let organization = organization(1 + (sender + n / 3) % organizations);
         let kind = TYPES[usize::try_from((sender + n) % 3).unwrap()];
-        let body =
-            json!({"organizationId": "org_1", "type": kind, "data": key, "idempotencyKey": key});
+        let body = json!({"organizationId": organization, "type": kind, "data": key, "idempotencyKey": key});
         loop {
             if *stop.borrow() {
                 return;
             }
-            let answer = api
+            at += 1;
+            let answer = clients[at % clients.len()]
                 .call("POST", "/v1/events")
                 .json(body.clone())
                 .try_send()
@@ -130,10 +152,13 @@ async fn send(
             match answer {
                 Ok(answer) if [200, 202].contains(&answer.status.as_u16()) => {
                     let id = answer.json()["id"].as_str().unwrap().to_owned();
-                    ledger.lock().unwrap().insert(key, (id, kind));
+                    let event = (organization, key);
+                    ledger.lock().unwrap().insert(event, (id, kind));
                     break;
                 }
-                Ok(answer) if answer.status == 503 => {}
+                Ok(answer) if answer.status == 503 => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 Ok(answer) => panic!("{answer:?}"),
                 // Killed: the same again with the same key, once it is back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -142,6 +167,11 @@ async fn send(
     }
 }
 
+fn organization(number: u64) -> String {
+    format!("org_{number}")
+}
+
+/// Whether an endpoint, by the path of its URL, gets events of this type.
 fn subscribed(path: &str, kind: &str) -> bool {
     match path {
         "/all" => true,
@@ -153,9 +183,9 @@ fn subscribed(path: &str, kind: &str) -> bool {
 /// Waits until each acknowledged event was answered 2xx at each subscribed endpoint at least once.
 async fn reached_all(receiver: &Receiver, ledger: &Acknowledged) -> Vec<Recorded> {
     let mut missing: BTreeSet<(String, String)> = BTreeSet::new();
-    for (id, kind) in ledger.values() {
+    for ((organization, _), (id, kind)) in ledger {
         for (path, _) in ENDPOINTS.iter().filter(|(path, _)| subscribed(path, kind)) {
-            missing.insert((id.clone(), (*path).to_owned()));
+            missing.insert((id.clone(), format!("/{organization}{path}")));
         }
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(40);
@@ -190,7 +220,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
     }
     let known: BTreeMap<_, _> = ledger
         .iter()
-        .map(|(key, (id, kind))| (id, (key, *kind)))
+        .map(|((organization, key), (id, kind))| (id, (organization, key, *kind)))
         .collect();
     for ((event, path), sent) in &pairs {
         assert!(
@@ -206,7 +236,10 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
         assert!(repeats <= allowed, "{event} {path}: {repeats} repeats");
         // A second attempt exists only after the scripted failure of the first.
         assert!(attempts.len() <= 2, "{event} {path}: attempts {attempts:?}");
-        if let Some((key, kind)) = known.get(event) {
+        if let Some((organization, key, kind)) = known.get(event) {
+            let of = format!("/{organization}");
+            let path = path.strip_prefix(&of);
+            let path = path.unwrap_or_else(|| panic!("{event} of {of} went to another"));
             assert!(subscribed(path, kind), "{event} {kind} went to {path}");
             assert_eq!(sent[0].data(), format!("{key:?}"));
         }
@@ -219,19 +252,22 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
 }
 
 /// Checks one event per key, one delivery per pair, sequences 1, 2, 3 … without gaps.
-async fn check_store(api: &Client, ledger: &Acknowledged) {
-    let events = api.all("/v1/events?organizationId=org_1&limit=250").await;
-    let mut by_key: BTreeMap<String, String> = BTreeMap::new();
-    for event in &events {
-        let key = event["idempotencyKey"].as_str().unwrap().to_owned();
-        let id = event["id"].as_str().unwrap().to_owned();
-        assert_eq!(by_key.insert(key, id), None, "two events of one key");
+async fn check_store(api: &Client, organizations: u64, ledger: &Acknowledged) {
+    let mut by_key: BTreeMap<(String, String), String> = BTreeMap::new();
+    for organization in (1..=organizations).map(organization) {
+        let path = format!("/v1/events?organizationId={organization}&limit=250");
+        for event in &api.all(&path).await {
+            let key = event["idempotencyKey"].as_str().unwrap().to_owned();
+            let id = event["id"].as_str().unwrap().to_owned();
+            let before = by_key.insert((organization.clone(), key), id);
+            assert_eq!(before, None, "two events of one key");
+        }
     }
     for (key, (id, _)) in ledger {
         assert_eq!(
             by_key.get(key),
             Some(id),
-            "acknowledged but not stored: {key}"
+            "acknowledged but not stored: {key:?}"
         );
     }
     for endpoint in api.all("/v1/endpoints").await {

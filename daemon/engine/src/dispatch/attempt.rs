@@ -107,6 +107,10 @@ impl Dispatch {
             }),
             disable: disable(&settings, &prepared.endpoint, &verdict),
         };
+        if self.attempts.receiver_count() > 0 {
+            let event_type = prepared.event.event_type.clone();
+            self.inner().followed.insert(id, event_type);
+        }
         // The outcome is queued before its place on the wire is freed, so that commits see attempts in order.
         self.writer.post(Box::new(settle));
         let mut inner = self.inner();
@@ -125,10 +129,11 @@ impl Dispatch {
     /// Sends the claimed delivery, with the settings that its endpoint has when the request is written.
     async fn prepare_and_send(&self, claim: &Claim) -> Result<(Reply, Prepared), Unsent> {
         loop {
-            let prepared = self.prepare(claim)?;
+            let prepared = self.prepare(claim).await?;
             let wanted = || {
                 let now = self.reader.endpoint_by_slot(claim.waiting.id.slot);
-                now.is_some_and(|now| Arc::ptr_eq(&now, &prepared.endpoint))
+                self.reader.may_start()
+                    && now.is_some_and(|now| Arc::ptr_eq(&now, &prepared.endpoint))
             };
             let head = Head {
                 delivery: claim.waiting.id,
@@ -144,13 +149,13 @@ impl Dispatch {
                 };
                 return Ok((reply, prepared));
             }
-            if self.life.phase() >= Phase::Cut {
+            if self.life.phase() >= Phase::Cut || !self.reader.may_start() {
                 return Err(Unsent::Back);
             }
         }
     }
 
-    fn prepare(&self, claim: &Claim) -> Result<Prepared, Unsent> {
+    async fn prepare(&self, claim: &Claim) -> Result<Prepared, Unsent> {
         let waiting = &claim.waiting;
         let id = waiting.id;
         let endpoint = self.reader.endpoint_by_slot(id.slot);
@@ -163,14 +168,14 @@ impl Dispatch {
         let (finished, total) = if waiting.fresh && !self.reader.bulk_waits_for(id.slot) {
             (0, 0)
         } else {
-            let delivery = self.reader.bare_delivery(id)?;
+            let delivery = self.reader.bare_delivery(id).await?;
             let delivery = delivery.ok_or_else(|| missing("its row"))?;
             if !delivery.status.is_open() {
                 return Err(Unsent::Over);
             }
             (delivery.attempts_finished, delivery.attempts_total)
         };
-        let event = self.reader.event(id.event)?;
+        let event = self.reader.event(id.event).await?;
         let event = event.ok_or_else(|| missing("its event"))?;
         // Open deliveries keep their event's data, even past retention.
         let body = payload::render(&event, waiting.sequence);

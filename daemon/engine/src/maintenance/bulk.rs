@@ -3,10 +3,11 @@
 
 use super::Maintenance;
 use crate::clock;
+use crate::store::BulkWalk;
 use crate::writer::{AGAIN_AFTER, Damaged};
 use std::collections::BTreeMap;
 use stormhook_store::maintenance::{AdvanceBulk, Probe};
-use stormhook_store::{BulkFound, BulkWalk, EventId, Slot, StoreError};
+use stormhook_store::{BulkFound, EventId, Slot, StoreError};
 
 /// The progress of all bulk changes.
 #[derive(Default)]
@@ -66,7 +67,7 @@ impl Maintenance {
             return true;
         };
         if walk.found.is_empty() && !walk.finishes {
-            match self.find(&mut walk) {
+            match self.find(&mut walk).await {
                 Ok(true) => work.unreadable = false,
                 Ok(false) => {
                     work.walks.insert(slot, walk);
@@ -93,8 +94,8 @@ impl Maintenance {
     }
 
     /// Looks for more to write. Returns false when everything left is in flight.
-    fn find(&self, walk: &mut Walk) -> Result<bool, StoreError> {
-        let found = walk.walk.step()?;
+    async fn find(&self, walk: &mut Walk) -> Result<bool, StoreError> {
+        let found = walk.walk.step().await?;
         let slot = walk.found.slot;
         match found {
             BulkFound::Work(mut found) => {

@@ -2,10 +2,11 @@
 
 use super::Maintenance;
 use crate::clock;
+use crate::store::{Reader, Sweeper};
 use crate::writer::SubmitError;
 use std::time::Duration;
+use stormhook_store::Found;
 use stormhook_store::maintenance::{Probe, Sweep, Swept};
-use stormhook_store::{Found, Reader, Sweeper};
 
 /// How often a pass begins.
 pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -27,7 +28,7 @@ impl Maintenance {
             return;
         }
         if sweeping.found.is_none() {
-            match sweeping.sweeper.step() {
+            match sweeping.sweeper.step().await {
                 Ok(Found::Work(sweep)) => sweeping.found = Some(sweep),
                 Ok(Found::Nothing) => return,
                 Ok(Found::End) => return sweeping.end(),

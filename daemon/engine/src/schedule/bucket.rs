@@ -34,6 +34,12 @@ impl Bucket {
         }
     }
 
+    /// Takes all tokens: another process may have used them.
+    pub(super) fn empty(&mut self, now: UnixMs) {
+        self.tokens = 0.0;
+        self.at = now;
+    }
+
     fn tokens(&self, now: UnixMs) -> f64 {
         let elapsed_s = seconds(now.since_ms(self.at));
         (self.tokens + elapsed_s * self.per_second).min(burst(self.per_second))

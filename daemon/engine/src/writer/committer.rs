@@ -9,12 +9,13 @@ use super::submission::{Reply, SubmitError};
 use super::turns::Turns;
 use super::{Committed, PROBE_EVERY, Writer};
 use crate::clock::{Moment, StoreClock};
+use crate::store::{Reader, Store};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stormhook_store::maintenance::Probe;
-use stormhook_store::{DeliveryId, Done, Op, Reader, Store, StoreError};
+use stormhook_store::{DeliveryId, Done, Op, StoreError};
 
 /// How often free space is checked.
 const SPACE_EVERY: Duration = Duration::from_millis(200);
@@ -97,9 +98,8 @@ impl Committer {
     fn take(&mut self) -> Vec<Request> {
         self.writer.fetch(&mut self.fetched);
         self.turns.add(&mut self.fetched);
-        let scales = self.reader.scales();
-        let taken = self.turns.take(|op| scales.rows(op));
-        drop(scales);
+        let turns = &mut self.turns;
+        let taken = self.reader.weigh(|rows| turns.take(rows));
         self.writer.free(&taken);
         taken
     }
@@ -110,6 +110,8 @@ impl Committer {
         if !self.kept.is_empty() {
             self.commit(Vec::new());
         }
+        let random = self.clock.environment().random_u128();
+        self.store.leave(self.clock.both(), random);
     }
 
     /// Spaces commits; operations that are queued meanwhile go into the next one. A large file needs this to keep
@@ -264,9 +266,14 @@ impl Committer {
     fn failed(&mut self, error: &StoreError, work: Work) {
         let why = if error.is_disk_full() {
             SubmitError::StorageFull
+        } else if error.is_unreachable() {
+            SubmitError::Unreachable
         } else {
             SubmitError::StoreFailed
         };
+        if error.is_taken_over() {
+            self.writer.set_taken_over();
+        }
         self.kept.clear();
         for (op, reply) in work.ops.into_iter().zip(work.replies) {
             if matches!(op, Op::Settle(_)) {

@@ -52,6 +52,9 @@ pub enum SubmitError {
     /// The stored record is damaged; nothing was changed.
     #[error("the stored record is damaged")]
     Damaged,
+    /// The database can't be reached; nothing was stored.
+    #[error("the database can't be reached")]
+    Unreachable,
     /// The commit failed; it is unknown whether it happened.
     #[error("the store failed")]
     StoreFailed,

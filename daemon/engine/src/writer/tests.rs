@@ -42,7 +42,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(Options::new(dir.path().join("store.redb")));
+        let store = stormhook_store::Store::open(Options::new(dir.path().join("store.redb")));
         let writer = Writer::new();
         let seen = Arc::new(Seen::default());
         let clock = Arc::new(StoreClock::starting_at(Arc::new(System), UnixMs(0)));
@@ -50,7 +50,7 @@ impl Fixture {
             free_bytes: u64::MAX,
             file_bytes: 0,
         };
-        let committer = writer.committer(store.unwrap(), clock, seen.clone(), look);
+        let committer = writer.committer(store.unwrap().into(), clock, seen.clone(), look);
         Self {
             writer,
             committer,

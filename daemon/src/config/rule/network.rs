@@ -46,6 +46,57 @@ impl Rule<SocketAddr> for NameServer {
     }
 }
 
+/// A host and a port.
+pub(in super::super) struct HostPort;
+
+impl Rule<String> for HostPort {
+    fn allowed(&self) -> String {
+        "a host and a port such as \"10.0.0.5:8651\" or \"hooks-1.internal:8651\"".to_owned()
+    }
+    fn read(&self, raw: &Raw) -> Option<String> {
+        let text = raw.text()?;
+        let authority: http::uri::Authority = text.parse().ok()?;
+        let has_port = authority.port_u16().is_some_and(|port| port != 0);
+        (has_port && !text.contains('@')).then(|| text.to_owned())
+    }
+    fn show(&self, value: &String) -> Option<Value> {
+        Some(Value::String(value.clone()))
+    }
+}
+
+/// The URL of a PostgreSQL database.
+pub(in super::super) struct DatabaseUrl;
+
+impl Rule<String> for DatabaseUrl {
+    fn allowed(&self) -> String {
+        "a URL such as \"postgres://user@host/database\" or \"postgres:///database?host=/run/postgresql\""
+            .to_owned()
+    }
+    fn read(&self, raw: &Raw) -> Option<String> {
+        let text = raw.text()?;
+        let is_url = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme));
+        (is_url && text.len() <= 4096).then(|| text.to_owned())
+    }
+    fn show(&self, value: &String) -> Option<Value> {
+        Some(Value::String(without_password(value)))
+    }
+}
+
+/// Returns a text with the password of a URL in it replaced: everything between the user's name and the host.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let masked = || {
+        let (scheme, rest) = text.split_once("://")?;
+        // A password may contain an `@`, a host may not.
+        let (user, host) = rest.rsplit_once('@')?;
+        let (user, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}"))
+    };
+    masked().unwrap_or_else(|| text.to_owned())
+}
+
 /// A name that may appear in a `Host` header, without a port.
 pub(in super::super) struct HostName;
 

@@ -5,7 +5,7 @@ use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::lists::Moment;
 use crate::http::problem::{Problem, refused};
-use crate::http::{Answer, Shared, blocking, request};
+use crate::http::{Answer, Shared, ask_long, request};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -80,8 +80,8 @@ pub(in crate::http) async fn recover(
         return Err(refused(Refusal::EndpointInactive, "endpoint"));
     }
     let question = recover.clone();
-    let count = blocking(&app, move |app| {
-        app.read(|r| r.count_recoverable(&question))
+    let count = ask_long(&app, move |reader| async move {
+        reader.count_recoverable(&question).await
     })
     .await?;
     if !asked.dry_run.unwrap_or(false) {

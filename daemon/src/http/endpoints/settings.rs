@@ -194,7 +194,7 @@ pub struct EndpointView {
 
 impl EndpointView {
     pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
-        Self::stored(e, app.engine.reader().state(e.slot))
+        Self::stored(e, app.reader().state(e.slot))
     }
 
     /// An endpoint as the store has it, without what the daemon knows.

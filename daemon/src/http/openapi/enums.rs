@@ -169,6 +169,7 @@ words! {
         Busy => "a queue or `limits.pending_deliveries` is full, another backup or check is running, or the daemon is starting; nothing was stored",
         StorageFull => "free disk space is below `limits.disk_reserve`; nothing was stored",
         ShuttingDown => "the daemon is stopping; nothing was stored",
+        NotSupported => "this store can't do that",
         StoreFailed => "the store failed; it is not known whether anything was stored. Retry with the same idempotency key",
     }
 }

@@ -14,9 +14,9 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use Code::{
     Busy, EventTooLarge, HeadersTooLarge, HostRefused, Internal, InvalidCursor, InvalidField,
-    InvalidJson, InvalidRequest, MethodNotAllowed, NotFound, OriginRefused, RequestTimeout,
-    ShuttingDown, StorageFull, StoreFailed, TokenInvalid, TokenMissing, TooManyAttempts,
-    UnknownField, UnsupportedMediaType,
+    InvalidJson, InvalidRequest, MethodNotAllowed, NotFound, NotSupported, OriginRefused,
+    RequestTimeout, ShuttingDown, StorageFull, StoreFailed, TokenInvalid, TokenMissing,
+    TooManyAttempts, UnknownField, UnsupportedMediaType,
 };
 
 /// A route with its description.
@@ -63,6 +63,8 @@ pub(in crate::http) const BODY: &[Code] = &[
     EventTooLarge,
     UnsupportedMediaType,
 ];
+/// The errors of what only a store in a file can do.
+pub(in crate::http) const OF_FILE: &[Code] = &[NotSupported];
 /// The errors of reading the store.
 pub(in crate::http) const READS: &[Code] = &[StoreFailed];
 /// The errors of committing.

@@ -18,8 +18,8 @@ enum Kind {
     Ms,
     /// A number from 0 to 1; null if nothing was counted.
     Ratio,
-    /// Whole milliseconds.
-    WholeMs,
+    /// A number of now; null if another daemon doesn't tell its own.
+    Gauge,
 }
 
 const FIGURES: [(&str, Kind, &str); 13] = [
@@ -65,24 +65,24 @@ const FIGURES: [(&str, Kind, &str); 13] = [
     ),
     (
         "queue.pending",
-        Kind::Count,
+        Kind::Gauge,
         "Open deliveries of active endpoints without a finished attempt in their round, including those in flight, now.",
     ),
     (
         "queue.retrying",
-        Kind::Count,
+        Kind::Gauge,
         "Open deliveries of active endpoints that have failed in their round, including those in flight, now.",
     ),
     (
         "queue.held",
-        Kind::Count,
+        Kind::Gauge,
         "Open deliveries of inactive endpoints, now.",
     ),
-    ("queue.in_flight", Kind::Count, "Attempts on the wire, now."),
+    ("queue.in_flight", Kind::Gauge, "Attempts on the wire, now."),
     (
         "queue.overdue.ms",
-        Kind::WholeMs,
-        "How long the oldest due delivery has been waiting, now.",
+        Kind::Gauge,
+        "How long the oldest due delivery has been waiting, now, in whole milliseconds.",
     ),
 ];
 
@@ -113,8 +113,8 @@ const PARTS: [(&str, &str); 6] = [
 impl Kind {
     fn schema(self) -> ObjectBuilder {
         let (kind, format, nullable) = match self {
-            Self::Count | Self::WholeMs => (Type::Integer, KnownFormat::Int64, false),
-            Self::CountOfAll => (Type::Integer, KnownFormat::Int64, true),
+            Self::Count => (Type::Integer, KnownFormat::Int64, false),
+            Self::CountOfAll | Self::Gauge => (Type::Integer, KnownFormat::Int64, true),
             Self::Ms | Self::Ratio => (Type::Number, KnownFormat::Double, true),
         };
         let kind = if nullable {
@@ -134,7 +134,10 @@ impl Kind {
 
     fn note(self) -> &'static str {
         match self {
-            Self::Count | Self::WholeMs => "",
+            Self::Count => "",
+            Self::Gauge => {
+                " Null if another daemon on the same database does not tell its own within 500 ms."
+            }
             Self::CountOfAll => " Null under a filter.",
             Self::Ms => " In decimal milliseconds; null if nothing was counted.",
             Self::Ratio => " Null if nothing was counted.",

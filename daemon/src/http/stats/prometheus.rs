@@ -4,7 +4,7 @@
 
 use crate::app::App;
 use crate::http::fields::query;
-use crate::http::{Answer, Shared, blocking};
+use crate::http::{Answer, Shared, ask_long};
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::Uri;
@@ -51,19 +51,22 @@ const BOUNDS_US: [(u64, &str); 22] = [
 pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
     let now = app.now();
-    let (sum, file_bytes) = blocking(&app, move |app| {
-        app.read(|r| Ok((r.stats(Span::All, now, &StatsOf::All)?, r.file_len()?)))
+    let (sum, file_bytes) = ask_long(&app, move |reader| async move {
+        let (sum, _) = reader
+            .stats_and_damage(Span::All, now, &StatsOf::All)
+            .await?;
+        Ok((sum, reader.file_len()?))
     })
     .await?;
     let mut page = Page::default();
     page.process(&app);
     page.counters(&sum);
     page.queue(&app);
-    page.gauge(
-        "store_file_bytes",
-        "Size of the store's file, including preallocated space.",
-        file_bytes,
-    );
+    if let Some(file_bytes) = file_bytes {
+        let help =
+            "Size of the store's file, including preallocated space. Not shown of a database.";
+        page.gauge("store_file_bytes", help, file_bytes);
+    }
     page.histograms(&sum);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, page.text).into_response())
@@ -107,7 +110,7 @@ impl Page {
         }
         let help = "Whether events are accepted and delivered, as GET /readyz says: 1, else 0.";
         self.gauge("ready", help, u8::from(app.engine.readiness().is_ok()));
-        let all = app.engine.reader().all_endpoints();
+        let all = app.reader().all_endpoints();
         let there = || all.iter().filter(|e| e.deleted_at.is_none());
         let active = there().filter(|e| e.active).count();
         self.family(

@@ -3,6 +3,7 @@
 mod events;
 
 use super::Reader;
+use super::foreign::Foreign;
 use crate::convert::{column, int4, int8, number, read_targets, uuid};
 use crate::fetch::{by_number, event_columns, read_event, read_row};
 use crate::link::{Link, failed};
@@ -81,7 +82,7 @@ impl Reader {
                 let slot = endpoint.map(|endpoint| endpoint.slot);
                 // Undelivered deliveries have their own index, which is complete while no bulk change is in progress.
                 let of_undelivered = filter.status.is_some_and(Status::is_undelivered);
-                if of_undelivered && !self.bulk_waits() {
+                if of_undelivered && !self.any_bulk_waits(&link).await? {
                     self.undelivered(&link, filter, slot, after, &mut filling)
                         .await?;
                 } else {
@@ -163,6 +164,7 @@ impl Reader {
                 && after.is_none_or(|c| (id.event.0, id.slot) < (c.at, c.slot))
         };
         let mut rows = first_rows(filling.limit);
+        let mut foreign = Foreign::default();
         loop {
             let events = events_before(link, from, before, rows).await?;
             let is_all = events.len() < rows;
@@ -175,6 +177,9 @@ impl Reader {
                 .collect();
             let found = by_number(link, &asked).await?.into_iter();
             let mut found: BTreeMap<DeliveryId, Delivery> = found.map(|d| (d.id, d)).collect();
+            foreign
+                .learn(self, link, found.keys().map(|id| id.slot))
+                .await?;
             for (event, _) in events {
                 before = event.id;
                 let event = Arc::new(event);
@@ -195,8 +200,7 @@ impl Reader {
                         return Ok(());
                     }
                     last = Some(cursor(List::Deliveries, id.event, id.slot));
-                    if let Some(endpoint) = self.endpoint_by_slot(id.slot) {
-                        let delivery = self.as_read(delivery);
+                    if let Some((endpoint, delivery)) = foreign.as_read(self, delivery) {
                         take(filter, delivery, endpoint.id, Arc::clone(&event), filling);
                     }
                 }
@@ -231,6 +235,7 @@ impl Reader {
         let (from, until) = filter_span(filter);
         let (mut event, mut below) = after.map_or((until, 0), |c| (EventId(c.at), int4(c.slot)));
         let mut last = None;
+        let mut foreign = Foreign::default();
         loop {
             let (from, upto) = (uuid(from.0), uuid(event.0));
             let rows = link
@@ -238,16 +243,22 @@ impl Reader {
                 .query(&statement, &[&from, &upto, &below, &most(asked)])
                 .await;
             let rows = rows.map_err(|e| failed(&e))?;
-            for row in &rows {
+            let found = rows.iter().map(|row| read_row(row, 0));
+            let found: Vec<Delivery> = found.collect::<Result<_, _>>()?;
+            foreign
+                .learn(self, link, found.iter().map(|d| d.id.slot))
+                .await?;
+            for (row, delivery) in rows.iter().zip(found) {
                 if filling.go_on(last).is_break() {
                     return Ok(());
                 }
-                let delivery = read_row(row, 0)?;
                 let id = delivery.id;
                 (event, below) = (id.event, int4(id.slot));
                 last = Some(cursor(List::Deliveries, id.event, id.slot));
                 let is_asked = slot.is_none_or(|slot| slot == id.slot);
-                if let Some(endpoint) = self.endpoint_by_slot(id.slot).filter(|_| is_asked) {
+                if let Some((endpoint, delivery)) =
+                    foreign.as_read(self, delivery).filter(|_| is_asked)
+                {
                     let event = Arc::new(read_event(row, 3)?);
                     take(filter, delivery, endpoint.id, event, filling);
                 }

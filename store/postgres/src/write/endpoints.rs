@@ -1,6 +1,7 @@
 //! Endpoints, what they receive from which event on, their bulk changes and their states.
 
 use super::{INT4S, INT8S, Steps, parameters};
+use crate::cluster::Shard;
 use crate::convert::{int4, int8, ms, uuid};
 use crate::rows::BulkChange;
 use crate::staged::Staged;
@@ -10,7 +11,7 @@ use tokio_postgres::types::Type;
 
 pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<(), StoreError> {
     for endpoint in staged.directory.endpoints.values() {
-        let sql = "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        let sql = "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record, shard) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
                    ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, record = excluded.record";
         let types = [
             Type::INT4,
@@ -20,6 +21,7 @@ pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<
             Type::BOOL,
             Type::BOOL,
             Type::BYTEA,
+            Type::INT2,
         ];
         let parameters = parameters![
             int4(endpoint.slot),
@@ -29,8 +31,24 @@ pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<
             endpoint.active,
             endpoint.deleted_at.is_some(),
             write_endpoint(endpoint)?,
+            Shard::of(&endpoint.organization).number(),
         ];
         steps.add(sql, &types, parameters).await?;
+    }
+    if !staged.directory.forgotten.is_empty() {
+        let slots: Vec<i32> = staged
+            .directory
+            .forgotten
+            .iter()
+            .map(|s| int4(*s))
+            .collect();
+        for sql in [
+            "DELETE FROM @.endpoints WHERE slot = ANY($1)",
+            "DELETE FROM @.endpoint_states WHERE slot = ANY($1)",
+            "DELETE FROM @.revisions WHERE slot = ANY($1)",
+        ] {
+            steps.add(sql, &[INT4S], parameters![slots.clone()]).await?;
+        }
     }
     for ((slot, from), revision) in &staged.revisions {
         let sql = "INSERT INTO @.revisions (slot, from_event, record) VALUES ($1, $2, $3) \

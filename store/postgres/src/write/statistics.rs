@@ -1,6 +1,7 @@
 //! Counters of past windows, and histograms.
 
 use super::{BYTES, INT8S, Steps, parameters};
+use crate::cluster::view::Seat;
 use crate::convert::{at, column, ms};
 use crate::link::{Link, failed};
 use crate::staged::Staged;
@@ -23,6 +24,7 @@ pub(crate) fn window_key((level, start, slot): WindowKey) -> Vec<u8> {
 /// Returns the windows that a flush changes, added to their rows.
 pub(super) async fn windows_to_write(
     link: &Link,
+    lane: Seat,
     staged: &Staged,
 ) -> Result<BTreeMap<WindowKey, Window>, StoreError> {
     let mut windows: BTreeMap<WindowKey, Window> = BTreeMap::new();
@@ -40,7 +42,7 @@ pub(super) async fn windows_to_write(
                JOIN @.windows w ON w.level = n.level AND w.start_ms = n.start_ms AND w.slot = n.slot";
     let types = [Type::INT2_ARRAY, INT8S, INT8S];
     let statement = link.prepare(sql, &types).await?;
-    let (levels, starts, slots) = window_columns(windows.keys());
+    let (levels, starts, slots) = window_columns(lane, windows.keys());
     let rows = link
         .client
         .query(&statement, &[&levels, &starts, &slots])
@@ -68,39 +70,52 @@ pub(crate) fn read_window_key(row: &tokio_postgres::Row) -> Result<WindowKey, St
     Ok((
         level.unwrap_or(Level::All),
         at(column(row, 1)?),
-        Slot(u32::try_from(slot).unwrap_or(u32::MAX)),
+        u32::try_from(slot).map_or(ALL_ENDPOINTS, Slot),
     ))
 }
 
-fn window_columns<'a>(keys: impl Iterator<Item = &'a WindowKey>) -> (Vec<i16>, Vec<i64>, Vec<i64>) {
+/// Returns the column of a slot: the sums over all endpoints have a row for each lane.
+fn slot_column(lane: Seat, slot: Slot) -> i64 {
+    if slot == ALL_ENDPOINTS {
+        -1 - i64::from(lane)
+    } else {
+        i64::from(slot.0)
+    }
+}
+
+fn window_columns<'a>(
+    lane: Seat,
+    keys: impl Iterator<Item = &'a WindowKey>,
+) -> (Vec<i16>, Vec<i64>, Vec<i64>) {
     let mut columns = (Vec::new(), Vec::new(), Vec::new());
     for (level, start, slot) in keys {
         columns.0.push(i16::from(level.byte()));
         columns.1.push(ms(*start));
-        columns.2.push(i64::from(slot.0));
+        columns.2.push(slot_column(lane, *slot));
     }
     columns
 }
 
 pub(super) async fn statistics(
     steps: &mut Steps<'_>,
+    lane: Seat,
     staged: &Staged,
     windows: BTreeMap<WindowKey, Window>,
 ) -> Result<(), StoreError> {
     for ((level, start), counters) in &staged.past {
-        let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, 0, $3) \
+        let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, $4, $3) \
                    ON CONFLICT (level, start_ms, lane) DO UPDATE SET record = excluded.record";
         let key = window_key((*level, *start, ALL_ENDPOINTS));
         let record = write("counters", &key, counters)?;
-        let parameters = parameters![i16::from(level.byte()), ms(*start), record];
-        let types = [Type::INT2, Type::INT8, Type::BYTEA];
+        let parameters = parameters![i16::from(level.byte()), ms(*start), record, lane];
+        let types = [Type::INT2, Type::INT8, Type::BYTEA, Type::INT2];
         steps.add(sql, &types, parameters).await?;
     }
     if !windows.is_empty() {
         let sql = "INSERT INTO @.windows (level, start_ms, slot, record) \
                    SELECT * FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::bytea[]) \
                    ON CONFLICT (level, start_ms, slot) DO UPDATE SET record = excluded.record";
-        let (levels, starts, slots) = window_columns(windows.keys());
+        let (levels, starts, slots) = window_columns(lane, windows.keys());
         let records = windows
             .iter()
             .map(|(key, window)| write("windows", &window_key(*key), window))

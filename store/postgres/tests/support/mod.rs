@@ -16,7 +16,7 @@ pub(crate) use reader::Reader;
 use std::sync::Arc;
 use stormhook_postgres::Store;
 use stormhook_store::{Applied, Op, QueueEntry, StoreError, UnixMs};
-use stormhook_testkit::postgres::Server;
+use stormhook_test_postgres::Server;
 pub(crate) use stormhook_testkit::random::Random;
 pub(crate) use stormhook_testkit::samples::*;
 use tokio::runtime::Runtime;
@@ -110,6 +110,37 @@ impl Fixture {
             proxy: None,
             server: Arc::clone(&self.server),
         }
+    }
+
+    /// Opens the same database as another daemon does beside this one.
+    pub(crate) fn other(&self, daemon: u128) -> Self {
+        let options = stormhook_postgres::Options {
+            daemon: uuid::Uuid::from_u128(daemon),
+            ..self.options.clone()
+        };
+        let store = self.runtime.block_on(Store::open(options.clone()));
+        Self {
+            store: Some(store.expect("it opens")),
+            options,
+            now: self.now,
+            random: Random::seeded(u64::try_from(daemon).expect("a small number")),
+            runtime: Arc::clone(&self.runtime),
+            proxy: None,
+            server: Arc::clone(&self.server),
+        }
+    }
+
+    /// Runs statements of the test's own.
+    pub(crate) fn sql(&self, statements: &str) {
+        let url = self.options.url.clone();
+        self.runtime.block_on(async {
+            let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
+            let (client, connection) = connecting.await.expect("a connection");
+            let driven = tokio::spawn(connection);
+            client.batch_execute(statements).await.expect("they run");
+            drop(client);
+            driven.await.expect("it ends").expect("it ends well");
+        });
     }
 
     pub(crate) fn proxy(&self) -> &Proxy {

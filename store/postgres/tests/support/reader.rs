@@ -104,6 +104,6 @@ impl Reader {
 
     /// The file reads this; here it is in memory.
     pub(crate) fn last_at(&self) -> Found<UnixMs> {
-        Ok(self.reader.last_at())
+        self.reader.last_at()
     }
 }

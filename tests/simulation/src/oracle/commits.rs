@@ -85,6 +85,9 @@ impl Oracle {
                     seen.ended.insert(*id);
                 }
                 Change::Bulk(slot, _) => drop(seen.marked.insert(*slot)),
+                Change::Gained(_) | Change::Lost(_) => {
+                    return Err("shards moved, and there is one process".to_owned());
+                }
                 Change::Endpoint(endpoint) => {
                     let slot = endpoint.slot;
                     let before = self.endpoints.insert(slot, endpoint.clone());

@@ -101,7 +101,8 @@ pub(super) fn recover_of(world: &mut World, engine: &Engine, endpoint: EndpointI
         until,
         missed: world.random.one_in(2),
     };
-    if let Ok(count) = engine.reader().count_recoverable(&recover) {
+    let file = engine.reader().file();
+    if let Some(Ok(count)) = file.map(|reader| reader.count_recoverable(&recover)) {
         world.oracle().asks_recover(endpoint);
         world.oracle().note(format!("call recovery of {count}"));
         let (engine, oracle) = (engine.clone(), Arc::clone(&world.oracle));

@@ -1,4 +1,4 @@
--- The schema, version 1. `@` stands for the name of the schema.
+-- Version 1 of the schema. `@` stands for the name of the schema.
 CREATE SCHEMA IF NOT EXISTS @;
 
 -- The version of the schema.

@@ -1,6 +1,13 @@
 //! A PostgreSQL server of the test's own: on a folder and a socket that nobody else uses, without a port. It ends with
 //! the value that started it.
 
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on fails"
+)]
+
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -156,6 +163,12 @@ impl Server {
     pub fn url_of(folder: &Path) -> String {
         let folder = folder.display();
         format!("host={folder} user=postgres dbname=postgres")
+    }
+
+    /// Returns the same for `store.url`.
+    pub fn store_url(&self) -> String {
+        let folder = self.folder().display();
+        format!("postgres://postgres@/postgres?host={folder}")
     }
 
     /// Ends the server as a crash does, without a checkpoint.

@@ -1,0 +1,157 @@
+//! What a daemon knows of the others: who takes part, and who holds which shard.
+
+use super::{SHARDS, Shard};
+use crate::convert::column;
+use crate::link::{Link, failed};
+use std::collections::BTreeMap;
+use stormhook_store::StoreError;
+use tokio_postgres::types::Type;
+
+/// The number of a daemon's place among those on the database.
+pub type Seat = i16;
+
+/// A daemon that takes part, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Grows with each start.
+    pub incarnation: i64,
+    /// The version of the program.
+    pub version: String,
+    /// Where it is reached.
+    pub address: Option<String>,
+    /// The certificate that it shows there.
+    pub certificate: Option<Vec<u8>>,
+    /// For how long its lease is still valid, in milliseconds; negative once it has expired.
+    pub lease_ms: i64,
+    /// How long ago it renewed its lease, in milliseconds.
+    pub seen_ms: i64,
+}
+
+impl Member {
+    /// Whether its lease has expired.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.lease_ms < 0
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The daemons that no other has taken over from.
+    pub members: BTreeMap<Seat, Member>,
+    /// The owner of each shard that has one.
+    pub owners: BTreeMap<Shard, Seat>,
+}
+
+impl View {
+    /// Returns the shards of a seat.
+    pub fn shards_of(&self, seat: Seat) -> impl Iterator<Item = Shard> + '_ {
+        let of = self.owners.iter().filter(move |(_, owner)| **owner == seat);
+        of.map(|(shard, _)| *shard)
+    }
+
+    /// Returns how many shards have no owner.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        SHARDS.saturating_sub(self.owners.len())
+    }
+
+    /// Reads the view. `lease_ms` is this daemon's, by which those of others are judged.
+    pub(crate) async fn read(link: &Link, lease_ms: i64) -> Result<Self, StoreError> {
+        let sql = "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate \
+                   FROM @.seats WHERE NOT fenced";
+        let members = link.prepare(sql, &[]).await?;
+        let owners = link
+            .prepare(
+                "SELECT shard, owner FROM @.shards WHERE owner IS NOT NULL",
+                &[],
+            )
+            .await?;
+        let (members, owners) = futures_util::future::try_join(
+            link.client.query(&members, &[]),
+            link.client.query(&owners, &[]),
+        )
+        .await
+        .map_err(|e| failed(&e))?;
+        let mut view = Self::default();
+        for row in &members {
+            let left_ms: i64 = column(row, 4)?;
+            let member = Member {
+                incarnation: column(row, 1)?,
+                version: column(row, 2)?,
+                address: column(row, 3)?,
+                certificate: column(row, 5)?,
+                lease_ms: left_ms,
+                seen_ms: (lease_ms - left_ms).max(0),
+            };
+            view.members.insert(column(row, 0)?, member);
+        }
+        for row in &owners {
+            if let Some(shard) = Shard::numbered(column(row, 0)?) {
+                view.owners.insert(shard, column(row, 1)?);
+            }
+        }
+        Ok(view)
+    }
+
+    /// Fences a daemon whose lease has expired: none of its commits succeeds any more, and its shards are free.
+    /// `on_wire_ms` is how long its attempts may take. Returns whether it was fenced now.
+    pub(crate) async fn fence(
+        link: &Link,
+        seat: Seat,
+        incarnation: i64,
+        on_wire_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let fenced = fence(link, seat, incarnation, on_wire_ms).await;
+        let end = if matches!(fenced, Ok(true)) {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
+        let ended = link.client.batch_execute(end).await;
+        let fenced = fenced?;
+        ended.map_err(|e| failed(&e))?;
+        Ok(fenced)
+    }
+}
+
+/// The same locks in the same order as a lane's commit and a claim: seats, lanes, shards.
+async fn fence(
+    link: &Link,
+    seat: Seat,
+    incarnation: i64,
+    on_wire_ms: i64,
+) -> Result<bool, StoreError> {
+    let begun = link.client.batch_execute("BEGIN").await;
+    begun.map_err(|e| failed(&e))?;
+    let sql = "UPDATE @.seats SET fenced = true \
+               WHERE seat = $1 AND incarnation = $2 AND NOT fenced AND lease_until < now()";
+    let statement = link.prepare(sql, &[Type::INT2, Type::INT8]).await?;
+    let fenced = link
+        .client
+        .execute(&statement, &[&seat, &incarnation])
+        .await;
+    if fenced.map_err(|e| failed(&e))? == 0 {
+        return Ok(false);
+    }
+    // Waits for a commit that is under way.
+    let sql =
+        "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = $1 RETURNING states_upto";
+    let statement = link.prepare(sql, &[Type::INT2]).await?;
+    let lane = link.client.query_one(&statement, &[&seat]).await;
+    let states_upto: uuid::Uuid = column(&lane.map_err(|e| failed(&e))?, 0)?;
+    let sql = "UPDATE @.shards SET owner = NULL, \
+                 states_upto = CASE WHEN adopted THEN greatest(states_upto, $2) ELSE states_upto END, \
+                 rests_until = now() + $3 * interval '1 millisecond' WHERE owner = $1";
+    let types = [Type::INT2, Type::UUID, Type::FLOAT8];
+    let statement = link.prepare(sql, &types).await?;
+    #[allow(clippy::cast_precision_loss, reason = "it is minutes at most")]
+    let rest = on_wire_ms as f64;
+    let freed = link
+        .client
+        .execute(&statement, &[&seat, &states_upto, &rest])
+        .await;
+    freed.map_err(|e| failed(&e))?;
+    Ok(true)
+}

@@ -1,0 +1,340 @@
+//! Which shards this daemon has: it renews its lease, looks at what the others do, and moves shards one step at a time.
+//!
+//! It never trusts that a claim, a load or a gift was seen through: each look compares the database with memory.
+
+use crate::cluster::plan::{Step, plan};
+use crate::cluster::seat::{Lease, Taken, now, read_view};
+use crate::cluster::view::{Seat, View};
+use crate::cluster::{SHARDS, Shard};
+use crate::convert::{column, int8};
+use crate::link::{Link, failed};
+use crate::load::{self, Loaded};
+use crate::memory::Shared;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use stormhook_store::{Slot, StoreError};
+use tokio::sync::watch;
+
+/// How often a daemon looks at the others. A shard that was given waits at most this long.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long attempts on the wire may take to end before a shard is given away.
+const RELEASE: Duration = Duration::from_secs(20);
+
+/// A move of shards that the lane makes with its next commit.
+#[derive(Debug)]
+pub(crate) enum Move {
+    /// Shards that were read.
+    Gained(Box<Loaded>),
+    /// Shards to give.
+    Give(BTreeSet<Shard>),
+}
+
+/// What the engine does when shards move.
+pub trait Moves: Send + Sync + 'static {
+    /// Makes the lane commit soon.
+    fn wake(&self);
+    /// Starts no further attempts to these endpoints, and resolves when none is on the wire.
+    fn release(&self, slots: Vec<Slot>) -> impl Future<Output = ()> + Send;
+}
+
+/// What this daemon knows of the database's daemons. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub(crate) seat: Taken,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) view: watch::Sender<Arc<View>>,
+    pub(crate) shared: Arc<Shared>,
+    /// Whether shards are being read. They are read once.
+    pub(crate) loading: Arc<AtomicBool>,
+    /// Moves of shards that the lane has not made yet.
+    pub(crate) moves: Arc<Mutex<Vec<Move>>>,
+    pub(crate) token: Arc<[u8]>,
+}
+
+/// Who decides about an organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This daemon.
+    Here,
+    /// Another one.
+    Peer(Seat),
+    /// None at the moment.
+    Nobody,
+}
+
+impl Cluster {
+    /// Moves of shards that the lane is to make.
+    pub(crate) fn moves(&self) -> MutexGuard<'_, Vec<Move>> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns this daemon's seat.
+    #[must_use]
+    pub fn seat(&self) -> i16 {
+        self.seat.seat
+    }
+
+    /// Returns what daemons of this database show each other.
+    #[must_use]
+    pub fn token(&self) -> &[u8] {
+        &self.token
+    }
+
+    /// Whether attempts may start.
+    #[must_use]
+    pub fn may_start(&self) -> bool {
+        self.lease.is_valid()
+    }
+
+    /// Returns what was last seen of all daemons.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Returns who decides about the organization.
+    #[must_use]
+    pub fn holder(&self, organization: &str) -> Holder {
+        self.holder_of(Shard::of(organization))
+    }
+
+    /// Returns who decides about the shard.
+    #[must_use]
+    pub fn holder_of(&self, shard: Shard) -> Holder {
+        {
+            let memory = self.shared.memory();
+            if memory.shards.contains(&shard) {
+                return if memory.giving.contains(&shard) {
+                    Holder::Nobody
+                } else {
+                    Holder::Here
+                };
+            }
+        }
+        let view = self.view.borrow();
+        match view.owners.get(&shard) {
+            Some(owner) if *owner != self.seat.seat => {
+                let member = view.members.get(owner);
+                if member.is_some_and(|member| !member.is_expired()) {
+                    Holder::Peer(*owner)
+                } else {
+                    Holder::Nobody
+                }
+            }
+            _ => Holder::Nobody,
+        }
+    }
+
+    /// Returns how far the clock of the database is ahead of this wall clock, in milliseconds.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn clock_ahead_ms(&self, wall_ms: u64) -> Result<i64, StoreError> {
+        let link = self.shared.link().await?;
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
+        let statement = link.prepare(sql, &[]).await?;
+        let row = link.client.query_one(&statement, &[]).await;
+        let theirs: i64 = column(&row.map_err(|e| failed(&e))?, 0)?;
+        Ok(theirs.saturating_sub(int8(wall_ms)))
+    }
+
+    /// Whether this daemon decides about all organizations.
+    #[must_use]
+    pub fn holds_all(&self) -> bool {
+        let memory = self.shared.memory();
+        memory.shards.len() == SHARDS && memory.giving.is_empty()
+    }
+
+    /// Looks at the database again: another daemon did not know itself as the owner.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn look(&self) -> Result<(), StoreError> {
+        let link = self.shared.link().await?;
+        let lease = self.shared.options().lease;
+        let view = read_view(&link, lease).await?;
+        self.view.send_replace(Arc::new(view));
+        Ok(())
+    }
+
+    /// Keeps the lease while something is read that may take longer than it.
+    pub(crate) async fn while_renewing<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut work = std::pin::pin!(work);
+        let options = self.shared.options();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(options.lease / 4) => {}
+            }
+            let sent = now();
+            let link = self.shared.link().await?;
+            if !self.seat.renew(&link, options.lease).await? {
+                return Err(StoreError::TakenOver);
+            }
+            self.lease.renew(sent);
+        }
+    }
+
+    /// Keeps the lease and moves shards, until others have taken over. Returns that as an error.
+    pub async fn keep(self, moves: impl Moves) -> StoreError {
+        let moves = Arc::new(moves);
+        let mut link: Option<Arc<Link>> = None;
+        let mut trouble = false;
+        loop {
+            match self.turn(&mut link, &moves).await {
+                Ok(moved) => {
+                    if std::mem::take(&mut trouble) {
+                        tracing::info!("the database answers again");
+                        moves.wake();
+                    }
+                    if moved {
+                        // What was freed or claimed is there to go on with.
+                        continue;
+                    }
+                }
+                Err(error) if error.is_taken_over() => return error,
+                Err(error) => {
+                    link = None;
+                    if !std::mem::replace(&mut trouble, true) {
+                        tracing::warn!(%error, "the lease could not be renewed; attempts stop before it ends");
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Renews the lease, looks, and makes what is to do. Returns whether shards were freed or claimed.
+    async fn turn(
+        &self,
+        link: &mut Option<Arc<Link>>,
+        moves: &Arc<impl Moves>,
+    ) -> Result<bool, StoreError> {
+        let options = self.shared.options();
+        let link = match link {
+            Some(link) if !link.client.is_closed() => Arc::clone(link),
+            _ => Arc::clone(link.insert(Link::open(&options).await?)),
+        };
+        if self.lease.wants_renewal() {
+            let sent = now();
+            if !self.seat.renew(&link, options.lease).await? {
+                return Err(StoreError::TakenOver);
+            }
+            self.lease.renew(sent);
+        }
+        let view = read_view(&link, options.lease).await?;
+        let held = self.held();
+        let steps = plan(self.seat.seat, &view, &held, self.lease.is_healthy());
+        self.view.send_replace(Arc::new(view));
+        let mut moved = false;
+        for step in steps {
+            moved |= self.make(step, &link, moves).await?;
+        }
+        Ok(moved)
+    }
+
+    /// Returns the shards in memory, and those that a move will bring there.
+    fn held(&self) -> BTreeSet<Shard> {
+        // The lane makes a move while it has this lock: it is seen here or there.
+        let waiting = self.moves();
+        let mut held = self.shared.memory().shards.clone();
+        for waiting in &*waiting {
+            if let Move::Gained(loaded) = waiting {
+                held.extend(&loaded.shards);
+            }
+        }
+        held
+    }
+
+    async fn make(
+        &self,
+        step: Step,
+        link: &Link,
+        moves: &Arc<impl Moves>,
+    ) -> Result<bool, StoreError> {
+        Ok(match step {
+            Step::Fence(seat, incarnation) => {
+                let on_wire = self.shared.options().attempt_timeout.as_millis();
+                let on_wire = i64::try_from(on_wire).unwrap_or(i64::MAX);
+                let fenced = View::fence(link, seat, incarnation, on_wire).await?;
+                if fenced {
+                    tracing::warn!(
+                        seat,
+                        "a daemon's lease has expired; others take its shards over"
+                    );
+                }
+                fenced
+            }
+            Step::Claim(most) => self.seat.claim(link, most).await? > 0,
+            Step::Load(shards) => {
+                self.load(shards, moves);
+                false
+            }
+            Step::Give(shards) => {
+                self.give(shards, moves);
+                false
+            }
+        })
+    }
+
+    /// Reads shards beside everything else: there may be much to read, and the lease must be kept.
+    fn load(&self, shards: Vec<Shard>, moves: &Arc<impl Moves>) {
+        if self.loading.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (this, moves) = (self.clone(), Arc::clone(moves));
+        tokio::spawn(async move {
+            let shards: BTreeSet<Shard> = shards.into_iter().collect();
+            let loaded = this.read(&shards).await;
+            match loaded {
+                Ok(loaded) if !loaded.shards.is_empty() => {
+                    tracing::info!(
+                        shards = loaded.shards.len(),
+                        waiting = loaded.waiting.len(),
+                        "took over shards"
+                    );
+                    this.moves().push(Move::Gained(Box::new(loaded)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "shards could not be read; they are read again");
+                }
+            }
+            this.loading.store(false, Ordering::Release);
+            moves.wake();
+        });
+    }
+
+    async fn read(&self, shards: &BTreeSet<Shard>) -> Result<Loaded, StoreError> {
+        let link = Link::open_for_reading(&self.shared.options()).await?;
+        load::shards(&link, self.seat.seat, shards).await
+    }
+
+    /// Gives shards once no attempt of theirs is on the wire.
+    fn give(&self, shards: Vec<Shard>, moves: &Arc<impl Moves>) {
+        let (slots, shards) = {
+            let mut memory = self.shared.memory_mut();
+            let held = |shard: &Shard| memory.shards.contains(shard);
+            let shards: BTreeSet<Shard> = shards.into_iter().filter(held).collect();
+            if shards.is_empty() || !memory.giving.is_empty() {
+                return;
+            }
+            memory.giving.extend(&shards);
+            (memory.slots_of(&shards), shards)
+        };
+        tracing::info!(shards = shards.len(), "gives shards to other daemons");
+        let (this, moves) = (self.clone(), Arc::clone(moves));
+        tokio::spawn(async move {
+            // Attempts that take longer are made again by the next owner.
+            let _late = tokio::time::timeout(RELEASE, moves.release(slots)).await;
+            this.moves().push(Move::Give(shards));
+            moves.wake();
+        });
+    }
+}

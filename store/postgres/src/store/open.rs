@@ -1,0 +1,81 @@
+//! Reads what waits, when a daemon starts.
+
+use super::Store;
+use crate::cluster::Shard;
+use crate::cluster::plan::{Step, plan};
+use crate::cluster::seat::read_view;
+use crate::convert::column;
+use crate::fetch::read_row;
+use crate::link::Link;
+use crate::load::{self, each};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use stormhook_store::backend::as_read;
+use stormhook_store::{QueueEntry, StoreError};
+use tokio_postgres::types::ToSql;
+
+impl Store {
+    /// Claims the shards that are free, and reads those that are this seat's.
+    pub(super) async fn take_shards(&mut self) -> Result<(), StoreError> {
+        let seat = self.cluster.seat;
+        let view = read_view(&self.link, self.options.lease).await?;
+        for step in plan(seat.seat, &view, &BTreeSet::new(), false) {
+            if let Step::Claim(most) = step {
+                seat.claim(&self.link, most).await?;
+            }
+        }
+        let view = read_view(&self.link, self.options.lease).await?;
+        self.cluster.view.send_replace(Arc::new(view));
+        // What another daemon may still be sending is read later, and its FIFO endpoints rest.
+        let mut owned: BTreeSet<Shard> = BTreeSet::new();
+        let sql = "SELECT shard FROM @.shards WHERE owner = $1 AND rests_until <= now()";
+        each(&self.link, sql, &[&seat.seat], |row| {
+            owned.extend(Shard::numbered(column(row, 0)?));
+            Ok(())
+        })
+        .await?;
+        if owned.is_empty() {
+            return Ok(());
+        }
+        let link = Link::open_for_reading(&self.options).await?;
+        let loading = load::shards(&link, seat.seat, &owned);
+        let mut loaded = self.cluster.while_renewing(loading).await?;
+        // The schedule reads it again, row by row.
+        loaded.waiting = Vec::new();
+        loaded.join(&mut self.shared.memory_mut());
+        Ok(())
+    }
+
+    /// Passes every open delivery of this daemon's shards to `each`, in order of due time. Those that a bulk change has
+    /// ended or reopened are not among them.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn open_deliveries(
+        &self,
+        mut pass: impl FnMut(QueueEntry),
+    ) -> Result<(), StoreError> {
+        let (bulks, shards) = {
+            let memory = self.shared.memory();
+            let shards: Vec<i16> = memory.shards.iter().map(|shard| shard.number()).collect();
+            (Arc::clone(&memory.directory.bulks), shards)
+        };
+        let link = Link::open_for_reading(&self.options).await?;
+        let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
+                   WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
+        let parameters: [&(dyn ToSql + Sync); 1] = [&shards];
+        let reading = each(&link, sql, &parameters, |row| {
+            let stored = read_row(row, 0)?;
+            let due = stored.due;
+            let delivery = as_read(stored, &bulks);
+            if let Some(entry) = delivery
+                .queue_entry()
+                .filter(|entry| Some(entry.due) == due)
+            {
+                pass(entry);
+            }
+            Ok(())
+        });
+        self.cluster.while_renewing(reading).await
+    }
+}

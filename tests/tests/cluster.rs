@@ -1,0 +1,261 @@
+//! Many daemons on one PostgreSQL: each takes every call, and what the store in a file promises holds over the end of any
+//! of them and of the server.
+
+use crate::support::{Daemon, Draw, Setup, load, until, within};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::Duration;
+use stormhook_test_postgres::Server;
+
+/// The lease of the daemons in these tests.
+const LEASE: &str = r#""2s""#;
+/// Faults of one run.
+const FAULTS: usize = 12;
+
+fn on(server: &Server, setup: Setup) -> Setup {
+    setup
+        .set("store.url", &format!("{:?}", server.store_url()))
+        .set("store.lease", LEASE)
+}
+
+/// Prepares the database, and starts daemons on it, one after the other.
+async fn start(server: &Server, count: usize, setup: impl Fn() -> Setup) -> Vec<Daemon> {
+    let first = on(server, setup());
+    first.write_config();
+    let config = first.config_path();
+    let migrate = ["migrate", "--config", config.to_str().unwrap()];
+    assert!(first.run(&migrate).await.status.success());
+    let mut daemons = vec![first.start().await];
+    for _ in 1..count {
+        daemons.push(on(server, setup()).start().await);
+    }
+    shared_out(&daemons[0], count).await;
+    daemons
+}
+
+/// Waits until each of so many daemons has its share.
+async fn shared_out(asked: &Daemon, count: usize) {
+    let most = 256_usize.div_ceil(count) as u64;
+    until("each daemon has its share", async || {
+        let cluster = asked.client().get("/v1/cluster").await.json();
+        let shards: Vec<u64> = cluster["daemons"]
+            .as_array()?
+            .iter()
+            .map(|daemon| daemon["shards"].as_u64().unwrap())
+            .collect();
+        let whole = shards.iter().sum::<u64>() == 256;
+        (shards.len() == count && whole && shards.iter().all(|n| *n <= most)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_refuses_a_database_that_is_not_prepared_and_says_what_to_run() {
+    let server = Server::start();
+    let refused = on(&server, Setup::new()).try_start().await;
+    let Err(refused) = refused else {
+        panic!("it started");
+    };
+    assert!(!refused.status.success());
+    let setup = refused.setup;
+    setup.write_config();
+    let config = setup.config_path();
+    let config = config.to_str().unwrap();
+    assert!(
+        refused.log.contains("run `stormhook migrate`"),
+        "{}",
+        refused.log
+    );
+    let check = setup.run(&["migrate", "--check", "--config", config]).await;
+    assert_eq!(check.status.code(), Some(1));
+    assert!(
+        setup
+            .run(&["migrate", "--config", config])
+            .await
+            .status
+            .success()
+    );
+    let check = setup.run(&["migrate", "--check", "--config", config]).await;
+    assert_eq!(check.status.code(), Some(0));
+    let mut daemon = setup.start().await;
+    assert!(daemon.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_daemon_takes_every_call() {
+    let server = Server::start();
+    let daemons = start(&server, 3, Setup::new).await;
+    let receiver = crate::support::Receiver::start().await;
+    for number in 0..12 {
+        // Each call goes to another daemon than the one before.
+        let api = |n: usize| daemons[(number + n) % 3].client();
+        let organization = format!("org_{number}");
+        let body =
+            json!({"organizationId": organization, "url": receiver.url("/"), "eventTypes": ["*"]});
+        let created = api(0).call("POST", "/v1/endpoints").json(body).send().await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let endpoint = created.json()["id"].as_str().unwrap().to_owned();
+        let event = json!({"organizationId": organization, "type": "order.created", "data": number, "idempotencyKey": "k"});
+        let sent = api(1)
+            .call("POST", "/v1/events")
+            .json(event.clone())
+            .send()
+            .await;
+        assert_eq!(sent.status, 202, "{sent:?}");
+        assert_eq!(sent.json()["deliveries"], 1);
+        let again = api(2)
+            .call("POST", "/v1/events")
+            .json(event.clone())
+            .send()
+            .await;
+        assert_eq!(again.status, 200, "{again:?}");
+        assert_eq!(again.json()["id"], sent.json()["id"]);
+        let mut other = event;
+        other["data"] = json!("other");
+        let conflict = api(0).call("POST", "/v1/events").json(other).send().await;
+        assert_eq!(conflict.json()["code"], "idempotency_conflict");
+        let id = sent.json()["id"].as_str().unwrap().to_owned();
+        let delivered = until("it is delivered", async || {
+            let path = format!("/v1/deliveries?eventId={id}");
+            let found = api(2).get(&path).await.json()["data"][0].clone();
+            (found["status"] == "SUCCESS").then_some(found)
+        })
+        .await;
+        let delivery = format!("/v1/deliveries/{}", delivered["id"].as_str().unwrap());
+        for n in 0..3 {
+            let shown = api(n).get(&delivery).await.json();
+            assert_eq!(shown["attempts"][0]["responseCode"], 200, "{shown}");
+            let event = api(n).get(&format!("/v1/events/{id}")).await.json();
+            assert_eq!(event["data"], number);
+        }
+        let retried = api(1).post(&format!("{delivery}/retry"), json!({})).await;
+        assert_eq!(retried.status, 200, "{retried:?}");
+        let path = format!("/v1/endpoints/{endpoint}");
+        let off = api(2)
+            .call("PATCH", &path)
+            .json(json!({"active": false}))
+            .send()
+            .await;
+        assert_eq!(off.json()["active"], false);
+        assert_eq!(api(0).get(&path).await.json()["active"], false);
+    }
+    // Lists over all organizations are the same everywhere.
+    for daemon in &daemons {
+        assert_eq!(daemon.client().all("/v1/endpoints").await.len(), 12);
+        assert_eq!(daemon.client().all("/v1/events").await.len(), 12);
+        assert_eq!(daemon.client().all("/v1/deliveries").await.len(), 12);
+        let stats = daemon.client().get("/v1/stats?window=all").await.json();
+        assert_eq!(stats["ingest.accepted.count"], 12);
+        assert_eq!(stats["idempotency.replay.count"], 12);
+        assert_eq!(stats["idempotency.conflict.count"], 12);
+        assert!(stats["queue.pending"].is_u64(), "{stats}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_many_organizations_is_answered_in_order_by_any_daemon() {
+    let server = Server::start();
+    let daemons = start(&server, 2, Setup::new).await;
+    let lines: Vec<Value> = (0..500)
+        .map(|n| {
+            if n % 50 == 7 {
+                json!({"organizationId": "org_1", "type": "not a type", "data": n})
+            } else {
+                json!({"organizationId": format!("org_{}", n % 10), "type": "order.created", "data": n})
+            }
+        })
+        .collect();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    for daemon in &daemons {
+        let answers = daemon.client().batch(&text).await;
+        assert_eq!(answers.len(), lines.len());
+        for (n, answer) in answers.iter().enumerate() {
+            assert_eq!(answer["line"], n + 1);
+            let expected = if n % 50 == 7 { "rejected" } else { "accepted" };
+            assert_eq!(answer["status"], expected, "{answer}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn daemons_that_stop_and_start_in_order_hand_everything_over() {
+    let server = Server::start();
+    let seed = load::seed();
+    let mut daemons = start(&server, 3, load::setup).await;
+    let load = load::Load::over(&daemons, seed, Duration::ZERO).await;
+    for at in [0, 1, 2] {
+        assert!(daemons[at].stop().await.success());
+        shared_out(&daemons[(at + 1) % 3], 2).await;
+        daemons[at].start_again().await;
+        shared_out(&daemons[at], 3).await;
+    }
+    // Nothing was cut: no attempt is made twice.
+    load.finish(&daemons[0], 0).await;
+    for daemon in &mut daemons {
+        assert!(daemon.stop().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_over_kills_pauses_and_ends_of_the_server() {
+    let mut server = Server::start();
+    let seed = load::seed();
+    let mut draw = Draw::seeded(seed);
+    let mut daemons = start(&server, 3, load::setup).await;
+    let load = load::Load::over(&daemons, seed, Duration::from_millis(2)).await;
+    for fault in 0..FAULTS {
+        // The moment matters here; nothing is waited for.
+        tokio::time::sleep(Duration::from_micros(draw.below(500_000))).await;
+        let at = usize::try_from(draw.below(3)).unwrap();
+        let kind = draw.below(4);
+        eprintln!("fault {fault}: kind {kind} of daemon {at}");
+        match kind {
+            // Killed, and back before the lease ends or after.
+            0 | 1 => {
+                daemons[at].kill().await;
+                tokio::time::sleep(Duration::from_micros(draw.below(4_000_000))).await;
+                daemons[at].start_again().await;
+            }
+            // Paused, past the lease or not.
+            2 => {
+                daemons[at].signal(Signal::STOP);
+                tokio::time::sleep(Duration::from_micros(draw.below(6_000_000))).await;
+                daemons[at].signal(Signal::CONT);
+                back(&mut daemons[at]).await;
+            }
+            _ => {
+                server.stop();
+                tokio::time::sleep(Duration::from_micros(draw.below(1_000_000))).await;
+                server.start_again();
+            }
+        }
+    }
+    for daemon in &mut daemons {
+        back(daemon).await;
+    }
+    shared_out(&daemons[0], 3).await;
+    load.finish(&daemons[0], FAULTS).await;
+    for daemon in &daemons {
+        let api = daemon.client();
+        let checked = api.call("POST", "/v1/check").json(json!({})).send().await;
+        assert_eq!(checked.json()["damage"], json!([]));
+    }
+}
+
+/// Waits until the daemon is ready. One that others took over from has ended, and is started again.
+async fn back(daemon: &mut Daemon) {
+    within("the daemon is back", async {
+        loop {
+            if daemon.has_ended() {
+                assert_eq!(daemon.ended().await.code(), Some(1));
+                daemon.start_again().await;
+            }
+            let ready = daemon.client().call("GET", "/readyz").try_send().await;
+            if ready.is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
