@@ -11,6 +11,8 @@ use tokio_postgres::{Client, Config, NoTls, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection may be silent before it is probed, and how long each probe waits.
+const SILENT: Duration = Duration::from_secs(3);
 /// How long reading what waits may take.
 const READING: Duration = Duration::from_secs(600);
 
@@ -71,9 +73,16 @@ impl Link {
     async fn connect(options: &Options, timeout: Duration) -> Result<Arc<Self>, StoreError> {
         let mut config: Config = options.url.parse().map_err(|e| failed(&e))?;
         let timeout_ms = timeout.as_millis();
-        config.application_name("stormhook").options(format!(
-            "-c statement_timeout={timeout_ms} -c client_min_messages=warning"
-        ));
+        config
+            .application_name("stormhook")
+            .options(format!(
+                "-c statement_timeout={timeout_ms} -c client_min_messages=warning"
+            ))
+            // A network that is cut is noticed within seconds.
+            .keepalives_idle(SILENT)
+            .keepalives_interval(SILENT)
+            .keepalives_retries(2)
+            .tcp_user_timeout(SILENT * 3);
         let connecting = tokio::time::timeout(CONNECT, config.connect(NoTls));
         let (client, connection) = connecting
             .await

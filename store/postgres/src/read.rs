@@ -64,7 +64,8 @@ impl Reader {
     /// # Errors
     /// The database refuses or can't be reached. The same applies to every method here.
     pub async fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
-        if let Some(event) = self.shared.recent().find(id) {
+        let kept = id.accepted_at() >= self.swept_before();
+        if let Some(event) = self.shared.recent().find(id).filter(|_| kept) {
             return Ok(Some(event));
         }
         let found = event_row(&*self.link().await?, id).await?;

@@ -7,7 +7,7 @@ use crate::link::{Link, failed};
 use crate::load::each;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError};
+use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError, UnixMs};
 use tokio_postgres::types::Type;
 
 /// Events that one step compares with their deliveries.
@@ -23,11 +23,23 @@ impl Reader {
     /// # Errors
     /// The database refuses. Damage is not an error but part of the report.
     pub async fn check(&self) -> Result<CheckReport, StoreError> {
-        let link = self.link().await?;
+        let link = Link::open_for_reading(&self.shared.options()).await?;
         let mut report = CheckReport::default();
         let mut after = EventId(0);
-        while let Some(last) = events(&link, after, &mut report).await? {
-            after = last;
+        // Ended deliveries of events before this may be gone.
+        let kept_from = self.shared.memory().deliveries_swept_before;
+        loop {
+            // What is compared is of one moment: other daemons commit meanwhile.
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            let begun = link.client.batch_execute(begin).await;
+            begun.map_err(|e| failed(&e))?;
+            let last = events(&link, after, kept_from, &mut report).await?;
+            let ended = link.client.batch_execute("COMMIT").await;
+            ended.map_err(|e| failed(&e))?;
+            match last {
+                Some(last) => after = last,
+                None => break,
+            }
         }
         without_event(&link, &mut report).await?;
         self.open_count_of(&link, &mut report).await?;
@@ -75,6 +87,7 @@ impl Reader {
 async fn events(
     link: &Link,
     after: EventId,
+    kept_from: UnixMs,
     report: &mut CheckReport,
 ) -> Result<Option<EventId>, StoreError> {
     let sql = "SELECT id, targets FROM @.events WHERE id > $1 ORDER BY id LIMIT $2";
@@ -136,7 +149,9 @@ async fn events(
         Ok(())
     })
     .await?;
-    let missing = expected.keys().filter(|id| !found.contains(id));
+    let missing = expected
+        .keys()
+        .filter(|id| !found.contains(id) && id.event.accepted_at() >= kept_from);
     report
         .damage
         .extend(missing.map(|id| format!("{id} is missing")));

@@ -15,7 +15,7 @@ pub(crate) use fixture::*;
 pub(crate) use reader::Reader;
 use std::sync::Arc;
 use stormhook_postgres::Store;
-use stormhook_store::{Applied, Op, QueueEntry, StoreError, UnixMs};
+use stormhook_store::{Applied, Found, Horizon, Op, QueueEntry, StoreError, UnixMs};
 use stormhook_test_postgres::Server;
 pub(crate) use stormhook_testkit::random::Random;
 pub(crate) use stormhook_testkit::samples::*;
@@ -198,6 +198,35 @@ impl Fixture {
     ) -> Result<Applied, StoreError> {
         let runtime = Arc::clone(&self.runtime);
         runtime.block_on(self.store().apply(ops, now, random))
+    }
+
+    /// Makes a pass of the sweep.
+    pub(crate) fn sweep(&mut self, horizon: Horizon) {
+        let runtime = Arc::clone(&self.runtime);
+        let mut sweeper = self.store().reader().sweeper();
+        sweeper.begin(horizon, self.now);
+        for _ in 0..1_000 {
+            match runtime.block_on(sweeper.step()).expect("a step") {
+                Found::Work(sweep) => drop(self.one(Op::Sweep(sweep))),
+                Found::Nothing => {}
+                Found::End => return,
+            }
+        }
+        panic!("the pass does not end");
+    }
+
+    /// Returns the partitions of a table, in order.
+    pub(crate) fn partitions(&self, of: &str) -> Vec<String> {
+        let url = self.options.url.clone();
+        self.runtime.block_on(async {
+            let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
+            let (client, connection) = connecting.await.expect("a connection");
+            tokio::spawn(connection);
+            let sql = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::text::regclass ORDER BY 1";
+            let rows = client.query(sql, &[&format!("stormhook.{of}")]).await;
+            let rows = rows.expect("they can be read");
+            rows.iter().map(|row| row.get(0)).collect()
+        })
     }
 
     pub(crate) fn open(&mut self) -> Vec<QueueEntry> {
