@@ -241,38 +241,41 @@ impl Batch {
         match ingest::parse(text, None) {
             Err(problem) => PendingLine::Rejected(problem),
             #[cfg(feature = "postgres")]
-            Ok(event) if !self.is_held(&event) => self.pass(&event.organization, text).await,
-            Ok(event) => match self.app.engine.enqueue(event).await {
-                Ok(pending) => PendingLine::ForCommit(pending),
-                Err(error) => PendingLine::Rejected(error.into()),
-            },
+            Ok(event) if !self.is_held(&event) => self.pass(event, text).await,
+            Ok(event) => self.enqueue(event).await,
         }
     }
 
-    /// Whether this daemon decides about the event's organization, or has to say that it doesn't.
+    async fn enqueue(&self, event: NewEvent) -> PendingLine {
+        match self.app.engine.enqueue(event).await {
+            Ok(pending) => PendingLine::ForCommit(pending),
+            Err(error) => PendingLine::Rejected(error.into()),
+        }
+    }
+
+    /// Whether this daemon decides about the event's organization.
     #[cfg(feature = "postgres")]
     fn is_held(&self, event: &NewEvent) -> bool {
         let peers = self.app.peers();
-        self.passed || peers.is_none_or(|peers| peers.holds(&event.organization))
+        peers.is_none_or(|peers| peers.holds(&event.organization))
     }
 
     #[cfg(feature = "postgres")]
-    async fn pass(&mut self, organization: &str, text: &[u8]) -> PendingLine {
+    async fn pass(&mut self, event: NewEvent, text: &[u8]) -> PendingLine {
         let Some(peers) = self.app.peers().cloned() else {
             return PendingLine::Rejected(Problem::unheld());
         };
-        match peers.route(organization).await {
+        if self.passed {
+            // A passed line is never passed on again: it is this daemon's, or soon will be.
+            let _held = peers.comes_to_hold(&event.organization).await;
+            return self.enqueue(event).await;
+        }
+        match peers.route(&event.organization).await {
             Ok(Route::Peer(seat, member)) => {
                 PendingLine::Passed(self.elsewhere.pass(&peers, seat, member, text).await)
             }
             // It came here meanwhile.
-            Ok(Route::Here) => match ingest::parse(text, None) {
-                Ok(event) => match self.app.engine.enqueue(event).await {
-                    Ok(pending) => PendingLine::ForCommit(pending),
-                    Err(error) => PendingLine::Rejected(error.into()),
-                },
-                Err(problem) => PendingLine::Rejected(problem),
-            },
+            Ok(Route::Here) => self.enqueue(event).await,
             Err(problem) => PendingLine::Rejected(problem),
         }
     }

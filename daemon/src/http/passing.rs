@@ -82,6 +82,21 @@ impl Peers {
         }
     }
 
+    /// Whether this daemon decides about the organization. Waits if it is being read.
+    pub(super) async fn comes_to_hold(&self, organization: &str) -> bool {
+        for _ in 0..TRIES {
+            if self.holds(organization) {
+                return true;
+            }
+            self.look().await;
+            if !self.cluster.is_coming(organization) {
+                break;
+            }
+            tokio::time::sleep(UNHELD).await;
+        }
+        self.holds(organization)
+    }
+
     /// Returns who answers a line about this organization. Waits for one look, not longer: other lines wait behind it.
     pub(super) async fn route(&self, organization: &str) -> Result<Route, Problem> {
         if let Some(route) = self.known(organization) {
@@ -128,7 +143,7 @@ impl Peers {
             return Ok(Passed::Not(None));
         };
         if head.headers.contains_key(PASSED) {
-            return Ok(if self.holds(&organization) {
+            return Ok(if self.comes_to_hold(&organization).await {
                 Passed::Not(Some(organization))
             } else {
                 Passed::On(misdirected())

@@ -98,8 +98,6 @@ pub(crate) struct Loaded {
     unwritten: BTreeSet<Slot>,
     pub(crate) bulks: Bulks,
     pub(crate) open: u64,
-    /// The open deliveries in order of due time, without those that a bulk change has ended or reopened.
-    pub(crate) waiting: Vec<QueueEntry>,
     /// How long attempts of the owner before may still be on the wire.
     pub(crate) on_wire_for: Duration,
     /// The greatest of each kind that any lane has given, and the latest time.
@@ -111,7 +109,7 @@ pub(crate) struct Loaded {
     deliveries_swept_before: UnixMs,
 }
 
-/// Reads shards that this seat owns.
+/// Reads shards that this seat owns, all but what waits.
 pub(crate) async fn shards(
     link: &Link,
     seat: Seat,
@@ -142,7 +140,7 @@ pub(crate) async fn shards(
     lanes(link, &mut loaded).await?;
     endpoints(link, &owned, &mut loaded).await?;
     numbers_since(link, upto, &mut loaded).await?;
-    waiting(link, &owned, &mut loaded).await?;
+    loaded.open = open_of(link, &loaded.shards).await?;
     Ok(loaded)
 }
 
@@ -230,25 +228,44 @@ async fn numbers_since(link: &Link, upto: EventId, loaded: &mut Loaded) -> Resul
     .await
 }
 
-async fn waiting(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(), StoreError> {
+/// Passes every open delivery of these shards to `pass`, in order of due time, without those that a bulk change has ended
+/// or reopened.
+pub(crate) async fn waiting(
+    link: &Link,
+    shards: &BTreeSet<Shard>,
+    bulks: &Bulks,
+    mut pass: impl FnMut(QueueEntry),
+) -> Result<(), StoreError> {
+    let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
     let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
                WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
     each(link, sql, &[&shards], |row| {
-        loaded.open += 1;
         let stored = read_row(row, 0)?;
         let due = stored.due;
-        let delivery = as_read(stored, &loaded.bulks);
-        let entry = delivery.queue_entry();
-        loaded
-            .waiting
-            .extend(entry.filter(|entry| Some(entry.due) == due));
+        let entry = as_read(stored, bulks).queue_entry();
+        if let Some(entry) = entry.filter(|entry| Some(entry.due) == due) {
+            pass(entry);
+        }
         Ok(())
     })
     .await
 }
 
+/// Returns how many deliveries of these shards are open.
+pub(crate) async fn open_of(link: &Link, shards: &BTreeSet<Shard>) -> Result<u64, StoreError> {
+    let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
+    let sql = "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
+    let mut open = 0;
+    each(link, sql, &[&shards], |row| {
+        open = number(column(row, 0)?);
+        Ok(())
+    })
+    .await?;
+    Ok(open)
+}
+
 impl Loaded {
-    /// Adds the shards to memory, all but what waits.
+    /// Adds the shards to memory.
     pub(crate) fn join(&mut self, memory: &mut Memory) {
         let numbers = &mut memory.numbers;
         numbers.last_event = numbers.last_event.max(self.last_event);

@@ -1,6 +1,6 @@
 //! Which shards this daemon has: it renews its lease, looks at what the others do, and moves shards one step at a time.
 //!
-//! It never trusts that a claim, a load or a gift was seen through: each look compares the database with memory.
+//! It never trusts that a claim, a load or a give was seen through: each look compares the database with memory.
 
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::{Lease, Taken, now, read_view};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook_store::{Slot, StoreError};
+use stormhook_store::{QueueEntry, Slot, StoreError};
 use tokio::sync::watch;
 
 /// How often a daemon looks at the others. A shard that was given waits at most this long.
@@ -25,8 +25,8 @@ const RELEASE: Duration = Duration::from_secs(20);
 /// A move of shards that the lane makes with its next commit.
 #[derive(Debug)]
 pub(crate) enum Move {
-    /// Shards that were read.
-    Gained(Box<Loaded>),
+    /// Shards that were read, with their open deliveries in order of due time.
+    Gained(Box<Loaded>, Vec<QueueEntry>),
     /// Shards to give.
     Give(BTreeSet<Shard>),
 }
@@ -140,6 +140,14 @@ impl Cluster {
         Ok(theirs.saturating_sub(int8(wall_ms)))
     }
 
+    /// Whether the organization is this daemon's, and not read yet.
+    #[must_use]
+    pub fn is_coming(&self, organization: &str) -> bool {
+        let shard = Shard::of(organization);
+        let is_own = self.view.borrow().owners.get(&shard) == Some(&self.seat.seat);
+        is_own && !self.shared.memory().shards.contains(&shard)
+    }
+
     /// Whether this daemon decides about all organizations.
     #[must_use]
     pub fn holds_all(&self) -> bool {
@@ -245,7 +253,7 @@ impl Cluster {
         let waiting = self.moves();
         let mut held = self.shared.memory().shards.clone();
         for waiting in &*waiting {
-            if let Move::Gained(loaded) = waiting {
+            if let Move::Gained(loaded, _) = waiting {
                 held.extend(&loaded.shards);
             }
         }
@@ -293,13 +301,13 @@ impl Cluster {
             let shards: BTreeSet<Shard> = shards.into_iter().collect();
             let loaded = this.read(&shards).await;
             match loaded {
-                Ok(loaded) if !loaded.shards.is_empty() => {
+                Ok((loaded, waiting)) if !loaded.shards.is_empty() => {
                     tracing::info!(
                         shards = loaded.shards.len(),
-                        waiting = loaded.waiting.len(),
+                        waiting = waiting.len(),
                         "took over shards"
                     );
-                    this.moves().push(Move::Gained(Box::new(loaded)));
+                    this.moves().push(Move::Gained(Box::new(loaded), waiting));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -311,9 +319,18 @@ impl Cluster {
         });
     }
 
-    async fn read(&self, shards: &BTreeSet<Shard>) -> Result<Loaded, StoreError> {
+    async fn read(
+        &self,
+        shards: &BTreeSet<Shard>,
+    ) -> Result<(Loaded, Vec<QueueEntry>), StoreError> {
         let link = Link::open_for_reading(&self.shared.options()).await?;
-        load::shards(&link, self.seat.seat, shards).await
+        let loaded = load::shards(&link, self.seat.seat, shards).await?;
+        let mut waiting = Vec::new();
+        load::waiting(&link, &loaded.shards, &loaded.bulks, |entry| {
+            waiting.push(entry);
+        })
+        .await?;
+        Ok((loaded, waiting))
     }
 
     /// Gives shards once no attempt of theirs is on the wire.

@@ -1,17 +1,18 @@
 //! Verifies the database: every record can be read, and related rows match.
 
 use super::{Reader, id_in};
+use crate::cluster::Shard;
 use crate::convert::{column, int8, number, read_targets, slot, uuid};
 use crate::fetch::read_row;
 use crate::link::{Link, failed};
-use crate::load::each;
+use crate::load::{each, open_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError, UnixMs};
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 /// Events that one step compares with their deliveries.
-const STEP: usize = 1_000;
+const STEP: i64 = 1_000;
 /// How often a moment without a commit is looked for.
 const QUIET_TRIES: usize = 20;
 /// How long after its commit a batch is known in memory at the latest.
@@ -51,13 +52,7 @@ impl Reader {
     async fn open_count_of(&self, link: &Link, report: &mut CheckReport) -> Result<(), StoreError> {
         for _ in 0..QUIET_TRIES {
             let (commit, known, shards) = self.known_open();
-            let mut found = 0;
-            let sql = "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
-            each(link, sql, &[&shards], |row| {
-                found = number(column(row, 0)?);
-                Ok(())
-            })
-            .await?;
+            let found = open_of(link, &shards).await?;
             if self.known_open().0 != commit {
                 continue;
             }
@@ -75,10 +70,10 @@ impl Reader {
     }
 
     /// Returns the number of the last commit, of the open deliveries as of it, and the shards that they are of.
-    fn known_open(&self) -> (u64, u64, Vec<i16>) {
+    fn known_open(&self) -> (u64, u64, BTreeSet<Shard>) {
         let memory = self.shared.memory();
-        let shards = memory.shards.iter().map(|shard| shard.number());
-        (memory.commit, memory.directory.open, shards.collect())
+        let shards = memory.shards.clone();
+        (memory.commit, memory.directory.open, shards)
     }
 }
 
@@ -92,11 +87,8 @@ async fn events(
 ) -> Result<Option<EventId>, StoreError> {
     let sql = "SELECT id, targets FROM @.events WHERE id > $1 ORDER BY id LIMIT $2";
     let statement = link.prepare(sql, &[Type::UUID, Type::INT8]).await?;
-    let most = int8(u64::try_from(STEP).unwrap_or(u64::MAX));
-    let rows = link
-        .client
-        .query(&statement, &[&uuid(after.0), &most])
-        .await;
+    let parameters: [&(dyn ToSql + Sync); 2] = [&uuid(after.0), &STEP];
+    let rows = link.client.query(&statement, &parameters).await;
     let mut expected: BTreeMap<DeliveryId, u64> = BTreeMap::new();
     let (mut first, mut last) = (None, None);
     for row in rows.map_err(|e| failed(&e))? {

@@ -1,9 +1,7 @@
 //! Moves shards between this lane and those of other daemons, in commits of their own.
 
 use super::Store;
-use crate::cluster::Shard;
-use crate::convert::{column, number};
-use crate::load::each;
+use crate::load;
 use crate::ownership::Move;
 use crate::rows::Fetched;
 use crate::staged::{Moving, decide};
@@ -16,7 +14,7 @@ impl Store {
     pub(super) async fn make_moves(&mut self, now: Now, random: u128) -> Result<(), StoreError> {
         self.join_gained();
         let given = self.to_give.clone();
-        let lost_open = self.open_of(&given).await?;
+        let lost_open = load::open_of(&self.link, &given).await?;
         let moving = Moving {
             adopted: self.shared.memory().unadopted.clone(),
             given,
@@ -50,10 +48,10 @@ impl Store {
     fn join_gained(&mut self) {
         let shared = Arc::clone(&self.shared);
         let cluster = self.cluster.clone();
-        let mut waiting = cluster.moves();
-        for waiting in waiting.drain(..) {
-            match waiting {
-                Move::Gained(mut loaded) => {
+        let mut moves = cluster.moves();
+        for next in moves.drain(..) {
+            match next {
+                Move::Gained(mut loaded, waiting) => {
                     let mut memory = shared.memory_mut();
                     loaded.join(&mut memory);
                     let with_state = |e: &Arc<stormhook_store::Endpoint>| {
@@ -63,7 +61,7 @@ impl Store {
                     let bulks = memory.directory.bulks_in_progress().into_iter();
                     self.moved.push(Change::Gained(Box::new(Gained {
                         endpoints: loaded.endpoints.iter().map(with_state).collect(),
-                        waiting: std::mem::take(&mut loaded.waiting),
+                        waiting,
                         bulks: bulks.filter(|(slot, _)| slots.contains(slot)).collect(),
                         on_wire_for: loaded.on_wire_for,
                     })));
@@ -71,22 +69,6 @@ impl Store {
                 Move::Give(shards) => self.to_give.extend(shards),
             }
         }
-    }
-
-    /// Returns how many deliveries of these shards are open. Nobody else changes that.
-    async fn open_of(&self, shards: &BTreeSet<Shard>) -> Result<u64, StoreError> {
-        if shards.is_empty() {
-            return Ok(0);
-        }
-        let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
-        let sql = "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
-        let mut open = 0;
-        each(&self.link, sql, &[&shards], |row| {
-            open = number(column(row, 0)?);
-            Ok(())
-        })
-        .await?;
-        Ok(open)
     }
 
     /// Gives all shards, and leaves the seat: the last thing that a daemon does.

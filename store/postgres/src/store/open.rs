@@ -5,14 +5,11 @@ use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::read_view;
 use crate::convert::column;
-use crate::fetch::read_row;
 use crate::link::Link;
 use crate::load::{self, each};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use stormhook_store::backend::as_read;
 use stormhook_store::{QueueEntry, StoreError};
-use tokio_postgres::types::ToSql;
 
 impl Store {
     /// Claims the shards that are free, and reads those that are this seat's.
@@ -40,8 +37,6 @@ impl Store {
         let link = Link::open_for_reading(&self.options).await?;
         let loading = load::shards(&link, seat.seat, &owned);
         let mut loaded = self.cluster.while_renewing(loading).await?;
-        // The schedule reads it again, row by row.
-        loaded.waiting = Vec::new();
         loaded.join(&mut self.shared.memory_mut());
         Ok(())
     }
@@ -51,31 +46,13 @@ impl Store {
     ///
     /// # Errors
     /// The database refuses.
-    pub async fn open_deliveries(
-        &self,
-        mut pass: impl FnMut(QueueEntry),
-    ) -> Result<(), StoreError> {
+    pub async fn open_deliveries(&self, pass: impl FnMut(QueueEntry)) -> Result<(), StoreError> {
         let (bulks, shards) = {
             let memory = self.shared.memory();
-            let shards: Vec<i16> = memory.shards.iter().map(|shard| shard.number()).collect();
-            (Arc::clone(&memory.directory.bulks), shards)
+            (Arc::clone(&memory.directory.bulks), memory.shards.clone())
         };
         let link = Link::open_for_reading(&self.options).await?;
-        let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
-                   WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
-        let parameters: [&(dyn ToSql + Sync); 1] = [&shards];
-        let reading = each(&link, sql, &parameters, |row| {
-            let stored = read_row(row, 0)?;
-            let due = stored.due;
-            let delivery = as_read(stored, &bulks);
-            if let Some(entry) = delivery
-                .queue_entry()
-                .filter(|entry| Some(entry.due) == due)
-            {
-                pass(entry);
-            }
-            Ok(())
-        });
+        let reading = load::waiting(&link, &shards, &bulks, pass);
         self.cluster.while_renewing(reading).await
     }
 }
