@@ -63,6 +63,13 @@ pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), Store
     );
     let lane = link.client.query_one(&sql, &[&seat]).await;
     let lane = lane.map_err(|e| failed(&e))?;
+    // Shards that this seat has from before: the lane's position moves on before all of them are read.
+    let sql = link.sql(
+        "UPDATE @.shards SET states_upto = greatest(states_upto, $2), adopted = false WHERE owner = $1 AND adopted",
+    );
+    let upto: uuid::Uuid = column(&lane, 8)?;
+    let kept = link.client.execute(&sql, &[&seat, &upto]).await;
+    kept.map_err(|e| failed(&e))?;
     let memory = Memory {
         commit: number(column(&lane, 1)?),
         directory: Directory::default(),

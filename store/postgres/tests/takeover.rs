@@ -99,6 +99,31 @@ fn numbers_that_only_events_show_survive_an_owner_that_never_read_them() {
     other.expect_whole();
 }
 
+/// A daemon starts again while attempts of a former owner may still be on the wire, so it reads these shards later.
+#[test]
+fn numbers_survive_a_start_that_reads_a_shard_later_than_others() {
+    let mut first = Fixture::new();
+    let endpoint = first.endpoint(ORGANIZATIONS[0], &["*"]);
+    for _ in 0..3 {
+        first.accept(event(ORGANIZATIONS[0], "order.created"));
+    }
+    let [rests, _] = shards();
+    let until = |until: &str| {
+        format!("UPDATE stormhook.shards SET rests_until = {until} WHERE shard = {rests}")
+    };
+    first.sql(&until("now() + interval '1 hour'"));
+    first.reopen();
+    for _ in 0..2 {
+        first.now = first.now.plus_ms(60_000);
+        first.accept(event(ORGANIZATIONS[1], "order.created"));
+    }
+    first.sql(&until("now()"));
+    first.reopen();
+    let made = first.accept(event(ORGANIZATIONS[0], "order.created"));
+    assert_eq!(first.delivery(pair(&made, &endpoint)).sequence, 4);
+    first.expect_whole();
+}
+
 /// Each daemon makes the partitions of a day with its first event of it.
 #[test]
 fn daemons_that_need_a_new_day_at_the_same_time_all_get_it() {
