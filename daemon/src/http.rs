@@ -16,6 +16,7 @@ mod front;
 pub(crate) mod fuzzing;
 mod ids;
 mod ingest;
+mod lines;
 mod listen;
 mod lists;
 mod nesting;
@@ -31,6 +32,7 @@ mod socket;
 mod stats;
 mod store;
 mod stream;
+mod tcp;
 mod views;
 
 pub use endpoints::{EndpointView, is_quoted};

@@ -8,14 +8,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use uuid::Uuid;
 
 /// The name of the file in the data directory.
 const FILE: &str = "daemon-id";
-
-/// Held until the process ends.
-static LOCKED: OnceLock<File> = OnceLock::new();
 
 /// Why the directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +31,15 @@ pub enum IdentityError {
     },
 }
 
+/// The identity of a data directory, which no other process uses as long as this is held.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: Uuid,
+    _locked: File,
+}
+
 /// Locks the directory, and returns its identity, which is made the first time.
-pub(crate) fn of(folder: &Path) -> Result<Uuid, IdentityError> {
+pub(crate) fn of(folder: &Path) -> Result<Identity, IdentityError> {
     let path = folder.join(FILE);
     let failed = |doing| {
         let path = path.clone();
@@ -78,8 +81,7 @@ pub(crate) fn of(folder: &Path) -> Result<Uuid, IdentityError> {
             id
         }
     };
-    let _once = LOCKED.set(file);
-    Ok(id)
+    Ok(Identity { id, _locked: file })
 }
 
 #[cfg(test)]
@@ -93,6 +95,9 @@ mod tests {
         let again = of(folder.path());
         assert!(matches!(again, Err(IdentityError::InUse(_))), "{again:?}");
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
-        assert_eq!(text.trim().parse(), Ok(first));
+        assert_eq!(text.trim().parse(), Ok(first.id));
+        let id = first.id;
+        drop(first);
+        assert_eq!(of(folder.path()).unwrap().id, id);
     }
 }

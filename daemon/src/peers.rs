@@ -3,10 +3,10 @@
 pub(crate) mod certificate;
 mod connections;
 
-pub(crate) use connections::{PeerError, bearer};
+pub(crate) use connections::PeerError;
 
-use connections::Connections;
-use http::HeaderName;
+use connections::{Connections, bearer};
+use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
 use stormhook_postgres::cluster::{Member, Seat};
 use stormhook_postgres::{Cluster, Holder};
@@ -28,6 +28,11 @@ impl Peers {
             cluster,
             connections,
         })
+    }
+
+    /// Returns what daemons show each other, as a header.
+    pub(crate) fn token(&self) -> HeaderValue {
+        bearer(self.cluster.token())
     }
 
     /// Returns the daemons that are alive, but this one.

@@ -8,7 +8,7 @@ use crate::descriptors;
 use crate::http::peer_listener::PeerListener;
 use crate::http::{ListenError, Listeners, bind};
 #[cfg(feature = "postgres")]
-use crate::identity::{self, IdentityError};
+use crate::identity::{self, Identity, IdentityError};
 use crate::log::Log;
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
@@ -25,7 +25,7 @@ use stormhook_engine::lifecycle::{Lifecycle, Phase};
 #[cfg(feature = "postgres")]
 use stormhook_engine::store::Lane;
 use stormhook_engine::writer::Space;
-use stormhook_engine::{Engine, Ports, Store};
+use stormhook_engine::{Engine, Loaded, Ports, Store};
 use stormhook_store::{Options, StoreError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -142,27 +142,27 @@ async fn run(
         }
     };
     let mut signals = Signals::new().map_err(io("listening for signals beside"))?;
-    let (store, place, peers) = open_store(&config).await?;
+    let opened = open_store(&config).await?;
     let bound = bind(&config).await?;
     let address = bound.address();
-    let ready = ready_line(bound.socket(), address, &place);
+    let ready = ready_line(bound.socket(), address, &opened.place);
     let life = Arc::new(Lifecycle::default());
     let live = LiveConfig::new(Arc::clone(&config));
+    #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
     let mut listeners = Listeners::serve(bound, &live, &life)?;
     let transport = Arc::new(HttpTransport::new(&config, address)?);
-    let others = peers_of(&store);
-    let ports = Ports {
-        store,
-        environment: Arc::new(System),
-        transport: transport.clone(),
-        settings: Arc::new(live.clone()),
-        life: life.clone(),
-    };
-    // Reads everything that waits: the threads that serve go on meanwhile.
-    let loading = Handle::current();
-    let loaded = tokio::task::block_in_place(|| loading.block_on(Engine::load(ports)))?;
+    #[cfg(feature = "postgres")]
+    let others = opened.store.cluster().map(Peers::new);
+    let loaded = load(opened.store, &transport, &live, &life)?;
     let app = App::new(loaded.engine().clone(), live.clone(), address);
-    let app = Arc::new(join(app, &mut listeners, peers, others, &live, &life));
+    #[cfg(feature = "postgres")]
+    let app = {
+        if let (Some(peers), Some(others)) = (opened.peers, &others) {
+            listeners.serve_peers(peers, others.token(), &live, &life);
+        }
+        app.among(others)
+    };
+    let app = Arc::new(app);
     let (engine, committer) = loaded.start(|on_commit| Arc::new(on_commit), room(live.clone()));
     let thread = std::thread::Builder::new()
         .name("writer".to_owned())
@@ -191,68 +191,57 @@ async fn run(
     Ok(())
 }
 
-/// The listener for other daemons on the same database.
-#[cfg(feature = "postgres")]
-type PeersBound = Option<PeerListener>;
-#[cfg(not(feature = "postgres"))]
-type PeersBound = Option<std::convert::Infallible>;
-
-/// The other daemons.
-#[cfg(feature = "postgres")]
-fn peers_of(store: &Store) -> Option<Arc<Peers>> {
-    store.cluster().map(Peers::new)
-}
-#[cfg(not(feature = "postgres"))]
-fn peers_of(_: &Store) -> Option<std::convert::Infallible> {
-    None
-}
-
-/// Serves other daemons, and passes calls on to them.
-#[cfg(feature = "postgres")]
-fn join(
-    app: App,
-    listeners: &mut Listeners,
-    peers: PeersBound,
-    others: Option<Arc<Peers>>,
+/// Reads everything that waits: the threads that serve go on meanwhile.
+fn load(
+    store: Store,
+    transport: &Arc<HttpTransport>,
     live: &LiveConfig,
     life: &Arc<Lifecycle>,
-) -> App {
-    if let (Some(peers), Some(others)) = (peers, &others) {
-        let token = crate::peers::bearer(others.cluster.token());
-        listeners.serve_peers(peers, token, live, life);
-    }
-    app.among(others)
-}
-#[cfg(not(feature = "postgres"))]
-fn join(
-    app: App,
-    _: &mut Listeners,
-    _: PeersBound,
-    _: Option<std::convert::Infallible>,
-    _: &LiveConfig,
-    _: &Arc<Lifecycle>,
-) -> App {
-    app
+) -> Result<Loaded, StoreError> {
+    let ports = Ports {
+        store,
+        environment: Arc::new(System),
+        transport: transport.clone(),
+        settings: Arc::new(live.clone()),
+        life: life.clone(),
+    };
+    tokio::task::block_in_place(|| Handle::current().block_on(Engine::load(ports)))
 }
 
-/// Opens the store, and says where it is.
-async fn open_store(config: &Config) -> Result<(Store, String, PeersBound), ServeError> {
+/// An opened store.
+struct Opened {
+    store: Store,
+    /// Where it is.
+    place: String,
+    /// The listener for other daemons on the same database.
+    #[cfg(feature = "postgres")]
+    peers: Option<PeerListener>,
+    /// Held until the process ends.
+    #[cfg(feature = "postgres")]
+    _identity: Option<Identity>,
+}
+
+async fn open_store(config: &Config) -> Result<Opened, ServeError> {
     let Some(url) = &config.store.url else {
         let options = options(config);
         let place = options.path.display().to_string();
-        let store = stormhook_store::Store::open(options)?;
-        return Ok((store.into(), place, PeersBound::default()));
+        return Ok(Opened {
+            store: stormhook_store::Store::open(options)?.into(),
+            place,
+            #[cfg(feature = "postgres")]
+            peers: None,
+            #[cfg(feature = "postgres")]
+            _identity: None,
+        });
     };
     open_database(config, url).await
 }
 
 #[cfg(feature = "postgres")]
-async fn open_database(
-    config: &Config,
-    url: &str,
-) -> Result<(Store, String, PeersBound), ServeError> {
+async fn open_database(config: &Config, url: &str) -> Result<Opened, ServeError> {
+    let identity = identity::of(&config.data_dir)?;
     let mut options = database_options(config, url);
-    options.daemon = identity::of(&config.data_dir)?;
+    options.daemon = identity.id;
     let peers = match config.cluster.listen {
         Some(address) => Some(PeerListener::bind(address, Certificate::make()?).await?),
         None => None,
@@ -262,13 +251,17 @@ async fn open_database(
         options.address = Some(config.cluster.advertise.clone().unwrap_or_else(bound));
         options.certificate = Some(peers.certificate().to_vec());
     }
-    let opened = stormhook_postgres::Store::open(options).await?;
-    let lane = Lane::new(opened, Handle::current());
-    Ok((lane.into(), config::without_password(url), peers))
+    let store = stormhook_postgres::Store::open(options).await?;
+    Ok(Opened {
+        store: Lane::new(store, Handle::current()).into(),
+        place: config::without_password(url),
+        peers,
+        _identity: Some(identity),
+    })
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn open_database(_: &Config, _: &str) -> Result<(Store, String, PeersBound), ServeError> {
+async fn open_database(_: &Config, _: &str) -> Result<Opened, ServeError> {
     let what = "this build can't use store.url: build stormhook with the feature `postgres`";
     Err(StoreError::Database(what.to_owned()).into())
 }

@@ -39,7 +39,7 @@ pub use event::{Event, GivenTime, NewEvent};
 pub use file::advance::{BulkFound, BulkWalk, ROWS_PER_STEP};
 pub use file::copy::{Compacted, Copied, compact_file, copy_file};
 pub use file::overlay::{check_file, is_open, read_file};
-pub use file::reader::{Explained, FileBytes, Reader, Record, Scales, StatsOf};
+pub use file::reader::{Explained, FileBytes, Reader, Record, StatsOf};
 pub use file::store::{Applied, Store};
 pub use file::sweep::{Found, Sweeper};
 pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};

@@ -104,6 +104,7 @@ impl Store {
     }
 
     /// Lets others have what this process decides about: the last thing before it ends. Blocks.
+    #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
     pub(crate) fn leave(&mut self, now: Now, random: u128) {
         match self {
             Self::File(_) => {}
@@ -115,7 +116,6 @@ impl Store {
                 }
             }
         }
-        let _unused = (now, random);
     }
 
     /// Returns this process's place among those on the database; `None` of a file.

@@ -3,17 +3,13 @@
 //! Everything is bounded: lines that wait for their commit, the line being read, and results that the client has not
 //! read yet. When a bound is reached, reading pauses. A line that is too long is skipped without being kept.
 
-mod lines;
 mod room;
-
-pub(super) use lines::LineReader;
 
 use super::events::IDEMPOTENCY_KEY;
 use super::fields::query;
 use super::ingest::{self, EventBody};
+use super::lines::LineReader;
 use super::openapi::responses::BatchAnswer;
-#[cfg(feature = "postgres")]
-use super::passing::Route;
 #[cfg(feature = "postgres")]
 use super::passing::lines::{LineAnswer, Lines, PassedOn};
 use super::problem::{Code, Problem, refused};
@@ -36,6 +32,8 @@ use std::time::Duration;
 use stormhook_engine::clock;
 use stormhook_engine::lifecycle::Phase;
 use stormhook_engine::writer::{Pending, SubmitError};
+#[cfg(feature = "postgres")]
+use stormhook_postgres::Holder;
 use stormhook_store::{Accepted, NewEvent, Refusal};
 use tokio::sync::mpsc;
 
@@ -270,13 +268,13 @@ impl Batch {
             let _held = peers.comes_to_hold(&event.organization).await;
             return self.enqueue(event).await;
         }
-        match peers.route(&event.organization).await {
-            Ok(Route::Peer(seat, member)) => {
+        match peers.holder(&event.organization).await {
+            Holder::Peer(seat, member) => {
                 PendingLine::Passed(self.elsewhere.pass(&peers, seat, member, text).await)
             }
             // It came here meanwhile.
-            Ok(Route::Here) => self.enqueue(event).await,
-            Err(problem) => PendingLine::Rejected(problem),
+            Holder::Here => self.enqueue(event).await,
+            Holder::Nobody => PendingLine::Rejected(Problem::unheld()),
         }
     }
 

@@ -191,7 +191,7 @@ impl Front {
         head: Parts,
         body: Bytes,
     ) -> Response {
-        let organization = match peers.answer(app.reader(), &head, &body).await {
+        let organization = match peers.answer(app, &head, &body).await {
             Ok(Passed::On(answer)) => return answer,
             Ok(Passed::Not(organization)) => organization,
             Err(problem) => return problem.into_response(),

@@ -1,8 +1,8 @@
 //! Fuzz targets for callers' input: bodies, lines of a batch, queries.
 
-use super::batch::LineReader;
 use super::fields::{self, Members, Verbatim};
 use super::ingest;
+use super::lines::LineReader;
 use super::lists::{Accepted, Paging};
 use super::nesting::nested_deeper_than;
 use http::Uri;

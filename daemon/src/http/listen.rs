@@ -6,6 +6,7 @@ use super::front::{Front, LateRouter};
 #[cfg(feature = "postgres")]
 use super::peer_listener::{self, PeerListener};
 use super::socket::{self, ListenError, SocketFile};
+use super::tcp;
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
 use crate::descriptors::{self, REFUSALS};
@@ -65,16 +66,7 @@ impl Bound {
 /// [`ListenError`].
 pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
     let tcp = match config.listen {
-        Some(address) => {
-            let failed = |source| ListenError::Io {
-                doing: "listening on",
-                what: address.to_string(),
-                source,
-            };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            let bound = listener.local_addr().map_err(failed)?;
-            Some((listener, bound))
-        }
+        Some(address) => Some(tcp::bind(address, "listening on").await?),
         None => None,
     };
     let unix = match &config.socket {

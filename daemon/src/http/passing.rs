@@ -4,7 +4,9 @@
 pub(super) mod lines;
 mod subject;
 
+use super::ask;
 use super::problem::Problem;
+use crate::app::App;
 use crate::peers::{PASSED, PeerError, Peers};
 use axum::body::Body;
 use axum::response::Response;
@@ -18,7 +20,6 @@ use stormhook_engine::Reader;
 use stormhook_engine::schedule::Gauges;
 use stormhook_postgres::Holder;
 use stormhook_postgres::cluster::{Member, Seat};
-use stormhook_store::StoreError;
 use subject::Subject;
 
 /// How long another daemon may take to begin its answer.
@@ -62,26 +63,7 @@ pub(super) enum Passed {
     Not(Option<String>),
 }
 
-/// Who answers a call.
-pub(super) enum Route {
-    Here,
-    Peer(Seat, Member),
-}
-
 impl Peers {
-    /// Returns who answers a call about this organization; `None` while it moves.
-    fn known(&self, organization: &str) -> Option<Route> {
-        match self.cluster.holder(organization) {
-            Holder::Here => Some(Route::Here),
-            Holder::Peer(seat) => {
-                let view = self.cluster.view();
-                let member = view.members.get(&seat)?;
-                Some(Route::Peer(seat, member.clone()))
-            }
-            Holder::Nobody => None,
-        }
-    }
-
     /// Whether this daemon decides about the organization. Waits if it is being read.
     pub(super) async fn comes_to_hold(&self, organization: &str) -> bool {
         for _ in 0..TRIES {
@@ -97,14 +79,15 @@ impl Peers {
         self.holds(organization)
     }
 
-    /// Returns who answers a line about this organization. Waits for one look, not longer: other lines wait behind it.
-    pub(super) async fn route(&self, organization: &str) -> Result<Route, Problem> {
-        if let Some(route) = self.known(organization) {
-            return Ok(route);
+    /// Returns who decides about the organization of a line. Waits for one look, not longer: other lines wait behind it.
+    pub(super) async fn holder(&self, organization: &str) -> Holder {
+        match self.cluster.holder(organization) {
+            Holder::Nobody => {}
+            known => return known,
         }
         tokio::time::sleep(UNHELD).await;
         self.look().await;
-        self.known(organization).ok_or_else(Problem::unheld)
+        self.cluster.holder(organization)
     }
 
     /// Returns these gauges with those of all other daemons; `None` if one of them doesn't say.
@@ -134,12 +117,12 @@ impl Peers {
     /// Passes a call on that another daemon decides about.
     pub(super) async fn answer(
         &self,
-        reader: &Reader,
+        app: &App,
         head: &Parts,
         body: &Bytes,
     ) -> Result<Passed, Problem> {
         let subject = subject::of(&head.method, head.uri.path(), head.uri.query(), body);
-        let Some(organization) = self.organization(reader, subject).await? else {
+        let Some(organization) = self.organization(app, subject).await? else {
             return Ok(Passed::Not(None));
         };
         if head.headers.contains_key(PASSED) {
@@ -150,15 +133,15 @@ impl Peers {
             });
         }
         for _ in 0..TRIES {
-            match self.known(&organization) {
-                Some(Route::Here) => return Ok(Passed::Not(Some(organization))),
-                Some(Route::Peer(seat, member)) => {
+            match self.cluster.holder(&organization) {
+                Holder::Here => return Ok(Passed::Not(Some(organization))),
+                Holder::Peer(seat, member) => {
                     let answer = self.pass(seat, &member, head, body.clone()).await?;
                     if answer.status() != StatusCode::MISDIRECTED_REQUEST {
                         return Ok(Passed::On(answer));
                     }
                 }
-                None => {}
+                Holder::Nobody => {}
             }
             tokio::time::sleep(UNHELD).await;
             self.look().await;
@@ -167,20 +150,15 @@ impl Peers {
     }
 
     /// Returns the organization of a call; `None` if any daemon can answer it.
-    async fn organization(
-        &self,
-        reader: &Reader,
-        subject: Subject,
-    ) -> Result<Option<String>, Problem> {
+    async fn organization(&self, app: &App, subject: Subject) -> Result<Option<String>, Problem> {
         match subject {
             Subject::Any => Ok(None),
             Subject::Organization(organization) => Ok(Some(organization)),
             Subject::Named(named) => {
-                let Reader::Postgres(reader) = reader else {
+                let Reader::Postgres(reader) = app.reader() else {
                     return Ok(None);
                 };
-                let found: Result<Option<String>, StoreError> = reader.organization_of(named).await;
-                found.map_err(|error| Problem::unread(&error))
+                ask(app, reader.organization_of(named)).await
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::front::Front;
 use super::socket::ListenError;
+use super::tcp;
 use crate::peers::certificate::Certificate;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -35,13 +36,7 @@ impl PeerListener {
         address: SocketAddr,
         certificate: Certificate,
     ) -> Result<Self, ListenError> {
-        let failed = |source| ListenError::Io {
-            doing: "listening for other daemons on",
-            what: address.to_string(),
-            source,
-        };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let (listener, address) = tcp::bind(address, "listening for other daemons on").await?;
         Ok(Self {
             listener,
             address,

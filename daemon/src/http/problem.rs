@@ -78,17 +78,6 @@ impl Problem {
         }
     }
 
-    /// A read that the store could not answer, for this reason.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn unread(error: &stormhook_store::StoreError) -> Self {
-        tracing::error!(%error, "a read of the store failed");
-        Self::unreadable(if error.is_unreachable() {
-            SubmitError::Unreachable
-        } else {
-            SubmitError::StoreFailed
-        })
-    }
-
     /// No daemon decides about the organization at the moment, or that which does can't be reached.
     #[cfg(feature = "postgres")]
     pub(crate) fn unheld() -> Self {

@@ -1,5 +1,6 @@
 //! Between the types of the domain and those of the database.
 
+use std::time::Duration;
 use stormhook_store::{EventId, Slot, StoreError, UnixMs};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -27,6 +28,11 @@ pub(crate) fn ms(at: UnixMs) -> i64 {
 
 pub(crate) fn at(ms: i64) -> UnixMs {
     UnixMs(number(ms))
+}
+
+/// A duration as a number that is multiplied with an interval of one millisecond.
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }
 
 /// Slots are given from 0 on, one for each endpoint that was ever created.

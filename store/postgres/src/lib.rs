@@ -24,7 +24,7 @@ mod write;
 
 pub use options::Options;
 pub use ownership::{Cluster, Holder, Moves};
-pub use read::{BulkWalk, Named, Reader, Scales};
+pub use read::{BulkWalk, Named, Reader};
 pub use schema::{VERSION, migrate, pending};
 pub use store::Store;
 pub use sweep::Sweeper;

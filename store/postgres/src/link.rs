@@ -100,6 +100,24 @@ impl Link {
         }))
     }
 
+    /// Does `work` in a transaction, which is rolled back if it fails or returns `None`.
+    pub(crate) async fn in_transaction<T>(
+        &self,
+        work: impl Future<Output = Result<Option<T>, StoreError>>,
+    ) -> Result<Option<T>, StoreError> {
+        let begun = self.client.batch_execute("BEGIN").await;
+        begun.map_err(|e| failed(&e))?;
+        let done = work.await;
+        let end = match done {
+            Ok(Some(_)) => "COMMIT",
+            _ => "ROLLBACK",
+        };
+        let ended = self.client.batch_execute(end).await;
+        let done = done?;
+        ended.map_err(|e| failed(&e))?;
+        Ok(done)
+    }
+
     /// Returns `sql` for this schema, whose place it names as `@`.
     pub(crate) fn sql(&self, sql: &str) -> String {
         sql.replace('@', &self.schema)

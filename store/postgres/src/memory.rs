@@ -8,7 +8,7 @@ use crate::options::Options;
 use crate::recent::Recent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use stormhook_store::backend::{Directory, Numbers};
+use stormhook_store::backend::{Directory, Limits, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{EventId, Slot, StoreError, UnixMs};
 
@@ -81,14 +81,16 @@ impl Memory {
 /// What the lane and the readers share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) options: RwLock<Options>,
+    pub(crate) options: Options,
+    /// Those of the options that can change.
+    limits: RwLock<Limits>,
     memory: RwLock<Memory>,
     /// The connection for questions.
     link: RwLock<Arc<Link>>,
     recent: Mutex<Recent>,
     /// The number of the lane, which is that of the seat.
     pub(crate) lane: Seat,
-    pub(crate) lease: Arc<Lease>,
+    pub(crate) lease: Lease,
 }
 
 impl Shared {
@@ -97,10 +99,14 @@ impl Shared {
         memory: Memory,
         link: Arc<Link>,
         lane: Seat,
-        lease: Arc<Lease>,
+        lease: Lease,
     ) -> Arc<Self> {
         Arc::new(Self {
-            options: RwLock::new(options),
+            limits: RwLock::new(Limits {
+                pending: options.pending_limit,
+                endpoints_per_organization: options.endpoints_per_organization,
+            }),
+            options,
             memory: RwLock::new(memory),
             link: RwLock::new(link),
             recent: Mutex::default(),
@@ -119,7 +125,7 @@ impl Shared {
         if !known.client.is_closed() {
             return Ok(known);
         }
-        let fresh = Link::open(&self.options()).await?;
+        let fresh = Link::open(&self.options).await?;
         *self.link.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
         Ok(fresh)
     }
@@ -138,8 +144,12 @@ impl Shared {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn options(&self) -> Options {
-        let options = self.options.read();
-        options.unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the limits, of which pending deliveries are for all daemons.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.limits.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! It never trusts that a claim, a load or a give was seen through: each look compares the database with memory.
 
+use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
-use crate::cluster::seat::{Lease, Taken, now, read_view};
-use crate::cluster::view::{Seat, View};
-use crate::cluster::{SHARDS, Shard};
+use crate::cluster::seat::{Taken, now};
+use crate::cluster::view::{Member, Seat, View};
 use crate::convert::{column, int8};
 use crate::link::{Link, failed};
 use crate::load::{self, Loaded};
@@ -43,7 +43,6 @@ pub trait Moves: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Cluster {
     pub(crate) seat: Taken,
-    pub(crate) lease: Arc<Lease>,
     pub(crate) view: watch::Sender<Arc<View>>,
     pub(crate) shared: Arc<Shared>,
     /// Whether shards are being read. They are read once.
@@ -59,7 +58,7 @@ pub enum Holder {
     /// This daemon.
     Here,
     /// Another one.
-    Peer(Seat),
+    Peer(Seat, Member),
     /// None at the moment.
     Nobody,
 }
@@ -82,12 +81,6 @@ impl Cluster {
         &self.token
     }
 
-    /// Whether attempts may start.
-    #[must_use]
-    pub fn may_start(&self) -> bool {
-        self.lease.is_valid()
-    }
-
     /// Returns what was last seen of all daemons.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
@@ -97,12 +90,7 @@ impl Cluster {
     /// Returns who decides about the organization.
     #[must_use]
     pub fn holder(&self, organization: &str) -> Holder {
-        self.holder_of(Shard::of(organization))
-    }
-
-    /// Returns who decides about the shard.
-    #[must_use]
-    pub fn holder_of(&self, shard: Shard) -> Holder {
+        let shard = Shard::of(organization);
         {
             let memory = self.shared.memory();
             if memory.shards.contains(&shard) {
@@ -114,16 +102,14 @@ impl Cluster {
             }
         }
         let view = self.view.borrow();
-        match view.owners.get(&shard) {
-            Some(owner) if *owner != self.seat.seat => {
-                let member = view.members.get(owner);
-                if member.is_some_and(|member| !member.is_expired()) {
-                    Holder::Peer(*owner)
-                } else {
-                    Holder::Nobody
-                }
-            }
-            _ => Holder::Nobody,
+        let owner = view
+            .owners
+            .get(&shard)
+            .filter(|owner| **owner != self.seat.seat);
+        let member = owner.and_then(|owner| Some((*owner, view.members.get(owner)?)));
+        match member.filter(|(_, member)| !member.is_expired()) {
+            Some((owner, member)) => Holder::Peer(owner, member.clone()),
+            None => Holder::Nobody,
         }
     }
 
@@ -148,21 +134,13 @@ impl Cluster {
         is_own && !self.shared.memory().shards.contains(&shard)
     }
 
-    /// Whether this daemon decides about all organizations.
-    #[must_use]
-    pub fn holds_all(&self) -> bool {
-        let memory = self.shared.memory();
-        memory.shards.len() == SHARDS && memory.giving.is_empty()
-    }
-
     /// Looks at the database again: another daemon did not know itself as the owner.
     ///
     /// # Errors
     /// The database refuses.
     pub async fn look(&self) -> Result<(), StoreError> {
         let link = self.shared.link().await?;
-        let lease = self.shared.options().lease;
-        let view = read_view(&link, lease).await?;
+        let view = View::read(&link, self.shared.options.lease).await?;
         self.view.send_replace(Arc::new(view));
         Ok(())
     }
@@ -173,7 +151,7 @@ impl Cluster {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let mut work = std::pin::pin!(work);
-        let options = self.shared.options();
+        let options = &self.shared.options;
         loop {
             tokio::select! {
                 biased;
@@ -185,7 +163,7 @@ impl Cluster {
             if !self.seat.renew(&link, options.lease).await? {
                 return Err(StoreError::TakenOver);
             }
-            self.lease.renew(sent);
+            self.shared.lease.renew(sent);
         }
     }
 
@@ -224,21 +202,21 @@ impl Cluster {
         link: &mut Option<Arc<Link>>,
         moves: &Arc<impl Moves>,
     ) -> Result<bool, StoreError> {
-        let options = self.shared.options();
+        let options = &self.shared.options;
         let link = match link {
             Some(link) if !link.client.is_closed() => Arc::clone(link),
-            _ => Arc::clone(link.insert(Link::open(&options).await?)),
+            _ => Arc::clone(link.insert(Link::open(options).await?)),
         };
-        if self.lease.wants_renewal() {
+        if self.shared.lease.wants_renewal() {
             let sent = now();
             if !self.seat.renew(&link, options.lease).await? {
                 return Err(StoreError::TakenOver);
             }
-            self.lease.renew(sent);
+            self.shared.lease.renew(sent);
         }
-        let view = read_view(&link, options.lease).await?;
+        let view = View::read(&link, options.lease).await?;
         let held = self.held();
-        let steps = plan(self.seat.seat, &view, &held, self.lease.is_healthy());
+        let steps = plan(self.seat.seat, &view, &held, self.shared.lease.is_healthy());
         self.view.send_replace(Arc::new(view));
         let mut moved = false;
         for step in steps {
@@ -268,8 +246,7 @@ impl Cluster {
     ) -> Result<bool, StoreError> {
         Ok(match step {
             Step::Fence(seat, incarnation) => {
-                let on_wire = self.shared.options().attempt_timeout.as_millis();
-                let on_wire = i64::try_from(on_wire).unwrap_or(i64::MAX);
+                let on_wire = self.shared.options.attempt_timeout;
                 let fenced = View::fence(link, seat, incarnation, on_wire).await?;
                 if fenced {
                     tracing::warn!(
@@ -323,7 +300,7 @@ impl Cluster {
         &self,
         shards: &BTreeSet<Shard>,
     ) -> Result<(Loaded, Vec<QueueEntry>), StoreError> {
-        let link = Link::open_for_reading(&self.shared.options()).await?;
+        let link = Link::open_for_reading(&self.shared.options).await?;
         let loaded = load::shards(&link, self.seat.seat, shards).await?;
         let mut waiting = Vec::new();
         load::waiting(&link, &loaded.shards, &loaded.bulks, |entry| {

@@ -12,37 +12,19 @@ pub use foreign::Named;
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
 use crate::fetch::{deliveries, event_columns, read_event};
 use crate::link::{Link, failed};
-use crate::memory::{Memory, Shared};
+use crate::memory::Shared;
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLockReadGuard};
-use stormhook_store::backend::{Weights, as_read, read, slot_key};
+use std::sync::Arc;
+use stormhook_store::backend::{Limits, Weights, as_read, read, slot_key};
 use stormhook_store::endpoint::{Revision, Why};
 use stormhook_store::{
     Delivery, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event, EventId,
-    Explained, Op, Slot, StoreError, UnixMs,
+    Explained, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::types::Type;
 
 /// For how many deleted endpoints of an organization an event is explained, in addition to those that were sent it.
 const EXPLAINED_DELETED: usize = 1_000;
-
-/// Weighs operations by the current state of memory. While it exists no commit can be announced, so keep it short, and
-/// drop it before the next batch.
-#[derive(Debug)]
-pub struct Scales<'a>(RwLockReadGuard<'a, Memory>);
-
-impl Scales<'_> {
-    /// Returns the most rows that the operation writes.
-    pub fn rows(&self, op: &Op) -> usize {
-        let memory = &self.0;
-        let weights = Weights {
-            directory: &memory.directory,
-            windows: memory.windows.len(),
-            paced: memory.paced,
-        };
-        weights.rows(op)
-    }
-}
 
 /// Reads the store while its lane works. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -188,10 +170,10 @@ impl Reader {
 
     /// Changes the limits from the next batch on.
     pub fn set_limits(&self, pending_limit: u64, endpoints_per_organization: usize) {
-        let options = self.shared.options.write();
-        let mut options = options.unwrap_or_else(PoisonError::into_inner);
-        options.pending_limit = pending_limit;
-        options.endpoints_per_organization = endpoints_per_organization;
+        self.shared.set_limits(Limits {
+            pending: pending_limit,
+            endpoints_per_organization,
+        });
     }
 
     /// Whether stats in memory are waiting to be written.
@@ -214,9 +196,14 @@ impl Reader {
         Ok(accepted.max(memory.paced).max(memory.not_before()))
     }
 
-    /// Returns scales to weigh the operations of the next batch.
-    pub fn scales(&self) -> Scales<'_> {
-        Scales(self.shared.memory())
+    /// Passes what weighs the operations of the next batch. No commit can be announced meanwhile, so keep it short.
+    pub fn weigh<T>(&self, weigh: impl FnOnce(Weights<'_>) -> T) -> T {
+        let memory = self.shared.memory();
+        weigh(Weights {
+            directory: &memory.directory,
+            windows: memory.windows.len(),
+            paced: memory.paced,
+        })
     }
 
     /// Returns the paced time of the last commit; 0 if unknown.

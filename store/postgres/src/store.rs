@@ -8,7 +8,7 @@ use crate::cluster::seat::{Lease, Taken, now};
 use crate::convert::{column, number};
 use crate::fetch::fetch;
 use crate::link::{Link, failed};
-use crate::load::{self};
+use crate::load;
 use crate::memory::Shared;
 use crate::options::Options;
 use crate::ownership::Cluster;
@@ -36,7 +36,6 @@ const ROUNDS: usize = 8;
 #[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
-    options: Options,
     link: Arc<Link>,
     incarnation: i64,
     days: Days,
@@ -70,20 +69,13 @@ impl Store {
         schema::expect(&link).await?;
         let sent = now();
         let (seat, token) = Taken::take(&link, &options).await?;
-        let lease = Arc::new(Lease::new(options.lease, sent));
+        let lease = Lease::new(options.lease, sent);
         let (memory, incarnation) = load::lane(&link, seat.seat).await?;
         let days = Days::load(&link, &options.schema).await?;
         let questions = Link::open(&options).await?;
-        let shared = Shared::new(
-            options.clone(),
-            memory,
-            questions,
-            seat.seat,
-            Arc::clone(&lease),
-        );
+        let shared = Shared::new(options, memory, questions, seat.seat, lease);
         let cluster = Cluster {
             seat,
-            lease,
             view: watch::channel(Arc::default()).0,
             shared: Arc::clone(&shared),
             loading: Arc::default(),
@@ -92,7 +84,6 @@ impl Store {
         };
         let mut store = Self {
             shared,
-            options,
             link,
             incarnation,
             days,
@@ -156,18 +147,25 @@ impl Store {
         }
     }
 
-    fn limits(&self) -> Limits {
-        let options = self.shared.options();
-        let held = self.shared.memory().shards.len();
-        Limits {
-            pending: share_of(options.pending_limit, held),
-            endpoints_per_organization: options.endpoints_per_organization,
-        }
+    /// Decides a batch on what was fetched. Returns the rows that it needs if some are missing.
+    fn decide(
+        &self,
+        batch: (&[Op], Now, u128),
+        fetched: &Fetched,
+        moving: &Moving,
+    ) -> Result<Result<Staged, Needs>, StoreError> {
+        let ttl_ms = self.shared.options.idempotency_ttl_ms;
+        let memory = self.shared.memory();
+        let limits = self.shared.limits();
+        let limits = Limits {
+            pending: share_of(limits.pending, memory.shards.len()),
+            ..limits
+        };
+        decide(&memory, limits, ttl_ms, batch, fetched, moving)
     }
 
     async fn try_apply(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
-        let limits = self.limits();
-        let ttl_ms = self.options.idempotency_ttl_ms;
+        let ttl_ms = self.shared.options.idempotency_ttl_ms;
         let keys_from = UnixMs(now.paced.0.saturating_sub(ttl_ms));
         let mut fetched = Fetched::default();
         let mut needs = self.needs_of(ops, &mut fetched);
@@ -176,17 +174,7 @@ impl Store {
             if !needs.is_empty() {
                 fetch(&self.link, needs, keys_from, &mut fetched).await?;
             }
-            let batch = (ops, now, random);
-            let none = Moving::default();
-            let decided = decide(
-                &self.shared.memory(),
-                limits,
-                ttl_ms,
-                batch,
-                &fetched,
-                &none,
-            )?;
-            match decided {
+            match self.decide((ops, now, random), &fetched, &Moving::default())? {
                 Ok(staged) => return self.write(staged, false).await,
                 Err(missing) => needs = missing,
             }
@@ -262,7 +250,7 @@ impl Store {
     /// # Errors
     /// The database can't be reached yet, or another process has taken the lane over.
     pub async fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
-        let link = Link::open(&self.options).await?;
+        let link = Link::open(&self.shared.options).await?;
         // Waits for a commit that is still under way, and keeps one that comes later from succeeding.
         let sql = link.sql(
             "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = $2 AND incarnation = $1 \

@@ -75,7 +75,7 @@ impl Sweeper {
             }
             Part::Partitions if !self.keeps_house() => Part::Endpoints,
             Part::Partitions => {
-                let link = Link::open_for_reading(&self.shared.options()).await?;
+                let link = Link::open_for_reading(&self.shared.options).await?;
                 if self.drop_one(&link).await? {
                     return Ok(Found::Nothing);
                 }
@@ -120,7 +120,7 @@ impl Sweeper {
             Ok(column::<Option<i64>>(&row, index)?.map_or(UnixMs(0), at))
         };
         let (events, deliveries) = (horizon(0)?, horizon(1)?);
-        let options = self.shared.options();
+        let options = &self.shared.options;
         let keys = UnixMs(self.now.0.saturating_sub(options.idempotency_ttl_ms));
         for (of, before) in [
             (Partitioned::Keys, keys),

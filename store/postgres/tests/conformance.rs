@@ -27,3 +27,5 @@ mod settle;
 #[path = "../../tests/conformance/stats.rs"]
 mod stats;
 mod support;
+#[path = "../../tests/conformance/weigh.rs"]
+mod weigh;

@@ -37,14 +37,19 @@ fn the_shard_of_an_organization_is_the_same_in_the_database() {
     }
 }
 
-#[test]
-fn a_daemon_refuses_what_another_one_decides_about() {
-    let mut first = Fixture::new();
+/// The daemon on the next seat has the shard of the second organization, as soon as it starts.
+fn leave_the_second(first: &mut Fixture) {
     let [_, second] = shards();
     first.sql(&format!(
         "UPDATE stormhook.shards SET owner = 1, adopted = false WHERE shard = {second}"
     ));
     first.reopen();
+}
+
+#[test]
+fn a_daemon_refuses_what_another_one_decides_about() {
+    let mut first = Fixture::new();
+    leave_the_second(&mut first);
     let mut other = first.other(1);
     for (fixture, held) in [(&mut first, 0), (&mut other, 1)] {
         for (at, organization) in ORGANIZATIONS.iter().enumerate() {
@@ -68,11 +73,7 @@ fn a_daemon_refuses_what_another_one_decides_about() {
 fn numbers_that_only_events_show_survive_an_owner_that_never_read_them() {
     let mut first = Fixture::new();
     let endpoint = first.endpoint(ORGANIZATIONS[0], &["*"]);
-    let [_, second] = shards();
-    first.sql(&format!(
-        "UPDATE stormhook.shards SET owner = 1, adopted = false WHERE shard = {second}"
-    ));
-    first.reopen();
+    leave_the_second(&mut first);
     let numbers: Vec<u64> = (0..3)
         .map(|_| {
             let made = first.accept(event(ORGANIZATIONS[0], "order.created"));
@@ -128,11 +129,7 @@ fn numbers_survive_a_start_that_reads_a_shard_later_than_others() {
 #[test]
 fn daemons_that_need_a_new_day_at_the_same_time_all_get_it() {
     let mut first = Fixture::new();
-    let [_, second] = shards();
-    first.sql(&format!(
-        "UPDATE stormhook.shards SET owner = 1, adopted = false WHERE shard = {second}"
-    ));
-    first.reopen();
+    leave_the_second(&mut first);
     let mut other = first.other(1);
     for day in 0..10 {
         let both = [&mut first, &mut other];

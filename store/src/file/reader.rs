@@ -7,7 +7,6 @@ mod walk;
 mod weigh;
 
 pub use walk::Record;
-pub use weigh::Scales;
 
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Why};

@@ -11,9 +11,8 @@ const NOTICE: &str = "stormhook.endpoint.disabled";
 /// Returns the weight of an event, and how many deliveries it creates.
 fn weigh_event(fixture: &mut Fixture, organization: &str, event_type: &str) -> (usize, usize) {
     let reader = fixture.reader();
-    let rows = reader
-        .scales()
-        .rows(&Op::Accept(event(organization, event_type)));
+    let op = Op::Accept(event(organization, event_type));
+    let rows = reader.weigh(|weights| weights.rows(&op));
     let made = fixture.accept(event(organization, event_type)).deliveries;
     (rows, made as usize)
 }
@@ -68,7 +67,7 @@ fn an_outcome_that_may_disable_its_endpoint_weighs_as_much_as_its_event() {
     };
     let weigh = |fixture: &Fixture, settle: &Settle| {
         let op = Op::Settle(Box::new(settle.clone()));
-        fixture.reader().scales().rows(&op)
+        fixture.reader().weigh(|weights| weights.rows(&op))
     };
     let success = settle(id, NextStep::Success, fixture.now);
     assert_eq!(weigh(&fixture, &success), 1);
@@ -102,7 +101,7 @@ fn work_in_bulk_weighs_a_step_of_it() {
         fixture.settle(id, NextStep::Success);
     }
     let reader = fixture.reader();
-    let rows = |op| reader.scales().rows(&op);
+    let rows = |op| reader.weigh(|weights| weights.rows(&op));
     assert_eq!(rows(Op::AdvanceBulk(advance)), 31);
     // The minute's window of all endpoints and that of this one.
     assert_eq!(rows(Op::FlushStats(FlushStats)), 3);

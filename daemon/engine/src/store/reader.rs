@@ -2,11 +2,12 @@
 
 use super::{BulkWalk, Sweeper};
 use std::sync::Arc;
+use stormhook_store::backend::Weights;
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
     CheckReport, Cursor, Delivery, DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint,
-    EndpointId, EndpointState, Event, EventFilter, EventId, Explained, FileBytes, Op, Page,
-    Recover, Slot, StatsOf, StoreError, UnixMs,
+    EndpointId, EndpointState, Event, EventFilter, EventId, Explained, FileBytes, Page, Recover,
+    Slot, StatsOf, StoreError, UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.
@@ -255,19 +256,9 @@ impl Reader {
         }
     }
 
-    /// Returns the most rows that each of these operations writes.
-    pub(crate) fn weigh<T>(&self, weigh: impl FnOnce(&dyn Fn(&Op) -> usize) -> T) -> T {
-        match self {
-            Self::File(reader) => {
-                let scales = reader.scales();
-                weigh(&|op| scales.rows(op))
-            }
-            #[cfg(feature = "postgres")]
-            Self::Postgres(reader) => {
-                let scales = reader.scales();
-                weigh(&|op| scales.rows(op))
-            }
-        }
+    /// Passes what weighs the operations of the next batch.
+    pub(crate) fn weigh<T>(&self, weigh: impl FnOnce(Weights<'_>) -> T) -> T {
+        know!(self, weigh(weigh))
     }
 
     /// Whether bulk changes of this endpoint are in progress.

@@ -99,7 +99,9 @@ impl Committer {
         self.writer.fetch(&mut self.fetched);
         self.turns.add(&mut self.fetched);
         let turns = &mut self.turns;
-        let taken = self.reader.weigh(|rows| turns.take(rows));
+        let taken = self
+            .reader
+            .weigh(|weights| turns.take(|op| weights.rows(op)));
         self.writer.free(&taken);
         taken
     }

@@ -1,6 +1,7 @@
 //! Lines of a batch that other daemons decide about: one stream to each daemon, so that they keep their order.
 
 use super::uri;
+use crate::http::lines::LineReader;
 use crate::http::problem::Problem;
 use crate::peers::{PeerError, Peers};
 use axum::body::Body;
@@ -9,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const UNSENT: usize = 256;
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// What another daemon answered to a line.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub(in crate::http) struct LineAnswer {
     pub(in crate::http) status: String,
     pub(in crate::http) id: Option<String>,
@@ -144,17 +145,15 @@ async fn run(
 
 /// Reads answers, in order of the lines. Returns what to tell lines that get none.
 async fn read(mut body: Incoming, expected: &mut mpsc::UnboundedReceiver<Answer>) -> Problem {
-    let mut buffer: Vec<u8> = Vec::new();
+    let mut lines = LineReader::default();
     while let Some(Ok(frame)) = body.frame().await {
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        buffer.extend_from_slice(&data);
-        let mut rest = buffer.as_slice();
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = rest.split_at(end + 1);
-            rest = after;
-            let Ok(answer) = serde_json::from_slice::<LineAnswer>(line) else {
+        lines.buffer.extend_from_slice(&data);
+        while let Some((_, line)) = lines.next(ANSWER_BYTES, false) {
+            let answer = line.map(|line| serde_json::from_slice::<LineAnswer>(&line));
+            let Ok(Ok(answer)) = answer else {
                 return Problem::unanswered();
             };
             if answer.status == "cut" {
@@ -164,10 +163,6 @@ async fn read(mut body: Incoming, expected: &mut mpsc::UnboundedReceiver<Answer>
             if let Some(expecting) = expected.recv().await {
                 let _gone = expecting.send(Ok(answer));
             }
-        }
-        buffer = rest.to_vec();
-        if buffer.len() > ANSWER_BYTES {
-            break;
         }
     }
     Problem::unanswered()

@@ -1,7 +1,7 @@
 //! A daemon's seat: taken when it starts, kept by a lease, lost when others take over.
 
-use super::view::{Seat, View};
-use crate::convert::column;
+use super::view::Seat;
+use crate::convert::{column, milliseconds};
 use crate::link::{Link, failed};
 use crate::options::Options;
 use std::sync::Mutex;
@@ -24,17 +24,12 @@ impl Taken {
         link: &Link,
         options: &Options,
     ) -> Result<(Self, Vec<u8>), StoreError> {
-        let taken = Self::try_take(link, options).await;
-        let end = if taken.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = link.client.batch_execute(end).await;
-        let taken = taken?;
-        ended.map_err(|e| failed(&e))?;
-        Ok(taken)
+        let taken = async { Self::try_take(link, options).await.map(Some) };
+        let taken = link.in_transaction(taken).await?;
+        taken.ok_or_else(|| StoreError::Database("no seat was taken".to_owned()))
     }
 
     async fn try_take(link: &Link, options: &Options) -> Result<(Self, Vec<u8>), StoreError> {
-        let begun = link.client.batch_execute("BEGIN").await;
-        begun.map_err(|e| failed(&e))?;
         // One daemon at a time looks for a seat.
         let sql = link.sql("SELECT cluster_token FROM @.meta FOR UPDATE");
         let alone = link.client.query_one(&sql, &[]).await;
@@ -53,7 +48,7 @@ impl Taken {
                lease_until = excluded.lease_until, certificate = excluded.certificate, fenced = false \
              RETURNING incarnation",
         );
-        let lease = lease_ms(options.lease);
+        let lease = milliseconds(options.lease);
         let types = [
             Type::INT2,
             Type::UUID,
@@ -109,7 +104,7 @@ impl Taken {
                    WHERE seat = $1 AND incarnation = $2 AND NOT fenced";
         let types = [Type::INT2, Type::INT8, Type::FLOAT8];
         let statement = link.prepare(sql, &types).await?;
-        let lease = lease_ms(lease);
+        let lease = milliseconds(lease);
         let renewed = link
             .client
             .execute(&statement, &[&self.seat, &self.incarnation, &lease])
@@ -143,11 +138,6 @@ impl Taken {
             .await;
         left.map_err(|e| failed(&e)).map(|_| ())
     }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "it is seconds")]
-fn lease_ms(lease: Duration) -> f64 {
-    lease.as_millis() as f64
 }
 
 /// The monotonic clock. Leases are about other processes, so they are never in simulated time.
@@ -202,10 +192,4 @@ impl Lease {
     pub(crate) fn wants_renewal(&self) -> bool {
         now().duration_since(self.renewed().0) >= self.length / 4
     }
-}
-
-/// What a daemon knows of the database's other daemons.
-pub(crate) async fn read_view(link: &Link, lease: Duration) -> Result<View, StoreError> {
-    let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-    View::read(link, lease_ms).await
 }

@@ -1,9 +1,10 @@
 //! What a daemon knows of the others: who takes part, and who holds which shard.
 
 use super::{SHARDS, Shard};
-use crate::convert::column;
+use crate::convert::{column, milliseconds};
 use crate::link::{Link, failed};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use stormhook_store::StoreError;
 use tokio_postgres::types::Type;
 
@@ -57,8 +58,9 @@ impl View {
         SHARDS.saturating_sub(self.owners.len())
     }
 
-    /// Reads the view. `lease_ms` is this daemon's, by which those of others are judged.
-    pub(crate) async fn read(link: &Link, lease_ms: i64) -> Result<Self, StoreError> {
+    /// Reads the view. `lease` is this daemon's, by which those of others are judged.
+    pub(crate) async fn read(link: &Link, lease: Duration) -> Result<Self, StoreError> {
+        let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
         let sql = "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate \
                    FROM @.seats WHERE NOT fenced";
         let members = link.prepare(sql, &[]).await?;
@@ -96,23 +98,15 @@ impl View {
     }
 
     /// Fences a daemon whose lease has expired: none of its commits succeeds any more, and its shards are free.
-    /// `on_wire_ms` is how long its attempts may take. Returns whether it was fenced now.
+    /// `on_wire` is how long its attempts may take. Returns whether it was fenced now.
     pub(crate) async fn fence(
         link: &Link,
         seat: Seat,
         incarnation: i64,
-        on_wire_ms: i64,
+        on_wire: Duration,
     ) -> Result<bool, StoreError> {
-        let fenced = fence(link, seat, incarnation, on_wire_ms).await;
-        let end = if matches!(fenced, Ok(true)) {
-            "COMMIT"
-        } else {
-            "ROLLBACK"
-        };
-        let ended = link.client.batch_execute(end).await;
-        let fenced = fenced?;
-        ended.map_err(|e| failed(&e))?;
-        Ok(fenced)
+        let fencing = fence(link, seat, incarnation, on_wire);
+        Ok(link.in_transaction(fencing).await?.is_some())
     }
 }
 
@@ -121,10 +115,8 @@ async fn fence(
     link: &Link,
     seat: Seat,
     incarnation: i64,
-    on_wire_ms: i64,
-) -> Result<bool, StoreError> {
-    let begun = link.client.batch_execute("BEGIN").await;
-    begun.map_err(|e| failed(&e))?;
+    on_wire: Duration,
+) -> Result<Option<()>, StoreError> {
     let sql = "UPDATE @.seats SET fenced = true \
                WHERE seat = $1 AND incarnation = $2 AND NOT fenced AND lease_until < now()";
     let statement = link.prepare(sql, &[Type::INT2, Type::INT8]).await?;
@@ -133,7 +125,7 @@ async fn fence(
         .execute(&statement, &[&seat, &incarnation])
         .await;
     if fenced.map_err(|e| failed(&e))? == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     // Waits for a commit that is under way.
     let sql =
@@ -146,12 +138,11 @@ async fn fence(
                  rests_until = now() + $3 * interval '1 millisecond' WHERE owner = $1";
     let types = [Type::INT2, Type::UUID, Type::FLOAT8];
     let statement = link.prepare(sql, &types).await?;
-    #[allow(clippy::cast_precision_loss, reason = "it is minutes at most")]
-    let rest = on_wire_ms as f64;
+    let rest = milliseconds(on_wire);
     let freed = link
         .client
         .execute(&statement, &[&seat, &states_upto, &rest])
         .await;
     freed.map_err(|e| failed(&e))?;
-    Ok(true)
+    Ok(Some(()))
 }

@@ -24,7 +24,7 @@ impl Reader {
     /// # Errors
     /// The database refuses. Damage is not an error but part of the report.
     pub async fn check(&self) -> Result<CheckReport, StoreError> {
-        let link = Link::open_for_reading(&self.shared.options()).await?;
+        let link = Link::open_for_reading(&self.shared.options).await?;
         let mut report = CheckReport::default();
         let mut after = EventId(0);
         // Ended deliveries of events before this may be gone.

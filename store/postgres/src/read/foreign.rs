@@ -1,14 +1,16 @@
 //! Endpoints of organizations that other daemons decide about: read from the database, for lists over all organizations.
 
 use super::Reader;
-use crate::convert::{column, int4, slot};
+use crate::convert::{column, int4, slot, uuid};
 use crate::link::{Link, failed};
 use crate::load::{read_bulk, read_state};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Bulks, as_read, read_endpoint, slot_key};
 use stormhook_store::query::Filling;
-use stormhook_store::{Cursor, Delivery, Endpoint, EndpointState, List, Page, Slot, StoreError};
+use stormhook_store::{
+    Cursor, Delivery, Endpoint, EndpointId, EndpointState, EventId, List, Page, Slot, StoreError,
+};
 use tokio_postgres::types::Type;
 
 /// Endpoints that were read for one page.
@@ -168,33 +170,34 @@ impl Reader {
     /// # Errors
     /// As [`Reader::event`].
     pub async fn organization_of(&self, what: Named) -> Result<Option<String>, StoreError> {
+        let known = match what {
+            Named::Endpoint(id) => self.endpoint_or_mark(id).map(|e| e.organization.clone()),
+            Named::Event(id) => {
+                let event = self.shared.recent().find(id);
+                event.map(|event| event.organization.clone())
+            }
+            Named::Slot(slot) => self.endpoint_by_slot(slot).map(|e| e.organization.clone()),
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
         let link = self.link().await?;
+        let client = &link.client;
         let row = match what {
-            Named::Endpoint(id) => {
-                if let Some(endpoint) = self.endpoint_or_mark(id) {
-                    return Ok(Some(endpoint.organization.clone()));
-                }
+            Named::Endpoint(EndpointId(id)) => {
                 let sql = "SELECT organization FROM @.endpoints WHERE id = $1";
                 let statement = link.prepare(sql, &[Type::UUID]).await?;
-                let id = crate::convert::uuid(id.0);
-                link.client.query_opt(&statement, &[&id]).await
+                client.query_opt(&statement, &[&uuid(id)]).await
             }
-            Named::Event(id) => {
-                if let Some(event) = self.shared.recent().find(id) {
-                    return Ok(Some(event.organization.clone()));
-                }
+            Named::Event(EventId(id)) => {
                 let sql = "SELECT organization FROM @.events WHERE id = $1";
                 let statement = link.prepare(sql, &[Type::UUID]).await?;
-                let id = crate::convert::uuid(id.0);
-                link.client.query_opt(&statement, &[&id]).await
+                client.query_opt(&statement, &[&uuid(id)]).await
             }
-            Named::Slot(of) => {
-                if let Some(endpoint) = self.endpoint_by_slot(of) {
-                    return Ok(Some(endpoint.organization.clone()));
-                }
+            Named::Slot(slot) => {
                 let sql = "SELECT organization FROM @.endpoints WHERE slot = $1";
                 let statement = link.prepare(sql, &[Type::INT4]).await?;
-                link.client.query_opt(&statement, &[&int4(of)]).await
+                client.query_opt(&statement, &[&int4(slot)]).await
             }
         };
         let row = row.map_err(|e| failed(&e))?;
@@ -206,9 +209,9 @@ impl Reader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// An endpoint.
-    Endpoint(stormhook_store::EndpointId),
+    Endpoint(EndpointId),
     /// An event.
-    Event(stormhook_store::EventId),
+    Event(EventId),
     /// An endpoint by its number.
     Slot(Slot),
 }

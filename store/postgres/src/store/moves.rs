@@ -4,7 +4,7 @@ use super::Store;
 use crate::load;
 use crate::ownership::Move;
 use crate::rows::Fetched;
-use crate::staged::{Moving, decide};
+use crate::staged::Moving;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormhook_store::{Change, Gained, Now, StoreError};
@@ -23,18 +23,7 @@ impl Store {
         if moving.adopted.is_empty() && moving.given.is_empty() {
             return Ok(());
         }
-        let limits = self.limits();
-        let ttl_ms = self.options.idempotency_ttl_ms;
-        let fetched = Fetched::default();
-        let batch = (&[][..], now, random);
-        let decided = decide(
-            &self.shared.memory(),
-            limits,
-            ttl_ms,
-            batch,
-            &fetched,
-            &moving,
-        )?;
+        let decided = self.decide((&[], now, random), &Fetched::default(), &moving)?;
         let staged = decided.map_err(|_| StoreError::NotFetched)?;
         self.write(staged, true).await?;
         if let Some(applied) = self.merge_in_doubt() {

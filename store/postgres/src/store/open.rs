@@ -3,7 +3,7 @@
 use super::Store;
 use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
-use crate::cluster::seat::read_view;
+use crate::cluster::view::View;
 use crate::convert::column;
 use crate::link::Link;
 use crate::load::{self, each};
@@ -15,13 +15,13 @@ impl Store {
     /// Claims the shards that are free, and reads those that are this seat's.
     pub(super) async fn take_shards(&mut self) -> Result<(), StoreError> {
         let seat = self.cluster.seat;
-        let view = read_view(&self.link, self.options.lease).await?;
+        let view = View::read(&self.link, self.shared.options.lease).await?;
         for step in plan(seat.seat, &view, &BTreeSet::new(), false) {
             if let Step::Claim(most) = step {
                 seat.claim(&self.link, most).await?;
             }
         }
-        let view = read_view(&self.link, self.options.lease).await?;
+        let view = View::read(&self.link, self.shared.options.lease).await?;
         self.cluster.view.send_replace(Arc::new(view));
         // What another daemon may still be sending is read later, and its FIFO endpoints rest.
         let mut owned: BTreeSet<Shard> = BTreeSet::new();
@@ -34,7 +34,7 @@ impl Store {
         if owned.is_empty() {
             return Ok(());
         }
-        let link = Link::open_for_reading(&self.options).await?;
+        let link = Link::open_for_reading(&self.shared.options).await?;
         let loading = load::shards(&link, seat.seat, &owned);
         let mut loaded = self.cluster.while_renewing(loading).await?;
         loaded.join(&mut self.shared.memory_mut());
@@ -51,7 +51,7 @@ impl Store {
             let memory = self.shared.memory();
             (Arc::clone(&memory.directory.bulks), memory.shards.clone())
         };
-        let link = Link::open_for_reading(&self.options).await?;
+        let link = Link::open_for_reading(&self.shared.options).await?;
         let reading = load::waiting(&link, &shards, &bulks, pass);
         self.cluster.while_renewing(reading).await
     }

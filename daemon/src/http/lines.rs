@@ -11,7 +11,7 @@ pub(in crate::http) struct LineReader {
     /// How much of the buffer is known to contain no line end.
     searched: usize,
     /// The number of lines so far, including blank ones.
-    pub(super) count: u64,
+    pub(in crate::http) count: u64,
     /// Whether the current line is too long and is being skipped.
     skipping: bool,
 }
