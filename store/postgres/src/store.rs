@@ -133,7 +133,8 @@ impl Store {
                 StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
             });
         };
-        if !self.link.client.is_closed() {
+        // A server that is shut down may say so before its connection is seen to be closed.
+        if !self.link.client.is_closed() && !error.is_unreachable() {
             // The database answered: it rolled the transaction back.
             self.in_doubt = None;
             return Err(StoreError::NotCommitted(Box::new(error)));

@@ -70,6 +70,21 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_happened() {
 }
 
 #[test]
+fn a_commit_of_a_server_that_is_shut_down_before_it_answers_is_found_to_have_happened() {
+    let mut fixture = Fixture::behind(Proxy::start);
+    let endpoint = fixture.endpoint("org", &["*"]);
+    // It makes the day's partitions, which has a commit of its own.
+    fixture.order();
+    fixture.proxy().cut(Cut::ShutDown);
+    let applied = fixture.try_apply(vec![Op::Accept(event("org", "order.created"))]);
+    let event = accepted(applied.expect("it happened").done.pop().unwrap());
+    assert!(fixture.proxy().has_cut());
+    assert_eq!(fixture.delivery(pair(&event, &endpoint)).sequence, 2);
+    assert_eq!(fixture.orders(2).len(), 2);
+    fixture.expect_whole();
+}
+
+#[test]
 fn a_commit_that_never_reached_the_server_is_found_not_to_have_happened() {
     let mut fixture = Fixture::behind(Proxy::start);
     let endpoint = fixture.endpoint("org", &["*"]);

@@ -16,6 +16,9 @@ pub(crate) enum Cut {
     BeforeCommit,
     /// The server has committed, and its answer is dropped.
     AfterCommit,
+    /// The server has committed, and is shut down before it answers: it says that it ends the connection, which is still
+    /// open.
+    ShutDown,
 }
 
 #[derive(Default)]
@@ -86,6 +89,16 @@ async fn pass(client: UnixStream, to: std::path::PathBuf, state: Arc<State>) {
             }
             read = from_server.read(&mut answer) => {
                 let Ok(bytes @ 1..) = read else { return };
+                if cut == Some(Cut::ShutDown)
+                    && let Some(at) = answer[..bytes].windows(6).position(|word| word == b"COMMIT")
+                {
+                    // The message has a type and a length before its text.
+                    let before = &answer[..at - 5];
+                    let said = [before, &ends_connection()].concat();
+                    to_client.write_all(&said).await.expect("a client");
+                    state.has_cut.store(true, Ordering::Relaxed);
+                    return std::future::pending().await;
+                }
                 if cut == Some(Cut::AfterCommit) {
                     // The answer to the commit itself is the last one.
                     if names(&answer[..bytes]) {
@@ -98,4 +111,11 @@ async fn pass(client: UnixStream, to: std::path::PathBuf, state: Arc<State>) {
             }
         }
     }
+}
+
+/// The message of a server that is being shut down.
+fn ends_connection() -> Vec<u8> {
+    let fields = b"SFATAL\0C57P01\0Mterminating connection\0\0";
+    let length = u32::try_from(fields.len() + 4).expect("it is short");
+    [&b"E"[..], &length.to_be_bytes(), fields].concat()
 }
