@@ -196,9 +196,7 @@ async fn daemons_that_stop_and_start_in_order_hand_everything_over() {
     }
 }
 
-/// Fails with `STORMHOOK_SEED=1796085939648426238`: see "Known fault" in docs/postgres.md.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a known fault: a daemon's commits may fail after several takeovers"]
 async fn nothing_acknowledged_is_lost_over_kills_pauses_and_ends_of_the_server() {
     let mut server = Server::start();
     let seed = load::seed();
