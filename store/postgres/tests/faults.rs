@@ -54,13 +54,13 @@ fn what_was_committed_is_there_after_a_crash_of_the_server() {
     fixture.expect_whole();
 }
 
-#[test]
-fn a_commit_whose_answer_is_lost_is_found_to_have_happened() {
+/// A commit that the server made, though its answer was cut.
+fn found_to_have_happened(cut: Cut) {
     let mut fixture = Fixture::behind(Proxy::start);
     let endpoint = fixture.endpoint("org", &["*"]);
     // It makes the day's partitions, which has a commit of its own.
     fixture.order();
-    fixture.proxy().cut(Cut::AfterCommit);
+    fixture.proxy().cut(cut);
     let applied = fixture.try_apply(vec![Op::Accept(event("org", "order.created"))]);
     let event = accepted(applied.expect("it happened").done.pop().unwrap());
     assert!(fixture.proxy().has_cut());
@@ -70,18 +70,13 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_happened() {
 }
 
 #[test]
+fn a_commit_whose_answer_is_lost_is_found_to_have_happened() {
+    found_to_have_happened(Cut::AfterCommit);
+}
+
+#[test]
 fn a_commit_of_a_server_that_is_shut_down_before_it_answers_is_found_to_have_happened() {
-    let mut fixture = Fixture::behind(Proxy::start);
-    let endpoint = fixture.endpoint("org", &["*"]);
-    // It makes the day's partitions, which has a commit of its own.
-    fixture.order();
-    fixture.proxy().cut(Cut::ShutDown);
-    let applied = fixture.try_apply(vec![Op::Accept(event("org", "order.created"))]);
-    let event = accepted(applied.expect("it happened").done.pop().unwrap());
-    assert!(fixture.proxy().has_cut());
-    assert_eq!(fixture.delivery(pair(&event, &endpoint)).sequence, 2);
-    assert_eq!(fixture.orders(2).len(), 2);
-    fixture.expect_whole();
+    found_to_have_happened(Cut::ShutDown);
 }
 
 #[test]
