@@ -131,6 +131,7 @@ impl<'a, S: Storage> Batch<'a, S> {
     pub fn run(&mut self, op: &Op) -> Result<Done, StoreError> {
         let done = match op {
             Op::Accept(new) => self.accept(new).map(Done::Accept),
+            Op::AcceptEmitted(emitted) => self.accept_emitted(emitted).map(Done::AcceptEmitted),
             Op::Settle(settle) => self.settle(settle).map(Done::Settle),
             Op::CreateEndpoint(create) => self.create_endpoint(create).map(Done::CreateEndpoint),
             Op::UpdateEndpoint(update) => self.update_endpoint(update).map(Done::UpdateEndpoint),

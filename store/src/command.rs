@@ -1,7 +1,7 @@
 //! The commands of callers, and why they are refused. Each has an answer of its own ([`crate::op::Operation`]).
 
 use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint, Seed};
-use crate::event::Event;
+use crate::event::{EmittedEvent, Event};
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
 use std::sync::Arc;
 use stormhook_verifier::Secret;
@@ -13,6 +13,16 @@ pub struct Accepted {
     pub event: Arc<Event>,
     /// Whether an earlier request with the same idempotency key stored it.
     pub replayed: bool,
+}
+
+/// Stores events of an outbox, in their order. The answer has one result for each event that was decided: there may be
+/// no room for the last ones. An event that was stored before is not stored again.
+#[derive(Debug)]
+pub struct AcceptEmitted {
+    /// The organization of all of them.
+    pub organization: String,
+    /// The events.
+    pub events: Vec<EmittedEvent>,
 }
 
 /// Creates an endpoint.

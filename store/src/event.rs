@@ -39,6 +39,15 @@ impl GivenTime {
     }
 }
 
+/// An event that a producer wrote to an outbox, in its own transaction.
+#[derive(Clone, Debug)]
+pub struct EmittedEvent {
+    /// The id that it was given there. It holds the time of writing.
+    pub id: EventId,
+    /// The event.
+    pub event: NewEvent,
+}
+
 /// A stored event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {

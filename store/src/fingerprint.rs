@@ -1,5 +1,6 @@
 //! Fingerprints of idempotency keys.
 
+use crate::ids::EventId;
 use serde::{Deserialize, Serialize};
 
 /// 128 bits of SHA-256 over organization and idempotency key.
@@ -13,6 +14,11 @@ impl Fingerprint {
     /// Of an event's key.
     pub fn of(organization: &str, key: &str) -> Self {
         Self::over([organization.as_bytes(), &[0], key.as_bytes()])
+    }
+
+    /// Of the id that an event was given in an outbox. No organization is empty.
+    pub fn of_emitted(id: EventId) -> Self {
+        Self::over([&[0, 3], id.0.to_be_bytes().as_slice()])
     }
 
     /// Of the key that an endpoint was created with.
@@ -58,6 +64,8 @@ mod tests {
             Fingerprint::of_request("o", "k", &[0; 32]),
             Fingerprint::of_request("o", "k", &[1; 32]),
             Fingerprint::of_endpoint("o", "l"),
+            Fingerprint::of_emitted(EventId(0)),
+            Fingerprint::of_emitted(EventId(1)),
         ];
         let apart: std::collections::HashSet<_> = all.into_iter().collect();
         assert_eq!(apart.len(), all.len());

@@ -29,13 +29,13 @@ mod weigh;
 
 pub use bulk::{Bulk, BulkEffect, Reopen};
 pub use command::{
-    Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Recover, Refusal,
-    Replay, Retry, RotateSecret, UpdateEndpoint,
+    AcceptEmitted, Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Recover,
+    Refusal, Replay, Retry, RotateSecret, UpdateEndpoint,
 };
 pub use delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
 pub use error::StoreError;
-pub use event::{Event, GivenTime, NewEvent};
+pub use event::{EmittedEvent, Event, GivenTime, NewEvent};
 pub use file::advance::{BulkFound, BulkWalk, ROWS_PER_STEP};
 pub use file::copy::{Compacted, Copied, compact_file, copy_file};
 pub use file::overlay::{check_file, is_open, read_file};

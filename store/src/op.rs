@@ -5,8 +5,8 @@
 
 use crate::bulk::Bulk;
 use crate::command::{
-    Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, Recover, Refusal, Replay, Retry,
-    RotateSecret, UpdateEndpoint,
+    AcceptEmitted, Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, Recover, Refusal,
+    Replay, Retry, RotateSecret, UpdateEndpoint,
 };
 use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::{Endpoint, EndpointState};
@@ -71,6 +71,8 @@ macro_rules! operations {
 operations! {
     /// Stores an event and creates a delivery for each endpoint that subscribes to it.
     Accept(NewEvent) => Result<Accepted, Refusal>,
+    /// Stores events that producers wrote to an outbox.
+    AcceptEmitted(AcceptEmitted) => Result<Vec<Result<Accepted, Refusal>>, Refusal>,
     /// Records a finished attempt. Returns the delivery after it.
     Settle(Box<Settle>) => Result<Box<Delivery>, Refusal>,
     /// Creates an endpoint.

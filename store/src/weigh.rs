@@ -2,6 +2,7 @@
 
 use crate::directory::Directory;
 use crate::endpoint::Endpoint;
+use crate::event::NewEvent;
 use crate::ids::UnixMs;
 use crate::op::Op;
 use crate::settle::{DisableWhen, Settle};
@@ -31,6 +32,11 @@ impl Weights<'_> {
     pub fn rows(self, op: &Op) -> usize {
         match op {
             Op::Accept(event) => 1 + self.fan_out(&event.organization, &event.event_type),
+            Op::AcceptEmitted(emitted) => {
+                let events = emitted.events.iter().map(|emitted| &emitted.event);
+                let fan_out = |e: &NewEvent| 1 + self.fan_out(&e.organization, &e.event_type);
+                events.map(fan_out).sum()
+            }
             Op::Settle(settle) => 1 + self.notices(settle),
             Op::AdvanceBulk(advance) => 1 + advance.events.len() + advance.missed.len(),
             Op::Sweep(_) => swept::ROWS_PER_STEP,

@@ -25,6 +25,8 @@ mod failure;
 mod lists;
 #[path = "conformance/opening.rs"]
 mod opening;
+#[path = "conformance/outbox.rs"]
+mod outbox;
 #[path = "conformance/recovers.rs"]
 mod recovers;
 #[path = "conformance/retention.rs"]

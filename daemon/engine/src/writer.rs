@@ -26,7 +26,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook_store::{Applied, DeliveryId, NewEvent, Op, Operation};
+use stormhook_store::{Applied, DeliveryId, EmittedEvent, NewEvent, Op, Operation};
 use submission::Reply;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -229,6 +229,14 @@ impl Writer {
                     lane: Some(Lane(self.hashes.hash_one(&event.organization))),
                 };
                 (size, event.idempotency_key.is_some())
+            }
+            Op::AcceptEmitted(emitted) => {
+                let bytes = |emitted: &EmittedEvent| emitted.event.data.len() + OP_BYTES;
+                let size = Size {
+                    bytes: emitted.events.iter().map(bytes).sum(),
+                    lane: Some(Lane(self.hashes.hash_one(&emitted.organization))),
+                };
+                (size, false)
             }
             _ => {
                 let size = Size {

@@ -141,6 +141,10 @@ impl Storage for Rows<'_> {
         self.memory.holds(organization)
     }
 
+    fn takes_any_id(&self) -> bool {
+        true
+    }
+
     fn swept_before(&self) -> UnixMs {
         self.memory.swept_before
     }

@@ -125,7 +125,12 @@ fn stage(
     let written = batch.storage.written;
     let (events, created) = with_targets(batch.events, &batch.created);
     // The sequence numbers of these are in no event after `states_upto`.
-    let late: HashSet<Slot> = created.values().flatten().map(|(slot, _)| *slot).collect();
+    let late = batch.created.iter();
+    let late = late.filter(|(_, _, event)| *event <= memory.states_upto);
+    let late: HashSet<Slot> = late
+        .map(|(slot, _, _)| *slot)
+        .chain(created.values().flatten().map(|(slot, _)| *slot))
+        .collect();
     let targets = created
         .into_iter()
         .map(|(event, of)| (event, targets(of.into_iter())))

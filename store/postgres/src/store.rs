@@ -22,7 +22,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Fingerprint, Limits};
 use stormhook_store::{
-    Applied, Change, Delivery, DeliveryId, EventId, Now, Op, Slot, StoreError, UnixMs,
+    Applied, Change, Delivery, DeliveryId, EmittedEvent, EventId, Now, Op, Slot, StoreError, UnixMs,
 };
 use tokio::sync::watch;
 use tokio_postgres::types::Type;
@@ -208,6 +208,15 @@ impl Store {
                         .as_deref()
                         .map(|key| Fingerprint::of(&new.organization, key)),
                 ),
+                Op::AcceptEmitted(emitted) => {
+                    for EmittedEvent { id, event } in &emitted.events {
+                        needs.events.insert(*id);
+                        needs.keys.insert(Fingerprint::of_emitted(*id));
+                        let key = event.idempotency_key.as_deref();
+                        let key = key.map(|key| Fingerprint::of(&event.organization, key));
+                        needs.keys.extend(key);
+                    }
+                }
                 Op::Settle(settle) => match self.fresh.get(&settle.delivery) {
                     Some(known) => {
                         let known = Some(known.clone());

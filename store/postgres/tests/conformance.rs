@@ -17,6 +17,8 @@ mod bulk;
 mod endpoints;
 #[path = "../../tests/conformance/lists.rs"]
 mod lists;
+#[path = "../../tests/conformance/outbox.rs"]
+mod outbox;
 mod proxy;
 #[path = "../../tests/conformance/recovers.rs"]
 mod recovers;

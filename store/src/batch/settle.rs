@@ -114,7 +114,7 @@ impl<S: Storage> Batch<'_, S> {
         self.put_endpoint(changed)?;
         // Regardless of the limit of open deliveries: there is one such event for each disabled endpoint.
         let targets = self.subscribers(&disable.notice);
-        self.store_event(&disable.notice, &targets)?;
+        self.store_event(&disable.notice, &targets, None)?;
         Ok(())
     }
 }

@@ -37,6 +37,11 @@ pub trait Storage: Sized {
         true
     }
 
+    /// Whether an event may have an id that does not follow the last one, so that one of an outbox keeps its own.
+    fn takes_any_id(&self) -> bool {
+        false
+    }
+
     /// Returns up to when events may be missing, because they were swept.
     fn swept_before(&self) -> UnixMs;
 

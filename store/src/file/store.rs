@@ -159,7 +159,12 @@ impl Store {
             });
         };
         // A batch of one such operation: only pages that every event or every commit writes can be damaged.
-        if error.is_damage() && matches!(ops, [] | [Op::Probe(_) | Op::Accept(_)]) {
+        if error.is_damage()
+            && matches!(
+                ops,
+                [] | [Op::Probe(_) | Op::Accept(_) | Op::AcceptEmitted(_)]
+            )
+        {
             *self.shared.uncommittable() = Some(error.to_string());
         }
         // After a failed write redb may refuse everything until the file is reopened.

@@ -243,7 +243,7 @@ impl Committer {
             }
             let said = match op {
                 // No row that this event names is damaged: its producer sends it again.
-                Op::Accept(_) => Err(SubmitError::StoreFailed),
+                Op::Accept(_) | Op::AcceptEmitted(_) => Err(SubmitError::StoreFailed),
                 _ => Ok(Done::Damaged(what.clone())),
             };
             answer(&self.writer, reply, said);
@@ -306,7 +306,7 @@ impl Committer {
 }
 
 fn is_event(op: &Op) -> bool {
-    matches!(op, Op::Accept(_))
+    matches!(op, Op::Accept(_) | Op::AcceptEmitted(_))
 }
 
 /// The operations that could not be committed, and why.

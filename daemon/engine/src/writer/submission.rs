@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use stormhook_store::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep};
 use stormhook_store::{
-    CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op, Operation, RotateSecret, Settle,
+    AcceptEmitted, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op, Operation, RotateSecret,
+    Settle,
 };
 use tokio::sync::oneshot;
 
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 pub trait Free: Operation {}
 
 impl Free for NewEvent {}
+impl Free for AcceptEmitted {}
 impl Free for CreateEndpoint {}
 impl Free for DeleteEndpoint {}
 impl Free for RotateSecret {}
@@ -27,6 +29,7 @@ impl Free for Probe {}
 pub trait Command: Free {}
 
 impl Command for NewEvent {}
+impl Command for AcceptEmitted {}
 impl Command for CreateEndpoint {}
 impl Command for DeleteEndpoint {}
 impl Command for RotateSecret {}
