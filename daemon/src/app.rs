@@ -2,6 +2,8 @@
 
 use crate::config::{Config, LiveConfig};
 #[cfg(feature = "postgres")]
+use crate::outbox::Taken;
+#[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use std::net::SocketAddr;
@@ -21,6 +23,8 @@ pub struct App {
     own_listener: Option<SocketAddr>,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
+    #[cfg(feature = "postgres")]
+    outbox: Arc<Taken>,
 }
 
 /// The randomness of the operating system could not be had.
@@ -37,6 +41,8 @@ impl App {
             own_listener,
             #[cfg(feature = "postgres")]
             peers: None,
+            #[cfg(feature = "postgres")]
+            outbox: Arc::default(),
         }
     }
 
@@ -52,6 +58,12 @@ impl App {
     #[cfg(feature = "postgres")]
     pub(crate) fn peers(&self) -> Option<&Arc<Peers>> {
         self.peers.as_ref()
+    }
+
+    /// What was taken from outboxes.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn outbox(&self) -> &Arc<Taken> {
+        &self.outbox
     }
 
     /// The configuration as it is now.

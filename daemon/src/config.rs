@@ -66,6 +66,8 @@ pub struct Config {
     pub store: Store,
     /// Other daemons on the same database.
     pub cluster: Cluster,
+    /// Where producers write events in their own transactions.
+    pub outbox: Outbox,
     /// When an endpoint is disabled.
     pub breaker: Breaker,
     /// Where deliveries may go. The daemon adds its own listener once it is bound.
@@ -149,6 +151,15 @@ pub struct Cluster {
     pub listen: Option<SocketAddr>,
     /// The address that they use, if it is another.
     pub advertise: Option<String>,
+}
+
+/// `[outbox]`
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// A database with an outbox, beside that of the store.
+    pub url: Option<String>,
+    /// How often outboxes are looked at.
+    pub poll: Duration,
 }
 
 /// `[breaker]`

@@ -36,6 +36,8 @@ mod tcp;
 mod views;
 
 pub use endpoints::{EndpointView, is_quoted};
+#[cfg(feature = "postgres")]
+pub(crate) use ingest::check_event;
 pub use listen::{Bound, Listeners, bind};
 pub use socket::ListenError;
 pub use views::{DamagedView, DeliveryView, EventView};

@@ -12,6 +12,8 @@ pub mod http;
 mod identity;
 mod log;
 #[cfg(feature = "postgres")]
+mod outbox;
+#[cfg(feature = "postgres")]
 mod peers;
 pub mod serve;
 mod space;

@@ -11,6 +11,8 @@ use crate::http::{ListenError, Listeners, bind};
 use crate::identity::{self, Identity, IdentityError};
 use crate::log::Log;
 #[cfg(feature = "postgres")]
+use crate::outbox;
+#[cfg(feature = "postgres")]
 use crate::peers::Peers;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::{Certificate, CertificateError};
@@ -170,6 +172,8 @@ async fn run(
         .map_err(io("starting the writer of"))?;
     listeners.open(&app);
     life.go_on_to(Phase::Running);
+    #[cfg(feature = "postgres")]
+    outbox::start(&engine, &live, app.peers(), app.outbox());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         waiting = engine.reader().open_count(),
@@ -222,6 +226,11 @@ struct Opened {
 }
 
 async fn open_store(config: &Config) -> Result<Opened, ServeError> {
+    #[cfg(not(feature = "postgres"))]
+    if config.outbox.url.is_some() {
+        let what = "this build can't use outbox.url: build stormhook with the feature `postgres`";
+        return Err(StoreError::Database(what.to_owned()).into());
+    }
     let Some(url) = &config.store.url else {
         let options = options(config);
         let place = options.path.display().to_string();

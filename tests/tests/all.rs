@@ -43,6 +43,7 @@ mod listeners;
 mod names;
 mod openapi;
 mod order;
+mod outbox;
 mod overload;
 mod restarts;
 mod sending;

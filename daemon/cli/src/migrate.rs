@@ -9,6 +9,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   stormhook migrate --set store.url=postgres://stormhook@db.example/stormhook
   stormhook migrate --check && systemctl start stormhook
+  stormhook migrate --outbox-only --set outbox.url=postgres://shop@db.example/shop
 
 Each step is safe beside running daemons of the version before. With --check
 nothing is changed, and the exit status is 1 if anything is to do.";
@@ -20,10 +21,17 @@ pub(crate) struct MigrateArgs {
     /// Change nothing: say what is to do
     #[arg(long)]
     check: bool,
+    /// Install the outbox alone, in the database of outbox.url, for producers that use another database than the store
+    #[arg(long)]
+    outbox_only: bool,
 }
 
 pub(crate) async fn run(args: MigrateArgs, screen: Screen) -> Result<(), Failure> {
-    let database = local::Database::of(args.config)?;
+    let database = if args.outbox_only {
+        local::Database::of_outbox(args.config)?
+    } else {
+        local::Database::of(args.config)?
+    };
     if args.check {
         let pending = database.pending().await?;
         if pending.is_empty() {

@@ -9,8 +9,8 @@ use ipnet::Ipv4Net;
 
 use super::rule::SIGNATURE_HEADER;
 use super::{
-    Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Retention, Retry,
-    SOCKET_FILE, Store, Tls,
+    Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Outbox,
+    Retention, Retry, SOCKET_FILE, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
 
@@ -68,6 +68,10 @@ impl Config {
             cluster: Cluster {
                 listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
                 advertise: None,
+            },
+            outbox: Outbox {
+                url: None,
+                poll: Duration::from_millis(25),
             },
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),

@@ -65,12 +65,7 @@ pub(crate) fn parse(body: &[u8], header_key: Option<&str>) -> Result<NewEvent, P
     check_organization(&event.organization_id)?;
     check_event_type(&event.event_type)?;
     let data = event.data.0;
-    if nested_deeper_than(data, MAX_NESTING) {
-        return Err(Problem::field(
-            "data",
-            format!("data is nested more than {MAX_NESTING} levels deep."),
-        ));
-    }
+    check_nesting(data)?;
     let timestamp = event.timestamp.as_deref().map(check_timestamp);
     Ok(NewEvent {
         timestamp: timestamp.transpose()?,
@@ -79,6 +74,38 @@ pub(crate) fn parse(body: &[u8], header_key: Option<&str>) -> Result<NewEvent, P
         event_type: event.event_type.into_owned(),
         data: data.to_vec(),
     })
+}
+
+/// Checks an event that came by another way than this API. `event_bytes` is the limit of its data.
+///
+/// # Errors
+/// What is wrong with it.
+#[cfg(feature = "postgres")]
+pub(crate) fn check_event(event: &NewEvent, event_bytes: usize) -> Result<(), String> {
+    let checked = || {
+        check_organization(&event.organization)?;
+        check_event_type(&event.event_type)?;
+        if event.data.len() > event_bytes {
+            let what = format!(
+                "data must be at most {event_bytes} bytes (limits.event_bytes); this one has {}.",
+                event.data.len()
+            );
+            return Err(Problem::field("data", what));
+        }
+        check_nesting(&event.data)?;
+        event.idempotency_key.as_deref().map_or(Ok(()), check_key)
+    };
+    checked().map_err(|problem: Problem| problem.detail.into_owned())
+}
+
+fn check_nesting(data: &[u8]) -> Result<(), Problem> {
+    if nested_deeper_than(data, MAX_NESTING) {
+        return Err(Problem::field(
+            "data",
+            format!("data is nested more than {MAX_NESTING} levels deep."),
+        ));
+    }
+    Ok(())
 }
 
 /// Checks an organization's id, in a body or a query.

@@ -11,6 +11,7 @@ mod link;
 mod load;
 mod memory;
 mod options;
+pub mod outbox;
 mod ownership;
 mod partitions;
 mod read;
@@ -23,8 +24,9 @@ mod sweep;
 mod write;
 
 pub use options::Options;
+pub use outbox::Outbox;
 pub use ownership::{Cluster, Holder, Moves};
 pub use read::{BulkWalk, Named, Reader};
-pub use schema::{VERSION, migrate, pending};
+pub use schema::{VERSION, install_outbox, migrate, pending, pending_outbox};
 pub use store::Store;
 pub use sweep::Sweeper;

@@ -10,6 +10,7 @@ use crate::convert::{column, int8};
 use crate::link::{Link, failed};
 use crate::load::{self, Loaded};
 use crate::memory::Shared;
+use crate::outbox::Shards;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +74,15 @@ impl Cluster {
     #[must_use]
     pub fn seat(&self) -> i16 {
         self.seat.seat
+    }
+
+    /// Returns the shards of an outbox that this daemon takes from: those that it decides about.
+    #[must_use]
+    pub fn outbox_shards(&self) -> Shards {
+        let memory = self.shared.memory();
+        let giving = &memory.giving;
+        let held = memory.shards.iter().filter(|shard| !giving.contains(shard));
+        Shards::these(held.copied())
     }
 
     /// Returns what daemons of this database show each other.

@@ -1,11 +1,19 @@
 //! The versions of the schema: makes the tables, changes those of an earlier version, and says what is to do.
 
 use crate::link::{Link, failed};
+use crate::outbox;
 use stormhook_store::StoreError;
 use tokio_postgres::error::SqlState;
 
 /// The steps, each from the version before it.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    OUTBOX,
+];
+
+/// The outbox, which can also be installed by itself.
+const OUTBOX: &str = include_str!("schema/outbox.sql");
 
 /// The version of the schema that this version makes and reads.
 #[allow(
@@ -61,6 +69,38 @@ pub async fn migrate(options: &crate::Options) -> Result<Vec<String>, StoreError
         done.push(format!("schema version {to}"));
     }
     Ok(done)
+}
+
+/// Installs the outbox by itself, and returns what was done.
+///
+/// # Errors
+/// The database refuses.
+pub async fn install_outbox(options: &crate::Options) -> Result<Vec<String>, StoreError> {
+    let link = Link::open(options).await?;
+    if outbox::version(&link).await? >= Some(outbox::VERSION) {
+        return Ok(Vec::new());
+    }
+    let sql = link.sql(&format!(
+        "BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {OUTBOX} COMMIT"
+    ));
+    let installed = link.client.batch_execute(&sql).await;
+    installed.map_err(|e| failed(&e))?;
+    Ok(vec![format!("outbox version {}", outbox::VERSION)])
+}
+
+/// Returns what [`install_outbox`] would do.
+///
+/// # Errors
+/// The database refuses.
+pub async fn pending_outbox(options: &crate::Options) -> Result<Vec<String>, StoreError> {
+    let link = Link::open(options).await?;
+    if outbox::version(&link).await? >= Some(outbox::VERSION) {
+        return Ok(Vec::new());
+    }
+    Ok(vec![format!(
+        "outbox version {} is missing: run `stormhook migrate --outbox-only`",
+        outbox::VERSION
+    )])
 }
 
 /// Returns what `migrate` would do, and indexes that are invalid.

@@ -67,6 +67,8 @@ pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Ans
             "Size of the store's file, including preallocated space. Not shown of a database.";
         page.gauge("store_file_bytes", help, file_bytes);
     }
+    #[cfg(feature = "postgres")]
+    page.outbox(&app);
     page.histograms(&sum);
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, page.text).into_response())
@@ -206,6 +208,33 @@ impl Page {
             help,
             app.engine.writer().keyed_in_flight(),
         );
+    }
+
+    #[cfg(feature = "postgres")]
+    fn outbox(&mut self, app: &App) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if crate::outbox::urls(&app.config()).next().is_none() {
+            return;
+        }
+        let taken = app.outbox();
+        for (name, help, value) in [
+            (
+                "outbox_taken_total",
+                "Events of outboxes that this process accepted, or that were accepted before.",
+                &taken.accepted,
+            ),
+            (
+                "outbox_rejected_total",
+                "Events of outboxes that this process rejected: they are in the table outbox_rejected.",
+                &taken.rejected,
+            ),
+        ] {
+            self.family(name, "counter", help);
+            self.sample(name, "", value.load(Relaxed));
+        }
+        let help = "Age of the oldest event of an outbox when it was last read, in seconds; 0 if it was empty.";
+        let oldest_us = taken.oldest_ms.load(Relaxed).unsigned_abs() * 1_000;
+        self.gauge("outbox_oldest_seconds", help, seconds(oldest_us));
     }
 
     fn histograms(&mut self, sum: &Window) {

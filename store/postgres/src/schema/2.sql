@@ -33,7 +33,7 @@ CREATE TABLE @.shards (
 ) WITH (fillfactor = 50);
 INSERT INTO @.shards (shard, states_upto) SELECT n, (SELECT states_upto FROM @.lanes WHERE lane = 0) FROM generate_series(0, 255) n;
 
-CREATE FUNCTION @.shard_of(organization text) RETURNS int2 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+CREATE OR REPLACE FUNCTION @.shard_of(organization text) RETURNS int2 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT ((strpos('0123456789abcdef', substr(md5(organization), 1, 1)) - 1) * 16
          + strpos('0123456789abcdef', substr(md5(organization), 2, 1)) - 1)::int2
 $$;
