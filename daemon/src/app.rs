@@ -2,12 +2,12 @@
 
 use crate::config::{Config, LiveConfig};
 #[cfg(feature = "postgres")]
-use crate::outbox::Taken;
-#[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use stormhook_engine::{Engine, Reader, SubmitError};
 use stormhook_store::endpoint::Seed;
 use stormhook_store::{StoreError, UnixMs};
@@ -24,7 +24,19 @@ pub struct App {
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
-    outbox: Arc<Taken>,
+    outbox: Arc<OutboxCounts>,
+}
+
+/// What was taken from outboxes since the daemon started, for `/metrics`.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Default)]
+pub(crate) struct OutboxCounts {
+    /// Events that were accepted, now or before.
+    pub(crate) accepted: AtomicU64,
+    /// Events that were rejected.
+    pub(crate) rejected: AtomicU64,
+    /// The age of the oldest event at the last look, in milliseconds.
+    pub(crate) oldest_ms: AtomicI64,
 }
 
 /// The randomness of the operating system could not be had.
@@ -62,7 +74,7 @@ impl App {
 
     /// What was taken from outboxes.
     #[cfg(feature = "postgres")]
-    pub(crate) fn outbox(&self) -> &Arc<Taken> {
+    pub(crate) fn outbox(&self) -> &Arc<OutboxCounts> {
         &self.outbox
     }
 

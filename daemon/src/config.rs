@@ -199,6 +199,14 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// Returns the databases with an outbox: that of the store, and that of `outbox.url`.
+    #[cfg(feature = "postgres")]
+    pub fn outboxes(&self) -> impl Iterator<Item = &String> {
+        let own = self.store.url.as_ref();
+        let other = self.outbox.url.as_ref().filter(|url| Some(*url) != own);
+        own.into_iter().chain(other)
+    }
+
     /// Reads the configuration. `file` is the argument of `--config`; without it [`DEFAULT_FILE`] is read if it exists.
     /// `environment` is the process's (`std::env::vars_os`); `flags` are dotted keys with their values.
     ///

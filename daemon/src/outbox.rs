@@ -3,14 +3,14 @@
 //! Events of one organization are submitted together, and the next ones only after those are durable, so they keep their
 //! order. Rows are deleted after that. See [`stormhook_postgres::Outbox`].
 
-use crate::config::{self, Config, LiveConfig};
+use crate::app::{App, OutboxCounts};
+use crate::config::LiveConfig;
 use crate::http::check_event;
 use crate::peers::Peers;
-use crate::serve::database_options;
 use futures_util::future::join_all;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stormhook_engine::clock::Moment;
 use stormhook_engine::{CommandError, Engine, SubmitError};
@@ -23,17 +23,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A look takes at most this part of the time: it is slow while an old transaction keeps deleted rows.
 const REST: u32 = 4;
 
-/// What was taken from outboxes since the daemon started, for `/metrics`.
-#[derive(Debug, Default)]
-pub(crate) struct Taken {
-    /// Events that were accepted, now or before.
-    pub(crate) accepted: AtomicU64,
-    /// Events that were rejected.
-    pub(crate) rejected: AtomicU64,
-    /// The age of the oldest event at the last look, in milliseconds.
-    pub(crate) oldest_ms: AtomicI64,
-}
-
 /// Takes events from one outbox.
 struct Relay {
     engine: Engine,
@@ -41,7 +30,7 @@ struct Relay {
     outbox: Outbox,
     /// The other daemons of the store.
     peers: Option<Arc<Peers>>,
-    taken: Arc<Taken>,
+    taken: Arc<OutboxCounts>,
 }
 
 /// What becomes of an event.
@@ -57,32 +46,22 @@ enum Look {
     Waits,
 }
 
-/// Starts taking events from the outboxes that the configuration has.
-pub(crate) fn start(
+/// Takes events from an outbox until the daemon stops. `place` names its database in the log.
+pub(crate) fn take_from(
+    outbox: Outbox,
+    place: String,
     engine: &Engine,
     config: &LiveConfig,
-    peers: Option<&Arc<Peers>>,
-    taken: &Arc<Taken>,
+    app: &App,
 ) {
-    let now = config.now();
-    for url in urls(&now) {
-        let relay = Relay {
-            engine: engine.clone(),
-            config: config.clone(),
-            outbox: Outbox::new(database_options(&now, url)),
-            peers: peers.cloned(),
-            taken: Arc::clone(taken),
-        };
-        let place = config::without_password(url);
-        tokio::spawn(relay.run(place));
-    }
-}
-
-/// Returns the databases with an outbox: that of the store, and that of `outbox.url`.
-pub(crate) fn urls(config: &Config) -> impl Iterator<Item = &String> {
-    let own = config.store.url.as_ref();
-    let other = config.outbox.url.as_ref().filter(|url| Some(*url) != own);
-    own.into_iter().chain(other)
+    let relay = Relay {
+        engine: engine.clone(),
+        config: config.clone(),
+        outbox,
+        peers: app.peers().cloned(),
+        taken: Arc::clone(app.outbox()),
+    };
+    tokio::spawn(relay.run(place));
 }
 
 impl Relay {

@@ -173,7 +173,11 @@ async fn run(
     listeners.open(&app);
     life.go_on_to(Phase::Running);
     #[cfg(feature = "postgres")]
-    outbox::start(&engine, &live, app.peers(), app.outbox());
+    for url in config.outboxes() {
+        let outbox = stormhook_postgres::Outbox::new(database_options(&config, url));
+        let place = config::without_password(url);
+        outbox::take_from(outbox, place, &engine, &live, &app);
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         waiting = engine.reader().open_count(),

@@ -258,7 +258,8 @@ async fn kills(store: Store) {
         let before = of
             .or_default()
             .insert(body["sequence"].as_u64().unwrap(), body["data"].to_string());
-        assert!(before.is_none_or(|before| before == body["data"].to_string()));
+        let order = body["data"].to_string();
+        assert!(before.is_none_or(|before| before == order));
     }
     let received: usize = sequences.values().map(BTreeMap::len).sum();
     assert_eq!(received, committed.len(), "seed {seed}");

@@ -50,16 +50,7 @@ impl Config {
                 events: Duration::from_secs(30 * DAY_S),
                 attempts: Duration::from_secs(30 * DAY_S),
             },
-            limits: Limits {
-                event_bytes: 256 << 10,
-                pending_deliveries: 5_000_000,
-                endpoints_per_organization: 1_000,
-                connections: 10_000,
-                idle: Duration::from_secs(60),
-                response_bytes: 64 << 10,
-                excerpt_bytes: 1 << 10,
-                disk_reserve: 256 << 20,
-            },
+            limits: limits(),
             store: Store {
                 cache: 8 << 20,
                 url: None,
@@ -103,5 +94,18 @@ fn delivery() -> Delivery {
         signature_header: SIGNATURE_HEADER.to_owned(),
         pool_idle: Duration::from_secs(4),
         pool_max_age: Duration::from_secs(300),
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        event_bytes: 256 << 10,
+        pending_deliveries: 5_000_000,
+        endpoints_per_organization: 1_000,
+        connections: 10_000,
+        idle: Duration::from_secs(60),
+        response_bytes: 64 << 10,
+        excerpt_bytes: 1 << 10,
+        disk_reserve: 256 << 20,
     }
 }

@@ -62,6 +62,7 @@ limits.disk_reserve=\"256MiB\"
 store.cache=\"8MiB\"
 store.lease=\"8s\"
 cluster.listen=\"127.0.0.1:0\"
+outbox.poll=\"25ms\"
 breaker.disable_after=\"5d\"
 target.allow=[\"127.0.0.0/8\"]
 target.deny=[]

@@ -50,25 +50,31 @@ pub async fn migrate(options: &crate::Options) -> Result<Vec<String>, StoreError
         let Some(step) = next_step(found)? else {
             break;
         };
-        let to = found + 1;
-        // Another process may migrate at the same time: it is waited for, and then the version is another.
-        let sql = link.sql(&format!(
-            "BEGIN;
-             SELECT pg_advisory_xact_lock({LOCK});
-             {step}
-             UPDATE @.meta SET version = {to};
-             COMMIT"
-        ));
-        if let Err(error) = link.client.batch_execute(&sql).await {
-            let _ended = link.client.batch_execute("ROLLBACK").await;
-            if version(&link).await? == found {
-                return Err(failed(&error));
-            }
-            continue;
+        let made = link.in_transaction(make(&link, found, step)).await?;
+        // Otherwise another process made it.
+        if made.is_some() {
+            done.push(format!("schema version {}", found + 1));
         }
-        done.push(format!("schema version {to}"));
     }
     Ok(done)
+}
+
+/// Makes a step, unless another process does at the same time: that one is waited for, and then the version is another.
+async fn make(link: &Link, found: i32, step: &str) -> Result<Option<()>, StoreError> {
+    let lock = format!("SELECT pg_advisory_xact_lock({LOCK})");
+    let locked = link.client.batch_execute(&lock).await;
+    locked.map_err(|e| failed(&e))?;
+    let table = link.sql("SELECT to_regclass('@.meta') IS NULL");
+    let row = link.client.query_one(&table, &[]).await;
+    let is_new: bool = crate::convert::column(&row.map_err(|e| failed(&e))?, 0)?;
+    let now = if is_new { 0 } else { version(link).await? };
+    if now != found {
+        return Ok(None);
+    }
+    let to = found + 1;
+    let sql = link.sql(&format!("{step} UPDATE @.meta SET version = {to}"));
+    let made = link.client.batch_execute(&sql).await;
+    made.map_err(|e| failed(&e)).map(Some)
 }
 
 /// Installs the outbox by itself, and returns what was done.

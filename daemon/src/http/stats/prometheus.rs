@@ -213,7 +213,7 @@ impl Page {
     #[cfg(feature = "postgres")]
     fn outbox(&mut self, app: &App) {
         use std::sync::atomic::Ordering::Relaxed;
-        if crate::outbox::urls(&app.config()).next().is_none() {
+        if app.config().outboxes().next().is_none() {
             return;
         }
         let taken = app.outbox();
