@@ -33,7 +33,7 @@ pub struct Directory {
 }
 
 /// What a batch changed, except states.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DirectoryChange {
     /// The endpoints that are new or changed.
     pub endpoints: Slots,

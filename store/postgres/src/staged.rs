@@ -18,6 +18,9 @@ use stormhook_store::{
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
 const STATES_EVERY_MS: u64 = 5_000;
 
+/// About the memory of a row, beside the data of an event.
+const ROW_BYTES: usize = 256;
+
 /// Counters by window.
 type Windows = BTreeMap<(Level, UnixMs), Counters>;
 
@@ -254,12 +257,19 @@ fn placed(
 }
 
 impl Staged {
+    /// Returns about how much memory it uses.
+    pub(crate) fn bytes(&self) -> usize {
+        let data = |(event, _): &(Arc<Event>, Vec<u8>)| event.data.as_ref().map_or(0, Vec::len);
+        let rows = self.events.len() + self.deliveries.len() + self.states.len() + self.keys.len();
+        self.events.iter().map(data).sum::<usize>() + (rows + self.flushed.len()) * ROW_BYTES
+    }
+
     /// Makes memory match the database.
-    pub(crate) fn merge(self, memory: &mut Memory) -> (Vec<Done>, Vec<Change>) {
+    pub(crate) fn merge(&mut self, memory: &mut Memory) -> (Vec<Done>, Vec<Change>) {
         memory.commit = self.commit;
         memory.numbers = self.numbers;
         memory.paced = self.paced;
-        memory.counters = self.current;
+        memory.counters = self.current.clone();
         if self.writes_all_states {
             memory.unwritten.clear();
             memory.states_at = self.paced;
@@ -272,14 +282,14 @@ impl Staged {
                 .extend(of_batch.filter(|slot| !states.contains(slot)));
         }
         let directory = &mut memory.directory;
-        for (slot, state) in self.all_states {
+        for (slot, state) in std::mem::take(&mut self.all_states) {
             directory.set_state(slot, state);
         }
-        directory.follow(self.directory);
+        directory.follow(self.directory.clone());
         if !self.flushed.is_empty() {
             memory.windows = HashMap::new();
         }
-        for (key, window) in self.windows {
+        for (key, window) in std::mem::take(&mut self.windows) {
             memory.windows.entry(key).or_default().merge(&window);
         }
         if let Some(horizon) = self.horizon {
@@ -290,11 +300,11 @@ impl Staged {
         for shard in &self.adopted {
             memory.unadopted.remove(shard);
         }
-        let mut changes = self.changes;
+        let mut changes = std::mem::take(&mut self.changes);
         if !self.given.is_empty() {
             let slots = memory.lose(&self.given, self.lost_open);
             changes.push(Change::Lost(slots));
         }
-        (self.done, changes)
+        (std::mem::take(&mut self.done), changes)
     }
 }

@@ -2,6 +2,7 @@
 
 mod moves;
 mod open;
+mod ring;
 
 use crate::cluster::Shard;
 use crate::cluster::seat::{Lease, Taken, now};
@@ -18,6 +19,7 @@ use crate::rows::{Fetched, Needs};
 use crate::schema;
 use crate::staged::{Moving, Staged, decide};
 use crate::write::commit;
+use ring::Ring;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Fingerprint, Limits};
@@ -40,6 +42,8 @@ pub struct Store {
     incarnation: i64,
     days: Days,
     fresh: HashMap<DeliveryId, Delivery>,
+    /// The last commits.
+    ring: Ring,
     /// A failed commit that may have happened.
     in_doubt: Option<InDoubt>,
     /// Whether the connection broke, so that the lane has to be looked at again.
@@ -88,6 +92,7 @@ impl Store {
             incarnation,
             days,
             fresh: HashMap::new(),
+            ring: Ring::default(),
             in_doubt: None,
             broken: false,
             to_give: BTreeSet::new(),
@@ -133,8 +138,10 @@ impl Store {
                 StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
             });
         };
+        // The fence fails too if the server behind a pooler is another one, which lacks the last commits.
+        let is_behind = error.is_taken_over();
         // A server that is shut down may say so before its connection is seen to be closed.
-        if !self.link.client.is_closed() && !error.is_unreachable() {
+        if !is_behind && !self.link.client.is_closed() && !error.is_unreachable() {
             // The database answered: it rolled the transaction back.
             self.in_doubt = None;
             return Err(StoreError::NotCommitted(Box::new(error)));
@@ -142,8 +149,16 @@ impl Store {
         self.broken = true;
         match self.resolve_in_doubt().await {
             Ok(Some(applied)) => Ok(applied),
+            Ok(None) if is_behind => {
+                let what = "it had lost the last commits";
+                let error = StoreError::Unreachable(what.to_owned());
+                Err(StoreError::NotCommitted(Box::new(error)))
+            }
             Ok(None) => Err(StoreError::NotCommitted(Box::new(error))),
-            Err(taken_over) if taken_over.is_taken_over() => Err(taken_over),
+            Err(taken_over) if taken_over.is_taken_over() => {
+                self.broken = false;
+                Err(taken_over)
+            }
             Err(_) => Err(StoreError::InDoubt(error.to_string())),
         }
     }
@@ -276,6 +291,9 @@ impl Store {
         };
         let commit = number(column(&row, 0)?);
         self.incarnation = column(&row, 1)?;
+        if commit < self.shared.memory().commit {
+            self.write_again(&link, commit).await?;
+        }
         self.link = link;
         self.broken = false;
         let tried = self.in_doubt.as_ref().map(|tried| tried.staged.commit);
@@ -305,7 +323,7 @@ impl Store {
     }
 
     fn merge_in_doubt(&mut self) -> Option<Applied> {
-        let InDoubt { staged, .. } = self.in_doubt.take()?;
+        let InDoubt { mut staged, .. } = self.in_doubt.take()?;
         let commit = staged.commit;
         for (_, _, delivery) in &staged.deliveries {
             if delivery.due.is_none() {
@@ -327,6 +345,8 @@ impl Store {
             }
         }
         let (done, changes) = staged.merge(&mut memory);
+        drop(memory);
+        self.ring.push(staged);
         Some(Applied {
             commit,
             done,

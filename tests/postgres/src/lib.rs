@@ -180,6 +180,32 @@ impl Server {
         }
     }
 
+    /// Keeps the data as it is now, for [`Server::lose`]. Nothing may be written meanwhile.
+    pub fn keep(&self) {
+        let said = Command::new(programs().join("psql"))
+            .args([&Self::url_of(self.folder.path()), "--command", "CHECKPOINT"])
+            .output();
+        assert!(said.expect("psql runs").status.success());
+        let kept = self.folder.path().join("kept");
+        let _none = std::fs::remove_dir_all(&kept);
+        let copied = Command::new("cp")
+            .args(["--archive", "--reflink=auto"])
+            .arg(self.folder.path().join("data"))
+            .arg(&kept)
+            .status();
+        assert!(copied.expect("cp runs").success());
+        std::fs::remove_file(kept.join("postmaster.pid")).expect("it was running");
+    }
+
+    /// Ends the server, and starts it with what was kept: it has lost every commit since.
+    pub fn lose(&mut self) {
+        self.stop();
+        let data = self.folder.path().join("data");
+        std::fs::remove_dir_all(&data).expect("it is removed");
+        std::fs::rename(self.folder.path().join("kept"), data).expect("it takes its place");
+        self.start_again();
+    }
+
     /// Starts it after [`Server::stop`].
     pub fn start_again(&mut self) {
         self.child = Self::run(self.folder.path());

@@ -157,6 +157,15 @@ impl Fixture {
         self.start_again();
     }
 
+    /// Keeps what the server has, and returns it to that later: it loses the commits in between.
+    pub(crate) fn server_keeps(&mut self) {
+        self.server().keep();
+    }
+
+    pub(crate) fn lose(&mut self) {
+        self.server().lose();
+    }
+
     pub(crate) fn stop(&mut self) {
         self.server().stop();
     }
