@@ -1,4 +1,4 @@
-//! The suite's fixture on a PostgreSQL server of the test's own.
+//! The suite's fixture on a PostgreSQL server of the test's own, or in a schema of its own in a database that is given.
 
 #![allow(
     dead_code,
@@ -13,6 +13,7 @@ mod reader;
 use crate::proxy::Proxy;
 pub(crate) use fixture::*;
 pub(crate) use reader::Reader;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use stormhook_postgres::Store;
 use stormhook_store::{Applied, Found, Horizon, Op, QueueEntry, StoreError, UnixMs};
@@ -40,7 +41,49 @@ pub(crate) struct Fixture {
     runtime: Arc<Runtime>,
     proxy: Option<Proxy>,
     // Last: it ends after its connections.
-    server: Arc<Server>,
+    place: Arc<Place>,
+}
+
+/// Where the database is.
+enum Place {
+    Own(Server),
+    /// One that is given, with the schema to drop from it.
+    Given {
+        url: String,
+        schema: String,
+    },
+}
+
+impl Place {
+    /// `STORMHOOK_TEST_DATABASE` names a database, for `scripts/conformance`.
+    fn choose() -> Self {
+        match std::env::var("STORMHOOK_TEST_DATABASE") {
+            Ok(url) => {
+                let random = RandomState::new().hash_one(&url);
+                let schema = format!("stormhook_test_{random:x}");
+                Self::Given { url, schema }
+            }
+            Err(_) => Self::Own(Server::start()),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self::Given { url, schema } = self else {
+            return;
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        // What is left over is in nobody's way.
+        let _dropped = runtime.expect("a runtime").block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+            tokio::spawn(connection);
+            let drop = format!("DROP SCHEMA IF EXISTS {schema} CASCADE");
+            client.batch_execute(&drop).await
+        });
+    }
 }
 
 impl Fixture {
@@ -61,7 +104,7 @@ impl Fixture {
         change: impl FnOnce(&mut Options),
         proxy: impl FnOnce(&Server, &Runtime) -> Option<Proxy>,
     ) -> Self {
-        let server = Server::start();
+        let place = Place::choose();
         let mut asked = Options {
             pending_limit: 1_000_000,
             endpoints_per_organization: 1_000,
@@ -75,13 +118,21 @@ impl Fixture {
             .enable_all()
             .build();
         let runtime = Arc::new(runtime.expect("a runtime"));
-        let proxy = proxy(&server, &runtime);
-        let folder = proxy.as_ref().map_or(server.folder(), Proxy::folder);
+        let (proxy, url, schema) = match &place {
+            Place::Given { url, schema } => (None, url.clone(), schema.clone()),
+            Place::Own(server) => {
+                let proxy = proxy(server, &runtime);
+                let folder = proxy.as_ref().map_or(server.folder(), Proxy::folder);
+                let url = Server::url_of(folder);
+                (proxy, url, "stormhook".to_owned())
+            }
+        };
         let options = stormhook_postgres::Options {
             pending_limit: asked.pending_limit,
             endpoints_per_organization: asked.endpoints_per_organization,
             idempotency_ttl_ms: asked.idempotency_ttl_ms,
-            ..stormhook_postgres::Options::new(Server::url_of(folder))
+            schema,
+            ..stormhook_postgres::Options::new(url)
         };
         let store = runtime.block_on(async {
             stormhook_postgres::migrate(&options).await?;
@@ -94,7 +145,7 @@ impl Fixture {
             random: Random::seeded(7),
             runtime,
             proxy,
-            server: Arc::new(server),
+            place: Arc::new(place),
         }
     }
 
@@ -108,7 +159,7 @@ impl Fixture {
             random: Random::seeded(8),
             runtime: Arc::clone(&self.runtime),
             proxy: None,
-            server: Arc::clone(&self.server),
+            place: Arc::clone(&self.place),
         }
     }
 
@@ -126,7 +177,7 @@ impl Fixture {
             random: Random::seeded(u64::try_from(daemon).expect("a small number")),
             runtime: Arc::clone(&self.runtime),
             proxy: None,
-            server: Arc::clone(&self.server),
+            place: Arc::clone(&self.place),
         }
     }
 
@@ -148,7 +199,10 @@ impl Fixture {
     }
 
     fn server(&mut self) -> &mut Server {
-        Arc::get_mut(&mut self.server).expect("it is this fixture's alone")
+        match Arc::get_mut(&mut self.place).expect("it is this fixture's alone") {
+            Place::Own(server) => server,
+            Place::Given { .. } => panic!("this test needs a server of its own"),
+        }
     }
 
     /// The server ends as by a crash, and starts again.
