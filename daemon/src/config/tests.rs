@@ -489,3 +489,37 @@ fn required() -> impl Iterator<Item = (OsString, OsString)> {
         .into_iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)))
 }
+
+#[test]
+fn the_password_of_a_database_is_never_shown() {
+    let urls = [
+        (
+            "postgres://u:se@cr?et@h/d?sslmode=require",
+            "postgres://u:***@h/d?sslmode=require",
+        ),
+        (
+            "postgres://u@h/d?password=se?cret&sslmode=require",
+            "postgres://u@h/d?password=***&sslmode=require",
+        ),
+        (
+            "postgres://h/d?user=u&password=secret",
+            "postgres://h/d?user=u&password=***",
+        ),
+        (
+            "\"postgres://h/d?password=secret\"",
+            "\"postgres://h/d?password=***\"",
+        ),
+        ("postgres://u@h/d", "postgres://u@h/d"),
+    ];
+    for (url, shown) in urls {
+        assert_eq!(without_password(url), shown);
+    }
+    let url = "postgres://h/d?password=secret";
+    let config = load("", &[("STORMHOOK_STORE__URL", url)], &[]).unwrap();
+    assert_eq!(config.store.url.as_deref(), Some(url));
+    let shown = format!("{:?}", config.describe());
+    assert!(
+        shown.contains("password=***") && !shown.contains("secret"),
+        "{shown}"
+    );
+}

@@ -84,7 +84,8 @@ impl Rule<String> for DatabaseUrl {
     }
 }
 
-/// Returns a text with the password of a URL in it replaced: everything between the user's name and the host.
+/// Returns a text with the passwords of a URL in it replaced: everything between the user's name and the host, and the
+/// parameter `password`.
 #[must_use]
 pub fn without_password(text: &str) -> String {
     let masked = || {
@@ -94,7 +95,22 @@ pub fn without_password(text: &str) -> String {
         let (user, _) = user.split_once(':')?;
         Some(format!("{scheme}://{user}:***@{host}"))
     };
-    masked().unwrap_or_else(|| text.to_owned())
+    let text = masked().unwrap_or_else(|| text.to_owned());
+    let parameters = text.split_inclusive('&').map(|parameter| {
+        let first = parameter.find("?password=").map(|at| at + 1);
+        let at = first.or_else(|| parameter.starts_with("password=").then_some(0));
+        let Some(at) = at else {
+            return parameter.to_owned();
+        };
+        // The text may be quoted as a whole.
+        let end = parameter.chars().last().filter(|end| "&\"'".contains(*end));
+        let before = parameter.get(..at).unwrap_or_default();
+        format!(
+            "{before}password=***{}",
+            end.map(String::from).unwrap_or_default()
+        )
+    });
+    parameters.collect()
 }
 
 /// A name that may appear in a `Host` header, without a port.
