@@ -5,7 +5,7 @@ use crate::support::{Daemon, Draw, Setup, load, until, within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
-use stormhook_test_postgres::Server;
+use stormhook_test_postgres::{Authority, Server, unused_address};
 
 /// The lease of the daemons in these tests.
 const LEASE: &str = r#""2s""#;
@@ -79,6 +79,54 @@ async fn a_daemon_refuses_a_database_that_is_not_prepared_and_says_what_to_run()
     assert_eq!(check.status.code(), Some(0));
     let mut daemon = setup.start().await;
     assert!(daemon.stop().await.success());
+}
+
+/// The authority is one of the platform's, and the password is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_reaches_the_database_over_tls_and_shows_no_password() {
+    let authority = Authority::new();
+    let address = unused_address();
+    let access = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    let issued = authority.issue(&["db.test"]);
+    let server = Server::start_over_tcp(address, Some(&issued), access, None);
+    server.sql("ALTER USER postgres PASSWORD 'k3pt-secret'");
+    let trusting = |authority: &Authority| {
+        let setup = Setup::new();
+        let roots = setup.folder().join("roots.pem");
+        std::fs::write(&roots, authority.pem()).unwrap();
+        let url = format!(
+            "postgres://postgres:k3pt-secret@db.test/postgres?hostaddr={address}&sslmode=verify-full&channel_binding=require"
+        );
+        setup
+            .set("store.url", &format!("{url:?}"))
+            .env("SSL_CERT_FILE", roots.to_str().unwrap())
+    };
+    let setup = trusting(&authority);
+    let config = setup.write_config();
+    let config = config.to_str().unwrap();
+    let mut shown = String::new();
+    for arguments in [&["migrate"][..], &["config"]] {
+        let ran = setup
+            .run(&[arguments, &["--config", config]].concat())
+            .await;
+        assert!(ran.status.success(), "{ran:?}");
+        shown.extend([ran.stdout, ran.stderr].map(|text| String::from_utf8(text).unwrap()));
+    }
+    assert!(shown.contains("postgres://postgres:***@db.test"), "{shown}");
+    let mut daemon = setup.set("log.level", r#""debug""#).start().await;
+    let secured = "SELECT count(*) > 1 AND bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'stormhook'";
+    assert_eq!(server.sql(secured), "t");
+    shown.push_str(daemon.ready_line());
+    assert!(daemon.stop().await.success());
+    shown.push_str(&daemon.log());
+    let Err(refused) = trusting(&Authority::new()).try_start().await else {
+        panic!("it started");
+    };
+    assert_eq!(refused.status.code(), Some(1));
+    let said = "the server's certificate is not signed by a trusted authority: name its authority with sslrootcert=FILE";
+    assert!(refused.log.contains(said), "{}", refused.log);
+    shown.push_str(&refused.log);
+    assert!(!shown.contains("k3pt-secret"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -138,7 +138,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("store.cache", store.cache, Size("1MiB", "1024GiB"), RESTART,
         "Memory for the store's page cache."),
     key!("store.url", store.url, Unset(DatabaseUrl), RESTART,
-        "PostgreSQL database that holds the store instead of a file in the data directory. Prepare it with `stormhook migrate`. Any number of daemons may use one database."),
+        "PostgreSQL database that holds the store instead of a file in the data directory. Prepare it with `stormhook migrate`. Any number of daemons may use one database. TLS is set in the URL, with sslmode and sslrootcert as in libpq."),
     key!("store.lease", store.lease, Time("1s", "5m"), RESTART,
         "With store.url: how long a daemon keeps its share of the work without renewing its lease. When it has ended, the other daemons take over."),
     key!("cluster.listen", cluster.listen, OrOff(Address), RESTART,

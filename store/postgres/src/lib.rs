@@ -21,6 +21,8 @@ mod schema;
 mod staged;
 mod store;
 mod sweep;
+mod tls;
+mod url;
 mod write;
 
 pub use options::Options;

@@ -1,13 +1,16 @@
 //! A connection: opens it, prepares each statement once, and says in plain words what went wrong.
 
 use crate::options::Options;
+use crate::tls::words;
+use crate::url;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stormhook_store::StoreError;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::{Client, Config, NoTls, Socket, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -19,6 +22,9 @@ const READING: Duration = Duration::from_secs(600);
 /// Returns the error with what the server said.
 pub(crate) fn failed(error: &tokio_postgres::Error) -> StoreError {
     let Some(said) = error.as_db_error() else {
+        if let Some(what) = words::inside(error) {
+            return StoreError::Unreachable(what);
+        }
         let cause = std::error::Error::source(error);
         let what = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
         return StoreError::Unreachable(what);
@@ -46,6 +52,20 @@ fn is_away(code: &SqlState) -> bool {
     away.contains(code) || code.code().starts_with("08")
 }
 
+/// Connects, and drives the connection until it ends.
+async fn connect<T>(config: &Config, tls: T) -> Result<Client, StoreError>
+where
+    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+{
+    let (client, connection) = config.connect(tls).await.map_err(|e| failed(&e))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to the database ended");
+        }
+    });
+    Ok(client)
+}
+
 /// A connection with its prepared statements.
 pub(crate) struct Link {
     pub(crate) client: Client,
@@ -71,7 +91,8 @@ impl Link {
     }
 
     async fn connect(options: &Options, timeout: Duration) -> Result<Arc<Self>, StoreError> {
-        let mut config: Config = options.url.parse().map_err(|e| failed(&e))?;
+        let invalid = |what: String| StoreError::Unreachable(format!("store.url: {what}"));
+        let (mut config, tls) = url::read(&options.url).map_err(invalid)?;
         let timeout_ms = timeout.as_millis();
         config
             .application_name("stormhook")
@@ -83,16 +104,18 @@ impl Link {
             .keepalives_interval(SILENT)
             .keepalives_retries(2)
             .tcp_user_timeout(SILENT * 3);
-        let connecting = tokio::time::timeout(CONNECT, config.connect(NoTls));
-        let (client, connection) = connecting
-            .await
-            .map_err(|_| StoreError::Unreachable("it did not answer within 5 s".to_owned()))?
-            .map_err(|e| failed(&e))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the database ended");
+        // The files of certificates may be long.
+        let connector = tokio::task::spawn_blocking(move || tls.connector()).await;
+        let connector = connector.map_err(|error| StoreError::Unreachable(error.to_string()))?;
+        let connecting = async {
+            match connector.map_err(invalid)? {
+                Some(connector) => connect(&config, connector).await,
+                None => connect(&config, NoTls).await,
             }
-        });
+        };
+        let client = tokio::time::timeout(CONNECT, connecting).await;
+        let client = client
+            .map_err(|_| StoreError::Unreachable("it did not answer within 5 s".to_owned()))??;
         Ok(Arc::new(Self {
             client,
             schema: options.schema.clone(),

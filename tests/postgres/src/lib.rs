@@ -1,5 +1,5 @@
-//! A PostgreSQL server of the test's own: on a folder and a socket that nobody else uses, without a port. It ends with
-//! the value that started it.
+//! A PostgreSQL server of the test's own: on a folder and a socket that nobody else uses, and over TCP only if the test
+//! asks for it. It ends with the value that started it.
 
 #![allow(
     missing_docs,
@@ -8,12 +8,18 @@
     reason = "a test that can't go on fails"
 )]
 
+mod certificates;
+
+pub use certificates::{Authority, Issued};
+
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// The user that the server runs as, if the tests run as root: it refuses to.
@@ -25,7 +31,18 @@ pub const SOCKET: &str = ".s.PGSQL.5432";
 /// See the module.
 pub struct Server {
     folder: TempDir,
-    child: Child,
+    /// As in `postgresql.conf`; a later one takes precedence.
+    settings: Vec<String>,
+    child: Option<Child>,
+}
+
+/// Returns a loopback address that no other test uses, so that servers can all have the same port.
+pub fn unused_address() -> Ipv4Addr {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let number = (std::process::id() << 2).wrapping_add(count);
+    let [_, a, b, c] = number.to_be_bytes();
+    Ipv4Addr::new(127, a, b, c)
 }
 
 /// Returns the folder of the server's programs: that of the newest version installed.
@@ -111,6 +128,46 @@ fn template() -> PathBuf {
 impl Server {
     /// Starts a server.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with more settings, such as `max_connections=10`.
+    pub fn start_with(settings: &[&str]) -> Self {
+        let mut server = Self::prepare();
+        server.set(settings);
+        server.start_again();
+        server
+    }
+
+    /// Starts a server that listens over TCP too, and has TLS if a certificate is given. `access` is its `pg_hba.conf`,
+    /// and `clients` the authority whose certificates it accepts of clients.
+    pub fn start_over_tcp(
+        address: Ipv4Addr,
+        certificate: Option<&Issued>,
+        access: &str,
+        clients: Option<&Authority>,
+    ) -> Self {
+        let mut server = Self::prepare();
+        server.set(&[&format!("listen_addresses={address}")]);
+        server.set(&[&format!("hba_file={}", server.file("access", access))]);
+        if let Some(issued) = certificate {
+            let [certificate, key] = [("tls.pem", &issued.certificate), ("tls.key", &issued.key)]
+                .map(|(name, text)| server.file(name, text));
+            server.set(&[
+                "ssl=on",
+                &format!("ssl_cert_file={certificate}"),
+                &format!("ssl_key_file={key}"),
+            ]);
+        }
+        if let Some(clients) = clients {
+            let file = server.file("clients.pem", clients.pem());
+            server.set(&[&format!("ssl_ca_file={file}")]);
+        }
+        server.start_again();
+        server
+    }
+
+    fn prepare() -> Self {
         let template = template();
         let folder = tempfile::tempdir().expect("a folder");
         let open = std::fs::Permissions::from_mode(0o755);
@@ -122,19 +179,45 @@ impl Server {
             .arg(folder.path().join("data"))
             .status();
         assert!(copied.expect("cp runs").success());
-        let child = Self::run(folder.path());
-        Self { folder, child }
+        let settings = [
+            "listen_addresses=",
+            "max_connections=30",
+            "shared_buffers=16MB",
+            "fsync=off",
+            "lc_messages=C",
+            "log_min_messages=warning",
+        ];
+        Self {
+            folder,
+            settings: settings.map(str::to_owned).to_vec(),
+            child: None,
+        }
     }
 
-    fn run(folder: &Path) -> Child {
+    fn set(&mut self, settings: &[&str]) {
+        let settings = settings.iter().map(|setting| (*setting).to_owned());
+        self.settings.extend(settings);
+    }
+
+    /// Makes a file that only the server can read, and returns its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, private).expect("it is the server's");
+        hand_over(&path);
+        path.display().to_string()
+    }
+
+    fn run(&self) -> Child {
+        let folder = self.folder.path();
+        let settings = self.settings.iter().flat_map(|setting| ["-c", setting]);
         let mut child = command("postgres")
             .arg("-D")
             .arg(folder.join("data"))
             .arg("-k")
             .arg(folder)
-            .args(["-c", "listen_addresses=", "-c", "max_connections=30"])
-            .args(["-c", "shared_buffers=16MB", "-c", "fsync=off"])
-            .args(["-c", "lc_messages=C", "-c", "log_min_messages=warning"])
+            .args(settings)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -171,12 +254,30 @@ impl Server {
         format!("postgres://postgres@/postgres?host={folder}")
     }
 
+    /// Runs statements as the server's superuser, and returns the rows, one a line.
+    pub fn sql(&self, statements: &str) -> String {
+        let ran = Command::new(programs().join("psql"))
+            .arg(Self::url_of(self.folder()))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["-v", "ON_ERROR_STOP=1", "-c", statements])
+            .stdin(Stdio::null())
+            .output()
+            .expect("psql runs");
+        let error = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{statements}: {error}");
+        let rows = String::from_utf8(ran.stdout).expect("text");
+        rows.trim().to_owned()
+    }
+
     /// Ends the server as a crash does, without a checkpoint.
     pub fn stop(&mut self) {
-        if self.child.try_wait().expect("its status").is_none() {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        if child.try_wait().expect("its status").is_none() {
             // Immediate shutdown: nothing is written.
-            let _ended = kill_process(Pid::from_child(&self.child), Signal::QUIT);
-            self.child.wait().expect("it ends");
+            let _ended = kill_process(Pid::from_child(&child), Signal::QUIT);
+            child.wait().expect("it ends");
         }
     }
 
@@ -208,7 +309,7 @@ impl Server {
 
     /// Starts it after [`Server::stop`].
     pub fn start_again(&mut self) {
-        self.child = Self::run(self.folder.path());
+        self.child = Some(self.run());
     }
 }
 
