@@ -33,6 +33,7 @@ mod stats;
 mod store;
 mod stream;
 mod tcp;
+mod token;
 mod views;
 
 pub use endpoints::{EndpointView, is_quoted};
@@ -40,6 +41,8 @@ pub use endpoints::{EndpointView, is_quoted};
 pub(crate) use ingest::check_event;
 pub use listen::{Bound, Listeners, bind};
 pub use socket::ListenError;
+pub(crate) use token::Token;
+pub use token::TokenError;
 pub use views::{DamagedView, DeliveryView, EventView};
 
 use crate::app::App;

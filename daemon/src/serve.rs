@@ -6,7 +6,7 @@ use crate::deliver::{HttpTransport, TrustError};
 use crate::descriptors;
 #[cfg(feature = "postgres")]
 use crate::http::peer_listener::PeerListener;
-use crate::http::{ListenError, Listeners, bind};
+use crate::http::{ListenError, Listeners, Token, TokenError, bind};
 #[cfg(feature = "postgres")]
 use crate::identity::{self, Identity, IdentityError};
 use crate::log::Log;
@@ -43,6 +43,9 @@ pub enum ServeError {
     /// The listeners.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The data directory.
     #[cfg(feature = "postgres")]
     #[error(transparent)]
@@ -147,11 +150,15 @@ async fn run(
     let opened = open_store(&config).await?;
     let bound = bind(&config).await?;
     let address = bound.address();
+    let token = match address {
+        Some(_) => Some(Token::of(&config.data_dir, &opened.store).await?),
+        None => None,
+    };
     let ready = ready_line(bound.socket(), address, &opened.place);
     let life = Arc::new(Lifecycle::default());
     let live = LiveConfig::new(Arc::clone(&config));
     #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
-    let mut listeners = Listeners::serve(bound, &live, &life)?;
+    let mut listeners = Listeners::serve(bound, token, &live, &life);
     let transport = Arc::new(HttpTransport::new(&config, address)?);
     #[cfg(feature = "postgres")]
     let others = opened.store.cluster().map(Peers::new);

@@ -1,7 +1,7 @@
 //! Many daemons on one PostgreSQL: each takes every call, and what the store in a file promises holds over the end of any
 //! of them and of the server.
 
-use crate::support::{Daemon, Draw, Setup, load, until, within};
+use crate::support::{Client, Daemon, Draw, Setup, load, until, within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -197,6 +197,91 @@ async fn every_daemon_takes_every_call() {
         assert_eq!(stats["idempotency.replay.count"], 12);
         assert_eq!(stats["idempotency.conflict.count"], 12);
         assert!(stats["queue.pending"].is_u64(), "{stats}");
+    }
+}
+
+/// Whether a daemon takes a token, over TCP.
+async fn takes(daemon: &Daemon, token: &str) -> bool {
+    let client = Client::tcp(daemon.address(), Some(token.to_owned()));
+    let status = client.get("/v1/cluster").await.status.as_u16();
+    // One that is wrong may be one too many.
+    assert!([200, 401, 429].contains(&status), "{status}");
+    status == 200
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_daemons_take_the_token_of_the_first_and_no_other_makes_one() {
+    let mut server = Server::start();
+    let mut daemons = start(&server, 2, Setup::new).await;
+    let token = daemons[0].token();
+    let file = daemons[1].setup.data_dir().join("admin-token");
+    assert!(!file.exists());
+    // A third one brings a token of its own.
+    let setup = on(&server, Setup::new());
+    std::fs::create_dir(setup.data_dir()).unwrap();
+    let own = "0123456789abcdef0123456789abcdef";
+    std::fs::write(setup.data_dir().join("admin-token"), own).unwrap();
+    let third = setup.start().await;
+    let said = "the token in this file is not that of the database, so it is refused; copy admin-token from the daemon that made it";
+    assert_eq!(third.log().matches(said).count(), 1, "{}", third.log());
+    for daemon in [&daemons[0], &daemons[1], &third] {
+        assert!(takes(daemon, &token).await);
+        assert!(!takes(daemon, own).await);
+    }
+    let missing = Client::tcp(daemons[1].address(), None);
+    let missing = missing.get("/v1/cluster").await;
+    let detail = missing.json()["detail"].to_string();
+    assert!(detail.contains("of the daemon that made it"), "{detail}");
+    // The database is not asked for each call.
+    server.stop();
+    assert!(takes(&daemons[1], &token).await);
+    assert!(!takes(&daemons[1], own).await);
+    server.start_again();
+    // Another token counts as soon as the daemons have looked at the database.
+    let digest = format!("sha256(convert_to('{own}', 'UTF8'))");
+    server.sql(&format!(
+        "UPDATE stormhook.meta SET admin_token_digest = {digest}"
+    ));
+    for daemon in [&daemons[0], &daemons[1], &third] {
+        until("the other token counts", async || {
+            takes(daemon, own).await.then_some(())
+        })
+        .await;
+        assert!(!takes(daemon, &token).await);
+    }
+    // One whose file is lost is taken out of the database, and the next daemon that starts makes another.
+    server.sql("UPDATE stormhook.meta SET admin_token_digest = NULL");
+    assert!(daemons[1].stop().await.success());
+    daemons[1].start_again().await;
+    let made = daemons[1].token();
+    for daemon in [&daemons[0], &daemons[1], &third] {
+        until("the new token counts", async || {
+            takes(daemon, &made).await.then_some(())
+        })
+        .await;
+        assert!(!takes(daemon, own).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_daemons_that_start_at_the_same_time_one_makes_the_token() {
+    let server = Server::start();
+    let setups = [(); 3].map(|()| on(&server, Setup::new()));
+    setups[0].write_config();
+    let config = setups[0].config_path();
+    let migrate = ["migrate", "--config", config.to_str().unwrap()];
+    assert!(setups[0].run(&migrate).await.status.success());
+    let [a, b, c] = setups;
+    let (a, b, c) = tokio::join!(a.start(), b.start(), c.start());
+    let daemons = [a, b, c];
+    let files = daemons
+        .iter()
+        .filter(|daemon| daemon.setup.data_dir().join("admin-token").exists());
+    let [maker] = files.collect::<Vec<_>>()[..] else {
+        panic!("not one token was made");
+    };
+    for daemon in &daemons {
+        assert!(takes(daemon, &maker.token()).await);
     }
 }
 

@@ -4,84 +4,16 @@
 //! A valid token always passes. Invalid tokens are counted, so that guessing is slow.
 
 use super::problem::{Code, Problem};
+use super::token::Token;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Uri};
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use stormhook_engine::clock::Moment;
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 /// How many invalid tokens per second are answered as such; further ones are told to wait.
 const FAILURES_PER_SECOND: u32 = 10;
-/// The token's file in the data directory.
-const TOKEN_FILE: &str = "admin-token";
-const TOKEN_BYTES: usize = 32;
-const TOKEN_FILE_MAX_BYTES: u64 = 4_096;
-
-/// The token of the TCP listener. Never printed.
-pub(crate) struct Token(Zeroizing<String>);
-
-impl Token {
-    /// Reads the token, or creates it with mode 0600.
-    ///
-    /// # Errors
-    /// The file can't be read or created, or holds no token.
-    pub(crate) fn load(data_dir: &Path) -> std::io::Result<Self> {
-        let path = data_dir.join(TOKEN_FILE);
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-        {
-            Ok(mut file) => {
-                let token = Self::fresh()?;
-                file.write_all(token.0.as_bytes())?;
-                file.write_all(b"\n")?;
-                file.sync_all()?;
-                Ok(token)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Self::read(&path),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn fresh() -> std::io::Result<Self> {
-        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
-        getrandom::fill(bytes.as_mut()).map_err(std::io::Error::other)?;
-        let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self(Zeroizing::new(hex)))
-    }
-
-    fn read(path: &Path) -> std::io::Result<Self> {
-        let mut text = Zeroizing::new(String::new());
-        let file = std::fs::File::open(path)?;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            tracing::warn!(
-                path = %path.display(),
-                "the token is readable by users other than its owner; set its mode to 0600"
-            );
-        }
-        file.take(TOKEN_FILE_MAX_BYTES).read_to_string(&mut text)?;
-        let token = text.trim();
-        if token.len() < 16 || !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(std::io::Error::other(
-                "it does not hold a token of at least 16 visible characters: delete it, and the next start creates one",
-            ));
-        }
-        Ok(Self(Zeroizing::new(token.to_owned())))
-    }
-
-    fn matches(&self, came: &str) -> bool {
-        self.0.as_bytes().ct_eq(came.as_bytes()).into()
-    }
-}
 
 /// See the module.
 pub(crate) struct Callers {
@@ -140,10 +72,11 @@ impl Callers {
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let place = self.token.place();
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(Problem::new(
                 Code::TokenMissing,
-                "Missing token. Send `Authorization: Bearer` with the token in `admin-token` in the data directory.",
+                format!("Missing token. Send `Authorization: Bearer` with the token {place}."),
             ));
         };
         let token = value.to_str().ok().and_then(|text| {
@@ -156,12 +89,12 @@ impl Callers {
         if self.count_failure() > FAILURES_PER_SECOND {
             return Err(Problem::new(
                 Code::TooManyAttempts,
-                "Too many invalid tokens. Wait one second, then use the token in `admin-token` in the data directory.",
+                format!("Too many invalid tokens. Wait one second, then use the token {place}."),
             ));
         }
         Err(Problem::new(
             Code::TokenInvalid,
-            "Invalid token. Use the one in `admin-token` in the data directory.",
+            format!("Invalid token. Use the one {place}."),
         ))
     }
 
@@ -222,11 +155,12 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::token::Text;
     use super::*;
     use http::HeaderValue;
 
     fn callers() -> Callers {
-        let token = Token(Zeroizing::new("0123456789abcdef".to_owned()));
+        let token = Token::Own(Text::of_test("0123456789abcdef"));
         Callers::new(token, "127.0.0.1:8650".parse().unwrap())
     }
 

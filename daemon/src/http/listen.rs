@@ -1,12 +1,13 @@
 //! The two listeners: binding them without races, accepting connections within bounds, stopping in order.
 
 use super::bare::Told;
-use super::callers::{Callers, Token};
+use super::callers::Callers;
 use super::front::{Front, LateRouter};
 #[cfg(feature = "postgres")]
 use super::peer_listener::{self, PeerListener};
 use super::socket::{self, ListenError, SocketFile};
 use super::tcp;
+use super::token::Token;
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
 use crate::descriptors::{self, REFUSALS};
@@ -84,15 +85,14 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Starts serving. Until [`Listeners::open`], callers are told that the daemon is starting.
-    ///
-    /// # Errors
-    /// The token can't be read or created.
-    pub fn serve(
+    /// Starts serving. Until [`Listeners::open`], callers are told that the daemon is starting. Without a token nobody is
+    /// served over TCP.
+    pub(crate) fn serve(
         bound: Bound,
+        token: Option<Token>,
         live: &LiveConfig,
         life: &Arc<Lifecycle>,
-    ) -> Result<Self, ListenError> {
+    ) -> Self {
         let config = live.now();
         let places = descriptors::connections(&config);
         let room = Arc::new(Semaphore::new(places));
@@ -110,12 +110,7 @@ impl Listeners {
             room: Arc::clone(&room),
             idle: config.limits.idle,
         };
-        if let Some((listener, address)) = bound.tcp {
-            let token = Token::load(&config.data_dir).map_err(|source| ListenError::Io {
-                doing: "reading or creating the token in",
-                what: config.data_dir.display().to_string(),
-                source,
-            })?;
+        if let (Some((listener, address)), Some(token)) = (bound.tcp, token) {
             let callers = Callers::new(token, address);
             tasks.spawn(accept_tcp(listener, serving(Some(callers), &tcp_room)));
         }
@@ -130,11 +125,11 @@ impl Listeners {
             ));
             socket = Some(file);
         }
-        Ok(Self {
+        Self {
             tasks,
             late_router,
             socket,
-        })
+        }
     }
 
     /// Serves other daemons on the same database, which show this token.

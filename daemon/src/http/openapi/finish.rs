@@ -78,7 +78,7 @@ fn with_optional_body(operation: &mut Operation) {
 fn with_token(components: &mut Components) {
     let mut scheme = Http::new(HttpAuthScheme::Bearer);
     scheme.description = Some(
-        "Over TCP: the token in `admin-token` in the data directory, created on the first start. The Unix socket needs no token; \
+        "Over TCP: the token in `admin-token` in the data directory, created on the first start. Daemons on one database share the token of the first. The Unix socket needs no token; \
          file permissions protect it."
             .to_owned(),
     );

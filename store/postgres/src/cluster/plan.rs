@@ -74,6 +74,7 @@ mod tests {
                 .map(|(seat, lease_ms)| (*seat, member(*lease_ms)))
                 .collect(),
             owners: owners.collect(),
+            ..View::default()
         }
     }
 

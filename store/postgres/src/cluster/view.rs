@@ -43,6 +43,8 @@ pub struct View {
     pub members: BTreeMap<Seat, Member>,
     /// The owner of each shard that has one.
     pub owners: BTreeMap<Shard, Seat>,
+    /// The SHA-256 digest of the token of callers over TCP, if a daemon has made one.
+    pub admin_token_digest: Option<Vec<u8>>,
 }
 
 impl View {
@@ -70,13 +72,19 @@ impl View {
                 &[],
             )
             .await?;
-        let (members, owners) = futures_util::future::try_join(
+        let sql = "SELECT admin_token_digest FROM @.meta";
+        let digest = link.prepare(sql, &[]).await?;
+        let (members, owners, digest) = futures_util::future::try_join3(
             link.client.query(&members, &[]),
             link.client.query(&owners, &[]),
+            link.client.query_one(&digest, &[]),
         )
         .await
         .map_err(|e| failed(&e))?;
-        let mut view = Self::default();
+        let mut view = Self {
+            admin_token_digest: column(&digest, 0)?,
+            ..Self::default()
+        };
         for row in &members {
             let left_ms: i64 = column(row, 4)?;
             let member = Member {
