@@ -285,6 +285,49 @@ async fn of_daemons_that_start_at_the_same_time_one_makes_the_token() {
     }
 }
 
+/// Returns a metric of a daemon.
+async fn metric(daemon: &Daemon, name: &str) -> f64 {
+    let page = daemon.client().get("/metrics").await.text();
+    let name = format!("stormhook_{name} ");
+    let value = page.lines().find_map(|line| line.strip_prefix(&name));
+    let value = value.unwrap_or_else(|| panic!("no {name}in {page}"));
+    value.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_show_the_cluster_and_who_took_over() {
+    let server = Server::start();
+    let mut daemons = start(&server, 2, Setup::new).await;
+    for daemon in &daemons {
+        until("it has its share in memory", async || {
+            (metric(daemon, "cluster_shards_held").await == 128.0).then_some(())
+        })
+        .await;
+        assert_eq!(metric(daemon, "cluster_daemons").await, 2.0);
+        assert_eq!(metric(daemon, "cluster_shards_unowned").await, 0.0);
+        assert_eq!(metric(daemon, "cluster_takeovers_total").await, 0.0);
+        // It is renewed each quarter of the lease.
+        let age = metric(daemon, "cluster_lease_age_seconds").await;
+        assert!((0.0..2.0).contains(&age), "{age}");
+        let ahead = metric(daemon, "database_clock_ahead_seconds").await;
+        assert!(ahead.abs() < 1.0, "{ahead}");
+    }
+    daemons[1].kill().await;
+    until("the first has everything", async || {
+        (metric(&daemons[0], "cluster_shards_held").await == 256.0).then_some(())
+    })
+    .await;
+    assert_eq!(metric(&daemons[0], "cluster_takeovers_total").await, 1.0);
+    assert_eq!(metric(&daemons[0], "cluster_daemons").await, 1.0);
+    // With the store in a file there is no cluster.
+    let alone = Daemon::start().await;
+    let page = alone.client().get("/metrics").await.text();
+    assert!(
+        !page.contains("_cluster_") && !page.contains("_database_"),
+        "{page}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_many_organizations_is_answered_in_order_by_any_daemon() {
     let server = Server::start();

@@ -7,6 +7,7 @@
 pub mod cluster;
 mod convert;
 mod fetch;
+mod figures;
 mod link;
 mod load;
 mod memory;
@@ -25,6 +26,7 @@ mod tls;
 mod url;
 mod write;
 
+pub use figures::Figures;
 pub use options::Options;
 pub use outbox::Outbox;
 pub use ownership::{Cluster, Holder, Moves};

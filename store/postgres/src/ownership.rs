@@ -12,7 +12,7 @@ use crate::load::{self, Loaded};
 use crate::memory::Shared;
 use crate::outbox::Shards;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook_store::{QueueEntry, Slot, StoreError};
@@ -52,6 +52,8 @@ pub struct Cluster {
     /// Moves of shards that the lane has not made yet.
     pub(crate) moves: Arc<Mutex<Vec<Move>>>,
     pub(crate) token: Arc<[u8]>,
+    /// How many daemons this one has taken over from.
+    pub(crate) takeovers: Arc<AtomicU64>,
 }
 
 /// Who decides about an organization.
@@ -156,8 +158,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Keeps the lease while something is read that may take longer than it.
-    pub(crate) async fn while_renewing<T>(
     /// Returns the SHA-256 digest of the token of callers over TCP, as it was last seen.
     #[must_use]
     pub fn admin_token_digest(&self) -> Option<Vec<u8>> {
@@ -178,6 +178,8 @@ impl Cluster {
         Ok(self.admin_token_digest().unwrap_or_default())
     }
 
+    /// Keeps the lease while something is read that may take longer than it.
+    pub(crate) async fn while_renewing<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
@@ -280,6 +282,7 @@ impl Cluster {
                 let on_wire = self.shared.options.attempt_timeout;
                 let fenced = View::fence(link, seat, incarnation, on_wire).await?;
                 if fenced {
+                    self.takeovers.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         seat,
                         "a daemon's lease has expired; others take its shards over"

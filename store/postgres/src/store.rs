@@ -85,6 +85,7 @@ impl Store {
             loading: Arc::default(),
             moves: Arc::default(),
             token: token.into(),
+            takeovers: Arc::default(),
         };
         let mut store = Self {
             shared,

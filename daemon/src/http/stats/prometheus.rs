@@ -2,6 +2,9 @@
 //!
 //! Reads one row of the store and the state in memory, so it may be called often. Only `POST /v1/check` walks the file.
 
+#[cfg(feature = "postgres")]
+mod cluster;
+
 use crate::app::App;
 use crate::http::fields::query;
 use crate::http::{Answer, Shared, ask_long};
@@ -70,6 +73,10 @@ pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Ans
     #[cfg(feature = "postgres")]
     page.outbox(&app);
     page.histograms(&sum);
+    #[cfg(feature = "postgres")]
+    if let Some(peers) = app.peers() {
+        page.cluster(peers, cluster::clock_ahead_ms(&app, peers).await);
+    }
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, page.text).into_response())
 }

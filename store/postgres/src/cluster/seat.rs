@@ -179,7 +179,7 @@ impl Lease {
     /// Whether attempts may start: well before others may take over.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        now().duration_since(self.renewed().0) < self.length * 3 / 4
+        self.age() < self.length * 3 / 4
     }
 
     /// Whether the lease was renewed all through the last one.
@@ -188,8 +188,13 @@ impl Lease {
         self.is_valid() && last.duration_since(since) >= self.length
     }
 
+    /// Returns how long ago the last renewal that succeeded was sent.
+    pub(crate) fn age(&self) -> Duration {
+        now().duration_since(self.renewed().0)
+    }
+
     /// Whether it is time to renew.
     pub(crate) fn wants_renewal(&self) -> bool {
-        now().duration_since(self.renewed().0) >= self.length / 4
+        self.age() >= self.length / 4
     }
 }
