@@ -33,6 +33,30 @@ pub enum StoreError {
         /// The object that was read.
         what: String,
     },
+    /// The store was moved to another one.
+    #[error(
+        "{what} was moved to {to}: start the daemon on that store. If nothing was started there, `stormhook reopen` makes this one usable again"
+    )]
+    Moved {
+        /// The store.
+        what: String,
+        /// Where it went.
+        to: String,
+    },
+    /// An import into the store has not ended.
+    #[error(
+        "an import into {what} has not ended: run `stormhook import` again, from its beginning; `stormhook import --discard` gives it up"
+    )]
+    Importing {
+        /// The store.
+        what: String,
+    },
+    /// The store has something in it.
+    #[error("{what} is not empty: import into a new store")]
+    Occupied {
+        /// The store.
+        what: String,
+    },
     /// Damaged bytes.
     #[error(
         "{what} is damaged ({detail}): run `stormhook check`, and restore a backup if it names what you need"

@@ -8,6 +8,7 @@ use crate::error::StoreError;
 use crate::file::batch::{self, Staged};
 use crate::file::guarded::guarded;
 use crate::file::handle::Handle;
+use crate::file::marks;
 use crate::file::memory::{Memory, Shared};
 use crate::file::migrate::migrate;
 use crate::file::open;
@@ -66,12 +67,18 @@ impl Store {
     /// Opens the file, or creates it with mode 0600.
     ///
     /// # Errors
-    /// Another process has it open, a newer version wrote it, it is damaged, or the system returned an error.
+    /// Another process has it open, a newer version wrote it, it is damaged, it was moved or is being imported, or the
+    /// system returned an error.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let (path, cache_bytes) = (options.path.clone(), options.cache_bytes);
         let tried = Tried::default();
+        marks::expect_usable(&path)?;
+        let place = path.clone();
         let reopen = Reopen(Box::new(move || open::open(&path, cache_bytes, &tried)));
-        Self::with(options, reopen)
+        let store = Self::with(options, reopen)?;
+        // Again: until the file was locked, it may have been marked.
+        marks::expect_usable(&place)?;
+        Ok(store)
     }
 
     /// Opens a store on the storage that `make` returns, reopened after each failed commit: for tests of storage

@@ -325,3 +325,15 @@ pub(crate) fn window_key(level: Level, start: UnixMs, slot: Slot) -> [u8; 13] {
         &slot.0.to_be_bytes(),
     ])
 }
+
+pub(crate) fn window_of(key: &[u8; 13]) -> (UnixMs, Slot) {
+    (UnixMs(number_u64(key, 1)), Slot(number_u32(key, 9)))
+}
+
+/// Returns the level in a key of counters or of a window.
+pub(crate) fn level_of(key: &[u8]) -> Option<Level> {
+    let byte = key.first().copied();
+    Level::ALL
+        .into_iter()
+        .find(|level| Some(level.byte()) == byte)
+}

@@ -7,6 +7,7 @@
 )]
 
 mod fixture;
+pub(crate) mod history;
 pub(crate) mod raw;
 
 pub(crate) use fixture::*;
