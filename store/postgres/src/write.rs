@@ -3,10 +3,10 @@
 //! A process that stops in between therefore holds no lock. Each statement's answer counts: after a failed one, the
 //! database makes the commit a rollback.
 
-mod deliveries;
-mod endpoints;
-mod events;
-mod statistics;
+pub(crate) mod deliveries;
+pub(crate) mod endpoints;
+pub(crate) mod events;
+pub(crate) mod statistics;
 
 pub(crate) use statistics::{read_window_key, window_key};
 
@@ -42,12 +42,24 @@ struct Step {
 }
 
 /// The steps of a transaction.
-struct Steps<'a> {
+pub(crate) struct Steps<'a> {
     link: &'a Link,
     steps: Vec<Step>,
 }
 
-impl Steps<'_> {
+impl<'a> Steps<'a> {
+    pub(crate) fn new(link: &'a Link) -> Self {
+        Self {
+            link,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Sends all of them in one transaction.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        run(self.link, &self.steps).await
+    }
+
     pub(super) async fn add(
         &mut self,
         sql: &'static str,
@@ -81,17 +93,14 @@ pub(crate) async fn commit(
     staged: &Staged,
 ) -> Result<(), StoreError> {
     let windows = statistics::windows_to_write(link, lane, staged).await?;
-    let mut steps = Steps {
-        link,
-        steps: Vec::new(),
-    };
+    let mut steps = Steps::new(link);
     fence(&mut steps, lane, incarnation, staged).await?;
     events::events(&mut steps, staged).await?;
     deliveries::deliveries(&mut steps, staged).await?;
     endpoints::endpoints(&mut steps, staged).await?;
     statistics::statistics(&mut steps, lane, staged, windows).await?;
     shards(&mut steps, lane, staged).await?;
-    run(link, &steps.steps).await
+    steps.commit().await
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, Error>> + Send + 'a>>;

@@ -39,6 +39,37 @@ pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result
     for (_, _, d) in all.iter().filter(is_open) {
         open.push(d)?;
     }
+    put_open(steps, open).await?;
+    for (from, sql) in [(false, INSERT_DONE), (true, UPDATE_DONE)] {
+        let mut done = Columns::default();
+        let ended = all.iter().filter(|d| !is_open(d));
+        for (_, _, d) in ended.filter(|(place, _, _)| (*place == Place::Done) == from) {
+            done.push(d)?;
+        }
+        put_done(steps, sql, done).await?;
+    }
+    Ok(())
+}
+
+/// Inserts deliveries that are nowhere yet.
+pub(crate) async fn new_deliveries(
+    steps: &mut Steps<'_>,
+    all: &[Delivery],
+) -> Result<(), StoreError> {
+    let (mut open, mut done) = (Columns::default(), Columns::default());
+    for d in all {
+        let place = if d.due.is_some() {
+            &mut open
+        } else {
+            &mut done
+        };
+        place.push(d)?;
+    }
+    put_open(steps, open).await?;
+    put_done(steps, INSERT_DONE, done).await
+}
+
+async fn put_open(steps: &mut Steps<'_>, open: Columns) -> Result<(), StoreError> {
     if !open.slots.is_empty() {
         let sql = "INSERT INTO @.open (sequence, due_ms, event, slot, record) \
                    SELECT * FROM unnest($1::int8[], $2::int8[], $3::uuid[], $4::int4[], $5::bytea[]) \
@@ -54,23 +85,24 @@ pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result
             .add(sql, &[INT8S, INT8S, UUIDS, INT4S, BYTES], parameters)
             .await?;
     }
-    for (from, sql) in [(false, INSERT_DONE), (true, UPDATE_DONE)] {
-        let mut done = Columns::default();
-        let ended = all.iter().filter(|d| !is_open(d));
-        for (_, _, d) in ended.filter(|(place, _, _)| (*place == Place::Done) == from) {
-            done.push(d)?;
-        }
-        if !done.slots.is_empty() {
-            let parameters = parameters![
-                done.sequences,
-                done.events,
-                done.slots,
-                done.undelivered,
-                done.records
-            ];
-            let types = [INT8S, UUIDS, INT4S, BOOLS, BYTES];
-            steps.add(sql, &types, parameters).await?;
-        }
+    Ok(())
+}
+
+async fn put_done(
+    steps: &mut Steps<'_>,
+    sql: &'static str,
+    done: Columns,
+) -> Result<(), StoreError> {
+    if !done.slots.is_empty() {
+        let parameters = parameters![
+            done.sequences,
+            done.events,
+            done.slots,
+            done.undelivered,
+            done.records
+        ];
+        let types = [INT8S, UUIDS, INT4S, BOOLS, BYTES];
+        steps.add(sql, &types, parameters).await?;
     }
     Ok(())
 }

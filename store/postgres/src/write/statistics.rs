@@ -11,7 +11,7 @@ use stormhook_store::stats::{ALL_ENDPOINTS, Counters, Level, Window};
 use stormhook_store::{Slot, StoreError, UnixMs};
 use tokio_postgres::types::Type;
 
-type WindowKey = (Level, UnixMs, Slot);
+pub(crate) type WindowKey = (Level, UnixMs, Slot);
 
 /// Returns the key of a window's record.
 pub(crate) fn window_key((level, start, slot): WindowKey) -> Vec<u8> {
@@ -103,14 +103,32 @@ pub(super) async fn statistics(
     windows: BTreeMap<WindowKey, Window>,
 ) -> Result<(), StoreError> {
     for ((level, start), counters) in &staged.past {
-        let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, $4, $3) \
-                   ON CONFLICT (level, start_ms, lane) DO UPDATE SET record = excluded.record";
-        let key = window_key((*level, *start, ALL_ENDPOINTS));
-        let record = write("counters", &key, counters)?;
-        let parameters = parameters![i16::from(level.byte()), ms(*start), record, lane];
-        let types = [Type::INT2, Type::INT8, Type::BYTEA, Type::INT2];
-        steps.add(sql, &types, parameters).await?;
+        self::counters(steps, lane, (*level, *start), counters).await?;
     }
+    self::windows(steps, lane, windows).await
+}
+
+/// Counters of a past window.
+pub(crate) async fn counters(
+    steps: &mut Steps<'_>,
+    lane: Seat,
+    (level, start): (Level, UnixMs),
+    counters: &Counters,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO @.counters (level, start_ms, lane, record) VALUES ($1, $2, $4, $3) \
+               ON CONFLICT (level, start_ms, lane) DO UPDATE SET record = excluded.record";
+    let key = window_key((level, start, ALL_ENDPOINTS));
+    let record = write("counters", &key, counters)?;
+    let parameters = parameters![i16::from(level.byte()), ms(start), record, lane];
+    let types = [Type::INT2, Type::INT8, Type::BYTEA, Type::INT2];
+    steps.add(sql, &types, parameters).await
+}
+
+pub(crate) async fn windows(
+    steps: &mut Steps<'_>,
+    lane: Seat,
+    windows: BTreeMap<WindowKey, Window>,
+) -> Result<(), StoreError> {
     if !windows.is_empty() {
         let sql = "INSERT INTO @.windows (level, start_ms, slot, record) \
                    SELECT * FROM unnest($1::int2[], $2::int8[], $3::int8[], $4::bytea[]) \
