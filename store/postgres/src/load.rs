@@ -16,7 +16,7 @@ use stormhook_store::backend::{
 };
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    Bulk, Endpoint, EndpointState, EventId, QueueEntry, Slot, StoreError, UnixMs,
+    Bulk, Endpoint, EndpointState, EventId, Position, QueueEntry, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -151,6 +151,28 @@ pub(crate) async fn shards(
     Ok(loaded)
 }
 
+/// Reads all shards, whoever owns them, for a transaction that sees one moment.
+pub(crate) async fn everything(link: &Link) -> Result<Loaded, StoreError> {
+    let all = (0..=u8::MAX).map(Shard);
+    let mut loaded = Loaded {
+        shards: all.collect(),
+        ..Loaded::default()
+    };
+    let mut upto = EventId(u128::MAX);
+    let sql = "SELECT CASE WHEN s.adopted THEN greatest(s.states_upto, l.states_upto) ELSE s.states_upto END \
+               FROM @.shards s LEFT JOIN @.lanes l ON l.lane = s.owner";
+    each(link, sql, &[], |row| {
+        upto = upto.min(event_id(column(row, 0)?));
+        Ok(())
+    })
+    .await?;
+    let numbers: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
+    lanes(link, &mut loaded).await?;
+    endpoints(link, &numbers, &mut loaded).await?;
+    numbers_since(link, upto, &mut loaded).await?;
+    Ok(loaded)
+}
+
 /// Reads what all lanes have given: the daemon before may have given more than this one.
 async fn lanes(link: &Link, loaded: &mut Loaded) -> Result<(), StoreError> {
     let sql = "SELECT last_event, last_stamp, next_bulk, paced_ms, swept_before_ms, deliveries_swept_before_ms FROM @.lanes";
@@ -272,6 +294,19 @@ pub(crate) async fn open_of(link: &Link, shards: &BTreeSet<Shard>) -> Result<u64
 }
 
 impl Loaded {
+    /// Returns where another store goes on from. The number of the next endpoint is not known here.
+    pub(crate) fn position(&self) -> Position {
+        Position {
+            last_event: self.last_event,
+            last_stamp: self.last_stamp,
+            next_slot: 0,
+            next_bulk: self.next_bulk,
+            swept_before: self.swept_before,
+            deliveries_swept_before: self.deliveries_swept_before,
+            paced: self.paced,
+        }
+    }
+
     /// Adds the shards to memory.
     pub(crate) fn join(&mut self, memory: &mut Memory) {
         let numbers = &mut memory.numbers;

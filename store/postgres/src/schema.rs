@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/2.sql"),
     OUTBOX,
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// The outbox, which can also be installed by itself.

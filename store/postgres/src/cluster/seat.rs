@@ -3,6 +3,7 @@
 use super::view::Seat;
 use crate::convert::{column, milliseconds};
 use crate::link::{Link, failed};
+use crate::marks::Marks;
 use crate::options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -31,9 +32,10 @@ impl Taken {
 
     async fn try_take(link: &Link, options: &Options) -> Result<(Self, Vec<u8>), StoreError> {
         // One daemon at a time looks for a seat.
-        let sql = link.sql("SELECT cluster_token FROM @.meta FOR UPDATE");
-        let alone = link.client.query_one(&sql, &[]).await;
-        let token = column(&alone.map_err(|e| failed(&e))?, 0)?;
+        Marks::lock(link).await?.expect_usable()?;
+        let sql = link.sql("SELECT cluster_token FROM @.meta");
+        let token = link.client.query_one(&sql, &[]).await;
+        let token = column(&token.map_err(|e| failed(&e))?, 0)?;
         let sql = link.sql("SELECT seat FROM @.seats WHERE daemon = $1");
         let own = link.client.query_opt(&sql, &[&options.daemon]).await;
         let seat: Seat = match own.map_err(|e| failed(&e))? {

@@ -118,8 +118,10 @@ impl View {
     }
 }
 
+/// Does the same within a transaction of the caller. Returns `None` if the lease has not expired.
+///
 /// The same locks in the same order as a lane's commit and a claim: seats, lanes, shards.
-async fn fence(
+pub(crate) async fn fence(
     link: &Link,
     seat: Seat,
     incarnation: i64,

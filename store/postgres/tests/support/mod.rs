@@ -8,6 +8,8 @@
 
 #[path = "../../../tests/support/fixture.rs"]
 mod fixture;
+#[path = "../../../tests/support/history.rs"]
+pub(crate) mod history;
 mod reader;
 
 use crate::proxy::Proxy;
@@ -35,10 +37,10 @@ pub(crate) struct Options {
 /// A store with a clock that moves only when told to.
 pub(crate) struct Fixture {
     store: Option<Store>,
-    options: stormhook_postgres::Options,
+    pub(crate) options: stormhook_postgres::Options,
     pub(crate) now: UnixMs,
     pub(crate) random: Random,
-    runtime: Arc<Runtime>,
+    pub(crate) runtime: Arc<Runtime>,
     proxy: Option<Proxy>,
     // Last: it ends after its connections.
     place: Arc<Place>,
@@ -244,6 +246,16 @@ impl Fixture {
 
     pub(crate) fn close(&mut self) {
         self.store = None;
+    }
+
+    /// Ends as a daemon does that is stopped in order.
+    pub(crate) fn stop_daemon(&mut self) {
+        let now = self.now;
+        let random = u128::from(self.random.next());
+        let runtime = Arc::clone(&self.runtime);
+        let left = runtime.block_on(self.store().leave(now, random));
+        left.expect("it leaves");
+        self.close();
     }
 
     pub(crate) fn reopen(&mut self) {
