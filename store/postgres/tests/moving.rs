@@ -29,7 +29,7 @@ use support::{DAY_MS, Fixture, Random};
 
 /// Items as they are once they have been written to an export.
 fn exported(items: &[Item]) -> impl FnMut() -> Result<Option<Item>, StoreError> + '_ {
-    let mut all = items.iter().cloned().map(|item| {
+    let mut all = items.iter().map(|item| {
         let Encoded { kind, key, record } = item.encode()?;
         Item::decode(kind, &key, &record)
     });
