@@ -5,9 +5,11 @@
 
 mod configuration;
 mod database;
+mod moves;
 mod one_line;
 mod records;
 mod settings;
+mod transfer;
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -20,7 +22,8 @@ use crate::parent;
 use crate::report::Report;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use database::Database;
-pub(crate) use records::{Filter, Written, write_records};
+pub(crate) use moves::{Place, open_export};
+pub(crate) use records::{Filter, Written};
 pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};
 use stormhook_store::StoreError;

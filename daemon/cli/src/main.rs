@@ -19,6 +19,7 @@ mod export;
 mod failure;
 #[cfg(test)]
 mod fake_daemon;
+mod import;
 mod input;
 mod lines;
 mod listen;
@@ -32,6 +33,7 @@ mod parent;
 mod progress;
 mod receiver;
 mod refusal;
+mod reopen;
 mod report;
 mod respond;
 mod settings;
@@ -191,6 +193,12 @@ enum Command {
         #[command(flatten)]
         daemon: SocketOption,
     },
+    /// Make a store, a file or a database, of what export --with-secrets wrote
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::ImportArgs),
+    /// Use a store again that was marked as moved
+    #[command(after_help = reopen::EXAMPLES)]
+    Reopen(reopen::ReopenArgs),
     /// Compact the store of a stopped daemon
     #[command(after_help = compact::EXAMPLES)]
     Compact {
@@ -243,6 +251,8 @@ impl Command {
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Export { .. }
+            | Self::Import(_)
+            | Self::Reopen(_)
             | Self::Migrate(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -296,6 +306,8 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Listen { args, .. } => alone(listen::run(args, screen)),
         Command::Demo(args) => alone(demo::run(args, screen)),
         Command::Migrate(args) => alone(migrate::run(args, screen)),
+        Command::Import(args) => alone(import::run(args, screen)),
+        Command::Reopen(args) => alone(reopen::run(args, screen)),
         Command::Compact { args, .. } => compact::run(&args, &screen),
         Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
         Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),

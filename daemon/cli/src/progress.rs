@@ -118,6 +118,34 @@ impl Drop for Copied {
     }
 }
 
+/// The progress of a move: how many items have been written.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted(ProgressBar);
+
+impl Counted {
+    /// Starts with what is done.
+    pub(crate) fn start(doing: &'static str) -> Self {
+        let bar = ProgressBar::new_spinner();
+        style(
+            &bar,
+            "{spinner} {msg}: {human_pos} items, {per_sec}  {elapsed}",
+        );
+        bar.set_message(doing);
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+
+    /// Adds items.
+    pub(crate) fn add(&self, items: u64) {
+        self.0.inc(items);
+    }
+
+    /// Removes it from the screen.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 fn style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);

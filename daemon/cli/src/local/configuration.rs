@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::database::Database;
 use crate::failure::Failure;
 use stormhook_daemon::config::{Config, ConfigError, Origin, Problem};
 
@@ -80,6 +81,8 @@ pub(crate) struct Places {
     pub(crate) data_dir: PathBuf,
     /// The socket, if it is configured; an empty list if it is disabled; `None` if it is in its usual place.
     pub(crate) sockets: Option<Vec<PathBuf>>,
+    /// The database that holds the store instead of a file.
+    pub(crate) database: Option<Database>,
 }
 
 impl PlaceFlags {
@@ -102,6 +105,7 @@ impl PlaceFlags {
             Origin::File { .. } | Origin::Flag => true,
         };
         Ok(Places {
+            database: Database::in_config(&config)?,
             sockets: is_named.then(|| config.socket.into_iter().collect()),
             data_dir: config.data_dir,
         })

@@ -1,10 +1,13 @@
-//! The database of `store.url` or `outbox.url`, for `stormhook migrate`.
+//! The databases of `store.url` and `outbox.url`: to prepare them, and to move everything from or to the store's.
 
 use super::ConfigFlags;
 use crate::failure::Failure;
+use std::ops::ControlFlow;
+use stormhook_daemon::config::Config;
+use stormhook_store::{Item, StoreError};
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Database {
     #[cfg(feature = "postgres")]
     options: stormhook_postgres::Options,
@@ -17,11 +20,14 @@ impl Database {
     /// Returns the database that the configuration names.
     pub(crate) fn of(flags: ConfigFlags) -> Result<Self, Failure> {
         let (config, _) = flags.load()?;
-        let Some(url) = &config.store.url else {
-            let what = "store.url is not set: the store is a file, which needs no preparation";
-            return Err(Failure::Usage(what.to_owned()));
-        };
-        Self::at(&config, url, false)
+        let what = "store.url is not set: the store is a file, which needs no preparation";
+        Self::in_config(&config)?.ok_or_else(|| Failure::Usage(what.to_owned()))
+    }
+
+    /// Returns the database of a configuration, if it names one.
+    pub(super) fn in_config(config: &Config) -> Result<Option<Self>, Failure> {
+        let url = config.store.url.as_ref();
+        url.map(|url| Self::at(config, url, false)).transpose()
     }
 
     /// Returns the database that has the outbox alone.
@@ -39,11 +45,7 @@ impl Database {
 #[cfg(feature = "postgres")]
 impl Database {
     #[allow(clippy::unnecessary_wraps, reason = "without the feature it fails")]
-    fn at(
-        config: &stormhook_daemon::config::Config,
-        url: &str,
-        is_outbox: bool,
-    ) -> Result<Self, Failure> {
+    fn at(config: &Config, url: &str, is_outbox: bool) -> Result<Self, Failure> {
         let options = stormhook_daemon::serve::database_options(config, url);
         Ok(Self { options, is_outbox })
     }
@@ -67,12 +69,39 @@ impl Database {
         };
         done.map_err(|error| Failure::No(error.to_string()))
     }
+
+    pub(super) async fn export(
+        &self,
+        each: impl FnMut(Item) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        stormhook_postgres::export(&self.options, each).await
+    }
+
+    pub(super) async fn import<E: From<StoreError>>(
+        &self,
+        next: impl FnMut() -> Result<Option<Item>, E>,
+    ) -> Result<(), E> {
+        stormhook_postgres::import(&self.options, next).await
+    }
+
+    pub(super) async fn mark_moved(&self, to: &str) -> Result<(), StoreError> {
+        stormhook_postgres::mark_moved(&self.options, to).await
+    }
+
+    pub(super) async fn reopen(&self) -> Result<Option<String>, StoreError> {
+        stormhook_postgres::reopen(&self.options).await
+    }
+
+    pub(super) async fn discard_import(&self) -> Result<bool, StoreError> {
+        stormhook_postgres::discard_import(&self.options).await
+    }
 }
 
 #[cfg(not(feature = "postgres"))]
 #[allow(clippy::unused_async, reason = "with the feature they wait")]
+/// There is no value of it: [`Database::at`] refuses.
 impl Database {
-    fn at(_: &stormhook_daemon::config::Config, _: &str, _: bool) -> Result<Self, Failure> {
+    fn at(_: &Config, _: &str, _: bool) -> Result<Self, Failure> {
         let what = "this build can't use a database: build stormhook with the feature `postgres`";
         Err(Failure::Usage(what.to_owned()))
     }
@@ -83,5 +112,31 @@ impl Database {
 
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
+    }
+
+    pub(super) async fn export(
+        &self,
+        _: impl FnMut(Item) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    pub(super) async fn import<E: From<StoreError>>(
+        &self,
+        _: impl FnMut() -> Result<Option<Item>, E>,
+    ) -> Result<(), E> {
+        Ok(())
+    }
+
+    pub(super) async fn mark_moved(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    pub(super) async fn reopen(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    pub(super) async fn discard_import(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }

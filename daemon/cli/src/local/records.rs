@@ -1,4 +1,4 @@
-//! A stopped store, or a copy of one, as NDJSON: the shapes of the API's responses, each with an `object` member in
+//! A stopped store, a copy of one, or a database, as NDJSON: the shapes of the API's responses, each with an `object` member in
 //! front. Secrets and the values of endpoints' headers are left out.
 
 use std::io::{self, Write};
@@ -6,7 +6,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Serialize;
-use stormhook_store::{Endpoint, EventFilter, Record};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use stormhook_store::backend::{Bulks, as_read};
+use stormhook_store::{Endpoint, EndpointState, Event, EventFilter, Item, Record, Slot};
 
 use super::{one_line, unread};
 use crate::failure::Failure;
@@ -25,6 +28,24 @@ pub(crate) struct Filter {
     pub(crate) since: Option<String>,
     /// Accepted before this time, in RFC 3339.
     pub(crate) until: Option<String>,
+}
+
+impl Filter {
+    fn has_organization(&self, asked: &str) -> bool {
+        let theirs = self.organization.as_ref();
+        theirs.is_none_or(|organization| organization == asked)
+    }
+
+    fn of_events(&self) -> EventFilter {
+        let instant = |text: &Option<String>| text.as_deref().and_then(parse_rfc3339);
+        EventFilter {
+            organization: self.organization.clone(),
+            event_type: self.event_type.clone(),
+            since: instant(&self.since),
+            until: instant(&self.until),
+            ..EventFilter::default()
+        }
+    }
 }
 
 /// How many lines there are of each kind.
@@ -63,35 +84,20 @@ struct ExportedEndpoint {
 /// Writes the records of this store: endpoints, then each event followed by its deliveries, oldest first, and finally
 /// the counts. An export without that last line is incomplete. Damage has a line that names it, in the place of the
 /// damaged record.
-pub(crate) fn write_records(
+pub(super) fn write_records(
     store: &Path,
     filter: &Filter,
     out: &mut dyn Write,
 ) -> Result<Written, Failure> {
     let reader = stormhook_store::read_file(store).map_err(|error| unread(&error))?;
-    let mut writing = Writing {
-        out,
-        written: Written::default(),
-        text: Vec::new(),
-        line: Vec::new(),
-    };
+    let mut writing = Writing::to(out);
     for endpoint in reader.all_endpoints() {
-        let theirs = filter.organization.as_ref();
-        if theirs.is_none_or(|organization| *organization == endpoint.organization) {
+        if filter.has_organization(&endpoint.organization) {
             let state = reader.state(endpoint.slot);
-            let view = EndpointView::stored(&endpoint, state);
-            let endpoint: &Endpoint = &endpoint;
-            writing.endpoint(view, endpoint.deleted_at).map_err(gone)?;
+            writing.endpoint(&endpoint, state).map_err(gone)?;
         }
     }
-    let instant = |text: &Option<String>| text.as_deref().and_then(parse_rfc3339);
-    let events = EventFilter {
-        organization: filter.organization.clone(),
-        event_type: filter.event_type.clone(),
-        since: instant(&filter.since),
-        until: instant(&filter.until),
-        ..EventFilter::default()
-    };
+    let events = filter.of_events();
     let mut failed = None;
     let walked = reader.walk(&events, |record| match writing.record(record) {
         Ok(()) => ControlFlow::Continue(()),
@@ -104,10 +110,112 @@ pub(crate) fn write_records(
     if let Some(error) = failed {
         return Err(gone(error));
     }
-    let written = writing.written;
-    writing.line("end", written).map_err(gone)?;
-    out.flush().map_err(gone)?;
-    Ok(written)
+    writing.end().map_err(gone)
+}
+
+/// Writes the records of the items of a store, which come in their order.
+pub(super) struct FromItems<'o> {
+    organizations: Filter,
+    filter: EventFilter,
+    writing: Writing<'o>,
+    /// By number; written before the first event.
+    endpoints: BTreeMap<Slot, Arc<Endpoint>>,
+    states: HashMap<Slot, EndpointState>,
+    bulks: Bulks,
+    has_endpoints: bool,
+    /// The last event, if the filter matches it.
+    event: Option<Arc<Event>>,
+    failed: Option<io::Error>,
+}
+
+impl<'o> FromItems<'o> {
+    pub(super) fn new(filter: &Filter, out: &'o mut dyn Write) -> Self {
+        Self {
+            organizations: filter.clone(),
+            filter: filter.of_events(),
+            writing: Writing::to(out),
+            endpoints: BTreeMap::new(),
+            states: HashMap::new(),
+            bulks: Bulks::new(),
+            has_endpoints: false,
+            event: None,
+            failed: None,
+        }
+    }
+
+    /// Takes the next item.
+    pub(super) fn item(&mut self, item: Item) -> ControlFlow<()> {
+        match self.write(item) {
+            Ok(flow) => flow,
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn write(&mut self, item: Item) -> io::Result<ControlFlow<()>> {
+        match item {
+            Item::Endpoint(endpoint) => {
+                self.endpoints.insert(endpoint.slot, endpoint);
+            }
+            Item::State(slot, state) => {
+                self.states.insert(slot, state);
+            }
+            Item::Bulk(slot, bulk) => self.bulks.entry(slot).or_default().push(bulk),
+            Item::Event(event) => {
+                self.write_endpoints()?;
+                let accepted = event.id.accepted_at();
+                let is_asked = self.filter.since.is_none_or(|since| accepted >= since)
+                    && self.filter.until.is_none_or(|until| accepted < until)
+                    && self.filter.matches(&event);
+                if is_asked {
+                    self.writing.record(Record::Event(&event))?;
+                }
+                self.event = is_asked.then_some(event);
+            }
+            Item::Delivery(delivery) => {
+                if let Some(event) = &self.event {
+                    let endpoint = self.endpoints.get(&delivery.id.slot);
+                    let endpoint = endpoint.ok_or_else(|| {
+                        let what = format!("the endpoint of {} is missing", delivery.id);
+                        io::Error::other(what)
+                    })?;
+                    self.writing.record(Record::Delivery {
+                        delivery: &as_read(*delivery, &self.bulks),
+                        endpoint: endpoint.id,
+                        event,
+                    })?;
+                }
+            }
+            // Nothing follows that has a record.
+            Item::Key(..) => return Ok(ControlFlow::Break(())),
+            Item::Position(_) | Item::Revision(..) | Item::Counters(..) | Item::Window(..) => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn write_endpoints(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_endpoints, true) {
+            return Ok(());
+        }
+        for (slot, endpoint) in &self.endpoints {
+            if self.organizations.has_organization(&endpoint.organization) {
+                let state = self.states.get(slot).copied().unwrap_or_default();
+                self.writing.endpoint(endpoint, state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the last line.
+    pub(super) fn end(mut self) -> Result<Written, Failure> {
+        if let Some(error) = self.failed {
+            return Err(gone(error));
+        }
+        self.write_endpoints().map_err(gone)?;
+        self.writing.end().map_err(gone)
+    }
 }
 
 fn gone(error: io::Error) -> Failure {
@@ -121,7 +229,23 @@ struct Writing<'o> {
     line: Vec<u8>,
 }
 
-impl Writing<'_> {
+impl<'o> Writing<'o> {
+    fn to(out: &'o mut dyn Write) -> Self {
+        Self {
+            out,
+            written: Written::default(),
+            text: Vec::new(),
+            line: Vec::new(),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<Written> {
+        let written = self.written;
+        self.line("end", written)?;
+        self.out.flush()?;
+        Ok(written)
+    }
+
     fn line(&mut self, object: &str, shape: impl Serialize) -> io::Result<()> {
         self.text.clear();
         serde_json::to_writer(&mut self.text, &Line { object, shape })?;
@@ -131,15 +255,11 @@ impl Writing<'_> {
         self.out.write_all(&self.line)
     }
 
-    fn endpoint(
-        &mut self,
-        endpoint: EndpointView,
-        deleted_at: Option<stormhook_store::UnixMs>,
-    ) -> io::Result<()> {
+    fn endpoint(&mut self, endpoint: &Endpoint, state: EndpointState) -> io::Result<()> {
         self.written.endpoints += 1;
         let shape = ExportedEndpoint {
-            endpoint,
-            deleted_at,
+            endpoint: EndpointView::stored(endpoint, state),
+            deleted_at: endpoint.deleted_at,
         };
         self.line("endpoint", shape)
     }
