@@ -40,6 +40,7 @@ mod harness;
 mod idempotency;
 mod kill;
 mod listeners;
+mod moves;
 mod names;
 mod openapi;
 mod order;

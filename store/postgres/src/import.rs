@@ -4,11 +4,11 @@
 //! Items are written some thousand at a time, so memory is bounded. An import that did not end is not continued: the next
 //! one begins anew, with empty tables.
 
+use crate::cluster::marks::{self, Marks, WHAT};
 use crate::cluster::view::Seat;
 use crate::convert::{column, int4, int8, ms, targets, uuid};
 use crate::link::{Link, failed};
 use crate::load::COUNTERS_KEY;
-use crate::marks::{self, Marks, WHAT};
 use crate::options::Options;
 use crate::partitions::{Days, day_of};
 use crate::schema;

@@ -12,7 +12,6 @@ mod figures;
 mod import;
 mod link;
 mod load;
-mod marks;
 mod memory;
 mod options;
 pub mod outbox;
@@ -30,9 +29,9 @@ mod url;
 mod write;
 
 pub use figures::Figures;
+pub use cluster::marks::{discard_import, mark_moved, reopen};
 pub use export::export;
 pub use import::import;
-pub use marks::{discard_import, mark_moved, reopen};
 pub use options::Options;
 pub use outbox::Outbox;
 pub use ownership::{Cluster, Holder, Moves};

@@ -1,9 +1,9 @@
 //! A daemon's seat: taken when it starts, kept by a lease, lost when others take over.
 
+use super::marks::Marks;
 use super::view::Seat;
 use crate::convert::{column, milliseconds};
 use crate::link::{Link, failed};
-use crate::marks::Marks;
 use crate::options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;

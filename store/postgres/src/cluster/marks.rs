@@ -4,7 +4,7 @@
 //! A daemon looks at them when it takes its seat, and whoever sets one first makes sure that no seat is taken: both under
 //! the lock of the row of `meta`.
 
-use crate::cluster::view::{Seat, fence};
+use super::view::{Seat, fence};
 use crate::convert::column;
 use crate::link::{Link, failed};
 use crate::options::Options;
