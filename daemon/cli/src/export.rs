@@ -3,7 +3,7 @@
 //! The export is always from one snapshot. Of a running daemon's store it makes a copy, as for a backup, and deletes it
 //! afterwards, so that a long export costs the daemon nothing more. A stopped store, or a backup, is read in place, and
 //! a database in one transaction. With secrets it holds everything that a move to another store needs
-//! (docs/adr/0026-move.md), and never goes to a terminal.
+//! (docs/adr/0027-move.md), and never goes to a terminal.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `stormhook import`: makes a store of what `export --with-secrets` wrote (docs/adr/0026-move.md).
+//! `stormhook import`: makes a store of what `export --with-secrets` wrote (docs/adr/0027-move.md).
 //!
 //! The store is usable only once the last line has been read and found right. Until then it is marked, and no daemon
 //! starts on it. An import that was interrupted is run again from its beginning.
