@@ -180,11 +180,7 @@ async fn run(
     listeners.open(&app);
     life.go_on_to(Phase::Running);
     #[cfg(feature = "postgres")]
-    for url in config.outboxes() {
-        let outbox = stormhook_postgres::Outbox::new(database_options(&config, url));
-        let place = config::without_password(url);
-        outbox::take_from(outbox, place, &engine, &live, &app);
-    }
+    take_from_outboxes(&config, &engine, &live, &app);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         waiting = engine.reader().open_count(),
@@ -204,6 +200,15 @@ async fn run(
         return Err(StoreError::TakenOver.into());
     }
     Ok(())
+}
+
+#[cfg(feature = "postgres")]
+fn take_from_outboxes(config: &Config, engine: &Engine, live: &LiveConfig, app: &App) {
+    for url in config.outboxes() {
+        let outbox = stormhook_postgres::Outbox::new(database_options(config, url));
+        let place = config::without_password(url);
+        outbox::take_from(outbox, place, engine, live, app);
+    }
 }
 
 /// Reads everything that waits: the threads that serve go on meanwhile.

@@ -26,7 +26,7 @@ Examples:
   stormhook export --output stormhook.ndjson
   stormhook export --organization org_42 --since 7d | gzip > org_42.ndjson.gz
   stormhook export --from backup.redb | jq -c 'select(.status == \"ABANDONED\")'
-  stormhook export --with-secrets --moves-to postgres://db.internal/stormhook \
+  stormhook export --with-secrets --moves-to postgres://db.internal/stormhook \\
     --output move.ndjson
 
 One JSON object per line, in the API's format. Its \"object\" is endpoint, event

@@ -9,7 +9,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   stormhook migrate --set store.url=postgres://stormhook@db.example/stormhook
   stormhook migrate --check && systemctl start stormhook
-  stormhook migrate --outbox-only --set outbox.url=postgres://shop@db.example/shop
+  stormhook migrate --outbox-only --set outbox.url=postgres://shop@db/shop
 
 Each step is safe beside running daemons of the version before. With --check
 nothing is changed, and the exit status is 1 if anything is to do.";

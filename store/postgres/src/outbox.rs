@@ -8,14 +8,12 @@ use crate::cluster::{SHARDS, Shard};
 use crate::convert::{column, event_id};
 use crate::link::{Link, failed};
 use crate::options::Options;
+use crate::schema;
 use std::sync::Arc;
 use stormhook_store::{EmittedEvent, GivenTime, NewEvent, StoreError, Timestamp};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-/// The version of the outbox that this version takes events from.
-pub(crate) const VERSION: i32 = 1;
 /// The most events that are read at a time.
 const EVENTS: i64 = 500;
 /// Their bytes, except for a single event that is larger.
@@ -81,7 +79,7 @@ impl Outbox {
             Some(link) if !link.client.is_closed() => Ok(Arc::clone(link)),
             _ => {
                 let link = Link::open(&self.options).await?;
-                expect(&link).await?;
+                schema::outbox::expect(&link).await?;
                 self.event_bytes = None;
                 Ok(Arc::clone(self.link.insert(link)))
             }
@@ -182,32 +180,4 @@ fn read(row: &Row) -> Result<Written, StoreError> {
         },
         age_ms: column(row, 9)?,
     })
-}
-
-/// Checks that the database has an outbox that this version can take events from.
-async fn expect(link: &Link) -> Result<(), StoreError> {
-    match version(link).await? {
-        Some(VERSION) => Ok(()),
-        Some(found) if found > VERSION => Err(StoreError::Newer {
-            what: "the outbox".to_owned(),
-            found: u32::try_from(found).unwrap_or(u32::MAX),
-            known: u32::try_from(VERSION).unwrap_or(0),
-        }),
-        _ => {
-            let what = "it has no outbox of this version: run `stormhook migrate --outbox-only`";
-            Err(StoreError::Database(what.to_owned()))
-        }
-    }
-}
-
-/// Returns the version of the outbox, if there is one.
-pub(crate) async fn version(link: &Link) -> Result<Option<i32>, StoreError> {
-    let sql = link.sql("SELECT version FROM @.outbox_settings");
-    match link.client.query_opt(&sql, &[]).await {
-        Ok(row) => row.map(|row| column(&row, 0)).transpose(),
-        Err(error) => match error.code() {
-            Some(&SqlState::UNDEFINED_TABLE | &SqlState::INVALID_SCHEMA_NAME) => Ok(None),
-            _ => Err(failed(&error)),
-        },
-    }
 }

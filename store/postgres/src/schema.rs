@@ -1,7 +1,8 @@
 //! The versions of the schema: makes the tables, changes those of an earlier version, and says what is to do.
 
+pub(crate) mod outbox;
+
 use crate::link::{Link, failed};
-use crate::outbox;
 use stormhook_store::StoreError;
 use tokio_postgres::error::SqlState;
 
@@ -9,13 +10,10 @@ use tokio_postgres::error::SqlState;
 const STEPS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
-    OUTBOX,
+    outbox::SQL,
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
 ];
-
-/// The outbox, which can also be installed by itself.
-const OUTBOX: &str = include_str!("schema/outbox.sql");
 
 /// The version of the schema that this version makes and reads.
 #[allow(
@@ -26,7 +24,7 @@ const OUTBOX: &str = include_str!("schema/outbox.sql");
 pub const VERSION: i32 = STEPS.len() as i32;
 
 /// The key of the lock that keeps two migrations apart. It lasts as long as the transaction.
-const LOCK: i64 = 0x7374_6F72_6D68_6B00;
+pub(crate) const LOCK: i64 = 0x7374_6F72_6D68_6B00;
 
 /// Returns the version of the schema; 0 if there is none.
 async fn version(link: &Link) -> Result<i32, StoreError> {
@@ -77,38 +75,6 @@ async fn make(link: &Link, found: i32, step: &str) -> Result<Option<()>, StoreEr
     let sql = link.sql(&format!("{step} UPDATE @.meta SET version = {to}"));
     let made = link.client.batch_execute(&sql).await;
     made.map_err(|e| failed(&e)).map(Some)
-}
-
-/// Installs the outbox by itself, and returns what was done.
-///
-/// # Errors
-/// The database refuses.
-pub async fn install_outbox(options: &crate::Options) -> Result<Vec<String>, StoreError> {
-    let link = Link::open(options).await?;
-    if outbox::version(&link).await? >= Some(outbox::VERSION) {
-        return Ok(Vec::new());
-    }
-    let sql = link.sql(&format!(
-        "BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {OUTBOX} COMMIT"
-    ));
-    let installed = link.client.batch_execute(&sql).await;
-    installed.map_err(|e| failed(&e))?;
-    Ok(vec![format!("outbox version {}", outbox::VERSION)])
-}
-
-/// Returns what [`install_outbox`] would do.
-///
-/// # Errors
-/// The database refuses.
-pub async fn pending_outbox(options: &crate::Options) -> Result<Vec<String>, StoreError> {
-    let link = Link::open(options).await?;
-    if outbox::version(&link).await? >= Some(outbox::VERSION) {
-        return Ok(Vec::new());
-    }
-    Ok(vec![format!(
-        "outbox version {} is missing: run `stormhook migrate --outbox-only`",
-        outbox::VERSION
-    )])
 }
 
 /// Returns what `migrate` would do, and indexes that are invalid.
