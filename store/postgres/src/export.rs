@@ -1,9 +1,9 @@
 //! Passes everything that the database holds, to be moved to another store: in one transaction, as of one moment.
 
-use crate::convert::{column, event_id, slot};
+use crate::convert::{column, event_id, read_targets, slot};
 use crate::fetch::{event_columns, read_event, read_row};
 use crate::link::{Link, failed};
-use crate::load::{self, each, read_counters};
+use crate::load::{self, Loaded, each, read_counters};
 use crate::options::Options;
 use crate::schema;
 use crate::write::{read_window_key, window_key};
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use stormhook_store::backend::{Fingerprint, read, slot_key};
 use stormhook_store::stats::{Counters, Level, Window};
-use stormhook_store::{Delivery, EventId, Item, Position, StoreError, UnixMs};
+use stormhook_store::{Delivery, DeliveryId, EventId, Item, Position, StoreError, UnixMs};
 use tokio_postgres::{Row, Statement};
 
 /// Events and deliveries that are fetched at a time: an event may have 256 KiB.
@@ -89,7 +89,7 @@ async fn everything(link: &Link, pass: Pass<'_>) -> Result<(), StoreError> {
     }
     counters(link, pass).await?;
     windows(link, pass).await?;
-    history(link, pass).await?;
+    history(link, &loaded, pass).await?;
     // The newest last: it is the one that counts.
     let sql = "SELECT fingerprint, id FROM @.keys ORDER BY day, fingerprint";
     each(link, sql, &[], |row| {
@@ -181,12 +181,12 @@ impl Fetched {
     }
 }
 
-/// Passes the events, each followed by its deliveries.
-async fn history(link: &Link, pass: Pass<'_>) -> Result<(), StoreError> {
+/// Passes the events, each followed by its deliveries, those without a row too.
+async fn history(link: &Link, loaded: &Loaded, pass: Pass<'_>) -> Result<(), StoreError> {
     let query = concat!(
         "SELECT ",
         event_columns!(),
-        " FROM @.events e ORDER BY e.id"
+        ", e.targets FROM @.events e ORDER BY e.id"
     );
     let mut events = Fetched::declare(link, "events_by_id", query, EVENTS).await?;
     let query = "SELECT event, slot, record FROM \
@@ -198,12 +198,22 @@ async fn history(link: &Link, pass: Pass<'_>) -> Result<(), StoreError> {
         let event = read_event(&row, 0)?;
         let id: EventId = event.id;
         pass(Item::Event(event.into()))?;
+        let named = read_targets(column(&row, 8)?).into_iter();
+        let named = named.map(|(slot, sequence)| (DeliveryId { event: id, slot }, sequence));
+        let named: Vec<_> = named.collect();
+        let mut of_event = BTreeMap::new();
         while let Some(found) = delivery.take_if(|d| d.id.event <= id) {
             if found.id.event < id {
                 return Err(without_event(&found));
             }
-            pass(Item::Delivery(Box::new(found)))?;
+            of_event.insert(found.id, found);
             delivery = next_delivery(link, &mut rows).await?;
+        }
+        let has_row = |id: &DeliveryId| of_event.contains_key(id);
+        let fresh: Vec<Delivery> = loaded.without_row(&named, has_row).collect();
+        of_event.extend(fresh.into_iter().map(|d| (d.id, d)));
+        for delivery in of_event.into_values() {
+            pass(Item::Delivery(Box::new(delivery)))?;
         }
     }
     match delivery {

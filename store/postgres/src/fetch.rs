@@ -2,6 +2,7 @@
 //! that are not open.
 
 use crate::convert::{column, event_id, int4, int8, read_targets, slot, uuid};
+use crate::fresh::{AFTER_ALL, without_row};
 use crate::link::{Link, failed};
 use crate::partitions::day_of;
 use crate::rows::{Fetched, Needs};
@@ -85,17 +86,33 @@ pub(crate) async fn fetch(
     Ok(())
 }
 
-/// Returns the stored deliveries of these. Most that a batch asks for are open, and found by their event; the events of
-/// the others name their sequence numbers.
-pub(crate) async fn deliveries(
-    link: &Link,
-    ids: &BTreeSet<DeliveryId>,
-) -> Result<Vec<Delivery>, StoreError> {
+/// Returns those of these deliveries that have a row. Most that a batch asks for are open, and found by their event; the
+/// events of the others name their sequence numbers.
+async fn deliveries(link: &Link, ids: &BTreeSet<DeliveryId>) -> Result<Vec<Delivery>, StoreError> {
     let mut found = open_deliveries(link, ids).await?;
     let open: BTreeSet<DeliveryId> = found.iter().map(|d| d.id).collect();
     let others = targets_of(link, ids - &open).await?;
     found.extend(by_number(link, &others).await?);
     Ok(found)
+}
+
+/// Returns a delivery, which may have no row yet. Without one it may also be past its retention, which ends before
+/// `kept_from`.
+pub(crate) async fn delivery(
+    link: &Link,
+    id: DeliveryId,
+    kept_from: UnixMs,
+) -> Result<Option<Delivery>, StoreError> {
+    let asked = BTreeSet::from([id]);
+    if let Some(open) = open_deliveries(link, &asked).await?.pop() {
+        return Ok(Some(open));
+    }
+    let named = targets_of(link, asked).await?;
+    if let Some(found) = by_number(link, &named).await?.pop() {
+        return Ok(Some(found));
+    }
+    let mut fresh = without_row(&named, |_| false, kept_from, AFTER_ALL);
+    Ok(fresh.next())
 }
 
 async fn open_deliveries(
@@ -154,6 +171,36 @@ pub(crate) async fn by_number(
                JOIN @.open o ON o.slot = n.slot AND o.sequence = n.sequence \
                UNION ALL SELECT d.event, d.slot, d.record FROM n \
                JOIN @.done d ON d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
+    let rows = numbered_rows(link, sql, numbered).await?;
+    rows.iter().map(|row| read_row(row, 0)).collect()
+}
+
+/// Returns those of these deliveries that have a row.
+pub(crate) async fn with_row(
+    link: &Link,
+    numbered: &[(DeliveryId, u64)],
+) -> Result<BTreeSet<DeliveryId>, StoreError> {
+    let sql = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
+               SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+                 SELECT FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
+               UNION ALL SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+                 SELECT FROM @.done d WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d";
+    let rows = numbered_rows(link, sql, numbered).await?;
+    let id = |row: &Row| {
+        Ok(DeliveryId {
+            event: event_id(column(row, 0)?),
+            slot: slot(column(row, 1)?),
+        })
+    };
+    rows.iter().map(id).collect()
+}
+
+/// Asks for rows by the sequence numbers of deliveries and their events.
+async fn numbered_rows(
+    link: &Link,
+    sql: &'static str,
+    numbered: &[(DeliveryId, u64)],
+) -> Result<Vec<Row>, StoreError> {
     let types = [Type::INT4_ARRAY, Type::INT8_ARRAY, Type::UUID_ARRAY];
     let statement = link.prepare(sql, &types).await?;
     let slots: Vec<i32> = numbered.iter().map(|(id, _)| int4(id.slot)).collect();
@@ -163,11 +210,11 @@ pub(crate) async fn by_number(
         .client
         .query(&statement, &[&slots, &sequences, &events])
         .await;
-    let rows = rows.map_err(|e| failed(&e))?;
-    rows.iter().map(|row| read_row(row, 0)).collect()
+    rows.map_err(|e| failed(&e))
 }
 
-async fn events_of(link: &Link, ids: &[Uuid]) -> Result<Vec<Event>, StoreError> {
+/// Returns events.
+pub(crate) async fn events_of(link: &Link, ids: &[Uuid]) -> Result<Vec<Event>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

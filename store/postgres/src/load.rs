@@ -1,28 +1,43 @@
 //! Reads what is kept in memory: the lane when the store opens, and the shards that this daemon decides about.
 
+mod deliveries;
+
+pub(crate) use deliveries::{open_of, waiting};
+
 use crate::cluster::Shard;
 use crate::cluster::view::Seat;
-use crate::convert::{at, column, event_id, number, read_targets, slot, uuid};
-use crate::fetch::read_row;
+use crate::convert::{at, column, event_id, number, slot};
+use crate::fresh::without_row;
 use crate::link::{Link, failed};
 use crate::memory::Memory;
+use deliveries::{fresh_of, numbers_since};
 use futures_util::TryStreamExt;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::backend::{
-    Bulks, Directory, Numbers, as_read, bulk_key, read, read_endpoint, slot_key,
+    Bulks, Directory, Numbers, bulk_key, read, read_endpoint, slot_key,
 };
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    Bulk, Endpoint, EndpointState, EventId, Position, QueueEntry, Slot, StoreError, UnixMs,
+    Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId, Position, Slot, StoreError,
+    UnixMs,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 /// The key of the record of the current counters.
 pub(crate) const COUNTERS_KEY: &[u8] = b"current";
+
+/// Up to which event a shard `s`, whose owner has the lane `l`, has the sequence numbers of its endpoints in their states,
+/// and a row for each delivery.
+macro_rules! states_upto {
+    () => {
+        "CASE WHEN s.adopted THEN greatest(s.states_upto, l.states_upto) ELSE s.states_upto END"
+    };
+}
+pub(crate) use states_upto;
 
 /// Passes each row to `each` as it arrives.
 pub(crate) async fn each(
@@ -85,6 +100,8 @@ pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), Store
         counters: read_counters(column(&lane, 9)?)?,
         windows: HashMap::new(),
         unwritten: BTreeSet::new(),
+        fresh: BTreeMap::new(),
+        all_know_fresh: false,
         states_upto: event_id(column(&lane, 8)?),
         states_at: UnixMs(0),
         deliveries_swept_before: at(column(&lane, 7)?),
@@ -104,6 +121,9 @@ pub(crate) struct Loaded {
     /// Endpoints whose states are newer than their rows.
     unwritten: BTreeSet<Slot>,
     pub(crate) bulks: Bulks,
+    /// Deliveries without a row.
+    pub(crate) fresh: BTreeMap<DeliveryId, Delivery>,
+    /// Open deliveries, those without a row too.
     pub(crate) open: u64,
     /// How long attempts of the owner before may still be on the wire.
     pub(crate) on_wire_for: Duration,
@@ -126,9 +146,12 @@ pub(crate) async fn shards(
     let asked: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
     // Those that are still this seat's, and from which event on sequence numbers are in the events alone.
     let mut upto = EventId(u128::MAX);
-    let sql = "SELECT s.shard, CASE WHEN s.adopted THEN greatest(s.states_upto, l.states_upto) ELSE s.states_upto END, \
-                 greatest(extract(epoch FROM s.rests_until - now()), 0)::float8 \
-               FROM @.shards s JOIN @.lanes l ON l.lane = s.owner WHERE s.owner = $1 AND s.shard = ANY($2)";
+    let sql = concat!(
+        "SELECT s.shard, ",
+        states_upto!(),
+        ", greatest(extract(epoch FROM s.rests_until - now()), 0)::float8 \
+         FROM @.shards s JOIN @.lanes l ON l.lane = s.owner WHERE s.owner = $1 AND s.shard = ANY($2)"
+    );
     each(link, sql, &[&seat, &asked], |row| {
         if let Some(shard) = Shard::numbered(column(row, 0)?) {
             loaded.shards.insert(shard);
@@ -146,8 +169,10 @@ pub(crate) async fn shards(
     let owned: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
     lanes(link, &mut loaded).await?;
     endpoints(link, &owned, &mut loaded).await?;
-    numbers_since(link, upto, &mut loaded).await?;
-    loaded.open = open_of(link, &loaded.shards).await?;
+    let named = numbers_since(link, upto, &mut loaded).await?;
+    fresh_of(link, &named, &mut loaded).await?;
+    let rows = open_of(link, &loaded.shards).await?;
+    loaded.open = rows.saturating_add(u64::try_from(loaded.fresh.len()).unwrap_or(u64::MAX));
     Ok(loaded)
 }
 
@@ -159,8 +184,11 @@ pub(crate) async fn everything(link: &Link) -> Result<Loaded, StoreError> {
         ..Loaded::default()
     };
     let mut upto = EventId(u128::MAX);
-    let sql = "SELECT CASE WHEN s.adopted THEN greatest(s.states_upto, l.states_upto) ELSE s.states_upto END \
-               FROM @.shards s LEFT JOIN @.lanes l ON l.lane = s.owner";
+    let sql = concat!(
+        "SELECT ",
+        states_upto!(),
+        " FROM @.shards s LEFT JOIN @.lanes l ON l.lane = s.owner"
+    );
     each(link, sql, &[], |row| {
         upto = upto.min(event_id(column(row, 0)?));
         Ok(())
@@ -169,7 +197,7 @@ pub(crate) async fn everything(link: &Link) -> Result<Loaded, StoreError> {
     let numbers: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
     lanes(link, &mut loaded).await?;
     endpoints(link, &numbers, &mut loaded).await?;
-    numbers_since(link, upto, &mut loaded).await?;
+    numbers_since(link, upto, &mut loaded).await.map(drop)?;
     Ok(loaded)
 }
 
@@ -237,62 +265,6 @@ pub(crate) fn read_bulk(row: &Row) -> Result<(Slot, Bulk), StoreError> {
     Ok((slot, Bulk { number, ..bulk }))
 }
 
-/// Reads the sequence numbers given since the states were written.
-async fn numbers_since(link: &Link, upto: EventId, loaded: &mut Loaded) -> Result<(), StoreError> {
-    let known: BTreeSet<Slot> = loaded.endpoints.iter().map(|e| e.slot).collect();
-    let sql = "SELECT targets FROM @.events WHERE id > $1";
-    each(link, sql, &[&uuid(upto.0)], |row| {
-        for (slot, sequence) in read_targets(column(row, 0)?) {
-            if !known.contains(&slot) {
-                continue;
-            }
-            let state = loaded.states.entry(slot).or_default();
-            if state.last_sequence < sequence {
-                state.last_sequence = sequence;
-                loaded.unwritten.insert(slot);
-            }
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Passes every open delivery of these shards to `pass`, in order of due time, without those that a bulk change has ended
-/// or reopened.
-pub(crate) async fn waiting(
-    link: &Link,
-    shards: &BTreeSet<Shard>,
-    bulks: &Bulks,
-    mut pass: impl FnMut(QueueEntry),
-) -> Result<(), StoreError> {
-    let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
-    let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
-               WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
-    each(link, sql, &[&shards], |row| {
-        let stored = read_row(row, 0)?;
-        let due = stored.due;
-        let entry = as_read(stored, bulks).queue_entry();
-        if let Some(entry) = entry.filter(|entry| Some(entry.due) == due) {
-            pass(entry);
-        }
-        Ok(())
-    })
-    .await
-}
-
-/// Returns how many deliveries of these shards are open.
-pub(crate) async fn open_of(link: &Link, shards: &BTreeSet<Shard>) -> Result<u64, StoreError> {
-    let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
-    let sql = "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
-    let mut open = 0;
-    each(link, sql, &[&shards], |row| {
-        open = number(column(row, 0)?);
-        Ok(())
-    })
-    .await?;
-    Ok(open)
-}
-
 impl Loaded {
     /// Returns where another store goes on from. The number of the next endpoint is not known here.
     pub(crate) fn position(&self) -> Position {
@@ -305,6 +277,21 @@ impl Loaded {
             deliveries_swept_before: self.deliveries_swept_before,
             paced: self.paced,
         }
+    }
+
+    /// Returns those of these deliveries, named by their events, that no row was found of and that are within retention.
+    pub(crate) fn without_row<'n>(
+        &self,
+        named: &'n [(DeliveryId, u64)],
+        has_row: impl Fn(&DeliveryId) -> bool + 'n,
+    ) -> impl Iterator<Item = Delivery> + 'n {
+        // No bulk change so far applies to them: it would have given them rows.
+        without_row(
+            named,
+            has_row,
+            self.deliveries_swept_before,
+            self.last_stamp,
+        )
     }
 
     /// Adds the shards to memory.
@@ -321,6 +308,7 @@ impl Loaded {
         memory.shards.extend(&self.shards);
         memory.unadopted.extend(&self.shards);
         memory.unwritten.extend(std::mem::take(&mut self.unwritten));
+        memory.fresh.append(&mut self.fresh);
         let directory = &mut memory.directory;
         directory.open = directory.open.saturating_add(self.open);
         for endpoint in &self.endpoints {

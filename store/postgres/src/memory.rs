@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use stormhook_store::backend::{Directory, Limits, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
-use stormhook_store::{EventId, Slot, StoreError, UnixMs};
+use stormhook_store::{Delivery, DeliveryId, EventId, Slot, StoreError, UnixMs};
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ pub(crate) struct Memory {
     pub(crate) states_at: UnixMs,
     /// Ended deliveries of events accepted before this are gone.
     pub(crate) deliveries_swept_before: UnixMs,
+    /// Deliveries that have no row yet.
+    pub(crate) fresh: BTreeMap<DeliveryId, Delivery>,
+    /// Whether all daemons know that there are such deliveries.
+    pub(crate) all_know_fresh: bool,
     /// The shards that this daemon decides about.
     pub(crate) shards: BTreeSet<Shard>,
     /// Those of them whose owner's sequence numbers are not written yet.
@@ -60,11 +64,20 @@ impl Memory {
             self.directory.remove(*slot);
             self.unwritten.remove(slot);
         }
+        let lost: BTreeSet<Slot> = slots.iter().copied().collect();
+        self.fresh.retain(|id, _| !lost.contains(&id.slot));
         self.directory.open = self.directory.open.saturating_sub(open);
         self.shards.retain(|shard| !shards.contains(shard));
         self.giving.retain(|shard| !shards.contains(shard));
         self.unadopted.retain(|shard| !shards.contains(shard));
         slots
+    }
+
+    /// Returns how many deliveries of these shards have no row yet.
+    pub(crate) fn fresh_of(&self, shards: &BTreeSet<Shard>) -> usize {
+        let slots: BTreeSet<Slot> = self.slots_of(shards).into_iter().collect();
+        let of = self.fresh.keys().filter(|id| slots.contains(&id.slot));
+        of.count()
     }
 
     /// Returns the endpoints of these shards, deleted ones too.

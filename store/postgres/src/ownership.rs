@@ -7,6 +7,7 @@ use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::{Taken, now};
 use crate::cluster::view::{Member, Seat, View};
 use crate::convert::{column, int8};
+use crate::fresh;
 use crate::link::{Link, failed};
 use crate::load::{self, Loaded};
 use crate::memory::Shared;
@@ -250,12 +251,21 @@ impl Cluster {
         let view = View::read(&link, options.lease).await?;
         let held = self.held();
         let steps = plan(self.seat.seat, &view, &held, self.shared.lease.is_healthy());
-        self.view.send_replace(Arc::new(view));
+        self.saw(view);
         let mut moved = false;
         for step in steps {
             moved |= self.make(step, &link, moves).await?;
         }
         Ok(moved)
+    }
+
+    /// Keeps what was seen of all daemons.
+    pub(crate) fn saw(&self, view: View) {
+        let all_know_fresh = view.all_know(fresh::KNOWN_SINCE);
+        self.view.send_replace(Arc::new(view));
+        if self.shared.memory().all_know_fresh != all_know_fresh {
+            self.shared.memory_mut().all_know_fresh = all_know_fresh;
+        }
     }
 
     /// Returns the shards in memory, and those that a move will bring there.
@@ -337,10 +347,14 @@ impl Cluster {
         let link = Link::open_for_reading(&self.shared.options).await?;
         let loaded = load::shards(&link, self.seat.seat, shards).await?;
         let mut waiting = Vec::new();
-        load::waiting(&link, &loaded.shards, &loaded.bulks, |entry| {
-            waiting.push(entry);
-        })
-        .await?;
+        let Loaded {
+            shards,
+            bulks,
+            fresh,
+            ..
+        } = &loaded;
+        let push = |entry| waiting.push(entry);
+        load::waiting(&link, shards, bulks, fresh, push).await?;
         Ok((loaded, waiting))
     }
 

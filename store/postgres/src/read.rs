@@ -10,7 +10,7 @@ pub use bulk::BulkWalk;
 pub use foreign::Named;
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
-use crate::fetch::{deliveries, event_columns, read_event};
+use crate::fetch::{delivery, event_columns, read_event};
 use crate::link::{Link, failed};
 use crate::memory::Shared;
 use std::collections::BTreeSet;
@@ -59,8 +59,8 @@ impl Reader {
     /// # Errors
     /// As [`Reader::event`].
     pub async fn bare_delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let link = self.link().await?;
-        let found = deliveries(&link, &BTreeSet::from([id])).await?.pop();
+        let kept_from = self.shared.memory().deliveries_swept_before;
+        let found = delivery(&*self.link().await?, id, kept_from).await?;
         Ok(found.map(|delivery| self.as_read(delivery)))
     }
 

@@ -97,6 +97,9 @@ impl Storage for Rows<'_> {
         if self.memory.directory.endpoint(id.slot).is_none() {
             return Ok(None);
         }
+        if let Some(fresh) = self.memory.fresh.get(&id) {
+            return Ok(Some(fresh.clone()));
+        }
         match self.fetched.deliveries.get(&id) {
             Some(Some(found)) => Ok(self.kept(found).then(|| found.clone())),
             Some(None) => Ok(None),

@@ -2,6 +2,7 @@
 
 use crate::cluster::Shard;
 use crate::convert::targets;
+use crate::fresh::{Place, Placed, Rule};
 use crate::memory::Memory;
 use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
 use std::cell::RefCell;
@@ -11,8 +12,8 @@ use stormhook_store::backend::{Batch, DirectoryChange, Fingerprint, Limits, Numb
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    Change, Delivery, DeliveryId, Done, EndpointState, Event, EventId, Horizon, Now, Op, Slot,
-    StoreError, UnixMs,
+    Change, DeliveryId, Done, EndpointState, Event, EventId, Horizon, Now, Op, Slot, StoreError,
+    UnixMs,
 };
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
@@ -24,14 +25,6 @@ const ROW_BYTES: usize = 256;
 /// Counters by window.
 type Windows = BTreeMap<(Level, UnixMs), Counters>;
 
-/// Where a delivery's row is before the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Nowhere,
-    Open,
-    Done,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -41,7 +34,7 @@ pub(crate) struct Staged {
     pub(crate) events: Vec<(Arc<Event>, Vec<u8>)>,
     /// New deliveries of earlier events.
     pub(crate) targets: Vec<(EventId, Vec<u8>)>,
-    pub(crate) deliveries: Vec<(Place, u64, Delivery)>,
+    pub(crate) deliveries: Vec<Placed>,
     pub(crate) keys: Vec<(Fingerprint, EventId)>,
     pub(crate) directory: DirectoryChange,
     pub(crate) revisions: BTreeMap<(Slot, EventId), Revision>,
@@ -127,13 +120,7 @@ fn stage(
 ) -> Staged {
     let written = batch.storage.written;
     let (events, created) = with_targets(batch.events, &batch.created);
-    // The sequence numbers of these are in no event after `states_upto`.
-    let late = batch.created.iter();
-    let late = late.filter(|(_, _, event)| *event <= memory.states_upto);
-    let late: HashSet<Slot> = late
-        .map(|(slot, _, _)| *slot)
-        .chain(created.values().flatten().map(|(slot, _)| *slot))
-        .collect();
+    let late = late(memory, &batch.created, &created);
     let targets = created
         .into_iter()
         .map(|(event, of)| (event, targets(of.into_iter())))
@@ -144,6 +131,15 @@ fn stage(
         || !moves.adopted.is_empty()
         || now.paced.since_ms(memory.states_at) >= STATES_EVERY_MS;
     let states = states_to_write(memory, &batch.states, &late, writes_all_states);
+    let states_upto = states_upto(memory, writes_all_states);
+    let rule = Rule {
+        memory,
+        states_upto,
+        bulk_begins: &begun(&written.bulks),
+        opens_all: writes_all_states,
+    };
+    let row = |id: &DeliveryId| fetched.deliveries.get(id).and_then(Option::as_ref);
+    let deliveries = rule.placed(written.deliveries, row);
     let (current, past) = counters_to_write(memory, &batch.counters);
     Staged {
         commit: memory.commit + 1,
@@ -151,7 +147,7 @@ fn stage(
         paced: now.paced,
         events,
         targets,
-        deliveries: placed(written.deliveries, fetched),
+        deliveries,
         keys: batch.keys.into_iter().collect(),
         directory: DirectoryChange {
             endpoints: batch.endpoints,
@@ -162,11 +158,7 @@ fn stage(
         revisions: written.revisions,
         bulk_changes: written.bulks,
         states,
-        states_upto: if writes_all_states {
-            batch.numbers.last_event
-        } else {
-            memory.states_upto
-        },
+        states_upto,
         all_states: batch.states,
         writes_all_states,
         past,
@@ -205,6 +197,32 @@ fn with_targets(events: Vec<Arc<Event>>, all: &[(Slot, u64, EventId)]) -> (WithT
     (events.collect(), created)
 }
 
+/// Returns the endpoints with sequence numbers that are in no event after `states_upto`.
+fn late(memory: &Memory, all: &[(Slot, u64, EventId)], of_earlier: &Created) -> HashSet<Slot> {
+    let late = all.iter();
+    let late = late.filter(|(_, _, event)| *event <= memory.states_upto);
+    late.map(|(slot, _, _)| *slot)
+        .chain(of_earlier.values().flatten().map(|(slot, _)| *slot))
+        .collect()
+}
+
+/// Returns up to which event the states have all sequence numbers, and all deliveries have rows. Those of the batch's own
+/// events may stay without one.
+fn states_upto(memory: &Memory, writes_all_states: bool) -> EventId {
+    if writes_all_states {
+        memory.numbers.last_event
+    } else {
+        memory.states_upto
+    }
+}
+
+/// Returns the endpoints of which a bulk change begins.
+fn begun(changes: &BTreeMap<(Slot, u64), BulkChange>) -> BTreeSet<Slot> {
+    let begins = |change: &BulkChange| matches!(change, BulkChange::Begins(_));
+    let begun = changes.iter().filter(|(_, change)| begins(change));
+    begun.map(|((slot, _), _)| *slot).collect()
+}
+
 /// Returns the counters of the current windows, and those of windows that are past.
 fn counters_to_write(memory: &Memory, counted: &Windows) -> (Windows, Windows) {
     // What was counted in this batch replaces what was known.
@@ -237,23 +255,6 @@ fn states_to_write(
         writes.then_some((*slot, *state))
     }));
     states.into_iter().collect()
-}
-
-/// Returns each delivery with the place of its row before the batch.
-fn placed(
-    written: BTreeMap<DeliveryId, Delivery>,
-    fetched: &Fetched,
-) -> Vec<(Place, u64, Delivery)> {
-    let place = |id: &DeliveryId| match fetched.deliveries.get(id).and_then(Option::as_ref) {
-        None => (Place::Nowhere, 0),
-        Some(before) if before.due.is_some() => (Place::Open, before.sequence),
-        Some(before) => (Place::Done, before.sequence),
-    };
-    let placed = written.into_iter().map(|(id, delivery)| {
-        let (place, sequence) = place(&id);
-        (place, sequence, delivery)
-    });
-    placed.collect()
 }
 
 impl Staged {
@@ -296,6 +297,14 @@ impl Staged {
             memory.swept_before = memory.swept_before.max(horizon.events_before);
             memory.deliveries_swept_before =
                 memory.deliveries_swept_before.max(horizon.attempts_before);
+        }
+        for placed in &self.deliveries {
+            let delivery = &placed.delivery;
+            if placed.to == Place::Nowhere {
+                memory.fresh.insert(delivery.id, delivery.clone());
+            } else {
+                memory.fresh.remove(&delivery.id);
+            }
         }
         for shard in &self.adopted {
             memory.unadopted.remove(shard);

@@ -8,6 +8,7 @@ use crate::cluster::Shard;
 use crate::cluster::seat::{Lease, Taken, now};
 use crate::convert::{column, number};
 use crate::fetch::fetch;
+use crate::fresh::{Place, Placed};
 use crate::link::{Link, failed};
 use crate::load;
 use crate::memory::Shared;
@@ -29,8 +30,8 @@ use stormhook_store::{
 use tokio::sync::watch;
 use tokio_postgres::types::Type;
 
-/// How many open deliveries are kept in memory, so that their first outcome needs no question.
-const FRESH: usize = 65_536;
+/// How many rows of open deliveries are kept in memory, so that their next outcome needs no question.
+const KNOWN: usize = 65_536;
 /// A batch asks for rows that the rows before name: a key, then its event, then its delivery.
 const ROUNDS: usize = 8;
 
@@ -41,7 +42,8 @@ pub struct Store {
     link: Arc<Link>,
     incarnation: i64,
     days: Days,
-    fresh: HashMap<DeliveryId, Delivery>,
+    /// Rows of open deliveries.
+    known: HashMap<DeliveryId, Delivery>,
     /// The last commits.
     ring: Ring,
     /// A failed commit that may have happened.
@@ -92,7 +94,7 @@ impl Store {
             link,
             incarnation,
             days,
-            fresh: HashMap::new(),
+            known: HashMap::new(),
             ring: Ring::default(),
             in_doubt: None,
             broken: false,
@@ -217,6 +219,7 @@ impl Store {
     /// Takes from memory what the batch will ask for first, and returns what of it is not there.
     fn needs_of(&self, ops: &[Op], fetched: &mut Fetched) -> Needs {
         let mut needs = Needs::default();
+        let memory = self.shared.memory();
         for op in ops {
             match op {
                 Op::Accept(new) => needs.keys.extend(
@@ -233,7 +236,8 @@ impl Store {
                         needs.keys.extend(key);
                     }
                 }
-                Op::Settle(settle) => match self.fresh.get(&settle.delivery) {
+                Op::Settle(settle) if memory.fresh.contains_key(&settle.delivery) => {}
+                Op::Settle(settle) => match self.known.get(&settle.delivery) {
                     Some(known) => {
                         let known = Some(known.clone());
                         fetched.deliveries.insert(settle.delivery, known);
@@ -326,18 +330,18 @@ impl Store {
     fn merge_in_doubt(&mut self) -> Option<Applied> {
         let InDoubt { mut staged, .. } = self.in_doubt.take()?;
         let commit = staged.commit;
-        for (_, _, delivery) in &staged.deliveries {
-            if delivery.due.is_none() {
-                self.fresh.remove(&delivery.id);
-            } else if self.fresh.len() < FRESH || self.fresh.contains_key(&delivery.id) {
-                self.fresh.insert(delivery.id, delivery.clone());
+        for Placed { to, delivery, .. } in &staged.deliveries {
+            if *to != Place::Open {
+                self.known.remove(&delivery.id);
+            } else if self.known.len() < KNOWN || self.known.contains_key(&delivery.id) {
+                self.known.insert(delivery.id, delivery.clone());
             }
         }
         let shared = Arc::clone(&self.shared);
         let mut memory = shared.memory_mut();
         if !staged.given.is_empty() {
             let slots: BTreeSet<Slot> = memory.slots_of(&staged.given).into_iter().collect();
-            self.fresh.retain(|id, _| !slots.contains(&id.slot));
+            self.known.retain(|id, _| !slots.contains(&id.slot));
         }
         {
             let mut recent = shared.recent();

@@ -60,6 +60,15 @@ impl Delivery {
         }
     }
 
+    /// Returns a delivery as acceptance makes it: nothing has happened to it since. Its event and its sequence number
+    /// tell everything but the stamp.
+    pub fn accepted(id: DeliveryId, sequence: u64, stamp: u64) -> Self {
+        Self {
+            stamp,
+            ..Self::created(id, sequence, Trigger::Schedule, id.event.accepted_at())
+        }
+    }
+
     /// An attempt was answered with 2xx.
     pub(crate) fn attempt_succeeded(&mut self, attempt: Attempt, at: UnixMs) {
         self.attempt_finished(attempt, at, |d, _| d.end(Status::Success, None, at));

@@ -56,6 +56,7 @@ mod tests {
     fn member(lease_ms: i64) -> Member {
         Member {
             incarnation: 1,
+            schema: 1,
             version: "1".to_owned(),
             address: None,
             certificate: None,

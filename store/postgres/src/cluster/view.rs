@@ -18,6 +18,8 @@ pub struct Member {
     pub incarnation: i64,
     /// The version of the program.
     pub version: String,
+    /// The version of the schema that it knows.
+    pub schema: i32,
     /// Where it is reached.
     pub address: Option<String>,
     /// The certificate that it shows there.
@@ -54,6 +56,11 @@ impl View {
         of.map(|(shard, _)| *shard)
     }
 
+    /// Whether all daemons know a version of the schema.
+    pub(crate) fn all_know(&self, schema: i32) -> bool {
+        self.members.values().all(|member| member.schema >= schema)
+    }
+
     /// Returns how many shards have no owner.
     #[must_use]
     pub fn free(&self) -> usize {
@@ -63,7 +70,7 @@ impl View {
     /// Reads the view. `lease` is this daemon's, by which those of others are judged.
     pub(crate) async fn read(link: &Link, lease: Duration) -> Result<Self, StoreError> {
         let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
-        let sql = "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate \
+        let sql = "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate, schema \
                    FROM @.seats WHERE NOT fenced";
         let members = link.prepare(sql, &[]).await?;
         let owners = link
@@ -90,6 +97,7 @@ impl View {
             let member = Member {
                 incarnation: column(row, 1)?,
                 version: column(row, 2)?,
+                schema: column(row, 6)?,
                 address: column(row, 3)?,
                 certificate: column(row, 5)?,
                 lease_ms: left_ms,

@@ -5,7 +5,7 @@ use crate::cluster::Shard;
 use crate::convert::{column, int8, number, read_targets, slot, uuid};
 use crate::fetch::read_row;
 use crate::link::{Link, failed};
-use crate::load::{each, open_of};
+use crate::load::{each, open_of, states_upto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError, UnixMs};
@@ -69,15 +69,17 @@ impl Reader {
         Ok(())
     }
 
-    /// Returns the number of the last commit, of the open deliveries as of it, and the shards that they are of.
+    /// Returns the number of the last commit, of the rows of open deliveries as of it, and the shards that they are of.
     fn known_open(&self) -> (u64, u64, BTreeSet<Shard>) {
         let memory = self.shared.memory();
         let shards = memory.shards.clone();
-        (memory.commit, memory.directory.open, shards)
+        let fresh = u64::try_from(memory.fresh.len()).unwrap_or(u64::MAX);
+        let rows = memory.directory.open.saturating_sub(fresh);
+        (memory.commit, rows, shards)
     }
 }
 
-/// Compares some events after this one with their deliveries: each has one row, open or ended. Returns the last of them;
+/// Compares some events after this one with their deliveries: each has one row, open or ended, or none yet. Returns the last of them;
 /// `None` at the end.
 async fn events(
     link: &Link,
@@ -85,11 +87,13 @@ async fn events(
     kept_from: UnixMs,
     report: &mut CheckReport,
 ) -> Result<Option<EventId>, StoreError> {
-    let sql = "SELECT id, targets FROM @.events WHERE id > $1 ORDER BY id LIMIT $2";
+    let with_rows = positions(link).await?;
+    let sql = "SELECT id, targets, organization FROM @.events WHERE id > $1 ORDER BY id LIMIT $2";
     let statement = link.prepare(sql, &[Type::UUID, Type::INT8]).await?;
     let parameters: [&(dyn ToSql + Sync); 2] = [&uuid(after.0), &STEP];
     let rows = link.client.query(&statement, &parameters).await;
     let mut expected: BTreeMap<DeliveryId, u64> = BTreeMap::new();
+    let mut fresh: BTreeSet<EventId> = BTreeSet::new();
     let (mut first, mut last) = (None, None);
     for row in rows.map_err(|e| failed(&e))? {
         let event = id_in(&row, 0)?;
@@ -97,6 +101,10 @@ async fn events(
         last = Some(event);
         report.events += 1;
         report.rows += 1;
+        let upto = with_rows.get(&Shard::of(column(&row, 2)?));
+        if upto.is_none_or(|upto| event > *upto) {
+            fresh.insert(event);
+        }
         for (slot, sequence) in read_targets(column(&row, 1)?) {
             let id = DeliveryId { event, slot };
             if expected.insert(id, sequence).is_some() {
@@ -109,6 +117,26 @@ async fn events(
     let (Some(first), Some(last)) = (first, last) else {
         return Ok(None);
     };
+    let found = rows_of(link, first, last, &expected, report).await?;
+    let without_row = expected.keys().filter(|id| !found.contains(id));
+    for id in without_row.filter(|id| id.event.accepted_at() >= kept_from) {
+        if fresh.contains(&id.event) {
+            report.deliveries += 1;
+        } else {
+            report.damage.push(format!("{id} is missing"));
+        }
+    }
+    Ok(Some(last))
+}
+
+/// Compares the rows of deliveries of these events with what the events name. Returns those that there are.
+async fn rows_of(
+    link: &Link,
+    first: EventId,
+    last: EventId,
+    expected: &BTreeMap<DeliveryId, u64>,
+    report: &mut CheckReport,
+) -> Result<BTreeSet<DeliveryId>, StoreError> {
     let sql = "SELECT event, slot, record, sequence, due_ms FROM @.open WHERE event >= $1 AND event <= $2 \
                UNION ALL SELECT event, slot, record, sequence, NULL FROM @.done WHERE event >= $1 AND event <= $2";
     let mut found = BTreeSet::new();
@@ -141,13 +169,24 @@ async fn events(
         Ok(())
     })
     .await?;
-    let missing = expected
-        .keys()
-        .filter(|id| !found.contains(id) && id.event.accepted_at() >= kept_from);
-    report
-        .damage
-        .extend(missing.map(|id| format!("{id} is missing")));
-    Ok(Some(last))
+    Ok(found)
+}
+
+/// Returns up to which event each shard's deliveries have rows.
+async fn positions(link: &Link) -> Result<BTreeMap<Shard, EventId>, StoreError> {
+    let sql = concat!(
+        "SELECT s.shard, ",
+        states_upto!(),
+        " FROM @.shards s LEFT JOIN @.lanes l ON l.lane = s.owner"
+    );
+    let mut positions = BTreeMap::new();
+    each(link, sql, &[], |row| {
+        let upto = id_in(row, 1)?;
+        positions.extend(Shard::numbered(column(row, 0)?).map(|shard| (shard, upto)));
+        Ok(())
+    })
+    .await?;
+    Ok(positions)
 }
 
 /// Names open deliveries without an event.

@@ -14,11 +14,15 @@ impl Store {
     pub(super) async fn make_moves(&mut self, now: Now, random: u128) -> Result<(), StoreError> {
         self.join_gained();
         let given = self.to_give.clone();
-        let lost_open = load::open_of(&self.link, &given).await?;
-        let moving = Moving {
-            adopted: self.shared.memory().unadopted.clone(),
-            given,
-            lost_open,
+        let lost_rows = load::open_of(&self.link, &given).await?;
+        let moving = {
+            let memory = self.shared.memory();
+            let fresh = u64::try_from(memory.fresh_of(&given)).unwrap_or(u64::MAX);
+            Moving {
+                adopted: memory.unadopted.clone(),
+                lost_open: lost_rows.saturating_add(fresh),
+                given,
+            }
         };
         if moving.adopted.is_empty() && moving.given.is_empty() {
             return Ok(());

@@ -22,7 +22,7 @@ impl Store {
             }
         }
         let view = View::read(&self.link, self.shared.options.lease).await?;
-        self.cluster.view.send_replace(Arc::new(view));
+        self.cluster.saw(view);
         // What another daemon may still be sending is read later, and its FIFO endpoints rest.
         let mut owned: BTreeSet<Shard> = BTreeSet::new();
         let sql = "SELECT shard FROM @.shards WHERE owner = $1 AND rests_until <= now()";
@@ -47,12 +47,13 @@ impl Store {
     /// # Errors
     /// The database refuses.
     pub async fn open_deliveries(&self, pass: impl FnMut(QueueEntry)) -> Result<(), StoreError> {
-        let (bulks, shards) = {
+        let (bulks, shards, fresh) = {
             let memory = self.shared.memory();
-            (Arc::clone(&memory.directory.bulks), memory.shards.clone())
+            let bulks = Arc::clone(&memory.directory.bulks);
+            (bulks, memory.shards.clone(), memory.fresh.clone())
         };
         let link = Link::open_for_reading(&self.shared.options).await?;
-        let reading = load::waiting(&link, &shards, &bulks, pass);
+        let reading = load::waiting(&link, &shards, &bulks, &fresh, pass);
         self.cluster.while_renewing(reading).await
     }
 }

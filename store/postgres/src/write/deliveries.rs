@@ -2,24 +2,20 @@
 
 use super::{BOOLS, BYTES, INT4S, INT8S, Steps, UUIDS, parameters};
 use crate::convert::{int4, int8, ms, uuid};
-use crate::staged::{Place, Staged};
+use crate::fresh::Place;
+use crate::staged::Staged;
 use stormhook_store::backend::write_delivery;
 use stormhook_store::{Delivery, StoreError};
 use uuid::Uuid;
 
 pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result<(), StoreError> {
     let all = &staged.deliveries;
-    let is_open = |(_, _, d): &&(Place, u64, Delivery)| d.due.is_some();
     let leaves = |from: Place| {
-        let gone = all.iter().filter(move |(place, _, d)| {
-            let now = if d.due.is_some() {
-                Place::Open
-            } else {
-                Place::Done
-            };
-            *place == from && now != from
-        });
-        gone.map(|(_, sequence, d)| (int4(d.id.slot), int8(*sequence), uuid(d.id.event.0)))
+        let gone = all.iter().filter(move |d| d.from == from && d.to != from);
+        gone.map(|placed| {
+            let id = placed.delivery.id;
+            (int4(id.slot), int8(placed.sequence), uuid(id.event.0))
+        })
     };
     let (slots, sequences, _): (Vec<i32>, Vec<i64>, Vec<Uuid>) = collect(leaves(Place::Open));
     if !slots.is_empty() {
@@ -36,15 +32,15 @@ pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result
         steps.add(sql, &[INT4S, INT8S, UUIDS], parameters).await?;
     }
     let mut open = Columns::default();
-    for (_, _, d) in all.iter().filter(is_open) {
-        open.push(d)?;
+    for placed in all.iter().filter(|d| d.to == Place::Open) {
+        open.push(&placed.delivery)?;
     }
     put_open(steps, open).await?;
     for (from, sql) in [(false, INSERT_DONE), (true, UPDATE_DONE)] {
         let mut done = Columns::default();
-        let ended = all.iter().filter(|d| !is_open(d));
-        for (_, _, d) in ended.filter(|(place, _, _)| (*place == Place::Done) == from) {
-            done.push(d)?;
+        let ended = all.iter().filter(|d| d.to == Place::Done);
+        for placed in ended.filter(|d| (d.from == Place::Done) == from) {
+            done.push(&placed.delivery)?;
         }
         put_done(steps, sql, done).await?;
     }

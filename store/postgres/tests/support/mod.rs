@@ -292,14 +292,26 @@ impl Fixture {
 
     /// Returns the partitions of a table, in order.
     pub(crate) fn partitions(&self, of: &str) -> Vec<String> {
+        let of = format!("'stormhook.{of}'::regclass");
+        self.texts(&format!(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = {of} ORDER BY 1"
+        ))
+    }
+
+    /// Returns how many rows a table has.
+    pub(crate) fn rows(&self, of: &str) -> usize {
+        let found = self.texts(&format!("SELECT count(*)::text FROM stormhook.{of}"));
+        found[0].parse().expect("a number")
+    }
+
+    /// Asks a question of the test's own, whose answer is a column of texts.
+    fn texts(&self, question: &str) -> Vec<String> {
         let url = self.options.url.clone();
         self.runtime.block_on(async {
             let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
             let (client, connection) = connecting.await.expect("a connection");
             tokio::spawn(connection);
-            let sql = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::text::regclass ORDER BY 1";
-            let rows = client.query(sql, &[&format!("stormhook.{of}")]).await;
-            let rows = rows.expect("they can be read");
+            let rows = client.query(question, &[]).await.expect("an answer");
             rows.iter().map(|row| row.get(0)).collect()
         })
     }
