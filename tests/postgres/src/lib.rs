@@ -28,9 +28,22 @@ const USER: &str = "postgres";
 /// The name of the socket in its folder.
 pub const SOCKET: &str = ".s.PGSQL.5432";
 
+/// What all servers are started with.
+const OF_ALL: &[&str] = &[
+    "listen_addresses=",
+    "lc_messages=C",
+    "log_min_messages=warning",
+];
+/// What those of tests are started with: small and fast.
+const OF_TESTS: &[&str] = &["max_connections=30", "shared_buffers=16MB", "fsync=off"];
+
 /// See the module.
 pub struct Server {
+    /// Has the socket, whose path must be short.
     folder: TempDir,
+    data: PathBuf,
+    /// The folder of the data, if it is not in `folder`.
+    _disk: Option<TempDir>,
     /// As in `postgresql.conf`; a later one takes precedence.
     settings: Vec<String>,
     child: Option<Child>,
@@ -96,6 +109,20 @@ fn hand_over(path: &Path) {
     }
 }
 
+/// Makes a cluster.
+fn init(data: &Path, more: &[&str]) {
+    let ran = command("initdb")
+        .arg("--pgdata")
+        .arg(data)
+        .args(["--username=postgres", "--auth=trust", "--no-sync"])
+        .args(["--encoding=UTF8", "--locale=C"])
+        .args(more)
+        .output()
+        .expect("initdb runs");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+}
+
 /// Returns a cluster that no server has used, to be copied. It is made once for all tests of this user.
 fn template() -> PathBuf {
     let user = rustix::process::geteuid().as_raw();
@@ -108,21 +135,20 @@ fn template() -> PathBuf {
         let _none = std::fs::remove_dir_all(&made);
         std::fs::create_dir(&made).expect("a folder");
         hand_over(&made);
-        let ran = command("initdb")
-            .arg("--pgdata")
-            .arg(&made)
-            .args(["--username=postgres", "--auth=trust", "--no-sync"])
-            .args(["--encoding=UTF8", "--locale=C", "--wal-segsize=1"])
-            .output()
-            .expect("initdb runs");
-        assert!(
-            ran.status.success(),
-            "{}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
+        // Small segments: a cluster is copied for each test.
+        init(&made, &["--wal-segsize=1"]);
         File::create(made.join("ready")).expect("a file");
     }
     made
+}
+
+/// Returns a new folder that the server's user may write to.
+fn private_folder(parent: &Path) -> TempDir {
+    let folder = tempfile::tempdir_in(parent).expect("a folder");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).expect("it can be entered");
+    hand_over(folder.path());
+    folder
 }
 
 impl Server {
@@ -169,29 +195,42 @@ impl Server {
 
     fn prepare() -> Self {
         let template = template();
-        let folder = tempfile::tempdir().expect("a folder");
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(folder.path(), open).expect("it can be entered");
-        hand_over(folder.path());
+        let folder = private_folder(&std::env::temp_dir());
+        let data = folder.path().join("data");
         let copied = Command::new("cp")
             .args(["--archive", "--reflink=auto"])
             .arg(&template)
-            .arg(folder.path().join("data"))
+            .arg(&data)
             .status();
         assert!(copied.expect("cp runs").success());
-        let settings = [
-            "listen_addresses=",
-            "max_connections=30",
-            "shared_buffers=16MB",
-            "fsync=off",
-            "lc_messages=C",
-            "log_min_messages=warning",
-        ];
-        Self {
+        let mut server = Self {
             folder,
-            settings: settings.map(str::to_owned).to_vec(),
+            data,
+            _disk: None,
+            settings: Vec::new(),
             child: None,
-        }
+        };
+        server.set(OF_ALL);
+        server.set(OF_TESTS);
+        server
+    }
+
+    /// Starts a server with these settings, and with its data in a new folder of `parent`.
+    pub fn start_on(parent: &Path, settings: &[&str]) -> Self {
+        let disk = private_folder(parent);
+        let data = disk.path().join("data");
+        init(&data, &[]);
+        let mut server = Self {
+            folder: private_folder(&std::env::temp_dir()),
+            data,
+            _disk: Some(disk),
+            settings: Vec::new(),
+            child: None,
+        };
+        server.set(OF_ALL);
+        server.set(settings);
+        server.start_again();
+        server
     }
 
     fn set(&mut self, settings: &[&str]) {
@@ -214,7 +253,7 @@ impl Server {
         let settings = self.settings.iter().flat_map(|setting| ["-c", setting]);
         let mut child = command("postgres")
             .arg("-D")
-            .arg(folder.join("data"))
+            .arg(&self.data)
             .arg("-k")
             .arg(folder)
             .args(settings)
@@ -250,8 +289,13 @@ impl Server {
 
     /// Returns the same for `store.url`.
     pub fn store_url(&self) -> String {
+        self.store_url_of("postgres")
+    }
+
+    /// Returns the same for another database of this server.
+    pub fn store_url_of(&self, database: &str) -> String {
         let folder = self.folder().display();
-        format!("postgres://postgres@/postgres?host={folder}")
+        format!("postgres://postgres@/{database}?host={folder}")
     }
 
     /// Runs statements as the server's superuser, and returns the rows, one a line.
@@ -291,7 +335,7 @@ impl Server {
         let _none = std::fs::remove_dir_all(&kept);
         let copied = Command::new("cp")
             .args(["--archive", "--reflink=auto"])
-            .arg(self.folder.path().join("data"))
+            .arg(&self.data)
             .arg(&kept)
             .status();
         assert!(copied.expect("cp runs").success());
@@ -301,9 +345,8 @@ impl Server {
     /// Ends the server, and starts it with what was kept: it has lost every commit since.
     pub fn lose(&mut self) {
         self.stop();
-        let data = self.folder.path().join("data");
-        std::fs::remove_dir_all(&data).expect("it is removed");
-        std::fs::rename(self.folder.path().join("kept"), data).expect("it takes its place");
+        std::fs::remove_dir_all(&self.data).expect("it is removed");
+        std::fs::rename(self.folder.path().join("kept"), &self.data).expect("it takes its place");
         self.start_again();
     }
 
