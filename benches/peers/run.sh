@@ -24,42 +24,18 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# Installs exactly the versions of the lock file.
-install_packages() {
-    local lock=$here/package-lock.json installed=$here/node_modules/.package-lock.json
-    [ "$installed" -nt "$lock" ] || (cd "$here" && npm ci)
-}
-
-find_postgres() {
-    local program
-    for program in "$(command -v "$1" || true)" $(printf '%s\n' /usr/lib/postgresql/*/bin/"$1" | sort -rV); do
-        [ -x "$program" ] && { echo "$program"; return; }
-    done
-    return 0
-}
-
-# Installs Debian packages as root; otherwise names the missing ones. The run level makes their scripts start nothing.
-install_debian() {
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
-    else
-        echo "missing: $*. Install it (as root: apt-get install --no-install-recommends $*), or exclude its peers with --peers" >&2
-        exit 1
-    fi
-}
-
-command -v node >/dev/null || { echo "missing: node, 20.18.1 or later" >&2; exit 1; }
+. "$here/install.sh"
 install_packages
 programs=()
 case ",${peers:-bullmq}," in
 *bullmq*)
-    command -v redis-server >/dev/null || install_debian redis-server
+    install_redis
     programs+=(--redis "$(command -v redis-server)")
     ;;
 esac
 case ",${peers:-pg-boss}," in
 *pg-boss* | *graphile*)
-    [ -n "$(find_postgres postgres)" ] && [ -n "$(find_postgres initdb)" ] || install_debian postgresql
+    install_postgresql
     programs+=(--postgres "$(find_postgres postgres)" --initdb "$(find_postgres initdb)")
     ;;
 esac

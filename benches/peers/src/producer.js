@@ -1,5 +1,5 @@
-// The application, a process of its own: adds events with the peer's library, either with a number of calls in flight or
-// at a fixed rate. Reports what was accepted, how long that took, and how many wait in the peer's queue.
+// The application, a process of its own: adds events with the peer's library, with a number of calls in flight, each of
+// one event or of a batch, or at a fixed rate. Reports what was accepted, how long that took, and how many wait in the peer's queue.
 
 import { readFileSync } from "node:fs";
 import { newId, stamped } from "./events.js";
@@ -44,6 +44,31 @@ async function saturate({ count, inFlight, path }) {
   return told(startedNs, accepted, sum);
 }
 
+/** Adds `count` events in batches of `batch`, with `inFlight` calls at a time; each event goes to an endpoint of its own. */
+async function batches({ count, batch, inFlight, path }) {
+  let next = 0;
+  let accepted = 0;
+  let sum = 0n;
+  const startedNs = now();
+  const one = async () => {
+    while (next < count) {
+      const from = next;
+      next = Math.min(count, from + batch);
+      const jobs = [];
+      for (let index = from; index < next; index += 1) {
+        const { text, value } = newId();
+        const event = events[index % events.length];
+        jobs.push({ id: text, path: `${path}/${index % events.length}`, event });
+        sum += value;
+      }
+      await queue.addMany(jobs);
+      accepted += jobs.length;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, one));
+  return told(startedNs, accepted, sum);
+}
+
 /** Adds `count` events at `rate` per second, whatever the answers; each has the start time of its call. */
 async function steady({ count, rate, path }) {
   const calls = [];
@@ -62,6 +87,7 @@ async function steady({ count, rate, path }) {
 
 await serve({
   saturate,
+  batches,
   steady,
   waiting: async () => ({ waiting: await queue.waiting() }),
 });

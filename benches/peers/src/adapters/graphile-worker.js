@@ -40,8 +40,10 @@ export async function prepare(config) {
 export async function producer(config) {
   const pgPool = pool(config, config.variant.pool);
   const utils = await makeWorkerUtils({ pgPool, logger: silent });
+  const maxAttempts = SCHEDULE_MS.length + 1;
   return {
-    add: (job) => utils.addJob(TASK, job, { maxAttempts: SCHEDULE_MS.length + 1 }),
+    add: (job) => utils.addJob(TASK, job, { maxAttempts }),
+    addMany: (jobs) => utils.addJobs(jobs.map((payload) => ({ identifier: TASK, payload, maxAttempts }))),
     waiting: async () => {
       const { rows } = await pgPool.query("select count(*)::int as waiting from graphile_worker.jobs");
       return rows[0].waiting;

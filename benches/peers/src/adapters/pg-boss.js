@@ -40,6 +40,7 @@ export async function producer(config) {
   const queue = await boss(config, { max: config.variant.pool, supervise: false, schedule: false });
   return {
     add: (job) => queue.send(QUEUE, job),
+    addMany: (jobs) => queue.insert(jobs.map((data) => ({ name: QUEUE, data }))),
     waiting: async () => queue.getQueueSize(QUEUE, { before: "completed" }),
   };
 }
