@@ -1,13 +1,16 @@
 //! Fetches the rows that a batch needs and memory lacks: three questions in one round trip, and two more for deliveries
 //! that are not open.
+//!
+//! Each row is looked up by itself, `LATERAL … LIMIT 1`: for a plain join over many partitions the planner, which does not
+//! count on their pruning, would rather read all of them (`tests/plans.rs`).
 
 use crate::convert::{column, event_id, int4, int8, read_targets, slot, uuid};
 use crate::fresh::{AFTER_ALL, without_row};
 use crate::link::{Link, failed};
-use crate::partitions::day_of;
 use crate::rows::{Fetched, Needs};
 use futures_util::future::try_join3;
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use stormhook_store::backend::{delivery_key, read_delivery};
 use stormhook_store::{Delivery, DeliveryId, Event, EventId, StoreError, Timestamp, UnixMs};
@@ -49,11 +52,11 @@ pub(crate) fn read_row(row: &Row, first: usize) -> Result<Delivery, StoreError> 
     read_delivery(&delivery_key(id), record)
 }
 
-/// Fetches everything that is needed. Keys older than `keys_from` have expired.
+/// Fetches everything that is needed. Keys are looked up in the partitions of these days.
 pub(crate) async fn fetch(
     link: &Link,
     needs: Needs,
-    keys_from: UnixMs,
+    days: RangeInclusive<u64>,
     fetched: &mut Fetched,
 ) -> Result<(), StoreError> {
     let events: Vec<Uuid> = needs.events.iter().map(|id| uuid(id.0)).collect();
@@ -61,7 +64,7 @@ pub(crate) async fn fetch(
     let (found_deliveries, found_events, found_keys) = try_join3(
         deliveries(link, &needs.deliveries),
         events_of(link, &events),
-        keys_of(link, &keys, keys_from),
+        keys_of(link, &keys, days),
     )
     .await?;
     for id in needs.events {
@@ -115,6 +118,10 @@ pub(crate) async fn delivery(
     Ok(fresh.next())
 }
 
+/// Open deliveries by event and endpoint.
+pub(crate) const OPEN_DELIVERIES: &str = "SELECT o.* FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
+    CROSS JOIN LATERAL (SELECT event, slot, record FROM @.open o WHERE o.event = n.event AND o.slot = n.slot LIMIT 1) o";
+
 async fn open_deliveries(
     link: &Link,
     ids: &BTreeSet<DeliveryId>,
@@ -122,10 +129,8 @@ async fn open_deliveries(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT o.event, o.slot, o.record FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
-               JOIN @.open o ON o.event = n.event AND o.slot = n.slot";
     let statement = link
-        .prepare(sql, &[Type::UUID_ARRAY, Type::INT4_ARRAY])
+        .prepare(OPEN_DELIVERIES, &[Type::UUID_ARRAY, Type::INT4_ARRAY])
         .await?;
     let events: Vec<Uuid> = ids.iter().map(|id| uuid(id.event.0)).collect();
     let slots: Vec<i32> = ids.iter().map(|id| int4(id.slot)).collect();
@@ -133,6 +138,10 @@ async fn open_deliveries(
     let rows = rows.map_err(|e| failed(&e))?;
     rows.iter().map(|row| read_row(row, 0)).collect()
 }
+
+/// The deliveries of events.
+pub(crate) const TARGETS: &str = "SELECT e.* FROM unnest($1::uuid[]) n(id) \
+    CROSS JOIN LATERAL (SELECT id, targets FROM @.events e WHERE e.id = n.id LIMIT 1) e";
 
 /// Returns those of these deliveries that there are, with their sequence numbers.
 async fn targets_of(
@@ -142,8 +151,7 @@ async fn targets_of(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT e.id, e.targets FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id";
-    let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
+    let statement = link.prepare(TARGETS, &[Type::UUID_ARRAY]).await?;
     let events: BTreeSet<EventId> = ids.iter().map(|id| id.event).collect();
     let events: Vec<Uuid> = events.iter().map(|id| uuid(id.0)).collect();
     let rows = link.client.query(&statement, &[&events]).await;
@@ -157,6 +165,14 @@ async fn targets_of(
     Ok(found)
 }
 
+/// Deliveries by endpoint, sequence number and event.
+pub(crate) const BY_NUMBER: &str = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
+    SELECT o.* FROM n CROSS JOIN LATERAL ( \
+      SELECT event, slot, record FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
+    UNION ALL SELECT d.* FROM n CROSS JOIN LATERAL ( \
+      SELECT event, slot, record FROM @.done d \
+      WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d";
+
 /// Returns deliveries by their sequence numbers, open or ended. Both tables are read at the same moment: a delivery that
 /// moves from one to the other meanwhile is found once.
 pub(crate) async fn by_number(
@@ -166,26 +182,23 @@ pub(crate) async fn by_number(
     if numbered.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
-               SELECT o.event, o.slot, o.record FROM n \
-               JOIN @.open o ON o.slot = n.slot AND o.sequence = n.sequence \
-               UNION ALL SELECT d.event, d.slot, d.record FROM n \
-               JOIN @.done d ON d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
-    let rows = numbered_rows(link, sql, numbered).await?;
+    let rows = numbered_rows(link, BY_NUMBER, numbered).await?;
     rows.iter().map(|row| read_row(row, 0)).collect()
 }
+
+/// Those of some deliveries that have a row, by endpoint, sequence number and event.
+pub(crate) const WITH_ROW: &str = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
+    SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+      SELECT FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
+    UNION ALL SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+      SELECT FROM @.done d WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d";
 
 /// Returns those of these deliveries that have a row.
 pub(crate) async fn with_row(
     link: &Link,
     numbered: &[(DeliveryId, u64)],
 ) -> Result<BTreeSet<DeliveryId>, StoreError> {
-    let sql = "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
-               SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
-                 SELECT FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
-               UNION ALL SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
-                 SELECT FROM @.done d WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d";
-    let rows = numbered_rows(link, sql, numbered).await?;
+    let rows = numbered_rows(link, WITH_ROW, numbered).await?;
     let id = |row: &Row| {
         Ok(DeliveryId {
             event: event_id(column(row, 0)?),
@@ -213,36 +226,46 @@ async fn numbered_rows(
     rows.map_err(|e| failed(&e))
 }
 
+/// Events by id.
+pub(crate) const EVENTS: &str = concat!(
+    "SELECT e.* FROM unnest($1::uuid[]) n(id) CROSS JOIN LATERAL (SELECT ",
+    event_columns!(),
+    " FROM @.events e WHERE e.id = n.id LIMIT 1) e"
+);
+
 /// Returns events.
 pub(crate) async fn events_of(link: &Link, ids: &[Uuid]) -> Result<Vec<Event>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = concat!(
-        "SELECT ",
-        event_columns!(),
-        " FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id"
-    );
-    let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
+    let statement = link.prepare(EVENTS, &[Type::UUID_ARRAY]).await?;
     let rows = link.client.query(&statement, &[&ids]).await;
     let rows = rows.map_err(|e| failed(&e))?;
     rows.iter().map(|row| read_event(row, 0)).collect()
 }
 
+/// Keys by day and fingerprint, the newest last, so that it is the one that is kept. The index of a day begins with the day:
+/// without naming it, all of the day's keys would be looked at.
+pub(crate) const KEYS: &str = "SELECT n.fingerprint, k.id FROM unnest($1::int4[], $2::uuid[]) n(day, fingerprint) \
+    CROSS JOIN LATERAL (SELECT id FROM @.keys k WHERE k.day = n.day AND k.fingerprint = n.fingerprint LIMIT 1) k \
+    ORDER BY n.day";
+
 async fn keys_of(
     link: &Link,
     keys: &[Uuid],
-    from: UnixMs,
+    days: RangeInclusive<u64>,
 ) -> Result<Vec<(Uuid, EventId)>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    // The newest last, so that it is the one that is kept.
-    let sql =
-        "SELECT fingerprint, id FROM @.keys WHERE fingerprint = ANY($1) AND day >= $2 ORDER BY day";
-    let statement = link.prepare(sql, &[Type::UUID_ARRAY, Type::INT4]).await?;
-    let day = i32::try_from(day_of(from)).unwrap_or(i32::MAX);
-    let rows = link.client.query(&statement, &[&keys, &day]).await;
+    let pairs = days.flat_map(|day| {
+        let day = i32::try_from(day).unwrap_or(i32::MAX);
+        keys.iter().map(move |key| (day, *key))
+    });
+    let (days, keys): (Vec<i32>, Vec<Uuid>) = pairs.unzip();
+    let types = [Type::INT4_ARRAY, Type::UUID_ARRAY];
+    let statement = link.prepare(KEYS, &types).await?;
+    let rows = link.client.query(&statement, &[&days, &keys]).await;
     let rows = rows.map_err(|e| failed(&e))?;
     rows.iter()
         .map(|row| Ok((column(row, 0)?, event_id(column(row, 1)?))))

@@ -10,6 +10,8 @@ mod export;
 mod fetch;
 mod figures;
 mod fresh;
+#[doc(hidden)]
+pub mod hot;
 mod import;
 mod link;
 mod load;

@@ -2,7 +2,7 @@
 
 mod deliveries;
 
-pub(crate) use deliveries::{open_of, waiting};
+pub(crate) use deliveries::{NUMBERS_SINCE, OPEN_COUNT, WAITING, open_of, waiting};
 
 use crate::cluster::Shard;
 use crate::cluster::view::Seat;
@@ -216,18 +216,23 @@ async fn lanes(link: &Link, loaded: &mut Loaded) -> Result<(), StoreError> {
     .await
 }
 
+/// The endpoints of shards.
+pub(crate) const ENDPOINTS: &str =
+    "SELECT slot, record FROM @.endpoints WHERE shard = ANY($1) ORDER BY slot";
+
+/// Their states.
+pub(crate) const STATES: &str = "SELECT s.slot, s.last_sequence, s.failure_count, s.failing_since_ms, s.last_success_at_ms \
+    FROM @.endpoint_states s JOIN @.endpoints e ON e.slot = s.slot WHERE e.shard = ANY($1)";
+
 async fn endpoints(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(), StoreError> {
-    let sql = "SELECT slot, record FROM @.endpoints WHERE shard = ANY($1) ORDER BY slot";
-    each(link, sql, &[&shards], |row| {
+    each(link, ENDPOINTS, &[&shards], |row| {
         let slot = slot(column(row, 0)?);
         let endpoint = read_endpoint(&slot_key(slot), column(row, 1)?)?;
         loaded.endpoints.push(Arc::new(endpoint));
         Ok(())
     })
     .await?;
-    let sql = "SELECT s.slot, s.last_sequence, s.failure_count, s.failing_since_ms, s.last_success_at_ms \
-               FROM @.endpoint_states s JOIN @.endpoints e ON e.slot = s.slot WHERE e.shard = ANY($1)";
-    each(link, sql, &[&shards], |row| {
+    each(link, STATES, &[&shards], |row| {
         let state = read_state(row, 1)?;
         loaded.states.insert(slot(column(row, 0)?), state);
         Ok(())

@@ -19,6 +19,16 @@ pub(crate) fn day_of(at: UnixMs) -> u64 {
     at.0 / DAY_MS
 }
 
+/// Returns the days in which a key that has not expired at the paced time may have been written.
+pub(crate) fn days_of_keys(
+    paced: UnixMs,
+    ttl_ms: u64,
+    newest: UnixMs,
+) -> std::ops::RangeInclusive<u64> {
+    let oldest = UnixMs(paced.0.saturating_sub(ttl_ms));
+    day_of(oldest)..=day_of(newest)
+}
+
 /// Returns the first id of a day.
 fn first_of(day: u64) -> Uuid {
     let start = EventId::first_of(UnixMs(day.saturating_mul(DAY_MS)));

@@ -7,7 +7,9 @@ mod lists;
 mod stats;
 
 pub use bulk::BulkWalk;
+pub(crate) use bulk::{DELIVERIES_AFTER, MISSED};
 pub use foreign::Named;
+pub(crate) use lists::{EVENTS_BEFORE, NEWEST_BY_KEY, OF_ENDPOINT, UNDELIVERED};
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
 use crate::fetch::{delivery, event_columns, read_event};
@@ -222,17 +224,19 @@ impl Reader {
     }
 }
 
+/// An event and its deliveries, by id.
+pub(crate) const EVENT: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    ", e.targets FROM @.events e WHERE e.id = $1"
+);
+
 /// Returns an event and its deliveries.
 async fn event_row(
     link: &Link,
     id: EventId,
 ) -> Result<Option<(Event, Vec<(Slot, u64)>)>, StoreError> {
-    let sql = concat!(
-        "SELECT ",
-        event_columns!(),
-        ", e.targets FROM @.events e WHERE e.id = $1"
-    );
-    let statement = link.prepare(sql, &[Type::UUID]).await?;
+    let statement = link.prepare(EVENT, &[Type::UUID]).await?;
     let row = link.client.query_opt(&statement, &[&uuid(id.0)]).await;
     let row = row.map_err(|e| failed(&e))?;
     let read = |row: tokio_postgres::Row| {

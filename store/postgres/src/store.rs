@@ -14,7 +14,7 @@ use crate::load;
 use crate::memory::Shared;
 use crate::options::Options;
 use crate::ownership::Cluster;
-use crate::partitions::{Days, day_of};
+use crate::partitions::{Days, day_of, days_of_keys};
 use crate::read::Reader;
 use crate::rows::{Fetched, Needs};
 use crate::schema;
@@ -25,7 +25,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Fingerprint, Limits};
 use stormhook_store::{
-    Applied, Change, Delivery, DeliveryId, EmittedEvent, EventId, Now, Op, Slot, StoreError, UnixMs,
+    Applied, Change, Delivery, DeliveryId, EmittedEvent, EventId, Now, Op, Slot, StoreError,
 };
 use tokio::sync::watch;
 use tokio_postgres::types::Type;
@@ -185,13 +185,14 @@ impl Store {
 
     async fn try_apply(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
         let ttl_ms = self.shared.options.idempotency_ttl_ms;
-        let keys_from = UnixMs(now.paced.0.saturating_sub(ttl_ms));
+        let last_event = self.shared.memory().numbers.last_event;
+        let days = days_of_keys(now.paced, ttl_ms, now.at.max(last_event.accepted_at()));
         let mut fetched = Fetched::default();
         let mut needs = self.needs_of(ops, &mut fetched);
         fetched.next_slot = self.slots_for(ops).await?;
         for _ in 0..ROUNDS {
             if !needs.is_empty() {
-                fetch(&self.link, needs, keys_from, &mut fetched).await?;
+                fetch(&self.link, needs, days.clone(), &mut fetched).await?;
             }
             match self.decide((ops, now, random), &fetched, &Moving::default())? {
                 Ok(staged) => return self.write(staged, false).await,

@@ -8,6 +8,7 @@ pub(crate) mod endpoints;
 pub(crate) mod events;
 pub(crate) mod statistics;
 
+pub(crate) use deliveries::{DELETE_OPEN, PUT_OPEN};
 pub(crate) use statistics::{read_window_key, window_key};
 
 use crate::cluster::Shard;

@@ -12,6 +12,9 @@ use stormhook_store::{Delivery, DeliveryId, EventId, QueueEntry, Slot, StoreErro
 /// How many deliveries are looked up at a time.
 const CHUNK: usize = 10_000;
 
+/// Events after one, with their deliveries.
+pub(crate) const NUMBERS_SINCE: &str = "SELECT id, targets FROM @.events WHERE id > $1";
+
 /// Reads the sequence numbers given since the states were written. Returns the deliveries that they were given to.
 pub(super) async fn numbers_since(
     link: &Link,
@@ -20,8 +23,7 @@ pub(super) async fn numbers_since(
 ) -> Result<Vec<(DeliveryId, u64)>, StoreError> {
     let known: BTreeSet<Slot> = loaded.endpoints.iter().map(|e| e.slot).collect();
     let mut named = Vec::new();
-    let sql = "SELECT id, targets FROM @.events WHERE id > $1";
-    each(link, sql, &[&uuid(upto.0)], |row| {
+    each(link, NUMBERS_SINCE, &[&uuid(upto.0)], |row| {
         let event = event_id(column(row, 0)?);
         for (slot, sequence) in read_targets(column(row, 1)?) {
             if !known.contains(&slot) {
@@ -55,6 +57,10 @@ pub(super) async fn fresh_of(
     Ok(())
 }
 
+/// The rows of open deliveries of shards, in order of due time.
+pub(crate) const WAITING: &str = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
+    WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
+
 /// Passes every open delivery of these shards to `pass`, in order of due time, without those that a bulk change has ended
 /// or reopened. `fresh` are those without a row.
 pub(crate) async fn waiting(
@@ -68,9 +74,7 @@ pub(crate) async fn waiting(
     let entries = fresh.values().filter_map(Delivery::queue_entry);
     let mut entries = entries.peekable();
     let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
-    let sql = "SELECT o.event, o.slot, o.record FROM @.open o JOIN @.endpoints e ON e.slot = o.slot \
-               WHERE e.shard = ANY($1) ORDER BY o.due_ms, o.event, o.slot";
-    each(link, sql, &[&shards], |row| {
+    each(link, WAITING, &[&shards], |row| {
         let stored = read_row(row, 0)?;
         let (due, id) = (stored.due, stored.id);
         while let Some(entry) = entries.next_if(|e| (Some(e.due), e.id) < (due, id)) {
@@ -88,12 +92,15 @@ pub(crate) async fn waiting(
     Ok(())
 }
 
+/// How many there are.
+pub(crate) const OPEN_COUNT: &str =
+    "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
+
 /// Returns how many deliveries of these shards have a row as open ones.
 pub(crate) async fn open_of(link: &Link, shards: &BTreeSet<Shard>) -> Result<u64, StoreError> {
     let shards: Vec<i16> = shards.iter().map(|shard| shard.number()).collect();
-    let sql = "SELECT count(*) FROM @.open o JOIN @.endpoints e ON e.slot = o.slot WHERE e.shard = ANY($1)";
     let mut open = 0;
-    each(link, sql, &[&shards], |row| {
+    each(link, OPEN_COUNT, &[&shards], |row| {
         open = number(column(row, 0)?);
         Ok(())
     })

@@ -83,6 +83,21 @@ impl Reader {
     }
 }
 
+/// Deliveries of an endpoint after a sequence number.
+pub(crate) const DELIVERIES_AFTER: &str = "SELECT d.sequence, d.event, d.slot, d.record, e.has_data FROM ( \
+    SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+    UNION ALL \
+    SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+    ORDER BY sequence LIMIT $4) d \
+    LEFT JOIN LATERAL (SELECT data IS NOT NULL AS has_data FROM @.events e WHERE e.id = d.event LIMIT 1) e ON true \
+    ORDER BY d.sequence";
+
+/// Events from one on, with type and deliveries if they are of an organization and have their data. All of them are
+/// returned: the next one of the organization may be millions further on.
+pub(crate) const MISSED: &str = "SELECT id, CASE WHEN is_asked THEN type END, CASE WHEN is_asked THEN targets END FROM ( \
+    SELECT id, type, targets, organization = $3 AND data IS NOT NULL AS is_asked FROM @.events \
+    WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $4) e ORDER BY id";
+
 impl BulkWalk {
     fn new(reader: &Reader, slot: Slot, bulks: Vec<Bulk>) -> Self {
         let memory = reader.shared.memory();
@@ -157,13 +172,8 @@ impl BulkWalk {
         after: u64,
         found: &mut AdvanceBulk,
     ) -> Result<Option<u64>, StoreError> {
-        let sql = "SELECT d.sequence, d.event, d.slot, d.record, e.data IS NOT NULL FROM ( \
-                     SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
-                     UNION ALL \
-                     SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
-                     ORDER BY sequence LIMIT $4) d LEFT JOIN @.events e ON e.id = d.event ORDER BY d.sequence";
         let types = [Type::INT4, Type::INT8, Type::INT8, Type::INT8];
-        let statement = link.prepare(sql, &types).await?;
+        let statement = link.prepare(DELIVERIES_AFTER, &types).await?;
         let most = i64::try_from(ROWS_PER_STEP).unwrap_or(i64::MAX);
         let (slot, after, until) = (int4(self.slot), int8(after), int8(self.until));
         let rows = link
@@ -203,10 +213,8 @@ impl BulkWalk {
             return Ok(None);
         };
         let revisions = self.revisions(link).await?;
-        let sql = "SELECT id, type, targets FROM @.events \
-                   WHERE id >= $1 AND id < $2 AND organization = $3 AND data IS NOT NULL ORDER BY id LIMIT $4";
         let types = [Type::UUID, Type::UUID, Type::TEXT, Type::INT8];
-        let statement = link.prepare(sql, &types).await?;
+        let statement = link.prepare(MISSED, &types).await?;
         let most = i64::try_from(ROWS_PER_STEP).unwrap_or(i64::MAX);
         let (from, end) = (uuid(from.0), uuid(end.0));
         let rows = link
@@ -218,7 +226,9 @@ impl BulkWalk {
         for row in &rows {
             let id = id_in(row, 0)?;
             last = Some(EventId(id.0.saturating_add(1)));
-            let event_type: &str = column(row, 1)?;
+            let Some(event_type) = column::<Option<&str>>(row, 1)? else {
+                continue;
+            };
             let targets = read_targets(column(row, 2)?);
             let delivered = targets.iter().any(|(slot, _)| *slot == self.slot);
             let revision = revisions.iter().rfind(|(from, _)| *from <= id);

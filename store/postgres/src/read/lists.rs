@@ -2,6 +2,8 @@
 
 mod events;
 
+pub(crate) use events::NEWEST_BY_KEY;
+
 use super::Reader;
 use super::foreign::Foreign;
 use crate::convert::{column, int4, int8, number, read_targets, uuid};
@@ -43,6 +45,27 @@ fn filter_span(filter: &DeliveryFilter) -> (EventId, EventId) {
         None => (from, until),
     }
 }
+
+/// Deliveries of an endpoint with their events, greatest sequence number first.
+pub(crate) const OF_ENDPOINT: &str = concat!(
+    "SELECT d.sequence, d.event, d.slot, d.record, e.* FROM ( \
+       SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence < $2 \
+       UNION ALL \
+       SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence < $2 \
+       ORDER BY sequence DESC LIMIT $3) d CROSS JOIN LATERAL (SELECT ",
+    event_columns!(),
+    " FROM @.events e WHERE e.id = d.event LIMIT 1) e ORDER BY d.sequence DESC"
+);
+
+/// Undelivered deliveries with their events, newest event first.
+pub(crate) const UNDELIVERED: &str = concat!(
+    "SELECT d.event, d.slot, d.record, e.* FROM ( \
+       SELECT event, slot, record FROM @.done \
+       WHERE undelivered AND event >= $1 AND event <= $2 AND (event < $2 OR slot < $3) \
+       ORDER BY event DESC, slot DESC LIMIT $4) d CROSS JOIN LATERAL (SELECT ",
+    event_columns!(),
+    " FROM @.events e WHERE e.id = d.event LIMIT 1) e ORDER BY d.event DESC, d.slot DESC"
+);
 
 impl Reader {
     /// Returns endpoints that were not deleted, newest first.
@@ -106,17 +129,8 @@ impl Reader {
         after: Option<Cursor>,
         filling: &mut Filling<DeliveryWithEvent>,
     ) -> Result<(), StoreError> {
-        let sql = concat!(
-            "SELECT d.sequence, d.event, d.slot, d.record, ",
-            event_columns!(),
-            " FROM ( \
-                     SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence < $2 \
-                     UNION ALL \
-                     SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence < $2 \
-                     ORDER BY sequence DESC LIMIT $3) d JOIN @.events e ON e.id = d.event ORDER BY d.sequence DESC"
-        );
         let statement = link
-            .prepare(sql, &[Type::INT4, Type::INT8, Type::INT8])
+            .prepare(OF_ENDPOINT, &[Type::INT4, Type::INT8, Type::INT8])
             .await?;
         let mut asked = first_rows(filling.limit);
         let mut below = after.map_or(u64::MAX, |c| u64::try_from(c.at).unwrap_or(u64::MAX));
@@ -241,17 +255,8 @@ impl Reader {
         after: Option<Cursor>,
         filling: &mut Filling<DeliveryWithEvent>,
     ) -> Result<(), StoreError> {
-        let sql = concat!(
-            "SELECT d.event, d.slot, d.record, ",
-            event_columns!(),
-            " FROM ( \
-                     SELECT event, slot, record FROM @.done \
-                     WHERE undelivered AND event >= $1 AND event <= $2 AND (event < $2 OR slot < $3) \
-                     ORDER BY event DESC, slot DESC LIMIT $4) d \
-                   JOIN @.events e ON e.id = d.event ORDER BY d.event DESC, d.slot DESC"
-        );
         let types = [Type::UUID, Type::UUID, Type::INT4, Type::INT8];
-        let statement = link.prepare(sql, &types).await?;
+        let statement = link.prepare(UNDELIVERED, &types).await?;
         let mut asked = first_rows(filling.limit);
         let (from, until) = filter_span(filter);
         let (mut event, mut below) = after.map_or((until, 0), |c| (EventId(c.at), int4(c.slot)));
@@ -356,6 +361,13 @@ fn cursor(list: List, event: EventId, slot: Slot) -> Cursor {
     }
 }
 
+/// Events of a span, newest first.
+pub(crate) const EVENTS_BEFORE: &str = concat!(
+    "SELECT ",
+    event_columns!(),
+    ", e.targets FROM @.events e WHERE e.id >= $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
+);
+
 /// Returns as many events from the newest before `before` on, with the deliveries of each.
 async fn events_before(
     link: &Link,
@@ -363,13 +375,8 @@ async fn events_before(
     before: EventId,
     rows: usize,
 ) -> Result<Vec<(Event, Vec<(DeliveryId, u64)>)>, StoreError> {
-    let sql = concat!(
-        "SELECT ",
-        event_columns!(),
-        ", e.targets FROM @.events e WHERE e.id >= $1 AND e.id < $2 ORDER BY e.id DESC LIMIT $3"
-    );
     let statement = link
-        .prepare(sql, &[Type::UUID, Type::UUID, Type::INT8])
+        .prepare(EVENTS_BEFORE, &[Type::UUID, Type::UUID, Type::INT8])
         .await?;
     let (from, before) = (uuid(from.0), uuid(before.0));
     let found = link

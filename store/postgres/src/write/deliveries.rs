@@ -8,6 +8,15 @@ use stormhook_store::backend::write_delivery;
 use stormhook_store::{Delivery, StoreError};
 use uuid::Uuid;
 
+/// Takes deliveries that have ended out of those that are open.
+pub(crate) const DELETE_OPEN: &str = "DELETE FROM @.open o USING unnest($1::int4[], $2::int8[]) n(slot, sequence) \
+    WHERE o.slot = n.slot AND o.sequence = n.sequence";
+
+/// Writes open deliveries.
+pub(crate) const PUT_OPEN: &str = "INSERT INTO @.open (sequence, due_ms, event, slot, record) \
+    SELECT * FROM unnest($1::int8[], $2::int8[], $3::uuid[], $4::int4[], $5::bytea[]) \
+    ON CONFLICT (slot, sequence) DO UPDATE SET due_ms = excluded.due_ms, record = excluded.record";
+
 pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result<(), StoreError> {
     let all = &staged.deliveries;
     let leaves = |from: Place| {
@@ -19,10 +28,8 @@ pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result
     };
     let (slots, sequences, _): (Vec<i32>, Vec<i64>, Vec<Uuid>) = collect(leaves(Place::Open));
     if !slots.is_empty() {
-        let sql = "DELETE FROM @.open o USING unnest($1::int4[], $2::int8[]) n(slot, sequence) \
-                   WHERE o.slot = n.slot AND o.sequence = n.sequence";
         let parameters = parameters![slots, sequences];
-        steps.add(sql, &[INT4S, INT8S], parameters).await?;
+        steps.add(DELETE_OPEN, &[INT4S, INT8S], parameters).await?;
     }
     let (slots, sequences, of): (Vec<i32>, Vec<i64>, Vec<Uuid>) = collect(leaves(Place::Done));
     if !slots.is_empty() {
@@ -67,9 +74,6 @@ pub(crate) async fn new_deliveries(
 
 async fn put_open(steps: &mut Steps<'_>, open: Columns) -> Result<(), StoreError> {
     if !open.slots.is_empty() {
-        let sql = "INSERT INTO @.open (sequence, due_ms, event, slot, record) \
-                   SELECT * FROM unnest($1::int8[], $2::int8[], $3::uuid[], $4::int4[], $5::bytea[]) \
-                   ON CONFLICT (slot, sequence) DO UPDATE SET due_ms = excluded.due_ms, record = excluded.record";
         let parameters = parameters![
             open.sequences,
             open.due,
@@ -78,7 +82,7 @@ async fn put_open(steps: &mut Steps<'_>, open: Columns) -> Result<(), StoreError
             open.records
         ];
         steps
-            .add(sql, &[INT8S, INT8S, UUIDS, INT4S, BYTES], parameters)
+            .add(PUT_OPEN, &[INT8S, INT8S, UUIDS, INT4S, BYTES], parameters)
             .await?;
     }
     Ok(())

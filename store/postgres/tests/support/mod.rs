@@ -185,12 +185,19 @@ impl Fixture {
 
     /// Runs statements of the test's own.
     pub(crate) fn sql(&self, statements: &str) {
+        self.with_client(async |client| {
+            client.batch_execute(statements).await.expect("they run");
+        });
+    }
+
+    /// Does work on a connection of the test's own.
+    pub(crate) fn with_client(&self, work: impl AsyncFnOnce(&tokio_postgres::Client)) {
         let url = self.options.url.clone();
         self.runtime.block_on(async {
             let connecting = tokio_postgres::connect(&url, tokio_postgres::NoTls);
             let (client, connection) = connecting.await.expect("a connection");
             let driven = tokio::spawn(connection);
-            client.batch_execute(statements).await.expect("they run");
+            work(&client).await;
             drop(client);
             driven.await.expect("it ends").expect("it ends well");
         });
