@@ -27,6 +27,8 @@ const WAITING: u64 = 200_000;
 const DAYS: u64 = 30;
 /// Endpoints, each of an organization of its own.
 const ENDPOINTS: u64 = 10_000;
+/// The slot of the endpoint that gets every fortieth event, so that it has many more than are asked for.
+const BUSIEST: u64 = 1_007;
 /// Rows that a batch asks for at once.
 const BATCH: u64 = 200;
 /// Pages that one row may take: the levels of an index, the row, and the same in a second table.
@@ -76,9 +78,9 @@ fn functions(events: u64, first_ms: u64) -> String {
          CREATE FUNCTION id_of(n int8) RETURNS uuid LANGUAGE sql IMMUTABLE AS
            $$ SELECT (lpad(to_hex(ms_of(n)), 12, '0') || lpad(to_hex(n + 4096), 20, '0'))::uuid $$;
          CREATE FUNCTION slot_of(n int8) RETURNS int4 LANGUAGE sql IMMUTABLE AS
-           $$ SELECT (1000 + n * 7919 % {ENDPOINTS})::int4 $$;
+           $$ SELECT CASE WHEN n % 40 = 7 THEN {BUSIEST} ELSE (1000 + n * 7919 % {ENDPOINTS})::int4 END $$;
          CREATE FUNCTION sequence_of(n int8) RETURNS int8 LANGUAGE sql IMMUTABLE AS
-           $$ SELECT n / {ENDPOINTS} + 1 $$;
+           $$ SELECT n + 1 $$;
          CREATE FUNCTION text_of(n int8, bytes int4) RETURNS bytea LANGUAGE sql IMMUTABLE AS
            $$ SELECT convert_to(rpad(md5(n::text), bytes, 'x'), 'UTF8') $$;"
     )
@@ -100,7 +102,7 @@ fn fill(fixture: &mut Fixture, waiting: u64) -> Filled {
         "INSERT INTO stormhook.endpoints (slot, id, organization, url, active, deleted, record, shard)
            SELECT 1000 + n, gen_random_uuid(), 'org_' || n, 'http://localhost/', true, false, text_of(n, 300),
              stormhook.shard_of('org_' || n) FROM generate_series(0, {ENDPOINTS} - 1) n;
-         INSERT INTO stormhook.endpoint_states SELECT 1000 + n, {events} / {ENDPOINTS}, 0, NULL, NULL
+         INSERT INTO stormhook.endpoint_states SELECT 1000 + n, {events}, 0, NULL, NULL
            FROM generate_series(0, {ENDPOINTS} - 1) n;
          INSERT INTO stormhook.events
            SELECT ms_of(n), id_of(n), NULL, 1, 'org_' || slot_of(n) - 1000, 'order.created', NULL,
@@ -234,7 +236,7 @@ fn lists(filled: &Filled) -> Vec<Case> {
         case(
             "list: deliveries of an endpoint",
             "int4, int8, int8",
-            format!("'1007', '{}', '{page}'", i64::MAX),
+            format!("'{BUSIEST}', '{}', '{page}'", i64::MAX),
             &["open_pkey", "done_*_pkey", "events_*_pkey"],
             page,
         ),
@@ -262,9 +264,9 @@ fn lists(filled: &Filled) -> Vec<Case> {
         case(
             "bulk: deliveries",
             "int4, int8, int8, int8",
-            format!("'1007', '0', '{}', '1000'", i64::MAX),
+            format!("'{BUSIEST}', '0', '{}', '{BATCH}'", i64::MAX),
             &["open_pkey", "done_*_pkey", "events_*_pkey"],
-            1_000,
+            BATCH,
         ),
         case(
             "bulk: missed events",

@@ -85,9 +85,11 @@ impl Reader {
 
 /// Deliveries of an endpoint after a sequence number.
 pub(crate) const DELIVERIES_AFTER: &str = "SELECT d.sequence, d.event, d.slot, d.record, e.has_data FROM ( \
-    SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+    (SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+     ORDER BY sequence LIMIT $4) \
     UNION ALL \
-    SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+    (SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence > $2 AND sequence < $3 \
+     ORDER BY sequence LIMIT $4) \
     ORDER BY sequence LIMIT $4) d \
     LEFT JOIN LATERAL (SELECT data IS NOT NULL AS has_data FROM @.events e WHERE e.id = d.event LIMIT 1) e ON true \
     ORDER BY d.sequence";

@@ -46,12 +46,15 @@ fn filter_span(filter: &DeliveryFilter) -> (EventId, EventId) {
     }
 }
 
-/// Deliveries of an endpoint with their events, greatest sequence number first.
+/// Deliveries of an endpoint with their events, greatest sequence number first. Each table has a limit of its own: with one
+/// for both, the planner rather sorts all deliveries of the endpoint.
 pub(crate) const OF_ENDPOINT: &str = concat!(
     "SELECT d.sequence, d.event, d.slot, d.record, e.* FROM ( \
-       SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence < $2 \
+       (SELECT sequence, event, slot, record FROM @.open WHERE slot = $1 AND sequence < $2 \
+        ORDER BY sequence DESC LIMIT $3) \
        UNION ALL \
-       SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence < $2 \
+       (SELECT sequence, event, slot, record FROM @.done WHERE slot = $1 AND sequence < $2 \
+        ORDER BY sequence DESC LIMIT $3) \
        ORDER BY sequence DESC LIMIT $3) d CROSS JOIN LATERAL (SELECT ",
     event_columns!(),
     " FROM @.events e WHERE e.id = d.event LIMIT 1) e ORDER BY d.sequence DESC"
