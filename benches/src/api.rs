@@ -7,6 +7,7 @@ use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use crate::error::{BenchError, Doing, Result};
+use crate::ledger::event_value;
 use crate::wire::{self, Target};
 
 /// A caller with one connection, which is reopened if the daemon closes it.
@@ -131,6 +132,38 @@ impl Api {
         self.post("/v1/events", &body, StatusCode::ACCEPTED)
             .await
             .map(drop)
+    }
+
+    /// Offers one event under an idempotency key. Returns its id; `None` if it has to be sent again, because it was refused
+    /// for now, or because it is not known whether it was stored.
+    pub(crate) async fn offer_event(
+        &mut self,
+        organization: &str,
+        key: &str,
+    ) -> Result<Option<u128>> {
+        let body = json!({
+            "organizationId": organization, "type": "order.created", "data": {"orderId": 1},
+            "idempotencyKey": key,
+        });
+        let request = Request::post("/v1/events")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .body(Full::from(body.to_string()));
+        let (code, body) = self.answer(request.doing("making a request")?).await?;
+        match code {
+            StatusCode::ACCEPTED | StatusCode::OK => {
+                let answer: Value = serde_json::from_slice(&body).doing("reading an answer")?;
+                let id = answer.get("id").and_then(Value::as_str).unwrap_or("");
+                let id = event_value(id.as_bytes());
+                id.map(Some)
+                    .ok_or_else(|| BenchError::wrong(format!("an answer without an id: {answer}")))
+            }
+            code if code.is_server_error() => Ok(None),
+            code => Err(BenchError::wrong(format!(
+                "offering an event: expected 202, 200 or 503, got {code}: {}",
+                String::from_utf8_lossy(&body)
+            ))),
+        }
     }
 
     /// Returns the counters since the store was created, and the current queue.

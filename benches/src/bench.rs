@@ -5,19 +5,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::task::JoinSet;
 
-use crate::api::Stats;
+use crate::api::{Api, Stats};
 use crate::clock;
 use crate::daemon::{Daemon, Home};
-use crate::error::{BenchError, Result};
+use crate::error::{BenchError, Doing, Result};
 use crate::load::Way;
 use crate::proc;
 use crate::process::{Latency, Load, Order, Received, Sent, Sink};
 use crate::report::Report;
+use crate::wire::Target;
 
 /// Used in every scenario, so that the sink knows it: base64 of 32 bytes. It protects nothing.
 pub(crate) const SECRET: &str = "whsec_c3Rvcm1ob29rLWJlbmNoLXNlY3JldC0zMi1ieXRlcyE=";
 
+/// Callers that create endpoints.
+const CALLERS: usize = 64;
 /// Without progress for this long, missing deliveries count as lost.
 const STALLED_S: f64 = 60.0;
 
@@ -82,6 +86,35 @@ impl Bench {
         let url = self.url(behaviour, ledger, 0);
         daemon.api.add_endpoint(organization, &url, SECRET).await?;
         Ok(ledger)
+    }
+
+    /// Creates endpoints, the same number for each of `org_0`, `org_1` and so on. `url` is that of the first one, and ends
+    /// with the endpoint's number, 0.
+    pub(crate) async fn add_endpoints(
+        &self,
+        home: &Home,
+        url: &str,
+        organizations: usize,
+        each: usize,
+    ) -> Result<()> {
+        let mut callers = JoinSet::new();
+        let base = url.trim_end_matches('0').to_owned();
+        for caller in 0..CALLERS {
+            let mut api = Api::new(Target::Unix(home.socket()));
+            let base = base.clone();
+            callers.spawn(async move {
+                for endpoint in (caller..organizations * each).step_by(CALLERS) {
+                    let organization = format!("org_{}", endpoint % organizations);
+                    api.add_endpoint(&organization, &format!("{base}{endpoint}"), SECRET)
+                        .await?;
+                }
+                Ok::<_, BenchError>(())
+            });
+        }
+        while let Some(done) = callers.join_next().await {
+            done.doing("making endpoints")??;
+        }
+        Ok(())
     }
 
     /// Returns the POSTs per second of a bare client to the bare sink: the ceiling.

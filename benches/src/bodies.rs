@@ -12,6 +12,9 @@ pub const POOL_EVENTS: usize = 3_200;
 /// Size of a request in the throughput scenarios, in bytes.
 pub const KIB_BYTES: usize = 1_024;
 
+/// Size of the `data` of a short order, in bytes.
+pub const SHORT_BYTES: usize = 480;
+
 /// Where the producer writes its start time: twenty digits, so that a body keeps its length.
 const AT_FIELD: &str = "\"at\":\"";
 const AT_DIGITS: usize = 20;
@@ -23,6 +26,8 @@ pub enum Kind {
     Kib,
     /// The `data` of a typical order, 735 bytes on average.
     Order,
+    /// The `data` of an order of one item, 480 bytes.
+    Short,
 }
 
 /// A small seeded generator, so that every run has the same bodies.
@@ -236,14 +241,44 @@ fn kib(draw: &mut Draw, organization: &str) -> String {
             &format!(r#"{{{AT_FIELD}{at}","order":{order},"note":"{note}"}}"#),
         )
     };
-    let mut note = String::new();
     let room = KIB_BYTES.saturating_sub(body("").len());
-    while note.len() < room {
+    body(&note(draw, room))
+}
+
+/// Words of this many bytes in total.
+fn note(draw: &mut Draw, bytes: usize) -> String {
+    let mut note = String::new();
+    while note.len() < bytes {
         note.push_str(draw.pick(WORDS));
         note.push(' ');
     }
-    note.truncate(room);
-    body(&note)
+    note.truncate(bytes);
+    note
+}
+
+/// The `data` of an order of one item, without an address.
+fn short(draw: &mut Draw) -> String {
+    let (first, last) = (draw.pick(FIRST), draw.pick(LAST));
+    let (line, cents) = item(draw);
+    let (whole, rest) = (cents / 100, cents % 100);
+    let start = format!(
+        r#"{{"orderId":{},"number":"SO-{}","createdAt":"2026-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z","customer":{{"id":"cus_{}","name":"{first} {last}","email":"{}.{}@mail.example"}},"items":[{line}],"currency":"EUR","total":"{whole}.{rest:02}","paymentId":"pi_{}","note":""#,
+        1_000_000 + draw.below(9_000_000),
+        draw.hex(8),
+        1 + draw.below(12),
+        1 + draw.below(28),
+        draw.below(24),
+        draw.below(60),
+        draw.below(60),
+        draw.below(1_000),
+        draw.hex(14),
+        draw.letters(7),
+        draw.below(1_000),
+        draw.hex(24),
+    );
+    let end = r#""}"#;
+    let room = SHORT_BYTES.saturating_sub(start.len() + end.len());
+    format!("{start}{}{end}", note(draw, room))
 }
 
 /// The bodies of a run. With several organizations, body `i` belongs to organization
@@ -263,6 +298,7 @@ pub fn pool(kind: Kind, organization: &str, organizations: usize) -> Vec<Bytes> 
                     let items = 1 + draw.below(6);
                     around(&name, &order(&mut draw, items))
                 }
+                Kind::Short => around(&name, &short(&mut draw)),
             })
         })
         .collect()
@@ -321,6 +357,14 @@ mod tests {
         let total: usize = bodies.iter().map(|body| body.len() - around_bytes).sum();
         let average = total / bodies.len();
         assert!((725..=745).contains(&average), "{average} bytes on average");
+    }
+
+    #[test]
+    fn a_short_orders_data_has_480_bytes() {
+        for body in pool(Kind::Short, "o", 1) {
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap();
+            assert_eq!(body.len(), around("o", "").len() + SHORT_BYTES);
+        }
     }
 
     #[test]

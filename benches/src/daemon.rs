@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -15,6 +16,8 @@ use crate::wire::Target;
 
 /// Longest time to wait for `/readyz`.
 const READY_TIMEOUT_S: f64 = 120.0;
+/// Longest time to wait for its end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a starting daemon is polled.
 const READY_POLL: Duration = Duration::from_micros(500);
 
@@ -73,6 +76,21 @@ impl Home {
             self.data.path().join("data"),
             self.socket(),
         )
+    }
+
+    /// Prepares the database that the configuration names.
+    pub(crate) async fn migrate(&self, program: &Path) -> Result<()> {
+        let mut command = Command::new(program);
+        command.arg("migrate").arg("--config").arg(self.config());
+        let ran = command.env_clear().output().await;
+        let ran = ran.doing("running stormhook migrate")?;
+        match ran.status.success() {
+            true => Ok(()),
+            false => Err(BenchError::wrong(format!(
+                "stormhook migrate failed: {}",
+                String::from_utf8_lossy(&ran.stderr)
+            ))),
+        }
     }
 
     /// Returns the total length of the files in the data folder.
@@ -143,6 +161,26 @@ impl Daemon {
                 )));
             }
             tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    /// Tells it to stop, and returns at once.
+    pub(crate) fn tell_to_stop(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| BenchError::wrong("a pid out of range"))?;
+        kill_process(pid, Signal::TERM).doing("telling the daemon to stop")
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(mut self) -> Result<()> {
+        let ended = tokio::time::timeout(STOP_TIMEOUT, self.child.wait()).await;
+        let status = ended.doing("waiting for the daemon's end")?;
+        let status = status.doing("waiting for the daemon's end")?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(BenchError::wrong(format!(
+                "the daemon was told to stop, and ended with {status}"
+            ))),
         }
     }
 

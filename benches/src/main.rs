@@ -26,6 +26,7 @@ mod rounds;
 mod scenario;
 mod signature;
 mod sink;
+mod talker;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -40,7 +41,8 @@ use crate::process::Sink;
 use crate::report::Report;
 use crate::scenario::throughput::LANES;
 use crate::scenario::{
-    backlog, concurrency, fairness, filesize, idle, latency, scale, start, steady, throughput,
+    backlog, cluster, concurrency, fairness, filesize, idle, latency, scale, start, steady,
+    throughput,
 };
 
 /// The time limit of one scenario.
@@ -61,10 +63,13 @@ const SCENARIOS: &[&str] = &[
     "concurrency",
     "latency",
     "scale",
+    "cluster",
+    "takeover",
+    "reader",
 ];
 
-/// Run only if they are named, because they take too long.
-const NAMED_ONLY: &[&str] = &["scale"];
+/// Run only if they are named, because they take too long, or need Node and PostgreSQL.
+const NAMED_ONLY: &[&str] = &["scale", "cluster", "takeover", "reader"];
 
 /// Measures stormhook against the limits of this machine in the same run.
 #[derive(Parser)]
@@ -85,6 +90,9 @@ struct Cli {
     /// How many deliveries are open at the end of `scale`.
     #[arg(long, default_value_t = 10_000_000)]
     waiting: u64,
+    /// How long `cluster` and `reader` hold a transaction open, in seconds; 120 by default, 5 with `--quick`.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    reader_seconds: Option<u64>,
     /// The daemon's program; built in release mode by default.
     #[arg(long, value_name = "FILE")]
     daemon: Option<PathBuf>,
@@ -199,7 +207,7 @@ fn measure(cli: &Cli) -> Result<bool> {
             report,
         };
         tokio::select! {
-            () = all(&mut bench, &cli.scenarios, cli.waiting) => {}
+            () = all(&mut bench, cli) => {}
             _ = tokio::signal::ctrl_c() => bench.report.wrong("interrupted"),
         }
         Ok::<_, BenchError>(bench.report)
@@ -227,7 +235,8 @@ fn machine() -> String {
     format!("{model}, {cores} cores, Linux {}", kernel.trim())
 }
 
-async fn all(bench: &mut Bench, wanted: &[String], waiting: u64) {
+async fn all(bench: &mut Bench, cli: &Cli) {
+    let wanted = &cli.scenarios;
     let chosen = |name: &str| {
         let named = wanted.iter().any(|other| other == name);
         named || wanted.is_empty() && !NAMED_ONLY.contains(&name)
@@ -254,7 +263,23 @@ async fn all(bench: &mut Bench, wanted: &[String], waiting: u64) {
             "concurrency" => one(bench, name, concurrency::run).await,
             "latency" => one(bench, name, latency::run).await,
             "scale" => {
-                one(bench, name, async |bench| scale::run(bench, waiting).await).await;
+                one(bench, name, async |bench| {
+                    scale::run(bench, cli.waiting).await
+                })
+                .await;
+            }
+            "cluster" => {
+                one(bench, name, async |bench| {
+                    cluster::run(bench, cli.reader_seconds).await
+                })
+                .await;
+            }
+            "takeover" => one(bench, name, cluster::takeover).await,
+            "reader" => {
+                one(bench, name, async |bench| {
+                    cluster::reader(bench, cli.reader_seconds).await
+                })
+                .await;
             }
             _ => {}
         }

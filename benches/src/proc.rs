@@ -22,14 +22,29 @@ fn field_of(path: &str, name: &str) -> Result<u64> {
     field(&text, name).ok_or_else(|| BenchError::wrong(format!("{path} has no line {name}")))
 }
 
-/// User and system time since the start, in clock ticks: fields 14 and 15 of proc(5)'s `stat`, counted from
-/// after the program's name, which may contain spaces.
+/// The fields of proc(5)'s `stat` from `first` on, counted from 1, as numbers. They are counted from after the program's
+/// name, which may contain spaces.
+fn numbers(stat: &str, first: usize) -> impl Iterator<Item = u64> {
+    // The name is the second field, so the first one behind it is the third.
+    let behind_name = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    let fields = behind_name.split_whitespace().skip(first.saturating_sub(3));
+    fields.map_while(|field| field.parse().ok())
+}
+
+/// User and system time since the start, in clock ticks.
 fn ticks(stat: &str) -> Option<u64> {
-    let behind_name = stat.rsplit_once(')')?.1;
-    let mut fields = behind_name.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    let mut fields = numbers(stat, 14);
+    Some(fields.next()? + fields.next()?)
+}
+
+/// The same with that of children that have ended.
+fn ticks_with_ended(stat: &str) -> Option<u64> {
+    let fields: Vec<u64> = numbers(stat, 14).take(4).collect();
+    (fields.len() == 4).then(|| fields.iter().sum())
+}
+
+fn microseconds(ticks: u64) -> u64 {
+    ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
 /// CPU time since the start, in microseconds, with the resolution of a clock tick (10 ms).
@@ -37,7 +52,24 @@ pub(crate) fn cpu_us(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/stat");
     let ticks = ticks(&read(&path)?)
         .ok_or_else(|| BenchError::wrong(format!("{path} isn't as proc(5) says")))?;
-    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second().max(1))
+    Ok(microseconds(ticks))
+}
+
+/// The same of a process and its children, including those that have ended: PostgreSQL has a process for each connection.
+pub(crate) fn family_cpu_us(pid: u32) -> Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir("/proc").doing("listing /proc")? {
+        let path = entry.doing("listing /proc")?.path().join("stat");
+        // Not a process, or one that has just ended: its time is then in its parent's.
+        let Ok(stat) = std::fs::read_to_string(&path) else {
+            continue;
+        };
+        let is_own = stat.split_whitespace().next() == Some(pid.to_string().as_str());
+        if is_own || numbers(&stat, 4).next() == Some(u64::from(pid)) {
+            total += ticks_with_ended(&stat).unwrap_or(0);
+        }
+    }
+    Ok(microseconds(total))
 }
 
 /// Memory of a process, in bytes.
@@ -118,6 +150,8 @@ mod tests {
     fn cpu_time_is_found_behind_a_name_with_spaces_and_brackets() {
         let stat = "77 (a) b (c)) S 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
         assert_eq!(ticks(stat), Some(200));
+        assert_eq!(ticks_with_ended(stat), Some(200));
+        assert_eq!(numbers(stat, 4).next(), Some(1));
     }
 
     #[test]
@@ -141,5 +175,6 @@ mod tests {
         assert!(memory(pid).unwrap().rss_bytes > 0);
         assert!(switches(pid).unwrap() > 0);
         cpu_us(pid).unwrap();
+        assert!(family_cpu_us(pid).unwrap() >= cpu_us(pid).unwrap());
     }
 }

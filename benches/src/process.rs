@@ -1,86 +1,18 @@
-//! The child processes of a benchmark, and their line protocol. Every child is killed by its own pid when its
-//! handle is dropped, however the benchmark ends; a child also ends by itself when its stdin does.
+//! The sink and the load generator as child processes of a benchmark.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
 use stormhook_benches::bodies::Kind;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::process::Command;
 
 use crate::error::{BenchError, Doing, Result};
 use crate::load::Way;
+use crate::talker::{ANSWER_TIMEOUT, Talker};
 
 /// The time limit of one run of a load.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
-/// The time limit for a child to start or to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A child that answers each line with a line.
-struct Talker {
-    name: &'static str,
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Talker {
-    fn start(name: &'static str, command: &mut Command) -> Result<Self> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .doing(format!("starting the {name}"))?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let (stdin, stdout) =
-            pipes.ok_or_else(|| BenchError::wrong(format!("the {name} has no pipes")))?;
-        Ok(Self {
-            name,
-            child,
-            stdin,
-            lines: BufReader::new(stdout).lines(),
-        })
-    }
-
-    async fn say(&mut self, line: &str) -> Result<()> {
-        let doing = || format!("telling the {} {line:?}", self.name);
-        let line_end = format!("{line}\n");
-        self.stdin
-            .write_all(line_end.as_bytes())
-            .await
-            .doing(doing())
-    }
-
-    async fn hear(&mut self, within: Duration) -> Result<String> {
-        let name = self.name;
-        let line = timeout(within, self.lines.next_line()).await;
-        let line = line.doing(format!("waiting for the {name}"))?;
-        match line.doing(format!("hearing the {name}"))? {
-            Some(line) => Ok(line),
-            None => {
-                let ended = self
-                    .child
-                    .wait()
-                    .await
-                    .doing(format!("waiting for the {name}"))?;
-                Err(BenchError::wrong(format!(
-                    "the {name} ended ({ended}); its stderr is above"
-                )))
-            }
-        }
-    }
-
-    async fn ask(&mut self, line: &str, within: Duration) -> Result<Value> {
-        self.say(line).await?;
-        let answer = self.hear(within).await?;
-        serde_json::from_str(&answer)
-            .doing(format!("reading the {}'s answer {answer:?}", self.name))
-    }
-}
 
 /// Returns this program, to start its other roles.
 fn own_program() -> Result<PathBuf> {
@@ -293,6 +225,43 @@ pub(crate) struct Sent {
     pub(crate) slice_ms: u64,
 }
 
+impl Sent {
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self {
+            started_ns: u64::MAX,
+            ended_ns: 0,
+            accepted: 0,
+            id_sum: 0,
+            busy: 0,
+            answer: Latency::default(),
+            late: Latency::default(),
+            worst_us: Vec::new(),
+            slice_ms: 0,
+        }
+    }
+
+    /// Reads what the producer of a peer sent.
+    pub(crate) fn of_peer(value: &Value) -> Result<Self> {
+        Ok(Self {
+            started_ns: number(value, "started_ns")?,
+            ended_ns: number(value, "ended_ns")?,
+            accepted: number(value, "accepted")?,
+            id_sum: sum(value)?,
+            ..Self::none()
+        })
+    }
+
+    /// Adds a load that ran beside this one or after it. Latencies are those of one load alone.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.started_ns = self.started_ns.min(other.started_ns);
+        self.ended_ns = self.ended_ns.max(other.ended_ns);
+        self.accepted += other.accepted;
+        self.id_sum = self.id_sum.wrapping_add(other.id_sum);
+        self.busy += other.busy;
+    }
+}
+
 /// A load with open connections, ready to start.
 pub(crate) struct Load {
     talker: Talker,
@@ -301,10 +270,10 @@ pub(crate) struct Load {
 impl Load {
     /// Starts the process, and returns when it is ready to send.
     pub(crate) async fn prepare(order: &Order) -> Result<Self> {
-        let kind = if order.kind == Kind::Order {
-            "order"
-        } else {
-            "kib"
+        let kind = match order.kind {
+            Kind::Kib => "kib",
+            Kind::Order => "order",
+            Kind::Short => "short",
         };
         let mut command = Command::new(own_program()?);
         command.args([
@@ -334,11 +303,7 @@ impl Load {
         let value = self.talker.ask("go", LOAD_TIMEOUT).await?;
         let worst = value.get("worst_us").and_then(Value::as_array);
         let worst = worst.map(Vec::as_slice).unwrap_or_default();
-        self.talker
-            .child
-            .wait()
-            .await
-            .doing("waiting for the load's end")?;
+        self.talker.ended().await?;
         Ok(Sent {
             started_ns: number(&value, "started_ns")?,
             ended_ns: number(&value, "ended_ns")?,

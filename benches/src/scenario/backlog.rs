@@ -3,25 +3,19 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use crate::api::Api;
-use crate::bench::{Bench, SECRET};
+use crate::bench::Bench;
 use crate::clock;
 use crate::daemon::{Daemon, Home};
-use crate::error::{BenchError, Doing, Result};
+use crate::error::{BenchError, Result};
 use crate::load::Way;
 use crate::proc;
 use crate::process::{Load, Order};
 use crate::report::{Row, Wanted, bytes_text};
 use crate::rounds;
-use crate::wire::Target;
 
 /// Organizations; each has the same number of endpoints.
 pub(super) const ORGANIZATIONS: usize = 100;
 const ENDPOINTS_EACH: usize = 100;
-/// Callers that create the endpoints.
-const CALLERS: usize = 64;
 /// Without progress for this long, filling the store has failed.
 const STALLED_S: f64 = 60.0;
 
@@ -59,7 +53,8 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<()> {
 async fn build(bench: &mut Bench, home: &Home, daemon: &mut Daemon, each: usize) -> Result<u64> {
     let ledger = bench.sink.ledger();
     let started_ns = clock::monotonic_ns();
-    add_endpoints(bench, home, ledger, each).await?;
+    let url = bench.url("503", ledger, 0);
+    bench.add_endpoints(home, &url, ORGANIZATIONS, each).await?;
     let made_s = clock::seconds_since(started_ns);
     let mut order = Order::new(
         Way::Stream,
@@ -78,34 +73,6 @@ async fn build(bench: &mut Bench, home: &Home, daemon: &mut Daemon, each: usize)
          attempted once and answered 503"
     ));
     Ok(wanted)
-}
-
-pub(super) async fn add_endpoints(
-    bench: &Bench,
-    home: &Home,
-    ledger: u32,
-    each: usize,
-) -> Result<()> {
-    let mut callers = JoinSet::new();
-    let total = ORGANIZATIONS * each;
-    let base = bench.url("503", ledger, 0);
-    let base = base.trim_end_matches('0').to_owned();
-    for caller in 0..CALLERS {
-        let mut api = Api::new(Target::Unix(home.socket()));
-        let base = base.clone();
-        callers.spawn(async move {
-            for endpoint in (caller..total).step_by(CALLERS) {
-                let organization = format!("org_{}", endpoint % ORGANIZATIONS);
-                api.add_endpoint(&organization, &format!("{base}{endpoint}"), SECRET)
-                    .await?;
-            }
-            Ok::<_, BenchError>(())
-        });
-    }
-    while let Some(done) = callers.join_next().await {
-        done.doing("making endpoints")??;
-    }
-    Ok(())
 }
 
 pub(super) async fn waiting(daemon: &mut Daemon, wanted: u64) -> Result<()> {

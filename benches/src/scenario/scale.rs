@@ -41,7 +41,11 @@ pub(crate) async fn run(bench: &mut Bench, most: u64) -> Result<()> {
     let mut daemon = Daemon::start(&bench.program, &home).await?;
     let ledger = bench.sink.ledger();
     let each = usize::try_from(ENDPOINTS_EACH).unwrap_or(usize::MAX);
-    backlog::add_endpoints(bench, &home, ledger, each).await?;
+    let url = bench.url("503", ledger, 0);
+    let organizations = backlog::ORGANIZATIONS;
+    bench
+        .add_endpoints(&home, &url, organizations, each)
+        .await?;
     let (mut steps, mut memory) = (Vec::new(), Vec::new());
     let started_ns = clock::monotonic_ns();
     let mut waiting = 0;
