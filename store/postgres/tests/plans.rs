@@ -157,6 +157,12 @@ fn batches(filled: &Filled) -> Vec<Case> {
             &["open_pkey", "done_*_pkey"],
         ),
         case(
+            "fetch: deliveries with a row",
+            "int4[], int8[], uuid[]",
+            filled.some(true, BATCH, &numbered),
+            &["open_pkey", "done_*_pkey"],
+        ),
+        case(
             "fetch: events",
             "uuid[]",
             filled.some(false, BATCH, of_events),

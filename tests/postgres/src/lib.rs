@@ -287,6 +287,11 @@ impl Server {
         format!("host={folder} user=postgres dbname=postgres")
     }
 
+    /// Returns the process that the others of a running server belong to.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Returns the same for `store.url`.
     pub fn store_url(&self) -> String {
         self.store_url_of("postgres")

@@ -11,16 +11,16 @@ use crate::error::{BenchError, Doing, Result};
 use crate::proc;
 
 /// The settings that differ from PostgreSQL's own, and those that durability depends on.
-pub(super) const SETTINGS: &[(&str, &str)] = &[
-    ("fsync", "on"),
-    ("synchronous_commit", "on"),
-    ("full_page_writes", "on"),
-    ("wal_compression", "lz4"),
-    ("shared_buffers", "1GB"),
-    ("max_wal_size", "8GB"),
-    ("checkpoint_timeout", "15min"),
-    ("max_connections", "200"),
-    ("jit", "off"),
+pub(super) const SETTINGS: &[&str] = &[
+    "fsync=on",
+    "synchronous_commit=on",
+    "full_page_writes=on",
+    "wal_compression=lz4",
+    "shared_buffers=1GB",
+    "max_wal_size=8GB",
+    "checkpoint_timeout=15min",
+    "max_connections=200",
+    "jit=off",
 ];
 
 /// How long the processes of closed connections may take to end.
@@ -56,7 +56,7 @@ impl Database {
     /// Starts the server, with its data on the disk of `root`.
     pub(super) async fn start(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
-        let server = Server::start_with(root, SETTINGS);
+        let server = Server::start_on(root, SETTINGS);
         let client = connect(&server, "postgres").await?;
         Ok(Self { server, client })
     }
@@ -80,11 +80,7 @@ impl Database {
     pub(super) async fn described(&self) -> Result<String> {
         let version = self.client.query_one("SHOW server_version", &[]).await;
         let version: String = version.doing("asking for the version")?.get(0);
-        let settings = SETTINGS
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let settings: Vec<String> = settings.collect();
-        Ok(format!("PostgreSQL {version}: {}", settings.join(", ")))
+        Ok(format!("PostgreSQL {version}: {}", SETTINGS.join(", ")))
     }
 
     /// Creates an empty database.
