@@ -21,8 +21,10 @@ mod support;
 use std::ops::ControlFlow;
 use std::path::Path;
 use stormhook_postgres::Store;
+use stormhook_store::command::AcceptEmitted;
 use stormhook_store::{
-    Encoded, Horizon, Item, Options, StoreError, UnixMs, import_file, read_file,
+    Accepted, Done, EmittedEvent, Encoded, EventId, Horizon, Item, Options, StoreError, UnixMs,
+    import_file, read_file,
 };
 use support::history::{answers, encoded, expect_same, fill, go_on};
 use support::{DAY_MS, Fixture, Random};
@@ -92,6 +94,35 @@ fn file_at(path: &Path, now: UnixMs) -> file::Fixture {
 fn refused<T: std::fmt::Debug>(of: Result<T, StoreError>, why: &str) {
     let refused = of.unwrap_err().to_string();
     assert!(refused.contains(why), "{refused}");
+}
+
+/// The daemon ended after it had accepted the event, and before it had deleted it from the outbox.
+#[test]
+fn an_event_of_an_outbox_is_known_after_a_move() {
+    let mut first = Fixture::new();
+    let endpoint = first.endpoint("org", &["*"]);
+    let id = EventId(EventId::first_of(first.now).0 + 7);
+    let emitted = || AcceptEmitted {
+        organization: "org".to_owned(),
+        events: vec![EmittedEvent {
+            id,
+            event: support::event("org", "order.created"),
+        }],
+    };
+    first.one(emitted());
+    first.stop_daemon();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("moved.redb");
+    import_file(&path, exported(&of_database(&first))).unwrap();
+    let mut second = file_at(&path, first.now.plus_ms(1_000));
+    let Done::AcceptEmitted(Ok(decided)) = second.one(emitted()) else {
+        panic!("it was refused");
+    };
+    let Ok(Accepted { event, replayed }) = &decided[0] else {
+        panic!("{decided:?}");
+    };
+    assert_eq!((event.id, *replayed), (id, true));
+    assert_eq!(second.reader().state(endpoint.slot).last_sequence, 1);
 }
 
 #[test]

@@ -95,10 +95,12 @@ impl<S: Storage> Batch<'_, S> {
         if let Some(event) = self.known_under(Fingerprint::of_emitted(id))? {
             return Ok(Some(event));
         }
-        if self.storage.takes_any_id() {
-            return self.event(id);
+        // With its own id: this store takes any, or it was moved here from one that does.
+        match self.event(id) {
+            // Other events are stored there. This one is unlikely to be among them, and must not hold up those after it.
+            Err(StoreError::Damaged { .. }) if !self.storage.takes_any_id() => Ok(None),
+            found => found,
         }
-        Ok(None)
     }
 
     /// Returns the event of a key that has not expired.
