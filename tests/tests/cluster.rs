@@ -306,6 +306,7 @@ async fn metrics_show_the_cluster_and_who_took_over() {
         assert_eq!(metric(daemon, "cluster_daemons").await, 2.0);
         assert_eq!(metric(daemon, "cluster_shards_unowned").await, 0.0);
         assert_eq!(metric(daemon, "cluster_takeovers_total").await, 0.0);
+        assert_eq!(metric(daemon, "cluster_commits_remade_total").await, 0.0);
         // It is renewed each quarter of the lease.
         let age = metric(daemon, "cluster_lease_age_seconds").await;
         assert!((0.0..2.0).contains(&age), "{age}");

@@ -17,6 +17,8 @@ pub struct Figures {
     pub lease_age: Duration,
     /// How many daemons this one has taken over from since it started.
     pub takeovers: u64,
+    /// How many commits it made again that the database had lost in a failover.
+    pub remade: u64,
 }
 
 impl Cluster {
@@ -31,6 +33,7 @@ impl Cluster {
             free: view.free(),
             lease_age: self.shared.lease.age(),
             takeovers: self.takeovers.load(Ordering::Relaxed),
+            remade: self.remade.load(Ordering::Relaxed),
         }
     }
 }

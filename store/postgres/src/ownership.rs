@@ -55,6 +55,8 @@ pub struct Cluster {
     pub(crate) token: Arc<[u8]>,
     /// How many daemons this one has taken over from.
     pub(crate) takeovers: Arc<AtomicU64>,
+    /// How many commits were made again that the database had lost.
+    pub(crate) remade: Arc<AtomicU64>,
 }
 
 /// Who decides about an organization.
@@ -155,7 +157,7 @@ impl Cluster {
     pub async fn look(&self) -> Result<(), StoreError> {
         let link = self.shared.link().await?;
         let view = View::read(&link, self.shared.options.lease).await?;
-        self.view.send_replace(Arc::new(view));
+        self.saw(view);
         Ok(())
     }
 

@@ -88,6 +88,7 @@ impl Store {
             moves: Arc::default(),
             token: token.into(),
             takeovers: Arc::default(),
+            remade: Arc::default(),
         };
         let mut store = Self {
             shared,

@@ -46,6 +46,7 @@ fn commits_that_a_server_has_lost_are_made_again() {
 
     find_out(&mut fixture).expect("it goes on");
 
+    assert_eq!(fixture.store().cluster().figures().remade, 6);
     for _ in 0..2 {
         let sequences = [&sent, &keyed, &failed, &last]
             .map(|event| fixture.delivery(pair(event, &endpoint)).sequence);

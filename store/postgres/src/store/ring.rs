@@ -11,6 +11,7 @@ use crate::partitions::{Days, day_of};
 use crate::staged::Staged;
 use crate::write::commit;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use stormhook_store::StoreError;
 use tokio_postgres::types::Type;
@@ -99,6 +100,7 @@ impl Store {
             }
         }
         self.days = days;
+        self.cluster.remade.fetch_add(lost, Ordering::Relaxed);
         tracing::error!(
             lost,
             "the database came back without the last commits; they were made again"

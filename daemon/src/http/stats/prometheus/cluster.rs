@@ -34,6 +34,11 @@ impl Page {
         let help = "Daemons that this one has taken over from since it started, because their leases ended.";
         self.family(name, "counter", help);
         self.sample(name, "", figures.takeovers);
+        let name = "cluster_commits_remade_total";
+        let help =
+            "Commits that the database had lost in a failover and that this daemon has made again.";
+        self.family(name, "counter", help);
+        self.sample(name, "", figures.remade);
         if let Some(ahead_ms) = clock_ahead_ms {
             let help = "How far the clock of the database is ahead of this daemon's, in seconds; negative if it is behind.";
             let sign = if ahead_ms < 0 { "-" } else { "" };
