@@ -7,6 +7,8 @@ mod reader;
 
 pub use reader::Reader;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use stormhook_store::{
     Applied, BulkFound, Found, Horizon, Now, Op, QueueEntry, StoreError, UnixMs,
 };
@@ -21,7 +23,7 @@ pub enum Store {
     Postgres(Box<Lane>),
 }
 
-/// The writer of a database, driven from a thread that may block.
+/// The writer of a database.
 #[cfg(feature = "postgres")]
 #[derive(Debug)]
 pub struct Lane {
@@ -31,7 +33,7 @@ pub struct Lane {
 
 #[cfg(feature = "postgres")]
 impl Lane {
-    /// Returns a writer whose connections are driven by this runtime.
+    /// Returns a writer whose connections are driven by this runtime. A thread that may block waits for them there.
     pub fn new(store: stormhook_postgres::Store, runtime: tokio::runtime::Handle) -> Self {
         Self { store, runtime }
     }
@@ -87,34 +89,44 @@ impl Store {
         }
     }
 
-    /// Runs a batch in one durable transaction. Blocks. `random` makes ids differ.
+    /// Runs a batch in one durable transaction. `random` makes ids differ.
     ///
     /// # Errors
     /// [`StoreError::NotCommitted`]: nothing was stored. [`StoreError::InDoubt`]: not known yet; call
     /// [`Store::resolve_in_doubt`] until it succeeds. Until then every batch fails.
-    pub fn apply(&mut self, ops: &[Op], now: Now, random: u128) -> Result<Applied, StoreError> {
+    pub async fn apply(
+        &mut self,
+        ops: &[Op],
+        now: Now,
+        random: u128,
+    ) -> Result<Applied, StoreError> {
         match self {
             Self::File(store) => store.apply(ops, now, random),
             #[cfg(feature = "postgres")]
-            Self::Postgres(lane) => {
-                let Lane { store, runtime } = &mut **lane;
-                runtime.block_on(store.apply(ops, now, random))
-            }
+            Self::Postgres(lane) => lane.store.apply(ops, now, random).await,
         }
     }
 
-    /// Lets others have what this process decides about: the last thing before it ends. Blocks.
+    /// Lets others have what this process decides about: the last thing before it ends.
     #[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
-    pub(crate) fn leave(&mut self, now: Now, random: u128) {
+    pub(crate) async fn leave(&mut self, now: Now, random: u128) {
         match self {
             Self::File(_) => {}
             #[cfg(feature = "postgres")]
             Self::Postgres(lane) => {
-                let Lane { store, runtime } = &mut **lane;
-                if let Err(error) = runtime.block_on(store.leave(now, random)) {
+                if let Err(error) = lane.store.leave(now, random).await {
                     tracing::warn!(%error, "the shards could not be given; others take them over when the lease has ended");
                 }
             }
+        }
+    }
+
+    /// Returns what drives this store's commits on a thread that may block.
+    pub(crate) fn driver(&self) -> Driver {
+        match self {
+            Self::File(_) => Driver::AtOnce,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(lane) => Driver::Runtime(lane.runtime.clone()),
         }
     }
 
@@ -127,19 +139,42 @@ impl Store {
         }
     }
 
-    /// Finds out after a failure whether the last commit happened. Blocks. `Some`: it did, with this result. `None`:
-    /// nothing of it was stored.
+    /// Finds out after a failure whether the last commit happened. `Some`: it did, with this result. `None`: nothing of
+    /// it was stored.
     ///
     /// # Errors
     /// The store can't be opened yet.
-    pub fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
+    pub async fn resolve_in_doubt(&mut self) -> Result<Option<Applied>, StoreError> {
         match self {
             Self::File(store) => store.resolve_in_doubt(),
             #[cfg(feature = "postgres")]
-            Self::Postgres(lane) => {
-                let Lane { store, runtime } = &mut **lane;
-                runtime.block_on(store.resolve_in_doubt())
+            Self::Postgres(lane) => lane.store.resolve_in_doubt().await,
+        }
+    }
+}
+
+/// See [`Store::driver`].
+pub(crate) enum Driver {
+    /// Nothing in a file's commit waits, except by blocking.
+    AtOnce,
+    #[cfg(feature = "postgres")]
+    Runtime(tokio::runtime::Handle),
+}
+
+impl Driver {
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        match self {
+            Self::AtOnce => {
+                let mut work = pin!(work);
+                let mut context = Context::from_waker(Waker::noop());
+                loop {
+                    if let Poll::Ready(done) = work.as_mut().poll(&mut context) {
+                        return done;
+                    }
+                }
             }
+            #[cfg(feature = "postgres")]
+            Self::Runtime(runtime) => runtime.block_on(work),
         }
     }
 }

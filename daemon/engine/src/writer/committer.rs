@@ -87,11 +87,17 @@ impl Committer {
         self.finish();
     }
 
-    /// Makes one commit of the queued operations. With nothing queued it does nothing, unless commits fail: then it
-    /// tries one.
+    /// Makes one commit of the queued operations, and blocks meanwhile. With nothing queued it does nothing, unless
+    /// commits fail: then it tries one.
     pub fn commit_queued(&mut self) {
+        let driver = self.store.driver();
+        driver.block_on(self.commit_next());
+    }
+
+    /// Like [`Committer::commit_queued`], in a task.
+    pub async fn commit_next(&mut self) {
         let requests = self.take();
-        self.commit(requests);
+        self.commit(requests).await;
     }
 
     /// Takes as many queued operations as fit in one commit.
@@ -106,14 +112,20 @@ impl Committer {
         taken
     }
 
-    /// Nothing more will be queued.
-    pub fn finish(mut self) {
+    /// Nothing more will be queued. Blocks until all is done.
+    pub fn finish(self) {
+        let driver = self.store.driver();
+        driver.block_on(self.end());
+    }
+
+    /// Like [`Committer::finish`], in a task.
+    pub async fn end(mut self) {
         // One last try for unrecorded outcomes. Deliveries that stay unrecorded are due again at the next start.
         if !self.kept.is_empty() {
-            self.commit(Vec::new());
+            self.commit(Vec::new()).await;
         }
         let random = self.clock.environment().random_u128();
-        self.store.leave(self.clock.both(), random);
+        self.store.leave(self.clock.both(), random).await;
     }
 
     /// Spaces commits; operations that are queued meanwhile go into the next one. A large file needs this to keep
@@ -141,9 +153,9 @@ impl Committer {
         space
     }
 
-    fn commit(&mut self, requests: Vec<Request>) {
+    async fn commit(&mut self, requests: Vec<Request>) {
         let full = requests.iter().any(|r| is_event(&r.op)) && self.space().free_bytes == 0;
-        let settled = self.settle_in_doubt();
+        let settled = self.settle_in_doubt().await;
         let mut work = Work::of_outcomes(std::mem::take(&mut self.kept));
         for request in requests {
             if full && is_event(&request.op) && request.reply.is_some() {
@@ -163,9 +175,9 @@ impl Committer {
             work.push(Op::Probe(Probe), None);
         }
         self.last_commit = Some((Moment::now(), work.ops.len()));
-        if let Err(not) = self.commit_once(work) {
+        if let Err(not) = self.commit_once(work).await {
             if not.error.is_damage() {
-                self.commit_in_parts(*not);
+                self.commit_in_parts(*not).await;
             } else {
                 self.failed(&not.error, not.work);
             }
@@ -173,13 +185,10 @@ impl Committer {
     }
 
     /// Makes one commit, announces it and answers the callers. Returns what could not be committed.
-    fn commit_once(&mut self, work: Work) -> Result<(), Box<NotCommitted>> {
+    async fn commit_once(&mut self, work: Work) -> Result<(), Box<NotCommitted>> {
         let settled = settled(&work.ops);
-        match self.store.apply(
-            &work.ops,
-            self.clock.both(),
-            self.clock.environment().random_u128(),
-        ) {
+        let (now, random) = (self.clock.both(), self.clock.environment().random_u128());
+        match self.store.apply(&work.ops, now, random).await {
             Ok(mut applied) => {
                 self.succeeded();
                 if self.writer.is_refusing() && work.ops.iter().any(is_event) {
@@ -201,8 +210,9 @@ impl Committer {
 
     /// After a commit that met damage: finds the affected operations by bisection, sets them aside, and commits the
     /// others. If even an empty commit meets damage, nothing can be committed.
-    fn commit_in_parts(&mut self, whole: NotCommitted) {
-        if let Err(probe) = self.commit_once(Work::of_outcomes(vec![Op::Probe(Probe)])) {
+    async fn commit_in_parts(&mut self, whole: NotCommitted) {
+        let probe = Work::of_outcomes(vec![Op::Probe(Probe)]);
+        if let Err(probe) = self.commit_once(probe).await {
             self.failed(&probe.error, whole.work);
             return;
         }
@@ -211,7 +221,7 @@ impl Committer {
         let mut parts = Vec::new();
         self.split(whole, &mut parts);
         while let Some(part) = parts.pop() {
-            match self.commit_once(part) {
+            match self.commit_once(part).await {
                 Ok(()) => {}
                 Err(not) if not.error.is_damage() => self.split(*not, &mut parts),
                 Err(not) => return self.failed(&not.error, not.work.and_all(parts)),
@@ -251,11 +261,11 @@ impl Committer {
     }
 
     /// Resolves a commit in doubt. Outcomes that it recorded are not recorded again.
-    fn settle_in_doubt(&mut self) -> Result<(), StoreError> {
+    async fn settle_in_doubt(&mut self) -> Result<(), StoreError> {
         if !self.writer.is_failing() {
             return Ok(());
         }
-        if let Some(mut applied) = self.store.resolve_in_doubt()? {
+        if let Some(mut applied) = self.store.resolve_in_doubt().await? {
             let settled = std::mem::take(&mut self.in_doubt_settled);
             // Behind the recorded outcomes are those that arrived since.
             let recorded = settled.iter().flatten().count().min(self.kept.len());
