@@ -14,7 +14,11 @@ impl Store {
     pub(super) async fn make_moves(&mut self, now: Now, random: u128) -> Result<(), StoreError> {
         self.join_gained();
         let given = self.to_give.clone();
-        let lost_rows = load::open_of(&self.link, &given).await?;
+        let lost_rows = if given.is_empty() {
+            0
+        } else {
+            load::open_of(&self.link, &given).await?
+        };
         let moving = {
             let memory = self.shared.memory();
             let fresh = u64::try_from(memory.fresh_of(&given)).unwrap_or(u64::MAX);
