@@ -35,7 +35,7 @@ pub use cluster::marks::{discard_import, mark_moved, reopen};
 pub use export::export;
 pub use figures::Figures;
 pub use import::import;
-pub use options::Options;
+pub use options::{Dial, Options, Stream};
 pub use outbox::Outbox;
 pub use ownership::{Cluster, Holder, Moves};
 pub use read::{BulkWalk, Named, Reader};

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use stormhook_store::StoreError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, NoTls, Socket, Statement};
+use tokio_postgres::{Client, Config, Connection, Error, NoTls, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const SILENT: Duration = Duration::from_secs(3);
 const READING: Duration = Duration::from_secs(600);
 
 /// Returns the error with what the server said.
-pub(crate) fn failed(error: &tokio_postgres::Error) -> StoreError {
+pub(crate) fn failed(error: &Error) -> StoreError {
     let Some(said) = error.as_db_error() else {
         if let Some(what) = words::inside(error) {
             return StoreError::Unreachable(what);
@@ -52,12 +52,15 @@ fn is_away(code: &SqlState) -> bool {
     away.contains(code) || code.code().starts_with("08")
 }
 
-/// Connects, and drives the connection until it ends.
-async fn connect<T>(config: &Config, tls: T) -> Result<Client, StoreError>
+/// Opens a connection, and drives it in a task of its own.
+async fn driven<S, T>(
+    connecting: impl Future<Output = Result<(Client, Connection<S, T>), Error>>,
+) -> Result<Client, StoreError>
 where
-    T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (client, connection) = config.connect(tls).await.map_err(|e| failed(&e))?;
+    let (client, connection) = connecting.await.map_err(|e| failed(&e))?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the database ended");
@@ -104,13 +107,17 @@ impl Link {
             .keepalives_interval(SILENT)
             .keepalives_retries(2)
             .tcp_user_timeout(SILENT * 3);
-        // The files of certificates may be long.
-        let connector = tokio::task::spawn_blocking(move || tls.connector()).await;
-        let connector = connector.map_err(|error| StoreError::Unreachable(error.to_string()))?;
         let connecting = async {
+            if let Some(dial) = &options.dial {
+                return driven(config.connect_raw(dial.dial(), NoTls)).await;
+            }
+            // The files of certificates may be long.
+            let connector = tokio::task::spawn_blocking(move || tls.connector()).await;
+            let connector =
+                connector.map_err(|error| StoreError::Unreachable(error.to_string()))?;
             match connector.map_err(invalid)? {
-                Some(connector) => connect(&config, connector).await,
-                None => connect(&config, NoTls).await,
+                Some(connector) => driven(config.connect(connector)).await,
+                None => driven(config.connect(NoTls)).await,
             }
         };
         let client = tokio::time::timeout(CONNECT, connecting).await;

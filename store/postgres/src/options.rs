@@ -1,13 +1,44 @@
 //! Where the database is, and the limits.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
+
+/// A stream to the database.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens streams to the database, in place of the network.
+#[derive(Clone)]
+pub struct Dial(Arc<dyn Fn() -> Box<dyn Stream> + Send + Sync>);
+
+impl Dial {
+    /// Returns what opens streams with `dial`.
+    pub fn new(dial: impl Fn() -> Box<dyn Stream> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(dial))
+    }
+
+    pub(crate) fn dial(&self) -> Box<dyn Stream> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dial")
+    }
+}
 
 /// Where the database is, and the limits.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The database, as `postgres://user@host/database` or in the form of libpq's key words.
     pub url: String,
+    /// What opens the connections; `None`: the network.
+    pub dial: Option<Dial>,
     /// The schema that holds the tables.
     pub schema: String,
     /// How long one statement may take.
@@ -38,6 +69,7 @@ impl Options {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            dial: None,
             schema: "stormhook".to_owned(),
             statement_timeout: Duration::from_secs(30),
             daemon: Uuid::nil(),

@@ -7,8 +7,9 @@ use crate::link::{Link, failed};
 use crate::options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stormhook_store::StoreError;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// The seat of this process.
@@ -142,7 +143,7 @@ impl Taken {
     }
 }
 
-/// The monotonic clock. Leases are about other processes, so they are never in simulated time.
+/// The monotonic clock, which is the runtime's: a simulation has its own.
 #[allow(clippy::disallowed_methods, reason = "the only place that asks")]
 pub(crate) fn now() -> Instant {
     Instant::now()

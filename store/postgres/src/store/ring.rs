@@ -12,8 +12,9 @@ use crate::staged::Staged;
 use crate::write::commit;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stormhook_store::StoreError;
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 /// How long a commit is kept, and how much is kept at most.
