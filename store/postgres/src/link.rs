@@ -10,7 +10,7 @@ use stormhook_store::StoreError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Config, Connection, Error, NoTls, Statement};
+use tokio_postgres::{Client, Connection, Error, NoTls, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook_store::{QueueEntry, Slot, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_postgres::types::Type;
 
 /// How often a daemon looks at the others. A shard that was given waits at most this long.
@@ -32,6 +32,8 @@ pub(crate) enum Move {
     Gained(Box<Loaded>, Vec<QueueEntry>),
     /// Shards to give.
     Give(BTreeSet<Shard>),
+    /// Nothing moves: tells that every commit before has been announced.
+    Reached(oneshot::Sender<()>),
 }
 
 /// What the engine does when shards move.
@@ -362,7 +364,7 @@ impl Cluster {
 
     /// Gives shards once no attempt of theirs is on the wire.
     fn give(&self, shards: Vec<Shard>, moves: &Arc<impl Moves>) {
-        let (slots, shards) = {
+        let shards = {
             let mut memory = self.shared.memory_mut();
             let held = |shard: &Shard| memory.shards.contains(shard);
             let shards: BTreeSet<Shard> = shards.into_iter().filter(held).collect();
@@ -370,11 +372,20 @@ impl Cluster {
                 return;
             }
             memory.giving.extend(&shards);
-            (memory.slots_of(&shards), shards)
+            shards
         };
         tracing::info!(shards = shards.len(), "gives shards to other daemons");
         let (this, moves) = (self.clone(), Arc::clone(moves));
         tokio::spawn(async move {
+            // A commit that is under way may still create endpoints there, and the lane ends before it answers if others
+            // have taken over.
+            let (reached, commits_reached) = oneshot::channel();
+            this.moves().push(Move::Reached(reached));
+            moves.wake();
+            if commits_reached.await.is_err() {
+                return;
+            }
+            let slots = this.shared.memory().slots_of(&shards);
             // Attempts that take longer are made again by the next owner.
             let _late = tokio::time::timeout(RELEASE, moves.release(slots)).await;
             this.moves().push(Move::Give(shards));

@@ -64,6 +64,7 @@ impl Store {
                     })));
                 }
                 Move::Give(shards) => self.to_give.extend(shards),
+                Move::Reached(reached) => drop(reached.send(())),
             }
         }
     }
