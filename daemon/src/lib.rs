@@ -4,6 +4,7 @@ pub mod app;
 pub mod config;
 pub mod deliver;
 mod descriptors;
+mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod headers;

@@ -1,34 +1,37 @@
 //! The daemon's life: the folder, the store, the queues, the listeners; and in order back again.
 
+mod open;
+
+#[cfg(feature = "postgres")]
+pub use open::database_options;
+pub use open::options;
+
 use crate::app::App;
 use crate::config::{self, Config, ConfigError, LiveConfig};
 use crate::deliver::{HttpTransport, TrustError};
 use crate::descriptors;
-#[cfg(feature = "postgres")]
-use crate::http::peer_listener::PeerListener;
+use crate::environment;
 use crate::http::{ListenError, Listeners, Token, TokenError, bind};
 #[cfg(feature = "postgres")]
-use crate::identity::{self, Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::log::Log;
-#[cfg(feature = "postgres")]
-use crate::outbox;
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
 #[cfg(feature = "postgres")]
-use crate::peers::certificate::{Certificate, CertificateError};
+use crate::peers::certificate::CertificateError;
 use crate::space;
+use open::open_store;
+#[cfg(feature = "postgres")]
+use open::take_from_outboxes;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_engine::environment::System;
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
-#[cfg(feature = "postgres")]
-use stormhook_engine::store::Lane;
 use stormhook_engine::writer::Space;
 use stormhook_engine::{Engine, Loaded, Ports, Store};
-use stormhook_store::{Options, StoreError};
+use stormhook_store::StoreError;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -121,18 +124,6 @@ fn prepare_folder(folder: &Path) -> Result<(), ServeError> {
         })
 }
 
-/// The store's bounds as the configuration has them.
-pub fn options(config: &Config) -> Options {
-    let ttl = config.idempotency.ttl.as_millis();
-    Options {
-        cache_bytes: config.store.cache,
-        pending_limit: config.limits.pending_deliveries,
-        endpoints_per_organization: config.limits.endpoints_per_organization,
-        idempotency_ttl_ms: u64::try_from(ttl).unwrap_or(u64::MAX),
-        ..Options::new(config.data_dir.join(STORE_FILE))
-    }
-}
-
 async fn run(
     config: Arc<Config>,
     reload: impl Fn() -> Result<Config, ConfigError>,
@@ -202,15 +193,6 @@ async fn run(
     Ok(())
 }
 
-#[cfg(feature = "postgres")]
-fn take_from_outboxes(config: &Config, engine: &Engine, live: &LiveConfig, app: &App) {
-    for url in config.outboxes() {
-        let outbox = stormhook_postgres::Outbox::new(database_options(config, url));
-        let place = config::without_password(url);
-        outbox::take_from(outbox, place, engine, live, app);
-    }
-}
-
 /// Reads everything that waits: the threads that serve go on meanwhile.
 fn load(
     store: Store,
@@ -218,92 +200,15 @@ fn load(
     live: &LiveConfig,
     life: &Arc<Lifecycle>,
 ) -> Result<Loaded, StoreError> {
+    let environment = environment::of(&store);
     let ports = Ports {
         store,
-        environment: Arc::new(System),
+        environment,
         transport: transport.clone(),
         settings: Arc::new(live.clone()),
         life: life.clone(),
     };
     tokio::task::block_in_place(|| Handle::current().block_on(Engine::load(ports)))
-}
-
-/// An opened store.
-struct Opened {
-    store: Store,
-    /// Where it is.
-    place: String,
-    /// The listener for other daemons on the same database.
-    #[cfg(feature = "postgres")]
-    peers: Option<PeerListener>,
-    /// Held until the process ends.
-    #[cfg(feature = "postgres")]
-    _identity: Option<Identity>,
-}
-
-async fn open_store(config: &Config) -> Result<Opened, ServeError> {
-    #[cfg(not(feature = "postgres"))]
-    if config.outbox.url.is_some() {
-        let what = "this build can't use outbox.url: build stormhook with the feature `postgres`";
-        return Err(StoreError::Database(what.to_owned()).into());
-    }
-    let Some(url) = &config.store.url else {
-        let options = options(config);
-        let place = options.path.display().to_string();
-        return Ok(Opened {
-            store: stormhook_store::Store::open(options)?.into(),
-            place,
-            #[cfg(feature = "postgres")]
-            peers: None,
-            #[cfg(feature = "postgres")]
-            _identity: None,
-        });
-    };
-    open_database(config, url).await
-}
-
-#[cfg(feature = "postgres")]
-async fn open_database(config: &Config, url: &str) -> Result<Opened, ServeError> {
-    let identity = identity::of(&config.data_dir)?;
-    let mut options = database_options(config, url);
-    options.daemon = identity.id;
-    let peers = match config.cluster.listen {
-        Some(address) => Some(PeerListener::bind(address, Certificate::make()?).await?),
-        None => None,
-    };
-    if let Some(peers) = &peers {
-        let bound = || peers.address().to_string();
-        options.address = Some(config.cluster.advertise.clone().unwrap_or_else(bound));
-        options.certificate = Some(peers.certificate().to_vec());
-    }
-    let store = stormhook_postgres::Store::open(options).await?;
-    Ok(Opened {
-        store: Lane::new(store, Handle::current()).into(),
-        place: config::without_password(url),
-        peers,
-        _identity: Some(identity),
-    })
-}
-
-#[cfg(not(feature = "postgres"))]
-async fn open_database(_: &Config, _: &str) -> Result<Opened, ServeError> {
-    let what = "this build can't use store.url: build stormhook with the feature `postgres`";
-    Err(StoreError::Database(what.to_owned()).into())
-}
-
-/// The store's bounds as the configuration has them, for a database.
-#[cfg(feature = "postgres")]
-pub fn database_options(config: &Config, url: &str) -> stormhook_postgres::Options {
-    let options = options(config);
-    stormhook_postgres::Options {
-        pending_limit: options.pending_limit,
-        endpoints_per_organization: options.endpoints_per_organization,
-        idempotency_ttl_ms: options.idempotency_ttl_ms,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        lease: config.store.lease,
-        attempt_timeout: config.delivery.timeout,
-        ..stormhook_postgres::Options::new(url)
-    }
 }
 
 /// How much room there is for the store, as the configuration is at the moment. A database says itself when it is full.

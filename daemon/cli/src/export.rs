@@ -168,7 +168,7 @@ async fn find(
     }
     let configured = args.places.load(surroundings.flag.as_deref());
     if let Ok(Some(database)) = configured.map(|places| places.database) {
-        return Ok((Place::Database(database), None));
+        return Ok((Place::Database(Box::new(database)), None));
     }
     match locate::find(&args.places, surroundings, screen).await? {
         Found::Stopped(folder) => Ok((Place::File(folder.join(STORE_FILE)), None)),

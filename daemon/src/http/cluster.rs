@@ -68,10 +68,8 @@ pub(super) struct ShardView {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Database)]
 pub(super) struct DatabaseView {
-    /// How far the clock of the database is ahead of this daemon's, in milliseconds; negative if it is behind. Null if
-    /// the database did not answer.
-    #[schema(required)]
-    clock_ahead_ms: Option<i64>,
+    /// How far the clock of the database is ahead of this daemon's machine, in milliseconds; negative if it is behind.
+    clock_ahead_ms: i64,
 }
 
 /// Shows the daemons that share the store.
@@ -141,7 +139,7 @@ async fn shared(app: &App, peers: &crate::peers::Peers) -> ClusterView {
             })
             .collect(),
         database: Some(DatabaseView {
-            clock_ahead_ms: peers.cluster.clock_ahead_ms(wall.0).await.ok(),
+            clock_ahead_ms: crate::environment::ahead_ms(&peers.cluster),
         }),
     }
 }

@@ -1,6 +1,7 @@
 //! What is in memory of the database: changed only after the commit that records the change, in commit order.
 
 use crate::cluster::Shard;
+use crate::cluster::clock::Clock;
 use crate::cluster::seat::Lease;
 use crate::cluster::view::Seat;
 use crate::link::Link;
@@ -104,6 +105,7 @@ pub(crate) struct Shared {
     /// The number of the lane, which is that of the seat.
     pub(crate) lane: Seat,
     pub(crate) lease: Lease,
+    pub(crate) clock: Clock,
 }
 
 impl Shared {
@@ -112,7 +114,7 @@ impl Shared {
         memory: Memory,
         link: Arc<Link>,
         lane: Seat,
-        lease: Lease,
+        (lease, clock): (Lease, Clock),
     ) -> Arc<Self> {
         Arc::new(Self {
             limits: RwLock::new(Limits {
@@ -125,6 +127,7 @@ impl Shared {
             recent: Mutex::default(),
             lane,
             lease,
+            clock,
         })
     }
 

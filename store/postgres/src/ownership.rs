@@ -6,7 +6,6 @@ use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::{Taken, now};
 use crate::cluster::view::{Member, Seat, View};
-use crate::convert::{column, int8};
 use crate::fresh;
 use crate::link::{Link, failed};
 use crate::load::{self, Loaded};
@@ -16,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use stormhook_store::{QueueEntry, Slot, StoreError};
+use stormhook_store::{QueueEntry, Slot, StoreError, UnixMs};
 use tokio::sync::{oneshot, watch};
 use tokio_postgres::types::Type;
 
@@ -131,17 +130,10 @@ impl Cluster {
         }
     }
 
-    /// Returns how far the clock of the database is ahead of this wall clock, in milliseconds.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn clock_ahead_ms(&self, wall_ms: u64) -> Result<i64, StoreError> {
-        let link = self.shared.link().await?;
-        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8";
-        let statement = link.prepare(sql, &[]).await?;
-        let row = link.client.query_one(&statement, &[]).await;
-        let theirs: i64 = column(&row.map_err(|e| failed(&e))?, 0)?;
-        Ok(theirs.saturating_sub(int8(wall_ms)))
+    /// Returns the time by the database's clock, as this daemon knows it.
+    #[must_use]
+    pub fn time(&self) -> UnixMs {
+        self.shared.clock.now()
     }
 
     /// Whether the organization is this daemon's, and not read yet.
@@ -196,13 +188,18 @@ impl Cluster {
                 done = &mut work => return done,
                 () = tokio::time::sleep(options.lease / 4) => {}
             }
-            let sent = now();
-            let link = self.shared.link().await?;
-            if !self.seat.renew(&link, options.lease).await? {
-                return Err(StoreError::TakenOver);
-            }
-            self.shared.lease.renew(sent);
+            self.renew(&*self.shared.link().await?).await?;
         }
+    }
+
+    /// Renews the lease, and looks at the database's clock.
+    async fn renew(&self, link: &Link) -> Result<(), StoreError> {
+        let sent = now();
+        let renewed = self.seat.renew(link, self.shared.options.lease).await?;
+        let at = renewed.ok_or(StoreError::TakenOver)?;
+        self.shared.lease.renew(sent);
+        self.shared.clock.saw(at, sent);
+        Ok(())
     }
 
     /// Keeps the lease and moves shards, until others have taken over. Returns that as an error.
@@ -246,11 +243,7 @@ impl Cluster {
             _ => Arc::clone(link.insert(Link::open(options).await?)),
         };
         if self.shared.lease.wants_renewal() {
-            let sent = now();
-            if !self.seat.renew(&link, options.lease).await? {
-                return Err(StoreError::TakenOver);
-            }
-            self.shared.lease.renew(sent);
+            self.renew(&link).await?;
         }
         let view = View::read(&link, options.lease).await?;
         let held = self.held();

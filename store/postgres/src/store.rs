@@ -5,6 +5,7 @@ mod open;
 mod ring;
 
 use crate::cluster::Shard;
+use crate::cluster::clock::Clock;
 use crate::cluster::seat::{Lease, Taken, now};
 use crate::convert::{column, number};
 use crate::fetch::fetch;
@@ -73,13 +74,16 @@ impl Store {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let link = Link::open(&options).await?;
         schema::expect(&link).await?;
-        let sent = now();
         let (seat, token) = Taken::take(&link, &options).await?;
+        let sent = now();
+        let renewed = seat.renew(&link, options.lease).await?;
+        let at = renewed.ok_or(StoreError::TakenOver)?;
         let lease = Lease::new(options.lease, sent);
+        let clock = Clock::new(at, sent);
         let (memory, incarnation) = load::lane(&link, seat.seat).await?;
         let days = Days::load(&link, &options.schema).await?;
         let questions = Link::open(&options).await?;
-        let shared = Shared::new(options, memory, questions, seat.seat, lease);
+        let shared = Shared::new(options, memory, questions, seat.seat, (lease, clock));
         let cluster = Cluster {
             seat,
             view: watch::channel(Arc::default()).0,

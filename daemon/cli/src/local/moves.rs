@@ -22,7 +22,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     File(PathBuf),
-    Database(Database),
+    Database(Box<Database>),
 }
 
 fn refused(error: &StoreError) -> Failure {
@@ -34,7 +34,7 @@ impl Place {
     pub(crate) fn of(flags: &ConfigFlags) -> Result<Self, Failure> {
         let (config, _) = flags.load()?;
         Ok(match Database::in_config(&config)? {
-            Some(database) => Self::Database(database),
+            Some(database) => Self::Database(Box::new(database)),
             None => Self::File(config.data_dir.join(STORE_FILE)),
         })
     }

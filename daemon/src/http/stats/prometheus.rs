@@ -75,7 +75,7 @@ pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Ans
     page.histograms(&sum);
     #[cfg(feature = "postgres")]
     if let Some(peers) = app.peers() {
-        page.cluster(peers, cluster::clock_ahead_ms(&app, peers).await);
+        page.cluster(peers);
     }
     let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, page.text).into_response())

@@ -2,13 +2,13 @@
 
 use super::marks::Marks;
 use super::view::Seat;
-use crate::convert::{column, milliseconds};
+use crate::convert::{at, column, milliseconds};
 use crate::link::{Link, failed};
 use crate::options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
-use stormhook_store::StoreError;
+use stormhook_store::{StoreError, UnixMs};
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
@@ -101,18 +101,24 @@ impl Taken {
         column(&row.map_err(|e| failed(&e))?, 0)
     }
 
-    /// Renews the lease. Returns false if another daemon has taken over.
-    pub(crate) async fn renew(self, link: &Link, lease: Duration) -> Result<bool, StoreError> {
+    /// Renews the lease. Returns the time by the database's clock; `None` if another daemon has taken over.
+    pub(crate) async fn renew(
+        self,
+        link: &Link,
+        lease: Duration,
+    ) -> Result<Option<UnixMs>, StoreError> {
         let sql = "UPDATE @.seats SET lease_until = now() + $3 * interval '1 millisecond' \
-                   WHERE seat = $1 AND incarnation = $2 AND NOT fenced";
+                   WHERE seat = $1 AND incarnation = $2 AND NOT fenced \
+                   RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::int8";
         let types = [Type::INT2, Type::INT8, Type::FLOAT8];
         let statement = link.prepare(sql, &types).await?;
         let lease = milliseconds(lease);
         let renewed = link
             .client
-            .execute(&statement, &[&self.seat, &self.incarnation, &lease])
+            .query_opt(&statement, &[&self.seat, &self.incarnation, &lease])
             .await;
-        Ok(renewed.map_err(|e| failed(&e))? == 1)
+        let renewed = renewed.map_err(|e| failed(&e))?;
+        renewed.map(|row| Ok(at(column(&row, 0)?))).transpose()
     }
 
     /// Claims up to this many shards that are free. Returns how many it got.

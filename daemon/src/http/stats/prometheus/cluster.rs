@@ -1,12 +1,12 @@
 //! The metrics of a daemon among others on a database.
 
 use super::Page;
-use crate::app::App;
+use crate::environment;
 use crate::peers::Peers;
 
 impl Page {
-    /// Writes them. `clock_ahead_ms` is `None` if the database did not answer.
-    pub(super) fn cluster(&mut self, peers: &Peers, clock_ahead_ms: Option<i64>) {
+    /// Writes them.
+    pub(super) fn cluster(&mut self, peers: &Peers) {
         let figures = peers.cluster.figures();
         for (name, help, value) in [
             (
@@ -39,20 +39,14 @@ impl Page {
             "Commits that the database had lost in a failover and that this daemon has made again.";
         self.family(name, "counter", help);
         self.sample(name, "", figures.remade);
-        if let Some(ahead_ms) = clock_ahead_ms {
-            let help = "How far the clock of the database is ahead of this daemon's, in seconds; negative if it is behind.";
-            let sign = if ahead_ms < 0 { "-" } else { "" };
-            let ahead = super::seconds(ahead_ms.unsigned_abs().saturating_mul(1_000));
-            self.gauge(
-                "database_clock_ahead_seconds",
-                help,
-                format!("{sign}{ahead}"),
-            );
-        }
+        let ahead_ms = environment::ahead_ms(&peers.cluster);
+        let help = "How far the clock of the database is ahead of this daemon's, in seconds; negative if it is behind. Stored times are by the database's.";
+        let sign = if ahead_ms < 0 { "-" } else { "" };
+        let ahead = super::seconds(ahead_ms.unsigned_abs().saturating_mul(1_000));
+        self.gauge(
+            "database_clock_ahead_seconds",
+            help,
+            format!("{sign}{ahead}"),
+        );
     }
-}
-
-/// Asks how far the clock of the database is ahead.
-pub(super) async fn clock_ahead_ms(app: &App, peers: &Peers) -> Option<i64> {
-    peers.cluster.clock_ahead_ms(app.wall().0).await.ok()
 }
