@@ -78,7 +78,7 @@ fn name_of((count, way): (usize, Way)) -> String {
 /// Measures ours and the peers in turns.
 async fn rates(bench: &mut Bench, database: &Database, tools: &Tools) -> Result<()> {
     let events = bench.size(100_000, 10_000);
-    let jobs = bench.size(15_000, 3_000);
+    let jobs = bench.size(50_000, 3_000);
     let mut variants = Vec::new();
     for peer in PEERS {
         let best = peers::best_variant(bench, database, tools, peer).await?;
@@ -178,10 +178,11 @@ fn note_rounds<'a>(bench: &mut Bench, lanes: impl Iterator<Item = &'a Lane>) {
         let rates = lane
             .rounds
             .iter()
-            .map(|found| format!("{:.0}", found.delivered));
+            .map(|found| format!("{:.0} ({:.0})", found.delivered, found.accepted));
         let rates = rates.collect::<Vec<_>>().join(", ");
-        bench
-            .report
-            .note(format!("cluster, {}: rounds {rates}", lane.name));
+        bench.report.note(format!(
+            "cluster, {}: delivered/s (accepted/s) {rates}",
+            lane.name
+        ));
     }
 }
