@@ -7,6 +7,9 @@ use crate::read::{
 use crate::write::{DELETE_OPEN, PUT_OPEN};
 use crate::{fetch, load};
 
+/// `plan_cache_mode` of the store's connections.
+pub const PLAN_CACHE_MODE: &str = crate::link::PLANS;
+
 /// All of them, each with its name. `@` stands for the schema.
 pub const STATEMENTS: &[(&str, &str)] = &[
     ("fetch: open deliveries", fetch::OPEN_DELIVERIES),

@@ -82,6 +82,10 @@ impl std::fmt::Debug for Link {
     }
 }
 
+/// How statements are planned: each time they run. `open` is empty and has a hundred thousand rows within a second, and a
+/// plan that was made for an empty table and kept reads all of it (`tests/plans.rs`).
+pub(crate) const PLANS: &str = "force_custom_plan";
+
 impl Link {
     /// Opens a connection, every statement of which has a timeout.
     pub(crate) async fn open(options: &Options) -> Result<Arc<Self>, StoreError> {
@@ -100,7 +104,7 @@ impl Link {
         config
             .application_name("stormhook")
             .options(format!(
-                "-c statement_timeout={timeout_ms} -c client_min_messages=warning"
+                "-c statement_timeout={timeout_ms} -c client_min_messages=warning -c plan_cache_mode={PLANS}"
             ))
             // A network that is cut is noticed within seconds.
             .keepalives_idle(SILENT)
