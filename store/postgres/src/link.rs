@@ -14,8 +14,9 @@ use tokio_postgres::{Client, Connection, Error, NoTls, Statement};
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a connection may be silent before it is probed, and how long each probe waits.
+/// How long a connection may be silent before it is probed, and how long each probe waits. The system counts in seconds.
 const SILENT: Duration = Duration::from_secs(3);
+const SILENT_LEAST: Duration = Duration::from_secs(1);
 /// How long reading what waits may take.
 const READING: Duration = Duration::from_secs(600);
 
@@ -48,8 +49,28 @@ fn is_away(code: &SqlState) -> bool {
         SqlState::CANNOT_CONNECT_NOW,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
     ];
     away.contains(code) || code.code().starts_with("08")
+}
+
+/// Returns the settings of a session. Of those that are there twice the last one counts: what the URL sets, but for the
+/// times of reading.
+fn settings(options: &Options, timeout: Duration, set: Option<&str>) -> String {
+    let set = set.unwrap_or_default();
+    let timeout_ms = timeout.as_millis();
+    if timeout == READING {
+        return format!(
+            "{set} -c statement_timeout={timeout_ms} -c client_min_messages=warning -c plan_cache_mode={PLANS}"
+        );
+    }
+    // A daemon that is cut off or paused in the middle of a commit would hold its lane's lock, and so keep others from
+    // taking over.
+    let idle_ms = options.lease.as_millis();
+    format!(
+        "-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={idle_ms} \
+         -c client_min_messages=warning {set}"
+    )
 }
 
 /// Opens a connection, and drives it in a task of its own.
@@ -100,17 +121,16 @@ impl Link {
     async fn connect(options: &Options, timeout: Duration) -> Result<Arc<Self>, StoreError> {
         let invalid = |what: String| StoreError::Unreachable(format!("store.url: {what}"));
         let (mut config, tls) = url::read(&options.url).map_err(invalid)?;
-        let timeout_ms = timeout.as_millis();
+        let settings = settings(options, timeout, config.get_options());
+        let silent = SILENT.min(options.lease / 4).max(SILENT_LEAST);
         config
             .application_name("stormhook")
-            .options(format!(
-                "-c statement_timeout={timeout_ms} -c client_min_messages=warning -c plan_cache_mode={PLANS}"
-            ))
-            // A network that is cut is noticed within seconds.
-            .keepalives_idle(SILENT)
-            .keepalives_interval(SILENT)
+            .options(settings)
+            // A network that is cut is noticed before the lease ends, so that nobody waits for it much longer.
+            .keepalives_idle(silent)
+            .keepalives_interval(silent)
             .keepalives_retries(2)
-            .tcp_user_timeout(SILENT * 3);
+            .tcp_user_timeout(SILENT.saturating_mul(3).min(options.lease));
         let connecting = async {
             if let Some(dial) = &options.dial {
                 return driven(config.connect_raw(dial.dial(), NoTls)).await;

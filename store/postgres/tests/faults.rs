@@ -12,6 +12,7 @@ mod proxy;
 mod support;
 
 use proxy::{Cut, Proxy};
+use std::time::Duration;
 use stormhook_store::{NextStep, Op, StoreError};
 use support::*;
 
@@ -111,4 +112,33 @@ fn while_the_server_is_away_commits_are_in_doubt_and_afterwards_they_go_on() {
     fixture.order();
     assert_eq!(fixture.reader().open_count(), 2);
     fixture.expect_whole();
+}
+
+/// A daemon that is paused or cut off while it sends, so that the server waits for the rest with the lane locked.
+#[test]
+fn a_commit_whose_end_never_comes_is_given_up_when_the_lease_ends() {
+    let mut fixture = Fixture::behind(Proxy::start);
+    fixture.endpoint("org", &["*"]);
+    // It makes the day's partitions, which has a commit of its own.
+    fixture.order();
+    fixture.proxy().cut(Cut::Hang);
+    let runtime = fixture.runtime.clone();
+    runtime.block_on(async {
+        let (now, op) = (fixture.now, Op::Accept(event("org", "order.created")));
+        let mut store = fixture.take();
+        let tried = store.apply(vec![op], now, 1);
+        let hangs = async {
+            while !fixture.proxy().has_cut() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            tried = tried => panic!("{tried:?}"),
+            () = hangs => {}
+        }
+    });
+    // As a daemon does that takes over. It would wait for as long as the server keeps the connection.
+    let taking_over =
+        "SET statement_timeout = '20s'; UPDATE stormhook.lanes SET incarnation = incarnation + 1";
+    fixture.sql(taking_over);
 }

@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 pub(crate) enum Cut {
     /// The server doesn't learn of the commit.
     BeforeCommit,
+    /// The server has all but the end of the commit, and neither side hears of the other any more.
+    Hang,
     /// The server has committed, and its answer is dropped.
     AfterCommit,
     /// The server has committed, and is shut down before it answers: it says that it ends the connection, which is still
@@ -78,6 +80,14 @@ async fn pass(client: UnixStream, to: std::path::PathBuf, state: Arc<State>) {
                 let Ok(bytes @ 1..) = read else { return };
                 if names(&asked[..bytes]) {
                     cut = state.armed.lock().unwrap().take();
+                }
+                if cut == Some(Cut::Hang) {
+                    let bytes = &asked[..bytes];
+                    let at = bytes.windows(6).rposition(|word| word == b"COMMIT").expect("it is there");
+                    // The message has a type and a length before its text.
+                    to_server.write_all(&bytes[..at - 5]).await.expect("a server");
+                    state.has_cut.store(true, Ordering::Relaxed);
+                    return std::future::pending().await;
                 }
                 if cut == Some(Cut::BeforeCommit) {
                     state.has_cut.store(true, Ordering::Relaxed);

@@ -246,6 +246,11 @@ impl Fixture {
         self.store.as_mut().expect("it is open")
     }
 
+    /// Takes the store out, for a call that the test doesn't see through.
+    pub(crate) fn take(&mut self) -> Store {
+        self.store.take().expect("it is open")
+    }
+
     pub(crate) fn reader(&self) -> Reader {
         let reader = self.store.as_ref().expect("it is open").reader();
         Reader::new(reader, Arc::clone(&self.runtime))
