@@ -89,6 +89,9 @@ pub enum StoreError {
     /// A database refused a statement.
     #[error("the database: {0}")]
     Database(String),
+    /// A database rolled a transaction back in favour of another one: it may be tried again.
+    #[error("the database: {0}")]
+    Conflict(String),
     /// A database can't be reached.
     #[error("the database can't be reached: {0}")]
     Unreachable(String),

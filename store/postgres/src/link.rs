@@ -34,11 +34,22 @@ pub(crate) fn failed(error: &Error) -> StoreError {
     let what = format!("{} (SQLSTATE {})", said.message(), code.code());
     if *code == SqlState::DISK_FULL {
         StoreError::DatabaseFull(what)
+    } else if is_conflict(code) {
+        StoreError::Conflict(what)
     } else if is_away(code) {
         StoreError::Unreachable(what)
     } else {
         StoreError::Database(what)
     }
+}
+
+/// Whether the server chose to roll this transaction back so that others can go on.
+fn is_conflict(code: &SqlState) -> bool {
+    [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+    ]
+    .contains(code)
 }
 
 /// Whether a server that answers so takes no statements at the moment.

@@ -1,5 +1,6 @@
 //! The lane: makes one durable commit for each batch.
 
+mod conflicts;
 mod moves;
 mod open;
 mod ring;
@@ -51,6 +52,8 @@ pub struct Store {
     in_doubt: Option<InDoubt>,
     /// Whether the connection broke, so that the lane has to be looked at again.
     broken: bool,
+    /// Whether the last commits conflicted with other transactions.
+    conflicts: bool,
     /// Shards to give, until that is committed.
     to_give: BTreeSet<Shard>,
     /// Moves that were made and not announced yet.
@@ -103,6 +106,7 @@ impl Store {
             ring: Ring::default(),
             in_doubt: None,
             broken: false,
+            conflicts: false,
             to_give: BTreeSet::new(),
             moved: Vec::new(),
             cluster,
@@ -137,11 +141,7 @@ impl Store {
             return Err(StoreError::InDoubt(what.to_owned()));
         }
         let now = now.into();
-        let tried = match self.make_moves(now, random).await {
-            Ok(()) => self.try_apply(ops.as_ref(), now, random).await,
-            Err(error) => Err(error),
-        };
-        let Err(error) = tried else {
+        let Err(error) = self.try_with_moves(ops.as_ref(), now, random).await else {
             return self.merged().ok_or_else(|| {
                 StoreError::InDoubt("the commit was made, but nothing was staged for it".to_owned())
             });
