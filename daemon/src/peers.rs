@@ -8,11 +8,15 @@ pub(crate) use connections::PeerError;
 use connections::{Connections, bearer};
 use http::{HeaderName, HeaderValue};
 use std::sync::Arc;
+use std::time::Duration;
 use stormhook_postgres::cluster::{Member, Seat};
 use stormhook_postgres::{Cluster, Holder};
 
 /// Marks a call that a daemon passes on. It is never passed on again.
 pub(crate) const PASSED: HeaderName = HeaderName::from_static("x-stormhook-passed");
+
+/// How long a call waits for a look at the database.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -52,10 +56,14 @@ impl Peers {
         self.cluster.holder(organization) == Holder::Here
     }
 
-    /// Looks again who holds what. If the database can't be read, what was known stays.
+    /// Looks again who holds what. If the database can't be read, or not soon, what was known stays.
     pub(crate) async fn look(&self) {
-        if let Err(error) = self.cluster.look().await {
-            tracing::debug!(%error, "the daemons of the database could not be read");
+        match tokio::time::timeout(LOOK, self.cluster.look()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the daemons of the database could not be read");
+            }
+            Err(_) => tracing::debug!("the daemons of the database are not read yet"),
         }
     }
 }

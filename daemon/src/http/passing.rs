@@ -82,7 +82,7 @@ impl Peers {
     /// Returns who decides about the organization of a line. Waits for one look, not longer: other lines wait behind it.
     pub(super) async fn holder(&self, organization: &str) -> Holder {
         match self.cluster.holder(organization) {
-            Holder::Nobody => {}
+            Holder::Nobody if !self.cluster.is_cut_off() => {}
             known => return known,
         }
         tokio::time::sleep(UNHELD).await;
@@ -141,6 +141,7 @@ impl Peers {
                         return Ok(Passed::On(answer));
                     }
                 }
+                Holder::Nobody if self.cluster.is_cut_off() => break,
                 Holder::Nobody => {}
             }
             tokio::time::sleep(UNHELD).await;

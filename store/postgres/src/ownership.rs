@@ -104,14 +104,20 @@ impl Cluster {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Returns who decides about the organization.
+    /// Whether this daemon could not renew its lease, so that others may take over soon.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        !self.shared.lease.is_valid()
+    }
+
+    /// Returns who decides about the organization. What this daemon holds is nobody's while it is cut off.
     #[must_use]
     pub fn holder(&self, organization: &str) -> Holder {
         let shard = Shard::of(organization);
         {
             let memory = self.shared.memory();
             if memory.shards.contains(&shard) {
-                return if memory.giving.contains(&shard) {
+                return if memory.giving.contains(&shard) || self.is_cut_off() {
                     Holder::Nobody
                 } else {
                     Holder::Here

@@ -14,8 +14,12 @@ use http::Uri;
 use http::header::CONTENT_TYPE;
 use std::fmt::{Display, Write as _};
 use std::sync::LazyLock;
+use std::time::Duration;
 use stormhook_store::StatsOf;
 use stormhook_store::stats::{Span, Times, Window};
+
+/// How long a database may take to say what it has.
+const DATABASE: Duration = Duration::from_secs(1);
 
 /// The upper bounds of all histograms, in microseconds with their names in seconds: fine near the targets, coarse
 /// across the schedule's delays.
@@ -54,25 +58,35 @@ const BOUNDS_US: [(u64, &str); 22] = [
 pub(in crate::http) async fn metrics(State(app): State<Shared>, uri: Uri) -> Answer {
     query::<()>(&uri)?;
     let now = app.now();
-    let (sum, file_bytes) = ask_long(&app, move |reader| async move {
+    let asked = ask_long(&app, move |reader| async move {
         let (sum, _) = reader
             .stats_and_damage(Span::All, now, &StatsOf::All)
             .await?;
         Ok((sum, reader.file_len()?))
-    })
-    .await?;
+    });
+    let told = if app.config().store.url.is_some() {
+        // What this daemon knows is shown even if the database doesn't answer: that is when it matters.
+        let told = tokio::time::timeout(DATABASE, asked).await;
+        told.ok().and_then(Result::ok)
+    } else {
+        Some(asked.await?)
+    };
     let mut page = Page::default();
     page.process(&app);
-    page.counters(&sum);
+    if let Some((sum, _)) = &told {
+        page.counters(sum);
+    }
     page.queue(&app);
-    if let Some(file_bytes) = file_bytes {
+    if let Some((_, Some(file_bytes))) = told {
         let help =
             "Size of the store's file, including preallocated space. Not shown of a database.";
         page.gauge("store_file_bytes", help, file_bytes);
     }
     #[cfg(feature = "postgres")]
     page.outbox(&app);
-    page.histograms(&sum);
+    if let Some((sum, _)) = &told {
+        page.histograms(sum);
+    }
     #[cfg(feature = "postgres")]
     if let Some(peers) = app.peers() {
         page.cluster(peers);
