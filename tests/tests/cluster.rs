@@ -1,6 +1,10 @@
 //! Many daemons on one PostgreSQL: each takes every call, and what the store in a file promises holds over the end of any
 //! of them and of the server.
 
+mod cut;
+mod database;
+mod disk;
+
 use crate::support::{Client, Daemon, Draw, Setup, load, until, within};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -20,14 +24,19 @@ fn on(server: &Server, setup: Setup) -> Setup {
 
 /// Prepares the database, and starts daemons on it, one after the other.
 async fn start(server: &Server, count: usize, setup: impl Fn() -> Setup) -> Vec<Daemon> {
-    let first = on(server, setup());
+    start_each(count, |_| on(server, setup())).await
+}
+
+/// The same with a setup for each of them that names the database.
+async fn start_each(count: usize, setup: impl Fn(usize) -> Setup) -> Vec<Daemon> {
+    let first = setup(0);
     first.write_config();
     let config = first.config_path();
     let migrate = ["migrate", "--config", config.to_str().unwrap()];
     assert!(first.run(&migrate).await.status.success());
     let mut daemons = vec![first.start().await];
-    for _ in 1..count {
-        daemons.push(on(server, setup()).start().await);
+    for number in 1..count {
+        daemons.push(setup(number).start().await);
     }
     shared_out(&daemons[0], count).await;
     daemons

@@ -44,6 +44,8 @@ pub struct Server {
     data: PathBuf,
     /// The folder of the data, if it is not in `folder`.
     _disk: Option<TempDir>,
+    /// The network that it is in, if that is another one than the test's.
+    network: Option<PathBuf>,
     /// As in `postgresql.conf`; a later one takes precedence.
     settings: Vec<String>,
     child: Option<Child>,
@@ -151,6 +153,15 @@ fn private_folder(parent: &Path) -> TempDir {
     folder
 }
 
+/// Copies a folder with its owners.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .args(["--archive", "--reflink=auto"])
+        .args([from, to])
+        .status();
+    assert!(copied.expect("cp runs").success());
+}
+
 impl Server {
     /// Starts a server.
     pub fn start() -> Self {
@@ -193,20 +204,46 @@ impl Server {
         server
     }
 
+    /// Starts a server in another network, which is named as in `/proc/PID/ns/net`. It trusts whoever reaches it there.
+    pub fn start_in(network: PathBuf) -> Self {
+        let mut server = Self::prepare();
+        server.network = Some(network);
+        let access = server.file("access", "local all all trust\nhost all all all trust\n");
+        server.set(&["listen_addresses=*", &format!("hba_file={access}")]);
+        server.start_again();
+        server
+    }
+
+    /// Starts a server with its data on the disk that has this folder, and its write-ahead log on another if one is given.
+    /// The server's user may write to both from now on.
+    pub fn start_on(disk: &Path, log: Option<&Path>) -> Self {
+        hand_over(disk);
+        let mut server = Self::prepare();
+        let data = disk.join("data");
+        copy(&server.data, &data);
+        std::fs::remove_dir_all(&server.data).expect("it is removed");
+        server.data = data;
+        if let Some(log) = log {
+            hand_over(log);
+            let (from, to) = (server.data.join("pg_wal"), log.join("pg_wal"));
+            copy(&from, &to);
+            std::fs::remove_dir_all(&from).expect("it is removed");
+            std::os::unix::fs::symlink(to, from).expect("a link");
+        }
+        server.start_again();
+        server
+    }
+
     fn prepare() -> Self {
         let template = template();
         let folder = private_folder(&std::env::temp_dir());
         let data = folder.path().join("data");
-        let copied = Command::new("cp")
-            .args(["--archive", "--reflink=auto"])
-            .arg(&template)
-            .arg(&data)
-            .status();
-        assert!(copied.expect("cp runs").success());
+        copy(&template, &data);
         let mut server = Self {
             folder,
             data,
             _disk: None,
+            network: None,
             settings: Vec::new(),
             child: None,
         };
@@ -216,7 +253,7 @@ impl Server {
     }
 
     /// Starts a server with these settings, and with its data in a new folder of `parent`.
-    pub fn start_on(parent: &Path, settings: &[&str]) -> Self {
+    pub fn start_with_data_in(parent: &Path, settings: &[&str]) -> Self {
         let disk = private_folder(parent);
         let data = disk.path().join("data");
         init(&data, &[]);
@@ -224,6 +261,7 @@ impl Server {
             folder: private_folder(&std::env::temp_dir()),
             data,
             _disk: Some(disk),
+            network: None,
             settings: Vec::new(),
             child: None,
         };
@@ -249,13 +287,20 @@ impl Server {
     }
 
     fn run(&self) -> Child {
-        let folder = self.folder.path();
         let settings = self.settings.iter().flat_map(|setting| ["-c", setting]);
-        let mut child = command("postgres")
+        let mut command = command("postgres");
+        if let Some(network) = &self.network {
+            let inner = command;
+            command = Command::new("nsenter");
+            command.arg(format!("--net={}", network.display()));
+            command.arg("--").arg(inner.get_program());
+            command.args(inner.get_args());
+        }
+        let mut child = command
             .arg("-D")
             .arg(&self.data)
             .arg("-k")
-            .arg(folder)
+            .arg(self.folder.path())
             .args(settings)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -338,12 +383,7 @@ impl Server {
         assert!(said.expect("psql runs").status.success());
         let kept = self.folder.path().join("kept");
         let _none = std::fs::remove_dir_all(&kept);
-        let copied = Command::new("cp")
-            .args(["--archive", "--reflink=auto"])
-            .arg(&self.data)
-            .arg(&kept)
-            .status();
-        assert!(copied.expect("cp runs").success());
+        copy(&self.data, &kept);
         std::fs::remove_file(kept.join("postmaster.pid")).expect("it was running");
     }
 
@@ -355,7 +395,13 @@ impl Server {
         self.start_again();
     }
 
-    /// Starts it after [`Server::stop`].
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| child.try_wait().expect("its status").is_none())
+    }
+
+    /// Starts it after [`Server::stop`], or after it has ended.
     pub fn start_again(&mut self) {
         self.child = Some(self.run());
     }

@@ -1,11 +1,11 @@
 //! Load with a ledger at both ends: services that send until each event is acknowledged, a receiver that counts what
 //! reaches it, and the comparison of both with what the daemon holds.
 
-use super::{Client, Daemon, Draw, Receiver, Recorded, Reply, Setup};
+use super::{Client, Daemon, Draw, Receiver, Recorded, Reply, Setup, until};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -13,6 +13,8 @@ const SENDERS: u64 = 4;
 /// Organizations in a cluster, so that each daemon has some.
 const ORGANIZATIONS: u64 = 12;
 const TYPES: [&str; 3] = ["order.created", "order.paid", "invoice.sent"];
+/// Codes of a call that its caller is to repeat.
+const REFUSALS: [&str; 4] = ["busy", "store_failed", "storage_full", "shutting_down"];
 const ENDPOINTS: [(&str, &[&str]); 3] = [
     ("/all", &["*"]),
     ("/orders", &["order.*"]),
@@ -22,6 +24,16 @@ const ENDPOINTS: [(&str, &[&str]); 3] = [
 /// The acknowledged events: the event's id by its organization and its key, with its type.
 type Acknowledged = BTreeMap<(String, String), (String, &'static str)>;
 type Ledger = Arc<Mutex<Acknowledged>>;
+type Refusals = Arc<Mutex<Refused>>;
+
+/// What callers were told meanwhile.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refused {
+    /// How many calls by the code of the refusal.
+    pub(crate) codes: BTreeMap<String, usize>,
+    /// The longest that a call waited for its answer, whichever.
+    pub(crate) slowest: Duration,
+}
 
 /// The seed of a run: given, or generated and printed.
 pub(crate) fn seed() -> u64 {
@@ -47,6 +59,7 @@ pub(crate) struct Load {
     receiver: Receiver,
     organizations: u64,
     ledger: Ledger,
+    refusals: Refusals,
     stop: watch::Sender<bool>,
     senders: Vec<JoinHandle<()>>,
 }
@@ -88,10 +101,10 @@ impl Load {
                 assert_eq!(created.send().await.status, 201);
             }
         }
-        let ledger = Ledger::default();
+        let (ledger, refusals) = (Ledger::default(), Refusals::default());
         let (stop, stopped) = watch::channel(false);
         let send = |n| {
-            let sending = (Arc::clone(&ledger), stopped.clone());
+            let sending = (Arc::clone(&ledger), Arc::clone(&refusals), stopped.clone());
             send(clients.clone(), organizations, n, rest, sending)
         };
         let senders = (0..SENDERS).map(|n| tokio::spawn(send(n))).collect();
@@ -99,6 +112,7 @@ impl Load {
             receiver,
             organizations,
             ledger,
+            refusals,
             stop,
             senders,
         }
@@ -106,6 +120,29 @@ impl Load {
 
     pub(crate) fn acknowledged(&self) -> usize {
         self.ledger.lock().unwrap().len()
+    }
+
+    pub(crate) fn refused(&self) -> Refused {
+        self.refusals.lock().unwrap().clone()
+    }
+
+    /// Waits until this many more events are acknowledged.
+    pub(crate) async fn goes_on(&self, events: usize) {
+        let before = self.acknowledged();
+        until("events are acknowledged", async || {
+            (self.acknowledged() >= before + events).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this many more calls are refused.
+    pub(crate) async fn is_refused(&self, calls: usize) {
+        let count = || self.refused().codes.values().sum::<usize>();
+        let before = count();
+        until("calls are refused", async || {
+            (count() >= before + calls).then_some(())
+        })
+        .await;
     }
 
     /// Ends the load and compares: everything acknowledged reached every subscribed endpoint, the same attempt was
@@ -118,6 +155,7 @@ impl Load {
         let ledger = self.ledger.lock().unwrap().clone();
         eprintln!("{} events acknowledged", ledger.len());
         assert!(ledger.len() > 20, "there was load");
+        eprintln!("meanwhile: {:?}", self.refusals.lock().unwrap());
         let reached = reached_all(&self.receiver, &ledger).await;
         check_pairs(&reached, &ledger, repeats);
         check_store(&daemon.client(), self.organizations, &ledger).await;
@@ -130,7 +168,7 @@ async fn send(
     organizations: u64,
     sender: u64,
     rest: Duration,
-    (ledger, stop): (Ledger, watch::Receiver<bool>),
+    (ledger, refusals, stop): (Ledger, Refusals, watch::Receiver<bool>),
 ) {
     let mut at = usize::try_from(sender).unwrap();
     for n in 0_u64.. {
@@ -144,11 +182,16 @@ async fn send(
                 return;
             }
             at += 1;
+            let asked = Instant::now();
             let answer = clients[at % clients.len()]
                 .call("POST", "/v1/events")
                 .json(body.clone())
                 .try_send()
                 .await;
+            {
+                let mut refusals = refusals.lock().unwrap();
+                refusals.slowest = refusals.slowest.max(asked.elapsed());
+            }
             match answer {
                 Ok(answer) if [200, 202].contains(&answer.status.as_u16()) => {
                     let id = answer.json()["id"].as_str().unwrap().to_owned();
@@ -157,6 +200,9 @@ async fn send(
                     break;
                 }
                 Ok(answer) if answer.status == 503 => {
+                    let code = answer.json()["code"].as_str().unwrap().to_owned();
+                    assert!(REFUSALS.contains(&code.as_str()), "{answer:?}");
+                    *refusals.lock().unwrap().codes.entry(code).or_default() += 1;
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Ok(answer) => panic!("{answer:?}"),
@@ -222,6 +268,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
         .iter()
         .map(|((organization, key), (id, kind))| (id, (organization, key, *kind)))
         .collect();
+    let mut repeated = 0;
     for ((event, path), sent) in &pairs {
         assert!(
             sent.iter().all(|r| r.body == sent[0].body),
@@ -234,6 +281,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
             .collect();
         let repeats = sent.len() - attempts.len();
         assert!(repeats <= allowed, "{event} {path}: {repeats} repeats");
+        repeated += repeats;
         // A second attempt exists only after the scripted failure of the first.
         assert!(attempts.len() <= 2, "{event} {path}: attempts {attempts:?}");
         if let Some((organization, key, kind)) = known.get(event) {
@@ -246,7 +294,7 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
     }
     let doubled = pairs.values().map(|sent| sent.len() - 1).sum::<usize>();
     eprintln!(
-        "{} pairs, {doubled} sent again after a failure or an end",
+        "{} pairs, {doubled} sent again after a failure or an end, {repeated} of them the same attempt",
         pairs.len()
     );
 }

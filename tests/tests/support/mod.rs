@@ -5,6 +5,7 @@ mod client;
 mod daemon;
 mod document;
 pub(crate) mod load;
+pub(crate) mod namespaces;
 mod receiver;
 mod signature;
 

@@ -56,7 +56,7 @@ impl Database {
     /// Starts the server, with its data on the disk of `root`.
     pub(super) async fn start(root: &Path) -> Result<Self> {
         std::fs::create_dir_all(root).doing(format!("making {}", root.display()))?;
-        let server = Server::start_on(root, SETTINGS);
+        let server = Server::start_with_data_in(root, SETTINGS);
         let client = connect(&server, "postgres").await?;
         Ok(Self { server, client })
     }
