@@ -158,6 +158,7 @@ impl Load {
         eprintln!("meanwhile: {:?}", self.refusals.lock().unwrap());
         let reached = reached_all(&self.receiver, &ledger).await;
         check_pairs(&reached, &ledger, repeats);
+        all_ended(&daemon.client()).await;
         check_store(&daemon.client(), self.organizations, &ledger).await;
     }
 }
@@ -297,6 +298,18 @@ fn check_pairs(requests: &[Recorded], ledger: &Acknowledged, allowed: usize) {
         "{} pairs, {doubled} sent again after a failure or an end, {repeated} of them the same attempt",
         pairs.len()
     );
+}
+
+/// Waits until the outcome of each delivery is recorded.
+async fn all_ended(api: &Client) {
+    for status in ["PENDING", "RETRYING"] {
+        let path = format!("/v1/deliveries?status={status}&limit=1");
+        until("every delivery has succeeded", async || {
+            let open = api.get(&path).await.json();
+            (open["data"] == json!([])).then_some(())
+        })
+        .await;
+    }
 }
 
 /// Checks one event per key, one delivery per pair, sequences 1, 2, 3 … without gaps.
