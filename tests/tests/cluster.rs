@@ -4,6 +4,7 @@
 mod cut;
 mod database;
 mod disk;
+mod upgrade;
 
 use crate::support::{Client, Daemon, Draw, Setup, load, until, within};
 use rustix::process::Signal;
