@@ -13,6 +13,7 @@
     reason = "a simulation that can't go on fails"
 )]
 
+pub mod cluster;
 mod core;
 mod damage;
 mod environment;

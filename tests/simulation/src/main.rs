@@ -14,9 +14,10 @@
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use stormhook_simulation::{Report, Tally, run};
+use stormhook_simulation::{Tally, cluster, run};
 
-const USAGE: &str = "usage: stormhook-simulation --seed N [--verbose] | --seeds A..B | --seconds S [--from N] | --hours H";
+const USAGE: &str = "usage: stormhook-simulation [--cluster] --seed N [--verbose] | --seeds A..B | --seconds S [--from N] | --hours H";
+const CLUSTER: &str = "--cluster";
 
 enum What {
     Seed(u64, bool),
@@ -70,44 +71,93 @@ fn watch(seed: u64) -> mpsc::Sender<()> {
     ended
 }
 
-/// Runs a seed, and prints any violation.
-fn holds(seed: u64, verbose: bool, sum: &mut Tally) -> bool {
-    let Report {
-        tally,
-        violation,
-        mix,
-        trace,
-    } = {
+/// What is simulated, with the sums over all runs.
+enum Simulated {
+    /// One daemon on a file.
+    File(Tally),
+    /// Many on a database.
+    Cluster(cluster::Tally),
+}
+
+impl Simulated {
+    /// Runs a seed. Returns the violation of the contract.
+    fn run(&mut self, seed: u64, verbose: bool) -> Option<String> {
         let _ended = watch(seed);
-        run(seed, verbose)
-    };
-    *sum += tally;
-    if verbose {
-        println!("seed {seed}: trace {trace:016x}, {mix:?}\n{tally:#?}");
+        let (violation, said) = match self {
+            Self::File(sum) => {
+                let report = run(seed, verbose);
+                *sum += report.tally;
+                let said = format!(
+                    "{:016x}, {:?}\n{:#?}",
+                    report.trace, report.mix, report.tally
+                );
+                (report.violation, said)
+            }
+            Self::Cluster(sum) => {
+                let report = cluster::run(seed, verbose);
+                *sum += report.tally;
+                let said = format!(
+                    "{:016x}, {:?}\n{:#?}",
+                    report.trace, report.mix, report.tally
+                );
+                (report.violation, said)
+            }
+        };
+        if verbose {
+            println!("seed {seed}: trace {said}");
+        }
+        violation
     }
-    let Some(violation) = violation else {
+
+    fn simulated_ms(&self) -> u64 {
+        match self {
+            Self::File(sum) => sum.simulated_ms,
+            Self::Cluster(sum) => sum.simulated_ms,
+        }
+    }
+
+    fn option(&self) -> &'static str {
+        match self {
+            Self::File(_) => "",
+            Self::Cluster(_) => "--cluster ",
+        }
+    }
+}
+
+/// Runs a seed, and prints any violation.
+fn holds(seed: u64, verbose: bool, simulated: &mut Simulated) -> bool {
+    let Some(violation) = simulated.run(seed, verbose) else {
         return true;
     };
+    let option = simulated.option();
     println!(
-        "seed {seed} FAILED: {violation}\n\nrepeat the run:\n  cargo run --profile simulation -p stormhook-simulation -- --seed {seed} --verbose\n"
+        "seed {seed} FAILED: {violation}\n\nrepeat the run:\n  cargo run --profile simulation -p stormhook-simulation -- {option}--seed {seed} --verbose\n"
     );
     false
 }
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let is_cluster = args.first().is_some_and(|first| first == CLUSTER);
+    if is_cluster {
+        args.remove(0);
+    }
     let Some(what) = read(&args) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     let started = Instant::now();
-    let mut sum = Tally::default();
+    let mut simulated = if is_cluster {
+        Simulated::Cluster(cluster::Tally::default())
+    } else {
+        Simulated::File(Tally::default())
+    };
     let mut seeds = 0u64;
     let mut failed = None;
     // The first failure is enough to begin with.
     let mut one = |seed: u64, verbose: bool| {
         seeds += 1;
-        let held = holds(seed, verbose, &mut sum);
+        let held = holds(seed, verbose, &mut simulated);
         failed = failed.or((!held).then_some(seed));
         held
     };
@@ -122,13 +172,19 @@ fn main() -> ExitCode {
     }
     let took = started.elapsed().as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "figures for display")]
-    let (count, years) = (seeds as f64, sum.simulated_ms as f64 / 31_557_600_000.0);
+    let (count, years) = (
+        seeds as f64,
+        simulated.simulated_ms() as f64 / 31_557_600_000.0,
+    );
     println!(
         "{seeds} seeds in {took:.1} s: {:.1} seeds/s, {years:.2} simulated years, {:.0} years per hour",
         count / took,
         years / took * 3_600.0
     );
-    println!("{sum:?}");
+    match simulated {
+        Simulated::File(sum) => println!("{sum:?}"),
+        Simulated::Cluster(sum) => println!("{sum:?}"),
+    }
     match failed {
         None => ExitCode::SUCCESS,
         Some(seed) => {

@@ -179,7 +179,7 @@ thread_local! {
 }
 
 /// A task that panics ends alone; this makes it noticed.
-fn watch_panics() {
+pub(crate) fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = std::panic::take_hook();
@@ -193,6 +193,11 @@ fn watch_panics() {
         }));
     });
     PANICS.set(0);
+}
+
+/// Returns how many tasks have panicked.
+pub(crate) fn panics() -> u32 {
+    PANICS.get()
 }
 
 /// Runs a seed. `verbose` prints everything that happens.
@@ -209,7 +214,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         }
         DAMAGED.set(world.damage.is_some());
         let end = world.live(crashed, last);
-        if PANICS.get() > 0 {
+        if panics() > 0 {
             world.oracle().violated("a task panicked".to_owned());
         }
         if world.is_broken() {
