@@ -199,7 +199,7 @@ impl Database {
         let session = self.sessions.get_mut(&id).expect("a session");
         let answer = if let Some(transaction) = &mut session.transaction {
             let sees = transaction.sees(&self.tables, version, now_ms);
-            let answer = statement.answer(sees, &values, now_ms);
+            let answer = sees.and_then(|sees| statement.answer(sees, &values, now_ms));
             if answer.is_ok() {
                 transaction.did(statement, values);
                 transaction.locked.extend(&keys);
@@ -237,10 +237,15 @@ impl Database {
                 let transaction = session.transaction.take();
                 match transaction.filter(|transaction| !transaction.has_failed) {
                     Some(mut transaction) => {
-                        let sees = transaction.sees(&self.tables, self.version, exact(self.now_ms));
-                        let before = std::mem::replace(&mut self.tables, std::mem::take(sees));
-                        self.version += 1;
-                        watch.changed(session.life, &before, &self.tables);
+                        match transaction.sees(&self.tables, self.version, exact(self.now_ms)) {
+                            Ok(sees) => {
+                                let before =
+                                    std::mem::replace(&mut self.tables, std::mem::take(sees));
+                                self.version += 1;
+                                watch.changed(session.life, &before, &self.tables);
+                            }
+                            Err(refused) => session.refuse(&refused),
+                        }
                     }
                     None => tag = "ROLLBACK",
                 }

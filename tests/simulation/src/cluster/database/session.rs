@@ -22,17 +22,22 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Returns the tables as it sees them: what is committed, and what it has done.
-    pub(super) fn sees(&mut self, committed: &Tables, version: u64, now_ms: f64) -> &mut Tables {
+    /// Returns the tables as it sees them: what is committed, and what it has done. An error if it conflicts with what
+    /// others have committed since, in rows that it has not locked.
+    pub(super) fn sees(
+        &mut self,
+        committed: &Tables,
+        version: u64,
+        now_ms: f64,
+    ) -> Result<&mut Tables, Refused> {
         if self.based_on != Some(version) {
             self.sees = committed.clone();
             self.based_on = Some(version);
             for (statement, values) in &self.done {
-                let again = statement.answer(&mut self.sees, values, now_ms);
-                again.expect("what it locked has not changed");
+                statement.answer(&mut self.sees, values, now_ms)?;
             }
         }
-        &mut self.sees
+        Ok(&mut self.sees)
     }
 
     pub(super) fn did(&mut self, statement: &'static Statement, values: Values) {
