@@ -215,18 +215,12 @@ impl World {
     fn start(&mut self, number: u64) {
         let life = self.next_life;
         self.next_life += 1;
-        let ahead_ms = if self.plan.mix.clocks {
-            i64::try_from(self.random.below(6_000)).unwrap() - 3_000
-        } else {
-            0
-        };
         let setup = Setup {
             number,
             life,
             settings: Arc::clone(&self.plan.settings),
             lease: self.plan.lease,
             attempt_timeout: self.plan.attempt_timeout,
-            ahead_ms,
             room_bytes: [700, 1 << 20][usize::try_from(self.random.below(2)).unwrap()],
             seed: self.random.next(),
         };

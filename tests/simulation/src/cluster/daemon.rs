@@ -7,20 +7,18 @@ use super::wire;
 use crate::environment::Simulated;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use stormhook_engine::environment::Environment;
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use stormhook_engine::store::Lane;
 use stormhook_engine::writer::Space;
 use stormhook_engine::{Engine, Ports, Settings};
-use stormhook_postgres::{Dial, Options, Store};
+use stormhook_postgres::{Cluster, Dial, Options, Store};
 use stormhook_store::{StoreError, UnixMs};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 use uuid::Uuid;
-
-/// 2026-01-02T03:04:05Z, when runs begin.
-const START_MS: u64 = 1_767_323_045_000;
 
 /// What a daemon is started with.
 #[derive(Clone)]
@@ -31,8 +29,6 @@ pub(crate) struct Setup {
     pub(crate) settings: Arc<Settings>,
     pub(crate) lease: Duration,
     pub(crate) attempt_timeout: Duration,
-    /// How far its wall clock is ahead of the database's.
-    pub(crate) ahead_ms: i64,
     /// How much a connection takes at once.
     pub(crate) room_bytes: usize,
     pub(crate) seed: u64,
@@ -208,6 +204,23 @@ fn options(setup: &Setup, shared: &Shared) -> Options {
     }
 }
 
+/// The environment of a daemon: times are by the database's clock, as it knows it.
+#[derive(Debug)]
+struct OfDatabase {
+    cluster: Cluster,
+    random: Simulated,
+}
+
+impl Environment for OfDatabase {
+    fn wall(&self) -> UnixMs {
+        self.cluster.time()
+    }
+
+    fn random_u128(&self) -> u128 {
+        self.random.random_u128()
+    }
+}
+
 /// A daemon that runs.
 struct Running {
     engine: Engine,
@@ -219,11 +232,13 @@ struct Running {
 async fn begin(setup: &Setup, clock: Clock, shared: &Shared) -> Result<Running, StoreError> {
     let store = Store::open(options(setup, shared)).await?;
     let life = Arc::new(Lifecycle::default());
-    let wall = UnixMs(START_MS + clock.now_ms()).0;
-    let wall = UnixMs(wall.saturating_add_signed(setup.ahead_ms));
+    let environment = OfDatabase {
+        cluster: store.cluster(),
+        random: Simulated::new(UnixMs(0), setup.seed),
+    };
     let ports = Ports {
         store: Lane::new(store, tokio::runtime::Handle::current()).into(),
-        environment: Arc::new(Simulated::new(wall, setup.seed)),
+        environment: Arc::new(environment),
         transport: Arc::new(Network {
             shared: Arc::clone(shared),
             life: setup.life,

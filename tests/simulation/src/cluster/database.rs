@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 use stormhook_testkit::random::Random;
 use tables::Tables;
 
+/// 2026-01-02T03:04:05Z, the database's time when a run begins.
+pub(crate) const START_MS: u64 = 1_767_323_045_000;
+
 /// Sees what is committed.
 pub(crate) trait Watch {
     fn changed(&mut self, life: u64, before: &Tables, after: &Tables);

@@ -93,6 +93,8 @@ tally! {
     fenced,
     /// Of these, those that were alive and ended.
     fenced_alive,
+    /// Deliveries without a row that others found when they took over.
+    fresh_taken_over,
     /// Simulated time, in milliseconds.
     simulated_ms,
 }

@@ -42,8 +42,6 @@ pub struct Mix {
     pub slow: bool,
     /// Daemons stop in order, and others start.
     pub moves: bool,
-    /// The wall clocks of daemons differ.
-    pub clocks: bool,
 }
 
 fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {
@@ -61,7 +59,6 @@ impl Plan {
             restarts: random.one_in(3),
             slow: random.one_in(3),
             moves: random.one_in(2),
-            clocks: random.one_in(3),
         };
         let seconds = |of: &[u64]| of.iter().copied().map(Duration::from_secs).collect();
         let schedule: Vec<Duration> = match random.below(3) {

@@ -10,6 +10,7 @@ pub(crate) struct Seat {
     pub(crate) incarnation: i64,
     pub(crate) daemon: Uuid,
     pub(crate) version: String,
+    pub(crate) schema: i32,
     pub(crate) address: Option<String>,
     pub(crate) certificate: Option<Vec<u8>>,
     pub(crate) lease_until_ms: f64,

@@ -51,6 +51,7 @@ impl Oracle {
                 let mut holder = holder.filter(|(_, life)| life.seat == Some(taken));
                 let holder = holder.next().map(|(life, _)| *life).expect("a holder");
                 self.leaves(holder, by);
+                self.tally.fresh_taken_over += without_row(before, *number);
             }
         }
     }
@@ -135,6 +136,20 @@ impl Oracle {
             "an event has {count} deliveries, but its organization {least} to {most} endpoints"
         ))
     }
+}
+
+/// Returns how many deliveries of the shards of a seat have no row yet.
+fn without_row(tables: &Tables, seat: i16) -> u64 {
+    let shard_of = |organization: &str| &tables.shards[&i16::from(Shard::of(organization).0)];
+    let own = tables.events.iter();
+    let own = own.filter(|(_, event)| shard_of(&event.organization).owner == Some(seat));
+    let named = own.flat_map(|(id, event)| {
+        let named = targets(&event.targets).into_iter();
+        named.map(|(slot, sequence)| (i32::try_from(slot.0).unwrap(), sequence.cast_signed(), *id))
+    });
+    let without = named
+        .filter(|key| tables.open.get(&(key.0, key.1)).is_none() && tables.done.get(key).is_none());
+    without.count() as u64
 }
 
 /// Returns the endpoints whose deliveries a commit changed.

@@ -2,7 +2,7 @@
 
 use super::super::tables::{Event, Open, Tables};
 use super::{Answer, Arguments, Refused, Statement, nothing, row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -86,8 +86,8 @@ pub(super) const ALL: &[Statement] = &[
         run: insert_done,
     },
     Statement {
-        sql: "SELECT o.event, o.slot, o.record FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
-               JOIN @.open o ON o.event = n.event AND o.slot = n.slot",
+        sql: "SELECT o.* FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
+    CROSS JOIN LATERAL (SELECT event, slot, record FROM @.open o WHERE o.event = n.event AND o.slot = n.slot LIMIT 1) o",
         takes: &[Type::UUID_ARRAY, Type::INT4_ARRAY],
         gives: &[Type::UUID, Type::INT4, Type::BYTEA],
         locks: nothing,
@@ -101,7 +101,8 @@ pub(super) const ALL: &[Statement] = &[
         },
     },
     Statement {
-        sql: "SELECT e.id, e.targets FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id",
+        sql: "SELECT e.* FROM unnest($1::uuid[]) n(id) \
+    CROSS JOIN LATERAL (SELECT id, targets FROM @.events e WHERE e.id = n.id LIMIT 1) e",
         takes: &[Type::UUID_ARRAY],
         gives: &[Type::UUID, Type::BYTEA],
         locks: nothing,
@@ -116,18 +117,31 @@ pub(super) const ALL: &[Statement] = &[
     },
     Statement {
         sql: "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
-               SELECT o.event, o.slot, o.record FROM n \
-               JOIN @.open o ON o.slot = n.slot AND o.sequence = n.sequence \
-               UNION ALL SELECT d.event, d.slot, d.record FROM n \
-               JOIN @.done d ON d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event",
+    SELECT o.* FROM n CROSS JOIN LATERAL ( \
+      SELECT event, slot, record FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
+    UNION ALL SELECT d.* FROM n CROSS JOIN LATERAL ( \
+      SELECT event, slot, record FROM @.done d \
+      WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d",
         takes: &[Type::INT4_ARRAY, Type::INT8_ARRAY, Type::UUID_ARRAY],
         gives: &[Type::UUID, Type::INT4, Type::BYTEA],
         locks: nothing,
         run: by_number,
     },
     Statement {
-        sql: "SELECT e.id, e.organization, e.type, e.occurred_ms, e.occurred_text, e.key, e.deliveries, e.data \
-               FROM unnest($1::uuid[]) n(id) JOIN @.events e ON e.id = n.id",
+        sql: "WITH n AS (SELECT * FROM unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event)) \
+    SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+      SELECT FROM @.open o WHERE o.slot = n.slot AND o.sequence = n.sequence LIMIT 1) o \
+    UNION ALL SELECT n.event, n.slot FROM n CROSS JOIN LATERAL ( \
+      SELECT FROM @.done d WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event LIMIT 1) d",
+        takes: &[Type::INT4_ARRAY, Type::INT8_ARRAY, Type::UUID_ARRAY],
+        gives: &[Type::UUID, Type::INT4],
+        locks: nothing,
+        run: with_row,
+    },
+    Statement {
+        sql: "SELECT e.* FROM unnest($1::uuid[]) n(id) CROSS JOIN LATERAL (SELECT \
+               e.id, e.organization, e.type, e.occurred_ms, e.occurred_text, e.key, e.deliveries, e.data \
+               FROM @.events e WHERE e.id = n.id LIMIT 1) e",
         takes: &[Type::UUID_ARRAY],
         gives: EVENT,
         locks: nothing,
@@ -165,15 +179,19 @@ pub(super) const ALL: &[Statement] = &[
         },
     },
     Statement {
-        sql: "SELECT fingerprint, id FROM @.keys WHERE fingerprint = ANY($1) AND day >= $2 ORDER BY day",
-        takes: &[Type::UUID_ARRAY, Type::INT4],
+        sql: "SELECT n.fingerprint, k.id FROM unnest($1::int4[], $2::uuid[]) n(day, fingerprint) \
+    CROSS JOIN LATERAL (SELECT id FROM @.keys k WHERE k.day = n.day AND k.fingerprint = n.fingerprint LIMIT 1) k \
+    ORDER BY n.day",
+        takes: &[Type::INT4_ARRAY, Type::UUID_ARRAY],
         gives: &[Type::UUID, Type::UUID],
         locks: nothing,
         run: |tables, given| {
-            let (asked, from): (Vec<Uuid>, i32) = (given.get(1), given.get(2));
-            let found = tables.keys.iter();
-            let found = found.filter(|((day, key), _)| *day >= from && asked.contains(key));
-            let rows = found.map(|((_, key), id)| row![*key, *id]);
+            let (days, keys): (Vec<i32>, Vec<Uuid>) = (given.get(1), given.get(2));
+            let asked: BTreeSet<(i32, Uuid)> = days.into_iter().zip(keys).collect();
+            let found = asked
+                .iter()
+                .filter_map(|of| Some((of.1, tables.keys.get(of)?)));
+            let rows = found.map(|(key, id)| row![key, *id]);
             Ok(Answer::Rows(rows.collect()))
         },
     },
@@ -276,6 +294,22 @@ fn by_number(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refus
         }
     }
     Ok(Answer::Rows(rows.into_values().collect()))
+}
+
+fn with_row(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refused> {
+    let (slots, sequences): (Vec<i32>, Vec<i64>) = (given.get(1), given.get(2));
+    let events: Vec<Uuid> = given.get(3);
+    let mut rows = Vec::new();
+    for (at, event) in events.iter().enumerate() {
+        let (slot, sequence) = (slots[at], sequences[at]);
+        if tables.open.get(&(slot, sequence)).is_some() {
+            rows.push(row![*event, slot]);
+        }
+        if tables.done.get(&(slot, sequence, *event)).is_some() {
+            rows.push(row![*event, slot]);
+        }
+    }
+    Ok(Answer::Rows(rows))
 }
 
 fn unique(what: String) -> Refused {

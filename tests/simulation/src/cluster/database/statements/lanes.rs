@@ -192,6 +192,18 @@ pub(super) const ALL: &[Statement] = &[
         },
     },
     Statement {
+        sql: "UPDATE @.meta SET next_slot = $1 + 1 WHERE next_slot <= $1",
+        takes: &[Type::INT4],
+        gives: &[],
+        locks: |_, _| vec![Key::Meta],
+        run: |tables, given| {
+            let next = given.get::<i32>(1) + 1;
+            let is_behind = tables.next_slot < next;
+            tables.next_slot = tables.next_slot.max(next);
+            Ok(Answer::Changed(usize::from(is_behind)))
+        },
+    },
+    Statement {
         sql: "UPDATE @.meta SET next_slot = next_slot + $1 RETURNING next_slot - $1",
         takes: &[Type::INT4],
         gives: &[Type::INT4],

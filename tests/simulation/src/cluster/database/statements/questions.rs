@@ -114,14 +114,14 @@ pub(super) const ALL: &[Statement] = &[
         run: |_, _| Ok(Answer::Rows(Vec::new())),
     },
     Statement {
-        sql: "SELECT targets FROM @.events WHERE id > $1",
+        sql: "SELECT id, targets FROM @.events WHERE id > $1",
         takes: &[Type::UUID],
-        gives: &[Type::BYTEA],
+        gives: &[Type::UUID, Type::BYTEA],
         locks: nothing,
         run: |tables, given| {
             let from: Uuid = given.get(1);
             let rows = tables.events.iter().filter(|(id, _)| **id > from);
-            let rows = rows.map(|(_, event)| row![event.targets.clone()]);
+            let rows = rows.map(|(id, event)| row![*id, event.targets.clone()]);
             Ok(Answer::Rows(rows.collect()))
         },
     },

@@ -1,5 +1,6 @@
 //! Seats, leases, and shards: the statements of `store/postgres/src/cluster/`.
 
+use super::super::START_MS;
 use super::super::tables::{Lane, Seat, Tables};
 use super::{Answer, Arguments, Key, Refused, Statement, nothing, row};
 use tokio_postgres::types::Type;
@@ -14,11 +15,26 @@ pub(super) const ALL: &[Statement] = &[
         run: |_, _| Ok(Answer::Rows(vec![row![stormhook_postgres::VERSION]])),
     },
     Statement {
-        sql: "SELECT cluster_token FROM @.meta FOR UPDATE",
+        // Nothing is imported into it or moved from it here.
+        sql: "SELECT importing, moved_to FROM @.meta FOR UPDATE",
+        takes: &[],
+        gives: &[Type::BOOL, Type::TEXT],
+        locks: |_, _| vec![Key::Meta],
+        run: |_, _| Ok(Answer::Rows(vec![row![false, None::<String>]])),
+    },
+    Statement {
+        sql: "SELECT cluster_token FROM @.meta",
         takes: &[],
         gives: &[Type::BYTEA],
-        locks: |_, _| vec![Key::Meta],
+        locks: nothing,
         run: |_, _| Ok(Answer::Rows(vec![row![b"token".to_vec()]])),
+    },
+    Statement {
+        sql: "SELECT admin_token_digest FROM @.meta",
+        takes: &[],
+        gives: &[Type::BYTEA],
+        locks: nothing,
+        run: |_, _| Ok(Answer::Rows(vec![row![None::<Vec<u8>>]])),
     },
     Statement {
         sql: "SELECT seat FROM @.seats WHERE daemon = $1",
@@ -76,16 +92,18 @@ pub(super) const ALL: &[Statement] = &[
     },
     Statement {
         sql: "UPDATE @.seats SET lease_until = now() + $3 * interval '1 millisecond' \
-                   WHERE seat = $1 AND incarnation = $2 AND NOT fenced",
+                   WHERE seat = $1 AND incarnation = $2 AND NOT fenced \
+                   RETURNING (extract(epoch FROM clock_timestamp()) * 1000)::int8",
         takes: &[Type::INT2, Type::INT8, Type::FLOAT8],
-        gives: &[],
+        gives: &[Type::INT8],
         locks: this_seat,
         run: |tables, given| {
             let Some(seat) = own(tables, given).filter(|seat| !seat.fenced) else {
-                return Ok(Answer::Changed(0));
+                return Ok(Answer::Rows(Vec::new()));
             };
             seat.lease_until_ms = given.now_ms + given.get::<f64>(3);
-            Ok(Answer::Changed(1))
+            let wall_ms = i64::try_from(START_MS).unwrap() + whole(given.now_ms);
+            Ok(Answer::Rows(vec![row![wall_ms]]))
         },
     },
     Statement {
@@ -114,7 +132,7 @@ pub(super) const ALL: &[Statement] = &[
         },
     },
     Statement {
-        sql: "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate \
+        sql: "SELECT seat, incarnation, version, address, (extract(epoch FROM lease_until - now()) * 1000)::int8, certificate, schema \
                    FROM @.seats WHERE NOT fenced",
         takes: &[],
         gives: &[
@@ -124,6 +142,7 @@ pub(super) const ALL: &[Statement] = &[
             Type::TEXT,
             Type::INT8,
             Type::BYTEA,
+            Type::INT4,
         ],
         locks: nothing,
         run: members,
@@ -201,6 +220,7 @@ fn take(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refused> {
         incarnation: before + 1,
         daemon: given.get(2),
         version: given.get(3),
+        schema: given.get(4),
         address: given.get(5),
         certificate: given.get(7),
         lease_until_ms: given.now_ms + given.get::<f64>(6),
@@ -237,7 +257,8 @@ fn members(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refused
             seat.version.clone(),
             seat.address.clone(),
             whole(seat.lease_until_ms - given.now_ms),
-            seat.certificate.clone()
+            seat.certificate.clone(),
+            seat.schema
         ]
     });
     Ok(Answer::Rows(seats.collect()))
