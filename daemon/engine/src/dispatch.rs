@@ -11,6 +11,7 @@ mod bulk;
 mod changes;
 mod moves;
 mod partners;
+mod paused;
 mod timer;
 mod trouble;
 mod unsent;
@@ -27,7 +28,8 @@ use crate::transport::Transport;
 use crate::writer::{Committed, SubmitError, Writer};
 use alarm::Alarm;
 use partners::Partners;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use paused::Paused;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stormhook_store::{
     Applied, Attempt, Change, Delivery, DeliveryId, Done, EndpointId, Refusal, Slot, StoreError,
@@ -98,7 +100,7 @@ struct Inner {
     /// Endpoints with unfinished bulk changes, and the last stamp of each that the schedule knows.
     bulk: BTreeMap<Slot, u64>,
     /// Endpoints to which no attempt starts, since another process may still send, or will.
-    paused: BTreeSet<Slot>,
+    paused: Paused,
     /// The types of the events whose attempts are followed, until their outcomes are committed.
     followed: HashMap<DeliveryId, String>,
 }
@@ -165,7 +167,7 @@ impl Dispatch {
                 lacking: Trouble::default(),
                 unreadable: Trouble::default(),
                 bulk,
-                paused: BTreeSet::new(),
+                paused: Paused::default(),
                 followed: HashMap::new(),
             }),
             partners: Partners::default(),

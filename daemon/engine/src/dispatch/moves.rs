@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormhook_store::endpoint::Ordering;
 use stormhook_store::{Endpoint, EndpointState, Gained, Slot, UnixMs};
+use tokio::time::Instant;
 
 impl Inner {
     /// Follows an endpoint. To one that is paused, nothing is sent.
@@ -15,7 +16,7 @@ impl Inner {
         state: Option<&EndpointState>,
         now: UnixMs,
     ) {
-        if !self.paused.contains(&endpoint.slot) {
+        if !self.paused.contains(endpoint.slot) {
             return self.schedule.endpoint(endpoint, state, now);
         }
         let mut paused = Endpoint::clone(endpoint);
@@ -27,10 +28,11 @@ impl Inner {
 impl Dispatch {
     /// Delivers to these endpoints from now on. FIFO endpoints wait until what was on the wire has ended.
     pub(super) fn gain(self: &Arc<Self>, inner: &mut Inner, gained: Gained, now: UnixMs) {
+        let until = clock::deadline(gained.on_wire_for);
         let mut resting = Vec::new();
         for (endpoint, state) in &gained.endpoints {
             if endpoint.ordering == Ordering::Fifo && !gained.on_wire_for.is_zero() {
-                inner.paused.insert(endpoint.slot);
+                inner.paused.rest(endpoint.slot, until);
                 resting.push(endpoint.slot);
             }
             inner.follow(endpoint, Some(state), now);
@@ -44,18 +46,20 @@ impl Dispatch {
             return;
         }
         let this = Arc::clone(self);
-        let until = clock::deadline(gained.on_wire_for);
         self.runtime.spawn(async move {
             tokio::time::sleep_until(until).await;
-            this.resume(&resting);
+            this.resume(&resting, until);
         });
     }
 
-    fn resume(self: &Arc<Self>, slots: &[Slot]) {
+    /// Delivers to endpoints whose rest ends now, but not to those that have been given, or rest again, since it began.
+    fn resume(self: &Arc<Self>, slots: &[Slot], until: Instant) {
         let now = self.clock.now();
         let mut inner = self.inner();
         for slot in slots {
-            inner.paused.remove(slot);
+            if !inner.paused.end_rest(*slot, until) {
+                continue;
+            }
             if let Some(endpoint) = self.reader.endpoint_by_slot(*slot) {
                 inner.follow(&endpoint, None, now);
             }
@@ -68,7 +72,7 @@ impl Dispatch {
         for slot in slots {
             inner.schedule.forget(*slot);
             inner.bulk.remove(slot);
-            inner.paused.remove(slot);
+            inner.paused.forget(*slot);
             self.partners.forget(*slot);
         }
     }
@@ -79,8 +83,8 @@ impl Dispatch {
         let now = self.clock.now();
         {
             let mut inner = self.inner();
-            inner.paused.extend(&slots);
             for slot in &slots {
+                inner.paused.release(*slot);
                 if let Some(endpoint) = self.reader.endpoint_by_slot(*slot) {
                     inner.follow(&endpoint, None, now);
                 }
