@@ -208,7 +208,8 @@ async fn shards(steps: &mut Steps<'_>, lane: Seat, staged: &Staged) -> Result<()
         steps.add(sql, &types, parameters).await?;
     }
     if !staged.given.is_empty() {
-        let sql = "UPDATE @.shards SET states_upto = $3, owner = NULL, adopted = false, rests_until = 'epoch' \
+        // What the daemon before it sent may still be on the wire: who gets the shard waits for the rest of that time.
+        let sql = "UPDATE @.shards SET states_upto = $3, owner = NULL, adopted = false \
                    WHERE owner = $1 AND shard = ANY($2)";
         let parameters = parameters![lane, numbers(&staged.given), uuid(staged.states_upto.0)];
         steps.add(sql, &types, parameters).await?;

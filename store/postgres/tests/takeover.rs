@@ -125,6 +125,20 @@ fn numbers_survive_a_start_that_reads_a_shard_later_than_others() {
     first.expect_whole();
 }
 
+/// What a former owner sent may still be on the wire when the next one gives its shards on.
+#[test]
+fn a_shard_that_is_given_on_goes_on_resting() {
+    let mut first = Fixture::new();
+    let [rests, _] = shards();
+    first.sql(&format!(
+        "UPDATE stormhook.shards SET rests_until = now() + interval '1 hour' WHERE shard = {rests}"
+    ));
+    first.stop_daemon();
+    first.sql(&format!(
+        "SELECT 1 / (owner IS NULL AND rests_until > now())::int FROM stormhook.shards WHERE shard = {rests}"
+    ));
+}
+
 /// Each daemon makes the partitions of a day with its first event of it.
 #[test]
 fn daemons_that_need_a_new_day_at_the_same_time_all_get_it() {

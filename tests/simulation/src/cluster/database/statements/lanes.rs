@@ -95,7 +95,7 @@ pub(super) const ALL: &[Statement] = &[
         run: |tables, given| move_shards(tables, given, true),
     },
     Statement {
-        sql: "UPDATE @.shards SET states_upto = $3, owner = NULL, adopted = false, rests_until = 'epoch' \
+        sql: "UPDATE @.shards SET states_upto = $3, owner = NULL, adopted = false \
                    WHERE owner = $1 AND shard = ANY($2)",
         takes: &[Type::INT2, Type::INT2_ARRAY, Type::UUID],
         gives: &[],
@@ -238,7 +238,6 @@ fn move_shards(
         shard.adopted = adopted;
         if !adopted {
             shard.owner = None;
-            shard.rests_until_ms = 0.0;
         }
         changed += 1;
     }
