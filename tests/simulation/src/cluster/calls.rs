@@ -81,8 +81,9 @@ pub(super) fn create_endpoint(world: &mut World) {
     };
     let daemon = &world.daemons[&daemon];
     let engine = daemon.engine().expect("it runs");
-    let new = NewEndpoint {
-        id: engine.new_endpoint_id(),
+    // By the daemon's clock, which goes only where it runs.
+    let new = move |id| NewEndpoint {
+        id,
         organization,
         settings: Settings {
             url: format!("https://p{receiver}.example/hooks"),
@@ -95,6 +96,7 @@ pub(super) fn create_endpoint(world: &mut World) {
         seed: Some(Seed::from_random(&[byte; 32])).filter(|_| byte < 10),
     };
     daemon.call(async move {
+        let new = new(engine.new_endpoint_id());
         let _created = engine.submit(CreateEndpoint::from(new)).await;
     });
 }
