@@ -85,6 +85,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         if oracle.violation().is_none() {
             oracle.finish(&tables);
         }
+        oracle.tally.idle_ended = stage.database.idle_ended;
         oracle.tally.simulated_ms = now_ms;
         Report {
             trace: oracle.trace(),

@@ -36,6 +36,8 @@ pub(crate) struct Database {
     locks: BTreeMap<Key, u64>,
     now_ms: u64,
     down_until_ms: u64,
+    /// How many transactions ended because their daemons stood still.
+    pub(crate) idle_ended: u64,
     /// The longest that bytes take, each way.
     pub(crate) slow_ms: u64,
     random: Random,
@@ -51,6 +53,7 @@ impl Database {
             locks: BTreeMap::new(),
             now_ms: 0,
             down_until_ms: 0,
+            idle_ended: 0,
             slow_ms: 0,
             random,
         }
@@ -144,8 +147,10 @@ impl Database {
             let since_ms = session.waits.as_ref().map(|(_, since_ms)| *since_ms);
             let Some(message) = session.next() else {
                 let idle_ms = self.now_ms - session.active_ms;
-                if session.transaction.is_some() && idle_ms > session.idle_timeout_ms {
+                let is_open = session.transaction.is_some() && !session.is_over;
+                if is_open && idle_ms > session.idle_timeout_ms {
                     session.cut(None);
+                    self.idle_ended += 1;
                     self.unlock(id);
                 }
                 return any;

@@ -93,6 +93,8 @@ tally! {
     fenced,
     /// Of these, those that were alive and ended.
     fenced_alive,
+    /// Transactions that the database ended because their daemons stood still.
+    idle_ended,
     /// Deliveries without a row that others found when they took over.
     fresh_taken_over,
     /// Simulated time, in milliseconds.
