@@ -86,6 +86,21 @@ pub(super) const ALL: &[Statement] = &[
         run: insert_done,
     },
     Statement {
+        sql: "UPDATE @.done d SET undelivered = n.undelivered, record = n.record \
+    FROM unnest($1::int8[], $2::uuid[], $3::int4[], $4::bool[], $5::bytea[]) n(sequence, event, slot, undelivered, record) \
+    WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event",
+        takes: &[
+            Type::INT8_ARRAY,
+            Type::UUID_ARRAY,
+            Type::INT4_ARRAY,
+            Type::BOOL_ARRAY,
+            Type::BYTEA_ARRAY,
+        ],
+        gives: &[],
+        locks: nothing,
+        run: update_done,
+    },
+    Statement {
         sql: "SELECT o.* FROM unnest($1::uuid[], $2::int4[]) n(event, slot) \
     CROSS JOIN LATERAL (SELECT event, slot, record FROM @.open o WHERE o.event = n.event AND o.slot = n.slot LIMIT 1) o",
         takes: &[Type::UUID_ARRAY, Type::INT4_ARRAY],
@@ -278,6 +293,20 @@ fn insert_done(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Ref
         tables.done.insert(key, record);
     }
     Ok(Answer::Changed(count))
+}
+
+fn update_done(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refused> {
+    let (sequences, events): (Vec<i64>, Vec<Uuid>) = (given.get(1), given.get(2));
+    let (slots, records): (Vec<i32>, Vec<Vec<u8>>) = (given.get(3), given.get(5));
+    let mut changed = 0;
+    for (at, record) in records.into_iter().enumerate() {
+        let key = (slots[at], sequences[at], events[at]);
+        if tables.done.get(&key).is_some() {
+            tables.done.insert(key, record);
+            changed += 1;
+        }
+    }
+    Ok(Answer::Changed(changed))
 }
 
 fn by_number(tables: &mut Tables, given: &Arguments<'_>) -> Result<Answer, Refused> {
