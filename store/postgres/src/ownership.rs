@@ -259,6 +259,9 @@ impl Cluster {
         for step in steps {
             moved |= self.make(step, &link, moves).await?;
         }
+        if !self.moves().is_empty() {
+            moves.wake();
+        }
         Ok(moved)
     }
 

@@ -41,7 +41,7 @@ impl Store {
     }
 
     async fn try_once(&mut self, ops: &[Op], now: Now, random: u128) -> Result<(), StoreError> {
-        self.make_moves(now, random).await?;
+        self.make_moves(ops, now, random).await?;
         self.try_apply(ops, now, random).await
     }
 }

@@ -1,18 +1,25 @@
 //! Moves shards between this lane and those of other daemons, in commits of their own.
 
 use super::Store;
+use crate::cluster::Shard;
 use crate::load;
 use crate::ownership::Move;
 use crate::rows::Fetched;
 use crate::staged::Moving;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use stormhook_store::{Change, Gained, Now, StoreError};
+use stormhook_store::{Change, Gained, Now, Op, StoreError};
 
 impl Store {
-    /// Makes the moves of shards that wait, in a commit of their own.
-    pub(super) async fn make_moves(&mut self, now: Now, random: u128) -> Result<(), StoreError> {
+    /// Makes the moves of shards that wait, in a commit of their own before that of a batch.
+    pub(super) async fn make_moves(
+        &mut self,
+        ops: &[Op],
+        now: Now,
+        random: u128,
+    ) -> Result<(), StoreError> {
         self.join_gained();
+        self.keep_those_with_outcomes(ops);
         let given = self.to_give.clone();
         let lost_rows = if given.is_empty() {
             0
@@ -39,6 +46,28 @@ impl Store {
         }
         self.to_give.clear();
         Ok(())
+    }
+
+    /// Shards with outcomes in the batch are given later: those of attempts that ended while the database was away come
+    /// first, or the next owner would make the attempts again.
+    fn keep_those_with_outcomes(&mut self, ops: &[Op]) {
+        if self.to_give.is_empty() {
+            return;
+        }
+        let with_outcomes: BTreeSet<Shard> = {
+            let directory = &self.shared.memory().directory;
+            let slots = ops.iter().filter_map(|op| match op {
+                Op::Settle(settle) => Some(settle.delivery.slot),
+                _ => None,
+            });
+            let of = slots.filter_map(|slot| directory.endpoint(slot));
+            of.map(|e| Shard::of(&e.organization)).collect()
+        };
+        let later = &self.to_give & &with_outcomes;
+        if !later.is_empty() {
+            self.to_give.retain(|shard| !later.contains(shard));
+            self.cluster.moves().push(Move::Give(later));
+        }
     }
 
     /// Joins shards that were read to memory: they are this lane's from now on.
@@ -79,7 +108,7 @@ impl Store {
         }
         let all = self.shared.memory().shards.clone();
         self.to_give.extend(all);
-        self.make_moves(now.into(), random).await?;
+        self.make_moves(&[], now.into(), random).await?;
         self.cluster.seat.leave(&self.link).await
     }
 }
