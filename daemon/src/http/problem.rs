@@ -180,7 +180,7 @@ impl From<SubmitError> for Problem {
             ),
             SubmitError::StorageFull => Self::new(
                 Code::StorageFull,
-                "Free disk space is below limits.disk_reserve; nothing was stored. Free some space, then retry.",
+                "The disk of the store is full, or has less free space than limits.disk_reserve; nothing was stored. Free some space, then retry.",
             ),
             SubmitError::ShuttingDown => Self::new(
                 Code::ShuttingDown,

@@ -167,7 +167,7 @@ words! {
         TooManyAttempts => "too many invalid tokens this second; a valid one always passes",
         Internal => "a bug in the daemon; see its log. The outcome of the request is not known",
         Busy => "a queue or `limits.pending_deliveries` is full, another backup or check is running, or the daemon is starting; nothing was stored",
-        StorageFull => "free disk space is below `limits.disk_reserve`; nothing was stored",
+        StorageFull => "the disk of the store is full, or has less free space than `limits.disk_reserve`; nothing was stored",
         ShuttingDown => "the daemon is stopping; nothing was stored",
         NotSupported => "this store can't do that",
         StoreFailed => "the store failed; it is not known whether anything was stored. Retry with the same idempotency key",
