@@ -70,18 +70,16 @@ fn is_away(code: &SqlState) -> bool {
 fn settings(options: &Options, timeout: Duration, set: Option<&str>) -> String {
     let set = set.unwrap_or_default();
     let timeout_ms = timeout.as_millis();
+    let ours = format!(
+        "-c statement_timeout={timeout_ms} -c client_min_messages=warning -c plan_cache_mode={PLANS}"
+    );
     if timeout == READING {
-        return format!(
-            "{set} -c statement_timeout={timeout_ms} -c client_min_messages=warning -c plan_cache_mode={PLANS}"
-        );
+        return format!("{set} {ours}");
     }
     // A daemon that is cut off or paused in the middle of a commit would hold its lane's lock, and so keep others from
     // taking over.
     let idle_ms = options.lease.as_millis();
-    format!(
-        "-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={idle_ms} \
-         -c client_min_messages=warning {set}"
-    )
+    format!("{ours} -c idle_in_transaction_session_timeout={idle_ms} {set}")
 }
 
 /// Opens a connection, and drives it in a task of its own.
@@ -207,5 +205,27 @@ impl Link {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         prepared.insert(sql, statement.clone());
         Ok(statement)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_session_plans_each_time_and_bounds_its_statements() {
+        let options = Options::new("postgres://h/d");
+        for timeout in [options.statement_timeout, READING] {
+            let settings = settings(&options, timeout, Some("-c work_mem=1MB"));
+            for expected in [
+                "-c plan_cache_mode=force_custom_plan",
+                &format!("-c statement_timeout={}", timeout.as_millis()),
+                "-c work_mem=1MB",
+            ] {
+                assert!(settings.contains(expected), "{settings}");
+            }
+            let ends_idle = settings.contains("idle_in_transaction_session_timeout");
+            assert_eq!(ends_idle, timeout != READING, "{settings}");
+        }
     }
 }
