@@ -10,7 +10,7 @@ use crate::convert::{column, int4, int8, ms, targets, uuid};
 use crate::link::{Link, failed};
 use crate::load::COUNTERS_KEY;
 use crate::options::Options;
-use crate::partitions::{Days, day_of};
+use crate::partitions::Days;
 use crate::schema;
 use crate::write::{Steps, deliveries, endpoints, events, statistics};
 use std::collections::{BTreeMap, BTreeSet};
@@ -185,10 +185,7 @@ impl Importing<'_> {
         (self.count, self.bytes) = (0, 0);
         let ids = rows.events.iter().map(|(event, _)| event.id);
         let ids = ids.chain(rows.keys.values().copied());
-        let days: BTreeSet<u64> = ids.map(|id| day_of(id.accepted_at())).collect();
-        for day in days {
-            self.days.ensure(self.link, day).await?;
-        }
+        self.days.ensure_of(self.link, ids).await?;
         let mut steps = Steps::new(self.link);
         for endpoint in &rows.endpoints {
             endpoints::endpoint(&mut steps, endpoint).await?;

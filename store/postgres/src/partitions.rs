@@ -158,8 +158,21 @@ impl Days {
         Ok(names.filter_map(day).collect())
     }
 
+    /// Makes the partitions that rows with these ids go to, unless they exist.
+    pub(crate) async fn ensure_of(
+        &mut self,
+        link: &Link,
+        ids: impl Iterator<Item = EventId>,
+    ) -> Result<(), StoreError> {
+        let days: BTreeSet<u64> = ids.map(|id| day_of(id.accepted_at())).collect();
+        for day in days {
+            self.ensure(link, day).await?;
+        }
+        Ok(())
+    }
+
     /// Makes the partitions of a day, unless they exist.
-    pub(crate) async fn ensure(&mut self, link: &Link, day: u64) -> Result<(), StoreError> {
+    async fn ensure(&mut self, link: &Link, day: u64) -> Result<(), StoreError> {
         if self.0.contains(&day) {
             return Ok(());
         }

@@ -258,6 +258,12 @@ fn states_to_write(
 }
 
 impl Staged {
+    /// Returns the ids of the rows that go to partitions of days.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = EventId> + '_ {
+        let events = self.events.iter().map(|(event, _)| event.id);
+        events.chain(self.keys.iter().map(|(_, id)| *id))
+    }
+
     /// Returns about how much memory it uses.
     pub(crate) fn bytes(&self) -> usize {
         let data = |(event, _): &(Arc<Event>, Vec<u8>)| event.data.as_ref().map_or(0, Vec::len);

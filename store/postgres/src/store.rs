@@ -16,7 +16,7 @@ use crate::load;
 use crate::memory::Shared;
 use crate::options::Options;
 use crate::ownership::Cluster;
-use crate::partitions::{Days, day_of, days_of_keys};
+use crate::partitions::{Days, days_of_keys};
 use crate::read::Reader;
 use crate::rows::{Fetched, Needs};
 use crate::schema;
@@ -268,12 +268,7 @@ impl Store {
     }
 
     async fn write(&mut self, staged: Staged, is_move: bool) -> Result<(), StoreError> {
-        let days = staged.events.iter().map(|(event, _)| event.id);
-        let days = days.chain(staged.keys.iter().map(|(_, id)| *id));
-        let days: BTreeSet<u64> = days.map(|id| day_of(id.accepted_at())).collect();
-        for day in days {
-            self.days.ensure(&self.link, day).await?;
-        }
+        self.days.ensure_of(&self.link, staged.ids()).await?;
         let lane = (self.shared.lane, self.incarnation);
         let staged = Box::new(staged);
         let tried = self.in_doubt.insert(InDoubt { staged, is_move });

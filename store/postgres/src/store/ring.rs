@@ -7,7 +7,7 @@ use crate::cluster::seat::now;
 use crate::convert::{column, int4};
 use crate::link::{Link, failed};
 use crate::load::each;
-use crate::partitions::{Days, day_of};
+use crate::partitions::Days;
 use crate::staged::Staged;
 use crate::write::commit;
 use std::collections::{BTreeSet, VecDeque};
@@ -83,14 +83,7 @@ impl Store {
         };
         let mut days = Days::load(link, &self.shared.options.schema).await?;
         for staged in again {
-            let accepted = staged.events.iter().map(|(event, _)| event.id);
-            let accepted = accepted.chain(staged.keys.iter().map(|(_, id)| *id));
-            for day in accepted
-                .map(|id| day_of(id.accepted_at()))
-                .collect::<BTreeSet<_>>()
-            {
-                days.ensure(link, day).await?;
-            }
+            days.ensure_of(link, staged.ids()).await?;
             count_endpoints(link, staged).await?;
             match commit(link, (self.shared.lane, self.incarnation), staged).await {
                 Err(error) if !link.client.is_closed() && !error.is_unreachable() => {
