@@ -80,7 +80,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
     with(&world.shared, |stage| {
         let oracle = &mut stage.oracle;
         if crate::run::panics() > 0 {
-            oracle.violated("a task panicked".to_owned());
+            oracle.violated("a task panicked");
         }
         if oracle.violation().is_none() {
             oracle.finish(&tables);
@@ -102,7 +102,8 @@ impl World {
         let plan = Plan::of(&mut random);
         #[allow(clippy::cast_precision_loss, reason = "seconds")]
         let lease_ms = plan.lease_ms() as f64;
-        let mut oracle = Oracle::new(lease_ms, plan.attempts(), verbose);
+        let mut oracle = Oracle::new(lease_ms, plan.attempts());
+        oracle.notes.verbose = verbose;
         oracle.note(format!("{plan:?}"));
         let stage = Stage {
             database: Database::new(Random::seeded(random.next())),

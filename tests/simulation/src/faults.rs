@@ -15,7 +15,7 @@ pub(crate) fn strike(world: &mut World) {
             world.disk.fail(faults);
         }
         1 if mix.full => {
-            world.oracle().note("the disk is full".to_owned());
+            world.oracle().note("the disk is full");
             world.disk.fill_up(true);
         }
         2 if mix.clock => {

@@ -19,6 +19,7 @@ mod damage;
 mod environment;
 mod faults;
 mod life;
+mod notes;
 mod oracle;
 mod partners;
 mod plan;

@@ -179,7 +179,7 @@ impl Life {
     pub(crate) async fn finish(self, world: &mut World) -> End {
         faults::heal_disk(world);
         world.partners.heal();
-        world.oracle().note("all faults are over".to_owned());
+        world.oracle().note("all faults are over");
         let from_ms = world.oracle().now_ms();
         let mut quiet = false;
         while !quiet && !world.oracle().run_is_over() {
@@ -213,7 +213,7 @@ impl Life {
         }
         self.look(world);
         if self.engine.writer().is_failing() {
-            world.oracle().violated("commits still fail".to_owned());
+            world.oracle().violated("commits still fail");
         }
         world.oracle().expect_touched_ended();
         self.stop(world).await;
@@ -259,12 +259,12 @@ impl Life {
         let mut oracle = world.oracle();
         oracle.dead = true;
         oracle.tally.crashes += 1;
-        oracle.note("crash".to_owned());
+        oracle.note("crash");
         End::Crashed
     }
 
     async fn stop(self, world: &World) -> End {
-        world.oracle().note("stop".to_owned());
+        world.oracle().note("stop");
         let stopping = async {
             self.engine.drain(std::future::pending()).await;
             self.engine.close();

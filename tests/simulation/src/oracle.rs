@@ -14,10 +14,10 @@ mod seen;
 mod states;
 mod wire;
 
+use crate::notes::Notes;
 use crate::plan::Plan;
 use crate::tally::Tally;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_engine::clock::StoreClock;
@@ -31,8 +31,6 @@ pub(crate) use wire::Observed;
 
 /// More commits than any run makes unless something commits without end.
 pub(crate) const MOST_COMMITS: u64 = 100_000;
-/// Lines of the log that a violation is printed with.
-const LOG_LINES: usize = 60;
 
 /// The result of an attempt, as the transport reported it.
 #[derive(Clone, Copy, Debug)]
@@ -117,10 +115,7 @@ pub(crate) struct Oracle {
     paced: BTreeMap<Slot, (u64, VecDeque<u64>)>,
 
     pub(crate) tally: Tally,
-    trace: DefaultHasher,
-    log: VecDeque<String>,
-    violation: Option<String>,
-    pub(crate) verbose: bool,
+    pub(crate) notes: Notes,
 }
 
 impl Oracle {
@@ -157,10 +152,7 @@ impl Oracle {
             fifo_from: BTreeMap::new(),
             paced: BTreeMap::new(),
             tally: Tally::default(),
-            trace: DefaultHasher::new(),
-            log: VecDeque::new(),
-            violation: None,
-            verbose: false,
+            notes: Notes::default(),
         }
     }
 
@@ -207,40 +199,27 @@ impl Oracle {
         self.paced.clear();
     }
 
-    /// Notes an event of the run, for the trace and for the log of a violation.
-    pub(crate) fn note(&mut self, what: String) {
-        what.hash(&mut self.trace);
-        let line = format!("{:>12} ms  {what}", self.now_ms());
-        line.hash(&mut self.trace);
-        if self.verbose {
-            eprintln!("{line}");
-        }
-        if self.log.len() == LOG_LINES {
-            self.log.pop_front();
-        }
-        self.log.push_back(line);
+    /// Notes an event of the run.
+    pub(crate) fn note(&mut self, what: impl AsRef<str>) {
+        self.notes.note(self.now_ms(), what.as_ref());
     }
 
     /// The contract was violated. Only the first violation counts.
-    pub(crate) fn violated(&mut self, what: String) {
-        if self.violation.is_none() {
-            self.note(format!("VIOLATION: {what}"));
-            let log: Vec<_> = self.log.iter().map(String::as_str).collect();
-            self.violation = Some(format!("{what}\n\n{}", log.join("\n")));
-        }
+    pub(crate) fn violated(&mut self, what: impl AsRef<str>) {
+        self.notes.violated(self.now_ms(), what.as_ref());
     }
 
     pub(crate) fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
+        self.notes.violation()
     }
 
     /// Whether this run has nothing more to check.
     pub(crate) fn run_is_over(&self) -> bool {
-        self.violation.is_some() || self.has_given_up()
+        self.notes.violation().is_some() || self.has_given_up()
     }
 
     pub(crate) fn trace(&self) -> u64 {
-        self.trace.finish()
+        self.notes.trace()
     }
 }
 

@@ -58,7 +58,7 @@ impl World {
         let mut random = Random::seeded(seed);
         let plan = Plan::of(&mut random);
         let mut oracle = Oracle::new(plan.clone());
-        oracle.verbose = verbose;
+        oracle.notes.verbose = verbose;
         oracle.note(format!("{plan:?}"));
         let oracle = Arc::new(Mutex::new(oracle));
         let theirs = Random::seeded(random.next());
@@ -215,7 +215,7 @@ pub fn run(seed: u64, verbose: bool) -> Report {
         DAMAGED.set(world.damage.is_some());
         let end = world.live(crashed, last);
         if panics() > 0 {
-            world.oracle().violated("a task panicked".to_owned());
+            world.oracle().violated("a task panicked");
         }
         if world.is_broken() {
             break;

@@ -2,7 +2,7 @@
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// The counts of a whole run.
+        /// Counts over one run, and over many.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Tally {
             $($(#[$doc])* pub $name: u64,)*
@@ -15,6 +15,7 @@ macro_rules! tally {
         }
     };
 }
+pub(crate) use tally;
 
 tally! {
     /// Announced commits.

@@ -7,12 +7,10 @@ mod requests;
 
 pub(crate) use requests::Observed;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use crate::notes::Notes;
+use crate::tally::tally;
+use std::collections::{BTreeMap, BTreeSet};
 use stormhook_store::{DeliveryId, EventId, Slot};
-
-/// Lines of the log that a violation is printed with.
-const LOG_LINES: usize = 60;
 
 /// What is known of a life of a daemon.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,22 +48,6 @@ struct Request {
     /// When the receiver is done with it.
     done_ms: u64,
     accepts: bool,
-}
-
-macro_rules! tally {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts over one run, and over many.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub struct Tally {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl std::ops::AddAssign for Tally {
-            fn add_assign(&mut self, other: Self) {
-                $(self.$name += other.$name;)*
-            }
-        }
-    };
 }
 
 tally! {
@@ -114,14 +96,11 @@ pub(crate) struct Oracle {
     /// The deliveries of each endpoint that were sent.
     sent: BTreeMap<Slot, BTreeSet<DeliveryId>>,
     pub(crate) tally: Tally,
-    trace: DefaultHasher,
-    log: VecDeque<String>,
-    violation: Option<String>,
-    verbose: bool,
+    pub(crate) notes: Notes,
 }
 
 impl Oracle {
-    pub(crate) fn new(lease_ms: f64, attempts_at_most: u32, verbose: bool) -> Self {
+    pub(crate) fn new(lease_ms: f64, attempts_at_most: u32) -> Self {
         Self {
             lease_ms,
             attempts_at_most,
@@ -132,41 +111,26 @@ impl Oracle {
             requests: BTreeMap::new(),
             sent: BTreeMap::new(),
             tally: Tally::default(),
-            trace: DefaultHasher::new(),
-            log: VecDeque::new(),
-            violation: None,
-            verbose,
+            notes: Notes::default(),
         }
     }
 
-    /// Notes an event of the run, for the trace and for the log of a violation.
-    pub(crate) fn note(&mut self, what: String) {
-        let line = format!("{:>9} ms  {what}", self.now_ms);
-        line.hash(&mut self.trace);
-        if self.verbose {
-            eprintln!("{line}");
-        }
-        if self.log.len() == LOG_LINES {
-            self.log.pop_front();
-        }
-        self.log.push_back(line);
+    /// Notes an event of the run.
+    pub(crate) fn note(&mut self, what: impl AsRef<str>) {
+        self.notes.note(self.now_ms, what.as_ref());
     }
 
     /// The contract was violated. Only the first violation counts.
-    pub(crate) fn violated(&mut self, what: String) {
-        if self.violation.is_none() {
-            self.note(format!("VIOLATION: {what}"));
-            let log: Vec<_> = self.log.iter().map(String::as_str).collect();
-            self.violation = Some(format!("{what}\n\n{}", log.join("\n")));
-        }
+    pub(crate) fn violated(&mut self, what: impl AsRef<str>) {
+        self.notes.violated(self.now_ms, what.as_ref());
     }
 
     pub(crate) fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
+        self.notes.violation()
     }
 
     pub(crate) fn trace(&self) -> u64 {
-        self.trace.finish()
+        self.notes.trace()
     }
 
     /// A daemon starts.
