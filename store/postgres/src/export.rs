@@ -204,7 +204,7 @@ async fn history(link: &Link, loaded: &Loaded, pass: Pass<'_>) -> Result<(), Sto
         let mut of_event = BTreeMap::new();
         while let Some(found) = delivery.take_if(|d| d.id.event <= id) {
             if found.id.event < id {
-                return Err(without_event(&found));
+                return Err(Item::without_event(&found));
             }
             of_event.insert(found.id, found);
             delivery = next_delivery(link, &mut rows).await?;
@@ -217,7 +217,7 @@ async fn history(link: &Link, loaded: &Loaded, pass: Pass<'_>) -> Result<(), Sto
         }
     }
     match delivery {
-        Some(left) => Err(without_event(&left)),
+        Some(left) => Err(Item::without_event(&left)),
         None => Ok(()),
     }
 }
@@ -225,8 +225,4 @@ async fn history(link: &Link, loaded: &Loaded, pass: Pass<'_>) -> Result<(), Sto
 async fn next_delivery(link: &Link, rows: &mut Fetched) -> Result<Option<Delivery>, StoreError> {
     let row = rows.next(link).await?;
     row.map(|row| read_row(&row, 0)).transpose()
-}
-
-fn without_event(delivery: &Delivery) -> StoreError {
-    StoreError::damaged(delivery.id.to_string(), "its event is missing")
 }

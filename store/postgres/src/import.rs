@@ -124,15 +124,10 @@ struct Importing<'l> {
     bytes: usize,
 }
 
-fn misplaced(what: &str) -> StoreError {
-    let detail = format!("{what} is not in its place");
-    StoreError::damaged("the order of the items", detail)
-}
-
 impl Importing<'_> {
     async fn item(&mut self, item: Item) -> Result<(), StoreError> {
         if self.position.is_some() == matches!(item, Item::Position(_)) {
-            return Err(misplaced(item.kind()));
+            return Err(Item::misplaced(item.kind()));
         }
         // The deliveries of an event are written with it.
         let is_full = self.count >= ROWS || self.bytes >= BYTES;
@@ -158,7 +153,7 @@ impl Importing<'_> {
             }
             Item::Event(event) => {
                 if event.id <= self.last_event {
-                    return Err(misplaced(&event.id.to_string()));
+                    return Err(Item::misplaced(&event.id.to_string()));
                 }
                 self.last_event = event.id;
                 self.bytes += event.data.as_ref().map_or(0, Vec::len);
@@ -168,7 +163,7 @@ impl Importing<'_> {
                 let id = delivery.id;
                 let is_known = id.event == self.last_event && self.slots.contains(&id.slot);
                 let Some((_, of)) = rows.events.last_mut().filter(|_| is_known) else {
-                    return Err(misplaced(&id.to_string()));
+                    return Err(Item::misplaced(&id.to_string()));
                 };
                 of.extend(targets([(id.slot, delivery.sequence)].into_iter()));
                 rows.deliveries.push(*delivery);

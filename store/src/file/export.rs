@@ -144,7 +144,7 @@ impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
                 go_on!((self.each)(Item::Event(event)));
                 while let Some(found) = delivery.take_if(|d| d.id.event <= id) {
                     if found.id.event < id {
-                        return Err(without_event(&found));
+                        return Err(Item::without_event(&found));
                     }
                     go_on!((self.each)(Item::Delivery(Box::new(found))));
                     delivery = next()?;
@@ -152,7 +152,7 @@ impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
             }
         }
         match delivery {
-            Some(left) => Err(without_event(&left)),
+            Some(left) => Err(Item::without_event(&left)),
             None => Ok(ControlFlow::Continue(())),
         }
     }
@@ -173,10 +173,6 @@ impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
         }
         Ok(ControlFlow::Continue(()))
     }
-}
-
-fn without_event(delivery: &Delivery) -> StoreError {
-    StoreError::damaged(delivery.id.to_string(), "its event is missing")
 }
 
 fn level_of(key: &[u8]) -> Result<Level, StoreError> {

@@ -191,13 +191,6 @@ struct Importing<'t> {
     next_generation: u64,
 }
 
-fn out_of_order(what: &str) -> StoreError {
-    StoreError::damaged(
-        "the order of the items",
-        format!("{what} is not in its place"),
-    )
-}
-
 impl Importing<'_> {
     fn item(&mut self, item: Item) -> Result<(), StoreError> {
         let is_late = match &item {
@@ -206,7 +199,7 @@ impl Importing<'_> {
             _ => self.position.is_none() || self.keys.is_some(),
         };
         if is_late {
-            return Err(out_of_order(item.kind()));
+            return Err(Item::misplaced(item.kind()));
         }
         let tables = &mut self.tables;
         match item {
@@ -250,7 +243,7 @@ impl Importing<'_> {
 
     fn event(&mut self, event: Arc<Event>) -> Result<(), StoreError> {
         if event.id <= self.last_event {
-            return Err(out_of_order(&event.id.to_string()));
+            return Err(Item::misplaced(&event.id.to_string()));
         }
         self.last_event = event.id;
         let bytes = pack::size_of(&event);
@@ -273,7 +266,7 @@ impl Importing<'_> {
 
     fn delivery(&mut self, d: &crate::delivery::Delivery) -> Result<(), StoreError> {
         if d.id.event != self.last_event {
-            return Err(out_of_order(&d.id.to_string()));
+            return Err(Item::misplaced(&d.id.to_string()));
         }
         let key = tables::delivery_key(d.id);
         let row = rows::write_delivery(d)?;

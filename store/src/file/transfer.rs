@@ -85,6 +85,17 @@ const DELIVERY: &str = "delivery";
 const KEY: &str = "key";
 
 impl Item {
+    /// Returns the error of an item that comes where another is expected.
+    pub fn misplaced(what: &str) -> StoreError {
+        let detail = format!("{what} is not in its place");
+        StoreError::damaged("the order of the items", detail)
+    }
+
+    /// Returns the error of a store with a delivery whose event is missing.
+    pub fn without_event(delivery: &Delivery) -> StoreError {
+        StoreError::damaged(delivery.id.to_string(), "its event is missing")
+    }
+
     /// Every kind of item, in the order in which a store passes them.
     pub const KINDS: [&'static str; 10] = [
         POSITION, ENDPOINT, STATE, REVISION, BULK, COUNTERS, WINDOW, EVENT, DELIVERY, KEY,
