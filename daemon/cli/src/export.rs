@@ -20,6 +20,7 @@ use crate::progress::{Copied, Counted};
 use crate::socket::Surroundings;
 use crate::table::counted;
 use crate::terminal::{Screen, plain};
+use stormhook_daemon::config::without_password;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -118,9 +119,10 @@ async fn export(
     };
     let mut out = BufWriter::with_capacity(64 << 10, to);
     if args.with_secrets {
-        let moving = args.moves_to.clone();
+        // Whoever starts a daemon on the old store sees it.
+        let moving = args.moves_to.as_deref().map(without_password);
         let progress = Counted::start("exporting");
-        let (from, shown) = (place.clone(), progress.clone());
+        let (from, shown, moved_to) = (place.clone(), progress.clone(), moving.clone());
         let written = blocking(move || from.write_all(moving.as_deref(), &mut out, &shown)).await;
         progress.finish();
         let counts = written.map_err(|failure| match failure {
@@ -139,7 +141,7 @@ async fn export(
             }
             return Err(failure);
         }
-        tell(args.moves_to.as_deref(), &counts, screen);
+        tell(moved_to.as_deref(), &counts, screen);
         return Ok(());
     }
     let written = blocking(move || place.write_records(&filter, &mut out)).await?;
