@@ -1,5 +1,6 @@
 //! What the HTTP front end works with: the engine, the configuration, and what new endpoints are made of.
 
+use crate::api_keys_used::ApiKeysUsed;
 use crate::config::{Config, LiveConfig};
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use stormhook_engine::{Engine, Reader, SubmitError};
 use stormhook_store::endpoint::Seed;
-use stormhook_store::{StoreError, UnixMs};
+use stormhook_store::{ApiKey, StoreError, UnixMs};
 use stormhook_verifier::Secret;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,7 @@ pub struct App {
     pub engine: Engine,
     config: LiveConfig,
     own_listener: Option<SocketAddr>,
+    used: ApiKeysUsed,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
@@ -51,6 +53,7 @@ impl App {
             engine,
             config,
             own_listener,
+            used: ApiKeysUsed::default(),
             #[cfg(feature = "postgres")]
             peers: None,
             #[cfg(feature = "postgres")]
@@ -136,6 +139,21 @@ impl App {
         TargetUrl::parse(raw, &self.target_policy()).map(|url| url.as_str().to_owned())
     }
 
+    /// Notes that an API key was used.
+    pub(crate) fn api_key_used(&self, key: &ApiKey) {
+        self.used.note(key, self.now());
+    }
+
+    /// Writes from time to time which API keys were used. Never ends.
+    pub(crate) async fn write_api_keys_used(self: Arc<Self>) {
+        loop {
+            let used = self.used.taken().await;
+            if !used.is_empty() {
+                self.engine.api_keys_used(used);
+            }
+        }
+    }
+
     /// A fresh secret of 32 random bytes.
     ///
     /// # Errors
@@ -154,7 +172,7 @@ impl App {
 }
 
 /// 32 bytes from the operating system's generator.
-fn random_32() -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
+pub(crate) fn random_32() -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut()).map_err(|_| NoRandomness)?;
     Ok(bytes)

@@ -26,6 +26,7 @@ use source::RawConfig;
 pub(crate) use source::service_links;
 pub use stormhook_engine::retention::Retention;
 pub use stormhook_engine::retry::Retry;
+use stormhook_store::Scope;
 
 use crate::target::TargetPolicy;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// Users that may use the socket; if empty, only the file's permissions apply.
     pub socket_allow_uids: Vec<u32>,
+    /// What callers on the socket may do without a token.
+    pub socket_scopes: Vec<Scope>,
     /// Loopback address of the TCP listener; `None` if disabled.
     pub listen: Option<SocketAddr>,
     /// Additional names allowed in `Host`, in lower case.

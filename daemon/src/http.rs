@@ -1,8 +1,11 @@
 //! The HTTP front end: one router for both listeners. Turns requests into operations and reads, and their results into
 //! responses. It decides nothing about deliveries.
 
+mod access;
+mod audit;
 mod bare;
 mod batch;
+mod caller_views;
 mod callers;
 mod cluster;
 mod code;
@@ -16,6 +19,8 @@ mod front;
 pub(crate) mod fuzzing;
 mod ids;
 mod ingest;
+mod key_text;
+mod keys;
 mod lines;
 mod listen;
 mod lists;
@@ -25,6 +30,7 @@ mod openapi;
 mod passing;
 #[cfg(feature = "postgres")]
 pub(crate) mod peer_listener;
+mod principal;
 mod problem;
 mod request;
 mod routes;

@@ -1,5 +1,6 @@
 //! The stormhook daemon: ingest, schedule, deliver, settle, and the API and command line for operators.
 
+mod api_keys_used;
 pub mod app;
 pub mod config;
 pub mod deliver;

@@ -15,6 +15,9 @@ use stormhook_postgres::{Cluster, Holder};
 /// Marks a call that a daemon passes on. It is never passed on again.
 pub(crate) const PASSED: HeaderName = HeaderName::from_static("x-stormhook-passed");
 
+/// The caller of a call that a daemon passes on, as JSON.
+pub(crate) const PRINCIPAL: HeaderName = HeaderName::from_static("x-stormhook-principal");
+
 /// How long a call waits for a look at the database.
 const LOOK: Duration = Duration::from_secs(1);
 

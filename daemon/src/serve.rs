@@ -31,7 +31,7 @@ use std::time::Duration;
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use stormhook_engine::writer::Space;
 use stormhook_engine::{Engine, Loaded, Ports, Store};
-use stormhook_store::StoreError;
+use stormhook_store::{Action, Attributed, Attribution, Audited, RecordAudit, StoreError};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -142,7 +142,7 @@ async fn run(
     let bound = bind(&config).await?;
     let address = bound.address();
     let token = match address {
-        Some(_) => Some(Token::of(&config.data_dir, &opened.store).await?),
+        Some(_) => Some(Arc::new(Token::of(&config.data_dir, &opened.store).await?)),
         None => None,
     };
     let ready = ready_line(bound.socket(), address, &opened.place);
@@ -169,6 +169,7 @@ async fn run(
         .spawn(move || committer.run())
         .map_err(io("starting the writer of"))?;
     listeners.open(&app);
+    tokio::spawn(Arc::clone(&app).write_api_keys_used());
     life.go_on_to(Phase::Running);
     #[cfg(feature = "postgres")]
     take_from_outboxes(&config, &engine, &live, &app);
@@ -290,10 +291,23 @@ fn take_over(
     live.set(Arc::new(config));
     engine.reconfigured();
     log.set_level(level);
+    engine.writer().post(reloaded());
     tracing::info!(
         ?ignored,
         "configuration reloaded; ignored keys need a restart"
     );
+}
+
+/// The entry of the audit log for a reload.
+fn reloaded() -> Attributed<RecordAudit> {
+    let reloaded = RecordAudit(Audited {
+        action: Action::ConfigurationReload,
+        organization: None,
+        target: None,
+        before: None,
+        after: None,
+    });
+    Attributed::to(Attribution::to_daemon(), reloaded)
 }
 
 /// Takes nothing more, lets what is on the wire finish or records it as cut, and commits the rest. Asked a second time to stop, it

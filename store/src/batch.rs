@@ -5,6 +5,8 @@
 //! is durable; so a failed commit leaves memory as it was, and a batch can be decided again.
 
 mod accept;
+mod api_keys;
+mod audit;
 mod bulk;
 mod counters;
 mod damaged;
@@ -15,6 +17,8 @@ mod storage;
 
 pub use storage::Storage;
 
+use crate::api_key::ApiKey;
+use crate::audit::AuditEntry;
 use crate::bulk::{Bulks, apply};
 use crate::command::Refusal;
 use crate::delivery::{Delivery, Status};
@@ -23,7 +27,7 @@ use crate::endpoint::{Endpoint, EndpointState};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
-use crate::ids::{DeliveryId, EventId, Now, Slot, UnixMs};
+use crate::ids::{ApiKeyId, DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::maintenance::{FlushStats, Probe};
 use crate::op::{Change, Done, Op};
 use crate::stats::{Counters, Level, Window};
@@ -88,6 +92,10 @@ pub struct Batch<'a, S> {
     pub open: u64,
     /// The bulk changes in progress.
     pub bulks: Arc<Bulks>,
+    /// The API keys that are new or changed.
+    pub api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    /// The entries of the audit log.
+    pub audit: Vec<AuditEntry>,
     /// The changes to the queues.
     pub changes: Vec<Change>,
 }
@@ -123,6 +131,8 @@ impl<'a, S: Storage> Batch<'a, S> {
             forgotten: BTreeSet::new(),
             open: directory.open,
             bulks: Arc::clone(&directory.bulks),
+            api_keys: BTreeMap::new(),
+            audit: Vec::new(),
             changes: Vec::new(),
         }
     }
@@ -141,6 +151,12 @@ impl<'a, S: Storage> Batch<'a, S> {
             Op::Cancel(cancel) => self.cancel(*cancel).map(Done::Cancel),
             Op::Replay(replay) => self.replay(*replay).map(Done::Replay),
             Op::Recover(recover) => self.recover(recover).map(Done::Recover),
+            Op::CreateApiKey(create) => self.create_api_key(create).map(Done::CreateApiKey),
+            Op::RevokeApiKey(revoke) => self.revoke_api_key(*revoke).map(Done::RevokeApiKey),
+            Op::TouchApiKeys(touch) => self.touch_api_keys(touch).map(Done::TouchApiKeys),
+            // Without an attribution nobody is known to have done it.
+            Op::RecordAudit(_) => Ok(Done::RecordAudit(Ok(()))),
+            Op::Attributed(attributed) => self.attributed(attributed),
             Op::AdvanceBulk(advance) => self.advance_bulk(advance).map(Done::AdvanceBulk),
             Op::EndDamaged(end) => self.end_damaged(*end).map(Done::EndDamaged),
             Op::FlushStats(FlushStats) => S::flush_stats(self).map(Done::FlushStats),

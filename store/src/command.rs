@@ -1,8 +1,10 @@
 //! The commands of callers, and why they are refused. Each has an answer of its own ([`crate::op::Operation`]).
 
+use crate::api_key::ApiKey;
+use crate::audit::{Attribution, Audited};
 use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint, Seed};
 use crate::event::{EmittedEvent, Event};
-use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
+use crate::ids::{ApiKeyId, DeliveryId, EndpointId, EventId, UnixMs};
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
@@ -121,6 +123,41 @@ pub struct Recover {
     pub missed: bool,
 }
 
+/// Creates an API key. The answer has its time of creation.
+#[derive(Debug, Clone)]
+pub struct CreateApiKey(pub Box<ApiKey>);
+
+/// Revokes an API key. One that was revoked before stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct RevokeApiKey(pub ApiKeyId);
+
+/// Records in the audit log what changes nothing in the store.
+#[derive(Debug, Clone)]
+pub struct RecordAudit(pub Audited);
+
+/// A command with whom it is attributed to. Without an attribution it is not recorded in the audit log.
+#[derive(Debug, Clone)]
+pub struct Attributed<C> {
+    /// The command.
+    pub command: C,
+    /// Who asked for it.
+    pub by: Option<Box<Attribution>>,
+}
+
+impl<C> Attributed<C> {
+    /// Attributes a command.
+    pub fn to(by: Attribution, command: C) -> Self {
+        let by = Some(Box::new(by));
+        Self { command, by }
+    }
+}
+
+impl<C> From<C> for Attributed<C> {
+    fn from(command: C) -> Self {
+        Self { command, by: None }
+    }
+}
+
 /// Why a command was refused. Nothing of it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -145,6 +182,9 @@ pub enum Refusal {
     /// The organization has reached its limit of endpoints.
     #[error("the organization has reached its limit of endpoints")]
     TooManyEndpoints,
+    /// There are as many API keys as there may be.
+    #[error("there are too many API keys")]
+    TooManyApiKeys,
     /// The secret is already active.
     #[error("the secret is already active")]
     SecretLive,

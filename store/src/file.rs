@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod layer;
 pub(crate) mod marks;
 pub(crate) mod memory;
+pub(crate) mod meta;
 pub(crate) mod migrate;
 pub(crate) mod missed;
 pub(crate) mod open;

@@ -5,6 +5,7 @@ use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::file::journal::{Generation, JournalRow, Run, Tail};
+use crate::file::meta;
 use crate::file::pack::{self, Pack};
 use crate::file::record;
 use crate::file::rows;
@@ -166,7 +167,7 @@ fn row_of(key: &[u8; 16], content: &[u8]) -> Vec<u8> {
 fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreError> {
     let of = row_key(table, key);
     match table {
-        "meta" => rows::read_meta(&first(key), row).map(drop),
+        "meta" => meta::read_meta(&first(key), row).map(drop),
         "endpoints" => rows::read_endpoint(&first(key), row).map(|endpoint| {
             let _ = (endpoint.subscribes_to("a.b"), endpoint.receives());
             let _ = endpoint.live_secrets(UnixMs(0)).count();

@@ -150,6 +150,52 @@ impl fmt::Display for EndpointId {
     }
 }
 
+/// An API key's id, `key_` and a ULID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ApiKeyId(pub u128);
+
+impl ApiKeyId {
+    /// Returns a new id for the time `now`.
+    pub fn new(now: UnixMs, random: u128) -> Self {
+        Self(ulid(now, random))
+    }
+
+    /// Parses `key_…`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.strip_prefix("key_").and_then(read_ulid).map(Self)
+    }
+}
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("key_")?;
+        write_base32(f, self.0, 26)
+    }
+}
+
+/// An audit entry's id: a ULID. Its order is the order of the changes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct AuditId(pub u128);
+
+impl AuditId {
+    /// Returns the smallest id of the millisecond `at`.
+    pub fn first_of(at: UnixMs) -> Self {
+        Self(ulid(at, 0))
+    }
+
+    /// Returns the id that follows `last` at the time `now`.
+    pub fn following(last: Self, now: UnixMs, random: u128) -> Self {
+        Self(EventId::following(EventId(last.0), now, random).0)
+    }
+
+    /// Returns when the change was made.
+    pub fn at(self) -> UnixMs {
+        EventId(self.0).accepted_at()
+    }
+}
+
 /// The short number of an endpoint in keys. Never reused in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Slot(pub u32);

@@ -4,6 +4,8 @@
 //! store in one redb file; nothing else uses redb or bincode. The crate never decides *whether* to retry, never reads a
 //! clock, and knows nothing of HTTP: a batch of [`Op`]s and a `now` go in, a durable commit and its results come out.
 
+pub mod api_key;
+pub mod audit;
 mod batch;
 mod bulk;
 pub mod command;
@@ -25,12 +27,16 @@ pub mod query;
 pub mod settle;
 pub mod stats;
 mod swept;
+pub mod times;
 mod weigh;
 
+pub use api_key::{ApiKey, ApiKeys, Scope, Scopes};
+pub use audit::{Action, Attribution, AuditEntry, AuditFilter, Audited, PrincipalKind};
 pub use bulk::{Bulk, BulkEffect, Reopen};
 pub use command::{
-    AcceptEmitted, Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, EndpointKey, Recover,
-    Refusal, Replay, Retry, RotateSecret, UpdateEndpoint,
+    AcceptEmitted, Accepted, Attributed, Cancel, CreateApiKey, CreateEndpoint, Created,
+    DeleteEndpoint, EndpointKey, RecordAudit, Recover, Refusal, Replay, Retry, RevokeApiKey,
+    RotateSecret, UpdateEndpoint,
 };
 pub use delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
@@ -45,8 +51,8 @@ pub use file::reader::{Explained, FileBytes, Reader, Record, StatsOf};
 pub use file::store::{Applied, Store};
 pub use file::sweep::{Found, Sweeper};
 pub use file::transfer::{Encoded, Item, Position};
-pub use ids::{DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
-pub use op::{Change, Done, Gained, Op, Operation};
+pub use ids::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
+pub use op::{AttributedOp, Change, Done, Gained, Op, Operation};
 pub use options::Options;
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page,

@@ -1,6 +1,6 @@
 //! Operations that the engine submits for maintenance, not for a caller.
 
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, DeliveryId, EventId, Slot, UnixMs};
 
 pub use crate::swept::Sweep;
 
@@ -75,6 +75,10 @@ pub struct EndDamaged {
 /// Moves histograms and per-endpoint windows from memory into the file.
 #[derive(Debug, Clone, Copy)]
 pub struct FlushStats;
+
+/// Writes when API keys were last used.
+#[derive(Debug, Clone)]
+pub struct TouchApiKeys(pub Vec<(ApiKeyId, UnixMs)>);
 
 /// Commits nothing, to test whether commits succeed.
 #[derive(Debug, Clone, Copy)]

@@ -3,16 +3,19 @@
 //! A batch is one durable transaction. Each operation in it is decided on its own: a refused one doesn't affect the
 //! others.
 
+use crate::api_key::ApiKey;
+use crate::audit::Attribution;
 use crate::bulk::Bulk;
 use crate::command::{
-    AcceptEmitted, Accepted, Cancel, CreateEndpoint, Created, DeleteEndpoint, Recover, Refusal,
-    Replay, Retry, RotateSecret, UpdateEndpoint,
+    AcceptEmitted, Accepted, Attributed, Cancel, CreateApiKey, CreateEndpoint, Created,
+    DeleteEndpoint, RecordAudit, Recover, Refusal, Replay, Retry, RevokeApiKey, RotateSecret,
+    UpdateEndpoint,
 };
 use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
-use crate::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, Swept};
+use crate::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, Swept, TouchApiKeys};
 use crate::settle::Settle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +38,8 @@ macro_rules! operations {
         #[derive(Debug)]
         pub enum Op {
             $($(#[$doc])* $name($operation),)*
+            /// An operation that is recorded in the audit log.
+            Attributed(Box<AttributedOp>),
         }
 
         /// A batch's answer to an operation, with the operation's name.
@@ -91,6 +96,14 @@ operations! {
     Replay(Replay) => Result<Box<Delivery>, Refusal>,
     /// Begins a recovery. Returns its scope.
     Recover(Recover) => Result<Recover, Refusal>,
+    /// Creates an API key. Returns it as it is stored.
+    CreateApiKey(CreateApiKey) => Result<Box<ApiKey>, Refusal>,
+    /// Revokes an API key. Returns the key after it.
+    RevokeApiKey(RevokeApiKey) => Result<Box<ApiKey>, Refusal>,
+    /// Writes when API keys were last used.
+    TouchApiKeys(TouchApiKeys) => (),
+    /// Writes an entry of the audit log.
+    RecordAudit(RecordAudit) => Result<(), Refusal>,
     /// Writes part of what bulk changes did, as a [`crate::BulkWalk`] found it. Returns what there was no room for.
     AdvanceBulk(AdvanceBulk) => AdvanceBulk,
     /// Ends a damaged delivery. Returns the delivery, if its row could be read and it was open.
@@ -101,6 +114,43 @@ operations! {
     Sweep(Sweep) => Swept,
     /// Commits nothing.
     Probe(Probe) => (),
+}
+
+/// An operation, and whom it is attributed to.
+#[derive(Debug)]
+pub struct AttributedOp {
+    /// The operation.
+    pub op: Op,
+    /// Who asked for it.
+    pub by: Attribution,
+}
+
+impl Op {
+    /// Returns the operation itself, whoever asked for it.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Attributed(attributed) => attributed.op.bare(),
+            op => op,
+        }
+    }
+}
+
+impl<C: Operation> From<Attributed<C>> for Op {
+    fn from(Attributed { command, by }: Attributed<C>) -> Self {
+        let op = command.into();
+        match by {
+            Some(by) => Self::Attributed(Box::new(AttributedOp { op, by: *by })),
+            None => op,
+        }
+    }
+}
+
+impl<C: Operation> Operation for Attributed<C> {
+    type Answer = C::Answer;
+
+    fn answer(done: Done) -> Result<Self::Answer, String> {
+        C::answer(done)
+    }
 }
 
 /// A change to the queues in memory. Applied in commit order, after the commit.

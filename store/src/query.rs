@@ -4,9 +4,10 @@
 //! continue.
 
 use crate::delivery::{Delivery, Status};
+use crate::endpoint::Endpoint;
 use crate::error::StoreError;
 use crate::event::Event;
-use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{AuditId, DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -24,14 +25,20 @@ pub enum List {
     OfEndpoint,
     /// Endpoints, by number.
     Endpoints,
+    /// API keys, by id.
+    ApiKeys,
+    /// Entries of the audit log, by id.
+    Audit,
 }
 
 impl List {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 6] = [
         Self::Events,
         Self::Deliveries,
         Self::OfEndpoint,
         Self::Endpoints,
+        Self::ApiKeys,
+        Self::Audit,
     ];
 
     fn prefix(self) -> &'static str {
@@ -40,6 +47,8 @@ impl List {
             Self::Deliveries => "cur_d",
             Self::OfEndpoint => "cur_s",
             Self::Endpoints => "cur_p",
+            Self::ApiKeys => "cur_k",
+            Self::Audit => "cur_a",
         }
     }
 }
@@ -166,6 +175,8 @@ pub enum Unreadable {
     Sequences(EndpointId, u64, u64),
     /// The record of an endpoint.
     Endpoint(EndpointId),
+    /// The entries of the audit log from the first up to the second, exclusive.
+    Audit(AuditId, AuditId),
 }
 
 /// Which events. `None` matches all.
@@ -197,6 +208,8 @@ impl EventFilter {
 /// Which deliveries. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
+    /// Deliveries of this organization.
+    pub organization: Option<String>,
     /// Deliveries to this endpoint.
     pub endpoint: Option<EndpointId>,
     /// Deliveries in this state.
@@ -212,6 +225,12 @@ pub struct DeliveryFilter {
 }
 
 impl DeliveryFilter {
+    /// Whether deliveries of this endpoint may be among those that are asked for.
+    pub fn may_include(&self, endpoint: Option<&Arc<Endpoint>>) -> bool {
+        let organization = self.organization.as_ref();
+        organization.is_none_or(|o| endpoint.is_some_and(|e| e.organization == *o))
+    }
+
     /// Returns the list that a page of these belongs to.
     pub fn list(&self) -> List {
         match (self.endpoint, self.event) {

@@ -1,7 +1,7 @@
 //! What a sweep found to be past its retention, in the form for the batch that drops it.
 
 use crate::event::Event;
-use crate::ids::{EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, EventId, Slot, UnixMs};
 
 /// About how many rows one step drops.
 pub(crate) const ROWS_PER_STEP: usize = 5_000;
@@ -13,6 +13,8 @@ pub struct Horizon {
     pub events_before: UnixMs,
     /// Drop ended deliveries of events accepted before this.
     pub attempts_before: UnixMs,
+    /// Drop entries of the audit log, and API keys that ended, before this.
+    pub audit_before: UnixMs,
 }
 
 /// Something to drop, as a [`crate::Sweeper`] found it.
@@ -75,6 +77,10 @@ pub(crate) enum Work {
     Endpoints(Vec<Slot>),
     /// Revisions that apply to no event any more, by key.
     Revisions(Vec<[u8; 20]>),
+    /// Entries of the audit log.
+    Audit(Vec<AuditId>),
+    /// API keys that ended long ago.
+    ApiKeys(Vec<ApiKeyId>),
     /// Windows and counters that no query needs.
     Windows,
     /// Everything before the horizon has been looked at.

@@ -13,6 +13,8 @@
 mod accept;
 #[path = "conformance/bulk.rs"]
 mod bulk;
+#[path = "conformance/callers.rs"]
+mod callers;
 #[path = "conformance/damage.rs"]
 mod damage;
 #[path = "conformance/damaged.rs"]

@@ -198,6 +198,7 @@ impl Run {
         let horizon = Horizon {
             events_before: UnixMs(self.now.0 - 2 * HOUR_MS),
             attempts_before: UnixMs(self.now.0 - HOUR_MS),
+            ..Horizon::default()
         };
         let old: Vec<_> = open_of(&self.store)
             .into_iter()

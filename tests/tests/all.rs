@@ -22,6 +22,7 @@ mod backup;
 mod batch;
 mod bounds;
 mod broken_disk;
+mod callers;
 mod clock;
 mod cluster;
 mod compact;

@@ -86,7 +86,7 @@ async fn a_body_has_the_fields_that_are_described_and_no_others() {
         let required = operation["requestBody"]["required"] == true;
         assert_eq!(bare.status == 415, required, "{method} {path}: {bare:?}");
     }
-    assert_eq!(bodies, 11);
+    assert_eq!(bodies, 12);
     let events = "{\"nobodyKnowsThis\":1}\n";
     let line = api.batch(events).await.remove(0);
     let event = &document().json()["components"]["schemas"]["NewEvent"]["properties"];
@@ -216,6 +216,14 @@ async fn every_operation_answers_as_it_is_described() {
         api.get(path).await.expect_ok();
     }
     received(&receiver);
+    let body = json!({"name": "orders", "scopes": ["ingest"]});
+    let key = api.post("/v1/keys", body).await.expect(201);
+    api.delete(&format!("/v1/keys/{}", id(&key)))
+        .await
+        .expect(200);
+    for list in ["/v1/keys", "/v1/audit"] {
+        api.get(list).await.expect(200);
+    }
     let body = json!({"organizationId": "org_2", "url": receiver.url("/"), "eventTypes": ["*"]});
     for status in [201, 200] {
         let call = api

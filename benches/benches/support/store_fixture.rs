@@ -93,6 +93,7 @@ impl StoreFixture {
         let horizon = Horizon {
             events_before: before,
             attempts_before: before,
+            ..Horizon::default()
         };
         let mut sweeper = self.store.reader().sweeper();
         sweeper.begin(horizon, before);

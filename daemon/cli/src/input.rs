@@ -74,13 +74,18 @@ impl Moment {
     pub(crate) fn to_rfc3339(&self, now: SystemTime) -> Result<String, Failure> {
         match self {
             Self::At(text) => Ok(text.clone()),
-            Self::Ago(ago) => now
-                .checked_sub(*ago)
-                .map(OffsetDateTime::from)
-                .and_then(|at| at.format(&Rfc3339).ok())
-                .ok_or_else(|| Failure::Usage("that is before 1970".to_owned())),
+            Self::Ago(ago) => {
+                let at = now.checked_sub(*ago);
+                rfc3339(at.ok_or_else(|| Failure::Usage("that is before 1970".to_owned()))?)
+            }
         }
     }
+}
+
+/// Returns a time in the form of the API.
+pub(crate) fn rfc3339(at: SystemTime) -> Result<String, Failure> {
+    let text = OffsetDateTime::from(at).format(&Rfc3339);
+    text.map_err(|_| Failure::Usage("that is beyond the year 9999".to_owned()))
 }
 
 /// Returns both ends of a span of time in the form of the API.

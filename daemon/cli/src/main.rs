@@ -21,6 +21,7 @@ mod failure;
 mod fake_daemon;
 mod import;
 mod input;
+mod key;
 mod lines;
 mod listen;
 mod local;
@@ -150,6 +151,22 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
+    /// Create, list and revoke API keys
+    #[command(visible_alias = "keys", after_help = key::EXAMPLES)]
+    Key {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
+    /// Show who changed what
+    #[command(after_help = key::AUDIT_EXAMPLES)]
+    Audit {
+        #[command(flatten)]
+        args: key::AuditArgs,
+        #[command(flatten)]
+        client: ClientOptions,
+    },
     /// Receive webhooks on loopback during development: verify, print and answer them
     #[command(after_help = listen::EXAMPLES)]
     Listen {
@@ -242,6 +259,8 @@ impl Command {
             | Self::Tail { client, .. }
             | Self::Stats { client, .. }
             | Self::Cluster { client }
+            | Self::Key { client, .. }
+            | Self::Audit { client, .. }
             | Self::Check { client, .. } => client.json,
             Self::Verify { output, .. }
             | Self::Backup { output, .. }
@@ -325,6 +344,12 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
             connected(client, screen, |session| tail::run(args, session))
         }
         Command::Cluster { client } => connected(client, screen, cluster::run),
+        Command::Key { client, command } => {
+            connected(client, screen, |session| key::run(command, session))
+        }
+        Command::Audit { args, client } => {
+            connected(client, screen, |session| key::audit(args, session))
+        }
         Command::Stats { args, client } => {
             connected(client, screen, |session| stats::run(args, session))
         }

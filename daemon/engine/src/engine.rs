@@ -15,10 +15,10 @@ use crate::transport::Transport;
 use crate::writer::{Command, Committed, Committer, Pending, Space, SubmitError, Writer};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::maintenance::FlushStats;
+use stormhook_store::maintenance::{FlushStats, TouchApiKeys};
 use stormhook_store::{
-    Attempt, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Recover, Refusal, Replay,
-    StoreError, UpdateEndpoint,
+    ApiKeyId, Attempt, Attributed, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Recover,
+    Refusal, Replay, StoreError, UnixMs, UpdateEndpoint,
 };
 use tokio::sync::broadcast;
 
@@ -161,7 +161,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn replay(&self, replay: Replay) -> Result<Box<Delivery>, CommandError> {
+    pub async fn replay(
+        &self,
+        replay: impl Into<Attributed<Replay>>,
+    ) -> Result<Box<Delivery>, CommandError> {
         self.still_takes()?;
         self.dispatch.replay(replay).await
     }
@@ -172,7 +175,7 @@ impl Engine {
     /// [`CommandError`].
     pub async fn update_endpoint(
         &self,
-        update: UpdateEndpoint,
+        update: impl Into<Attributed<UpdateEndpoint>>,
     ) -> Result<Arc<Endpoint>, CommandError> {
         self.still_takes()?;
         self.dispatch.update_endpoint(update).await
@@ -182,7 +185,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn recover(&self, recover: Recover) -> Result<Recover, CommandError> {
+    pub async fn recover(
+        &self,
+        recover: impl Into<Attributed<Recover>>,
+    ) -> Result<Recover, CommandError> {
         self.still_takes()?;
         self.dispatch.recover(recover).await
     }
@@ -212,6 +218,17 @@ impl Engine {
     pub fn new_endpoint_id(&self) -> EndpointId {
         let random = self.clock.environment().random_u128();
         EndpointId::new(self.clock.now(), random)
+    }
+
+    /// Returns an id for a new API key.
+    pub fn new_api_key_id(&self) -> ApiKeyId {
+        let random = self.clock.environment().random_u128();
+        ApiKeyId::new(self.clock.now(), random)
+    }
+
+    /// Writes when API keys were last used.
+    pub fn api_keys_used(&self, used: Vec<(ApiKeyId, UnixMs)>) {
+        self.writer.post(TouchApiKeys(used));
     }
 
     /// Whether events are accepted and delivered.

@@ -10,6 +10,8 @@ pub struct Retention {
     pub events: Duration,
     /// The attempts of ended deliveries.
     pub attempts: Duration,
+    /// Entries of the audit log, and API keys after their end.
+    pub audit: Duration,
 }
 
 impl Retention {
@@ -23,6 +25,7 @@ impl Retention {
         Horizon {
             events_before: before(self.events),
             attempts_before: before(self.attempts),
+            audit_before: before(self.audit),
         }
     }
 }
@@ -36,9 +39,11 @@ mod tests {
         let retention = Retention {
             events: Duration::from_millis(10),
             attempts: Duration::from_secs(1),
+            audit: Duration::from_millis(200),
         };
         let horizon = retention.horizon(UnixMs(500));
         assert_eq!(horizon.events_before, UnixMs(490));
         assert_eq!(horizon.attempts_before, UnixMs(0));
+        assert_eq!(horizon.audit_before, UnixMs(300));
     }
 }

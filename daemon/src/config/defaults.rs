@@ -13,12 +13,13 @@ use super::{
     Retention, Retry, SOCKET_FILE, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
+use stormhook_store::Scope;
 
 /// The default of `target.allow` (docs/adr/0008-loopback-targets.md).
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 impl Config {
     /// Returns the built-in values for a data directory.
-    pub(super) fn builtin(data_dir: PathBuf) -> Self {
+    pub(crate) fn builtin(data_dir: PathBuf) -> Self {
         const MINUTE_S: u64 = 60;
         const HOUR_S: u64 = 60 * MINUTE_S;
         const DAY_S: u64 = 24 * HOUR_S;
@@ -33,6 +34,7 @@ impl Config {
             socket: Some(data_dir.join(SOCKET_FILE)),
             data_dir,
             socket_allow_uids: Vec::new(),
+            socket_scopes: Scope::ALL.to_vec(),
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
             host_names: Vec::new(),
             delivery: delivery(),
@@ -49,6 +51,7 @@ impl Config {
             retention: Retention {
                 events: Duration::from_secs(30 * DAY_S),
                 attempts: Duration::from_secs(30 * DAY_S),
+                audit: Duration::from_secs(365 * DAY_S),
             },
             limits: limits(),
             store: Store {

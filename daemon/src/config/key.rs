@@ -1,6 +1,7 @@
 //! The only table of configuration keys. Reading, `stormhook config`, suggestions for misspelled keys, reloading and
 //! `docs/configuration.md` all use it; a key that isn't here doesn't exist.
 
+use stormhook_store::Scope;
 use tracing::Level;
 
 use super::Config;
@@ -44,6 +45,12 @@ const RESTART: bool = false;
 const RELOAD: bool = true;
 
 const FORMATS: Choice<LogFormat> = Choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+const SCOPES: Choice<Scope> = Choice(&[
+    ("ingest", Scope::Ingest),
+    ("read", Scope::Read),
+    ("write", Scope::Write),
+    ("admin", Scope::Admin),
+]);
 const LEVELS: Choice<Level> = Choice(&[
     ("error", Level::ERROR),
     ("warn", Level::WARN),
@@ -89,6 +96,8 @@ pub(super) const KEYS: &[Key] = &[
         "Path of the Unix socket, at most 107 bytes."),
     key!("socket_allow_uids", socket_allow_uids, list(Count(0, 4_294_967_294), 0, 256), RESTART,
         "User IDs that may use the socket. If empty, only the file's permissions apply."),
+    key!("socket_scopes", socket_scopes, list(SCOPES, 0, 4), RELOAD,
+        "What callers on the socket may do without a token: scopes as those of an API key."),
     key!("listen", listen, OrOff(Address), RESTART,
         "Loopback address and port of the TCP listener. Port 0 picks a free one and logs it."),
     key!("host_names", host_names, list(HostName, 0, 100), RESTART,
@@ -117,6 +126,8 @@ pub(super) const KEYS: &[Key] = &[
         "How long an idempotency key is remembered. At most retention.events."),
     key!("retention.events", retention.events, Time("5m", "3650d"), RESTART,
         "How long an event's data is kept after all its deliveries have ended."),
+    key!("retention.audit", retention.audit, Time("5m", "3650d"), RESTART,
+        "How long entries of the audit log are kept, and API keys after they were revoked or have expired."),
     key!("retention.attempts", retention.attempts, Time("5m", "3650d"), RESTART,
         "How long the attempts of an ended delivery are kept."),
     key!("limits.event_bytes", limits.event_bytes, Size("64", "16MiB"), RELOAD,

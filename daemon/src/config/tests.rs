@@ -36,6 +36,7 @@ fn nothing_set_gives_the_documented_defaults() {
 data_dir=\"/home/storm/.local/state/stormhook\"
 socket=\"/home/storm/.local/state/stormhook/stormhook.sock\"
 socket_allow_uids=[]
+socket_scopes=[\"ingest\", \"read\", \"write\", \"admin\"]
 listen=\"127.0.0.1:8650\"
 host_names=[]
 delivery.timeout=\"15s\"
@@ -50,6 +51,7 @@ retry.schedule=[\"1m\", \"5m\", \"30m\", \"2h\", \"24h\"]
 retry.jitter=0.1
 idempotency.ttl=\"24h\"
 retention.events=\"30d\"
+retention.audit=\"365d\"
 retention.attempts=\"30d\"
 limits.event_bytes=\"256KiB\"
 limits.pending_deliveries=5000000

@@ -5,6 +5,7 @@
 
 mod room;
 
+use super::access::Caller;
 use super::events::IDEMPOTENCY_KEY;
 use super::fields::query;
 use super::ingest::{self, EventBody};
@@ -83,6 +84,7 @@ enum PendingLine {
     responses((status = 200, description = "The result of each line.", body = BatchAnswer, content_type = "application/x-ndjson")))]
 pub(super) async fn accept(
     State(app): State<Shared>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -99,6 +101,7 @@ pub(super) async fn accept(
     tokio::spawn(async move {
         let mut batch = Batch {
             app,
+            caller,
             limits,
             lines: LineReader::default(),
             waiting: VecDeque::new(),
@@ -142,6 +145,7 @@ struct Gone;
 
 struct Batch {
     app: Shared,
+    caller: Caller,
     limits: Limits,
     lines: LineReader,
     waiting: VecDeque<(u64, PendingLine)>,
@@ -186,13 +190,18 @@ impl Batch {
     /// Reads lines until they end, or returns why it reads no more.
     async fn take_lines(&mut self, body: &mut Body) -> Result<Option<Problem>, Gone> {
         let stopping = self.app.engine.life().reached(Phase::Draining);
-        tokio::pin!(stopping);
+        let ended = self.caller.ended();
+        tokio::pin!(stopping, ended);
         loop {
             self.answer_ready().await?;
             let idle = tokio::time::sleep_until(clock::deadline(self.limits.idle));
             tokio::select! {
                 biased;
                 () = &mut stopping => return Ok(Some(SubmitError::ShuttingDown.into())),
+                () = &mut ended => return Ok(Some(Problem::new(
+                    Code::TokenInvalid,
+                    "The API key was revoked or has expired. Send the rest with another one.",
+                ))),
                 () = oldest(&mut self.waiting), if !self.waiting.is_empty() => {}
                 frame = body.frame(), if self.waiting.len() < IN_FLIGHT => match frame {
                     Some(Ok(frame)) => {
@@ -238,6 +247,11 @@ impl Batch {
     async fn hand_over(&mut self, text: &[u8]) -> PendingLine {
         match ingest::parse(text, None) {
             Err(problem) => PendingLine::Rejected(problem),
+            Ok(event)
+                if let Err(problem) = self.caller.expect_organization(&event.organization) =>
+            {
+                PendingLine::Rejected(problem)
+            }
             #[cfg(feature = "postgres")]
             Ok(event) if !self.is_held(&event) => self.pass(event, text).await,
             Ok(event) => self.enqueue(event).await,

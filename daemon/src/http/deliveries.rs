@@ -1,5 +1,6 @@
 //! Deliveries: showing, listing, retrying and cancelling them.
 
+use super::access::Caller;
 use super::fields::query;
 use super::ids::{At, Given, OfDelivery};
 use super::lists::{Accepted, Filled, Paging};
@@ -42,10 +43,11 @@ pub(super) struct DeliveryQuery {
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", operation_id = "listDeliveries",
     params(DeliveryQuery, Accepted, Paging),
     responses((status = 200, description = "A page.", body = DeliveryPage)))]
-pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
+pub(super) async fn list(State(app): State<Shared>, caller: Caller, uri: Uri) -> Answer {
     let (asked, accepted, paging) = query::<(DeliveryQuery, Accepted, Paging)>(&uri)?;
     let (since, until) = accepted.span()?;
     let filter = DeliveryFilter {
+        organization: caller.within(None)?,
         endpoint: asked.endpoint_id.map(|Given(id)| id),
         status: asked.status.map(|DeliveryStatus(status)| status),
         event_type: asked.event_type.map(|Filled(text)| text),
@@ -53,12 +55,15 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
         since,
         until,
     };
-    let (limit, cursor) = (paging.limit(), paging.cursor(filter.list())?);
+    let (limit, cursor) = (paging.limit(), paging.cursor(filter.list(), &caller.tag())?);
     let page = ask_long(&app, move |reader| async move {
         reader.deliveries(&filter, cursor, limit).await
     })
     .await?;
-    Ok(Json(ListView::of(page, |view| DeliveryView::listed(&app, &view))).into_response())
+    Ok(Json(ListView::of(page, &caller, |view| {
+        DeliveryView::listed(&app, &view)
+    }))
+    .into_response())
 }
 
 /// Shows a delivery.
@@ -83,6 +88,7 @@ pub(super) async fn show(
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn retry(
     State(app): State<Shared>,
+    caller: Caller,
     At(delivery): At<OfDelivery>,
     uri: Uri,
     headers: HeaderMap,
@@ -92,7 +98,11 @@ pub(super) async fn retry(
     NoFields::read(&headers, body).await?;
     let failed = |error| not_done(error, "delivery");
     let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
-    let delivery = hold.retry().await.map_err(failed)?;
+    let delivery = hold
+        .by(caller.attribution())
+        .retry()
+        .await
+        .map_err(failed)?;
     answer(&app, delivery.id).await
 }
 
@@ -103,6 +113,7 @@ pub(super) async fn retry(
     request_body = Option<NoFields>, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn cancel(
     State(app): State<Shared>,
+    caller: Caller,
     At(delivery): At<OfDelivery>,
     uri: Uri,
     headers: HeaderMap,
@@ -112,7 +123,11 @@ pub(super) async fn cancel(
     NoFields::read(&headers, body).await?;
     let failed = |error| not_done(error, "delivery");
     let hold = app.engine.hold(delivery.id()?).map_err(failed)?;
-    let delivery = hold.cancel().await.map_err(failed)?;
+    let delivery = hold
+        .by(caller.attribution())
+        .cancel()
+        .await
+        .map_err(failed)?;
     answer(&app, delivery.id).await
 }
 

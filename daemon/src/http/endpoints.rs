@@ -9,6 +9,7 @@ mod values;
 pub use secrets::is_quoted;
 pub use settings::EndpointView;
 
+use super::access::Caller;
 use super::events::{HeaderKey, REPLAYED};
 use super::fields::{self, Members, query};
 use super::ids::{At, OfEndpoint};
@@ -28,7 +29,8 @@ use settings::{ChangeBody, NewBody};
 use std::sync::Arc;
 use stormhook_engine::dispatch::CommandError;
 use stormhook_store::{
-    CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List, UpdateEndpoint,
+    Attributed, CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List,
+    UpdateEndpoint,
 };
 use utoipa::IntoParams;
 
@@ -45,6 +47,7 @@ use utoipa::IntoParams;
 ))]
 pub(super) async fn create(
     State(app): State<Shared>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -60,7 +63,9 @@ pub(super) async fn create(
         key: key.to_owned(),
         request,
     });
-    let created = app.engine.submit(CreateEndpoint { new, key }).await;
+    caller.expect_organization(&new.organization)?;
+    let create = Attributed::to(caller.attribution(), CreateEndpoint { new, key });
+    let created = app.engine.submit(create).await;
     let Created { endpoint, replayed } = created.map_err(failed)?;
     let view = Json(EndpointView::of(&app, &endpoint).with_secret(&endpoint));
     Ok(if replayed {
@@ -106,16 +111,21 @@ pub(super) struct EndpointQuery {
 /// Newest first, without their secrets.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", operation_id = "listEndpoints", params(EndpointQuery, Paging),
     responses((status = 200, description = "A page.", body = EndpointPage)))]
-pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
+pub(super) async fn list(State(app): State<Shared>, caller: Caller, uri: Uri) -> Answer {
     let (asked, paging) = query::<(EndpointQuery, Paging)>(&uri)?;
     let organization = asked.organization_id.as_deref();
     organization.map(ingest::check_organization).transpose()?;
-    let (limit, cursor) = (paging.limit(), paging.cursor(List::Endpoints)?);
+    let organization = caller.within(asked.organization_id)?;
+    let organization = organization.as_deref();
+    let (limit, cursor) = (
+        paging.limit(),
+        paging.cursor(List::Endpoints, &caller.tag())?,
+    );
     let endpoints = app
         .reader()
         .endpoints(organization, asked.active, cursor, limit);
     let page = ask(&app, endpoints).await?;
-    Ok(Json(ListView::of(page, |(e, state)| {
+    Ok(Json(ListView::of(page, &caller, |(e, state)| {
         EndpointView::stored(&e, state)
     }))
     .into_response())
@@ -144,6 +154,7 @@ pub(super) async fn show(
     request_body = ChangeBody, responses((status = 200, description = "The endpoint as it is now.", body = EndpointView)))]
 pub(super) async fn update(
     State(app): State<Shared>,
+    caller: Caller,
     At(endpoint): At<OfEndpoint>,
     uri: Uri,
     headers: HeaderMap,
@@ -156,6 +167,7 @@ pub(super) async fn update(
         id: endpoint.id()?,
         change: Box::new(change),
     };
+    let update = Attributed::to(caller.attribution(), update);
     let endpoint = app.engine.update_endpoint(update).await.map_err(failed)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
@@ -167,12 +179,14 @@ pub(super) async fn update(
     responses((status = 204, description = "Deleted.")))]
 pub(super) async fn delete(
     State(app): State<Shared>,
+    caller: Caller,
     At(endpoint): At<OfEndpoint>,
     uri: Uri,
 ) -> Answer {
     query::<()>(&uri)?;
     let id = endpoint.id()?;
-    let deleted = app.engine.submit(DeleteEndpoint { id }).await;
+    let delete = Attributed::to(caller.attribution(), DeleteEndpoint { id });
+    let deleted = app.engine.submit(delete).await;
     deleted.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,5 +1,6 @@
 //! Events: sending them one by one, showing, listing and replaying them.
 
+use super::access::Caller;
 use super::fields::{self, query};
 use super::ids::{At, OfEvent, named};
 use super::ingest::EventBody;
@@ -14,7 +15,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
-use stormhook_store::{EventFilter, List, Replay};
+use stormhook_store::{Attributed, EventFilter, List, Replay};
 use utoipa::{IntoParams, ToSchema};
 
 /// The header that may hold an event's idempotency key.
@@ -72,6 +73,7 @@ impl<'a> HeaderKey<'a> {
 ))]
 pub(super) async fn accept(
     State(app): State<Shared>,
+    caller: Caller,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
@@ -79,7 +81,9 @@ pub(super) async fn accept(
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
     let HeaderKey { key } = HeaderKey::of(&headers)?;
-    let accepted = app.engine.submit(ingest::parse(&body, key)?).await;
+    let event = ingest::parse(&body, key)?;
+    caller.expect_organization(&event.organization)?;
+    let accepted = app.engine.submit(event).await;
     let accepted = accepted.map_err(|e| not_done(e, "event"))?;
     let receipt = Json(ReceiptView::from(&*accepted.event));
     Ok(if accepted.replayed {
@@ -129,25 +133,28 @@ pub(super) struct EventQuery {
 /// Newest first, without their data.
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "listEvents",
     params(EventQuery, Accepted, Paging), responses((status = 200, description = "A page.", body = EventPage)))]
-pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
+pub(super) async fn list(State(app): State<Shared>, caller: Caller, uri: Uri) -> Answer {
     let (asked, accepted, paging) = query::<(EventQuery, Accepted, Paging)>(&uri)?;
     if let Some(organization) = &asked.organization_id {
         ingest::check_organization(organization)?;
     }
     let (since, until) = accepted.span()?;
     let filter = EventFilter {
-        organization: asked.organization_id,
+        organization: caller.within(asked.organization_id)?,
         event_type: asked.event_type.map(|Filled(text)| text),
         idempotency_key: asked.idempotency_key.map(|Filled(text)| text),
         since,
         until,
     };
-    let (limit, cursor) = (paging.limit(), paging.cursor(List::Events)?);
+    let (limit, cursor) = (paging.limit(), paging.cursor(List::Events, &caller.tag())?);
     let page = ask_long(&app, move |reader| async move {
         reader.events(&filter, cursor, limit).await
     })
     .await?;
-    Ok(Json(ListView::of(page, |event| EventView::listed(&event))).into_response())
+    Ok(Json(ListView::of(page, &caller, |event| {
+        EventView::listed(&event)
+    }))
+    .into_response())
 }
 
 /// Explains which endpoints got an event.
@@ -192,6 +199,7 @@ pub(super) struct ReplayBody {
     request_body = ReplayBody, responses((status = 200, description = "The delivery.", body = DeliveryView)))]
 pub(super) async fn replay(
     State(app): State<Shared>,
+    caller: Caller,
     At(event): At<OfEvent>,
     uri: Uri,
     headers: HeaderMap,
@@ -205,6 +213,7 @@ pub(super) async fn replay(
         event: id,
         endpoint,
     };
+    let replay = Attributed::to(caller.attribution(), replay);
     let replayed = app.engine.replay(replay).await;
     let delivery = replayed.map_err(|e| not_done(e, "event or endpoint"))?;
     deliveries::answer(&app, delivery.id).await

@@ -1,15 +1,17 @@
 //! The checks before the routes of a listener: who may call, what a request must be like. Reads the body whole, so that
 //! the connection can continue after any response.
 
+use super::access::{Caller, REQUEST_ID};
 use super::callers::Callers;
 #[cfg(feature = "postgres")]
 use super::passing::Passed;
+use super::principal::Principal;
 use super::problem::{Code, Problem};
 use super::request;
 use super::{Shared, problem};
 use crate::config::LiveConfig;
 #[cfg(feature = "postgres")]
-use crate::peers::{PASSED, Peers};
+use crate::peers::{PASSED, PRINCIPAL, Peers};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -29,7 +31,6 @@ use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use subtle::ConstantTimeEq;
 use tower_service::Service;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The bounds of a request's header block (RFC 9112, section 3): bytes and fields.
 const HEADER_BYTES: usize = 16 << 10;
 const HEADERS: usize = 100;
@@ -66,7 +67,7 @@ pub(super) struct Front {
     late_router: LateRouter,
     config: LiveConfig,
     life: Arc<Lifecycle>,
-    callers: Option<Arc<Callers>>,
+    callers: Arc<Callers>,
     /// What other daemons must show, on their listener.
     peers: Option<HeaderValue>,
     ids: Arc<RequestIds>,
@@ -77,14 +78,14 @@ impl Front {
         late_router: &LateRouter,
         config: &LiveConfig,
         life: &Arc<Lifecycle>,
-        callers: Option<Callers>,
+        callers: Callers,
     ) -> Self {
         let seed = u64::try_from(System.random_u128() >> 64).unwrap_or(0);
         Self {
             late_router: late_router.clone(),
             config: config.clone(),
             life: Arc::clone(life),
-            callers: callers.map(Arc::new),
+            callers: Arc::new(callers),
             peers: None,
             ids: Arc::new(RequestIds(AtomicU64::new(seed))),
         }
@@ -93,7 +94,6 @@ impl Front {
     /// The same for other daemons, which show this token.
     #[cfg(feature = "postgres")]
     pub(super) fn for_peers(mut self, token: HeaderValue) -> Self {
-        self.callers = None;
         self.peers = Some(token);
         self
     }
@@ -108,12 +108,9 @@ impl Front {
         OverCapacity(self)
     }
 
-    fn admits(&self, head: &Parts) -> Result<(), Problem> {
-        if let Some(callers) = &self.callers {
-            let open = matches!(head.uri.path(), "/healthz" | "/readyz");
-            let names = &self.config.now().host_names;
-            callers.check(&head.uri, &head.headers, names, open)?;
-        }
+    /// Returns the caller of a request, or why it is refused before it is read.
+    async fn admit(&self, head: &Parts, app: Option<&Shared>) -> Result<Principal, Problem> {
+        #[cfg(feature = "postgres")]
         if let Some(token) = &self.peers {
             let shown = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let is_ours = |shown: &[u8]| bool::from(token.as_bytes().ct_eq(shown));
@@ -121,8 +118,14 @@ impl Front {
                 let detail = "This listener is for the daemons of the same database. Use the address that `listen` names.";
                 return Err(Problem::new(Code::TokenInvalid, detail));
             }
+            check_codings(head)?;
+            return passed_principal(head);
         }
-        check_codings(head)
+        let open = matches!(head.uri.path(), "/healthz" | "/readyz");
+        let config = self.config.now();
+        let principal = self.callers.of(head, &config, app, open).await?;
+        check_codings(head)?;
+        Ok(principal)
     }
 
     fn pass_over(&self, head: &Parts, body: Incoming) {
@@ -134,20 +137,31 @@ impl Front {
         self.ids.next()
     }
 
-    async fn answer(&self, request: http::Request<Incoming>) -> Response {
+    async fn answer(&self, request: http::Request<Incoming>, id: &HeaderValue) -> Response {
         let (head, body) = request.into_parts();
         #[cfg(feature = "postgres")]
         let head = self.as_shown(head);
         if has_too_large_headers(&head) {
             return and_close(too_large_headers());
         }
-        let admitted = self.admits(&head);
-        let (Some((app, router)), Ok(())) = (self.late_router.0.get(), &admitted) else {
+        let started = self.late_router.0.get();
+        let admitted = self.admit(&head, started.map(|(app, _)| app)).await;
+        let Some((app, router)) = started else {
             self.pass_over(&head, body);
             return match admitted {
                 Err(problem) => problem.into_response(),
-                Ok(()) => starting(&head),
+                Ok(_) => starting(&head),
             };
+        };
+        let id = id.to_str().unwrap_or_default();
+        let caller = admitted.and_then(|by| Caller::new(by, app, id, &head.headers));
+        let mut head = head;
+        match caller {
+            Ok(caller) => head.extensions.insert(caller),
+            Err(problem) => {
+                self.pass_over(&head, body);
+                return problem.into_response();
+            }
         };
         let body = if head.uri.path() == STREAMED {
             return self.route(router, head, Body::new(body)).await;
@@ -172,11 +186,19 @@ impl Front {
         self.route(router, head, Body::from(body)).await
     }
 
+    /// Returns the id of a request: one that another daemon passes on has an id.
+    fn id_of(&self, request: &http::Request<Incoming>) -> HeaderValue {
+        let passed = request.headers().get(REQUEST_ID);
+        let passed = passed.filter(|_| self.peers.is_some());
+        passed.cloned().unwrap_or_else(|| self.ids.next())
+    }
+
     /// Returns the head without what only other daemons say.
     #[cfg(feature = "postgres")]
     fn as_shown(&self, mut head: Parts) -> Parts {
         if self.peers.is_none() {
             head.headers.remove(PASSED);
+            head.headers.remove(PRINCIPAL);
         }
         head
     }
@@ -225,8 +247,9 @@ impl hyper::service::Service<http::Request<Incoming>> for Front {
     fn call(&self, request: http::Request<Incoming>) -> Self::Future {
         let front = self.clone();
         Box::pin(async move {
-            let mut response = front.answer(request).await;
-            response.headers_mut().insert(REQUEST_ID, front.ids.next());
+            let id = front.id_of(&request);
+            let mut response = front.answer(request, &id).await;
+            response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         })
     }
@@ -258,6 +281,18 @@ impl hyper::service::Service<http::Request<Incoming>> for OverCapacity {
             Ok(response)
         })
     }
+}
+
+/// Returns the caller of a call that another daemon passes on. Its own calls have none.
+#[cfg(feature = "postgres")]
+fn passed_principal(head: &Parts) -> Result<Principal, Problem> {
+    let Some(shown) = head.headers.get(PRINCIPAL) else {
+        return Ok(Principal::daemon());
+    };
+    serde_json::from_slice(shown.as_bytes()).map_err(|_| {
+        let detail = "Another daemon passed this on in a form that is not known here. Run one version of stormhook.";
+        Problem::new(Code::InvalidRequest, detail)
+    })
 }
 
 fn has_too_large_headers(head: &Parts) -> bool {
@@ -300,11 +335,7 @@ fn starting(head: &Parts) -> Response {
     match head.uri.path() {
         "/healthz" if is_get => super::stats::health(),
         "/readyz" if is_get => super::stats::readiness(Err("starting")),
-        _ => Problem::new(
-            Code::Busy,
-            "The daemon is starting; nothing was stored. Retry shortly.",
-        )
-        .into_response(),
+        _ => Problem::starting().into_response(),
     }
 }
 

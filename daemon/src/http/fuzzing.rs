@@ -149,7 +149,7 @@ pub(crate) fn query(bytes: &[u8]) {
         List::OfEndpoint,
         List::Endpoints,
     ] {
-        if let Ok(Some(cursor)) = paging.cursor(list) {
+        if let Ok(Some(cursor)) = paging.cursor(list, "") {
             assert_eq!(cursor.list, list);
         }
     }

@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::de::{DeserializeOwned, Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
-use stormhook_store::{DeliveryId, EndpointId, EventId};
+use stormhook_store::{ApiKeyId, DeliveryId, EndpointId, EventId};
 use utoipa::IntoParams;
 
 /// The event that a path names.
@@ -54,6 +54,21 @@ impl OfDelivery {
     }
 }
 
+/// The API key that a path names.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfApiKey {
+    /// The API key, `key_…`.
+    #[param(example = "key_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
+    id: String,
+}
+
+impl OfApiKey {
+    pub(super) fn id(&self) -> Result<ApiKeyId, Problem> {
+        named(&self.id)
+    }
+}
+
 /// The id in a path. Invalid text is treated like any malformed id: it names nothing.
 pub(super) struct At<T>(pub(super) T);
 
@@ -94,6 +109,14 @@ impl Id for EndpointId {
 
 impl Id for DeliveryId {
     const OF: &'static str = "delivery";
+
+    fn of(text: &str) -> Option<Self> {
+        Self::parse(text)
+    }
+}
+
+impl Id for ApiKeyId {
+    const OF: &'static str = "API key";
 
     fn of(text: &str) -> Option<Self> {
         Self::parse(text)

@@ -89,7 +89,7 @@ impl Listeners {
     /// served over TCP.
     pub(crate) fn serve(
         bound: Bound,
-        token: Option<Token>,
+        token: Option<Arc<Token>>,
         live: &LiveConfig,
         life: &Arc<Lifecycle>,
     ) -> Self {
@@ -110,9 +110,9 @@ impl Listeners {
             room: Arc::clone(&room),
             idle: config.limits.idle,
         };
-        if let (Some((listener, address)), Some(token)) = (bound.tcp, token) {
-            let callers = Callers::new(token, address);
-            tasks.spawn(accept_tcp(listener, serving(Some(callers), &tcp_room)));
+        if let (Some((listener, address)), Some(token)) = (bound.tcp, &token) {
+            let callers = Callers::new(Some(Arc::clone(token)), Some(address));
+            tasks.spawn(accept_tcp(listener, serving(callers, &tcp_room)));
         }
         let mut socket = None;
         if let Some((listener, file)) = bound.unix {
@@ -120,7 +120,7 @@ impl Listeners {
             let room_of_socket = Arc::new(Semaphore::new(places));
             tasks.spawn(accept_unix(
                 listener,
-                serving(None, &room_of_socket),
+                serving(Callers::new(token, None), &room_of_socket),
                 allowed,
             ));
             socket = Some(file);
@@ -141,7 +141,8 @@ impl Listeners {
         live: &LiveConfig,
         life: &Arc<Lifecycle>,
     ) {
-        let front = Front::new(&self.late_router, live, life, None).for_peers(token);
+        let nobody = Callers::new(None, None);
+        let front = Front::new(&self.late_router, live, life, nobody).for_peers(token);
         self.tasks.spawn(peer_listener::accept(bound, front));
     }
 

@@ -20,6 +20,11 @@ pub(super) struct Paging {
     #[param(value_type = u16, minimum = 1, maximum = 250, default = 50, required = false)]
     limit: Option<Limit>,
     /// `nextCursor` of the previous page, unchanged. Omit it to start with the newest.
+    #[param(
+        min_length = 45,
+        max_length = 45,
+        pattern = "^cur_[a-z][0-9A-HJKMNP-TV-Z]{32}[0-9a-f]{8}$"
+    )]
     cursor: Option<String>,
 }
 
@@ -30,7 +35,7 @@ impl Paging {
     }
 
     /// Returns where the page of `list` begins.
-    pub(super) fn cursor(&self, list: List) -> Result<Option<Cursor>, Problem> {
+    pub(super) fn cursor(&self, list: List, tag: &str) -> Result<Option<Cursor>, Problem> {
         let wrong = |detail: &'static str| Problem {
             code: Code::InvalidCursor,
             detail: detail.into(),
@@ -42,13 +47,23 @@ impl Paging {
                 "cursor is empty. Pass `nextCursor` of the previous page, or omit it to start with the newest.",
             )),
             Some(text) => {
-                let cursor = Cursor::parse(text).filter(|cursor| cursor.list == list);
+                let cursor = parse_cursor(text, tag).filter(|cursor| cursor.list == list);
                 cursor.map(Some).ok_or_else(|| {
-                    wrong("Invalid cursor for this list. Pass `nextCursor` unchanged, with the same filters.")
+                    wrong("Invalid cursor for this list and caller. Pass `nextCursor` unchanged, with the same filters and token.")
                 })
             }
         }
     }
+}
+
+/// Returns a cursor as the caller with this tag gets it.
+pub(super) fn cursor_text(cursor: Cursor, tag: &str) -> String {
+    format!("{}{tag}", cursor.to_text())
+}
+
+/// Parses a cursor that the caller with this tag got.
+fn parse_cursor(text: &str, tag: &str) -> Option<Cursor> {
+    Cursor::parse(text.strip_suffix(tag)?)
 }
 
 /// The number of rows in a page.

@@ -5,7 +5,7 @@ pub(super) mod enums;
 pub(super) mod examples;
 pub(super) mod failures;
 mod finish;
-mod operations;
+pub(super) mod operations;
 pub(super) mod responses;
 pub(super) mod stats;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub(super) mod lines;
 mod subject;
 
+use super::access::Caller;
 use super::ask;
 use super::problem::Problem;
 use crate::app::App;
@@ -29,11 +30,12 @@ const UNHELD: Duration = Duration::from_millis(250);
 const TRIES: usize = 8;
 
 /// The headers of a call that are passed on.
-const KEPT: [HeaderName; 4] = [
+const KEPT: [HeaderName; 5] = [
     http::header::CONTENT_TYPE,
     http::header::ACCEPT,
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("traceparent"),
+    super::access::REASON,
 ];
 
 /// How long other daemons may take to tell their gauges, and how much they may say.
@@ -122,6 +124,18 @@ impl Peers {
         body: &Bytes,
     ) -> Result<Passed, Problem> {
         let subject = subject::of(&head.method, head.uri.path(), head.uri.query(), body);
+        let bound = || {
+            head.extensions
+                .get::<Caller>()?
+                .principal
+                .organization
+                .clone()
+        };
+        let subject = match subject {
+            // What is about nothing in particular is about the caller's organization.
+            Subject::Any => bound().map_or(Subject::Any, Subject::Organization),
+            named => named,
+        };
         let Some(organization) = self.organization(app, subject).await? else {
             return Ok(Passed::Not(None));
         };
@@ -182,6 +196,9 @@ impl Peers {
             for value in head.headers.get_all(&name) {
                 request.headers_mut().append(name.clone(), value.clone());
             }
+        }
+        if let Some(caller) = head.extensions.get::<Caller>() {
+            caller.pass(request.headers_mut());
         }
         let passing = tokio::time::timeout(ANSWER, self.connections.pass(seat, member, request));
         match passing.await {

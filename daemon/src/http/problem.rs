@@ -67,6 +67,14 @@ impl Problem {
         Self::new(Code::NotFound, detail)
     }
 
+    /// The daemon has not started yet.
+    pub(crate) fn starting() -> Self {
+        Self::new(
+            Code::Busy,
+            "The daemon is starting; nothing was stored. Retry shortly.",
+        )
+    }
+
     /// A read that the store could not answer. Unlike a write, it leaves nothing in doubt.
     pub(crate) fn unreadable(error: SubmitError) -> Self {
         match error {
@@ -249,6 +257,10 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
         Refusal::TooManyEndpoints => Problem::field(
             "organizationId",
             "The organization has reached limits.endpoints_per_organization. Delete an endpoint, or raise the limit.",
+        ),
+        Refusal::TooManyApiKeys => Problem::new(
+            Code::Busy,
+            "There are 10,000 API keys, which is the most. Revoked and expired ones are removed after retention.audit.",
         ),
         Refusal::SecretLive => Problem::field(
             "secret",

@@ -2,6 +2,7 @@
 
 pub(super) mod prometheus;
 
+use super::access::Caller;
 use super::fields::query;
 use super::ids::Given;
 use super::openapi::enums::StatsWindow;
@@ -49,11 +50,20 @@ pub(super) struct StatsQuery {
 /// decimal milliseconds.
 #[utoipa::path(get, path = "/v1/stats", tag = "operations", operation_id = "getStats", params(StatsQuery),
     responses((status = 200, description = "The stats.", body = stats::Stats)))]
-pub(super) async fn stats(State(app): State<Shared>, uri: Uri, headers: HeaderMap) -> Answer {
+pub(super) async fn stats(
+    State(app): State<Shared>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
     let (asked,) = query::<(StatsQuery,)>(&uri)?;
     let span = asked.window.map_or(Span::Hour, |StatsWindow(span)| span);
     let endpoint = asked.endpoint_id.map(|Given(id)| id);
-    let of = of_whom(&app, endpoint, asked.organization_id.as_deref())?;
+    if let Some(organization) = &asked.organization_id {
+        super::ingest::check_organization(organization)?;
+    }
+    let organization = caller.within(asked.organization_id)?;
+    let of = of_whom(&app, &caller, endpoint, organization.as_deref())?;
     let now = app.now();
     let asked = of.clone();
     let (sum, damaged) = ask_long(&app, move |reader| async move {
@@ -113,12 +123,10 @@ async fn gauges_of_all(app: &App, _: &HeaderMap) -> Option<Gauges> {
 
 fn of_whom(
     app: &App,
+    caller: &Caller,
     endpoint: Option<EndpointId>,
     organization: Option<&str>,
 ) -> Result<StatsOf, Problem> {
-    if let Some(organization) = organization {
-        super::ingest::check_organization(organization)?;
-    }
     let Some(id) = endpoint else {
         let slots = |o: &str| -> Vec<Slot> {
             let all = app.reader().all_endpoints();
@@ -134,11 +142,12 @@ fn of_whom(
         .endpoint_or_mark(id)
         .ok_or_else(|| Problem::not_found("endpoint"))?;
     let theirs = organization.is_none_or(|o| o == found.organization);
-    Ok(StatsOf::Endpoints(if theirs {
-        vec![found.slot]
-    } else {
-        Vec::new()
-    }))
+    match theirs {
+        true => Ok(StatsOf::Endpoints(vec![found.slot])),
+        // A caller that is bound to an organization must not learn of others' endpoints.
+        false if caller.is_bound() => Err(Problem::not_found("endpoint")),
+        false => Ok(StatsOf::Endpoints(Vec::new())),
+    }
 }
 
 fn counts(fields: &mut Map<String, Value>, sum: &Window, filtered: bool) {

@@ -1,10 +1,12 @@
 //! Follows attempts live: server-sent events, bounded for each client. A client that reads too slowly is told how many
 //! it missed.
 
+use super::access::Caller;
 use super::fields::query;
 use super::finished::{FinishedView, MissedView};
 use super::ids::Given;
 use super::openapi::responses::StreamedEvent;
+use super::problem::Problem;
 use super::{Answer, Shared};
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -12,9 +14,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use http::Uri;
 use serde::Deserialize;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::dispatch::FinishedAttempt;
 use stormhook_engine::lifecycle::Phase;
-use stormhook_store::EndpointId;
+use stormhook_store::{Endpoint, EndpointId};
 use tokio::sync::broadcast::error::RecvError;
 use utoipa::IntoParams;
 
@@ -38,36 +42,58 @@ pub(super) struct AttemptQuery {
 /// that of an event's `data`.
 #[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(AttemptQuery),
     responses((status = 200, description = "The events, as they happen.", body = StreamedEvent, content_type = "text/event-stream")))]
-pub(super) async fn attempts(State(app): State<Shared>, uri: Uri) -> Answer {
+pub(super) async fn attempts(State(app): State<Shared>, caller: Caller, uri: Uri) -> Answer {
     let (asked,) = query::<(AttemptQuery,)>(&uri)?;
     let only = asked.endpoint_id.map(|Given(id)| id);
+    let within = caller.within(None)?;
+    let is_theirs = move |endpoint: Option<&Arc<Endpoint>>| {
+        let within = within.as_ref();
+        within.is_none_or(|within| endpoint.is_some_and(|e| e.organization == *within))
+    };
+    if let Some(id) = only {
+        let found = app.reader().endpoint_or_mark(id);
+        if found.is_none() || !is_theirs(found.as_ref()) {
+            return Err(Problem::not_found("endpoint"));
+        }
+    }
+    let reader = app.reader().clone();
+    let is_asked = Arc::new(move |finished: &FinishedAttempt| {
+        let slot = finished.delivery.id.slot;
+        only.is_none_or(|id| id == finished.endpoint)
+            && is_theirs(reader.endpoint_by_slot(slot).as_ref())
+    });
     let begin = (
         app.engine.attempts(),
         Box::pin(app.engine.life().reached(Phase::Closing)),
+        Box::pin(caller.ended()),
     );
     let stream =
-        futures_util::stream::unfold(begin, move |(mut following, mut closing)| async move {
-            loop {
-                // Attempts that finished before the end are still sent.
-                let next = tokio::select! {
-                    biased;
-                    next = following.recv() => next,
-                    () = &mut closing => return None,
-                };
-                let (name, json) = match next {
-                    Ok(finished) if only.is_none_or(|id| id == finished.endpoint) => (
-                        "attempt",
-                        serde_json::to_string(&FinishedView::from(&*finished)),
-                    ),
-                    Ok(_) => continue,
-                    Err(RecvError::Lagged(missed)) => {
-                        ("missed", serde_json::to_string(&MissedView { missed }))
-                    }
-                    Err(RecvError::Closed) => return None,
-                };
-                // Strings and numbers only: serializing can't fail.
-                let event = Event::default().event(name).data(json.unwrap_or_default());
-                return Some((Ok::<_, Infallible>(event), (following, closing)));
+        futures_util::stream::unfold(begin, move |(mut following, mut closing, mut ended)| {
+            let is_asked = Arc::clone(&is_asked);
+            async move {
+                loop {
+                    // Attempts that finished before the end are still sent.
+                    let next = tokio::select! {
+                        biased;
+                        () = &mut ended => return None,
+                        next = following.recv() => next,
+                        () = &mut closing => return None,
+                    };
+                    let (name, json) = match next {
+                        Ok(finished) if is_asked(&finished) => (
+                            "attempt",
+                            serde_json::to_string(&FinishedView::from(&*finished)),
+                        ),
+                        Ok(_) => continue,
+                        Err(RecvError::Lagged(missed)) => {
+                            ("missed", serde_json::to_string(&MissedView { missed }))
+                        }
+                        Err(RecvError::Closed) => return None,
+                    };
+                    // Strings and numbers only: serializing can't fail.
+                    let event = Event::default().event(name).data(json.unwrap_or_default());
+                    return Some((Ok::<_, Infallible>(event), (following, closing, ended)));
+                }
             }
         });
     Ok(Sse::new(stream)

@@ -1,5 +1,7 @@
 //! What callers see of events and deliveries. Field names and their order are the contract's.
 
+use super::access::Caller;
+use super::lists::cursor_text;
 use super::openapi::{enums, examples};
 use crate::app::App;
 use serde::Serialize;
@@ -7,8 +9,8 @@ use serde_json::value::RawValue;
 use stormhook_engine::text::is_invisible;
 use stormhook_engine::times::{at, maybe_at};
 use stormhook_store::{
-    Attempt, Cursor, Damage, Delivery, DeliveryWithEvent, EndpointId, Event, Page, Timestamp,
-    UnixMs, Unreadable,
+    Attempt, Damage, Delivery, DeliveryWithEvent, EndpointId, Event, Page, Timestamp, UnixMs,
+    Unreadable,
 };
 use utoipa::ToSchema;
 
@@ -25,11 +27,11 @@ pub(crate) struct ListView<T> {
 }
 
 impl<T> ListView<T> {
-    pub(crate) fn of<S>(page: Page<S>, view: impl FnMut(S) -> T) -> Self {
+    pub(super) fn of<S>(page: Page<S>, caller: &Caller, view: impl FnMut(S) -> T) -> Self {
         Self {
             data: page.items.into_iter().map(view).collect(),
             damaged: page.damaged.into_iter().map(DamagedView::from).collect(),
-            next_cursor: page.next.map(Cursor::to_text),
+            next_cursor: page.next.map(|next| cursor_text(next, &caller.tag())),
         }
     }
 }
@@ -72,6 +74,8 @@ impl From<Damage> for DamagedView {
         match damage.what {
             Unreadable::Delivery(id) => view.id = Some(id.to_string()),
             Unreadable::Endpoint(id) => view.id = Some(id.to_string()),
+            // The detail names the row.
+            Unreadable::Audit(..) => {}
             Unreadable::Events(from, before) => {
                 view.from_event = Some(from.to_string());
                 view.before_event = Some(before.to_string());

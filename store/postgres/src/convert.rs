@@ -1,7 +1,8 @@
 //! Between the types of the domain and those of the database.
 
 use std::time::Duration;
-use stormhook_store::{EventId, Slot, StoreError, UnixMs};
+use stormhook_store::backend::read;
+use stormhook_store::{ApiKey, ApiKeyId, EventId, Slot, StoreError, UnixMs};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -71,4 +72,21 @@ pub(crate) fn read_targets(bytes: &[u8]) -> Vec<(Slot, u64)> {
         (Slot(slot), u64::from_be_bytes(*sequence))
     };
     targets.iter().map(read).collect()
+}
+
+/// Reads an API key from its id, its record, and when it was revoked and last used.
+pub(crate) fn read_api_key(row: &Row) -> Result<ApiKey, StoreError> {
+    let id: Uuid = column(row, 0)?;
+    let id = ApiKeyId(id.as_u128());
+    let time = |index| -> Result<Option<UnixMs>, StoreError> {
+        let ms: Option<i64> = column(row, index)?;
+        Ok(ms.map(at))
+    };
+    let key: ApiKey = read("api_keys", &id.0.to_be_bytes(), column(row, 1)?)?;
+    Ok(ApiKey {
+        id,
+        revoked_at: time(2)?,
+        last_used_at: time(3)?,
+        ..key
+    })
 }

@@ -1,5 +1,6 @@
 //! Passes everything that the database holds, to be moved to another store: in one transaction, as of one moment.
 
+use crate::callers;
 use crate::convert::{column, event_id, read_targets, slot};
 use crate::fetch::{event_columns, read_event, read_row};
 use crate::link::{Link, failed};
@@ -87,6 +88,10 @@ async fn everything(link: &Link, pass: Pass<'_>) -> Result<(), StoreError> {
             pass(Item::Bulk(*slot, *bulk))?;
         }
     }
+    for key in callers::api_keys(link).await? {
+        pass(Item::ApiKey(Box::new(key)))?;
+    }
+    callers::each_audit(link, |entry| pass(Item::Audit(Box::new(entry)))).await?;
     counters(link, pass).await?;
     windows(link, pass).await?;
     history(link, &loaded, pass).await?;

@@ -4,7 +4,7 @@
 //! Each row is looked up by itself, `LATERAL … LIMIT 1`: for a plain join over many partitions the planner, which does not
 //! count on their pruning, would rather read all of them (`tests/plans.rs`).
 
-use crate::convert::{column, event_id, int4, int8, read_targets, slot, uuid};
+use crate::convert::{column, event_id, int4, int8, read_api_key, read_targets, slot, uuid};
 use crate::fresh::{AFTER_ALL, without_row};
 use crate::link::{Link, failed};
 use crate::rows::{Fetched, Needs};
@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use stormhook_store::backend::{delivery_key, read_delivery};
-use stormhook_store::{Delivery, DeliveryId, Event, EventId, StoreError, Timestamp, UnixMs};
+use stormhook_store::{
+    ApiKey, ApiKeyId, Delivery, DeliveryId, Event, EventId, StoreError, Timestamp, UnixMs,
+};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -67,6 +69,12 @@ pub(crate) async fn fetch(
         keys_of(link, &keys, days),
     )
     .await?;
+    for key in api_keys_of(link, &needs.api_keys).await? {
+        fetched.api_keys.insert(key.id, Some(key));
+    }
+    for id in needs.api_keys {
+        fetched.api_keys.entry(id).or_insert(None);
+    }
     for id in needs.events {
         fetched.events.insert(id, None);
     }
@@ -269,5 +277,19 @@ async fn keys_of(
     let rows = rows.map_err(|e| failed(&e))?;
     rows.iter()
         .map(|row| Ok((column(row, 0)?, event_id(column(row, 1)?))))
+        .collect()
+}
+
+async fn api_keys_of(link: &Link, ids: &BTreeSet<ApiKeyId>) -> Result<Vec<ApiKey>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT id, record, revoked_ms, last_used_ms FROM @.api_keys WHERE id = ANY($1)";
+    let statement = link.prepare(sql, &[Type::UUID_ARRAY]).await?;
+    let ids: Vec<Uuid> = ids.iter().map(|id| uuid(id.0)).collect();
+    let rows = link.client.query(&statement, &[&ids]).await;
+    rows.map_err(|e| failed(&e))?
+        .iter()
+        .map(read_api_key)
         .collect()
 }

@@ -12,15 +12,15 @@ use crate::load::COUNTERS_KEY;
 use crate::options::Options;
 use crate::partitions::Days;
 use crate::schema;
-use crate::write::{Steps, deliveries, endpoints, events, statistics};
+use crate::write::{Steps, callers, deliveries, endpoints, events, statistics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook_store::backend::{Fingerprint, write};
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    Bulk, Delivery, Endpoint, EndpointState, Event, EventId, Item, Position, Slot, StoreError,
-    UnixMs,
+    ApiKey, AuditEntry, Bulk, Delivery, Endpoint, EndpointState, Event, EventId, Item, Position,
+    Slot, StoreError, UnixMs,
 };
 
 /// The key of the lock that keeps two imports apart. It lasts as long as the connection.
@@ -92,7 +92,8 @@ async fn begin(link: &Link, options: &Options) -> Result<(), StoreError> {
 async fn is_occupied(link: &Link) -> Result<bool, StoreError> {
     let sql = link.sql(
         "SELECT next_slot > 0 OR EXISTS (SELECT FROM @.endpoints) OR EXISTS (SELECT FROM @.events) \
-           OR EXISTS (SELECT FROM @.open) OR EXISTS (SELECT FROM @.keys) FROM @.meta",
+           OR EXISTS (SELECT FROM @.open) OR EXISTS (SELECT FROM @.keys) \
+           OR EXISTS (SELECT FROM @.api_keys) FROM @.meta",
     );
     let row = link.client.query_one(&sql, &[]).await;
     column(&row.map_err(|e| failed(&e))?, 0)
@@ -105,6 +106,8 @@ struct Rows {
     states: Vec<(Slot, EndpointState)>,
     revisions: Vec<(Slot, EventId, Revision)>,
     bulks: Vec<(Slot, Bulk)>,
+    api_keys: Vec<ApiKey>,
+    audit: Vec<AuditEntry>,
     windows: BTreeMap<statistics::WindowKey, Window>,
     /// Each with the bytes of its deliveries.
     events: Vec<(Arc<Event>, Vec<u8>)>,
@@ -145,6 +148,8 @@ impl Importing<'_> {
             Item::State(slot, state) => rows.states.push((slot, state)),
             Item::Revision(slot, from, revision) => rows.revisions.push((slot, from, revision)),
             Item::Bulk(slot, bulk) => rows.bulks.push((slot, bulk)),
+            Item::ApiKey(key) => rows.api_keys.push(*key),
+            Item::Audit(entry) => rows.audit.push(*entry),
             Item::Counters(level, start, counters) => {
                 self.counters.insert((level, start), counters);
             }
@@ -192,6 +197,8 @@ impl Importing<'_> {
         for (slot, bulk) in &rows.bulks {
             endpoints::new_bulk(&mut steps, *slot, bulk).await?;
         }
+        callers::api_keys(&mut steps, rows.api_keys.iter()).await?;
+        callers::audit(&mut steps, &rows.audit).await?;
         statistics::windows(&mut steps, LANE, rows.windows).await?;
         events::new_events(&mut steps, &rows.events).await?;
         deliveries::new_deliveries(&mut steps, &rows.deliveries).await?;

@@ -4,6 +4,7 @@
 //! memory. Here are the tables, the fetching of rows that a batch needs, and the one transaction that writes what it
 //! decided. Rows of deliveries and endpoints have the same bytes as in the file, beside the columns that are searched.
 
+mod callers;
 pub mod cluster;
 mod convert;
 mod export;

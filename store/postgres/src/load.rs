@@ -21,8 +21,8 @@ use stormhook_store::backend::{
 };
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId, Position, Slot, StoreError,
-    UnixMs,
+    ApiKeys, AuditId, Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId, Position, Slot,
+    StoreError, UnixMs,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -108,6 +108,10 @@ pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), Store
         shards: BTreeSet::new(),
         unadopted: BTreeSet::new(),
         giving: BTreeSet::new(),
+        api_keys: ApiKeys::default(),
+        // None: all are read when the database is first looked at.
+        api_keys_revision: -1,
+        last_audit: AuditId::default(),
     };
     Ok((memory, column(&lane, 0)?))
 }

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use stormhook_store::backend::{Directory, Limits, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
-use stormhook_store::{Delivery, DeliveryId, EventId, Slot, StoreError, UnixMs};
+use stormhook_store::{
+    ApiKey, ApiKeyId, ApiKeys, AuditId, Delivery, DeliveryId, EventId, Slot, StoreError, UnixMs,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -43,9 +45,43 @@ pub(crate) struct Memory {
     pub(crate) unadopted: BTreeSet<Shard>,
     /// Those that are being given to another daemon: nothing new begins there.
     pub(crate) giving: BTreeSet<Shard>,
+    /// The API keys, as of this revision or later.
+    pub(crate) api_keys: ApiKeys,
+    pub(crate) api_keys_revision: i64,
+    /// The last entry of the audit log that this daemon wrote.
+    pub(crate) last_audit: AuditId,
 }
 
 impl Memory {
+    /// Adds what a row or a commit says of an API key.
+    pub(crate) fn merge_api_key(&mut self, mut key: ApiKey) {
+        if let Some(known) = self.api_keys.get(key.id) {
+            key.merge(known);
+        }
+        self.api_keys.set(key);
+    }
+
+    /// Takes over the keys that the database has at a revision. Only keys that have ended are ever removed from it: one
+    /// that is not among them was created since.
+    pub(crate) fn take_api_keys(&mut self, keys: Vec<ApiKey>, revision: i64) {
+        let found: BTreeSet<ApiKeyId> = keys.iter().map(|key| key.id).collect();
+        let ended = |key: &&Arc<ApiKey>| key.ended_at(self.paced).is_some();
+        let gone: Vec<ApiKeyId> = self
+            .api_keys
+            .iter()
+            .filter(ended)
+            .map(|key| key.id)
+            .filter(|id| !found.contains(id))
+            .collect();
+        for id in gone {
+            self.api_keys.remove(id);
+        }
+        for key in keys {
+            self.merge_api_key(key);
+        }
+        self.api_keys_revision = revision;
+    }
+
     /// Returns the earliest time that a batch may have: windows are counted in order.
     pub(crate) fn not_before(&self) -> UnixMs {
         let starts = self.counters.keys().map(|(_, start)| *start);

@@ -2,6 +2,7 @@
 //!
 //! It never trusts that a claim, a load or a give was seen through: each look compares the database with memory.
 
+use crate::callers;
 use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::{Taken, now};
@@ -157,6 +158,7 @@ impl Cluster {
     pub async fn look(&self) -> Result<(), StoreError> {
         let link = self.shared.link().await?;
         let view = View::read(&link, self.shared.options.lease).await?;
+        callers::look(&self.shared, &link, view.api_keys_revision).await?;
         self.saw(view);
         Ok(())
     }
@@ -252,6 +254,7 @@ impl Cluster {
             self.renew(&link).await?;
         }
         let view = View::read(&link, options.lease).await?;
+        callers::look(&self.shared, &link, view.api_keys_revision).await?;
         let held = self.held();
         let steps = plan(self.seat.seat, &view, &held, self.shared.lease.is_healthy());
         self.saw(view);

@@ -1,6 +1,7 @@
 //! Questions. Those about endpoints are answered from memory; all others ask the database, with a bound.
 
 mod bulk;
+mod callers;
 mod check;
 mod foreign;
 mod lists;

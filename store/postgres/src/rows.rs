@@ -12,7 +12,8 @@ use stormhook_store::endpoint::Revision;
 use stormhook_store::maintenance::{Sweep, Swept};
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon, Slot, StoreError, UnixMs,
+    ApiKey, ApiKeyId, AuditId, Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon, Slot,
+    StoreError, UnixMs,
 };
 
 /// The rows that a batch asked for and that were not fetched yet.
@@ -21,11 +22,15 @@ pub(crate) struct Needs {
     pub(crate) deliveries: BTreeSet<DeliveryId>,
     pub(crate) events: BTreeSet<EventId>,
     pub(crate) keys: BTreeSet<Fingerprint>,
+    pub(crate) api_keys: BTreeSet<ApiKeyId>,
 }
 
 impl Needs {
     pub(crate) fn is_empty(&self) -> bool {
-        self.deliveries.is_empty() && self.events.is_empty() && self.keys.is_empty()
+        self.deliveries.is_empty()
+            && self.events.is_empty()
+            && self.keys.is_empty()
+            && self.api_keys.is_empty()
     }
 }
 
@@ -35,6 +40,7 @@ pub(crate) struct Fetched {
     pub(crate) deliveries: HashMap<DeliveryId, Option<Delivery>>,
     pub(crate) events: HashMap<EventId, Option<Arc<Event>>>,
     pub(crate) keys: HashMap<Fingerprint, Option<EventId>>,
+    pub(crate) api_keys: HashMap<ApiKeyId, Option<ApiKey>>,
     /// The first of the numbers that the batch's new endpoints get.
     pub(crate) next_slot: u32,
 }
@@ -146,6 +152,27 @@ impl Storage for Rows<'_> {
 
     fn takes_any_id(&self) -> bool {
         true
+    }
+
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        if let Some(known) = self.memory.api_keys.get(id) {
+            return Ok(Some((**known).clone()));
+        }
+        match self.fetched.api_keys.get(&id) {
+            Some(found) => Ok(found.clone()),
+            None => {
+                self.needs.borrow_mut().api_keys.insert(id);
+                Err(StoreError::NotFetched)
+            }
+        }
+    }
+
+    fn last_audit(&self) -> AuditId {
+        self.memory.last_audit
+    }
+
+    fn api_key_count(&self) -> usize {
+        self.memory.api_keys.len()
     }
 
     fn swept_before(&self) -> UnixMs {

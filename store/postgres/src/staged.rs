@@ -12,8 +12,8 @@ use stormhook_store::backend::{Batch, DirectoryChange, Fingerprint, Limits, Numb
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    Change, DeliveryId, Done, EndpointState, Event, EventId, Horizon, Now, Op, Slot, StoreError,
-    UnixMs,
+    ApiKey, ApiKeyId, AuditEntry, Change, DeliveryId, Done, EndpointState, Event, EventId, Horizon,
+    Now, Op, Slot, StoreError, UnixMs,
 };
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
@@ -58,6 +58,10 @@ pub(crate) struct Staged {
     /// The open deliveries of those.
     lost_open: u64,
     pub(crate) horizon: Option<Horizon>,
+    pub(crate) api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    /// Whether other daemons are to see that keys were created or revoked.
+    pub(crate) tells_api_keys: bool,
+    pub(crate) audit: Vec<AuditEntry>,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -173,6 +177,9 @@ fn stage(
         adopted: moves.adopted.clone(),
         given: moves.given.clone(),
         horizon: written.horizon,
+        tells_api_keys: tells(memory, &batch.api_keys),
+        api_keys: batch.api_keys,
+        audit: batch.audit,
         done,
         changes: batch.changes,
     }
@@ -214,6 +221,14 @@ fn states_upto(memory: &Memory, writes_all_states: bool) -> EventId {
     } else {
         memory.states_upto
     }
+}
+
+/// Whether a key is new or revoked, not only used.
+fn tells(memory: &Memory, keys: &BTreeMap<ApiKeyId, ApiKey>) -> bool {
+    keys.values().any(|key| {
+        let known = memory.api_keys.get(key.id);
+        known.is_none_or(|known| known.revoked_at != key.revoked_at)
+    })
 }
 
 /// Returns the endpoints of which a bulk change begins.
@@ -268,7 +283,8 @@ impl Staged {
     pub(crate) fn bytes(&self) -> usize {
         let data = |(event, _): &(Arc<Event>, Vec<u8>)| event.data.as_ref().map_or(0, Vec::len);
         let rows = self.events.len() + self.deliveries.len() + self.states.len() + self.keys.len();
-        self.events.iter().map(data).sum::<usize>() + (rows + self.flushed.len()) * ROW_BYTES
+        self.events.iter().map(data).sum::<usize>()
+            + (rows + self.flushed.len() + self.audit.len()) * ROW_BYTES
     }
 
     /// Makes memory match the database.
@@ -311,6 +327,12 @@ impl Staged {
             } else {
                 memory.fresh.remove(&delivery.id);
             }
+        }
+        for key in self.api_keys.values() {
+            memory.merge_api_key(key.clone());
+        }
+        if let Some(entry) = self.audit.last() {
+            memory.last_audit = entry.id;
         }
         for shard in &self.adopted {
             memory.unadopted.remove(shard);

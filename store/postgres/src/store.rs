@@ -210,7 +210,7 @@ impl Store {
 
     /// Returns the first of as many numbers as the batch may create endpoints. Those that it doesn't use are lost.
     async fn slots_for(&self, ops: &[Op]) -> Result<u32, StoreError> {
-        let creates = |op: &&Op| matches!(op, Op::CreateEndpoint(_));
+        let creates = |op: &&Op| matches!(op.bare(), Op::CreateEndpoint(_));
         let count = i32::try_from(ops.iter().filter(creates).count()).unwrap_or(i32::MAX);
         if count == 0 {
             return Ok(0);

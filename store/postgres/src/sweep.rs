@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormhook_store::backend::kept_windows;
 use stormhook_store::maintenance::Sweep;
-use stormhook_store::{Found, Horizon, Slot, StoreError, UnixMs};
+use stormhook_store::{AuditId, Found, Horizon, Slot, StoreError, UnixMs};
 use tokio_postgres::types::Type;
 
 /// How many endpoints one operation removes.
@@ -179,6 +179,18 @@ impl Sweeper {
                 deleted.map_err(|e| failed(&e))?;
             }
         }
+        let (first, before) = (
+            crate::convert::uuid(AuditId::first_of(self.horizon.audit_before).0),
+            ms(self.horizon.audit_before),
+        );
+        let sql = "DELETE FROM @.audit WHERE id IN (SELECT id FROM @.audit WHERE id < $1 ORDER BY id LIMIT 10000)";
+        let statement = link.prepare(sql, &[Type::UUID]).await?;
+        let deleted = link.client.execute(&statement, &[&first]).await;
+        deleted.map_err(|e| failed(&e))?;
+        let sql = "DELETE FROM @.api_keys WHERE least(revoked_ms, expires_ms) < $1";
+        let statement = link.prepare(sql, &[Type::INT8]).await?;
+        let deleted = link.client.execute(&statement, &[&before]).await;
+        deleted.map_err(|e| failed(&e))?;
         // Those before the last one that holds at the horizon apply to no event any more.
         let sql = "DELETE FROM @.revisions r WHERE EXISTS (SELECT FROM @.revisions later \
                      WHERE later.slot = r.slot AND later.from_event > r.from_event AND later.from_event <= $1)";

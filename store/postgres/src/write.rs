@@ -3,6 +3,7 @@
 //! A process that stops in between therefore holds no lock. Each statement's answer counts: after a failed one, the
 //! database makes the commit a rollback.
 
+pub(crate) mod callers;
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
 pub(crate) mod events;
@@ -99,6 +100,8 @@ pub(crate) async fn commit(
     events::events(&mut steps, staged).await?;
     deliveries::deliveries(&mut steps, staged).await?;
     endpoints::endpoints(&mut steps, staged).await?;
+    callers::changed_api_keys(&mut steps, &staged.api_keys, staged.tells_api_keys).await?;
+    callers::audit(&mut steps, &staged.audit).await?;
     statistics::statistics(&mut steps, lane, staged, windows).await?;
     shards(&mut steps, lane, staged).await?;
     steps.commit().await

@@ -13,6 +13,8 @@
 mod accept;
 #[path = "../../tests/conformance/bulk.rs"]
 mod bulk;
+#[path = "../../tests/conformance/callers.rs"]
+mod callers;
 #[path = "../../tests/conformance/endpoints.rs"]
 mod endpoints;
 #[path = "../../tests/conformance/lists.rs"]

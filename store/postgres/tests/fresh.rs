@@ -239,6 +239,7 @@ fn those_past_their_retention_are_not_sent_again() {
     fixture.sweep(stormhook_store::Horizon {
         events_before: UnixMs(0),
         attempts_before: fixture.now,
+        ..stormhook_store::Horizon::default()
     });
     assert_eq!(fixture.rows("done"), 0);
     assert!(fixture.reader().event(made.id).unwrap().is_some());

@@ -171,6 +171,7 @@ fn a_database_that_daemons_worked_on_moves_to_another_one_and_goes_on() {
     first.sweep(Horizon {
         events_before: horizon,
         attempts_before: horizon,
+        ..Horizon::default()
     });
     let expected = answers(&mut first);
     first.stop_daemon();

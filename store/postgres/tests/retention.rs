@@ -20,6 +20,7 @@ fn all_before(at: UnixMs) -> Horizon {
     Horizon {
         events_before: at,
         attempts_before: at,
+        ..Horizon::default()
     }
 }
 
@@ -105,6 +106,7 @@ fn events_lose_their_data_before_their_deliveries_go() {
     fixture.sweep(Horizon {
         events_before: fixture.now,
         attempts_before: UnixMs(0),
+        ..Horizon::default()
     });
     fixture.reopen();
     assert_eq!(fixture.reader().event(made.id).unwrap().unwrap().data, None);

@@ -111,7 +111,8 @@ impl<S: Storage> Batch<'_, S> {
         let mut changed = (*endpoint).clone();
         changed.settings.active = false;
         changed.settings.disabled_reason = Some(disable.reason.clone());
-        self.put_endpoint(changed)?;
+        let changed = self.put_endpoint(changed)?;
+        self.record_disabled(&endpoint, &changed);
         // Regardless of the limit of open deliveries: there is one such event for each disabled endpoint.
         let targets = self.subscribers(&disable.notice);
         self.store_event(&disable.notice, &targets, None)?;

@@ -3,13 +3,14 @@
 //! Everything else that a batch decides it returns as [`super::Batch`]'s fields, for the store to write as a whole.
 
 use super::{Batch, IndexedState};
+use crate::api_key::ApiKey;
 use crate::bulk::Bulk;
 use crate::delivery::Delivery;
 use crate::endpoint::Revision;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::maintenance::{Sweep, Swept};
 use crate::stats::{Counters, Level};
 use std::sync::Arc;
@@ -41,6 +42,15 @@ pub trait Storage: Sized {
     fn takes_any_id(&self) -> bool {
         false
     }
+
+    /// Returns an API key as of the last commit.
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+
+    /// Returns the last entry of the audit log that this process knows of.
+    fn last_audit(&self) -> AuditId;
+
+    /// Returns how many API keys there are.
+    fn api_key_count(&self) -> usize;
 
     /// Returns up to when events may be missing, because they were swept.
     fn swept_before(&self) -> UnixMs;

@@ -5,20 +5,23 @@ mod fold;
 mod sweep;
 
 use super::storage::FileStorage;
+use crate::api_key::ApiKey;
+use crate::audit::AuditEntry;
 use crate::batch::{Batch, Limits};
 use crate::directory::DirectoryChange;
 use crate::error::StoreError;
 use crate::file::journal::{Generation, JournalRow, Tail};
 use crate::file::memory::{Memory, Shared};
+use crate::file::meta::Meta;
 use crate::file::pack::{self, Pack};
 use crate::file::record;
-use crate::file::rows::{self, Meta};
+use crate::file::rows;
 use crate::file::tables::{self, Tables};
-use crate::ids::{EventId, Now, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, EventId, Now, Slot, UnixMs};
 use crate::op::{Change, Done};
 use crate::options::Options;
 use crate::stats::Window;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The changes of a batch to memory, once it is durable.
@@ -32,6 +35,9 @@ pub(crate) struct Staged {
     packs: Vec<(EventId, Arc<Pack>)>,
     folded: Option<Arc<Generation>>,
     generations_dropped: Vec<u64>,
+    api_keys: BTreeMap<ApiKeyId, ApiKey>,
+    api_keys_dropped: Vec<ApiKeyId>,
+    last_audit: Option<AuditId>,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -57,6 +63,13 @@ impl Staged {
                 .generations
                 .retain(|g| !self.generations_dropped.contains(&g.number));
         }
+        for key in self.api_keys.into_values() {
+            memory.api_keys.set(key);
+        }
+        for id in self.api_keys_dropped {
+            memory.api_keys.remove(id);
+        }
+        memory.last_audit = self.last_audit.unwrap_or(memory.last_audit);
         memory.add_journal(self.journal);
         memory.directory.follow(self.directory);
         if self.windows_flushed {
@@ -100,6 +113,7 @@ pub(crate) fn begin<'a, 't>(
         },
         windows_flushed: false,
         generations_dropped: Vec::new(),
+        api_keys_dropped: Vec::new(),
     };
     let limits = Limits {
         pending: options.pending_limit,
@@ -124,6 +138,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         mut meta,
         windows_flushed,
         generations_dropped,
+        api_keys_dropped,
         ..
     } = batch.storage;
     let mut packs = Vec::new();
@@ -141,6 +156,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         let key = tables::slot_key(endpoint.slot);
         tables.endpoints.insert(&key, row.as_slice())?;
     }
+    write_callers(&mut tables, batch.api_keys.values(), &batch.audit)?;
     let journal = JournalRow {
         created: batch.created,
         keys: batch.keys.into_iter().collect(),
@@ -172,7 +188,29 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         packs,
         folded,
         generations_dropped,
+        api_keys: batch.api_keys,
+        api_keys_dropped,
+        last_audit: batch.audit.last().map(|entry| entry.id),
         done,
         changes: batch.changes,
     })
+}
+
+/// Writes API keys, and entries of the audit log.
+fn write_callers<'k>(
+    tables: &mut Tables<'_>,
+    keys: impl Iterator<Item = &'k ApiKey>,
+    entries: &[AuditEntry],
+) -> Result<(), StoreError> {
+    for key in keys {
+        let at = tables::api_key_key(key.id);
+        let row = record::write("api_keys", &at, key)?;
+        tables.api_keys.insert(&at, row.as_slice())?;
+    }
+    for entry in entries {
+        let at = tables::audit_key(entry.id);
+        let row = record::write("audit", &at, entry)?;
+        tables.audit.insert(&at, row.as_slice())?;
+    }
+    Ok(())
 }

@@ -8,12 +8,15 @@ mod numbered;
 #[cfg(test)]
 mod tests;
 
+use crate::api_key::ApiKey;
+use crate::audit::AuditEntry;
 use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::file::handle::Handle;
 use crate::file::journal::{Generation, JournalRow, Run};
 use crate::file::memory::Shared;
+use crate::file::meta;
 use crate::file::pack::{self, Pack};
 use crate::file::record;
 use crate::file::rows;
@@ -185,7 +188,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
                 [0] => has_meta = true,
                 _ => c.damage("meta holds more than its one row".to_owned()),
             }
-            rows::read_meta(key, value).map(drop)
+            meta::read_meta(key, value).map(drop)
         },
     )?;
     if !has_meta {
@@ -375,5 +378,7 @@ fn lazily_written(c: &mut Checking<'_>) -> Result<(), StoreError> {
     c.plain::<20, Revision>("revisions", |v| &v.revisions, |_, _, _| {})?;
     c.plain::<9, Counters>("counters", |v| &v.counters, |_, _, _| {})?;
     c.plain::<13, Window>("windows", |v| &v.windows, |_, _, _| {})?;
-    c.plain::<12, Bulk>("bulk", |v| &v.bulk, |_, _, _| {})
+    c.plain::<12, Bulk>("bulk", |v| &v.bulk, |_, _, _| {})?;
+    c.plain::<16, ApiKey>("api_keys", |v| &v.api_keys, |_, _, _| {})?;
+    c.plain::<16, AuditEntry>("audit", |v| &v.audit, |_, _, _| {})
 }

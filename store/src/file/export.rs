@@ -1,6 +1,7 @@
 //! Passes everything that a file holds, to be moved to another store. It reads one snapshot, and refuses damage: a move
 //! must not leave anything behind unnoticed.
 
+use crate::audit::AuditEntry;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
 use crate::file::memory::{Memory, Snapshot};
@@ -59,6 +60,7 @@ struct Passing<'p, E> {
 impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
     fn all(&mut self) -> Flow {
         go_on!(self.endpoints()?);
+        go_on!(self.callers()?);
         go_on!(self.statistics()?);
         go_on!(self.events()?);
         self.keys()
@@ -93,6 +95,20 @@ impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
             for bulk in bulks {
                 go_on!((self.each)(Item::Bulk(*slot, *bulk)));
             }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn callers(&mut self) -> Flow {
+        for key in self.memory.api_keys.iter() {
+            go_on!((self.each)(Item::ApiKey(Box::new((**key).clone()))));
+        }
+        for row in self.views.audit.iter()? {
+            let (key, value) = row?;
+            let id = tables::audit_of(key.value());
+            let entry: AuditEntry = record::read("audit", key.value(), value.value())?;
+            let entry = AuditEntry { id, ..entry };
+            go_on!((self.each)(Item::Audit(Box::new(entry))));
         }
         Ok(ControlFlow::Continue(()))
     }

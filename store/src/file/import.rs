@@ -10,11 +10,12 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::file::journal::{Bloom, Generation};
 use crate::file::marks;
+use crate::file::meta::Meta;
 use crate::file::open::{self, io, sync_folder};
 use crate::file::overlay::{self, Lock, Source, at_rest};
 use crate::file::pack::{self, Pack};
 use crate::file::record;
-use crate::file::rows::{self, Meta};
+use crate::file::rows;
 use crate::file::store::Store;
 use crate::file::tables::{self, Sums, Tables};
 use crate::file::transfer::{Item, Position};
@@ -91,6 +92,7 @@ fn vacant(path: &Path) -> Result<Option<Source>, StoreError> {
     let shared = &store.reader().shared;
     let memory = shared.memory();
     let is_new = memory.meta.next_slot == 0 && memory.meta.last_event == EventId(0);
+    let is_new = is_new && memory.api_keys.is_empty();
     if is_new && memory.directory.endpoints.is_empty() {
         Ok(Some(source))
     } else {
@@ -223,6 +225,16 @@ impl Importing<'_> {
                 let key = tables::bulk_key(slot, bulk.number);
                 let row = record::write("bulk", &key, &bulk)?;
                 tables.bulk.insert(&key, &row)?;
+            }
+            Item::ApiKey(api_key) => {
+                let key = tables::api_key_key(api_key.id);
+                let row = record::write("api_keys", &key, &api_key)?;
+                tables.api_keys.insert(&key, &row)?;
+            }
+            Item::Audit(entry) => {
+                let key = tables::audit_key(entry.id);
+                let row = record::write("audit", &key, &entry)?;
+                tables.audit.insert(&key, &row)?;
             }
             Item::Counters(level, start, counters) => {
                 let key = tables::counters_key(level, start);

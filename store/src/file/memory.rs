@@ -3,6 +3,7 @@
 //!
 //! The writer reads it while it works and changes it when its commit is durable; readers look at it in between.
 
+use crate::api_key::{ApiKey, ApiKeys};
 use crate::bulk::{Bulk, Bulks, as_read};
 use crate::delivery::Delivery;
 use crate::directory::{Directory, Slots};
@@ -12,11 +13,12 @@ use crate::event::Event;
 use crate::file::guarded::guarded;
 use crate::file::handle::Handle;
 use crate::file::journal::{Generation, JournalRow, Tail};
+use crate::file::meta::Meta;
 use crate::file::pack::{self, PackCache};
 use crate::file::record;
-use crate::file::rows::{self, Meta};
+use crate::file::rows;
 use crate::file::tables::{self, ReadTables};
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::options::Options;
 use crate::stats::Window;
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -77,6 +79,9 @@ pub(crate) struct Memory {
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Histograms and per-endpoint windows not yet in the file, by minute.
     pub(crate) windows: HashMap<(UnixMs, Slot), Window>,
+    pub(crate) api_keys: ApiKeys,
+    /// The last entry of the audit log.
+    pub(crate) last_audit: AuditId,
 }
 
 impl Memory {
@@ -132,6 +137,15 @@ impl Memory {
             bulks.entry(slot).or_default().push(Bulk { number, ..bulk });
         }
         directory.bulks = Arc::new(bulks);
+        for row in views.api_keys.iter()? {
+            let (key, value) = row?;
+            let id = tables::api_key_of(key.value());
+            let read: ApiKey = record::read("api_keys", key.value(), value.value())?;
+            memory.api_keys.set(ApiKey { id, ..read });
+        }
+        if let Some((key, _)) = views.audit.last()? {
+            memory.last_audit = tables::audit_of(key.value());
+        }
         Ok(memory)
     }
 }

@@ -4,8 +4,9 @@ use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::error::StoreError;
 use crate::file::guarded::guarded;
 use crate::file::handle::Handle;
+use crate::file::meta::Meta;
 use crate::file::record;
-use crate::file::rows::{self, MarkV1, Meta};
+use crate::file::rows::{self, MarkV1};
 use crate::file::sums::Sum;
 use crate::file::tables::{self, Def, Tables};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
@@ -40,21 +41,40 @@ pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
         txn.set_quick_repair(true);
         txn.set_durability(Durability::Immediate)
             .map_err(|e| StoreError::Engine(e.into()))?;
-        to_format_3(&txn, meta)?;
+        to_current(&txn, meta)?;
         Ok(txn.commit()?)
     })
 }
 
-/// Format 1 has no sums. Both have marks in the rows of endpoints and a table of jobs instead of bulk changes.
-fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
-    let jobs = jobs(txn)?;
-    // The sum of the former table of jobs.
-    meta.sums.bulk = Sum::default();
+/// Format 1 has no sums. Formats 1 and 2 have marks in the rows of endpoints and a table of jobs instead of bulk
+/// changes. Format 3 has no API keys and no audit log, whose tables are made when they are opened.
+fn to_current(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
+    let has_jobs = meta.version < 3;
+    let jobs = if has_jobs { jobs(txn)? } else { Vec::new() };
+    if has_jobs {
+        // The sum of the former table of jobs.
+        meta.sums.bulk = Sum::default();
+    }
     let mut tables = Tables::open(txn, &meta.sums)?;
     if meta.version == 1 {
         tables.sum_up()?;
     }
-    let mut bulks: Vec<(Slot, Bulk)> = marks(&mut tables)?;
+    if has_jobs {
+        bulk_changes(&mut tables, &mut meta, &jobs)?;
+    }
+    meta.sums = tables.sums();
+    let row = record::write("meta", &[0], &meta)?;
+    tables.meta.insert(&[0], row.as_slice())?;
+    Ok(())
+}
+
+/// Makes bulk changes of marks and jobs.
+fn bulk_changes(
+    tables: &mut Tables<'_>,
+    meta: &mut Meta,
+    jobs: &[JobV1],
+) -> Result<(), StoreError> {
+    let mut bulks: Vec<(Slot, Bulk)> = marks(tables)?;
     bulks.extend(jobs.iter().map(|job| (job.slot, recovery(job))));
     // If both have the same stamp, the mark came first, and the sort keeps the order.
     bulks.sort_by_key(|(slot, bulk)| (*slot, bulk.stamp));
@@ -66,9 +86,6 @@ fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError>
         // It doesn't affect rows that are written from now on.
         meta.last_stamp = meta.last_stamp.max(bulk.stamp);
     }
-    meta.sums = tables.sums();
-    let row = record::write("meta", &[0], &meta)?;
-    tables.meta.insert(&[0], row.as_slice())?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Reading: each query is one short snapshot of the file and does a bounded amount of work.
 
+mod callers;
 mod lists;
 pub(crate) mod scan;
 mod sums;

@@ -16,8 +16,9 @@ const DECODE_LIMIT_BYTES: usize = 64 << 20;
 /// Returns the version in which records of a table are written. All earlier versions are read too.
 pub(crate) fn version_of(table: &str) -> u8 {
     match table {
-        // 2: with the sums of the other tables. 3: with bulk changes in their own table.
-        "meta" => 3,
+        // 2: with the sums of the other tables. 3: with bulk changes in their own table. 4: with API keys and the audit
+        // log.
+        "meta" => 4,
         // 2: without marks.
         "endpoints" => 2,
         // 2: with the attempts whose request was sent again.

@@ -3,111 +3,17 @@
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
-use crate::batch::Numbers;
 use crate::delivery::QueueEntry;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
 use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::file::record;
-use crate::file::tables::ReadTables;
-use crate::file::tables::{self, Sums};
-use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
+use crate::file::tables;
+use crate::ids::{DeliveryId, EndpointId, UnixMs};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use stormhook_verifier::Secret;
 use zeroize::Zeroize;
-
-/// The state after the last commit: the one row of `meta`.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Meta {
-    pub(crate) commit: u64,
-    pub(crate) last_event: EventId,
-    pub(crate) last_stamp: u64,
-    pub(crate) next_slot: u32,
-    pub(crate) next_generation: u64,
-    pub(crate) next_bulk: u64,
-    /// The last pack that the current pass of the sweep has seen.
-    pub(crate) sweep_after: EventId,
-    /// Up to when events were swept: the horizon continues from here.
-    pub(crate) swept_before: UnixMs,
-    /// Up to when deliveries were swept.
-    pub(crate) deliveries_swept_before: UnixMs,
-    /// The paced time of the last commit: expiry continues from here. 0 if unknown.
-    pub(crate) paced: UnixMs,
-    /// The sums of the rows of the other tables.
-    pub(crate) sums: Sums,
-    /// The version of the record that this was read from.
-    #[serde(skip)]
-    pub(crate) version: u8,
-}
-
-impl Meta {
-    pub(crate) fn numbers(&self) -> Numbers {
-        Numbers {
-            last_event: self.last_event,
-            last_stamp: self.last_stamp,
-            next_slot: self.next_slot,
-            next_bulk: self.next_bulk,
-        }
-    }
-
-    pub(crate) fn set_numbers(&mut self, numbers: Numbers) {
-        let Numbers {
-            last_event,
-            last_stamp,
-            next_slot,
-            next_bulk,
-        } = numbers;
-        self.last_event = last_event;
-        self.last_stamp = last_stamp;
-        self.next_slot = next_slot;
-        self.next_bulk = next_bulk;
-    }
-}
-
-/// Version 1, without sums and without the paced time.
-#[derive(Deserialize)]
-struct MetaV1 {
-    commit: u64,
-    last_event: EventId,
-    last_stamp: u64,
-    next_slot: u32,
-    next_generation: u64,
-    next_job: u64,
-    sweep_after: EventId,
-    swept_before: UnixMs,
-    deliveries_swept_before: UnixMs,
-}
-
-impl From<MetaV1> for Meta {
-    fn from(old: MetaV1) -> Self {
-        Self {
-            commit: old.commit,
-            last_event: old.last_event,
-            last_stamp: old.last_stamp,
-            next_slot: old.next_slot,
-            next_generation: old.next_generation,
-            next_bulk: old.next_job,
-            sweep_after: old.sweep_after,
-            swept_before: old.swept_before,
-            deliveries_swept_before: old.deliveries_swept_before,
-            paced: UnixMs(0),
-            sums: Sums::default(),
-            version: 1,
-        }
-    }
-}
-
-pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError> {
-    let (version, content) = record::versioned("meta", key, bytes)?;
-    match version {
-        1 => record::read_content::<MetaV1>("meta", content).map(Meta::from),
-        _ => {
-            let meta: Meta = record::read_content("meta", content)?;
-            Ok(Meta { version, ..meta })
-        }
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct EndpointRow {
@@ -382,25 +288,10 @@ pub(crate) fn read_due(key: &[u8; 28], bytes: &[u8]) -> Result<(QueueEntry, u64)
     Ok((waiting, row.stamp))
 }
 
-impl ReadTables {
-    /// Returns the state after the last commit.
-    pub(crate) fn meta(&self) -> Result<Meta, StoreError> {
-        match self.meta.get(&[0])? {
-            Some(row) => read_meta(&[0], row.value()),
-            None => Err(StoreError::damaged("the row of meta", "it is missing")),
-        }
-    }
-
-    /// Returns the number of the commit of this snapshot.
-    pub(crate) fn commit(&self) -> Result<u64, StoreError> {
-        self.meta().map(|meta| meta.commit)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Slot;
+    use crate::ids::{EventId, Slot};
 
     #[test]
     fn a_settled_delivery_takes_few_bytes_and_reads_back() {

@@ -1,5 +1,6 @@
 //! The tables of the file, as a batch reads and writes them.
 
+use crate::api_key::ApiKey;
 use crate::batch::{Batch, IndexedState, Storage};
 use crate::bulk::Bulk;
 use crate::delivery::Delivery;
@@ -8,12 +9,13 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::file::keys;
 use crate::file::memory::{Memory, Shared};
+use crate::file::meta::Meta;
 use crate::file::pack;
 use crate::file::record;
-use crate::file::rows::{self, Meta};
+use crate::file::rows;
 use crate::file::tables::{self, Tables};
 use crate::fingerprint::Fingerprint;
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::maintenance::{Sweep, Swept};
 use crate::options::Options;
 use crate::stats::{Counters, Level};
@@ -30,6 +32,7 @@ pub(crate) struct FileStorage<'a, 't> {
     pub(super) meta: Meta,
     pub(super) windows_flushed: bool,
     pub(super) generations_dropped: Vec<u64>,
+    pub(super) api_keys_dropped: Vec<ApiKeyId>,
 }
 
 impl Storage for FileStorage<'_, '_> {
@@ -67,6 +70,18 @@ impl Storage for FileStorage<'_, '_> {
             None | Some(Err(StoreError::Damaged { .. })) => Ok(Counters::default()),
             Some(read) => read,
         }
+    }
+
+    fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        Ok(self.memory.api_keys.get(id).map(|key| (**key).clone()))
+    }
+
+    fn last_audit(&self) -> AuditId {
+        self.memory.last_audit
+    }
+
+    fn api_key_count(&self) -> usize {
+        self.memory.api_keys.len()
     }
 
     fn swept_before(&self) -> UnixMs {

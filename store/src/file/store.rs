@@ -10,12 +10,12 @@ use crate::file::guarded::guarded;
 use crate::file::handle::Handle;
 use crate::file::marks;
 use crate::file::memory::{Memory, Shared};
+use crate::file::meta::{self, Meta};
 use crate::file::migrate::migrate;
 use crate::file::open;
 use crate::file::pack;
 use crate::file::reader::Reader;
 use crate::file::record;
-use crate::file::rows::{self, Meta};
 use crate::file::tables::{META, ReadTables, Sums, Tables};
 use crate::file::verified::Tried;
 use crate::file::waiting;
@@ -293,7 +293,7 @@ fn read_meta(handle: &Handle) -> Result<Meta, StoreError> {
         let table = handle.begin_read()?.open_table(META)?;
         match table.get(&[0])? {
             Some(row) => {
-                let read = rows::read_meta(&[0], row.value());
+                let read = meta::read_meta(&[0], row.value());
                 match read {
                     Err(StoreError::Damaged { .. }) if record::is_draft(row.value()) => {
                         Err(StoreError::Draft {

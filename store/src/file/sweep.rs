@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::file::memory::{Shared, Snapshot};
 use crate::file::reader::Reader;
 use crate::file::tables;
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::stats::{HOUR_MS, kept_windows};
 use crate::swept::{Horizon, Sweep, Work};
 use endpoints::Leaving;
@@ -51,6 +51,8 @@ enum Part {
     Generations,
     Endpoints,
     Revisions,
+    Audit,
+    ApiKeys,
     Windows,
     Walked,
     End,
@@ -63,7 +65,9 @@ impl Part {
             Self::Again => Self::Generations,
             Self::Generations => Self::Endpoints,
             Self::Endpoints => Self::Revisions,
-            Self::Revisions => Self::Windows,
+            Self::Revisions => Self::Audit,
+            Self::Audit => Self::ApiKeys,
+            Self::ApiKeys => Self::Windows,
             Self::Windows => Self::Walked,
             Self::Walked | Self::End => Self::End,
         }
@@ -123,6 +127,7 @@ impl Reader {
             walked: Horizon {
                 events_before: meta.swept_before,
                 attempts_before: meta.deliveries_swept_before,
+                ..Horizon::default()
             },
             spans: Vec::new(),
             again_after: meta.sweep_after,
@@ -181,6 +186,8 @@ impl Sweeper {
             }
             Part::Endpoints => self.endpoints()?,
             Part::Revisions => shared.view(|views| self.revisions(views))?,
+            Part::Audit => shared.view(|views| self.audit(views))?,
+            Part::ApiKeys => self.api_keys(),
             Part::Windows => shared.view(|views| self.windows(views))?,
             Part::Walked => self.tell_walked(),
             Part::End => return Ok(Found::End),
@@ -228,6 +235,34 @@ impl Sweeper {
     /// Returns the time before which everything is past both retentions.
     fn all_before(&self) -> UnixMs {
         self.horizon.events_before.min(self.horizon.attempts_before)
+    }
+
+    /// Finds the oldest entries of the audit log that are past their retention. The rest is found by the steps after it.
+    fn audit(&self, views: &Snapshot) -> Result<Looked, StoreError> {
+        let end = tables::audit_key(AuditId::first_of(self.horizon.audit_before));
+        let rows = views.audit.range::<&[u8; 16]>(..&end)?;
+        let past = rows
+            .take(STEP_ROWS)
+            .map(|row| row.map(|(key, _)| tables::audit_of(key.value())))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Looked {
+            rows: past.len(),
+            ended: past.len() < STEP_ROWS,
+            work: (!past.is_empty()).then_some(Work::Audit(past)),
+            ..Looked::default()
+        })
+    }
+
+    fn api_keys(&self) -> Looked {
+        let memory = self.shared.memory();
+        let before = self.horizon.audit_before;
+        let past = memory.api_keys.ended_before(before, STEP_ROWS);
+        Looked {
+            rows: past.len(),
+            ended: true,
+            work: (!past.is_empty()).then_some(Work::ApiKeys(past)),
+            ..Looked::default()
+        }
     }
 
     fn windows(&self, views: &Snapshot) -> Result<Looked, StoreError> {

@@ -5,7 +5,7 @@ use crate::error::StoreError;
 use crate::file::guarded::guarded;
 pub(crate) use crate::file::sums::Raw;
 use crate::file::sums::{Sum, Writing};
-use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::stats::Level;
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition,
@@ -194,6 +194,10 @@ tables! {
     windows: WINDOWS[13];
     /// slot, number → a bulk change in progress.
     bulk: BULK[12];
+    /// id → an API key.
+    api_keys: API_KEYS[16];
+    /// id → an entry of the audit log.
+    audit: AUDIT[16];
 }
 
 pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
@@ -234,6 +238,22 @@ pub(crate) fn slot_of(key: &[u8; 4]) -> Slot {
 
 pub(crate) fn event_key(event: EventId) -> [u8; 16] {
     event.0.to_be_bytes()
+}
+
+pub(crate) fn api_key_key(id: ApiKeyId) -> [u8; 16] {
+    id.0.to_be_bytes()
+}
+
+pub(crate) fn api_key_of(key: &[u8; 16]) -> ApiKeyId {
+    ApiKeyId(u128::from_be_bytes(*key))
+}
+
+pub(crate) fn audit_key(id: AuditId) -> [u8; 16] {
+    id.0.to_be_bytes()
+}
+
+pub(crate) fn audit_of(key: &[u8; 16]) -> AuditId {
+    AuditId(u128::from_be_bytes(*key))
 }
 
 pub(crate) fn event_of(key: &[u8; 16]) -> EventId {

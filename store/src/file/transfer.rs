@@ -3,6 +3,8 @@
 //! Each item has a key and a record, as a row of the file has: a version, a checksum over table, key and content, and
 //! the content. So every field moves, and records of an earlier version are read as the file reads them.
 
+use crate::api_key::ApiKey;
+use crate::audit::AuditEntry;
 use crate::bulk::Bulk;
 use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Revision};
@@ -50,6 +52,10 @@ pub enum Item {
     Revision(Slot, EventId, Revision),
     /// A bulk change in progress.
     Bulk(Slot, Bulk),
+    /// An API key.
+    ApiKey(Box<ApiKey>),
+    /// An entry of the audit log.
+    Audit(Box<AuditEntry>),
     /// Counters of all endpoints.
     Counters(Level, UnixMs, Counters),
     /// Histograms, and the counters of one endpoint.
@@ -78,6 +84,8 @@ const ENDPOINT: &str = "endpoint";
 const STATE: &str = "state";
 const REVISION: &str = "revision";
 const BULK: &str = "bulk";
+const API_KEY: &str = "api_key";
+const AUDIT: &str = "audit";
 const COUNTERS: &str = "counters";
 const WINDOW: &str = "window";
 const EVENT: &str = "event";
@@ -97,8 +105,9 @@ impl Item {
     }
 
     /// Every kind of item, in the order in which a store passes them.
-    pub const KINDS: [&'static str; 10] = [
-        POSITION, ENDPOINT, STATE, REVISION, BULK, COUNTERS, WINDOW, EVENT, DELIVERY, KEY,
+    pub const KINDS: [&'static str; 12] = [
+        POSITION, ENDPOINT, STATE, REVISION, BULK, API_KEY, AUDIT, COUNTERS, WINDOW, EVENT,
+        DELIVERY, KEY,
     ];
 
     /// Returns its kind.
@@ -110,6 +119,8 @@ impl Item {
             Self::State(..) => STATE,
             Self::Revision(..) => REVISION,
             Self::Bulk(..) => BULK,
+            Self::ApiKey(_) => API_KEY,
+            Self::Audit(_) => AUDIT,
             Self::Counters(..) => COUNTERS,
             Self::Window(..) => WINDOW,
             Self::Event(_) => EVENT,
@@ -135,6 +146,8 @@ impl Item {
                 plain(kind, &tables::revision_key(*slot, *from), revision)
             }
             Self::Bulk(slot, bulk) => plain(kind, &tables::bulk_key(*slot, bulk.number), bulk),
+            Self::ApiKey(api_key) => plain(kind, &tables::api_key_key(api_key.id), api_key),
+            Self::Audit(entry) => plain(kind, &tables::audit_key(entry.id), entry),
             Self::Counters(level, start, counters) => {
                 plain(kind, &tables::counters_key(*level, *start), counters)
             }
@@ -176,6 +189,18 @@ impl Item {
                 let (slot, number) = tables::bulk_of(key);
                 let bulk: Bulk = record::read(kind, key, record)?;
                 Self::Bulk(slot, Bulk { number, ..bulk })
+            }
+            API_KEY => {
+                let key: &[u8; 16] = sized(kind, key)?;
+                let api_key: ApiKey = record::read(kind, key, record)?;
+                let id = tables::api_key_of(key);
+                Self::ApiKey(Box::new(ApiKey { id, ..api_key }))
+            }
+            AUDIT => {
+                let key: &[u8; 16] = sized(kind, key)?;
+                let entry: AuditEntry = record::read(kind, key, record)?;
+                let id = tables::audit_of(key);
+                Self::Audit(Box::new(AuditEntry { id, ..entry }))
             }
             COUNTERS => {
                 let key: &[u8; 9] = sized(kind, key)?;

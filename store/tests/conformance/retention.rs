@@ -17,6 +17,7 @@ fn horizon(days: (u64, u64)) -> Horizon {
     Horizon {
         events_before: START.plus_ms(days.0 * DAY_MS),
         attempts_before: START.plus_ms(days.1 * DAY_MS),
+        ..Horizon::default()
     }
 }
 
@@ -168,6 +169,7 @@ fn a_pass_looks_at_a_bounded_number_of_held_rows() {
     let horizon = Horizon {
         events_before: fixture.now,
         attempts_before: fixture.now,
+        ..Horizon::default()
     };
     let mut sweeper = fixture.reader().sweeper();
     fixture.sweep_by(&mut sweeper, horizon);
@@ -250,6 +252,7 @@ fn a_deleted_endpoint_stays_while_one_of_its_deliveries_is_left() {
     let horizon = Horizon {
         events_before: now,
         attempts_before: now,
+        ..Horizon::default()
     };
     fixture.sweep_by(&mut sweeper, horizon);
     assert!(fixture.reader().endpoint_or_mark(gone.id).is_some());

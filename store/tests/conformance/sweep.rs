@@ -167,6 +167,7 @@ fn an_event_swept_in_a_batch_cannot_be_replayed_in_the_same_batch() {
     let horizon = Horizon {
         events_before: fixture.now,
         attempts_before: fixture.now,
+        ..Horizon::default()
     };
     let mut sweeper = fixture.reader().sweeper();
     sweeper.begin(horizon, fixture.now);
@@ -247,6 +248,7 @@ fn a_step_of_the_sweep_drops_a_bounded_number_of_rows() {
     let horizon = Horizon {
         events_before: horizon,
         attempts_before: horizon,
+        ..Horizon::default()
     };
     sweeper.begin(horizon, fixture.now);
     let mut step = sweeper.find().unwrap();

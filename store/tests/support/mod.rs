@@ -127,6 +127,7 @@ impl Fixture {
         let horizon = Horizon {
             events_before,
             attempts_before,
+            ..Horizon::default()
         };
         let mut sweeper = self.reader().sweeper();
         self.sweep_by(&mut sweeper, horizon)

@@ -59,6 +59,7 @@ pub fn settings() -> Settings {
         retention: Retention {
             events: day * 30,
             attempts: day * 30,
+            audit: day * 365,
         },
         disable_after: day * 5,
         signature_header: HeaderName::from_static("x-stormcom-signature"),

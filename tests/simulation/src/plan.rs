@@ -160,7 +160,11 @@ fn settings(random: &mut Random, wide: bool) -> (Settings, Duration) {
             schedule: schedule.to_vec(),
             jitter: pick(random, &[0.0, 0.1, 0.5]),
         },
-        retention: Retention { events, attempts },
+        retention: Retention {
+            events,
+            attempts,
+            audit: events,
+        },
         pending_deliveries: pick(random, &[20, 200, 100_000]) * if wide { 50 } else { 1 },
         endpoints_per_organization: if wide { 400 } else { pick(random, &[3, 20]) },
         disable_after: pick(random, &[hour, day, day * 5]),

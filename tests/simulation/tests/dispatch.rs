@@ -88,6 +88,7 @@ impl Core {
             retention: Retention {
                 events: KEPT,
                 attempts: KEPT,
+                audit: KEPT,
             },
             ..stormhook_simulation::settings()
         };

@@ -51,6 +51,14 @@ impl Client {
         matches!(self.via, Via::Tcp(..))
     }
 
+    /// The token that it shows, if it shows one.
+    pub(crate) fn token(&self) -> Option<String> {
+        match &self.via {
+            Via::Unix(_) => None,
+            Via::Tcp(_, token) => token.clone(),
+        }
+    }
+
     async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
         Ok(match &self.via {
             Via::Unix(path) => Box::new(UnixStream::connect(path).await?),

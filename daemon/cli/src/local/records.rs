@@ -190,7 +190,12 @@ impl<'o> FromItems<'o> {
             }
             // Nothing follows that has a record.
             Item::Key(..) => return Ok(ControlFlow::Break(())),
-            Item::Position(_) | Item::Revision(..) | Item::Counters(..) | Item::Window(..) => {}
+            Item::Position(_)
+            | Item::Revision(..)
+            | Item::ApiKey(_)
+            | Item::Audit(_)
+            | Item::Counters(..)
+            | Item::Window(..) => {}
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -4,8 +4,8 @@ use super::{CommandError, Dispatch};
 use crate::writer::{Held, SubmitError};
 use std::sync::Arc;
 use stormhook_store::{
-    Cancel, Delivery, DeliveryId, Endpoint, EndpointId, Recover, Refusal, Replay, Retry,
-    UpdateEndpoint,
+    Attributed, Attribution, Cancel, Delivery, DeliveryId, Endpoint, EndpointId, Recover, Refusal,
+    Replay, Retry, UpdateEndpoint,
 };
 use tokio::sync::OwnedMutexGuard;
 
@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 pub struct Hold {
     dispatch: Arc<Dispatch>,
     id: DeliveryId,
+    by: Option<Box<Attribution>>,
 }
 
 impl Drop for Hold {
@@ -42,18 +43,34 @@ impl Held for Recover {
     type Hold = BulkTurn;
 }
 
+impl<C: Held> Held for Attributed<C> {
+    type Hold = C::Hold;
+}
+
 impl Held for UpdateEndpoint {
     /// A change that discards nothing needs no turn.
     type Hold = Option<BulkTurn>;
 }
 
 impl Hold {
+    /// Attributes what is done to the delivery.
+    #[must_use]
+    pub fn by(mut self, by: Attribution) -> Self {
+        self.by = Some(Box::new(by));
+        self
+    }
+
+    fn attributed<C>(&mut self, command: C) -> Attributed<C> {
+        let by = self.by.take();
+        Attributed { command, by }
+    }
+
     /// Requests an extra attempt of an open delivery, or a new round of an ended one.
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn retry(self) -> Result<Box<Delivery>, CommandError> {
-        let retry = Retry(self.id);
+    pub async fn retry(mut self) -> Result<Box<Delivery>, CommandError> {
+        let retry = self.attributed(Retry(self.id));
         self.dispatch.clone().submit_holding(self, retry).await
     }
 
@@ -61,15 +78,15 @@ impl Hold {
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn cancel(self) -> Result<Box<Delivery>, CommandError> {
-        let cancel = Cancel(self.id);
+    pub async fn cancel(mut self) -> Result<Box<Delivery>, CommandError> {
+        let cancel = self.attributed(Cancel(self.id));
         self.dispatch.clone().submit_holding(self, cancel).await
     }
 
     /// Opens a new round, or the first one. `endpoint` is that of the delivery.
-    async fn replay(self, endpoint: EndpointId) -> Result<Box<Delivery>, CommandError> {
+    async fn replay(mut self, endpoint: EndpointId) -> Result<Box<Delivery>, CommandError> {
         let event = self.id.event;
-        let replay = Replay { event, endpoint };
+        let replay = self.attributed(Replay { event, endpoint });
         self.dispatch.clone().submit_holding(self, replay).await
     }
 }
@@ -84,6 +101,7 @@ impl Dispatch {
         Ok(Hold {
             dispatch: Arc::clone(self),
             id,
+            by: None,
         })
     }
 
@@ -91,13 +109,21 @@ impl Dispatch {
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn replay(self: &Arc<Self>, replay: Replay) -> Result<Box<Delivery>, CommandError> {
+    pub async fn replay(
+        self: &Arc<Self>,
+        replay: impl Into<Attributed<Replay>>,
+    ) -> Result<Box<Delivery>, CommandError> {
+        let Attributed {
+            command: replay,
+            by,
+        } = replay.into();
         let endpoint = self.reader.endpoint(replay.endpoint);
         let endpoint = endpoint.ok_or(Refusal::NotFound)?;
-        let hold = self.hold(DeliveryId {
+        let mut hold = self.hold(DeliveryId {
             event: replay.event,
             slot: endpoint.slot,
         })?;
+        hold.by = by;
         hold.replay(endpoint.id).await
     }
 
@@ -107,9 +133,10 @@ impl Dispatch {
     /// [`CommandError`].
     pub async fn update_endpoint(
         &self,
-        update: UpdateEndpoint,
+        update: impl Into<Attributed<UpdateEndpoint>>,
     ) -> Result<Arc<Endpoint>, CommandError> {
-        let turn = if update.change.discard_held {
+        let update = update.into();
+        let turn = if update.command.change.discard_held {
             Some(self.bulk_turn().await)
         } else {
             None
@@ -122,12 +149,16 @@ impl Dispatch {
     ///
     /// # Errors
     /// [`CommandError`].
-    pub async fn recover(&self, recover: Recover) -> Result<Recover, CommandError> {
+    pub async fn recover(
+        &self,
+        recover: impl Into<Attributed<Recover>>,
+    ) -> Result<Recover, CommandError> {
+        let recover = recover.into();
         loop {
             let settled = self.settled.notified();
             // No discard may happen between the check and the commit.
             let turn = self.bulk_turn().await;
-            if self.may_recover(recover.endpoint)? {
+            if self.may_recover(recover.command.endpoint)? {
                 return self.submit_holding(turn, recover).await;
             }
             drop(turn);

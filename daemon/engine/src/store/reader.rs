@@ -2,12 +2,13 @@
 
 use super::{BulkWalk, Sweeper};
 use std::sync::Arc;
+use stormhook_store::api_key::KeyDigest;
 use stormhook_store::backend::Weights;
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
-    CheckReport, Cursor, Delivery, DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint,
-    EndpointId, EndpointState, Event, EventFilter, EventId, Explained, FileBytes, Page, Recover,
-    Slot, StatsOf, StoreError, UnixMs,
+    ApiKey, ApiKeyId, AuditEntry, AuditFilter, CheckReport, Cursor, Delivery, DeliveryFilter,
+    DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event, EventFilter,
+    EventId, Explained, FileBytes, Page, Recover, Slot, StatsOf, StoreError, UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.
@@ -129,6 +130,55 @@ impl Reader {
         of: &StatsOf,
     ) -> Result<(Window, u64), StoreError> {
         ask!(self, stats_and_damage(span, now, of))
+    }
+
+    /// Returns the API key with this digest.
+    ///
+    /// # Errors
+    /// As [`super::Store::open_deliveries`].
+    pub async fn find_api_key(
+        &self,
+        digest: &KeyDigest,
+    ) -> Result<Option<Arc<ApiKey>>, StoreError> {
+        match self {
+            Self::File(reader) => Ok(reader.with_api_keys(|keys| keys.find(digest).cloned())),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(reader) => reader.find_api_key(digest).await,
+        }
+    }
+
+    /// Returns an API key as memory has it.
+    pub fn api_key(&self, id: ApiKeyId) -> Option<Arc<ApiKey>> {
+        know!(self, with_api_keys(|keys| keys.get(id).cloned()))
+    }
+
+    /// Returns API keys, newest first.
+    ///
+    /// # Errors
+    /// As [`super::Store::open_deliveries`].
+    pub async fn api_keys(
+        &self,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<Arc<ApiKey>>, StoreError> {
+        match self {
+            Self::File(reader) => Ok(reader.api_keys(after, limit)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(reader) => reader.api_keys(after, limit).await,
+        }
+    }
+
+    /// Returns entries of the audit log, newest first.
+    ///
+    /// # Errors
+    /// As [`super::Store::open_deliveries`].
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<Page<AuditEntry>, StoreError> {
+        ask!(self, audit(filter, after, limit))
     }
 
     /// Verifies the store, and returns the sizes of its parts where it is a file.

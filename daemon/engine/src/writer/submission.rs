@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use stormhook_store::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep};
+use stormhook_store::maintenance::{
+    AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, TouchApiKeys,
+};
 use stormhook_store::{
-    AcceptEmitted, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op, Operation, RotateSecret,
-    Settle,
+    AcceptEmitted, Attributed, CreateApiKey, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op,
+    Operation, RecordAudit, RevokeApiKey, RotateSecret, Settle,
 };
 use tokio::sync::oneshot;
 
@@ -24,6 +26,11 @@ impl Free for EndDamaged {}
 impl Free for FlushStats {}
 impl Free for Sweep {}
 impl Free for Probe {}
+impl Free for TouchApiKeys {}
+impl Free for CreateApiKey {}
+impl Free for RevokeApiKey {}
+impl Free for RecordAudit {}
+impl<C: Free> Free for Attributed<C> {}
 
 /// A command that callers may submit at any time.
 pub trait Command: Free {}
@@ -33,6 +40,10 @@ impl Command for AcceptEmitted {}
 impl Command for CreateEndpoint {}
 impl Command for DeleteEndpoint {}
 impl Command for RotateSecret {}
+impl Command for CreateApiKey {}
+impl Command for RevokeApiKey {}
+impl Command for RecordAudit {}
+impl<C: Command> Command for Attributed<C> {}
 
 /// A command that must not meet an attempt on the wire.
 pub trait Held: Operation {

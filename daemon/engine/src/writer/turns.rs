@@ -148,7 +148,7 @@ impl Turns {
 
 /// Whether an operation may give an organization one more endpoint that receives its events.
 fn adds_subscriber(op: &Op) -> bool {
-    matches!(op, Op::CreateEndpoint(_) | Op::UpdateEndpoint(_))
+    matches!(op.bare(), Op::CreateEndpoint(_) | Op::UpdateEndpoint(_))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Recovery: new rounds for the deliveries that an endpoint failed to receive, or missed.
 
 use super::{failed, found};
+use crate::http::access::Caller;
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::lists::Moment;
@@ -12,7 +13,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use stormhook_store::{Recover, Refusal, UnixMs};
+use stormhook_store::{Attributed, Recover, Refusal, UnixMs};
 use utoipa::ToSchema;
 
 /// Which deliveries of an endpoint to recover.
@@ -53,6 +54,7 @@ pub(in crate::http) struct RecoveredView {
     request_body = Option<Recovery>, responses((status = 202, description = "The number of recovered deliveries.", body = RecoveredView)))]
 pub(in crate::http) async fn recover(
     State(app): State<Shared>,
+    caller: Caller,
     At(endpoint): At<OfEndpoint>,
     uri: Uri,
     headers: HeaderMap,
@@ -85,6 +87,7 @@ pub(in crate::http) async fn recover(
     })
     .await?;
     if !asked.dry_run.unwrap_or(false) {
+        let recover = Attributed::to(caller.attribution(), recover);
         app.engine.recover(recover).await.map_err(failed)?;
     }
     let view = RecoveredView { recovered: count };

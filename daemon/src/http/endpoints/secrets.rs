@@ -2,6 +2,7 @@
 
 use super::{failed, found};
 use crate::app::{App, NoRandomness};
+use crate::http::access::Caller;
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::openapi::examples;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use stormhook_engine::payload::private_key;
 use stormhook_engine::times::{parse_duration, rfc3339};
 use stormhook_store::endpoint::{LiveSecret, Seed};
-use stormhook_store::{Endpoint, RotateSecret, UnixMs};
+use stormhook_store::{Action, Attributed, Audited, Endpoint, RecordAudit, RotateSecret, UnixMs};
 use stormhook_verifier::Secret;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -38,11 +39,22 @@ const OVERLAP_MAX_MS: u64 = 7 * 24 * 3_600_000;
     responses((status = 200, description = "The secrets that sign.", body = SecretsView)))]
 pub(in crate::http) async fn secret(
     State(app): State<Shared>,
+    caller: Caller,
     At(endpoint): At<OfEndpoint>,
     uri: Uri,
 ) -> Answer {
     query::<()>(&uri)?;
     let endpoint = found(&app, &endpoint)?;
+    // Durable before the secret is shown.
+    let revealed = RecordAudit(Audited {
+        action: Action::EndpointRevealSecret,
+        organization: Some(endpoint.organization.clone()),
+        target: Some(endpoint.id.to_string()),
+        before: None,
+        after: None,
+    });
+    let revealed = Attributed::to(caller.attribution(), revealed);
+    app.engine.submit(revealed).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
 
@@ -66,6 +78,7 @@ pub(in crate::http) struct Rotation {
     responses((status = 200, description = "The secrets that sign now, the new one included.", body = SecretsView)))]
 pub(in crate::http) async fn rotate(
     State(app): State<Shared>,
+    caller: Caller,
     At(endpoint): At<OfEndpoint>,
     uri: Uri,
     headers: HeaderMap,
@@ -83,6 +96,7 @@ pub(in crate::http) async fn rotate(
             .overlap
             .map_or(OVERLAP_DEFAULT_MS, |Overlap(ms)| ms),
     };
+    let rotate = Attributed::to(caller.attribution(), rotate);
     let endpoint = app.engine.submit(rotate).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }

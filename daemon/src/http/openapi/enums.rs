@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use stormhook_engine::schedule::WaitingFor as Wait;
 use stormhook_store::endpoint::{Ordering as Order, Why};
 use stormhook_store::stats::Span;
-use stormhook_store::{AttemptOutcome as Outcome, Reason, Status, Trigger};
+use stormhook_store::{
+    Action, AttemptOutcome as Outcome, PrincipalKind, Reason, Scope, Status, Trigger,
+};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -68,6 +70,48 @@ macro_rules! words {
             }
         }
     )+};
+}
+
+words! {
+    /// What an API key allows.
+    ScopeName: Scope {
+        Ingest => "send events",
+        Read => "read everything but secrets, API keys and the audit log",
+        Write => "change endpoints, deliveries and recoveries; read the secrets of endpoints",
+        Admin => "everything; only without an organization",
+    }
+    /// The kind of a caller.
+    PrincipalName: PrincipalKind {
+        Socket => "on the Unix socket, without a token",
+        Admin => "with the admin token",
+        Key => "with an API key",
+        Daemon => "the daemon itself",
+        Session => "with a dashboard login",
+        Portal => "with a portal link",
+    }
+    /// What was done.
+    ActionName: Action {
+        EndpointCreate => "an endpoint was created",
+        EndpointUpdate => "an endpoint was changed",
+        EndpointDelete => "an endpoint was deleted",
+        EndpointRotateSecret => "an endpoint got another secret",
+        EndpointRevealSecret => "the secrets of an endpoint were shown",
+        EndpointRecover => "a recovery of an endpoint began",
+        EndpointDisable => "the daemon disabled an endpoint",
+        DeliveryRetry => "a delivery was retried",
+        DeliveryCancel => "a delivery was cancelled",
+        EventReplay => "an event was sent to an endpoint again",
+        EventPurge => "the data of events was removed",
+        RecoveryCancel => "a recovery was cancelled",
+        OrganizationDelete => "an organization was deleted",
+        KeyCreate => "an API key was created",
+        KeyRevoke => "an API key was revoked",
+        TokenRotate => "the admin token was replaced",
+        LoginLinkCreate => "a login link was made",
+        PortalLinkCreate => "a portal link was made",
+        SecretsRekey => "secrets were encrypted with another key",
+        ConfigurationReload => "the configuration was read again",
+    }
 }
 
 words! {
@@ -149,10 +193,12 @@ words! {
         UnknownField => "an unknown field or query parameter; `field` names it",
         InvalidField => "a field, header or query parameter is missing or invalid; `field` names it",
         InvalidCursor => "`cursor` is not the `nextCursor` of an earlier page",
-        TokenMissing => "over TCP every route but `/healthz` and `/readyz` needs the bearer token",
-        TokenInvalid => "the token is not valid",
+        TokenMissing => "over TCP every route but `/healthz` and `/readyz` needs a bearer token",
+        TokenInvalid => "the token is neither the admin token nor an API key that is valid",
         OriginRefused => "the request comes from a page of another origin",
         HostRefused => "the `Host` is not the listener's, nor one of `host_names`",
+        ScopeMissing => "the caller lacks the scope that the route needs, or is bound to an organization while the route is about all",
+        WrongOrganization => "the caller is bound to another organization than the one that is named",
         NotFound => "no such object; it may have been deleted, or the id is malformed",
         MethodNotAllowed => "the route does not support this method; `Allow` lists those that it does",
         RequestTimeout => "the body did not arrive within `limits.idle`; the connection is closed",

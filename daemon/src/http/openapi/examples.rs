@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 const EVENT: &str = "evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
 pub(in crate::http) const ENDPOINT: &str = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
+const KEY: &str = "key_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
 const DELIVERY: &str = "dlv_06H1H290P3SHB4X9J2M7K5T8V1C0D000";
 pub(in crate::http) const HAPPENED: &str = "2026-01-02T03:04:05.678Z";
 const ACCEPTED: &str = "2026-01-02T03:04:05.712Z";
@@ -26,6 +27,21 @@ pub(in crate::http) fn event() -> Value {
 
 pub(in crate::http) fn explained() -> Value {
     json!({"endpointId": ENDPOINT, "reason": "subscribed"})
+}
+
+pub(in crate::http) fn api_key() -> Value {
+    json!({
+        "id": KEY, "name": "orders", "organizationId": null, "scopes": ["ingest"], "createdAt": HAPPENED,
+        "lastUsedAt": ACCEPTED, "expiresAt": null, "revokedAt": null,
+    })
+}
+
+pub(in crate::http) fn audit_entry() -> Value {
+    json!({
+        "at": HAPPENED, "principal": {"kind": "key", "id": KEY, "name": "console"}, "action": "endpoint.update",
+        "organizationId": "org_42", "target": ENDPOINT, "before": {"active": true}, "after": {"active": false},
+        "reason": "maintenance of the partner", "requestId": "req_5bd1e995a7c3f201",
+    })
 }
 
 const DAMAGED: &str = "row 019a of packs is damaged (its checksum is wrong): run `stormhook check`, and restore a backup if it names \

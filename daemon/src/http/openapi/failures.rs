@@ -15,8 +15,8 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use Code::{
     Busy, EventTooLarge, HeadersTooLarge, HostRefused, Internal, InvalidCursor, InvalidField,
     InvalidJson, InvalidRequest, MethodNotAllowed, NotFound, NotSupported, OriginRefused,
-    RequestTimeout, ShuttingDown, StorageFull, StoreFailed, TokenInvalid, TokenMissing,
-    TooManyAttempts, UnknownField, UnsupportedMediaType,
+    RequestTimeout, ScopeMissing, ShuttingDown, StorageFull, StoreFailed, TokenInvalid,
+    TokenMissing, TooManyAttempts, UnknownField, UnsupportedMediaType, WrongOrganization,
 };
 
 /// A route with its description.
@@ -42,6 +42,9 @@ pub(in crate::http) const GUARDED: &[Code] = &[
     TokenMissing,
     TokenInvalid,
     TooManyAttempts,
+    ScopeMissing,
+    WrongOrganization,
+    InvalidField,
     Busy,
 ];
 /// The errors of a route that names an object.

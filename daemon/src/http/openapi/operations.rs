@@ -3,7 +3,7 @@
 use utoipa::openapi::path::{Operation, PathItem};
 
 /// Returns the operations of a path, of the methods that the API uses.
-pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+pub(in crate::http) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
         &mut item.get,
         &mut item.post,

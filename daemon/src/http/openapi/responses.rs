@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "described, never made")]
 
 use super::examples;
+use crate::http::caller_views::{ApiKeyView, AuditEntryView};
 use crate::http::endpoints::settings::EndpointView;
 use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
@@ -37,6 +38,10 @@ pages! {
     EndpointPage of EndpointView;
     /// Deliveries, newest first, without their attempts.
     DeliveryPage of DeliveryView;
+    /// API keys, newest first.
+    ApiKeyPage of ApiKeyView;
+    /// Entries of the audit log, newest first.
+    AuditPage of AuditEntryView;
 }
 
 /// For each endpoint of the event's organization, the reason why it was or wasn't sent the event.

@@ -185,7 +185,10 @@ fn a_body_is_closed_and_null_is_taken_only_where_it_clears() {
         }
     }
     let clears = ["description", "ed25519", "headers", "rateLimitPerSecond"];
-    assert_eq!(nullable, BTreeSet::from(clears));
+    // A key that is for all organizations, and one that never expires.
+    let of_key = ["organizationId", "expiresAt"];
+    let clears = clears.into_iter().chain(of_key);
+    assert_eq!(nullable, clears.collect::<BTreeSet<_>>());
 }
 
 #[test]
@@ -200,4 +203,39 @@ fn every_code_is_one_that_some_answer_may_carry() {
     for (code, _) in ProblemCode::all() {
         assert!(told.contains(&format!("`{}`", code.as_str())), "{code:?}");
     }
+}
+
+/// The line after which the table of operations stands in the page.
+const BEFORE: &str = "<!-- Written by a test from the table of routes. -->\n";
+
+/// With `STORMHOOK_WRITE_REFERENCE=1` it writes the table instead.
+#[test]
+fn the_page_on_callers_has_the_scope_of_every_operation() {
+    let document = document();
+    let mut table =
+        "\n| operation | scope | with a key of one organization |\n| --- | --- | --- |\n"
+            .to_owned();
+    for (method, path, operation) in operations(&document) {
+        let scope = operation["security"][0]["bearer"][0].as_str();
+        let description = operation["description"].as_str().unwrap();
+        let (scope, bound) = match scope {
+            None => ("none".to_owned(), "yes"),
+            Some(scope) if description.contains("Not with a key") => (format!("`{scope}`"), "no"),
+            Some(scope) => (format!("`{scope}`"), "yes"),
+        };
+        table.push_str(&format!("| `{method} {path}` | {scope} | {bound} |\n"));
+    }
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/callers.md");
+    let page = std::fs::read_to_string(&file).unwrap();
+    let (head, rest) = page.split_once(BEFORE).unwrap();
+    let (_, tail) = rest.split_once("\n## ").unwrap();
+    let expected = format!("{head}{BEFORE}{table}\n## {tail}");
+    if std::env::var_os("STORMHOOK_WRITE_REFERENCE").is_some() {
+        std::fs::write(&file, &expected).unwrap();
+        return;
+    }
+    assert!(
+        page == expected,
+        "docs/callers.md is out of date: run this test with STORMHOOK_WRITE_REFERENCE=1"
+    );
 }

@@ -15,7 +15,7 @@ use stormhook_store::StoreError;
 pub(crate) const WHAT: &str = "the database";
 
 /// The tables that an import fills.
-const TABLES: &str = "@.endpoints, @.endpoint_states, @.revisions, @.events, @.open, @.done, @.keys, @.bulk, @.counters, @.windows";
+const TABLES: &str = "@.endpoints, @.endpoint_states, @.revisions, @.events, @.open, @.done, @.keys, @.bulk, @.counters, @.windows, @.api_keys, @.audit";
 
 /// The marks.
 #[derive(Debug)]

@@ -47,6 +47,8 @@ pub struct View {
     pub owners: BTreeMap<Shard, Seat>,
     /// The SHA-256 digest of the token of callers over TCP, if a daemon has made one.
     pub admin_token_digest: Option<Vec<u8>>,
+    /// Grows whenever an API key is created or revoked.
+    pub(crate) api_keys_revision: i64,
 }
 
 impl View {
@@ -79,7 +81,7 @@ impl View {
                 &[],
             )
             .await?;
-        let sql = "SELECT admin_token_digest FROM @.meta";
+        let sql = "SELECT admin_token_digest, api_keys_revision FROM @.meta";
         let digest = link.prepare(sql, &[]).await?;
         let (members, owners, digest) = futures_util::future::try_join3(
             link.client.query(&members, &[]),
@@ -90,6 +92,7 @@ impl View {
         .map_err(|e| failed(&e))?;
         let mut view = Self {
             admin_token_digest: column(&digest, 0)?,
+            api_keys_revision: column(&digest, 1)?,
             ..Self::default()
         };
         for row in &members {

@@ -84,8 +84,8 @@ impl Reader {
         let endpoint = match filter.endpoint {
             None => None,
             Some(id) => match self.endpoint_or_mark(id) {
-                Some(endpoint) => Some(endpoint),
-                None => return Ok(filling.page),
+                Some(endpoint) if filter.may_include(Some(&endpoint)) => Some(endpoint),
+                _ => return Ok(filling.page),
             },
         };
         let link = self.link().await?;
@@ -239,7 +239,9 @@ fn take(
     filling: &mut Filling<DeliveryWithEvent>,
 ) {
     let accepted = event.id.accepted_at();
-    let is_asked = filter.since.is_none_or(|since| accepted >= since)
+    let organization = filter.organization.as_ref();
+    let is_asked = organization.is_none_or(|o| *o == event.organization)
+        && filter.since.is_none_or(|since| accepted >= since)
         && filter.until.is_none_or(|until| accepted < until)
         && filter.status.is_none_or(|status| status == delivery.status)
         && filter

@@ -1,6 +1,7 @@
 //! Reads what waits, when a daemon starts.
 
 use super::Store;
+use crate::callers;
 use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::view::View;
@@ -22,6 +23,8 @@ impl Store {
             }
         }
         let view = View::read(&self.link, self.shared.options.lease).await?;
+        let revision = view.api_keys_revision;
+        callers::look(&self.shared, &self.link, revision).await?;
         self.cluster.saw(view);
         // What another daemon may still be sending is read later, and its FIFO endpoints rest.
         let mut owned: BTreeSet<Shard> = BTreeSet::new();

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
-    BulkFound, CheckReport, Cursor, Delivery, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId,
-    Event, EventId, Explained, Page, Recover, Slot, StatsOf, StoreError, UnixMs,
+    ApiKey, AuditEntry, AuditFilter, BulkFound, CheckReport, Cursor, Delivery, DeliveryId,
+    DeliveryWithEvent, Endpoint, EndpointId, Event, EventId, Explained, Page, Recover, Slot,
+    StatsOf, StoreError, UnixMs,
 };
 use tokio::runtime::Runtime;
 
@@ -49,6 +50,21 @@ impl Reader {
 
     pub(crate) fn event(&self, id: EventId) -> Found<Option<Arc<Event>>> {
         self.runtime.block_on(self.reader.event(id))
+    }
+
+    pub(crate) fn api_keys(&self, after: Option<Cursor>, limit: usize) -> Page<Arc<ApiKey>> {
+        let page = self.runtime.block_on(self.reader.api_keys(after, limit));
+        page.expect("a page")
+    }
+
+    pub(crate) fn audit(
+        &self,
+        filter: &AuditFilter,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Found<Page<AuditEntry>> {
+        self.runtime
+            .block_on(self.reader.audit(filter, after, limit))
     }
 
     pub(crate) fn events(

@@ -32,6 +32,21 @@ impl Batch<'_, FileStorage<'_, '_>> {
                 }
                 false
             }
+            Work::Audit(ids) => {
+                for id in ids {
+                    self.storage.tables.audit.remove(&tables::audit_key(*id))?;
+                }
+                false
+            }
+            Work::ApiKeys(ids) => {
+                for id in ids {
+                    let key = tables::api_key_key(*id);
+                    self.storage.tables.api_keys.remove(&key)?;
+                    self.api_keys.remove(id);
+                }
+                self.storage.api_keys_dropped.extend(ids);
+                false
+            }
             Work::Windows => self.sweep_windows()?,
             Work::Walked => {
                 self.swept_to(horizon.events_before, horizon.attempts_before);

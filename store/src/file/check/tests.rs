@@ -129,6 +129,7 @@ fn a_sequence_number_that_is_given_twice_is_named_after_a_sweep_too() {
     let horizon = Horizon {
         events_before: now,
         attempts_before: now,
+        ..Horizon::default()
     };
     let mut sweeper = store.reader().sweeper();
     sweeper.begin(horizon, now);

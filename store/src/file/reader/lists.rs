@@ -142,8 +142,8 @@ pub(super) fn deliveries(
     let endpoint = match filter.endpoint {
         None => None,
         Some(id) => match memory.directory.by_id.get(&id) {
-            Some(slot) => Some((id, *slot)),
-            None => return Ok(filling.page),
+            Some(slot) if filter.may_include(memory.directory.endpoint(*slot)) => Some((id, *slot)),
+            _ => return Ok(filling.page),
         },
     };
     if let (Some((endpoint, slot)), List::OfEndpoint) = (endpoint, filter.list()) {
@@ -213,7 +213,13 @@ fn by_event(
                 }
                 let id = tables::delivery_of(&key);
                 last = Some(cursor(id.event, id.slot));
-                if slot.is_none_or(|slot| slot == id.slot) {
+                let is_of = |organization: &String| {
+                    let endpoint = views.endpoint(id.slot);
+                    endpoint.is_some_and(|e| e.organization == *organization)
+                };
+                if slot.is_none_or(|slot| slot == id.slot)
+                    && filter.organization.as_ref().is_none_or(is_of)
+                {
                     take(reader, views, filter, (id, None), filling)?;
                 }
             }

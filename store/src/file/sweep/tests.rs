@@ -60,6 +60,7 @@ impl Fixture {
         let horizon = Horizon {
             events_before: self.now,
             attempts_before: self.now,
+            ..Horizon::default()
         };
         sweeper.begin(horizon, self.now);
         loop {

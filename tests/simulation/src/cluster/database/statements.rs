@@ -3,6 +3,7 @@
 //!
 //! A statement that is not here ends the run: who changes one in `store/postgres` changes it here too.
 
+mod callers;
 mod history;
 mod lanes;
 mod questions;
@@ -87,7 +88,13 @@ use row;
 /// Returns the statement with this text, in which the schema is `model`.
 pub(super) fn find(sql: &str) -> Option<&'static Statement> {
     let asked = words(&sql.replace("model.", "@."));
-    let all = [seats::ALL, lanes::ALL, history::ALL, questions::ALL];
+    let all = [
+        seats::ALL,
+        lanes::ALL,
+        history::ALL,
+        questions::ALL,
+        callers::ALL,
+    ];
     let mut all = all.into_iter().flatten();
     all.find(|known| words(known.sql) == asked)
 }

@@ -93,6 +93,7 @@ pub(crate) struct Tables {
     pub(crate) keys: Arc<BTreeMap<(i32, Uuid), Uuid>>,
     pub(crate) counters: BTreeMap<(i16, i64, i16), Vec<u8>>,
     pub(crate) windows: Arc<BTreeMap<(i16, i64, i64), Vec<u8>>>,
+    pub(crate) audit: Arc<BTreeMap<Uuid, Vec<u8>>>,
     /// The days that have partitions.
     pub(crate) days: BTreeSet<u64>,
 }

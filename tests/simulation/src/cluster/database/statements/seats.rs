@@ -30,11 +30,11 @@ pub(super) const ALL: &[Statement] = &[
         run: |_, _| Ok(Answer::Rows(vec![row![b"token".to_vec()]])),
     },
     Statement {
-        sql: "SELECT admin_token_digest FROM @.meta",
+        sql: "SELECT admin_token_digest, api_keys_revision FROM @.meta",
         takes: &[],
-        gives: &[Type::BYTEA],
+        gives: &[Type::BYTEA, Type::INT8],
         locks: nothing,
-        run: |_, _| Ok(Answer::Rows(vec![row![None::<Vec<u8>>]])),
+        run: |_, _| Ok(Answer::Rows(vec![row![None::<Vec<u8>>, 0_i64]])),
     },
     Statement {
         sql: "SELECT seat FROM @.seats WHERE daemon = $1",
