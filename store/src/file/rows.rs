@@ -3,18 +3,22 @@
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
+mod meta_v1;
+mod tls;
+
 use crate::batch::Numbers;
-use crate::delivery::QueueEntry;
-use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
+use crate::delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::file::record;
 use crate::file::tables::ReadTables;
 use crate::file::tables::{self, Sums};
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
+use meta_v1::MetaV1;
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use stormhook_verifier::Secret;
+use tls::TlsRow;
 use zeroize::Zeroize;
 
 /// The state after the last commit: the one row of `meta`.
@@ -62,39 +66,6 @@ impl Meta {
         self.last_stamp = last_stamp;
         self.next_slot = next_slot;
         self.next_bulk = next_bulk;
-    }
-}
-
-/// Version 1, without sums and without the paced time.
-#[derive(Deserialize)]
-struct MetaV1 {
-    commit: u64,
-    last_event: EventId,
-    last_stamp: u64,
-    next_slot: u32,
-    next_generation: u64,
-    next_job: u64,
-    sweep_after: EventId,
-    swept_before: UnixMs,
-    deliveries_swept_before: UnixMs,
-}
-
-impl From<MetaV1> for Meta {
-    fn from(old: MetaV1) -> Self {
-        Self {
-            commit: old.commit,
-            last_event: old.last_event,
-            last_stamp: old.last_stamp,
-            next_slot: old.next_slot,
-            next_generation: old.next_generation,
-            next_bulk: old.next_job,
-            sweep_after: old.sweep_after,
-            swept_before: old.swept_before,
-            deliveries_swept_before: old.deliveries_swept_before,
-            paced: UnixMs(0),
-            sums: Sums::default(),
-            version: 1,
-        }
     }
 }
 
@@ -166,7 +137,8 @@ pub fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
         updated_at: e.updated_at,
         deleted_at: e.deleted_at,
     };
-    record::write("endpoints", &tables::slot_key(e.slot), &row)
+    let tls = e.tls.as_deref().map(TlsRow::of);
+    record::write("endpoints", &tables::slot_key(e.slot), &(row, tls))
 }
 
 /// Reads the row of an endpoint.
@@ -191,11 +163,17 @@ pub(crate) fn read_endpoint_and_marks(
     bytes: &[u8],
 ) -> Result<(Endpoint, Vec<MarkV1>), StoreError> {
     let (version, content) = record::versioned("endpoints", key, bytes)?;
-    let (row, marks): (EndpointRow, Vec<MarkV1>) = if version == 1 {
-        record::read_content("endpoints", content)?
-    } else {
-        (record::read_content("endpoints", content)?, Vec::new())
+    let mut marks = Vec::new();
+    let (mut row, tls): (EndpointRow, Option<TlsRow>) = match version {
+        1 => {
+            let (row, read) = record::read_content("endpoints", content)?;
+            marks = read;
+            (row, None)
+        }
+        2 => (record::read_content("endpoints", content)?, None),
+        _ => record::read_content("endpoints", content)?,
     };
+    row.settings.tls = tls.and_then(TlsRow::into_tls);
     let secrets = row
         .secrets
         .iter()

@@ -69,6 +69,7 @@ impl NewBody {
                     .ordering
                     .map(|enums::Ordering(it)| it)
                     .unwrap_or_default(),
+                tls: None,
             },
             secret: NewSecret::or_made(self.secret, app)?,
             seed: seed_where_asked(app, self.ed25519)?.flatten(),
@@ -125,6 +126,7 @@ impl ChangeBody {
                 .rate_limit_per_second
                 .map(|it| it.map(|Rate(rate)| rate)),
             ordering: self.ordering.map(|enums::Ordering(it)| it),
+            tls: None,
             seed: seed_where_asked(app, self.ed25519)?,
         };
         if discard_held && change.active != Some(true) {
