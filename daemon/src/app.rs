@@ -1,6 +1,8 @@
 //! What the HTTP front end works with: the engine, the configuration, and what new endpoints are made of.
 
+use crate::certificates::Validity;
 use crate::config::{Config, LiveConfig};
+use crate::deliver::ServerCertificates;
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
@@ -21,6 +23,7 @@ pub struct App {
     pub engine: Engine,
     config: LiveConfig,
     own_listener: Option<SocketAddr>,
+    server_certificates: Arc<ServerCertificates>,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
@@ -45,12 +48,19 @@ pub(crate) struct OutboxCounts {
 pub struct NoRandomness;
 
 impl App {
-    /// A front end for an engine. `own_listener` is refused as a target.
-    pub fn new(engine: Engine, config: LiveConfig, own_listener: Option<SocketAddr>) -> Self {
+    /// A front end for an engine. `own_listener` is refused as a target. `server_certificates` are those that deliveries
+    /// have seen.
+    pub fn new(
+        engine: Engine,
+        config: LiveConfig,
+        own_listener: Option<SocketAddr>,
+        server_certificates: Arc<ServerCertificates>,
+    ) -> Self {
         Self {
             engine,
             config,
             own_listener,
+            server_certificates,
             #[cfg(feature = "postgres")]
             peers: None,
             #[cfg(feature = "postgres")]
@@ -134,6 +144,12 @@ impl App {
     /// It is not a URL, or policy forbids it.
     pub fn judge_url(&self, raw: &str) -> Result<String, TargetError> {
         TargetUrl::parse(raw, &self.target_policy()).map(|url| url.as_str().to_owned())
+    }
+
+    /// Returns how long the certificate of the server at this URL is valid, if a delivery has seen it.
+    pub(crate) fn server_certificate(&self, url: &str) -> Option<Validity> {
+        let url = TargetUrl::parse(url, &self.target_policy()).ok()?;
+        self.server_certificates.of(&url.origin())
     }
 
     /// A fresh secret of 32 random bytes.

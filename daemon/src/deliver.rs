@@ -9,12 +9,14 @@ mod dial;
 mod exchange;
 mod fault;
 mod framing;
+mod handshakes;
 mod head;
 mod http1;
 mod manners;
 mod names;
 mod pool;
 mod secured;
+mod server_certificates;
 mod statuses;
 mod streams;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod transport;
 mod trust;
 
 pub use destination::Target;
+pub use server_certificates::ServerCertificates;
 pub use transport::HttpTransport;
 pub use trust::TrustError;
 
@@ -70,6 +73,14 @@ pub struct Settings {
     pub name_servers: Vec<SocketAddr>,
     /// PEM files of certificates to trust in addition to the system's.
     pub extra_roots: Vec<PathBuf>,
+}
+
+/// Why attempts can't be made with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file of certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 impl Settings {
@@ -125,14 +136,24 @@ impl Client {
     /// Returns a client without connections. Reads the certificates to trust.
     ///
     /// # Errors
-    /// [`TrustError`] if one of `extra_roots` can't be read.
-    pub fn new(settings: &Settings) -> Result<Self, TrustError> {
-        let tls = trust::client_config(&settings.extra_roots)?;
+    /// [`SetupError`] if one of these files can't be read.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        Self::noting(settings, Arc::default())
+    }
+
+    /// The same for a client that notes the certificates of servers there.
+    ///
+    /// # Errors
+    /// As for [`Client::new`].
+    pub fn noting(
+        settings: &Settings,
+        certificates: Arc<ServerCertificates>,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 timeout: settings.timeout,
                 response_bytes: settings.response_bytes,
-                connector: Connector::new(settings, tls),
+                connector: Connector::new(settings, certificates)?,
                 pool: Pool::new(
                     settings.pool_idle,
                     settings.pool_max_age,
@@ -195,15 +216,15 @@ impl Inner {
     }
 
     async fn connection(&self, order: &Order<'_>, fresh: bool) -> Result<Connection, Reply> {
-        let origin = order.target.origin();
-        if !fresh && let Some(connection) = self.pool.take(origin) {
+        let key = order.target.pool_key();
+        if !fresh && let Some(connection) = self.pool.take(key) {
             return Ok(connection);
         }
-        let http1_only = self.pool.needs_http1(origin);
+        let http1_only = self.pool.needs_http1(key);
         // Boxed: it is several times larger than the rest of an attempt, and most attempts find a connection.
         let opening = Box::pin(self.connector.open(order.target, http1_only));
         match timeout_at(order.deadline, opening).await {
-            Ok(Ok(opened)) => Ok(self.pool.adopt(opened, origin)),
+            Ok(Ok(opened)) => Ok(self.pool.adopt(opened, key)),
             Ok(Err(Unconnected::Failed((failure, why)))) => Err(Reply::Failed(failure, why)),
             Ok(Err(Unconnected::OurTrouble(what))) => Err(Reply::OurTrouble(what)),
             Err(_) => Err(order.timed_out()),

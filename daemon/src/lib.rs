@@ -1,6 +1,7 @@
 //! The stormhook daemon: ingest, schedule, deliver, settle, and the API and command line for operators.
 
 pub mod app;
+mod certificates;
 pub mod config;
 pub mod deliver;
 mod descriptors;

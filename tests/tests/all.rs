@@ -46,6 +46,7 @@ mod openapi;
 mod order;
 mod outbox;
 mod overload;
+mod partner_tls;
 mod restarts;
 mod sending;
 mod stats;
