@@ -27,7 +27,7 @@ pub(crate) use source::service_links;
 pub use stormhook_engine::retention::Retention;
 pub use stormhook_engine::retry::Retry;
 
-use crate::target::TargetPolicy;
+use crate::target::{ProxyUrl, TargetPolicy};
 
 /// The file that is read from the working directory if none is named and it exists.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
@@ -72,6 +72,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// Where deliveries may go. The daemon adds its own listener once it is bound.
     pub target: TargetPolicy,
+    /// The proxy that deliveries go through.
+    pub proxy: Proxy,
     /// Certificates.
     pub tls: Tls,
     /// Logging.
@@ -167,6 +169,15 @@ pub struct Outbox {
 pub struct Breaker {
     /// How long all attempts must have failed.
     pub disable_after: Duration,
+}
+
+/// `target.proxy` and what belongs to it.
+#[derive(Debug, Clone, Default)]
+pub struct Proxy {
+    /// Where it is; `None` for none.
+    pub url: Option<ProxyUrl>,
+    /// A file with `user:password`.
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// `[tls]`

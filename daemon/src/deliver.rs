@@ -1,7 +1,8 @@
 //! One attempt over HTTP: sends a request and returns the result as a [`Reply`].
 //!
 //! It never interprets the reply, retries, follows a redirect or decodes a body. The target guard checks every
-//! connection, by the same addresses that it then connects to. Proxy variables in the environment are ignored.
+//! connection, by the same addresses that it then connects to. Proxy variables in the environment are ignored; a proxy is
+//! set in the configuration.
 
 mod connect;
 mod destination;
@@ -15,6 +16,7 @@ mod http1;
 mod manners;
 mod names;
 mod pool;
+mod proxy;
 mod secured;
 mod server_certificates;
 mod statuses;
@@ -26,13 +28,14 @@ mod transport;
 mod trust;
 
 pub use destination::Target;
+pub use proxy::CredentialsError;
 pub use server_certificates::ServerCertificates;
 pub use transport::HttpTransport;
 pub use trust::TrustError;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::target::TargetPolicy;
+use crate::target::{ProxyUrl, TargetPolicy};
 use connect::Connector;
 use exchange::{Again, Order, Outcome};
 use pool::{Connection, Pool};
@@ -73,6 +76,10 @@ pub struct Settings {
     pub name_servers: Vec<SocketAddr>,
     /// PEM files of certificates to trust in addition to the system's.
     pub extra_roots: Vec<PathBuf>,
+    /// The proxy that all deliveries go through.
+    pub proxy: Option<ProxyUrl>,
+    /// A file with the proxy's credentials.
+    pub proxy_credentials_file: Option<PathBuf>,
 }
 
 /// Why attempts can't be made with a configuration.
@@ -81,6 +88,9 @@ pub enum SetupError {
     /// A file of certificates.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A file of credentials.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
 }
 
 impl Settings {
@@ -99,6 +109,8 @@ impl Settings {
             },
             name_servers: config.dns.servers.clone(),
             extra_roots: config.tls.extra_roots.clone(),
+            proxy: config.proxy.url.clone(),
+            proxy_credentials_file: config.proxy.credentials_file.clone(),
         }
     }
 }
@@ -133,7 +145,7 @@ impl From<Failed> for Unconnected {
 }
 
 impl Client {
-    /// Returns a client without connections. Reads the certificates to trust.
+    /// Returns a client without connections. Reads the certificates to trust, and the proxy's credentials.
     ///
     /// # Errors
     /// [`SetupError`] if one of these files can't be read.

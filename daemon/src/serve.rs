@@ -57,7 +57,7 @@ pub enum ServeError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// Certificates to trust.
+    /// Certificates to trust, or the proxy's credentials.
     #[error(transparent)]
     Setup(#[from] SetupError),
     /// The system refuses.

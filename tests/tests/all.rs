@@ -47,6 +47,7 @@ mod order;
 mod outbox;
 mod overload;
 mod partner_tls;
+mod proxied;
 mod restarts;
 mod sending;
 mod stats;

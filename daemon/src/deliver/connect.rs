@@ -1,5 +1,5 @@
-//! Opens a connection: looks the name up once, checks all its addresses, and connects to one of exactly those. Every
-//! failure says whose fault it is.
+//! Opens a connection: looks the name up once, checks all its addresses, and connects to one of exactly those; or asks a
+//! proxy for a tunnel. Every failure says whose fault it is.
 
 use super::destination::Target;
 use super::dial::{Missed, dial, in_turn};
@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::handshakes::Handshakes;
 use super::http1::Http1;
 use super::names::{Names, Resolved, Sources, Unresolved};
+use super::proxy::Proxy;
 use super::secured::Secured;
 use super::server_certificates::ServerCertificates;
 use super::streams::Streams;
@@ -35,21 +36,25 @@ pub(super) struct Connector {
     policy: TargetPolicy,
     handshakes: Handshakes,
     names: Names,
+    proxy: Option<Proxy>,
     certificates: Arc<ServerCertificates>,
 }
 
 impl Connector {
-    /// Reads the certificates to trust.
+    /// Reads the certificates to trust, and the credentials for the proxy.
     pub(super) fn new(
         settings: &Settings,
         certificates: Arc<ServerCertificates>,
     ) -> Result<Self, SetupError> {
         let sources = Sources::of_machine(settings.name_servers.clone());
+        let proxy = settings.proxy.clone();
+        let proxy = proxy.map(|url| Proxy::new(url, settings.proxy_credentials_file.as_deref()));
         Ok(Self {
             connect_timeout: settings.connect_timeout,
             policy: settings.policy.clone(),
             handshakes: Handshakes::new(&settings.extra_roots)?,
             names: Names::new(sources, settings.connect_timeout),
+            proxy: proxy.transpose()?,
             certificates,
         })
     }
@@ -61,7 +66,16 @@ impl Connector {
         http1_only: bool,
     ) -> Result<Opened, Unconnected> {
         let deadline = clock::deadline(self.connect_timeout);
-        let stream = self.connect(target, deadline).await?;
+        let stream = match &self.proxy {
+            Some(proxy) => {
+                // A name is resolved by the proxy, which must guard.
+                if let Some(address) = target.url().address() {
+                    self.judge(target, &[address])?;
+                }
+                proxy.tunnel(target, &self.names, deadline).await?
+            }
+            None => self.connect(target, deadline).await?,
+        };
         // A request is one write, and its sender waits for the response: delaying bytes gains nothing.
         let _ = stream.set_nodelay(true);
         if !target.url().is_https() {

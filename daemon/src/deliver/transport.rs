@@ -51,7 +51,7 @@ impl HttpTransport {
     /// Returns a transport without connections. `own_listener` is refused as a target.
     ///
     /// # Errors
-    /// A file of certificates to trust can't be read.
+    /// A file of certificates to trust, or of credentials, can't be read.
     pub fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, SetupError> {
         let certificates = Arc::default();
         let current = Current::new(config, own_listener, &certificates)?;
@@ -70,7 +70,7 @@ impl HttpTransport {
     /// Applies another configuration, to destinations that are prepared from now on.
     ///
     /// # Errors
-    /// A file of certificates to trust can't be read. Nothing changed then.
+    /// A file of certificates to trust, or of credentials, can't be read. Nothing changed then.
     pub fn reconfigure(&self, config: &Config) -> Result<(), SetupError> {
         let new = Current::new(config, self.own_listener, &self.certificates)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
