@@ -1,7 +1,9 @@
 //! What the HTTP front end works with: the engine, the configuration, and what new endpoints are made of.
 
 use crate::api_keys_used::ApiKeysUsed;
+use crate::certificates::Validity;
 use crate::config::{Config, LiveConfig};
+use crate::deliver::ServerCertificates;
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
@@ -23,6 +25,7 @@ pub struct App {
     config: LiveConfig,
     own_listener: Option<SocketAddr>,
     used: ApiKeysUsed,
+    server_certificates: Arc<ServerCertificates>,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
@@ -47,13 +50,20 @@ pub(crate) struct OutboxCounts {
 pub struct NoRandomness;
 
 impl App {
-    /// A front end for an engine. `own_listener` is refused as a target.
-    pub fn new(engine: Engine, config: LiveConfig, own_listener: Option<SocketAddr>) -> Self {
+    /// A front end for an engine. `own_listener` is refused as a target. `server_certificates` are those that deliveries
+    /// have seen.
+    pub fn new(
+        engine: Engine,
+        config: LiveConfig,
+        own_listener: Option<SocketAddr>,
+        server_certificates: Arc<ServerCertificates>,
+    ) -> Self {
         Self {
             engine,
             config,
             own_listener,
             used: ApiKeysUsed::default(),
+            server_certificates,
             #[cfg(feature = "postgres")]
             peers: None,
             #[cfg(feature = "postgres")]
@@ -152,6 +162,12 @@ impl App {
                 self.engine.api_keys_used(used);
             }
         }
+    }
+
+    /// Returns how long the certificate of the server at this URL is valid, if a delivery has seen it.
+    pub(crate) fn server_certificate(&self, url: &str) -> Option<Validity> {
+        let url = TargetUrl::parse(url, &self.target_policy()).ok()?;
+        self.server_certificates.of(&url.origin())
     }
 
     /// A fresh secret of 32 random bytes.

@@ -28,7 +28,7 @@ pub use stormhook_engine::retention::Retention;
 pub use stormhook_engine::retry::Retry;
 use stormhook_store::Scope;
 
-use crate::target::TargetPolicy;
+use crate::target::{ProxyUrl, TargetPolicy};
 
 /// The file that is read from the working directory if none is named and it exists.
 pub const DEFAULT_FILE: &str = "stormhook.toml";
@@ -75,6 +75,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// Where deliveries may go. The daemon adds its own listener once it is bound.
     pub target: TargetPolicy,
+    /// The proxy that deliveries go through.
+    pub proxy: Proxy,
     /// Certificates.
     pub tls: Tls,
     /// Logging.
@@ -170,6 +172,15 @@ pub struct Outbox {
 pub struct Breaker {
     /// How long all attempts must have failed.
     pub disable_after: Duration,
+}
+
+/// `target.proxy` and what belongs to it.
+#[derive(Debug, Clone, Default)]
+pub struct Proxy {
+    /// Where it is; `None` for none.
+    pub url: Option<ProxyUrl>,
+    /// A file with `user:password`.
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// `[tls]`

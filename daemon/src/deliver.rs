@@ -1,7 +1,8 @@
 //! One attempt over HTTP: sends a request and returns the result as a [`Reply`].
 //!
 //! It never interprets the reply, retries, follows a redirect or decodes a body. The target guard checks every
-//! connection, by the same addresses that it then connects to. Proxy variables in the environment are ignored.
+//! connection, by the same addresses that it then connects to. Proxy variables in the environment are ignored; a proxy is
+//! set in the configuration.
 
 mod connect;
 mod destination;
@@ -9,12 +10,15 @@ mod dial;
 mod exchange;
 mod fault;
 mod framing;
+mod handshakes;
 mod head;
 mod http1;
 mod manners;
 mod names;
 mod pool;
+mod proxy;
 mod secured;
+mod server_certificates;
 mod statuses;
 mod streams;
 #[cfg(test)]
@@ -24,12 +28,14 @@ mod transport;
 mod trust;
 
 pub use destination::Target;
+pub use proxy::CredentialsError;
+pub use server_certificates::ServerCertificates;
 pub use transport::HttpTransport;
 pub use trust::TrustError;
 
 use crate::config::Config;
 use crate::descriptors;
-use crate::target::TargetPolicy;
+use crate::target::{ProxyUrl, TargetPolicy};
 use connect::Connector;
 use exchange::{Again, Order, Outcome};
 use pool::{Connection, Pool};
@@ -70,6 +76,21 @@ pub struct Settings {
     pub name_servers: Vec<SocketAddr>,
     /// PEM files of certificates to trust in addition to the system's.
     pub extra_roots: Vec<PathBuf>,
+    /// The proxy that all deliveries go through.
+    pub proxy: Option<ProxyUrl>,
+    /// A file with the proxy's credentials.
+    pub proxy_credentials_file: Option<PathBuf>,
+}
+
+/// Why attempts can't be made with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file of certificates.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A file of credentials.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
 }
 
 impl Settings {
@@ -88,6 +109,8 @@ impl Settings {
             },
             name_servers: config.dns.servers.clone(),
             extra_roots: config.tls.extra_roots.clone(),
+            proxy: config.proxy.url.clone(),
+            proxy_credentials_file: config.proxy.credentials_file.clone(),
         }
     }
 }
@@ -122,17 +145,27 @@ impl From<Failed> for Unconnected {
 }
 
 impl Client {
-    /// Returns a client without connections. Reads the certificates to trust.
+    /// Returns a client without connections. Reads the certificates to trust, and the proxy's credentials.
     ///
     /// # Errors
-    /// [`TrustError`] if one of `extra_roots` can't be read.
-    pub fn new(settings: &Settings) -> Result<Self, TrustError> {
-        let tls = trust::client_config(&settings.extra_roots)?;
+    /// [`SetupError`] if one of these files can't be read.
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        Self::noting(settings, Arc::default())
+    }
+
+    /// The same for a client that notes the certificates of servers there.
+    ///
+    /// # Errors
+    /// As for [`Client::new`].
+    pub fn noting(
+        settings: &Settings,
+        certificates: Arc<ServerCertificates>,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
             inner: Arc::new(Inner {
                 timeout: settings.timeout,
                 response_bytes: settings.response_bytes,
-                connector: Connector::new(settings, tls),
+                connector: Connector::new(settings, certificates)?,
                 pool: Pool::new(
                     settings.pool_idle,
                     settings.pool_max_age,
@@ -195,15 +228,15 @@ impl Inner {
     }
 
     async fn connection(&self, order: &Order<'_>, fresh: bool) -> Result<Connection, Reply> {
-        let origin = order.target.origin();
-        if !fresh && let Some(connection) = self.pool.take(origin) {
+        let key = order.target.pool_key();
+        if !fresh && let Some(connection) = self.pool.take(key) {
             return Ok(connection);
         }
-        let http1_only = self.pool.needs_http1(origin);
+        let http1_only = self.pool.needs_http1(key);
         // Boxed: it is several times larger than the rest of an attempt, and most attempts find a connection.
         let opening = Box::pin(self.connector.open(order.target, http1_only));
         match timeout_at(order.deadline, opening).await {
-            Ok(Ok(opened)) => Ok(self.pool.adopt(opened, origin)),
+            Ok(Ok(opened)) => Ok(self.pool.adopt(opened, key)),
             Ok(Err(Unconnected::Failed((failure, why)))) => Err(Reply::Failed(failure, why)),
             Ok(Err(Unconnected::OurTrouble(what))) => Err(Reply::OurTrouble(what)),
             Err(_) => Err(order.timed_out()),

@@ -2,6 +2,7 @@
 
 mod api_keys_used;
 pub mod app;
+mod certificates;
 pub mod config;
 pub mod deliver;
 mod descriptors;

@@ -8,7 +8,7 @@ pub use open::options;
 
 use crate::app::App;
 use crate::config::{self, Config, ConfigError, LiveConfig};
-use crate::deliver::{HttpTransport, TrustError};
+use crate::deliver::{HttpTransport, SetupError};
 use crate::descriptors;
 use crate::environment;
 use crate::http::{ListenError, Listeners, Token, TokenError, bind};
@@ -57,9 +57,9 @@ pub enum ServeError {
     #[cfg(feature = "postgres")]
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// Certificates to trust.
+    /// Certificates to trust, or the proxy's credentials.
     #[error(transparent)]
-    Trust(#[from] TrustError),
+    Setup(#[from] SetupError),
     /// The system refuses.
     #[error("{doing} {}: {source}", path.display())]
     Io {
@@ -154,7 +154,8 @@ async fn run(
     #[cfg(feature = "postgres")]
     let others = opened.store.cluster().map(Peers::new);
     let loaded = load(opened.store, &transport, &live, &life)?;
-    let app = App::new(loaded.engine().clone(), live.clone(), address);
+    let seen = transport.server_certificates();
+    let app = App::new(loaded.engine().clone(), live.clone(), address, seen);
     #[cfg(feature = "postgres")]
     let app = {
         if let (Some(peers), Some(others)) = (opened.peers, &others) {

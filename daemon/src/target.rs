@@ -8,6 +8,7 @@
 
 mod address;
 mod pattern;
+mod proxy;
 mod rule;
 mod tables;
 mod url;
@@ -15,6 +16,7 @@ mod url;
 use std::net::{IpAddr, SocketAddr};
 
 pub use self::pattern::{Pattern, PatternError};
+pub use self::proxy::{NotAProxy, ProxyUrl};
 pub use self::rule::{Refusal, Rule};
 pub use self::url::{MAX_URL_BYTES, TargetError, TargetUrl};
 use tables::{Inside, LOCAL_NAMES};

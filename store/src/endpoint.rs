@@ -2,11 +2,16 @@
 //!
 //! Settings rarely change and have their own row; the running state changes with every attempt and is kept apart.
 
+mod tls;
+
+pub use tls::{Certificate, ClientCertificate, ClientKey, EndpointTls};
+
 use crate::ids::{EndpointId, EventId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 use stormhook_verifier::Secret;
 use zeroize::Zeroizing;
 
@@ -149,7 +154,7 @@ impl fmt::Debug for CustomHeaders {
     }
 }
 
-/// The settings of an endpoint without its secrets, and whether the daemon disabled it.
+/// The settings of an endpoint without the secrets that sign, and whether the daemon disabled it.
 ///
 /// The order of the fields is that of the endpoint's row in the file (`rows`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -170,6 +175,9 @@ pub struct Settings {
     pub rate_limit_per_second: Option<f64>,
     /// The order in which it receives deliveries.
     pub ordering: Ordering,
+    /// What its TLS connections use. A part of the row of its own.
+    #[serde(skip)]
+    pub tls: Option<Arc<EndpointTls>>,
 }
 
 /// An endpoint.
@@ -266,6 +274,8 @@ pub struct EndpointChange {
     pub rate_limit_per_second: Option<Option<f64>>,
     /// The order in which it receives deliveries.
     pub ordering: Option<Ordering>,
+    /// What its TLS connections use, as a whole; `Some(None)` removes it.
+    pub tls: Option<Option<Arc<EndpointTls>>>,
     /// Ed25519 signatures: `Some(Some(…))` enables them, with this seed unless there is one already; `Some(None)`
     /// disables them and drops all seeds.
     pub seed: Option<Option<Seed>>,
@@ -289,6 +299,7 @@ impl EndpointChange {
             self.rate_limit_per_second,
         );
         set(&mut settings.ordering, self.ordering);
+        set(&mut settings.tls, self.tls);
     }
 }
 

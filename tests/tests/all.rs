@@ -47,6 +47,8 @@ mod openapi;
 mod order;
 mod outbox;
 mod overload;
+mod partner_tls;
+mod proxied;
 mod restarts;
 mod sending;
 mod stats;

@@ -145,7 +145,7 @@ pub(crate) fn settle(delivery: DeliveryId, now: UnixMs) -> Settle {
 struct Nowhere;
 
 impl Transport for Nowhere {
-    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
-        Err(format!("{url} is nowhere"))
+    fn destination(&self, endpoint: &Settings) -> Result<Arc<dyn Destination>, String> {
+        Err(format!("{} is nowhere", endpoint.url))
     }
 }

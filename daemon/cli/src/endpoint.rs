@@ -6,6 +6,7 @@
 mod arguments;
 mod describe;
 mod settings;
+mod tls;
 
 use http::Method;
 use serde::Deserialize;
@@ -73,6 +74,7 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
         body.insert("ed25519".to_owned(), json!(true));
     }
     args.settings.put(&mut body)?;
+    args.tls.put(&mut body)?;
     put_secret(&mut body, &args.secret)?;
     let answer = session
         .client
@@ -97,6 +99,10 @@ async fn add(args: &AddArgs, session: &Session) -> Result<(), Failure> {
 fn update_body(args: &UpdateArgs) -> Result<Map<String, Value>, Failure> {
     let mut body = Map::new();
     args.settings.clear(&args.clear, &mut body)?;
+    if args.clear.iter().any(|name| name == tls::TLS) {
+        body.insert(tls::TLS.to_owned(), Value::Null);
+    }
+    args.tls.put(&mut body)?;
     if let Some(url) = &args.url {
         body.insert("url".to_owned(), json!(url));
     }

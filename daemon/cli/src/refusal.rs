@@ -107,7 +107,7 @@ impl Refusal {
 
 /// Returns the flag for a field of the API that has another name.
 fn flag_of(field: &str) -> Option<String> {
-    const FLAGS: [(&str, &str); 8] = [
+    const FLAGS: [(&str, &str); 11] = [
         ("organizationId", "--organization"),
         ("eventTypes", "--event-type"),
         ("eventType", "--event-type"),
@@ -116,6 +116,9 @@ fn flag_of(field: &str) -> Option<String> {
         ("eventId", "--event"),
         ("idempotencyKey", "--idempotency-key"),
         ("active", "--inactive"),
+        ("tls.clientCertificate", "--client-certificate"),
+        ("tls.clientKey", "--client-key"),
+        ("tls.caCertificate", "--ca-certificate"),
     ];
     let of_endpoint = || {
         let mut settings = SETTINGS.iter().map(Setting::names);

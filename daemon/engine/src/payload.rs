@@ -99,7 +99,7 @@ impl Partner {
         let private: Vec<PrivateKey> = seeds.map(private_key).collect();
         Self {
             endpoint: Arc::clone(endpoint),
-            destination: transport.destination(&endpoint.url),
+            destination: transport.destination(&endpoint.settings),
             keys: SigningKeys::with_ed25519(live().map(|live| &live.secret), &private),
             constant: constant
                 .into_iter()

@@ -6,6 +6,7 @@ use http::HeaderMap;
 use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
+use stormhook_store::endpoint::Settings;
 
 /// The request of an attempt.
 pub struct AttemptRequest<'a> {
@@ -54,11 +55,11 @@ pub trait Destination: Debug + Send + Sync {
 
 /// See the module.
 pub trait Transport: Send + Sync {
-    /// Prepares a URL with the current configuration.
+    /// Prepares the URL of an endpoint with these settings, with the current configuration.
     ///
     /// # Errors
     /// Why nothing may be sent there, for operators.
-    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String>;
+    fn destination(&self, endpoint: &Settings) -> Result<Arc<dyn Destination>, String>;
 }
 
 #[cfg(test)]
@@ -69,8 +70,8 @@ pub(crate) mod tests {
     pub(crate) struct Nowhere;
 
     impl Transport for Nowhere {
-        fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
-            Err(format!("{url} is nowhere"))
+        fn destination(&self, endpoint: &Settings) -> Result<Arc<dyn Destination>, String> {
+            Err(format!("{} is nowhere", endpoint.url))
         }
     }
 }

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::rule::SIGNATURE_HEADER;
 use super::{
-    Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Outbox,
+    Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Outbox, Proxy,
     Retention, Retry, SOCKET_FILE, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
@@ -74,6 +74,7 @@ impl Config {
                 allow: vec![Pattern::Network(LOOPBACK.into())],
                 ..TargetPolicy::default()
             },
+            proxy: Proxy::default(),
             tls: Tls {
                 certificate: None,
                 key: None,

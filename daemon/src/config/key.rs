@@ -8,7 +8,7 @@ use super::Config;
 use super::LogFormat;
 use super::rule::{
     Address, Choice, Count, DatabaseUrl, FilePath, HostName, HostPort, List, NameServer, OrOff,
-    Raw, Rule, Share, SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
+    Proxy, Raw, Rule, Share, SignatureHeader, Size, Switch, TargetPattern, Time, Unset,
 };
 
 /// One key: its name, its purpose, and how it is read from and written to a [`Config`].
@@ -105,7 +105,7 @@ pub(super) const KEYS: &[Key] = &[
     key!("delivery.timeout", delivery.timeout, Time("10ms", "10m"), RELOAD,
         "How long one attempt may take, from the start of the connection to the status line."),
     key!("delivery.connect_timeout", delivery.connect_timeout, Time("10ms", "10m"), RELOAD,
-        "How long connecting may take: name look-up, TCP and TLS."),
+        "How long connecting may take: name look-up, TCP, a tunnel through target.proxy, and TLS."),
     key!("delivery.max_in_flight", delivery.max_in_flight, Count(1, 65_535), RELOAD,
         "Maximum number of attempts in flight."),
     key!("delivery.max_in_flight_per_endpoint", delivery.max_in_flight_per_endpoint, Count(1, 65_535), RELOAD,
@@ -168,6 +168,10 @@ pub(super) const KEYS: &[Key] = &[
         "Networks and host names that deliveries may never go to. Takes precedence over target.allow."),
     key!("target.allow_http", target.allow_http, Switch, RELOAD,
         "Whether endpoints may use http instead of https."),
+    key!("target.proxy", proxy.url, Unset(Proxy), RELOAD,
+        "Forward proxy that all deliveries go through, by HTTP CONNECT. It resolves the receivers' names, so it must guard the private network: only the form of a URL, and an address in it, are checked here (docs/partner-tls.md)."),
+    key!("target.proxy_credentials_file", proxy.credentials_file, Unset(FilePath), RELOAD,
+        "File with `user:password` for the proxy, mode 0600. Read at start and on SIGHUP."),
     key!("tls.certificate", tls.certificate, Unset(FilePath), RESTART,
         "Certificate of the TCP listener. This version doesn't support TLS on the listener, so it must not be set."),
     key!("tls.key", tls.key, Unset(FilePath), RESTART,

@@ -135,6 +135,13 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             );
         }
     }
+    if config.proxy.credentials_file.is_some() && config.proxy.url.is_none() {
+        report(
+            "target.proxy_credentials_file",
+            "target.proxy_credentials_file is set, but target.proxy is not; set both or neither"
+                .to_owned(),
+        );
+    }
     if config.idempotency.ttl > config.retention.events {
         let ttl = duration_text(config.idempotency.ttl);
         let events = duration_text(config.retention.events);

@@ -10,7 +10,7 @@ use toml::Value;
 
 pub use network::without_password;
 pub(super) use network::{
-    Address, DatabaseUrl, HostName, HostPort, NameServer, SIGNATURE_HEADER, SignatureHeader,
+    Address, DatabaseUrl, HostName, HostPort, NameServer, Proxy, SIGNATURE_HEADER, SignatureHeader,
     TargetPattern,
 };
 use stormhook_engine::times::{duration_text, parse_duration};

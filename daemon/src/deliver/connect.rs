@@ -1,16 +1,19 @@
-//! Opens a connection: looks the name up once, checks all its addresses, and connects to one of exactly those. Every
-//! failure says whose fault it is.
+//! Opens a connection: looks the name up once, checks all its addresses, and connects to one of exactly those; or asks a
+//! proxy for a tunnel. Every failure says whose fault it is.
 
 use super::destination::Target;
 use super::dial::{Missed, dial, in_turn};
 use super::fault::Fault;
+use super::handshakes::Handshakes;
 use super::http1::Http1;
 use super::names::{Names, Resolved, Sources, Unresolved};
+use super::proxy::Proxy;
 use super::secured::Secured;
+use super::server_certificates::ServerCertificates;
 use super::streams::Streams;
-use super::{Failed, Settings, Unconnected, tls_words};
+use super::{Failed, Settings, SetupError, Unconnected, tls_words};
+use crate::certificates::Validity;
 use crate::target::{Judgement, TargetPolicy};
-use rustls::ClientConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,6 @@ use stormhook_engine::clock;
 use stormhook_engine::outcome::Failure;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
 /// A connection that nothing has been sent over.
 pub(super) enum Opened {
@@ -32,24 +34,29 @@ pub(super) enum Opened {
 pub(super) struct Connector {
     connect_timeout: Duration,
     policy: TargetPolicy,
-    tls: TlsConnector,
-    /// A connector that doesn't offer HTTP/2.
-    tls_http1: TlsConnector,
+    handshakes: Handshakes,
     names: Names,
+    proxy: Option<Proxy>,
+    certificates: Arc<ServerCertificates>,
 }
 
 impl Connector {
-    pub(super) fn new(settings: &Settings, tls: Arc<ClientConfig>) -> Self {
-        let mut http1_only = (*tls).clone();
-        http1_only.alpn_protocols = vec![b"http/1.1".to_vec()];
+    /// Reads the certificates to trust, and the credentials for the proxy.
+    pub(super) fn new(
+        settings: &Settings,
+        certificates: Arc<ServerCertificates>,
+    ) -> Result<Self, SetupError> {
         let sources = Sources::of_machine(settings.name_servers.clone());
-        Self {
+        let proxy = settings.proxy.clone();
+        let proxy = proxy.map(|url| Proxy::new(url, settings.proxy_credentials_file.as_deref()));
+        Ok(Self {
             connect_timeout: settings.connect_timeout,
             policy: settings.policy.clone(),
-            tls: TlsConnector::from(tls),
-            tls_http1: TlsConnector::from(Arc::new(http1_only)),
+            handshakes: Handshakes::new(&settings.extra_roots)?,
             names: Names::new(sources, settings.connect_timeout),
-        }
+            proxy: proxy.transpose()?,
+            certificates,
+        })
     }
 
     /// Opens a connection to `target` within the time limit. Offers HTTP/2 unless `http1_only`.
@@ -59,22 +66,30 @@ impl Connector {
         http1_only: bool,
     ) -> Result<Opened, Unconnected> {
         let deadline = clock::deadline(self.connect_timeout);
-        let stream = self.connect(target, deadline).await?;
+        let stream = match &self.proxy {
+            Some(proxy) => {
+                // A name is resolved by the proxy, which must guard.
+                if let Some(address) = target.url().address() {
+                    self.judge(target, &[address])?;
+                }
+                proxy.tunnel(target, &self.names, deadline).await?
+            }
+            None => self.connect(target, deadline).await?,
+        };
         // A request is one write, and its sender waits for the response: delaying bytes gains nothing.
         let _ = stream.set_nodelay(true);
         if !target.url().is_https() {
             return Ok(Opened::Http1(Http1::new(stream)));
         }
-        let tls = if http1_only {
-            &self.tls_http1
-        } else {
-            &self.tls
-        };
-        let handshake = tls.connect(target.server_name(), stream);
-        let stream = match timeout_at(deadline, handshake).await {
+        let handshake = self.handshakes.of(target.tls());
+        let handshake = handshake.map_err(Unconnected::OurTrouble)?;
+        let connector = handshake.connector(http1_only);
+        let shaking = connector.connect(target.server_name(), stream);
+        let stream = match timeout_at(deadline, shaking).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                let why = format!("{}: {}", target.origin(), tls_words::io_words(&error));
+                let words = tls_words::io_words(&error, handshake.presents);
+                let why = format!("{}: {words}", target.origin());
                 return Err((Failure::Tls, why).into());
             }
             Err(_) => {
@@ -86,8 +101,13 @@ impl Connector {
                 return Err((Failure::Tls, why).into());
             }
         };
+        let shown = stream.get_ref().1.peer_certificates();
+        let shown = shown.and_then(|chain| Validity::of(chain.first()?));
+        if let Some(validity) = shown {
+            self.certificates.note(target.origin(), validity);
+        }
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let stream = Secured(stream);
+        let stream = Secured::new(stream, handshake.presents);
         if is_http2 {
             Ok(Opened::Http2(Streams::open(stream).await?))
         } else {

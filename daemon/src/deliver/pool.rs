@@ -1,4 +1,4 @@
-//! Connections kept for later attempts, by origin: HTTP/1.1 connections while idle, shared HTTP/2 connections from the
+//! Connections kept for later attempts, by origin and TLS settings: HTTP/1.1 connections while idle, shared HTTP/2 connections from the
 //! start. One task closes idle connections when they expire. It runs only while there are any.
 
 use super::connect::Opened;
@@ -17,6 +17,7 @@ const MAX_STREAMS: usize = 100;
 /// How long closing a connection may take: to tell the receiver, and for the receiver to read what it was sent.
 const GOODBYE: Duration = Duration::from_secs(2);
 
+/// The pool key of a target: its origin and, if it has any, its TLS settings.
 type Origin = Arc<str>;
 
 /// A connection for one request.

@@ -14,7 +14,27 @@ use tokio_rustls::client::TlsStream;
 const MARK: &str = "TLS: ";
 
 /// See the module.
-pub(super) struct Secured(pub(super) TlsStream<TcpStream>);
+pub(super) struct Secured {
+    stream: TlsStream<TcpStream>,
+    /// Whether a client certificate was there to present: a server may refuse it only after the handshake.
+    presents: bool,
+}
+
+impl Secured {
+    pub(super) fn new(stream: TlsStream<TcpStream>, presents: bool) -> Self {
+        Self { stream, presents }
+    }
+
+    fn plain(&self, error: io::Error) -> io::Error {
+        match inside(&error) {
+            Some(tls) => {
+                let words = words(tls, self.presents);
+                io::Error::new(error.kind(), format!("{MARK}{words}"))
+            }
+            None => error,
+        }
+    }
+}
 
 /// Returns the words of the TLS error inside this one.
 pub(super) fn told(error: &(dyn Error + 'static)) -> Option<String> {
@@ -30,21 +50,14 @@ pub(super) fn told(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-fn plain(error: io::Error) -> io::Error {
-    match inside(&error) {
-        Some(tls) => io::Error::new(error.kind(), format!("{MARK}{}", words(tls))),
-        None => error,
-    }
-}
-
 impl AsyncRead for Secured {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.0).poll_read(context, buffer);
-        read.map_err(plain)
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        read.map_err(|error| self.plain(error))
     }
 }
 
@@ -54,16 +67,18 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(context, bytes);
-        written.map_err(plain)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        written.map_err(|error| self.plain(error))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context).map_err(plain)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        flushed.map_err(|error| self.plain(error))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context).map_err(plain)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(context);
+        shut.map_err(|error| self.plain(error))
     }
 
     fn poll_write_vectored(
@@ -71,11 +86,11 @@ impl AsyncWrite for Secured {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write_vectored(context, slices);
-        written.map_err(plain)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        written.map_err(|error| self.plain(error))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 }

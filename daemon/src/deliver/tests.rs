@@ -6,6 +6,7 @@ mod connecting;
 mod early;
 mod kept;
 mod odd;
+mod proxied;
 mod secure;
 mod streams;
 
@@ -36,6 +37,8 @@ fn settings() -> Settings {
         },
         name_servers: Vec::new(),
         extra_roots: Vec::new(),
+        proxy: None,
+        proxy_credentials_file: None,
     }
 }
 

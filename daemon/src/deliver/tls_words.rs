@@ -19,12 +19,11 @@ const MAX_NAMES: usize = 3;
 /// How many bytes of one name an error shows.
 const MAX_NAME_BYTES: usize = 80;
 
-const ROOTS: &str = "add its issuer to tls.extra_roots, or have the partner send the whole chain";
-
-/// What went wrong in a handshake, or after it, when that was TLS's.
-pub(super) fn io_words(error: &io::Error) -> String {
+/// What went wrong in a handshake, or after it, when that was TLS's. `presents` says whether a client certificate was there
+/// to present.
+pub(super) fn io_words(error: &io::Error, presents: bool) -> String {
     match inside(error) {
-        Some(error) => words(error),
+        Some(error) => words(error, presents),
         None if error.kind() == io::ErrorKind::UnexpectedEof => {
             "the connection was closed during the TLS handshake".to_owned()
         }
@@ -56,12 +55,12 @@ pub(super) fn inside<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Erro
 }
 
 /// Describes one error in a sentence.
-pub(super) fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error, presents: bool) -> String {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
-        Error::AlertReceived(alert) => alerted(*alert),
+        Error::AlertReceived(alert) => alerted(*alert, presents),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "the answer is not TLS; check that the port serves https".to_owned()
+            "server does not speak TLS; check that the port serves https".to_owned()
         }
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
@@ -91,19 +90,19 @@ fn certificate(error: &CertificateError) -> String {
     use CertificateError as C;
     match error {
         C::BadEncoding => "the server's certificate can't be read".to_owned(),
-        C::Expired => "the server's certificate has expired; the partner must renew it".to_owned(),
+        C::Expired => "certificate has expired; the partner must renew it".to_owned(),
         C::ExpiredContext { not_after, .. } => format!(
-            "the server's certificate expired at {}; the partner must renew it",
-            date(not_after.as_secs())
+            "certificate expired on {}; the partner must renew it",
+            day(not_after.as_secs())
         ),
-        C::NotValidYet => "the server's certificate is not valid yet".to_owned(),
+        C::NotValidYet => "certificate is not valid yet".to_owned(),
         C::NotValidYetContext { not_before, .. } => format!(
-            "the server's certificate is not valid before {}; check this machine's clock, or have the partner replace it",
-            date(not_before.as_secs())
+            "certificate is not valid before {}; check this machine's clock, or have the partner replace it",
+            day(not_before.as_secs())
         ),
-        C::Revoked => "the server's certificate was revoked".to_owned(),
+        C::Revoked => "certificate was revoked; the partner must replace it".to_owned(),
         C::UnknownIssuer => {
-            format!("the server's certificate was issued by an authority that is not trusted; {ROOTS}")
+            "certificate is not signed by a trusted authority; have the partner send the whole chain, or add its issuer to the endpoint's tls.caCertificate or to tls.extra_roots".to_owned()
         }
         C::BadSignature => {
             "a signature on the server's certificate or handshake is invalid".to_owned()
@@ -112,10 +111,11 @@ fn certificate(error: &CertificateError) -> String {
         | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the server's certificate uses an unsupported signature algorithm; the partner must use a current algorithm".to_owned()
         }
-        C::NotValidForName => {
-            "the server's certificate is not for this host".to_owned()
-        }
-        C::NotValidForNameContext { presented, .. } => wrong_host(presented),
+        C::NotValidForName => "certificate is for another host".to_owned(),
+        C::NotValidForNameContext {
+            expected,
+            presented,
+        } => wrong_host(&expected.to_str(), presented),
         C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
             "the server's certificate is not valid for servers; the partner must get one for server authentication".to_owned()
         }
@@ -129,11 +129,11 @@ fn certificate(error: &CertificateError) -> String {
 
 fn other_certificate(error: &(dyn StdError + Send + Sync + 'static)) -> String {
     if error.is::<SelfSigned>() {
-        return "the server's certificate is self-signed and not trusted; add it to tls.extra_roots".to_owned();
+        return "certificate is self-signed and not trusted; add it to the endpoint's tls.caCertificate or to tls.extra_roots".to_owned();
     }
     match error.downcast_ref::<webpki::Error>() {
         Some(webpki::Error::CaUsedAsEndEntity) => {
-            "the server's certificate is a certificate authority's; add it to tls.extra_roots to trust it anyway, or have the partner use a server certificate".to_owned()
+            "certificate is a certificate authority's; have the partner use a server certificate, or add it to the endpoint's tls.caCertificate or to tls.extra_roots".to_owned()
         }
         Some(webpki::Error::EndEntityUsedAsCa) => {
             "the issuer of the server's certificate is not a certificate authority".to_owned()
@@ -148,20 +148,23 @@ fn other_certificate(error: &(dyn StdError + Send + Sync + 'static)) -> String {
     }
 }
 
-fn wrong_host(presented: &[String]) -> String {
-    let mut text = "the server's certificate is not for this host".to_owned();
+fn wrong_host(expected: &str, presented: &[String]) -> String {
+    let expected = cut(expected);
     if presented.is_empty() {
-        text.push_str(": it has no names; the partner must use one with a subjectAltName");
-        return text;
+        return format!(
+            "certificate has no names, so it is not for {expected}; the partner must use one with a subjectAltName"
+        );
     }
+    let mut text = "certificate is for ".to_owned();
     for (n, name) in presented.iter().take(MAX_NAMES).enumerate() {
-        text.push_str(if n == 0 { " but for " } else { ", " });
+        text.push_str(if n == 0 { "" } else { ", " });
         text.push_str(plain_name(name));
     }
+    // Writing to a String can't fail.
     if let Some(more @ 1..) = presented.len().checked_sub(MAX_NAMES) {
-        // Writing to a String can't fail.
         let _ = write!(text, " and {more} more");
     }
+    let _ = write!(text, ", not {expected}");
     text
 }
 
@@ -170,16 +173,23 @@ fn plain_name(name: &str) -> &str {
     let inner = name
         .split_once('(')
         .map_or(name, |(_, inner)| inner.trim_end_matches(')'));
-    let inner = inner.trim_matches('"');
-    let end = inner.floor_char_boundary(MAX_NAME_BYTES.min(inner.len()));
-    inner.get(..end).unwrap_or_default()
+    cut(inner.trim_matches('"'))
 }
 
-fn alerted(alert: AlertDescription) -> String {
+fn cut(name: &str) -> &str {
+    let end = name.floor_char_boundary(MAX_NAME_BYTES.min(name.len()));
+    name.get(..end).unwrap_or_default()
+}
+
+fn alerted(alert: AlertDescription, presents: bool) -> String {
     use AlertDescription as A;
     let text = match alert {
+        _ if presents && let Some(refusal) = client_refused(alert) => refusal,
         A::CertificateRequired => {
-            "the server requires a client certificate, which deliveries don't have"
+            "the server requires a client certificate; set tls.clientCertificate and tls.clientKey of the endpoint"
+        }
+        A::HandshakeFailure | A::InsufficientSecurity if presents => {
+            "the server refused the handshake: no cipher in common, or it does not accept the client certificate"
         }
         A::HandshakeFailure | A::InsufficientSecurity => {
             "the server refused the handshake: no cipher in common, or it requires a client certificate"
@@ -195,13 +205,42 @@ fn alerted(alert: AlertDescription) -> String {
         | A::UnknownCA
         | A::NoCertificate
         | A::AccessDenied => {
-            "the server requires a trusted client certificate, which deliveries don't have"
+            "the server requires a client certificate that it trusts; set tls.clientCertificate and tls.clientKey of the endpoint"
         }
         A::InternalError => "the server had an internal error in the TLS handshake",
         A::CloseNotify | A::UserCanceled => "the server ended the TLS handshake",
         _ => "the server refused the TLS handshake",
     };
     text.to_owned()
+}
+
+/// Describes the refusal of the client certificate that was presented.
+fn client_refused(alert: AlertDescription) -> Option<&'static str> {
+    use AlertDescription as A;
+    Some(match alert {
+        A::CertificateExpired => {
+            "the server refused the client certificate: it has expired or is not valid yet; replace tls.clientCertificate"
+        }
+        A::CertificateRevoked => {
+            "the server refused the client certificate: it was revoked; replace tls.clientCertificate"
+        }
+        A::UnknownCA => {
+            "the server refused the client certificate: it doesn't trust its issuer; add the issuers to tls.clientCertificate, or have the partner trust them"
+        }
+        A::DecryptError => {
+            "the server refused the client certificate: a signature doesn't match; check that the issuers in tls.clientCertificate are those that the partner trusts"
+        }
+        A::UnsupportedCertificate => {
+            "the server refused the client certificate: it doesn't support its type; ask the partner which certificate to use"
+        }
+        A::AccessDenied => {
+            "the server accepted the client certificate but denies it access; ask the partner to allow it"
+        }
+        A::BadCertificate | A::CertificateUnknown | A::NoCertificate | A::CertificateRequired => {
+            "the server refused the client certificate; ask the partner which certificate it expects"
+        }
+        _ => return None,
+    })
 }
 
 fn misbehaved(how: &PeerMisbehaved) -> String {
@@ -234,8 +273,11 @@ fn incompatible(why: &PeerIncompatible) -> String {
     text.to_owned()
 }
 
-fn date(seconds: u64) -> String {
-    stormhook_engine::times::rfc3339(UnixMs(seconds.saturating_mul(1_000)))
+/// Returns the date of a time, in UTC.
+fn day(seconds: u64) -> String {
+    let mut text = stormhook_engine::times::rfc3339(UnixMs(seconds.saturating_mul(1_000)));
+    text.truncate("2026-01-02".len());
+    text
 }
 
 #[cfg(test)]

@@ -1,16 +1,18 @@
 //! HTTP as the engine's transport: one client and one target policy for each configuration.
 
-use super::{Client, Settings, Target, TrustError};
+use super::{Client, ServerCertificates, Settings, SetupError, Target};
 use crate::config::Config;
 use crate::target::TargetPolicy;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use stormhook_engine::transport::{AttemptRequest, Attempting, Destination, Transport};
+use stormhook_store::endpoint;
 
 /// See the module.
 pub struct HttpTransport {
     /// The TCP address that the daemon itself is bound to.
     own_listener: Option<SocketAddr>,
+    certificates: Arc<ServerCertificates>,
     current: RwLock<Current>,
 }
 
@@ -32,10 +34,14 @@ impl std::fmt::Debug for HttpDestination {
 }
 
 impl Current {
-    fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, TrustError> {
+    fn new(
+        config: &Config,
+        own_listener: Option<SocketAddr>,
+        certificates: &Arc<ServerCertificates>,
+    ) -> Result<Self, SetupError> {
         let settings = Settings::from_config(config, own_listener);
         Ok(Self {
-            client: Client::new(&settings)?,
+            client: Client::noting(&settings, certificates.clone())?,
             policy: settings.policy,
         })
     }
@@ -45,29 +51,37 @@ impl HttpTransport {
     /// Returns a transport without connections. `own_listener` is refused as a target.
     ///
     /// # Errors
-    /// A file of certificates to trust can't be read.
-    pub fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, TrustError> {
+    /// A file of certificates to trust, or of credentials, can't be read.
+    pub fn new(config: &Config, own_listener: Option<SocketAddr>) -> Result<Self, SetupError> {
+        let certificates = Arc::default();
+        let current = Current::new(config, own_listener, &certificates)?;
         Ok(Self {
             own_listener,
-            current: RwLock::new(Current::new(config, own_listener)?),
+            certificates,
+            current: RwLock::new(current),
         })
+    }
+
+    /// Returns the certificates of servers that deliveries have seen.
+    pub fn server_certificates(&self) -> Arc<ServerCertificates> {
+        self.certificates.clone()
     }
 
     /// Applies another configuration, to destinations that are prepared from now on.
     ///
     /// # Errors
-    /// A file of certificates to trust can't be read. Nothing changed then.
-    pub fn reconfigure(&self, config: &Config) -> Result<(), TrustError> {
-        let new = Current::new(config, self.own_listener)?;
+    /// A file of certificates to trust, or of credentials, can't be read. Nothing changed then.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), SetupError> {
+        let new = Current::new(config, self.own_listener, &self.certificates)?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 }
 
 impl Transport for HttpTransport {
-    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
+    fn destination(&self, endpoint: &endpoint::Settings) -> Result<Arc<dyn Destination>, String> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let target = Target::new(url, &current.policy).map_err(|e| e.to_string())?;
+        let target = Target::of(endpoint, &current.policy).map_err(|e| e.to_string())?;
         let client = current.client.clone();
         Ok(Arc::new(HttpDestination { client, target }))
     }

@@ -4,6 +4,7 @@
 pub(super) mod recovery;
 pub(super) mod secrets;
 pub(super) mod settings;
+mod tls;
 mod values;
 
 pub use secrets::is_quoted;

@@ -129,6 +129,12 @@ impl TargetUrl {
         self.url.scheme() == "https"
     }
 
+    /// Returns scheme, host and port.
+    #[must_use]
+    pub(crate) fn origin(&self) -> String {
+        format!("{}://{}:{}", self.url.scheme(), self.host(), self.port)
+    }
+
     /// Returns the request target: path and query.
     #[must_use]
     pub fn path_and_query(&self) -> &str {

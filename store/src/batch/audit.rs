@@ -5,12 +5,13 @@ use crate::api_key::ApiKey;
 use crate::audit::{Action, Attribution, AuditEntry, Audited};
 use crate::command::{RecordAudit, Recover, Replay};
 use crate::delivery::{Delivery, Status};
-use crate::endpoint::{Endpoint, Settings};
+use crate::endpoint::{Certificate, Endpoint, EndpointTls, Settings};
 use crate::error::StoreError;
 use crate::ids::AuditId;
 use crate::op::{AttributedOp, Done, Op};
 use crate::times::rfc3339;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// What stands for a secret.
@@ -221,6 +222,7 @@ fn fields(endpoint: &Endpoint) -> Vec<Field> {
         headers,
         rate_limit_per_second,
         ordering,
+        tls,
     } = &endpoint.settings;
     let patterns: Vec<String> = event_types.iter().map(ToString::to_string).collect();
     let masked: Object = headers
@@ -238,8 +240,24 @@ fn fields(endpoint: &Endpoint) -> Vec<Field> {
         ("headers", Value::Object(masked), json!(headers.0)),
         plain("rateLimitPerSecond", json!(rate_limit_per_second)),
         plain("ordering", json!(ordering.as_str())),
+        plain("tls", tls.as_deref().map_or(Value::Null, certificates)),
         plain("ed25519", json!(endpoint.signs_with_ed25519())),
     ]
+}
+
+/// Names certificates by their SHA-256 digests. The key is the only one that fits its certificate.
+fn certificates(tls: &EndpointTls) -> Value {
+    let digest = |certificate: &Certificate| -> String {
+        let digest = Sha256::digest(certificate);
+        digest.iter().map(|b| format!("{b:02x}")).collect()
+    };
+    let client = tls.client().and_then(|client| client.chain.first());
+    let trusted: Vec<String> = tls.trusted().iter().map(digest).collect();
+    json!({
+        "clientCertificate": client.map(digest),
+        "clientKey": client.map(|_| MASKED),
+        "caCertificate": trusted,
+    })
 }
 
 /// Returns the settings of an endpoint as they are shown.

@@ -139,6 +139,7 @@ impl<S: Storage> Batch<'_, S> {
         // The record stays for readers of its deliveries; it keeps no secrets.
         e.secrets.clear();
         e.settings.headers.0.clear();
+        e.settings.tls = None;
         let reason = Reason::EndpointDeleted;
         self.begin_bulk(e.slot, BulkEffect::End { reason })?;
         self.put_endpoint(e).map(Ok)

@@ -19,8 +19,8 @@ pub(crate) fn version_of(table: &str) -> u8 {
         // 2: with the sums of the other tables. 3: with bulk changes in their own table. 4: with API keys and the audit
         // log.
         "meta" => 4,
-        // 2: without marks.
-        "endpoints" => 2,
+        // 2: without marks. 3: with TLS settings.
+        "endpoints" => 3,
         // 2: with the attempts whose request was sent again.
         "deliveries" => 2,
         _ => 1,

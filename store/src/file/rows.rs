@@ -3,8 +3,9 @@
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
-use crate::delivery::QueueEntry;
-use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
+mod tls;
+
+use crate::delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::file::record;
@@ -13,6 +14,7 @@ use crate::ids::{DeliveryId, EndpointId, UnixMs};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 use stormhook_verifier::Secret;
+use tls::TlsRow;
 use zeroize::Zeroize;
 
 #[derive(Serialize, Deserialize)]
@@ -72,7 +74,8 @@ pub fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
         updated_at: e.updated_at,
         deleted_at: e.deleted_at,
     };
-    record::write("endpoints", &tables::slot_key(e.slot), &row)
+    let tls = e.tls.as_deref().map(TlsRow::of);
+    record::write("endpoints", &tables::slot_key(e.slot), &(row, tls))
 }
 
 /// Reads the row of an endpoint.
@@ -97,11 +100,17 @@ pub(crate) fn read_endpoint_and_marks(
     bytes: &[u8],
 ) -> Result<(Endpoint, Vec<MarkV1>), StoreError> {
     let (version, content) = record::versioned("endpoints", key, bytes)?;
-    let (row, marks): (EndpointRow, Vec<MarkV1>) = if version == 1 {
-        record::read_content("endpoints", content)?
-    } else {
-        (record::read_content("endpoints", content)?, Vec::new())
+    let mut marks = Vec::new();
+    let (mut row, tls): (EndpointRow, Option<TlsRow>) = match version {
+        1 => {
+            let (row, read) = record::read_content("endpoints", content)?;
+            marks = read;
+            (row, None)
+        }
+        2 => (record::read_content("endpoints", content)?, None),
+        _ => record::read_content("endpoints", content)?,
     };
+    row.settings.tls = tls.and_then(TlsRow::into_tls);
     let secrets = row
         .secrets
         .iter()

@@ -164,7 +164,7 @@ fn each_change_of_an_endpoint_leaves_an_entry_without_secrets() {
     let made = made.expect("it is created").endpoint;
     let of = || (Some("org"), made.id.to_string());
     let shown = r#"{"url":"https://partner.example/hooks","eventTypes":["order.*"],"active":true,"disabledReason":null,
-        "description":null,"headers":{"x-key":"***"},"rateLimitPerSecond":null,"ordering":"parallel","ed25519":false}"#;
+        "description":null,"headers":{"x-key":"***"},"rateLimitPerSecond":null,"ordering":"parallel","tls":null,"ed25519":false}"#;
     assert_same(
         &last(&fixture),
         &audited(Action::EndpointCreate, of(), None, Some(shown)),

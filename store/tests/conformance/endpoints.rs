@@ -1,7 +1,10 @@
 //! Endpoints: their settings, secrets, bounds, and what is known of their past.
 
 use crate::support::*;
-use stormhook_store::endpoint::{CustomHeaders, EndpointChange, LIVE_SECRETS, Ordering, Seed, Why};
+use std::sync::Arc;
+use stormhook_store::endpoint::{
+    CustomHeaders, EndpointChange, EndpointTls, LIVE_SECRETS, Ordering, Seed, Why,
+};
 use stormhook_store::{
     Accepted, CreateEndpoint, Created, DeleteEndpoint, Done, EndpointId, EndpointKey, EventId, Op,
     Refusal, RotateSecret, UpdateEndpoint,
@@ -238,6 +241,59 @@ fn a_deleted_endpoint_has_no_secret_and_no_seed() {
     assert!(deleted.secrets.is_empty() && !deleted.signs_with_ed25519());
     fixture.reopen();
     assert_eq!(fixture.refusal(DeleteEndpoint { id }), Refusal::NotFound);
+}
+
+#[test]
+fn tls_settings_read_back_with_their_key_and_are_replaced_as_a_whole() {
+    let mut fixture = Fixture::new();
+    let id = fixture.endpoint("org", &["*"]).id;
+    let set = |tls| EndpointChange {
+        tls: Some(tls),
+        ..EndpointChange::default()
+    };
+    fixture.change(id, set(Some(tls(3))));
+    fixture.reopen();
+    let kept = fixture.reader().endpoint(id).expect("it is there");
+    let found = kept.tls.as_deref().expect("TLS settings");
+    assert_eq!(found, &*tls(3));
+    let client = found.client().expect("a client certificate");
+    assert_eq!(client.chain, [vec![3; 300], vec![0; 2]]);
+    assert_eq!(client.key.expose(), [3; 40]);
+    assert_eq!(found.trusted(), [[3, 1], [3, 2]]);
+    fixture.pass_ms(5);
+    let same = fixture.change(id, set(Some(tls(3))));
+    assert_eq!(same.updated_at, kept.updated_at, "nothing has changed");
+    let trusting = EndpointTls::new(None, vec![vec![9]]).map(Arc::new);
+    let changed = fixture.change(id, set(trusting.clone()));
+    assert_eq!(changed.updated_at, fixture.now);
+    fixture.reopen();
+    let kept = fixture.reader().endpoint(id).expect("it is there");
+    assert_eq!(kept.tls, trusting);
+    assert!(
+        kept.tls
+            .as_deref()
+            .is_some_and(|tls| tls.client().is_none())
+    );
+    fixture.change(id, set(None));
+    fixture.reopen();
+    assert_eq!(
+        fixture.reader().endpoint(id).expect("it is there").tls,
+        None
+    );
+}
+
+#[test]
+fn a_deleted_endpoint_has_no_tls_settings() {
+    let mut fixture = Fixture::new();
+    let id = fixture.endpoint("org", &["*"]).id;
+    fixture.change(
+        id,
+        EndpointChange {
+            tls: Some(Some(tls(3))),
+            ..EndpointChange::default()
+        },
+    );
+    assert_eq!(fixture.endpoint_done(DeleteEndpoint { id }).tls, None);
 }
 
 fn why(reader: &Reader, event: EventId, endpoint: EndpointId) -> Why {

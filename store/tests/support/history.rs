@@ -19,10 +19,11 @@ pub(crate) fn fill(fixture: &mut Fixture, seed: u64, steps: usize) {
     for (n, organization) in ORGANIZATIONS.into_iter().enumerate() {
         for types in [&["*"][..], &["order.*"], &["order.created"]] {
             let id = fixture.endpoint_id();
-            let new = NewEndpoint {
+            let mut new = NewEndpoint {
                 seed: (n == 1).then(|| super::seed(3)),
                 ..new_endpoint(id, organization, types)
             };
+            new.settings.tls = (n == 2).then(|| tls(4));
             fixture
                 .run(CreateEndpoint {
                     new: Box::new(new),

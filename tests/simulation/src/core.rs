@@ -11,14 +11,14 @@ use stormhook_engine::schedule::Limits;
 use stormhook_engine::transport::{Destination, Transport};
 use stormhook_engine::writer::{Free, Space};
 use stormhook_engine::{Engine, Ports, Settings};
-use stormhook_store::{Done, Op, Operation, Store, UnixMs};
+use stormhook_store::{Done, Op, Operation, Store, UnixMs, endpoint};
 use tokio::task::JoinHandle;
 
 /// A transport on which every URL leads to this destination.
 struct AllTo(Arc<dyn Destination>);
 
 impl Transport for AllTo {
-    fn destination(&self, _: &str) -> Result<Arc<dyn Destination>, String> {
+    fn destination(&self, _: &endpoint::Settings) -> Result<Arc<dyn Destination>, String> {
         Ok(Arc::clone(&self.0))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook_engine::outcome::{Failure, Reply};
 use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook_store::endpoint::Settings;
 use stormhook_testkit::random::Random;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -227,8 +228,9 @@ impl fmt::Debug for Way {
 }
 
 impl Transport for Network {
-    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
-        let uri: http::Uri = url.parse().map_err(|_| "invalid URL".to_owned())?;
+    fn destination(&self, endpoint: &Settings) -> Result<Arc<dyn Destination>, String> {
+        let uri = endpoint.url.parse::<http::Uri>();
+        let uri = uri.map_err(|_| "invalid URL".to_owned())?;
         Ok(Arc::new(Way {
             partners: Arc::clone(&self.partners),
             host: uri.host().unwrap_or_default().to_owned(),

@@ -1,6 +1,7 @@
 //! An endpoint, an event and an attempt's end that tests use as a start.
 
-use stormhook_store::endpoint::{Settings, TypePattern};
+use std::sync::Arc;
+use stormhook_store::endpoint::{ClientCertificate, ClientKey, EndpointTls, Settings, TypePattern};
 use stormhook_store::{
     Attempt, AttemptOutcome, DeliveryId, EndpointId, NewEndpoint, NewEvent, NextStep, Settle,
     Trigger, UnixMs,
@@ -12,6 +13,16 @@ pub const START: UnixMs = UnixMs(1_767_323_045_000);
 
 pub fn secret(n: u8) -> Secret {
     Secret::from_random(&[n; 32])
+}
+
+/// TLS settings with certificates that are none: a store doesn't read them.
+pub fn tls(n: u8) -> Arc<EndpointTls> {
+    let client = ClientCertificate {
+        chain: vec![vec![n; 300], vec![0; 2]],
+        key: ClientKey::new(vec![n; 40]),
+    };
+    let tls = EndpointTls::new(Some(client), vec![vec![n, 1], vec![n, 2]]);
+    Arc::new(tls.expect("there are settings"))
 }
 
 pub fn event(organization: &str, event_type: &str) -> NewEvent {

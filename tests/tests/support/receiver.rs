@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -142,11 +143,74 @@ pub(crate) struct Tls {
     pub(crate) root: String,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
+    /// Whose certificates a client must have.
+    clients: Option<CertificateDer<'static>>,
+}
+
+/// An authority that issues certificates to clients.
+pub(crate) struct Clients {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Clients {
+    pub(crate) fn new() -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, "a test's clients");
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self {
+            certificate,
+            issuer: rcgen::Issuer::new(parameters, key),
+        }
+    }
+
+    /// Returns a certificate and its key in PEM.
+    pub(crate) fn issue(&self, name: &str) -> (String, String) {
+        self.issue_with(name, |_| {})
+    }
+
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut parameters);
+        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The authority's own certificate in PEM.
+    pub(crate) fn root(&self) -> String {
+        self.certificate.pem()
+    }
 }
 
 impl Tls {
     /// A certificate that is valid for these names.
     pub(crate) fn for_names(names: &[&str]) -> Self {
+        Self::made(names, |_| {})
+    }
+
+    /// The same for one that is valid for a year, until this time.
+    pub(crate) fn for_names_until(names: &[&str], end: time::OffsetDateTime) -> Self {
+        Self::made(names, |parameters| {
+            parameters.not_before = end - time::Duration::days(365);
+            parameters.not_after = end;
+        })
+    }
+
+    fn made(names: &[&str], change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -157,24 +221,40 @@ impl Tls {
         let issuer = rcgen::Issuer::from_params(&parameters, &authority_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let leaf = rcgen::CertificateParams::new(names)
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut parameters);
+        let leaf = parameters.signed_by(&key, &issuer).unwrap();
         Self {
             root: authority.pem(),
             certificate: leaf.der().clone(),
             key: key.serialize_der(),
+            clients: None,
         }
+    }
+
+    /// The same, for clients with a certificate of this authority only.
+    pub(crate) fn requiring(mut self, clients: &Clients) -> Self {
+        self.clients = Some(clients.certificate.der().clone());
+        self
     }
 
     fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
+            .unwrap();
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(authority.clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let mut config = builder
             .with_single_cert(vec![self.certificate.clone()], key)
             .unwrap();
         config.alpn_protocols = protocols

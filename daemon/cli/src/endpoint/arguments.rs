@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::settings::{self, Settings};
+use super::tls::TlsArgs;
 use crate::input::{self, Moment};
 use crate::pages::Paging;
 
@@ -35,9 +36,14 @@ Example:
     Show(ShowArgs),
     /// Change an endpoint
     #[command(after_help = "\
-Example:
+Examples:
   stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
-    --rate-limit 20 --clear description")]
+    --rate-limit 20 --clear description
+  stormhook endpoint update ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
+    --client-certificate client.pem --client-key client.key
+
+--client-certificate, --client-key and --ca-certificate replace the TLS settings
+as a whole; --clear tls removes them.")]
     Update(UpdateArgs),
     /// Enable an endpoint; held deliveries resume
     #[command(
@@ -100,6 +106,8 @@ pub(crate) struct AddArgs {
     #[command(flatten)]
     pub(super) settings: Settings,
     #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    #[command(flatten)]
     pub(super) secret: SecretArgs,
 }
 
@@ -143,6 +151,8 @@ pub(crate) struct UpdateArgs {
     pub(super) event_types: Vec<String>,
     #[command(flatten)]
     pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Enable or disable ed25519; disabling it deletes its keys permanently
     #[arg(long, value_name = "true|false")]
     pub(super) ed25519: Option<bool>,

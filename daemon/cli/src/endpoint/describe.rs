@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::tls;
 use crate::settings::SETTINGS;
 use crate::table::{Cell, pairs};
 use crate::terminal::Tone;
@@ -26,6 +27,11 @@ pub(super) fn describe(endpoint: &Value, colour: bool) -> String {
     );
     if endpoint.get("ed25519").and_then(Value::as_bool) == Some(true) {
         rows.push(("ed25519", Cell::text("on")));
+    }
+    rows.extend(tls::shown(endpoint));
+    let warnings = endpoint.get("warnings").and_then(Value::as_array);
+    for warning in warnings.into_iter().flatten() {
+        rows.push(("warning", Cell::of(warning, "detail").tone(Tone::Warn)));
     }
     rows.extend([
         ("failures in a row", Cell::of(endpoint, "failureCount")),
@@ -120,6 +126,18 @@ mod tests {
         let on = json!({"id": "ep_1", "active": true, "ed25519": true});
         assert!(words(describe(&on, false)).contains("ed25519 on"));
         assert!(!describe(&json!({"id": "ep_1"}), false).contains("ed25519"));
+    }
+
+    #[test]
+    fn warnings_are_shown() {
+        let text = describe(
+            &json!({"id":"ep_1","active":true,"warnings":[{"code":"certificate_expired","detail":"It expired."}]}),
+            false,
+        );
+        assert!(
+            text.contains("warning") && text.contains("It expired."),
+            "{text}"
+        );
     }
 
     #[test]

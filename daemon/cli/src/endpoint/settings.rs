@@ -137,7 +137,8 @@ impl Args for Settings {
 
 /// Returns the possible values of `--clear`.
 pub(super) fn clearable() -> PossibleValuesParser {
-    PossibleValuesParser::new(SETTINGS.iter().filter_map(|setting| setting.clear))
+    let of_settings = SETTINGS.iter().filter_map(|setting| setting.clear);
+    PossibleValuesParser::new(of_settings.chain([super::tls::TLS]))
 }
 
 /// Returns the headers in a file.

@@ -14,7 +14,7 @@ pub(super) enum Unsent {
     Back,
     /// It has ended, or its endpoint was deleted.
     Over,
-    /// The daemon lacked this resource for the request: all deliveries of its endpoint wait for a while.
+    /// The daemon lacked this for the request: all deliveries of its endpoint wait for a while.
     Lacking(String),
     /// Its stored rows can't be read now: it waits for a while.
     Unreadable(String),
@@ -51,7 +51,7 @@ impl Dispatch {
                 if inner.lacking.holds_back(now) {
                     tracing::warn!(
                         what,
-                        "the daemon lacks resources; attempts wait and are not recorded"
+                        "the daemon can't send; attempts wait and are not recorded"
                     );
                 }
             }

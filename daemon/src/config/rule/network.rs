@@ -6,7 +6,7 @@ use toml::Value;
 
 use super::{Raw, Rule};
 use crate::headers;
-use crate::target::Pattern;
+use crate::target::{Pattern, ProxyUrl};
 
 /// An address and a port to listen on.
 pub(in super::super) struct Address;
@@ -61,6 +61,21 @@ impl Rule<String> for HostPort {
     }
     fn show(&self, value: &String) -> Option<Value> {
         Some(Value::String(value.clone()))
+    }
+}
+
+/// The URL of a forward proxy.
+pub(in super::super) struct Proxy;
+
+impl Rule<ProxyUrl> for Proxy {
+    fn allowed(&self) -> String {
+        "a URL such as \"http://proxy.internal:3128\", without credentials or a path".to_owned()
+    }
+    fn read(&self, raw: &Raw) -> Option<ProxyUrl> {
+        raw.text()?.parse().ok()
+    }
+    fn show(&self, value: &ProxyUrl) -> Option<Value> {
+        Some(Value::String(value.to_string()))
     }
 }
 

@@ -30,7 +30,7 @@ pub(in crate::deliver) enum Says {
 /// A name server, and what it was asked, in order.
 pub(in crate::deliver) struct Server {
     pub(in crate::deliver) address: SocketAddr,
-    asked: Arc<Mutex<Vec<(String, RecordType)>>>,
+    pub(in crate::deliver) asked: Arc<Mutex<Vec<(String, RecordType)>>>,
 }
 
 impl Server {

@@ -3,6 +3,7 @@
 use super::*;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use stormhook_store::endpoint::{self, EndpointTls};
 
 /// Returns an acceptor of TLS that offers these protocols, and the PEM of its certificate.
 pub(super) fn acceptor(alpn: &[&[u8]]) -> (tokio_rustls::TlsAcceptor, tempfile::NamedTempFile) {
@@ -192,6 +193,64 @@ async fn a_handshake_that_never_answers_is_a_tls_failure_within_the_time_to_conn
     assert_eq!(before.elapsed(), Duration::from_secs(5));
 }
 
+#[tokio::test]
+async fn endpoints_with_different_tls_settings_never_share_a_connection() {
+    use super::super::tls_words::tests::Made;
+    for alpn in [b"h2".as_slice(), b"http/1.1"] {
+        let (address, seen, root) = secure_partner(&[alpn]).await;
+        let client = Client::new(&Settings {
+            extra_roots: vec![root.path().to_owned()],
+            ..settings()
+        });
+        let client = client.unwrap();
+        let to = |tls: &Option<Arc<EndpointTls>>| {
+            let endpoint = endpoint::Settings {
+                url: format!("https://{address}/"),
+                tls: tls.clone(),
+                ..endpoint::Settings::default()
+            };
+            Target::of(&endpoint, &settings().policy).unwrap()
+        };
+        let one = Made::self_signed(|_| {});
+        let other = Made::self_signed(|_| {});
+        let all = [
+            None,
+            Some(Arc::new(one.as_client(&[]))),
+            Some(Arc::new(other.as_client(&[]))),
+            Some(Arc::new(Made::trusted(&[&one]))),
+        ];
+        for _ in 0..2 {
+            for tls in &all {
+                assert_eq!(attempt(&client, &to(tls)).await, status(200));
+            }
+        }
+        assert_eq!((seen.connections(), seen.requests()), (all.len(), 8));
+    }
+}
+
+#[tokio::test]
+async fn a_stored_key_that_cannot_be_used_is_our_trouble() {
+    let (address, seen, _root) = secure_partner(&[b"h2"]).await;
+    let client_certificate = endpoint::ClientCertificate {
+        chain: vec![vec![1, 2, 3]],
+        key: endpoint::ClientKey::new(vec![4, 5, 6]),
+    };
+    let tls = EndpointTls::new(Some(client_certificate), Vec::new());
+    let endpoint = endpoint::Settings {
+        url: format!("https://{address}/"),
+        tls: tls.map(Arc::new),
+        ..endpoint::Settings::default()
+    };
+    let to = Target::of(&endpoint, &settings().policy).unwrap();
+    let reply = attempt(&client(), &to).await;
+    let says = "the key of the endpoint's client certificate can't be used";
+    assert!(
+        matches!(&reply, Reply::OurTrouble(why) if why.contains(says)),
+        "{reply:?}"
+    );
+    assert_eq!(seen.requests(), 0);
+}
+
 #[test]
 fn an_extra_root_that_is_no_certificate_is_an_error_that_names_it() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -200,7 +259,8 @@ fn an_extra_root_that_is_no_certificate_is_an_error_that_names_it() {
         ..settings()
     };
     let error = Client::new(&settings).err().unwrap();
-    assert!(matches!(error, TrustError::Empty(_)), "{error}");
+    let expected = matches!(error, SetupError::Trust(TrustError::Empty(_)));
+    assert!(expected, "{error}");
     let missing = Settings {
         extra_roots: vec!["/nowhere.pem".into()],
         ..settings

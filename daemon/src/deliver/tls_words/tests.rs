@@ -1,15 +1,22 @@
 //! Each sentence, from a handshake that fails for its reason, with the verifier that deliveries use.
 
-use super::super::trust::client_config;
+use super::super::handshakes::Handshakes;
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SerialNumber,
+};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName,
+};
 use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 use std::path::PathBuf;
 use std::sync::Arc;
+use stormhook_store::endpoint::{ClientCertificate, ClientKey, EndpointTls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsAcceptor;
 
 pub(in super::super) static TLS12: &[&SupportedProtocolVersion] = &[&version::TLS12];
 pub(in super::super) static TLS13: &[&SupportedProtocolVersion] = &[&version::TLS13];
@@ -29,7 +36,7 @@ impl Made {
         Self::new(None, change)
     }
 
-    fn authority(name: &str) -> Self {
+    pub(in super::super) fn authority(name: &str) -> Self {
         Self::self_signed(|params| {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let common = rcgen::DnType::CommonName;
@@ -37,7 +44,7 @@ impl Made {
         })
     }
 
-    fn issued(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(in super::super) fn issued(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         Self::new(Some(self), change)
     }
 
@@ -60,6 +67,22 @@ impl Made {
         }
     }
 
+    /// Returns the settings of an endpoint that presents this certificate, with these issuers after it.
+    pub(in super::super) fn as_client(&self, issuers: &[&Self]) -> EndpointTls {
+        let chain = std::iter::once(self).chain(issuers.iter().copied());
+        let client = ClientCertificate {
+            chain: chain.map(|made| made.der.to_vec()).collect(),
+            key: ClientKey::new(self.key.serialize_der()),
+        };
+        EndpointTls::new(Some(client), Vec::new()).unwrap()
+    }
+
+    /// Returns the settings of an endpoint that trusts these certificates.
+    pub(in super::super) fn trusted(all: &[&Self]) -> EndpointTls {
+        let all = all.iter().map(|made| made.der.to_vec());
+        EndpointTls::new(None, all.collect()).unwrap()
+    }
+
     pub(in super::super) fn acceptor_asking_for_clients(
         &self,
         versions: &'static [&'static SupportedProtocolVersion],
@@ -68,8 +91,27 @@ impl Made {
         let mut server = self.server();
         server.versions = versions;
         server.alpn = alpn;
-        server.asks_for_client = Some(Self::authority("clients").der);
+        server.asks_for_client = Some(Clients::of(&Self::authority("clients")));
         TlsAcceptor::from(server.config())
+    }
+
+    /// Returns a list that revokes the certificate with this serial number.
+    fn revokes(&self, serial: u64) -> CertificateRevocationListDer<'static> {
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2001, 2, 3),
+            next_update: rcgen::date_time_ymd(3001, 2, 3),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![rcgen::RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: rcgen::date_time_ymd(2001, 2, 3),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        let issuer = Issuer::from_params(&self.params, &self.key);
+        list.signed_by(&issuer).unwrap().der().clone()
     }
 
     fn server(&self) -> Server {
@@ -84,13 +126,28 @@ impl Made {
     }
 }
 
+/// Which clients a server accepts.
+struct Clients {
+    authority: CertificateDer<'static>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+}
+
+impl Clients {
+    fn of(authority: &Made) -> Self {
+        Self {
+            authority: authority.der.clone(),
+            revoked: Vec::new(),
+        }
+    }
+}
+
 /// How a server does the handshake.
 struct Server {
     certificate: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
     versions: &'static [&'static SupportedProtocolVersion],
     alpn: &'static [u8],
-    asks_for_client: Option<CertificateDer<'static>>,
+    asks_for_client: Option<Clients>,
     suites: Option<Vec<rustls::SupportedCipherSuite>>,
 }
 
@@ -106,11 +163,12 @@ impl Server {
             .unwrap();
         let builder = match self.asks_for_client {
             None => builder.with_no_client_auth(),
-            Some(root) => {
+            Some(clients) => {
                 let mut roots = RootCertStore::empty();
-                roots.add(root).unwrap();
+                roots.add(clients.authority).unwrap();
                 let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                        .with_crls(clients.revoked);
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
@@ -138,17 +196,29 @@ async fn shake<F: Future<Output = ()> + Send + 'static>(
     host: &str,
     serve: impl FnOnce(DuplexStream) -> F,
 ) -> Result<(), String> {
+    shake_with(None, trusted, host, serve).await
+}
+
+/// The same as an endpoint with these TLS settings.
+async fn shake_with<F: Future<Output = ()> + Send + 'static>(
+    tls: Option<&EndpointTls>,
+    trusted: &[&Made],
+    host: &str,
+    serve: impl FnOnce(DuplexStream) -> F,
+) -> Result<(), String> {
     let (paths, _folder) = roots(trusted);
-    let connector = TlsConnector::from(client_config(&paths).unwrap());
+    let handshake = Handshakes::new(&paths).unwrap().of(tls).unwrap();
+    let connector = handshake.connector(false);
     let (ours, theirs) = duplex(64 * 1024);
     tokio::spawn(serve(theirs));
     let name = ServerName::try_from(host.to_owned()).unwrap();
     let mut stream = connector
         .connect(name, ours)
         .await
-        .map_err(|error| io_words(&error))?;
+        .map_err(|error| io_words(&error, handshake.presents))?;
     let read = stream.read_u8().await;
-    read.map(drop).map_err(|error| io_words(&error))
+    read.map(drop)
+        .map_err(|error| io_words(&error, handshake.presents))
 }
 
 /// The same with a server that answers with a byte.
@@ -157,13 +227,24 @@ async fn shaken(server: Server, trusted: &[&Made], host: &str) -> Result<(), Str
 }
 
 async fn shaken_by(acceptor: TlsAcceptor, trusted: &[&Made], host: &str) -> Result<(), String> {
-    let serve = |stream| async move {
-        if let Ok(mut stream) = acceptor.accept(stream).await {
-            let _ = stream.write_all(b"x").await;
-            let _ = stream.shutdown().await;
-        }
-    };
-    shake(trusted, host, serve).await
+    shake(trusted, host, |stream| serve(acceptor, stream)).await
+}
+
+/// The same as an endpoint with these TLS settings.
+async fn shaken_with(
+    tls: &EndpointTls,
+    server: Arc<ServerConfig>,
+    trusted: &[&Made],
+) -> Result<(), String> {
+    let acceptor = TlsAcceptor::from(server);
+    shake_with(Some(tls), trusted, HOST, |stream| serve(acceptor, stream)).await
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: DuplexStream) {
+    if let Ok(mut stream) = acceptor.accept(stream).await {
+        let _ = stream.write_all(b"x").await;
+        let _ = stream.shutdown().await;
+    }
 }
 
 #[track_caller]
@@ -176,7 +257,8 @@ fn assert_says(result: Result<(), String>, says: &str) {
         let inside = word.chars().skip(1).any(char::is_uppercase);
         let capitals = word.chars().all(|c| c.is_uppercase() || c.is_numeric());
         let is_date = word.starts_with(|c: char| c.is_numeric());
-        let known = ["subjectAltName", "IPv6", "IPv4"].contains(&word);
+        let known = ["subjectAltName", "IPv6", "IPv4"].contains(&word)
+            || ["caCertificate", "clientCertificate", "clientKey"].contains(&word);
         assert!(
             !inside || capitals || is_date || known,
             "{word:?} in {text}"
@@ -199,7 +281,7 @@ async fn a_certificate_that_is_named_is_trusted_as_it_is_for_the_names_it_holds(
     ] {
         assert_eq!(shaken(made.server(), &[made], HOST).await, Ok(()), "{what}");
         let wrong = shaken(made.server(), &[made], "other.test").await;
-        assert_says(wrong, "is not for this host but for web.test");
+        assert_says(wrong, "certificate is for web.test, not other.test");
         let other = Made::self_signed(|_| {});
         assert!(
             shaken(made.server(), &[&other], HOST).await.is_err(),
@@ -221,14 +303,17 @@ async fn a_named_certificate_must_be_within_its_dates_and_for_servers() {
             params.not_after = long_ago;
         });
         let result = shaken(expired.server(), &[&expired], HOST).await;
-        assert_says(result, "expired at 2001-02-03T00:00:00.000Z");
+        assert_says(
+            result,
+            "certificate expired on 2001-02-03; the partner must renew it",
+        );
         let early = Made::self_signed(|params| {
             params.is_ca = is_ca;
             params.not_before = far_off;
             params.not_after = rcgen::date_time_ymd(3002, 2, 3);
         });
         let result = shaken(early.server(), &[&early], HOST).await;
-        assert_says(result, "is not valid before 3001-02-03T00:00:00.000Z");
+        assert_says(result, "certificate is not valid before 3001-02-03; check");
         let client = Made::self_signed(|params| {
             params.is_ca = IsCa::ExplicitNoCa;
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -244,7 +329,7 @@ async fn an_issued_certificate_is_trusted_by_its_authority() {
     let issued = ca.issued(|_| {});
     assert_eq!(shaken(issued.server(), &[&ca], HOST).await, Ok(()));
     let wrong = shaken(issued.server(), &[&ca], "other.test").await;
-    assert_says(wrong, "is not for this host but for web.test");
+    assert_says(wrong, "certificate is for web.test, not other.test");
 }
 
 #[tokio::test]
@@ -254,19 +339,22 @@ async fn whom_nobody_vouches_for_is_told_apart() {
     let result = shaken(alone.server(), &[&other], HOST).await;
     assert_says(
         result,
-        "is self-signed and not trusted; add it to tls.extra_roots",
+        "certificate is self-signed and not trusted; add it to the endpoint's tls.caCertificate or to tls.extra_roots",
     );
     let ca = Made::authority("a");
     let result = shaken(ca.server(), &[&other], HOST).await;
     assert_says(result, "self-signed");
     let sub = ca.issued(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
     let result = shaken(sub.server(), &[&ca], HOST).await;
-    assert_says(result, "is a certificate authority's; add it");
+    assert_says(
+        result,
+        "certificate is a certificate authority's; have the partner",
+    );
     let issued = ca.issued(|_| {});
     let result = shaken(issued.server(), &[&other], HOST).await;
     assert_says(
         result,
-        "by an authority that is not trusted; add its issuer",
+        "certificate is not signed by a trusted authority; have the partner send the whole chain, or add its issuer to",
     );
     let namesake = Made::authority("a");
     let forged = namesake.issued(|_| {});
@@ -282,10 +370,13 @@ async fn the_names_of_a_certificate_are_told_within_bounds() {
         *params = CertificateParams::new(many).unwrap();
     });
     let result = shaken(made.server(), &[&made], HOST).await;
-    assert_says(result, "and 287 more");
+    assert_says(result, "and 287 more, not web.test");
     let none = Made::self_signed(|params| params.subject_alt_names.clear());
     let result = shaken(none.server(), &[&none], HOST).await;
-    assert_says(result, "it has no names");
+    assert_says(
+        result,
+        "certificate has no names, so it is not for web.test",
+    );
 }
 
 #[tokio::test]
@@ -314,6 +405,155 @@ async fn a_client_certificate_that_is_required_is_named_in_both_versions() {
     }
 }
 
+/// For a client certificate, as TLS servers require it.
+fn for_clients(params: &mut CertificateParams) {
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.serial_number = Some(SerialNumber::from(7));
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented_where_the_server_asks_for_one() {
+    let made = Made::self_signed(|_| {});
+    let clients = Made::authority("clients");
+    let sub = clients.issued(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let common = rcgen::DnType::CommonName;
+        params.distinguished_name.push(common, "below");
+    });
+    let direct = clients.issued(for_clients).as_client(&[]);
+    let through = sub.issued(for_clients).as_client(&[&sub]);
+    for versions in [TLS12, TLS13] {
+        for tls in [&direct, &through] {
+            let mut server = made.server();
+            server.versions = versions;
+            server.asks_for_client = Some(Clients::of(&clients));
+            let shaken = shaken_with(tls, server.config(), &[&made]).await;
+            assert_eq!(shaken, Ok(()), "{versions:?}");
+        }
+        // Nothing is wrong with a server that doesn't ask.
+        let mut server = made.server();
+        server.versions = versions;
+        let shaken = shaken_with(&direct, server.config(), &[&made]).await;
+        assert_eq!(shaken, Ok(()), "{versions:?}");
+    }
+}
+
+#[tokio::test]
+async fn why_a_client_certificate_is_refused_is_said_in_both_versions() {
+    let made = Made::self_signed(|_| {});
+    let clients = Made::authority("clients");
+    let stranger = Made::authority("strangers").issued(for_clients);
+    let namesake = Made::authority("clients").issued(for_clients);
+    let expired = clients.issued(|params| {
+        for_clients(params);
+        params.not_before = rcgen::date_time_ymd(2000, 2, 3);
+        params.not_after = rcgen::date_time_ymd(2001, 2, 3);
+    });
+    let good = clients.issued(for_clients);
+    for versions in [TLS12, TLS13] {
+        for (client, revoked, says) in [
+            (
+                &namesake,
+                false,
+                "refused the client certificate: a signature doesn't match",
+            ),
+            (
+                &stranger,
+                false,
+                "refused the client certificate: it doesn't trust its issuer",
+            ),
+            (
+                &expired,
+                false,
+                "refused the client certificate: it has expired",
+            ),
+            (
+                &good,
+                true,
+                "refused the client certificate: it was revoked",
+            ),
+        ] {
+            let mut server = made.server();
+            server.versions = versions;
+            server.asks_for_client = Some(Clients {
+                revoked: revoked.then(|| clients.revokes(7)).into_iter().collect(),
+                ..Clients::of(&clients)
+            });
+            let tls = client.as_client(&[]);
+            let shaken = shaken_with(&tls, server.config(), &[&made]).await;
+            assert_says(shaken, says);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_endpoint_trusts_is_trusted_in_addition_and_for_it_alone() {
+    let (common, own) = (Made::authority("a"), Made::authority("b"));
+    let by_common = common.issued(|_| {});
+    let by_own = own.issued(|_| {});
+    let alone = Made::self_signed(|params| params.is_ca = IsCa::ExplicitNoCa);
+    let tls = Made::trusted(&[&own, &alone]);
+    for made in [&by_common, &by_own, &alone] {
+        let shaken = shaken_with(&tls, made.server().config(), &[&common]).await;
+        assert_eq!(shaken, Ok(()));
+        let stranger = Made::trusted(&[&Made::authority("c")]);
+        let shaken = shaken_with(&stranger, made.server().config(), &[]).await;
+        assert!(shaken.is_err());
+    }
+    let without = shaken(by_own.server(), &[&common], HOST).await;
+    assert_says(without, "certificate is not signed by a trusted authority");
+    let wrong = shake_with(Some(&tls), &[], "other.test", |stream| {
+        serve(TlsAcceptor::from(alone.server().config()), stream)
+    });
+    assert_says(wrong.await, "certificate is for web.test, not other.test");
+    // The error is that of the side that knows more.
+    let namesake = Made::authority("b").issued(|_| {});
+    let forged = shaken_with(&tls, namesake.server().config(), &[&common]).await;
+    assert_says(forged, "a signature on the server's certificate");
+}
+
+#[tokio::test]
+async fn a_server_without_the_key_of_its_certificate_is_found_out() {
+    let made = Made::self_signed(|_| {});
+    let provider = rustls::crypto::ring::default_provider();
+    let other = PrivatePkcs8KeyDer::from(KeyPair::generate().unwrap().serialize_der());
+    let other = provider
+        .key_provider
+        .load_private_key(other.into())
+        .unwrap();
+    for versions in [TLS12, TLS13] {
+        let stolen =
+            SingleCertAndKey::from(CertifiedKey::new(vec![made.der.clone()], other.clone()));
+        let config = ServerConfig::builder_with_provider(Arc::new(provider.clone()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(stolen));
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let result = shaken_by(acceptor, &[&made], HOST).await;
+        assert_says(
+            result,
+            "a signature on the server's certificate or handshake",
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_before_tls_1_2_is_named() {
+    // A ServerHello of TLS 1.1 with TLS_RSA_WITH_AES_128_CBC_SHA (RFC 4346, section 7.4.1.3).
+    let mut hello = vec![22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 0x2f, 0]);
+    let serve = |mut stream: DuplexStream| async move {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).await.unwrap();
+        stream.write_all(&hello).await.unwrap();
+        let _ = stream.read(&mut [0; 4_096]).await;
+    };
+    let result = shake(&[], HOST, serve).await;
+    assert_says(result, "the server supports neither TLS 1.2 nor TLS 1.3");
+}
+
 #[tokio::test]
 async fn what_is_not_tls_or_ends_early_is_said() {
     let answer = |bytes: &'static [u8]| {
@@ -328,7 +568,7 @@ async fn what_is_not_tls_or_ends_early_is_said() {
     let plain = b"HTTP/1.1 400 Bad Request\r\n\r\n";
     assert_says(
         shake(&[], HOST, answer(plain)).await,
-        "check that the port serves https",
+        "server does not speak TLS; check that the port serves https",
     );
     assert_says(
         shake(&[], HOST, answer(b"")).await,
@@ -340,7 +580,7 @@ async fn what_is_not_tls_or_ends_early_is_said() {
         (112, "doesn't know this host"),
         (80, "an internal error"),
         (71, "no cipher in common"),
-        (48, "requires a trusted client certificate"),
+        (48, "requires a client certificate that it trusts"),
         (116, "requires a client certificate"),
         (10, "refused the TLS handshake"),
     ] {
@@ -365,8 +605,8 @@ fn every_error_without_a_handshake_here_has_words_too() {
         Error::InvalidCertificate(CertificateError::UnhandledCriticalExtension),
         Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure),
     ] {
-        assert_says(Err(words(&error)), " ");
+        assert_says(Err(words(&error, false)), " ");
     }
     let reset = io::Error::from(rustix::io::Errno::CONNRESET);
-    assert_says(Err(io_words(&reset)), "closed the connection");
+    assert_says(Err(io_words(&reset, false)), "closed the connection");
 }

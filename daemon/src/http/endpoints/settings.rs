@@ -1,6 +1,7 @@
 //! The settings of an endpoint: as a request sends them, to create or change an endpoint, and as responses show them.
 
 use super::secrets::{NewSecret, new_seed, public_key, secret_schema};
+use super::tls::{self, TlsBody, TlsView, WarningView, Written};
 use super::values::{Description, EventTypes, Headers, Rate, event_types, headers, url};
 use crate::app::App;
 use crate::headers::CustomHeaders;
@@ -12,8 +13,9 @@ use crate::target::TargetError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use stormhook_engine::times::{at, maybe_at};
-use stormhook_store::endpoint::{self, EndpointChange, Seed, Settings};
+use stormhook_store::endpoint::{self, EndpointChange, EndpointTls, Seed, Settings};
 use stormhook_store::{Endpoint, EndpointState, NewEndpoint, UnixMs};
 use utoipa::ToSchema;
 
@@ -45,6 +47,9 @@ pub(super) struct NewBody {
     rate_limit_per_second: Option<Option<Rate>>,
     #[schema(value_type = enums::Ordering, required = false, default = "parallel")]
     ordering: Option<enums::Ordering>,
+    /// A client certificate, and certificates to trust; null for none.
+    #[schema(value_type = Option<TlsBody>)]
+    tls: Option<Option<Written>>,
     /// Whether `webhook-signature` also holds ed25519 signatures (`v1a`), which a receiver verifies with a public key;
     /// null is false.
     #[schema(value_type = Option<bool>, default = false)]
@@ -69,6 +74,7 @@ impl NewBody {
                     .ordering
                     .map(|enums::Ordering(it)| it)
                     .unwrap_or_default(),
+                tls: tls_of(self.tls)?.flatten(),
             },
             secret: NewSecret::or_made(self.secret, app)?,
             seed: seed_where_asked(app, self.ed25519)?.flatten(),
@@ -104,6 +110,9 @@ pub(super) struct ChangeBody {
     rate_limit_per_second: Option<Option<Rate>>,
     #[schema(value_type = enums::Ordering, required = false)]
     ordering: Option<enums::Ordering>,
+    /// A client certificate, and certificates to trust: replaces what was set, as a whole. Null removes it.
+    #[schema(value_type = Option<TlsBody>)]
+    tls: Option<Option<Written>>,
     /// True gives the current secret a key pair, unless it has one. False deletes the key pairs of all secrets
     /// permanently. Null is false.
     #[schema(value_type = Option<bool>)]
@@ -125,6 +134,7 @@ impl ChangeBody {
                 .rate_limit_per_second
                 .map(|it| it.map(|Rate(rate)| rate)),
             ordering: self.ordering.map(|enums::Ordering(it)| it),
+            tls: tls_of(self.tls)?,
             seed: seed_where_asked(app, self.ed25519)?,
         };
         if discard_held && change.active != Some(true) {
@@ -164,6 +174,10 @@ pub struct EndpointView {
     rate_limit_per_second: Option<f64>,
     #[schema(value_type = enums::Ordering)]
     ordering: &'static str,
+    /// A client certificate, and certificates to trust; omitted if neither is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tls: Option<TlsView>,
     /// True if `webhook-signature` also holds ed25519 signatures (`v1a`); omitted otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
@@ -190,11 +204,23 @@ pub struct EndpointView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     public_key: Option<String>,
+    /// What needs attention soon; omitted if there is nothing, and in lists.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<WarningView>,
 }
 
 impl EndpointView {
     pub(crate) fn of(app: &App, e: &Endpoint) -> Self {
-        Self::stored(e, app.reader().state(e.slot))
+        let now = app.wall();
+        let tls = e.tls.as_deref();
+        let mut warnings = tls.map_or_else(Vec::new, |tls| tls::warnings(tls, now));
+        let server = app.server_certificate(&e.url);
+        warnings.extend(server.and_then(|validity| tls::server_warning(validity, now)));
+        Self {
+            warnings,
+            ..Self::stored(e, app.reader().state(e.slot))
+        }
     }
 
     /// An endpoint as the store has it, without what the daemon knows.
@@ -215,6 +241,7 @@ impl EndpointView {
                 .collect(),
             rate_limit_per_second: e.rate_limit_per_second,
             ordering: e.ordering.as_str(),
+            tls: e.tls.as_deref().map(TlsView::of),
             ed25519: e.signs_with_ed25519(),
             failure_count: state.failure_count,
             last_success_at: state.last_success_at,
@@ -222,6 +249,7 @@ impl EndpointView {
             updated_at: e.updated_at,
             secret: None,
             public_key: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -263,6 +291,12 @@ fn headers_of(app: &App, headers: Option<Headers>) -> Result<endpoint::CustomHea
     CustomHeaders::parse(pairs, &app.config().delivery.signature_header)
         .map(|headers| endpoint::CustomHeaders(headers.into_inner()))
         .map_err(|e| Problem::field("headers", e.to_string()))
+}
+
+/// Returns the TLS settings if they were sent; null means none.
+fn tls_of(sent: Option<Option<Written>>) -> Result<Option<Option<Arc<EndpointTls>>>, Problem> {
+    sent.map(|tls| tls.map_or(Ok(None), |tls| tls.parse()))
+        .transpose()
 }
 
 /// Returns a seed to enable ed25519 with, `Some(None)` to disable it, or `None` to leave it as it is. Null is the

@@ -11,6 +11,7 @@ const ACCEPTED: &str = "2026-01-02T03:04:05.712Z";
 const ATTEMPTED: &str = "2026-01-02T03:04:05.714Z";
 const ATTEMPTED_AGAIN: &str = "2026-01-02T03:05:05.755Z";
 const NEXT: &str = "2026-01-02T03:10:05.796Z";
+pub(in crate::http) const EXPIRES: &str = "2027-01-20T00:00:00.000Z";
 
 pub(in crate::http) fn receipt() -> Value {
     json!({

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormhook_engine::outcome::{Failure, Reply};
 use stormhook_engine::transport::{AttemptRequest, Attempted, Attempting, Destination, Transport};
+use stormhook_store::endpoint::Settings;
 use stormhook_testkit::random::Random;
 use tokio::time::{sleep, timeout};
 
@@ -116,8 +117,9 @@ impl fmt::Debug for Way {
 }
 
 impl Transport for Network {
-    fn destination(&self, url: &str) -> Result<Arc<dyn Destination>, String> {
-        let uri: http::Uri = url.parse().map_err(|_| "invalid URL".to_owned())?;
+    fn destination(&self, endpoint: &Settings) -> Result<Arc<dyn Destination>, String> {
+        let uri = endpoint.url.parse::<http::Uri>();
+        let uri = uri.map_err(|_| "invalid URL".to_owned())?;
         Ok(Arc::new(Way {
             shared: Arc::clone(&self.shared),
             life: self.life,
