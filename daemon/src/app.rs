@@ -4,6 +4,7 @@ use crate::config::{Config, LiveConfig};
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
+use crate::token::Token;
 use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(feature = "postgres")]
@@ -21,6 +22,7 @@ pub struct App {
     pub engine: Engine,
     config: LiveConfig,
     own_listener: Option<SocketAddr>,
+    token: Option<Arc<Token>>,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
@@ -51,11 +53,24 @@ impl App {
             engine,
             config,
             own_listener,
+            token: None,
             #[cfg(feature = "postgres")]
             peers: None,
             #[cfg(feature = "postgres")]
             outbox: Arc::default(),
         }
+    }
+
+    /// The same with the token of callers over TCP.
+    #[must_use]
+    pub(crate) fn with_token(mut self, token: Option<Arc<Token>>) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// The token of callers over TCP, if there are any.
+    pub(crate) fn token(&self) -> Option<&Arc<Token>> {
+        self.token.as_ref()
     }
 
     /// The same among other daemons on a database.

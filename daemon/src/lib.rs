@@ -19,3 +19,4 @@ mod peers;
 pub mod serve;
 mod space;
 pub mod target;
+mod token;

@@ -34,6 +34,7 @@ impl Config {
             data_dir,
             socket_allow_uids: Vec::new(),
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
+            behind_proxy: false,
             host_names: Vec::new(),
             delivery: delivery(),
             dns: Dns {

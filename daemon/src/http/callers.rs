@@ -3,41 +3,41 @@
 //!
 //! A valid token always passes. Invalid tokens are counted, so that guessing is slow.
 
+use super::failures::{Failures, Source, Verdict};
 use super::problem::{Code, Problem};
-use super::token::Token;
+use crate::token::Token;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, Uri};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 use stormhook_engine::clock::Moment;
-
-/// How many invalid tokens per second are answered as such; further ones are told to wait.
-const FAILURES_PER_SECOND: u32 = 10;
 
 /// See the module.
 pub(crate) struct Callers {
-    token: Token,
+    token: Arc<Token>,
     listener: SocketAddr,
-    failures: Mutex<Option<(Moment, u32)>>,
+    began: Moment,
+    failures: Mutex<Failures>,
 }
 
 impl Callers {
-    pub(crate) fn new(token: Token, listener: SocketAddr) -> Self {
+    pub(crate) fn new(token: Arc<Token>, listener: SocketAddr) -> Self {
         Self {
             token,
             listener,
+            began: Moment::now(),
             failures: Mutex::default(),
         }
     }
 
-    /// Whether a request over TCP may proceed. `open` routes need no token.
+    /// Whether a request over TCP may proceed. `open` routes need no token. Invalid tokens count for the address `from`.
     pub(crate) fn check(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
         names: &[String],
         open: bool,
+        from: IpAddr,
     ) -> Result<(), Problem> {
         // If the target has an authority, it takes precedence (RFC 9112, section 3.2.2); the header must be ours as
         // well.
@@ -67,11 +67,11 @@ impl Callers {
         if open {
             Ok(())
         } else {
-            self.check_token(headers)
+            self.check_token(headers, from)
         }
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check_token(&self, headers: &HeaderMap, from: IpAddr) -> Result<(), Problem> {
         let place = self.token.place();
         let Some(value) = headers.get(AUTHORIZATION) else {
             return Err(Problem::new(
@@ -86,29 +86,26 @@ impl Callers {
         if token.is_some_and(|token| self.token.matches(token)) {
             return Ok(());
         }
-        if self.count_failure() > FAILURES_PER_SECOND {
+        if self.count_failure(from) == Verdict::Invalid {
             return Err(Problem::new(
-                Code::TooManyAttempts,
-                format!("Too many invalid tokens. Wait one second, then use the token {place}."),
+                Code::TokenInvalid,
+                format!("Invalid token. Use the one {place}."),
             ));
         }
         Err(Problem::new(
-            Code::TokenInvalid,
-            format!("Invalid token. Use the one {place}."),
+            Code::TooManyAttempts,
+            format!("Too many invalid tokens. Wait one second, then use the token {place}."),
         ))
     }
 
-    /// Returns the number of failures in this second, including this one.
-    fn count_failure(&self) -> u32 {
+    fn count_failure(&self, from: IpAddr) -> Verdict {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = match *failures {
-            Some((since, count)) if since.elapsed() < Duration::from_secs(1) => {
-                (since, count.saturating_add(1))
-            }
-            _ => (Moment::now(), 1),
-        };
-        *failures = Some((since, count));
-        count
+        let verdict = failures.note(Source::from(from), self.began.elapsed());
+        drop(failures);
+        if verdict == Verdict::FirstTooMany {
+            tracing::warn!(%from, "too many invalid tokens; further ones are told to wait");
+        }
+        verdict
     }
 
     /// Whether a host, with or without a port, is the listener's own.
@@ -117,7 +114,9 @@ impl Callers {
             Some(rest) => match rest.split_once(']') {
                 Some((inside, port)) if is_port(port) => {
                     return inside == "::1"
-                        || inside.parse().map(IpAddr::V6) == Ok(self.listener.ip());
+                        || inside
+                            .parse()
+                            .is_ok_and(|v6| self.is_own_address(IpAddr::V6(v6)));
                 }
                 _ => return false,
             },
@@ -128,8 +127,17 @@ impl Callers {
             },
         };
         name.eq_ignore_ascii_case("localhost")
-            || name.parse() == Ok(self.listener.ip())
+            || name
+                .parse()
+                .is_ok_and(|address| self.is_own_address(address))
             || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether the listener is reached at this address. One on all addresses doesn't know them, and needn't: what this
+    /// guards against, a foreign name that leads here, is not an address.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        let own = self.listener.ip();
+        address == own || own.is_unspecified()
     }
 
     fn is_own_origin(&self, origin: &str, names: &[String]) -> bool {
@@ -137,7 +145,12 @@ impl Callers {
             .strip_prefix("http://")
             .or_else(|| origin.strip_prefix("https://"));
         host.is_some_and(|host| {
-            let (name, port) = host.rsplit_once(':').map_or((host, "80"), |(n, p)| (n, p));
+            let default_port = if origin.starts_with("https") {
+                "443"
+            } else {
+                "80"
+            };
+            let (name, port) = host.rsplit_once(':').unwrap_or((host, default_port));
             let is_named = names.iter().any(|known| known.eq_ignore_ascii_case(name));
             // A name in `host_names` is that of a proxy, which may listen on any port.
             is_named || self.is_ours(host, names) && port == self.listener.port().to_string()
@@ -155,13 +168,13 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Text;
+    use super::super::failures::FAILURES_OF_ONE;
     use super::*;
     use http::HeaderValue;
 
     fn callers() -> Callers {
-        let token = Token::Own(Text::of_test("0123456789abcdef"));
-        Callers::new(token, "127.0.0.1:8650".parse().unwrap())
+        let token = Token::of_test("0123456789abcdef");
+        Callers::new(Arc::new(token), "127.0.0.1:8650".parse().unwrap())
     }
 
     fn check(headers: &[(&'static str, &str)]) -> Result<(), Code> {
@@ -171,10 +184,11 @@ mod tests {
         }
         let names = ["hooks.example".to_owned()];
         callers()
-            .check(&Uri::from_static("/v1/stats"), &map, &names, false)
+            .check(&Uri::from_static("/v1/stats"), &map, &names, false, FROM)
             .map_err(|p| p.code)
     }
 
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const RIGHT: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
 
     #[test]
@@ -214,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_on_all_addresses_is_named_by_any_address() {
+        let token = Arc::new(Token::of_test("0123456789abcdef"));
+        let callers = Callers::new(token, "0.0.0.0:8650".parse().unwrap());
+        for (host, is_ours) in [
+            ("10.0.0.5:8650", true),
+            ("[2001:db8::1]:8650", true),
+            ("localhost", true),
+            ("evil.example", false),
+            ("10.0.0.5.evil.example", false),
+        ] {
+            assert_eq!(callers.is_ours(host, &[]), is_ours, "{host}");
+        }
+    }
+
+    #[test]
     fn a_foreign_origin_is_refused() {
         let host = ("host", "localhost:8650");
         for origin in ["http://localhost:8650", "https://hooks.example"] {
@@ -243,22 +272,24 @@ mod tests {
         let callers = callers();
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("localhost"));
-        let uri = Uri::from_static("/");
-        assert_eq!(
-            callers.check(&uri, &headers, &[], false).unwrap_err().code,
-            Code::TokenMissing
-        );
-        assert!(callers.check(&uri, &headers, &[], true).is_ok());
+        let check = |headers: &HeaderMap, open, from| {
+            let uri = Uri::from_static("/");
+            let checked = callers.check(&uri, headers, &[], open, from);
+            checked.map_err(|problem| problem.code)
+        };
+        assert_eq!(check(&headers, false, FROM), Err(Code::TokenMissing));
+        assert_eq!(check(&headers, true, FROM), Ok(()));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer wrong"));
-        let codes: Vec<_> = (0..12)
-            .map(|_| callers.check(&uri, &headers, &[], false).unwrap_err().code)
-            .collect();
-        assert_eq!(codes[0], Code::TokenInvalid);
-        assert_eq!(codes[11], Code::TooManyAttempts);
+        for _ in 0..FAILURES_OF_ONE {
+            assert_eq!(check(&headers, false, FROM), Err(Code::TokenInvalid));
+        }
+        assert_eq!(check(&headers, false, FROM), Err(Code::TooManyAttempts));
+        let other = "192.0.2.1".parse().unwrap();
+        assert_eq!(check(&headers, false, other), Err(Code::TokenInvalid));
         headers.insert(
             AUTHORIZATION,
             HeaderValue::from_static("bearer 0123456789abcdef"),
         );
-        assert!(callers.check(&uri, &headers, &[], false).is_ok());
+        assert_eq!(check(&headers, false, FROM), Ok(()));
     }
 }

@@ -2,6 +2,7 @@
 //! the connection can continue after any response.
 
 use super::callers::Callers;
+use super::client_address;
 #[cfg(feature = "postgres")]
 use super::passing::Passed;
 use super::problem::{Code, Problem};
@@ -20,6 +21,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +69,8 @@ pub(super) struct Front {
     config: LiveConfig,
     life: Arc<Lifecycle>,
     callers: Option<Arc<Callers>>,
+    /// Where the connection comes from, over TCP.
+    from: IpAddr,
     /// What other daemons must show, on their listener.
     peers: Option<HeaderValue>,
     ids: Arc<RequestIds>,
@@ -85,6 +89,7 @@ impl Front {
             config: config.clone(),
             life: Arc::clone(life),
             callers: callers.map(Arc::new),
+            from: Ipv4Addr::UNSPECIFIED.into(),
             peers: None,
             ids: Arc::new(RequestIds(AtomicU64::new(seed))),
         }
@@ -95,6 +100,12 @@ impl Front {
     pub(super) fn for_peers(mut self, token: HeaderValue) -> Self {
         self.callers = None;
         self.peers = Some(token);
+        self
+    }
+
+    /// The same for a connection from this address.
+    pub(super) fn called_from(mut self, from: IpAddr) -> Self {
+        self.from = from;
         self
     }
 
@@ -111,8 +122,9 @@ impl Front {
     fn admits(&self, head: &Parts) -> Result<(), Problem> {
         if let Some(callers) = &self.callers {
             let open = matches!(head.uri.path(), "/healthz" | "/readyz");
-            let names = &self.config.now().host_names;
-            callers.check(&head.uri, &head.headers, names, open)?;
+            let config = self.config.now();
+            let from = client_address::of(self.from, &head.headers, config.behind_proxy);
+            callers.check(&head.uri, &head.headers, &config.host_names, open, from)?;
         }
         if let Some(token) = &self.peers {
             let shown = head.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);

@@ -3,12 +3,14 @@
 
 use super::code::Code::{
     DeliveryEnded, DeliveryInFlight, EndpointInactive, IdempotencyConflict, InvalidField,
-    ShuttingDown, StorageFull, TargetRefused, UnsupportedMediaType,
+    NotSupported, ShuttingDown, StorageFull, TargetRefused, UnsupportedMediaType,
 };
 use super::openapi::failures::{
     BODY, EMPTY_BODY, GUARDED, OF_FILE, OF_ONE, OPEN, PAGED, READS, WRITES, fails,
 };
-use super::{Shared, batch, cluster, deliveries, endpoints, events, openapi, stats, store, stream};
+use super::{
+    Shared, admin, batch, cluster, deliveries, endpoints, events, openapi, stats, store, stream,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -133,5 +135,9 @@ fn of_operations(router: Routes) -> Routes {
             ],
         ))
         .routes(fails(routes!(store::check), &[GUARDED, EMPTY_BODY, READS]))
+        .routes(fails(
+            routes!(admin::rotate_token),
+            &[GUARDED, EMPTY_BODY, READS, &[NotSupported]],
+        ))
         .routes(fails(routes!(openapi::show), &[GUARDED]))
 }

@@ -12,7 +12,7 @@ mod signature;
 pub(crate) use client::{Answer, Client, encode};
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
-pub(crate) use receiver::{Receiver, Recorded, Reply, Tls};
+pub(crate) use receiver::{CERTIFICATE_FILE, KEY_FILE, Receiver, Recorded, Reply, Tls};
 pub(crate) use signature::{verify, verify_with_keys};
 
 use rand_xoshiro::SplitMix64;
