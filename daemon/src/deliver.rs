@@ -25,7 +25,7 @@ mod trust;
 
 pub use destination::Target;
 pub use transport::HttpTransport;
-pub use trust::TrustError;
+pub use trust::{TrustError, client_config as trusting};
 
 use crate::config::Config;
 use crate::descriptors;

@@ -47,6 +47,7 @@ mod openapi;
 mod order;
 mod outbox;
 mod overload;
+mod remote;
 mod restarts;
 mod sending;
 mod stats;

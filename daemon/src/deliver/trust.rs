@@ -40,7 +40,10 @@ pub enum TrustError {
 }
 
 /// Returns the TLS client configuration, which prefers HTTP/2.
-pub(super) fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>, TrustError> {
+///
+/// # Errors
+/// [`TrustError`] if a file can't be used.
+pub fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     let mut named = HashSet::new();
     let native = rustls_native_certs::load_native_certs();
