@@ -38,6 +38,7 @@ mod export;
 mod faults;
 mod floods;
 mod harness;
+mod hostile_text;
 mod idempotency;
 mod kill;
 mod listeners;

@@ -115,10 +115,10 @@ impl Screen {
         }
     }
 
-    /// Prints to stderr. A closed stderr doesn't change the exit status.
+    /// Prints to stderr. A closed stderr doesn't change the exit status. An error of a library may quote text of others.
     pub(crate) fn complain(&self, text: &str) {
         let mark = paint(self.error_colour, Tone::Bad, "error:");
-        let _ = writeln!(io::stderr().lock(), "{mark} {text}");
+        let _ = writeln!(io::stderr().lock(), "{mark} {}", plain_lines(text));
     }
 
     /// Prints a refusal to stderr: what is wrong, what identifies it, and what to type.
@@ -136,9 +136,15 @@ impl Screen {
         let _ = writeln!(
             io::stderr().lock(),
             "{}",
-            paint(self.error_colour, Tone::Dim, text)
+            paint(self.error_colour, Tone::Dim, &plain_lines(text))
         );
     }
+}
+
+/// Returns the lines of a text, each as [`plain`] shows it.
+fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    lines.join("\n")
 }
 
 /// Wraps text in the SGR sequence of a tone (ECMA-48).
@@ -170,6 +176,14 @@ mod tests {
         );
         assert_eq!(plain("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
         assert_eq!(plain("grüße 漢字 ✓"), "grüße 漢字 ✓");
+    }
+
+    #[test]
+    fn an_error_keeps_its_lines_and_nothing_else_that_moves_the_cursor() {
+        assert_eq!(
+            plain_lines("a\n  b\u{1b}[2J\rc\n"),
+            "a\n  b\\u{1b}[2J\\rc\n"
+        );
     }
 
     #[test]
