@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -402,5 +403,94 @@ async fn no_text_of_others_splits_a_request_to_a_receiver() {
         ];
         assert_eq!(names, expected, "{}", request.path);
         assert!(!request.text().contains("x-injected"), "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_receiver_for_development_got_cannot_drive_the_terminal() {
+    let setup = Setup::new();
+    let mut child = setup
+        .command()
+        .args(["listen", "--port", "0", "--count", "1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    let mut shown = String::new();
+    while !line.contains("http://") {
+        line.clear();
+        within("it says where it listens", told.read_line(&mut line))
+            .await
+            .unwrap();
+        shown.push_str(&line);
+    }
+    let (_, after) = line.split_once("127.0.0.1:").unwrap();
+    let port = after.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let body = HOSTILE;
+    let request = format!(
+        "POST /hooks?a=\u{9b}2J\u{1b}[2J HTTP/1.1\r\nhost: {address}\r\nx-stormcom-event: a\u{1b}[2J\u{9b}m\r\n\
+         webhook-id: \u{1b}]0;evil\u{7}\r\nx-stormcom-signature: sha256=\u{1b}[H\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _answered = within("an answer", stream.read_to_end(&mut answer)).await;
+    // A request that is refused for its form is none: a well-formed one with the same body follows.
+    let event = format!(
+        "POST /hooks HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    if let Ok(mut stream) = tokio::net::TcpStream::connect(&address).await {
+        let _ended = stream.write_all(event.as_bytes()).await;
+        let _answered = within("an answer", stream.read_to_end(&mut answer)).await;
+    }
+    let output = within("it ends after one", child.wait_with_output())
+        .await
+        .unwrap();
+    within("its last words", told.read_to_string(&mut shown))
+        .await
+        .unwrap();
+    assert!(shown.contains("/hooks"), "{shown}");
+    for shown in [output.stderr, shown.into_bytes()] {
+        let bad = dangerous(&shown);
+        assert!(
+            bad.is_empty(),
+            "{bad:?} in {:?}",
+            String::from_utf8_lossy(&shown)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_captured_delivery_cannot_drive_the_terminal_when_it_is_verified() {
+    let setup = Setup::new();
+    let evil = "\u{1b}]0;evil\u{7}\u{9b}2J\u{202e}";
+    for header in [
+        format!("x-stormcom-signature: sha256={evil}"),
+        format!("webhook-signature: v1,{evil}"),
+        format!("webhook-signature: {evil}"),
+        format!("webhook-timestamp: {evil}"),
+        format!("content-digest: sha-256=:{evil}:"),
+        format!("{evil}: a"),
+        evil.to_owned(),
+    ] {
+        let mut command = setup.command();
+        command
+            .args(["verify", "--header", &header])
+            .args(["--header", "webhook-id: evt_1"])
+            .env("STORMHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+            .stdin(Stdio::null());
+        let output = within("it ends", command.output()).await.unwrap();
+        assert!(!output.status.success());
+        for shown in [&output.stdout, &output.stderr] {
+            let bad = dangerous(shown);
+            let text = String::from_utf8_lossy(shown);
+            assert!(bad.is_empty(), "{header:?}: {bad:?} in {text:?}");
+        }
     }
 }

@@ -278,8 +278,7 @@ fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            // A closed pipe under `--help | head` is not a failure.
-            let _ = error.print();
+            terminal::explain_usage(&error);
             return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
         }
     };
