@@ -1,7 +1,7 @@
 //! HTTP/2 callers that flood the daemon with frames that cost them nothing. Each is ended or held up, the memory stays
 //! bounded, and other callers are answered meanwhile. They write the frames byte by byte.
 
-use crate::support::{Daemon, Setup, Tls, until, within};
+use crate::support::{Daemon, Receiver, Setup, Tls, until, within};
 use rustls::pki_types::ServerName;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -359,27 +359,56 @@ async fn a_caller_that_asks_nothing_or_reads_nothing_is_cut_off() {
     assert_eq!(silent.end().await, Some(0), "a friendly end");
     // A window of 0 bytes: no body can be sent.
     let closed = [0, INITIAL_WINDOW_SIZE, 0, 0, 0, 0];
-    for path in ["/v1/openapi.json", "/v1/attempts/stream"] {
-        let mut wire = Wire::open(&daemon, &tls, &closed).await;
-        let head = head(&daemon, "GET", path);
-        for n in 0..50 {
-            let request = frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &head);
-            wire.send(&request).await.unwrap();
+    let mut wire = Wire::open(&daemon, &tls, &closed).await;
+    let head = head(&daemon, "GET", "/v1/openapi.json");
+    for n in 0..50 {
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &head);
+        wire.send(&request).await.unwrap();
+    }
+    let end = async {
+        // It answers pings meanwhile.
+        while let Some(came) = wire.frame().await {
+            if came.kind == PING && came.flags & ACK == 0 {
+                let pong = frame(PING, ACK, 0, &came.payload);
+                let _gone = wire.send(&pong).await;
+            }
         }
-        let end = async {
-            // It answers pings meanwhile.
-            while let Some(came) = wire.frame().await {
-                if came.kind == PING && came.flags & ACK == 0 {
-                    let pong = frame(PING, ACK, 0, &came.payload);
-                    let _gone = wire.send(&pong).await;
+    };
+    within("a caller that reads nothing is cut off", end).await;
+    others_are_answered(&daemon, &tls).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_follows_attempts_is_not_cut_off() {
+    let (daemon, tls) = started().await;
+    let receiver = Receiver::start().await;
+    let api = daemon.client();
+    api.endpoint(&receiver.url("/"), &["*"]).await;
+    let mut wire = Wire::open(&daemon, &tls, &[]).await;
+    let head = head(&daemon, "GET", "/v1/attempts/stream");
+    let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &head);
+    wire.send(&request).await.unwrap();
+    let next = async |wire: &mut Wire, kind| {
+        let reading = async {
+            loop {
+                let frame = wire.frame().await.expect("the connection goes on");
+                if (frame.kind, frame.id) == (kind, 1) {
+                    return String::from_utf8_lossy(&frame.payload).into_owned();
                 }
             }
         };
-        if path.ends_with("json") {
-            within("a caller that reads nothing is cut off", end).await;
+        within("the next frame of the stream", reading).await
+    };
+    next(&mut wire, HEADERS).await;
+    for _ in 0..2 {
+        api.event("a.b", 1.into()).await;
+        let told = next(&mut wire, DATA).await;
+        assert!(told.contains("event: attempt"), "{told}");
+        // Two that say nothing for as long as that is allowed, one after the other.
+        for _ in 0..2 {
+            Wire::open(&daemon, &tls, &[]).await.end().await;
         }
     }
-    others_are_answered(&daemon, &tls).await;
 }
 
 #[tokio::test]

@@ -1,19 +1,17 @@
 //! Text of strangers, wherever it is shown: no command prints what could drive a terminal, and no line of the log can be
 //! forged. Commands talk to the daemon through a proxy that puts hostile text in place of one value after another.
 
-use crate::support::{Daemon, Receiver, Reply, Setup, Tls, until, within};
+use crate::support::{Chunks, Daemon, Receiver, Reply, Setup, Tls, until, within};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -86,27 +84,11 @@ impl Proxy {
     }
 }
 
-/// A response's lines as they come.
-struct Lines(mpsc::Receiver<Bytes>);
-
-impl Body for Lines {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.0.poll_recv(context);
-        next.map(|line| line.map(|line| Ok(Frame::data(line))))
-    }
-}
-
 async fn pass(
     behind: PathBuf,
     plan: Arc<Mutex<Plan>>,
     request: http::Request<Incoming>,
-) -> http::Response<Lines> {
+) -> http::Response<Chunks> {
     let stream = UnixStream::connect(behind).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -116,7 +98,7 @@ async fn pass(
     parts.headers.remove("content-length");
     let (lines, replaced) = mpsc::channel(1);
     tokio::spawn(replace_each(body, plan, lines));
-    http::Response::from_parts(parts, Lines(replaced))
+    http::Response::from_parts(parts, Chunks(replaced))
 }
 
 /// Passes a body on line by line, or whole if it has only one. Of a stream of attempts, the first suffices.

@@ -1,7 +1,9 @@
 //! The TCP listener with TLS: protocols, certificates and their replacement, callers behind a proxy, and how little a
 //! connection without a handshake can do.
 
-use crate::support::{CERTIFICATE_FILE, Client, Daemon, KEY_FILE, Setup, Tls, until, within};
+use crate::support::{
+    CERTIFICATE_FILE, Chunks, Client, Daemon, KEY_FILE, Setup, Tls, until, within,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -12,6 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_rustls::client::TlsStream;
 
 const NAMES: &[&str] = &["127.0.0.1", "localhost"];
@@ -72,6 +75,43 @@ async fn the_listener_speaks_http1_and_http2_over_tls() {
     let (status, body) = over_http2(&daemon, &tls, "/v1/nothing").await;
     assert_eq!(status, 404, "{body}");
     assert!(body.contains("not_found"), "{body}");
+}
+
+#[tokio::test]
+async fn a_stream_of_events_is_answered_line_by_line_over_http2() {
+    let tls = Tls::for_names(NAMES);
+    let daemon = Setup::new().secured_by(&tls).start().await;
+    let address = daemon.address();
+    let stream = handshake(address, &tls, rustls::DEFAULT_VERSIONS, &["h2"]).await;
+    let io = TokioIo::new(stream.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let (lines, body) = mpsc::channel(1);
+    let request = http::Request::builder()
+        .method("POST")
+        .uri(format!("https://{address}/v1/events/batch"))
+        .header("authorization", format!("Bearer {}", daemon.token()))
+        .header("content-type", "application/x-ndjson")
+        .body(Chunks(body))
+        .unwrap();
+    let answer = within("the head of the answer", sender.send_request(request)).await;
+    let mut answers = answer.unwrap().into_body();
+    for line in 1..=3 {
+        let event = "{\"organizationId\":\"org_1\",\"type\":\"a.b\",\"data\":1}\n";
+        lines.send(Bytes::from(event)).await.unwrap();
+        let frame = within("a line of the answer", answers.frame()).await;
+        let told = frame.unwrap().unwrap().into_data().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(
+            (&told["line"], &told["status"]),
+            (&line.into(), &"accepted".into())
+        );
+    }
+    drop(lines);
+    let rest = within("the end", answers.collect()).await.unwrap();
+    assert!(rest.to_bytes().is_empty());
 }
 
 #[tokio::test]

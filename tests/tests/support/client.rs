@@ -502,7 +502,7 @@ impl Upload {
     }
 }
 
-struct Chunks(mpsc::Receiver<Bytes>);
+pub(crate) struct Chunks(pub(crate) mpsc::Receiver<Bytes>);
 
 impl Body for Chunks {
     type Data = Bytes;

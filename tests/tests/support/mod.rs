@@ -9,7 +9,7 @@ pub(crate) mod namespaces;
 mod receiver;
 mod signature;
 
-pub(crate) use client::{Answer, Client, encode};
+pub(crate) use client::{Answer, Chunks, Client, encode};
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
 pub(crate) use receiver::{CERTIFICATE_FILE, KEY_FILE, Receiver, Recorded, Reply, Tls};
