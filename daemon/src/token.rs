@@ -138,6 +138,7 @@ impl Token {
             }
             #[cfg(feature = "postgres")]
             Known::Shared(cluster) => {
+                // If the answer is lost, the file beside may hold the token that counts: it stays.
                 cluster.replace_admin_token(&fresh.digest()).await?;
                 std::fs::rename(&beside, &self.path).map_err(failed())?;
             }
