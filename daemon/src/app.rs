@@ -7,6 +7,7 @@ use crate::deliver::ServerCertificates;
 #[cfg(feature = "postgres")]
 use crate::peers::Peers;
 use crate::target::{TargetError, TargetPolicy, TargetUrl};
+use crate::token::Token;
 use std::net::SocketAddr;
 use std::sync::Arc;
 #[cfg(feature = "postgres")]
@@ -26,6 +27,7 @@ pub struct App {
     own_listener: Option<SocketAddr>,
     used: ApiKeysUsed,
     server_certificates: Arc<ServerCertificates>,
+    token: Option<Arc<Token>>,
     #[cfg(feature = "postgres")]
     peers: Option<Arc<Peers>>,
     #[cfg(feature = "postgres")]
@@ -64,11 +66,24 @@ impl App {
             own_listener,
             used: ApiKeysUsed::default(),
             server_certificates,
+            token: None,
             #[cfg(feature = "postgres")]
             peers: None,
             #[cfg(feature = "postgres")]
             outbox: Arc::default(),
         }
+    }
+
+    /// The same with the token of callers over TCP.
+    #[must_use]
+    pub(crate) fn with_token(mut self, token: Option<Arc<Token>>) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// The token of callers over TCP, if there are any.
+    pub(crate) fn token(&self) -> Option<&Arc<Token>> {
+        self.token.as_ref()
     }
 
     /// The same among other daemons on a database.

@@ -49,8 +49,10 @@ pub struct Config {
     pub socket_allow_uids: Vec<u32>,
     /// What callers on the socket may do without a token.
     pub socket_scopes: Vec<Scope>,
-    /// Loopback address of the TCP listener; `None` if disabled.
+    /// Address of the TCP listener; `None` if disabled.
     pub listen: Option<SocketAddr>,
+    /// Whether a proxy in front terminates TLS and says who calls.
+    pub behind_proxy: bool,
     /// Additional names allowed in `Host`, in lower case.
     pub host_names: Vec<String>,
     /// How attempts are made.
@@ -186,9 +188,9 @@ pub struct Proxy {
 /// `[tls]`
 #[derive(Debug, Clone)]
 pub struct Tls {
-    /// Always `None` in this version.
+    /// Certificate of the TCP listener in PEM; set together with `key`.
     pub certificate: Option<PathBuf>,
-    /// Always `None` in this version.
+    /// Its private key in PEM.
     pub key: Option<PathBuf>,
     /// PEM files.
     pub extra_roots: Vec<PathBuf>,

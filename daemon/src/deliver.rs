@@ -31,7 +31,7 @@ pub use destination::Target;
 pub use proxy::CredentialsError;
 pub use server_certificates::ServerCertificates;
 pub use transport::HttpTransport;
-pub use trust::TrustError;
+pub use trust::{TrustError, client_config as trusting};
 
 use crate::config::Config;
 use crate::descriptors;

@@ -2,21 +2,27 @@
 //! responses. It decides nothing about deliveries.
 
 mod access;
+mod admin;
 mod audit;
 mod bare;
 mod batch;
 mod caller_views;
 mod callers;
+mod certificate;
+mod client_address;
 mod cluster;
 mod code;
+mod connection;
 mod deliveries;
 mod endpoints;
 mod events;
+mod failures;
 mod fields;
 mod finished;
 mod front;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod http2;
 mod ids;
 mod ingest;
 mod key_text;
@@ -34,21 +40,21 @@ mod principal;
 mod problem;
 mod request;
 mod routes;
+mod secured;
 mod socket;
 mod stats;
 mod store;
 mod stream;
 mod tcp;
-mod token;
 mod views;
 
+pub use certificate::CertificateFileError;
+pub(crate) use certificate::ListenerCertificate;
 pub use endpoints::{EndpointView, is_quoted};
 #[cfg(feature = "postgres")]
 pub(crate) use ingest::check_event;
 pub use listen::{Bound, Listeners, bind};
 pub use socket::ListenError;
-pub(crate) use token::Token;
-pub use token::TokenError;
 pub use views::{DamagedView, DeliveryView, EventView};
 
 use crate::app::App;

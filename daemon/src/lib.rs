@@ -21,3 +21,4 @@ mod peers;
 pub mod serve;
 mod space;
 pub mod target;
+mod token;

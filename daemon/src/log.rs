@@ -1,12 +1,18 @@
-//! The log on stderr. It never blocks the daemon: lines go through a bounded queue to a thread that writes them. If
-//! stderr isn't read, lines are dropped and counted; the count is logged when writing resumes.
+//! The log on stderr. An event is one line, which text of others can neither end nor reorder. The log never blocks the
+//! daemon: lines go through a bounded queue to a thread that writes them. If stderr isn't read, lines are dropped and
+//! counted; the count is logged when writing resumes.
 
 use crate::config::{Config, LogFormat};
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use stormhook_engine::text::{is_invisible, plain};
+use tracing::field::Field;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
@@ -49,13 +55,19 @@ impl Log {
         let _once = dropped.set(writer.error_counter());
         let (filter, level) = reload::Layer::new(LevelFilter::from_level(config.log.level));
         let registry = tracing_subscriber::registry().with(filter);
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(writer)
-            .with_ansi(io::stderr().is_terminal());
+        let layer = tracing_subscriber::fmt::layer();
         // A program that embeds the daemon may have its own log.
         let ours = match config.log.format {
-            LogFormat::Text => registry.with(layer).try_init(),
-            LogFormat::Json => registry.with(layer.json()).try_init(),
+            LogFormat::Text => {
+                let fields = debug_fn(write_field).delimited(" ");
+                let layer = layer.fmt_fields(fields).with_writer(writer);
+                let is_terminal = io::stderr().is_terminal();
+                registry.with(layer.with_ansi(is_terminal)).try_init()
+            }
+            LogFormat::Json => {
+                let layer = layer.json().with_writer(move || Json(writer.clone()));
+                registry.with(layer).try_init()
+            }
         };
         if ours.is_ok() {
             std::panic::set_hook(Box::new(|panic| {
@@ -73,6 +85,48 @@ impl Log {
         let _gone = self
             .level
             .modify(|level| *level = LevelFilter::from_level(new));
+    }
+}
+
+/// Writes a field of a line of text.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = plain(&format!("{value:?}"));
+    match field.name() {
+        "message" => writer.write_str(&value),
+        // What the bridge from the `log` crate adds about the place of the code.
+        name if name.starts_with("log.") => Ok(()),
+        name => write!(writer, "{}={value}", name.trim_start_matches("r#")),
+    }
+}
+
+/// Escapes what JSON allows in a string but a terminal obeys, or what hides text. Such a character is only ever inside a
+/// string.
+struct Json<W>(W);
+
+impl<W: Write> Write for Json<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let is_bad = |c: char| (c.is_control() && c != '\n') || is_invisible(c);
+        match std::str::from_utf8(line) {
+            Ok(text) if text.contains(is_bad) => {
+                let mut escaped = String::with_capacity(text.len() + 16);
+                for character in text.chars() {
+                    if is_bad(character) {
+                        for unit in character.encode_utf16(&mut [0; 2]) {
+                            escaped.push_str(&format!("\\u{unit:04x}"));
+                        }
+                    } else {
+                        escaped.push(character);
+                    }
+                }
+                self.0.write_all(escaped.as_bytes())?;
+            }
+            _ => self.0.write_all(line)?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -125,6 +179,78 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Collects what is written.
+    #[derive(Clone, Default)]
+    struct Collected(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Collected {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const HOSTILE: &str = "a\u{1b}[2J\u{9b}m\r\n2026 ERROR forged\u{202e}\u{200b}\u{e0041}\u{7f}b";
+
+    fn logged() {
+        let error = io::Error::other(HOSTILE);
+        tracing::info!(
+            text = HOSTILE,
+            shown = %HOSTILE,
+            debug = ?HOSTILE,
+            error = &error as &(dyn std::error::Error + 'static),
+            r#type = 1,
+            "message {HOSTILE}"
+        );
+    }
+
+    #[track_caller]
+    fn expect_one_safe_line(collected: &Collected) -> String {
+        let bytes = collected.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        let bad = |c: char| c.is_control() || is_invisible(c);
+        assert!(!line.contains(bad), "{line:?}");
+        line.to_owned()
+    }
+
+    #[test]
+    fn a_line_of_text_stays_one_line_and_drives_no_terminal() {
+        let collected = Collected::default();
+        let writer = collected.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, logged);
+        let line = expect_one_safe_line(&collected);
+        assert!(line.contains(": message a\\u{1b}[2J"), "{line}");
+        assert!(
+            line.contains(" shown=a\\u{1b}") && line.ends_with(" type=1"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_keeps_its_text_and_drives_no_terminal() {
+        let collected = Collected::default();
+        let writer = collected.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(move || Json(writer.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, logged);
+        let line = expect_one_safe_line(&collected);
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["fields"]["text"], HOSTILE);
+        assert_eq!(json["fields"]["message"], format!("message {HOSTILE}"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::config::{self, Config, ConfigError, LiveConfig};
 use crate::deliver::{HttpTransport, SetupError};
 use crate::descriptors;
 use crate::environment;
-use crate::http::{ListenError, Listeners, Token, TokenError, bind};
+use crate::http::{Bound, ListenError, ListenerCertificate, Listeners, bind};
 #[cfg(feature = "postgres")]
 use crate::identity::IdentityError;
 use crate::log::Log;
@@ -20,6 +20,7 @@ use crate::peers::Peers;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::CertificateError;
 use crate::space;
+use crate::token::{Token, TokenError};
 use open::open_store;
 #[cfg(feature = "postgres")]
 use open::take_from_outboxes;
@@ -28,6 +29,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::environment::{Environment, System};
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
 use stormhook_engine::writer::Space;
 use stormhook_engine::{Engine, Loaded, Ports, Store};
@@ -141,21 +143,19 @@ async fn run(
     let opened = open_store(&config).await?;
     let bound = bind(&config).await?;
     let address = bound.address();
-    let token = match address {
-        Some(_) => Some(Arc::new(Token::of(&config.data_dir, &opened.store).await?)),
-        None => None,
-    };
-    let ready = ready_line(bound.socket(), address, &opened.place);
+    let token = token(&bound, &config, &opened.store).await?;
+    let ready = ready_line(&bound, &opened.place);
+    let certificate = bound.certificate();
     let life = Arc::new(Lifecycle::default());
     let live = LiveConfig::new(Arc::clone(&config));
     #[cfg_attr(not(feature = "postgres"), allow(unused_mut))]
-    let mut listeners = Listeners::serve(bound, token, &live, &life);
+    let mut listeners = Listeners::serve(bound, token.clone(), &live, &life);
     let transport = Arc::new(HttpTransport::new(&config, address)?);
     #[cfg(feature = "postgres")]
     let others = opened.store.cluster().map(Peers::new);
     let loaded = load(opened.store, &transport, &live, &life)?;
     let seen = transport.server_certificates();
-    let app = App::new(loaded.engine().clone(), live.clone(), address, seen);
+    let app = App::new(loaded.engine().clone(), live.clone(), address, seen).with_token(token);
     #[cfg(feature = "postgres")]
     let app = {
         if let (Some(peers), Some(others)) = (opened.peers, &others) {
@@ -165,10 +165,8 @@ async fn run(
     };
     let app = Arc::new(app);
     let (engine, committer) = loaded.start(|on_commit| Arc::new(on_commit), room(live.clone()));
-    let thread = std::thread::Builder::new()
-        .name("writer".to_owned())
-        .spawn(move || committer.run())
-        .map_err(io("starting the writer of"))?;
+    let thread =
+        on_a_thread("writer", move || committer.run()).map_err(io("starting the writer of"))?;
     listeners.open(&app);
     tokio::spawn(Arc::clone(&app).write_api_keys_used());
     life.go_on_to(Phase::Running);
@@ -180,9 +178,13 @@ async fn run(
         "{ready}"
     );
     say(ready);
+    let reloading = || {
+        read_certificate_again(certificate.as_deref());
+        take_over(reload(), &transport, &live, &engine, log);
+    };
     let taken_over = tokio::select! {
         biased;
-        () = signals.until_stopped(|| take_over(reload(), &transport, &live, &engine, log)) => false,
+        () = signals.until_stopped(reloading) => false,
         () = engine.writer().taken_over() => true,
     };
     tracing::info!("stopping");
@@ -193,6 +195,29 @@ async fn run(
         return Err(StoreError::TakenOver.into());
     }
     Ok(())
+}
+
+/// Returns the token of callers over TCP, if there are any.
+async fn token(
+    bound: &Bound,
+    config: &Config,
+    store: &Store,
+) -> Result<Option<Arc<Token>>, TokenError> {
+    match bound.address() {
+        Some(_) => Token::of(&config.data_dir, store)
+            .await
+            .map(Arc::new)
+            .map(Some),
+        None => Ok(None),
+    }
+}
+
+fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<T>> {
+    let named = std::thread::Builder::new().name(name.to_owned());
+    named.spawn(work)
 }
 
 /// Reads everything that waits: the threads that serve go on meanwhile.
@@ -228,9 +253,14 @@ fn room(live: LiveConfig) -> impl Fn() -> Space + Send + 'static {
     }
 }
 
-fn ready_line(socket: Option<&Path>, address: Option<std::net::SocketAddr>, store: &str) -> String {
-    let socket = socket.map_or_else(|| "off".to_owned(), |path| path.display().to_string());
-    let address = address.map_or_else(|| "off".to_owned(), |address| format!("http://{address}"));
+fn ready_line(bound: &Bound, store: &str) -> String {
+    let off = || "off".to_owned();
+    let socket = bound
+        .socket()
+        .map_or_else(off, |path| path.display().to_string());
+    let scheme = bound.scheme();
+    let address = bound.address();
+    let address = address.map_or_else(off, |address| format!("{scheme}://{address}"));
     format!("stormhook ready: socket={socket} address={address} store={store}")
 }
 
@@ -265,6 +295,20 @@ impl Signals {
                 _ = self.hangup.recv() => hangup(),
             }
         }
+    }
+}
+
+/// Reads the listener's certificate again. One that can't be used is not taken.
+fn read_certificate_again(certificate: Option<&ListenerCertificate>) {
+    let Some(certificate) = certificate else {
+        return;
+    };
+    match certificate.read_again(System.wall()) {
+        Ok(()) => tracing::info!("read the certificate of the listener again"),
+        Err(error) => tracing::error!(
+            %error,
+            "the listener keeps its certificate; repair the files, then reload again"
+        ),
     }
 }
 

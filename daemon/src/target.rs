@@ -120,6 +120,22 @@ impl TargetPolicy {
         Ok(())
     }
 
+    /// Refuses a connection that reached the own listener at an address that only the system knew as this machine's:
+    /// both ends of a connection within a machine have the same one.
+    ///
+    /// # Errors
+    /// The [`Refusal`], by `own_listener`.
+    pub fn judge_connection(&self, local: SocketAddr, peer: SocketAddr) -> Result<(), Refusal> {
+        let is_everywhere = self
+            .own_listener
+            .is_some_and(|own| own.ip().is_unspecified() && own.port() == peer.port());
+        if is_everywhere && local.ip().to_canonical() == peer.ip().to_canonical() {
+            let detail = format!("{peer} is the daemon's own listener; use another target");
+            return Err(Refusal::new(Rule::OwnListener, detail));
+        }
+        Ok(())
+    }
+
     /// Whether connecting to `target` would reach the own listener. As a target, an unspecified address connects to
     /// this machine (Linux, ip(7)); an unspecified listener is reached through every loopback address.
     fn is_own_listener(&self, target: SocketAddr) -> bool {

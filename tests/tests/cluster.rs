@@ -274,6 +274,36 @@ async fn all_daemons_take_the_token_of_the_first_and_no_other_makes_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_one_daemon_replaces_counts_for_all() {
+    let mut server = Server::start();
+    let daemons = start(&server, 2, Setup::new).await;
+    let old = daemons[0].token();
+    // The daemon that doesn't have the file replaces it.
+    let rotate = daemons[1].client();
+    let rotated = rotate
+        .call("POST", "/v1/token/rotate")
+        .send()
+        .await
+        .expect(200);
+    let file = daemons[1].setup.data_dir().join("admin-token");
+    assert_eq!(rotated["path"], file.to_str().unwrap());
+    let new = daemons[1].token();
+    assert!(takes(&daemons[1], &new).await && !takes(&daemons[1], &old).await);
+    until("the other daemon takes it up", async || {
+        takes(&daemons[0], &new).await.then_some(())
+    })
+    .await;
+    assert!(!takes(&daemons[0], &old).await);
+    // Without the database nothing is replaced.
+    server.stop();
+    let failed = rotate.call("POST", "/v1/token/rotate").send().await;
+    failed.problem(503, "store_failed");
+    assert_eq!(daemons[1].token(), new);
+    server.start_again();
+    assert!(takes(&daemons[1], &new).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_daemons_that_start_at_the_same_time_one_makes_the_token() {
     let server = Server::start();
     let setups = [(); 3].map(|()| on(&server, Setup::new()));

@@ -354,6 +354,7 @@ async fn the_openapi_document_lists_every_route() {
         ("/v1/stats", "get"),
         ("/v1/backup", "post"),
         ("/v1/check", "post"),
+        ("/v1/token/rotate", "post"),
         ("/v1/openapi.json", "get"),
         ("/metrics", "get"),
         ("/healthz", "get"),

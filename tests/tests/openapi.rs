@@ -206,6 +206,7 @@ async fn every_operation_answers_as_it_is_described() {
     let report = api.post("/v1/check", json!({})).await.expect(200);
     assert!(report["storedBytes"].as_u64().unwrap() > 0, "{report}");
     api.call("POST", "/v1/backup").send().await.expect_ok();
+    api.post("/v1/token/rotate", json!({})).await.expect_ok();
     for path in [
         "/metrics",
         "/healthz",

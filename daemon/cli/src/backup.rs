@@ -21,7 +21,7 @@ use crate::client::{Client, empty};
 use crate::failure::Failure;
 use crate::local::{self, PlaceFlags, STORE_FILE};
 use crate::locate::{self, Found};
-use crate::options::SocketOption;
+use crate::options::DaemonOptions;
 use crate::progress::Copied;
 use crate::report::Report;
 use crate::socket::Surroundings;
@@ -58,10 +58,10 @@ pub(crate) struct BackupArgs {
 
 pub(crate) async fn run(
     args: BackupArgs,
-    daemon: SocketOption,
+    daemon: DaemonOptions,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(daemon.socket);
+    let surroundings = Surroundings::of_process(daemon);
     tokio::select! {
         done = back_up(&args, &surroundings, &screen) => done,
         ended = interrupted() => Err(ended),
@@ -199,7 +199,7 @@ pub(crate) async fn from_daemon(
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
         .ok_or_else(|| {
-            Failure::No("the daemon didn't say how long the copy is: check that no other program listens on this socket".to_owned())
+            Failure::No("the daemon didn't say how long the copy is: check that no other program answers there".to_owned())
         })?;
     progress.of(promised);
     let came = take(response.into_body(), file, progress).await?;

@@ -244,7 +244,7 @@ impl Sending<'_> {
         }
         let Some(place) = self.window.place_of(answer.line) else {
             return Err(Failure::No(format!(
-                "the daemon answered line {}, which was not sent to it: check that no other program listens on this socket",
+                "the daemon answered line {}, which was not sent to it: check that no other program answers there",
                 answer.line
             )));
         };

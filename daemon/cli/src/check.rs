@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::failure::Failure;
 use crate::local::{self, PlaceFlags, STORE_FILE};
 use crate::locate::{self, Found};
-use crate::options::SocketOption;
+use crate::options::DaemonOptions;
 use crate::report::Report;
 use crate::socket::Surroundings;
 use crate::table::counted;
@@ -40,10 +40,10 @@ pub(crate) struct CheckArgs {
 
 pub(crate) async fn run(
     args: CheckArgs,
-    daemon: SocketOption,
+    daemon: DaemonOptions,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(daemon.socket);
+    let surroundings = Surroundings::of_process(daemon);
     check(&args.places, &surroundings, &screen).await
 }
 
@@ -257,7 +257,10 @@ mod tests {
         let (held, free) = (elsewhere.path().join("held"), elsewhere.path().join("free"));
         std::fs::write(&free, "").unwrap();
         let _held = std::fs::File::create(&held).unwrap();
-        let sockets = [daemon.session.client.socket().to_owned()];
+        let sockets = [daemon
+            .folder
+            .path()
+            .join(stormhook_daemon::config::SOCKET_FILE)];
         assert!(Client::of_holder(&sockets, &held).await.is_some());
         assert!(Client::of_holder(&sockets, &free).await.is_none());
         assert!(

@@ -1,8 +1,11 @@
-//! HTTP/1.1 over the daemon's Unix socket: one connection per call, every answer bounded in size and time.
+//! HTTP/1.1 to a daemon, over its Unix socket or to another machine: one connection per call, every answer bounded in
+//! size and time.
 
+use std::fmt;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,26 +16,43 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::net::UnixStream;
 
 use crate::failure::Failure;
+use crate::holder::holds;
 use crate::refusal::Refusal;
-use crate::socket;
+use crate::remote::{Remote, Stream};
+use crate::socket::{self, connect, reason};
 
 /// A page of 250 rows, or one event with its data, is far below this.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
-/// How long the socket may take to accept a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an ordinary call may take: `endpoint test` waits for a receiver, bounded by `delivery.timeout`.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A body to send: whole, or streamed.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A client of a daemon that answered at this socket when it was looked up.
+/// A client of one daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
-    socket: PathBuf,
+    place: Place,
+}
+
+/// Where the daemon is.
+#[derive(Debug, Clone)]
+enum Place {
+    /// At this socket.
+    Socket(PathBuf),
+    /// Elsewhere.
+    Remote(Arc<Remote>),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Remote(remote) => f.write_str(&remote.shown()),
+        }
+    }
 }
 
 /// A successful response of the API.
@@ -53,7 +73,7 @@ impl Answer {
     /// Parses the response as a type of the API.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::No(format!("the daemon's response doesn't match the API ({error}): check that no other program, or other version, listens on this socket")))
+            .map_err(|error| Failure::No(format!("the daemon's response doesn't match the API ({error}): check that no other program, or other version, answers there")))
     }
 }
 
@@ -86,12 +106,21 @@ impl Client {
 
     /// Returns a client of the daemon at this socket, whether it is running yet or not.
     pub(crate) fn at(socket: PathBuf) -> Self {
-        Self { socket }
+        Self {
+            place: Place::Socket(socket),
+        }
     }
 
-    /// Returns the socket.
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
+    /// Returns a client of a daemon elsewhere, whether it is reachable or not.
+    pub(crate) fn of_remote(remote: Remote) -> Self {
+        Self {
+            place: Place::Remote(Arc::new(remote)),
+        }
+    }
+
+    /// Returns where the daemon is, for people.
+    pub(crate) fn place(&self) -> String {
+        self.place.to_string()
     }
 
     /// GET.
@@ -165,7 +194,7 @@ impl Client {
         tokio::time::timeout(within, exchange).await.unwrap_or_else(|_| {
             Err(Failure::Unreachable(format!(
                 "the daemon at {} didn't answer within {} s: check its log and `stormhook stats`",
-                self.socket.display(),
+                self.place,
                 within.as_secs()
             )))
         })
@@ -196,8 +225,13 @@ impl Client {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, "localhost")
             .header(header::USER_AGENT, agent);
+        request = match &self.place {
+            Place::Socket(_) => request.header(header::HOST, "localhost"),
+            Place::Remote(remote) => request
+                .header(header::HOST, remote.authority())
+                .header(header::AUTHORIZATION, remote.authorization()),
+        };
         if let Some(content_type) = content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
@@ -214,12 +248,7 @@ impl Client {
         path: &str,
         request: Request<Body>,
     ) -> Result<Response<Incoming>, Failure> {
-        let stream = connect(&self.socket).await.map_err(|error| {
-            Failure::Unreachable(socket::unreachable(&[(
-                self.socket.clone(),
-                reason(&error),
-            )]))
-        })?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.lost(&error))?;
@@ -251,6 +280,19 @@ impl Client {
         })))
     }
 
+    async fn connect(&self) -> Result<Pin<Box<dyn Stream>>, Failure> {
+        match &self.place {
+            Place::Socket(path) => match connect(path).await {
+                Ok(stream) => Ok(Box::pin(stream)),
+                Err(error) => {
+                    let tried = [(path.clone(), reason(&error))];
+                    Err(Failure::Unreachable(socket::unreachable(&tried)))
+                }
+            },
+            Place::Remote(remote) => remote.connect().await,
+        }
+    }
+
     async fn collect(&self, body: Incoming) -> Result<Bytes, Failure> {
         let whole = Limited::new(body, ANSWER_BYTES).collect().await;
         whole
@@ -266,7 +308,7 @@ impl Client {
     pub(crate) fn lost(&self, error: &hyper::Error) -> Failure {
         Failure::Unreachable(format!(
             "the connection to {} was interrupted ({error}): it is not known whether the daemon carried out the request. Check with `stormhook event list`, or retry",
-            self.socket.display()
+            self.place
         ))
     }
 }
@@ -280,55 +322,6 @@ fn whole(bytes: Bytes) -> Body {
 /// Returns an empty body.
 pub(crate) fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-async fn connect(path: &Path) -> io::Result<UnixStream> {
-    tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path))
-        .await
-        .unwrap_or_else(|_| {
-            Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the connection was not accepted within 5 s",
-            ))
-        })
-}
-
-/// Whether a process has a file open, according to `/proc` (proc_pid_fd(5)); false if that isn't readable.
-fn holds(process: i32, file: &Path) -> bool {
-    let Ok(file) = file.metadata() else {
-        return false;
-    };
-    let Ok(open) = std::fs::read_dir(format!("/proc/{process}/fd")) else {
-        return false;
-    };
-    open.flatten()
-        .filter_map(|entry| std::fs::metadata(entry.path()).ok())
-        .any(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
-}
-
-/// Returns a process that has a file open, if the system shows one.
-pub(crate) fn holder_of(file: &Path) -> Option<i32> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(|process| i32::try_from(std::process::id()) != Ok(*process) && holds(*process, file))
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such socket".to_owned(),
-        io::ErrorKind::ConnectionRefused => {
-            "the socket exists, but nothing listens on it".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "permission denied: join its group, or run as its user".to_owned()
-        }
-        io::ErrorKind::InvalidInput => {
-            "longer than the maximum for a socket path (107 bytes)".to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// Returns a path with a query of those parameters that have a value.

@@ -6,8 +6,8 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use crate::client;
 use crate::failure::Failure;
+use crate::holder::holder_of;
 use crate::local::{self, PlaceFlags, STORE_FILE};
 use crate::locate;
 use crate::table::size_words;
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &CompactArgs, screen: &Screen) -> Result<(), Failure> {
 }
 
 fn in_use(store: &Path) -> String {
-    let holder = client::holder_of(store).map_or_else(String::new, |process| {
+    let holder = holder_of(store).map_or_else(String::new, |process| {
         let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
         let name = name.unwrap_or_default();
         format!(

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::input::{self, Moment};
 use crate::local::{self, Filter, Place, PlaceFlags, STORE_FILE, Written};
 use crate::locate::{self, Found};
-use crate::options::SocketOption;
+use crate::options::DaemonOptions;
 use crate::progress::{Copied, Counted};
 use crate::socket::Surroundings;
 use crate::table::counted;
@@ -80,10 +80,10 @@ pub(crate) struct ExportArgs {
 
 pub(crate) async fn run(
     args: ExportArgs,
-    daemon: SocketOption,
+    daemon: DaemonOptions,
     screen: Screen,
 ) -> Result<(), Failure> {
-    let surroundings = Surroundings::of_process(daemon.socket);
+    let surroundings = Surroundings::of_process(daemon);
     tokio::select! {
         done = export(&args, &surroundings, &screen) => done,
         Failure::No(ended) = backup::interrupted() => Err(Failure::No(match args.moves_to {
@@ -169,7 +169,8 @@ async fn find(
         return Ok((Place::File(backup.clone()), None));
     }
     let configured = args.places.load(surroundings.flag.as_deref());
-    if let Ok(Some(database)) = configured.map(|places| places.database) {
+    let is_elsewhere = locate::elsewhere(&args.places, surroundings)?.is_some();
+    if !is_elsewhere && let Ok(Some(database)) = configured.map(|places| places.database) {
         return Ok((Place::Database(Box::new(database)), None));
     }
     match locate::find(&args.places, surroundings, screen).await? {

@@ -1,6 +1,6 @@
 //! Finds the store for commands about the whole store: the daemon that has it open, or the directory of a stopped one.
 //!
-//! A directory that is named is tried first, then a socket that is named. Without either, the daemon is tried where it
+//! A daemon elsewhere that is named is asked. Otherwise a directory that is named is tried first, then a socket that is named. Without either, the daemon is tried where it
 //! usually listens; if none answers, the store that it would open is used.
 
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::local::{self, PlaceFlags, Places, STORE_FILE, StoreState};
+use crate::remote::{Named, Remote};
 use crate::socket::Surroundings;
 use crate::terminal::Screen;
 use stormhook_daemon::config::SOCKET_FILE;
@@ -27,12 +28,30 @@ pub(crate) async fn find(
     surroundings: &Surroundings,
     screen: &Screen,
 ) -> Result<Found, Failure> {
+    if let Some(named) = elsewhere(flags, surroundings)? {
+        return Ok(Found::Daemon(Client::of_remote(Remote::of(named)?)));
+    }
     match (&flags.data_dir, &surroundings.flag) {
         (Some(folder), None) => named_folder(folder, flags, surroundings, screen).await,
         (Some(folder), Some(socket)) => {
             both_named(folder, socket, flags, surroundings, screen).await
         }
         (None, _) => daemon_or_its_store(flags, surroundings, screen).await,
+    }
+}
+
+/// Returns the daemon elsewhere that is meant, if one is. A directory that is named overrides `STORMHOOK_SERVER`.
+pub(crate) fn elsewhere<'s>(
+    flags: &PlaceFlags,
+    surroundings: &'s Surroundings,
+) -> Result<Option<&'s Named>, Failure> {
+    match (&flags.data_dir, &surroundings.server) {
+        (Some(_), Some(named)) if named.by_flag => Err(Failure::Usage(
+            "--data-dir names a store on this machine and --server a daemon on another: omit one"
+                .to_owned(),
+        )),
+        (Some(_), _) => Ok(None),
+        (None, _) => surroundings.elsewhere(),
     }
 }
 
@@ -150,7 +169,7 @@ async fn through_its_daemon(
     };
     screen.remark(&format!(
         "{in_use}: asking the daemon at {}.",
-        client.socket().display()
+        client.place()
     ));
     Ok(Found::Daemon(client))
 }

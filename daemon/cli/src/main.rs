@@ -1,6 +1,6 @@
 //! The command line: its commands, and how each one ends.
 //!
-//! Client commands only talk to a running daemon, through its Unix socket. Only `serve`, `config` and the commands that
+//! Client commands only talk to a running daemon, through its Unix socket or, on another machine, over TLS. Only `serve`, `config` and the commands that
 //! read or write a stopped store use the daemon's own modules, and they do it in `local`. Exit statuses: 0
 //! success, 1 the daemon refused, 2 usage error, 3 daemon not reachable. A closed stdout (`stormhook event list |
 //! head`) ends the command quietly, without failure.
@@ -19,6 +19,7 @@ mod export;
 mod failure;
 #[cfg(test)]
 mod fake_daemon;
+mod holder;
 mod import;
 mod input;
 mod key;
@@ -34,6 +35,7 @@ mod parent;
 mod progress;
 mod receiver;
 mod refusal;
+mod remote;
 mod reopen;
 mod report;
 mod respond;
@@ -48,6 +50,7 @@ mod tally;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod token;
 mod verify;
 
 /// Who hands out memory (docs/adr/0011-memory.md).
@@ -61,7 +64,8 @@ use clap::{Parser, Subcommand};
 
 use client::Client;
 use failure::Failure;
-use options::{ClientOptions, JsonOption, SocketOption};
+use options::{ClientOptions, DaemonOptions, JsonOption};
+use remote::Remote;
 use terminal::Screen;
 
 /// What every client command works with: where the daemon is, and how to show its responses.
@@ -167,6 +171,14 @@ enum Command {
         #[command(flatten)]
         client: ClientOptions,
     },
+    /// Replace the admin token
+    #[command(after_help = token::EXAMPLES)]
+    Token {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Receive webhooks on loopback during development: verify, print and answer them
     #[command(after_help = listen::EXAMPLES)]
     Listen {
@@ -198,7 +210,7 @@ enum Command {
         #[command(flatten)]
         args: backup::BackupArgs,
         #[command(flatten)]
-        daemon: SocketOption,
+        daemon: DaemonOptions,
         #[command(flatten)]
         output: JsonOption,
     },
@@ -208,7 +220,7 @@ enum Command {
         #[command(flatten)]
         args: export::ExportArgs,
         #[command(flatten)]
-        daemon: SocketOption,
+        daemon: DaemonOptions,
     },
     /// Make a store, a file or a database, of what export --with-secrets wrote
     #[command(after_help = import::EXAMPLES)]
@@ -261,6 +273,7 @@ impl Command {
             | Self::Cluster { client }
             | Self::Key { client, .. }
             | Self::Audit { client, .. }
+            | Self::Token { client, .. }
             | Self::Check { client, .. } => client.json,
             Self::Verify { output, .. }
             | Self::Backup { output, .. }
@@ -284,8 +297,7 @@ fn main() -> ExitCode {
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(error) => {
-            // A closed pipe under `--help | head` is not a failure.
-            let _ = error.print();
+            terminal::explain_usage(&error);
             return ExitCode::from(u8::from(error.use_stderr()) * failure::USAGE);
         }
     };
@@ -343,6 +355,9 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Tail { args, client } => {
             connected(client, screen, |session| tail::run(args, session))
         }
+        Command::Token { client, command } => {
+            connected(client, screen, |session| token::run(command, session))
+        }
         Command::Cluster { client } => connected(client, screen, cluster::run),
         Command::Key { client, command } => {
             connected(client, screen, |session| key::run(command, session))
@@ -362,8 +377,11 @@ where
     W: Future<Output = Result<(), Failure>>,
 {
     alone(async move {
-        let sockets = socket::Surroundings::of_process(options.daemon.socket).candidates();
-        let client = Client::find(&sockets).await?;
+        let surroundings = socket::Surroundings::of_process(options.daemon);
+        let client = match surroundings.elsewhere()? {
+            Some(named) => Client::of_remote(Remote::of(named)?),
+            None => Client::find(&surroundings.candidates()).await?,
+        };
         work(Session { client, screen }).await
     })
 }

@@ -91,6 +91,9 @@ impl Refusal {
                 "`stormhook event list --idempotency-key KEY` shows the other event".to_owned()
             }
             "invalid_cursor" => "omit --cursor to begin with the newest".to_owned(),
+            "token_missing" | "token_invalid" => {
+                "check the file named by --token-file or STORMHOOK_TOKEN_FILE".to_owned()
+            }
             "storage_full" => "`stormhook config` shows limits.disk_reserve".to_owned(),
             "busy" if !matches!(collection, "backup" | "check") => {
                 "`stormhook stats` shows the queue".to_owned()

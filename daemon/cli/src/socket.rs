@@ -1,16 +1,29 @@
-//! Where a client finds the daemon's Unix socket.
+//! Where a client finds the daemon: at a Unix socket, or elsewhere if a URL is named.
 //!
 //! If a socket is named (`--socket`, `STORMHOOK_SOCKET`), only that one is tried: falling back to another could reach
 //! the wrong daemon. Otherwise the usual places are tried in order.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use stormhook_daemon::config::SOCKET_FILE;
+use tokio::net::UnixStream;
+
+use crate::failure::Failure;
+use crate::options::DaemonOptions;
+use crate::remote::Named;
+
+/// How long the socket may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the process knows about where things are.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Surroundings {
     /// `--socket`
     pub(crate) flag: Option<PathBuf>,
+    /// `--server` or `STORMHOOK_SERVER`, with what belongs to it.
+    pub(crate) server: Option<Named>,
     /// `STORMHOOK_SOCKET`
     pub(crate) variable: Option<PathBuf>,
     /// `RUNTIME_DIRECTORY`, one directory or several separated by `:` (systemd.exec(5))
@@ -27,15 +40,23 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// Reads the environment; an empty variable counts as unset.
-    pub(crate) fn of_process(flag: Option<PathBuf>) -> Self {
+    pub(crate) fn of_process(options: DaemonOptions) -> Self {
         let path = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let by_flag = options.server.is_some();
+        let server = options.server.or_else(|| text("STORMHOOK_SERVER"));
         Self {
-            flag,
+            flag: options.socket,
+            server: server.map(|url| Named {
+                url,
+                by_flag,
+                token_file: options.token_file.or_else(|| path("STORMHOOK_TOKEN_FILE")),
+                ca_file: options.ca_file.or_else(|| path("STORMHOOK_CA_FILE")),
+            }),
             // In the daemon's configuration "off" disables the socket; it is not a path.
             variable: path("STORMHOOK_SOCKET").filter(|value| value != Path::new("off")),
             runtime_directory: text("RUNTIME_DIRECTORY"),
@@ -43,6 +64,19 @@ impl Surroundings {
             state_directory: text("STATE_DIRECTORY"),
             xdg_state_home: path("XDG_STATE_HOME"),
             home: path("HOME"),
+        }
+    }
+
+    /// Returns the daemon elsewhere that is meant, if one is: a flag overrides the variables.
+    pub(crate) fn elsewhere(&self) -> Result<Option<&Named>, Failure> {
+        match (&self.server, &self.flag, &self.variable) {
+            (Some(named), None, Some(socket)) if !named.by_flag => Err(Failure::Usage(format!(
+                "STORMHOOK_SERVER names the daemon at {} and STORMHOOK_SOCKET the one at {}: unset one of them, or choose with --server or --socket",
+                named.url,
+                socket.display()
+            ))),
+            (Some(named), None, _) => Ok(Some(named)),
+            _ => Ok(None),
         }
     }
 
@@ -89,6 +123,35 @@ fn first_folder(list: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// Connects to a socket.
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
+    tokio::time::timeout(CONNECT_TIMEOUT, UnixStream::connect(path))
+        .await
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the connection was not accepted within 5 s",
+            ))
+        })
+}
+
+/// Says why a socket could not be connected to.
+pub(crate) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => {
+            "the socket exists, but nothing listens on it".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "permission denied: join its group, or run as its user".to_owned()
+        }
+        io::ErrorKind::InvalidInput => {
+            "longer than the maximum for a socket path (107 bytes)".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// Says that no daemon answered: what was tried, why each failed, and how to start one.
 pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
     if tried.is_empty() {
@@ -101,7 +164,7 @@ pub(crate) fn unreachable(tried: &[(PathBuf, String)]) -> String {
             crate::terminal::plain(&path.display().to_string())
         ));
     }
-    text.push_str("Start it with `stormhook serve`, or set its socket with --socket PATH or STORMHOOK_SOCKET.");
+    text.push_str("Start it with `stormhook serve`, or name its socket with --socket PATH or STORMHOOK_SOCKET, or another machine's daemon with --server URL.");
     text
 }
 
@@ -112,6 +175,7 @@ mod tests {
     fn everything() -> Surroundings {
         Surroundings {
             flag: Some("/flag.sock".into()),
+            server: None,
             variable: Some("/variable.sock".into()),
             runtime_directory: Some("/run/one:/run/two".into()),
             data_dir: None,
@@ -135,6 +199,32 @@ mod tests {
         assert_eq!(paths(&all), ["/flag.sock"]);
         all.flag = None;
         assert_eq!(paths(&all), ["/variable.sock"]);
+    }
+
+    fn named(by_flag: bool) -> Named {
+        Named {
+            url: "https://hooks.example".to_owned(),
+            by_flag,
+            token_file: None,
+            ca_file: None,
+        }
+    }
+
+    #[test]
+    fn a_flag_overrides_the_variables_and_two_variables_must_not_disagree() {
+        let mut around = Surroundings {
+            server: Some(named(false)),
+            ..Surroundings::default()
+        };
+        assert_eq!(around.elsewhere().unwrap(), Some(&named(false)));
+        around.variable = Some("/variable.sock".into());
+        let both = around.elsewhere().unwrap_err().to_string();
+        assert!(both.contains("STORMHOOK_SERVER") && both.contains("/variable.sock"));
+        around.flag = Some("/flag.sock".into());
+        assert_eq!(around.elsewhere().unwrap(), None);
+        around.flag = None;
+        around.server = Some(named(true));
+        assert_eq!(around.elsewhere().unwrap(), Some(&named(true)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: StatsArgs, session: Session) -> Result<(), Failure
             } else {
                 ""
             };
-            session.screen.line(&format!("{redraw}{text}"))?;
+            session.screen.draw(redraw, &text, "")?;
         }
         if !args.watch {
             return Ok(());

@@ -69,8 +69,21 @@ impl Screen {
         paint(self.colour, tone, text)
     }
 
-    /// Prints one or more lines for people.
+    /// Prints one or more lines: for people, or of JSON for programs.
     pub(crate) fn line(&self, text: &str) -> Result<(), Failure> {
+        if self.json {
+            self.print(text)
+        } else {
+            self.print(&visible(self.colour, text))
+        }
+    }
+
+    /// Prints lines for people between what moves the cursor.
+    pub(crate) fn draw(&self, before: &str, text: &str, after: &str) -> Result<(), Failure> {
+        self.print(&format!("{before}{}{after}", visible(self.colour, text)))
+    }
+
+    fn print(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.write_all(b"\n"))
@@ -115,10 +128,10 @@ impl Screen {
         }
     }
 
-    /// Prints to stderr. A closed stderr doesn't change the exit status.
+    /// Prints to stderr. A closed stderr doesn't change the exit status. An error of a library may quote text of others.
     pub(crate) fn complain(&self, text: &str) {
         let mark = paint(self.error_colour, Tone::Bad, "error:");
-        let _ = writeln!(io::stderr().lock(), "{mark} {text}");
+        let _ = writeln!(io::stderr().lock(), "{mark} {}", plain_lines(text));
     }
 
     /// Prints a refusal to stderr: what is wrong, what identifies it, and what to type.
@@ -127,7 +140,7 @@ impl Screen {
         self.remark(&format!("       {}", words.which));
         if let Some(hint) = &words.hint {
             let mark = paint(self.error_colour, Tone::Bold, "hint:");
-            let _ = writeln!(io::stderr().lock(), "{mark}  {hint}");
+            let _ = writeln!(io::stderr().lock(), "{mark}  {}", plain_lines(hint));
         }
     }
 
@@ -136,23 +149,76 @@ impl Screen {
         let _ = writeln!(
             io::stderr().lock(),
             "{}",
-            paint(self.error_colour, Tone::Dim, text)
+            paint(self.error_colour, Tone::Dim, &plain_lines(text))
         );
     }
 }
+
+/// Prints what is wrong with the arguments, or the help that was asked for. An argument may be pasted text of others,
+/// which the library repeats.
+pub(crate) fn explain_usage(error: &clap::Error) {
+    let text = error.render().to_string();
+    let safe = plain_lines(&text);
+    // A closed pipe under `--help | head` is not a failure.
+    let _ = if safe == text {
+        error.print()
+    } else {
+        io::stderr().lock().write_all(safe.as_bytes())
+    };
+}
+
+/// Returns the lines of a text, each as [`plain`] shows it.
+fn plain_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    lines.join("\n")
+}
+
+/// The same, but with colours if there are any: the last guard, wherever a command forgot to clean a text.
+fn visible(colour: bool, text: &str) -> String {
+    if !colour {
+        return plain_lines(text);
+    }
+    let mut parts = text.split(ESCAPE);
+    let mut out = plain_lines(parts.next().unwrap_or_default());
+    for part in parts {
+        let painted = PAINT.iter().find_map(|code| {
+            let rest = part.strip_prefix(code)?;
+            Some((code, rest))
+        });
+        match painted {
+            Some((code, rest)) => {
+                out.push(ESCAPE);
+                out.push_str(code);
+                out.push_str(&plain_lines(rest));
+            }
+            None => out.push_str(&plain_lines(&format!("{ESCAPE}{part}"))),
+        }
+    }
+    out
+}
+
+const ESCAPE: char = '\u{1b}';
+const RESET: &str = "[0m";
+const BOLD: &str = "[1m";
+const DIM: &str = "[2m";
+const GREEN: &str = "[32m";
+const YELLOW: &str = "[33m";
+const RED: &str = "[31m";
+/// All sequences that [`paint`] uses.
+const PAINT: [&str; 6] = [RESET, BOLD, DIM, GREEN, YELLOW, RED];
 
 /// Wraps text in the SGR sequence of a tone (ECMA-48).
 pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
     let code = match tone {
         Tone::Plain => return text.to_owned(),
-        Tone::Bold => "1",
-        Tone::Dim => "2",
-        Tone::Good => "32",
-        Tone::Warn => "33",
-        Tone::Bad => "31",
+        Tone::Bold => BOLD,
+        Tone::Dim => DIM,
+        Tone::Good => GREEN,
+        Tone::Warn => YELLOW,
+        Tone::Bad => RED,
     };
     if colour && !text.is_empty() {
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        format!("{ESCAPE}{code}{text}{ESCAPE}{RESET}")
     } else {
         text.to_owned()
     }
@@ -161,6 +227,37 @@ pub(crate) fn paint(colour: bool, tone: Tone, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use stormhook_engine::text::is_invisible;
+
+    proptest! {
+        #[test]
+        fn whatever_is_printed_only_lines_and_our_colours_reach_the_terminal(
+            parts in proptest::collection::vec("(?s).{0,8}|\u{1b}\\[[0-9;?]{0,3}[A-Za-z]|[\u{0}-\u{1f}\u{7f}-\u{9f}]", 0..12),
+            tone in 0_usize..6,
+            colour: bool,
+        ) {
+            let tones = [Tone::Plain, Tone::Bold, Tone::Dim, Tone::Good, Tone::Warn, Tone::Bad];
+            let text = parts.concat();
+            let painted = paint(colour, tones[tone], &text);
+            let mut shown = visible(colour, &painted);
+            if colour {
+                for code in PAINT {
+                    shown = shown.replace(&format!("{ESCAPE}{code}"), "");
+                }
+            }
+            let bad = |c: char| (c.is_control() && c != '\n') || is_invisible(c);
+            prop_assert!(!shown.contains(bad), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn colours_and_lines_stay_as_they_are() {
+        let painted = paint(true, Tone::Good, "a\nb") + " c";
+        assert_eq!(visible(true, &painted), painted);
+        assert_eq!(visible(false, "a\n b"), "a\n b");
+        assert_eq!(visible(true, "a\u{1b}[H\u{1b}"), "a\\u{1b}[H\\u{1b}");
+    }
 
     #[test]
     fn text_from_elsewhere_cannot_drive_the_terminal() {
@@ -170,6 +267,14 @@ mod tests {
         );
         assert_eq!(plain("a\u{202e}b\u{200b}c"), "a\\u{202e}b\\u{200b}c");
         assert_eq!(plain("grüße 漢字 ✓"), "grüße 漢字 ✓");
+    }
+
+    #[test]
+    fn an_error_keeps_its_lines_and_nothing_else_that_moves_the_cursor() {
+        assert_eq!(
+            plain_lines("a\n  b\u{1b}[2J\rc\n"),
+            "a\n  b\\u{1b}[2J\\rc\n"
+        );
     }
 
     #[test]

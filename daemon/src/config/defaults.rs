@@ -36,6 +36,7 @@ impl Config {
             socket_allow_uids: Vec::new(),
             socket_scopes: Scope::ALL.to_vec(),
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
+            behind_proxy: false,
             host_names: Vec::new(),
             delivery: delivery(),
             dns: Dns {

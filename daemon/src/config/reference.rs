@@ -17,7 +17,7 @@ A duration is an integer followed by `ms`, `s`, `m`, `h` or `d`. A size is a num
 `MiB` or `GiB`. In the environment, a list is written as entries separated by commas, or as a TOML array.
 
 A key marked *reload* takes a new value on SIGHUP. The others need a restart; the log names those that changed but were not applied.
-`STORMHOOK_SECRET` and `STORMHOOK_CONFIG` belong to the command line; they are not configuration keys.
+`STORMHOOK_CONFIG`, `STORMHOOK_SECRET`, `STORMHOOK_SERVER`, `STORMHOOK_TOKEN_FILE` and `STORMHOOK_CA_FILE` belong to the command line; they are not configuration keys.
 Variables that Kubernetes sets for a Service whose name begins with `stormhook` (`STORMHOOK_PORT=tcp://…`, `STORMHOOK_SERVICE_HOST`) are ignored.
 ";
 

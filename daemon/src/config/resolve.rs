@@ -99,17 +99,7 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             );
         }
     }
-    if let Some(address) = config
-        .listen
-        .filter(|address| !address.ip().to_canonical().is_loopback())
-    {
-        report(
-            "listen",
-            format!(
-                "listen is {address}, which is not a loopback address: this version doesn't support TLS on the listener; listen on 127.0.0.1 or [::1] and put a TLS proxy in front"
-            ),
-        );
-    }
+    check_listener(config, report);
     if let Some(address) = config.cluster.listen
         && config.store.url.is_some()
         && address.ip().is_unspecified()
@@ -121,19 +111,6 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
                 "cluster.listen is {address}, which other daemons can't connect to as it is written; set cluster.advertise to an address of this machine"
             ),
         );
-    }
-    for (name, value) in [
-        ("tls.certificate", &config.tls.certificate),
-        ("tls.key", &config.tls.key),
-    ] {
-        if value.is_some() {
-            report(
-                name,
-                format!(
-                    "{name} is set, but this version doesn't support TLS on the listener; remove it"
-                ),
-            );
-        }
     }
     if config.proxy.credentials_file.is_some() && config.proxy.url.is_none() {
         report(
@@ -149,6 +126,36 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             "idempotency.ttl",
             format!(
                 "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replayed key would find no event; shorten the first or lengthen the second"
+            ),
+        );
+    }
+}
+
+/// Checks that callers over TCP are protected: by TLS, by a proxy, or because they are on this machine.
+fn check_listener(config: &Config, report: &mut impl FnMut(&str, String)) {
+    let is_half_set = match (&config.tls.certificate, &config.tls.key) {
+        (Some(_), None) => Some(("tls.certificate", "tls.key")),
+        (None, Some(_)) => Some(("tls.key", "tls.certificate")),
+        _ => None,
+    };
+    if let Some((set, missing)) = is_half_set {
+        report(
+            set,
+            format!("{set} is set, but {missing} is not; set both, or neither"),
+        );
+    }
+    let has_tls = config.tls.certificate.is_some() || config.tls.key.is_some();
+    let open_to_others = config
+        .listen
+        .filter(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(address) = open_to_others
+        && !has_tls
+        && !config.behind_proxy
+    {
+        report(
+            "listen",
+            format!(
+                "listen is {address}, which is not a loopback address, and tokens would cross the network without TLS: set tls.certificate and tls.key; or set behind_proxy = true if a proxy in front terminates TLS and only it can reach this address; or listen on 127.0.0.1 or [::1]"
             ),
         );
     }

@@ -24,7 +24,13 @@ pub(super) struct RawConfig {
 const PREFIX: &str = "STORMHOOK_";
 
 /// Variables with the prefix that only the command line uses.
-const OTHER_VARIABLES: [&str; 2] = ["STORMHOOK_SECRET", "STORMHOOK_CONFIG"];
+const OTHER_VARIABLES: [&str; 5] = [
+    "STORMHOOK_SECRET",
+    "STORMHOOK_CONFIG",
+    "STORMHOOK_SERVER",
+    "STORMHOOK_TOKEN_FILE",
+    "STORMHOOK_CA_FILE",
+];
 
 impl RawConfig {
     /// Adds the values in a file.

@@ -38,6 +38,7 @@ socket=\"/home/storm/.local/state/stormhook/stormhook.sock\"
 socket_allow_uids=[]
 socket_scopes=[\"ingest\", \"read\", \"write\", \"admin\"]
 listen=\"127.0.0.1:8650\"
+behind_proxy=false
 host_names=[]
 delivery.timeout=\"15s\"
 delivery.connect_timeout=\"5s\"
@@ -164,10 +165,25 @@ fn an_unknown_variable_is_refused_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_listener_for_other_machines_needs_tls_or_a_proxy() {
+    let everywhere = "listen = \"0.0.0.0:8650\"\n";
+    for protected in [
+        "behind_proxy = true",
+        "tls.certificate = \"/c.pem\"\ntls.key = \"/k.pem\"",
+    ] {
+        let config = load(&format!("{everywhere}{protected}"), &[], &[]).unwrap();
+        assert_eq!(config.listen, Some("0.0.0.0:8650".parse().unwrap()));
+    }
+}
+
+#[test]
 fn variables_of_the_command_line_are_no_keys() {
     let variables = [
         ("STORMHOOK_SECRET", "whsec_x"),
         ("STORMHOOK_CONFIG", "/x.toml"),
+        ("STORMHOOK_SERVER", "https://hooks.example:8650"),
+        ("STORMHOOK_TOKEN_FILE", "/x.token"),
+        ("STORMHOOK_CA_FILE", "/x.pem"),
         ("STORMHOOK_SOCKET", "/run/a.sock"),
     ];
     assert_eq!(
@@ -242,15 +258,16 @@ fn values_outside_their_range_are_refused_with_what_is_allowed() {
         ("listen = \"localhost:8650\"", "an IP address and a port"),
         (
             "listen = \"0.0.0.0:8650\"",
-            "this version doesn't support TLS on the listener; listen on",
+            "without TLS: set tls.certificate and tls.key; or set behind_proxy = true",
         ),
-        (
-            "listen = \"[::]:8650\"",
-            "doesn't support TLS on the listener",
-        ),
+        ("listen = \"[::]:8650\"", "or listen on 127.0.0.1 or [::1]"),
         (
             "tls.certificate = \"/c.pem\"",
-            "this version doesn't support TLS",
+            "tls.certificate is set, but tls.key is not; set both",
+        ),
+        (
+            "tls.key = \"/k.pem\"",
+            "tls.key is set, but tls.certificate is not; set both",
         ),
         (
             "socket = \"off\"\nlisten = \"off\"",

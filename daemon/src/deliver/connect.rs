@@ -131,13 +131,24 @@ impl Connector {
             }
         };
         let dialled = dial(addresses, late, deadline, TcpStream::connect);
-        dialled.await.map_err(|Missed { fault, why }| {
+        let stream = dialled.await.map_err(|Missed { fault, why }| {
             let why = format!("connecting to {}: {why}", target.origin());
             match fault {
                 Fault::Ours => Unconnected::OurTrouble(why),
                 Fault::Partner => (Failure::Connect, why).into(),
             }
-        })
+        })?;
+        self.judge_connection(&stream)?;
+        Ok(stream)
+    }
+
+    fn judge_connection(&self, stream: &TcpStream) -> Result<(), Failed> {
+        // A connection that ended already has no addresses, and nothing to protect.
+        let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+            return Ok(());
+        };
+        let judged = self.policy.judge_connection(local, peer);
+        judged.map_err(|refusal| (Failure::TargetRefused, refusal.to_string()))
     }
 
     async fn look_up(&self, target: &Target, deadline: Instant) -> Result<Resolved, Unconnected> {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, RecvStream, SendStream};
 use http::{Request, Response};
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use stormhook_engine::outcome::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 /// How much a receiver may send ahead, per stream and per connection. The bound on what is read of a response has this
@@ -26,13 +28,19 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How often a receiver that owes a response is pinged, and how long it has to answer.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection that nobody uses any more has to close. A receiver that doesn't read would keep it open.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// See the module. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Streams {
     sender: SendRequest<Bytes>,
     health: Arc<Health>,
+    in_use: InUse,
 }
+
+/// Held by whoever uses the connection. The connection's task learns when the last one is dropped.
+type InUse = Arc<oneshot::Sender<Infallible>>;
 
 /// The state that the connection's task and its requests share.
 #[derive(Default)]
@@ -57,6 +65,7 @@ pub(super) struct Stream {
     response: ResponseFuture,
     upload: Upload,
     health: Arc<Health>,
+    _in_use: InUse,
 }
 
 impl Drop for Stream {
@@ -98,8 +107,13 @@ impl Streams {
                 (Failure::Protocol, why)
             })?;
         let pings = connection.ping_pong();
-        tokio::spawn(drive(connection, pings, health.clone()));
-        Ok(Self { sender, health })
+        let (in_use, unused) = oneshot::channel();
+        tokio::spawn(drive(connection, pings, health.clone(), unused));
+        Ok(Self {
+            sender,
+            health,
+            in_use: Arc::new(in_use),
+        })
     }
 
     /// Whether it accepts no more requests: it ended, or the receiver announced its end (GOAWAY).
@@ -133,6 +147,7 @@ impl Streams {
                 over: empty,
             },
             health: self.health.clone(),
+            _in_use: self.in_use.clone(),
         })
     }
 }
@@ -297,11 +312,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadOut<S> {
     }
 }
 
-/// Reads and writes until the connection ends or the receiver hangs. Waiting requests get the error.
-async fn drive<S>(connection: Connection<S, Bytes>, pings: Option<PingPong>, health: Arc<Health>)
-where
+/// Reads and writes until the connection ends, the receiver hangs, or nobody has used the connection for a moment.
+/// Waiting requests get the error.
+async fn drive<S>(
+    connection: Connection<S, Bytes>,
+    pings: Option<PingPong>,
+    health: Arc<Health>,
+    unused: oneshot::Receiver<Infallible>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let abandoned = async {
+        let _dropped = unused.await;
+        sleep(GOODBYE).await;
+    };
     let watch = async {
         match pings {
             Some(pings) => watch(pings, &health).await,
@@ -311,6 +335,7 @@ where
     tokio::select! {
         _ = connection => {}
         () = watch => health.hung.store(true, Ordering::Relaxed),
+        () = abandoned => {}
     }
 }
 

@@ -42,6 +42,17 @@ pub enum TrustError {
     Tls(String),
 }
 
+/// Returns the configuration of a TLS client that trusts the system's certificates and these files, and prefers HTTP/2.
+///
+/// # Errors
+/// [`TrustError`] if a file can't be used.
+pub fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>, TrustError> {
+    let trust = Trust::new(extra_roots)?;
+    let mut config = trust.config(None).map_err(TrustError::Tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
 /// What is trusted for every endpoint.
 pub(super) struct Trust(Arc<Verifier>);
 

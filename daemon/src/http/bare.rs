@@ -7,6 +7,7 @@
 
 use super::front::Front;
 use super::problem::{Code, Problem};
+use http::HeaderValue;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -36,20 +37,24 @@ impl<S> Told<S> {
         let Some((problem, date)) = of_bare(bytes) else {
             return false;
         };
-        let status = problem.code.status();
-        let body = problem.to_json();
-        let id = self.front.request_id();
-        let head = format!(
-            "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\nx-request-id: {}\r\ncontent-length: {}\r\n{date}\r\n",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or_default(),
-            id.to_str().unwrap_or_default(),
-            body.len()
-        );
-        self.instead = [head.as_bytes(), &body].concat();
+        self.instead = written(&problem, &self.front.request_id(), &date);
         self.written = 0;
         true
     }
+}
+
+/// Returns the bytes of a response that closes the connection. `date` is a header line, or empty.
+pub(super) fn written(problem: &Problem, id: &HeaderValue, date: &str) -> Vec<u8> {
+    let status = problem.code.status();
+    let body = problem.to_json();
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\nx-request-id: {}\r\ncontent-length: {}\r\n{date}\r\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        id.to_str().unwrap_or_default(),
+        body.len()
+    );
+    [head.as_bytes(), &body].concat()
 }
 
 /// Returns the problem that a bare response stands for, and its date line.

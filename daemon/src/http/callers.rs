@@ -3,22 +3,20 @@
 //!
 //! A valid token always passes. Invalid tokens are counted, so that guessing is slow.
 
+use super::client_address;
+use super::failures::{Failures, Source, Verdict};
 use super::key_text;
 use super::principal::Principal;
 use super::problem::{Code, Problem};
-use super::token::Token;
 use super::{Shared, ask};
 use crate::config::Config;
+use crate::token::Token;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Uri};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use stormhook_engine::clock::Moment;
-
-/// How many invalid tokens per second are answered as such; further ones are told to wait.
-const FAILURES_PER_SECOND: u32 = 10;
 
 /// See the module.
 pub(crate) struct Callers {
@@ -26,7 +24,8 @@ pub(crate) struct Callers {
     token: Option<Arc<Token>>,
     /// The address of the listener; `None` on the socket.
     listener: Option<SocketAddr>,
-    failures: Mutex<Option<(Moment, u32)>>,
+    began: Moment,
+    failures: Mutex<Failures>,
 }
 
 impl Callers {
@@ -35,14 +34,17 @@ impl Callers {
         Self {
             token,
             listener,
+            began: Moment::now(),
             failures: Mutex::default(),
         }
     }
 
     /// Returns the caller of a request. `open` routes need no proof. Before the daemon has started there is no `app`.
+    /// Invalid tokens count for the address that the connection comes from, or the client of a proxy there.
     pub(crate) async fn of(
         &self,
         head: &Parts,
+        from: IpAddr,
         config: &Config,
         app: Option<&Shared>,
         open: bool,
@@ -52,7 +54,10 @@ impl Callers {
         }
         match head.headers.get(AUTHORIZATION) {
             _ if open => Ok(Principal::anyone()),
-            Some(shown) => self.of_token(shown, app).await,
+            Some(shown) => {
+                let from = client_address::of(from, &head.headers, config.behind_proxy);
+                self.of_token(shown, from, app).await
+            }
             None if self.listener.is_none() => Ok(Principal::on_socket(&config.socket_scopes)),
             None => Err(Problem::new(
                 Code::TokenMissing,
@@ -68,6 +73,7 @@ impl Callers {
     async fn of_token(
         &self,
         shown: &HeaderValue,
+        from: IpAddr,
         app: Option<&Shared>,
     ) -> Result<Principal, Problem> {
         let token = shown.to_str().ok().and_then(|text| {
@@ -90,7 +96,7 @@ impl Callers {
                 return Ok(Principal::of_key(&key));
             }
         }
-        if self.count_failure() > FAILURES_PER_SECOND {
+        if self.count_failure(from) != Verdict::Invalid {
             return Err(Problem::new(
                 Code::TooManyAttempts,
                 "Too many invalid tokens. Wait one second, then use a valid one.",
@@ -110,17 +116,14 @@ impl Callers {
         token.map_or("of the TCP listener, which is off", Token::place)
     }
 
-    /// Returns the number of failures in this second, including this one.
-    fn count_failure(&self) -> u32 {
+    fn count_failure(&self, from: IpAddr) -> Verdict {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, count) = match *failures {
-            Some((since, count)) if since.elapsed() < Duration::from_secs(1) => {
-                (since, count.saturating_add(1))
-            }
-            _ => (Moment::now(), 1),
-        };
-        *failures = Some((since, count));
-        count
+        let verdict = failures.note(Source::from(from), self.began.elapsed());
+        drop(failures);
+        if verdict == Verdict::FirstTooMany {
+            tracing::warn!(%from, "too many invalid tokens; further ones are told to wait");
+        }
+        verdict
     }
 }
 
@@ -165,7 +168,8 @@ fn is_ours(listener: SocketAddr, host: &str, names: &[String]) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((inside, port)) if is_port(port) => {
-                return inside == "::1" || inside.parse().map(IpAddr::V6) == Ok(listener.ip());
+                let is_own = |v6| is_own_address(listener, IpAddr::V6(v6));
+                return inside == "::1" || inside.parse().is_ok_and(is_own);
             }
             _ => return false,
         },
@@ -176,8 +180,16 @@ fn is_ours(listener: SocketAddr, host: &str, names: &[String]) -> bool {
         },
     };
     name.eq_ignore_ascii_case("localhost")
-        || name.parse() == Ok(listener.ip())
+        || name
+            .parse()
+            .is_ok_and(|address| is_own_address(listener, address))
         || names.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Whether the listener is reached at this address. One on all addresses doesn't know them, and needn't: what this guards
+/// against, a foreign name that leads here, is not an address.
+fn is_own_address(listener: SocketAddr, address: IpAddr) -> bool {
+    address == listener.ip() || listener.ip().is_unspecified()
 }
 
 fn is_own_origin(listener: SocketAddr, origin: &str, names: &[String]) -> bool {
@@ -185,7 +197,12 @@ fn is_own_origin(listener: SocketAddr, origin: &str, names: &[String]) -> bool {
         .strip_prefix("http://")
         .or_else(|| origin.strip_prefix("https://"));
     host.is_some_and(|host| {
-        let (name, port) = host.rsplit_once(':').map_or((host, "80"), |(n, p)| (n, p));
+        let default_port = if origin.starts_with("https") {
+            "443"
+        } else {
+            "80"
+        };
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, default_port));
         let is_named = names.iter().any(|known| known.eq_ignore_ascii_case(name));
         // A name in `host_names` is that of a proxy, which may listen on any port.
         is_named || is_ours(listener, host, names) && port == listener.port().to_string()
@@ -202,12 +219,12 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::Text;
+    use super::super::failures::FAILURES_OF_ONE;
     use super::*;
     use stormhook_store::Scope;
 
     fn callers() -> Callers {
-        let token = Token::Own(Text::of_test("0123456789abcdef"));
+        let token = Token::of_test("0123456789abcdef");
         let address = "127.0.0.1:8650".parse().unwrap();
         Callers::new(Some(Arc::new(token)), Some(address))
     }
@@ -218,10 +235,21 @@ mod tests {
         config
     }
 
+    const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn of(
         callers: &Callers,
         headers: &[(&'static str, &str)],
         open: bool,
+    ) -> Result<Principal, Code> {
+        of_client(callers, headers, open, FROM)
+    }
+
+    fn of_client(
+        callers: &Callers,
+        headers: &[(&'static str, &str)],
+        open: bool,
+        from: IpAddr,
     ) -> Result<Principal, Code> {
         let mut request = http::Request::get("/v1/stats").body(()).unwrap();
         for (name, value) in headers {
@@ -230,7 +258,7 @@ mod tests {
         }
         let (head, ()) = request.into_parts();
         let config = config();
-        let of = callers.of(&head, &config, None, open);
+        let of = callers.of(&head, from, &config, None, open);
         let of = futures_util::FutureExt::now_or_never(of).expect("nothing is asked");
         of.map_err(|p| p.code)
     }
@@ -278,6 +306,20 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_on_all_addresses_is_named_by_any_address() {
+        let listener = "0.0.0.0:8650".parse().unwrap();
+        for (host, expected) in [
+            ("10.0.0.5:8650", true),
+            ("[2001:db8::1]:8650", true),
+            ("localhost", true),
+            ("evil.example", false),
+            ("10.0.0.5.evil.example", false),
+        ] {
+            assert_eq!(is_ours(listener, host, &[]), expected, "{host}");
+        }
+    }
+
+    #[test]
     fn a_foreign_origin_is_refused() {
         let host = ("host", "localhost:8650");
         for origin in ["http://localhost:8650", "https://hooks.example"] {
@@ -309,18 +351,21 @@ mod tests {
         assert_eq!(of(&callers, &[host], false), Err(Code::TokenMissing));
         assert_eq!(of(&callers, &[host], true), Ok(Principal::anyone()));
         let wrong = ("authorization", "Bearer wrong");
-        let codes: Vec<_> = (0..12)
-            .map(|_| of(&callers, &[host, wrong], false).unwrap_err())
-            .collect();
-        assert_eq!(codes[0], Code::TokenInvalid);
-        assert_eq!(codes[11], Code::TooManyAttempts);
+        for _ in 0..FAILURES_OF_ONE {
+            assert_eq!(of(&callers, &[host, wrong], false), Err(Code::TokenInvalid));
+        }
+        let more = of(&callers, &[host, wrong], false);
+        assert_eq!(more, Err(Code::TooManyAttempts));
+        let other = "192.0.2.1".parse().unwrap();
+        let of_other = of_client(&callers, &[host, wrong], false, other);
+        assert_eq!(of_other, Err(Code::TokenInvalid));
         let right = ("authorization", "bearer 0123456789abcdef");
         assert_eq!(of(&callers, &[host, right], false), Ok(Principal::admin()));
     }
 
     #[test]
     fn on_the_socket_a_token_that_is_shown_decides() {
-        let token = Arc::new(Token::Own(Text::of_test("0123456789abcdef")));
+        let token = Arc::new(Token::of_test("0123456789abcdef"));
         let socket = Callers::new(Some(token), None);
         let foreign = ("host", "anything");
         let on_socket = Principal::on_socket(&Scope::ALL);

@@ -22,6 +22,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +69,8 @@ pub(super) struct Front {
     config: LiveConfig,
     life: Arc<Lifecycle>,
     callers: Arc<Callers>,
+    /// Where the connection comes from, over TCP.
+    from: IpAddr,
     /// What other daemons must show, on their listener.
     peers: Option<HeaderValue>,
     ids: Arc<RequestIds>,
@@ -86,6 +89,7 @@ impl Front {
             config: config.clone(),
             life: Arc::clone(life),
             callers: Arc::new(callers),
+            from: Ipv4Addr::UNSPECIFIED.into(),
             peers: None,
             ids: Arc::new(RequestIds(AtomicU64::new(seed))),
         }
@@ -95,6 +99,12 @@ impl Front {
     #[cfg(feature = "postgres")]
     pub(super) fn for_peers(mut self, token: HeaderValue) -> Self {
         self.peers = Some(token);
+        self
+    }
+
+    /// The same for a connection from this address.
+    pub(super) fn called_from(mut self, from: IpAddr) -> Self {
+        self.from = from;
         self
     }
 
@@ -123,7 +133,7 @@ impl Front {
         }
         let open = matches!(head.uri.path(), "/healthz" | "/readyz");
         let config = self.config.now();
-        let principal = self.callers.of(head, &config, app, open).await?;
+        let principal = self.callers.of(head, self.from, &config, app, open).await?;
         check_codings(head)?;
         Ok(principal)
     }

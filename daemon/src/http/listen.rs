@@ -1,42 +1,36 @@
 //! The two listeners: binding them without races, accepting connections within bounds, stopping in order.
 
-use super::bare::Told;
 use super::callers::Callers;
+use super::certificate::ListenerCertificate;
+use super::connection::{Accepted, Serving};
 use super::front::{Front, LateRouter};
 #[cfg(feature = "postgres")]
 use super::peer_listener::{self, PeerListener};
+use super::secured::Secured;
 use super::socket::{self, ListenError, SocketFile};
 use super::tcp;
-use super::token::Token;
 use crate::app::App;
 use crate::config::{Config, LiveConfig};
 use crate::descriptors::{self, REFUSALS};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use crate::token::Token;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_engine::environment::{Environment, System};
 use stormhook_engine::lifecycle::Lifecycle;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::task::TaskTracker;
 
-/// How much of a request is read ahead, and how many header fields. Both are above the bounds of a request, so that a
-/// request above its bounds gets a full response; beyond these too, by [`Told`].
-const READ_AHEAD_BYTES: usize = 64 << 10;
-const HEADERS_READ: usize = 256;
 /// How long a connection above `limits.connections` waits for a slot before it is refused. While there is none, further
 /// connections are refused immediately.
 const PLACE_WAIT: Duration = Duration::from_secs(1);
 /// One in this many slots is reserved for the socket, if there is one.
 const KEPT_FOR_THE_SOCKET: usize = 8;
-const REFUSAL: Duration = Duration::from_secs(2);
 /// How long accepting pauses after the system refused, for example with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long connections may take to finish when the daemon stops.
@@ -47,12 +41,25 @@ const FINISH: Duration = Duration::from_secs(2);
 pub struct Bound {
     unix: Option<(UnixListener, SocketFile)>,
     tcp: Option<(TcpListener, SocketAddr)>,
+    tls: Option<(Secured, Arc<ListenerCertificate>)>,
 }
 
 impl Bound {
     /// Returns the TCP address, with the port that was picked.
     pub fn address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Returns how the TCP listener is reached.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Returns the certificate of the TCP listener, if it speaks TLS.
+    pub(crate) fn certificate(&self) -> Option<Arc<ListenerCertificate>> {
+        self.tls
+            .as_ref()
+            .map(|(_, certificate)| Arc::clone(certificate))
     }
 
     /// Returns the Unix socket.
@@ -66,6 +73,7 @@ impl Bound {
 /// # Errors
 /// [`ListenError`].
 pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
+    let tls = tls(config)?;
     let tcp = match config.listen {
         Some(address) => Some(tcp::bind(address, "listening on").await?),
         None => None,
@@ -74,7 +82,20 @@ pub async fn bind(config: &Config) -> Result<Bound, ListenError> {
         Some(path) => Some(socket::bind(path).await?),
         None => None,
     };
-    Ok(Bound { unix, tcp })
+    Ok(Bound { unix, tcp, tls })
+}
+
+/// Returns the TLS of the TCP listener, if there is to be any.
+fn tls(config: &Config) -> Result<Option<(Secured, Arc<ListenerCertificate>)>, ListenError> {
+    let (Some(_), Some(certificate), Some(key)) =
+        (config.listen, &config.tls.certificate, &config.tls.key)
+    else {
+        return Ok(None);
+    };
+    let read = ListenerCertificate::read(certificate, key, System.wall())?;
+    let certificate = Arc::new(read);
+    let secured = Secured::new(Arc::clone(&certificate), config.limits.idle)?;
+    Ok(Some((secured, certificate)))
 }
 
 /// Serves both listeners.
@@ -104,15 +125,17 @@ impl Listeners {
         let tcp_room = Arc::new(Semaphore::new(places - kept));
         let mut tasks = JoinSet::new();
         let late_router = LateRouter::default();
-        let serving = |callers, own: &Arc<Semaphore>| Serving {
+        let serving = |callers, secured, own: &Arc<Semaphore>| Serving {
             front: Front::new(&late_router, live, life, callers),
             own: Arc::clone(own),
             room: Arc::clone(&room),
             idle: config.limits.idle,
+            secured,
         };
+        let secured = bound.tls.map(|(secured, _)| secured);
         if let (Some((listener, address)), Some(token)) = (bound.tcp, &token) {
             let callers = Callers::new(Some(Arc::clone(token)), Some(address));
-            tasks.spawn(accept_tcp(listener, serving(callers, &tcp_room)));
+            tasks.spawn(accept_tcp(listener, serving(callers, secured, &tcp_room)));
         }
         let mut socket = None;
         if let Some((listener, file)) = bound.unix {
@@ -120,7 +143,7 @@ impl Listeners {
             let room_of_socket = Arc::new(Semaphore::new(places));
             tasks.spawn(accept_unix(
                 listener,
-                serving(Callers::new(token, None), &room_of_socket),
+                serving(Callers::new(token, None), None, &room_of_socket),
                 allowed,
             ));
             socket = Some(file);
@@ -159,72 +182,12 @@ impl Listeners {
     }
 }
 
-/// What each connection needs.
-#[derive(Clone)]
-struct Serving {
-    front: Front,
-    /// How many slots this listener may use.
-    own: Arc<Semaphore>,
-    room: Arc<Semaphore>,
-    idle: Duration,
-}
-
-/// The slot of a connection.
-type Place = (OwnedSemaphorePermit, OwnedSemaphorePermit);
-
-impl Serving {
-    async fn place(&self) -> Option<Place> {
-        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
-        let shared = Arc::clone(&self.room).acquire_owned().await.ok()?;
-        Some((own, shared))
-    }
-
-    /// Answers one request of a connection that has no slot, and closes it.
-    async fn refuse(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REFUSAL)
-            .max_headers(HEADERS_READ)
-            .keep_alive(false)
-            .serve_connection(
-                TokioIo::new(Told::new(stream, self.front.clone())),
-                self.front.over_capacity(),
-            );
-        let _told = tokio::time::timeout(REFUSAL, connection).await;
-    }
-
-    /// Serves one connection until it ends, or until connections should finish and its request is answered.
-    async fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let closing = self.front.closing();
-        // A peer that reads nothing for so long is disconnected.
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.idle));
-        let io = TokioIo::new(Told::new(Box::pin(stream), self.front.clone()));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.idle)
-            .max_headers(HEADERS_READ)
-            .max_buf_size(READ_AHEAD_BYTES)
-            .half_close(true)
-            .serve_connection(io, self.front);
-        tokio::pin!(connection);
-        tokio::select! {
-            // A client that disconnected or didn't send HTTP has been answered as far as possible.
-            _over = connection.as_mut() => {}
-            () = closing => {
-                connection.as_mut().graceful_shutdown();
-                let _over = connection.await;
-            }
-        }
-    }
-}
-
 async fn accept_unix(listener: UnixListener, serving: Serving, allowed: Vec<u32>) {
     let accept = || async {
         let (stream, _) = listener.accept().await?;
-        Ok(stream)
+        Ok(Accepted::Unix(stream))
     };
-    accept_all(serving, accept, |stream: &UnixStream| {
+    let admits = |stream: &UnixStream| {
         let uid = stream.peer_cred().ok().map(|c| c.uid());
         let known = allowed.is_empty() || uid.is_some_and(|uid| allowed.contains(&uid));
         if !known {
@@ -234,20 +197,21 @@ async fn accept_unix(listener: UnixListener, serving: Serving, allowed: Vec<u32>
             );
         }
         known
+    };
+    accept_all(serving, accept, |accepted| match accepted {
+        Accepted::Unix(stream) => admits(stream),
+        Accepted::Tcp(..) => false,
     })
     .await;
 }
 
 async fn accept_tcp(listener: TcpListener, serving: Serving) {
     let accept = || async {
-        let (stream, _) = listener.accept().await?;
-        Ok(stream)
-    };
-    accept_all(serving, accept, |stream: &TcpStream| {
+        let (stream, from) = listener.accept().await?;
         let _slower = stream.set_nodelay(true);
-        true
-    })
-    .await;
+        Ok(Accepted::Tcp(stream, from))
+    };
+    accept_all(serving, accept, |_| true).await;
 }
 
 /// Connections that are being refused, oldest first. A new one beyond the bound ends the oldest: a client that sent a
@@ -269,13 +233,12 @@ impl Refusals {
 
 /// Accepts connections until they should finish, and serves as many in parallel as there are slots. The next connection
 /// waits briefly and is then refused.
-async fn accept_all<S, F>(
+async fn accept_all<F>(
     serving: Serving,
     mut accept: impl FnMut() -> F,
-    admit: impl Fn(&S) -> bool,
+    admit: impl Fn(&Accepted) -> bool,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
+    F: Future<Output = io::Result<Accepted>>,
 {
     let connections = TaskTracker::new();
     let mut refusals = Refusals::default();

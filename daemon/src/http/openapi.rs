@@ -29,7 +29,7 @@ use utoipa::OpenApi;
         description = include_str!("openapi/description.md"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    servers((url = "http://127.0.0.1:8650", description = "TCP, `listen` in the configuration (https if `[tls]` is set): needs the \
+    servers((url = "http://127.0.0.1:8650", description = "TCP, `listen` in the configuration (https if `tls.certificate` is set): needs the \
         bearer token. The same routes are served over HTTP/1.1 on the Unix socket `stormhook.sock`, without a token: \
         `curl --unix-socket /run/stormhook/stormhook.sock http://localhost/v1/stats`.")),
     tags(

@@ -5,15 +5,15 @@ use super::access::{ADMIN, INGEST, READ, READ_ALL, WRITE, guarded};
 use super::code::Code;
 use super::code::Code::{
     DeliveryEnded, DeliveryInFlight, EndpointInactive, IdempotencyConflict, InvalidField,
-    ShuttingDown, StorageFull, TargetRefused, UnsupportedMediaType,
+    NotSupported, ShuttingDown, StorageFull, TargetRefused, UnsupportedMediaType,
 };
 use super::openapi::failures::{
     BODY, EMPTY_BODY, GUARDED, OF_FILE, OF_ONE, OPEN, PAGED, READS, Route, WRITES, fails,
 };
 use super::principal::Access;
 use super::{
-    Shared, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, stats, store,
-    stream,
+    Shared, admin, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, stats,
+    store, stream,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -183,6 +183,11 @@ fn of_operations(router: Routes) -> Routes {
             ADMIN,
             routes!(store::check),
             &[GUARDED, EMPTY_BODY, READS],
+        ))
+        .routes(with(
+            ADMIN,
+            routes!(admin::rotate_token),
+            &[GUARDED, EMPTY_BODY, READS, WRITES, &[NotSupported]],
         ))
         .routes(with(READ, routes!(openapi::show), &[GUARDED]))
 }

@@ -4,6 +4,7 @@
 //! Two daemons that start at the same time, or one that stops while another starts, take turns by a lock on the
 //! directory. Without the lock (another program may hold it) the file is still compared before it is removed.
 
+use super::certificate::CertificateFileError;
 use rustix::fs::FlockOperation;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,6 +34,12 @@ pub enum ListenError {
         /// The path.
         path: PathBuf,
     },
+    /// The certificate of the TCP listener.
+    #[error(transparent)]
+    Certificate(#[from] CertificateFileError),
+    /// The TLS library rejected its own defaults.
+    #[error("TLS can't be set up: {0}")]
+    Tls(#[from] rustls::Error),
     /// The system refused.
     #[error("{doing} {what}: {source}")]
     Io {

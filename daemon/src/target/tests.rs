@@ -329,6 +329,36 @@ fn deny_wins_over_allow() {
 }
 
 #[test]
+fn a_listener_on_all_addresses_is_recognised_by_the_connection() {
+    let judged = |listener: &str, local: &str, peer: &str| {
+        let policy = TargetPolicy {
+            own_listener: Some(listener.parse().unwrap()),
+            ..TargetPolicy::default()
+        };
+        policy
+            .judge_connection(local.parse().unwrap(), peer.parse().unwrap())
+            .is_ok()
+    };
+    let (all, one) = ("0.0.0.0:8650", "192.0.2.1:8650");
+    assert!(!judged(all, "192.0.2.1:4711", "192.0.2.1:8650"));
+    assert!(!judged(
+        "[::]:8650",
+        "[2001:db8::1]:4711",
+        "[2001:db8::1]:8650"
+    ));
+    assert!(!judged("[::]:8650", "192.0.2.1:4711", "192.0.2.1:8650"));
+    assert!(judged(all, "192.0.2.1:4711", "192.0.2.2:8650"), "elsewhere");
+    assert!(
+        judged(all, "192.0.2.1:4711", "192.0.2.1:443"),
+        "another port"
+    );
+    assert!(
+        judged(one, "192.0.2.3:4711", "192.0.2.3:8650"),
+        "not listening there"
+    );
+}
+
+#[test]
 fn the_own_listener_is_refused_in_every_spelling_even_when_allowed() {
     let everything = patterns(&["0.0.0.0/0", "::/0"]);
     let policy = TargetPolicy {

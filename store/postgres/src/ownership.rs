@@ -2,13 +2,15 @@
 //!
 //! It never trusts that a claim, a load or a give was seen through: each look compares the database with memory.
 
+mod token;
+
 use crate::callers;
 use crate::cluster::Shard;
 use crate::cluster::plan::{Step, plan};
 use crate::cluster::seat::{Taken, now};
 use crate::cluster::view::{Member, Seat, View};
 use crate::fresh;
-use crate::link::{Link, failed};
+use crate::link::Link;
 use crate::load::{self, Loaded};
 use crate::memory::Shared;
 use crate::outbox::Shards;
@@ -18,7 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stormhook_store::{QueueEntry, Slot, StoreError, UnixMs};
 use tokio::sync::{oneshot, watch};
-use tokio_postgres::types::Type;
 
 /// How often a daemon looks at the others. A shard that was given waits at most this long.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -161,26 +162,6 @@ impl Cluster {
         callers::look(&self.shared, &link, view.api_keys_revision).await?;
         self.saw(view);
         Ok(())
-    }
-
-    /// Returns the SHA-256 digest of the token of callers over TCP, as it was last seen.
-    #[must_use]
-    pub fn admin_token_digest(&self) -> Option<Vec<u8>> {
-        self.view.borrow().admin_token_digest.clone()
-    }
-
-    /// Stores the digest of a token, unless there is one. Returns the one that counts.
-    ///
-    /// # Errors
-    /// The database refuses.
-    pub async fn offer_admin_token(&self, digest: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let link = self.shared.link().await?;
-        let sql = "UPDATE @.meta SET admin_token_digest = $1 WHERE admin_token_digest IS NULL";
-        let statement = link.prepare(sql, &[Type::BYTEA]).await?;
-        let offered = link.client.execute(&statement, &[&digest]).await;
-        offered.map_err(|e| failed(&e))?;
-        self.look().await?;
-        Ok(self.admin_token_digest().unwrap_or_default())
     }
 
     /// Keeps the lease while something is read that may take longer than it.

@@ -1,12 +1,13 @@
 //! A client of the daemon: one connection per call, over the Unix socket or TCP, with the checks that apply to every
 //! response (`x-request-id`, the form of a problem, the daemon's own description).
 
-use super::{document, until, within};
+use super::{Tls, document, until, within};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,18 +17,20 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Via {
     Unix(PathBuf),
     Tcp(SocketAddr, Option<String>),
+    Tls(SocketAddr, Option<String>, TlsConnector),
 }
 
 /// Where calls go, and with which token.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Client {
     via: Via,
 }
@@ -47,6 +50,14 @@ impl Client {
         }
     }
 
+    /// Over TLS and HTTP/1.1, trusting the authority of this certificate.
+    pub(crate) fn tls(address: SocketAddr, token: Option<String>, tls: &Tls) -> Self {
+        let connector = tls.connector(rustls::DEFAULT_VERSIONS, &["http/1.1"]);
+        Self {
+            via: Via::Tls(address, token, connector),
+        }
+    }
+
     pub(crate) fn is_tcp(&self) -> bool {
         matches!(self.via, Via::Tcp(..))
     }
@@ -55,7 +66,7 @@ impl Client {
     pub(crate) fn token(&self) -> Option<String> {
         match &self.via {
             Via::Unix(_) => None,
-            Via::Tcp(_, token) => token.clone(),
+            Via::Tcp(_, token) | Via::Tls(_, token, _) => token.clone(),
         }
     }
 
@@ -63,6 +74,11 @@ impl Client {
         Ok(match &self.via {
             Via::Unix(path) => Box::new(UnixStream::connect(path).await?),
             Via::Tcp(address, _) => Box::new(TcpStream::connect(address).await?),
+            Via::Tls(address, _, connector) => {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::from(address.ip());
+                Box::new(connector.connect(name, stream).await?)
+            }
         })
     }
 
@@ -71,7 +87,7 @@ impl Client {
         let mut headers = Vec::new();
         match &self.via {
             Via::Unix(_) => headers.push(("host".to_owned(), "localhost".to_owned())),
-            Via::Tcp(address, token) => {
+            Via::Tcp(address, token) | Via::Tls(address, token, _) => {
                 headers.push(("host".to_owned(), address.to_string()));
                 if let Some(token) = token {
                     headers.push(("authorization".to_owned(), format!("Bearer {token}")));
@@ -494,7 +510,7 @@ impl Upload {
     }
 }
 
-struct Chunks(mpsc::Receiver<Bytes>);
+pub(crate) struct Chunks(pub(crate) mpsc::Receiver<Bytes>);
 
 impl Body for Chunks {
     type Data = Bytes;

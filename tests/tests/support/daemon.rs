@@ -1,7 +1,7 @@
 //! The daemon as a process: its configuration in its own directory, started, killed, stopped and restarted in the same
 //! directory. Its log is printed if the test fails, and the process is killed by its id when the test ends.
 
-use super::{Client, document, within};
+use super::{CERTIFICATE_FILE, Client, KEY_FILE, Tls, document, within};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -72,6 +72,15 @@ impl Setup {
     pub(crate) fn unset(mut self, key: &str) -> Self {
         self.values.remove(key);
         self
+    }
+
+    /// Writes this certificate and its key, and lets the TCP listener use them.
+    pub(crate) fn secured_by(self, tls: &Tls) -> Self {
+        tls.write_to(self.folder());
+        let certificate = format!("{:?}", self.folder().join(CERTIFICATE_FILE));
+        let key = format!("{:?}", self.folder().join(KEY_FILE));
+        self.set("tls.certificate", &certificate)
+            .set("tls.key", &key)
     }
 
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
@@ -308,6 +317,11 @@ impl Daemon {
     /// Returns a client over TCP with the valid token.
     pub(crate) fn tcp(&self) -> Client {
         Client::tcp(self.address(), Some(self.token()))
+    }
+
+    /// Returns a client over TLS with the valid token.
+    pub(crate) fn tls(&self, tls: &Tls) -> Client {
+        Client::tls(self.address(), Some(self.token()), tls)
     }
 
     /// Sends SIGKILL and waits for the end.

@@ -9,10 +9,10 @@ pub(crate) mod namespaces;
 mod receiver;
 mod signature;
 
-pub(crate) use client::{Answer, Client, encode};
+pub(crate) use client::{Answer, Chunks, Client, encode};
 pub(crate) use daemon::{Daemon, Setup, binary};
 pub(crate) use document::document;
-pub(crate) use receiver::{Clients, Receiver, Recorded, Reply, Tls};
+pub(crate) use receiver::{CERTIFICATE_FILE, Clients, KEY_FILE, Receiver, Recorded, Reply, Tls};
 pub(crate) use signature::{verify, verify_with_keys};
 
 use rand_xoshiro::SplitMix64;

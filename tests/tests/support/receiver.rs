@@ -5,17 +5,25 @@ use super::{PATIENCE, within};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 use std::collections::VecDeque;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// The files that [`Tls::write_to`] writes.
+pub(crate) const CERTIFICATE_FILE: &str = "listener.pem";
+pub(crate) const KEY_FILE: &str = "listener.key";
 
 /// One request as received.
 #[derive(Clone, Debug)]
@@ -141,6 +149,9 @@ impl Shared {
 pub(crate) struct Tls {
     /// The authority's certificate in PEM, for `tls.extra_roots`.
     pub(crate) root: String,
+    /// The certificate and its key in PEM.
+    pub(crate) certificate_pem: String,
+    pub(crate) key_pem: String,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
     /// Whose certificates a client must have.
@@ -199,18 +210,19 @@ impl Clients {
 impl Tls {
     /// A certificate that is valid for these names.
     pub(crate) fn for_names(names: &[&str]) -> Self {
-        Self::made(names, |_| {})
+        Self::with(names, |_| {})
     }
 
     /// The same for one that is valid for a year, until this time.
     pub(crate) fn for_names_until(names: &[&str], end: time::OffsetDateTime) -> Self {
-        Self::made(names, |parameters| {
+        Self::with(names, |parameters| {
             parameters.not_before = end - time::Duration::days(365);
             parameters.not_after = end;
         })
     }
 
-    fn made(names: &[&str], change: impl FnOnce(&mut rcgen::CertificateParams)) -> Self {
+    /// The same with other properties.
+    pub(crate) fn with(names: &[&str], change: impl Fn(&mut rcgen::CertificateParams)) -> Self {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -221,11 +233,13 @@ impl Tls {
         let issuer = rcgen::Issuer::from_params(&parameters, &authority_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut parameters = rcgen::CertificateParams::new(names).unwrap();
-        change(&mut parameters);
-        let leaf = parameters.signed_by(&key, &issuer).unwrap();
+        let mut leaf = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut leaf);
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
         Self {
             root: authority.pem(),
+            certificate_pem: leaf.pem(),
+            key_pem: key.serialize_pem(),
             certificate: leaf.der().clone(),
             key: key.serialize_der(),
             clients: None,
@@ -236,6 +250,39 @@ impl Tls {
     pub(crate) fn requiring(mut self, clients: &Clients) -> Self {
         self.clients = Some(clients.certificate.der().clone());
         self
+    }
+
+    /// Writes the certificate and its key to a directory, for `tls.certificate` and `tls.key`.
+    pub(crate) fn write_to(&self, folder: &Path) {
+        let key = folder.join(KEY_FILE);
+        std::fs::write(folder.join(CERTIFICATE_FILE), &self.certificate_pem).unwrap();
+        std::fs::write(&key, &self.key_pem).unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Returns a client that trusts the authority and offers these protocols.
+    pub(crate) fn connector(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        protocols: &[&str],
+    ) -> TlsConnector {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.root.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // Each handshake shows the certificate.
+        config.resumption = rustls::client::Resumption::disabled();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        TlsConnector::from(Arc::new(config))
     }
 
     fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {

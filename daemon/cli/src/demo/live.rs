@@ -53,7 +53,8 @@ impl Live {
         };
         self.drawn_lines = text.lines().count();
         // Without wrapping (DECAWM) a line stays one row on a narrow terminal, so that moving up returns to the start.
-        self.screen.line(&format!("{up}\u{1b}[?7l{text}\u{1b}[?7h"))
+        let before = format!("{up}\u{1b}[?7l");
+        self.screen.draw(&before, &text, "\u{1b}[?7h")
     }
 
     /// Prints each request once, in the order of the events; finished rows are forgotten.

@@ -1,5 +1,7 @@
 //! HTTP/2 receivers that end connections and streams in every way. They write the frames byte by byte.
 
+mod floods;
+
 use super::secure::acceptor;
 use super::*;
 use std::collections::HashMap;
@@ -136,6 +138,15 @@ where
     F: Fn(Wire, usize, Arc<Seen>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
+    http2_partner_within(settings().timeout, handle).await
+}
+
+/// The same where an attempt may take this long.
+async fn http2_partner_within<F, R>(timeout: Duration, handle: F) -> (Client, Target, Arc<Seen>)
+where
+    F: Fn(Wire, usize, Arc<Seen>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
     let (acceptor, root) = acceptor(&[b"h2", b"http/1.1"]);
     let (address, seen) = partner(move |stream, seen| {
         let (acceptor, handle) = (acceptor.clone(), handle.clone());
@@ -158,6 +169,7 @@ where
     })
     .await;
     let settings = Settings {
+        timeout,
         extra_roots: vec![root.path().to_owned()],
         ..settings()
     };
