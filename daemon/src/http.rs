@@ -28,6 +28,7 @@ pub(crate) mod peer_listener;
 mod problem;
 mod request;
 mod routes;
+mod secrets;
 mod socket;
 mod stats;
 mod store;

@@ -19,6 +19,7 @@ use crate::log::Log;
 use crate::peers::Peers;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::CertificateError;
+use crate::secrets::KeyFileError;
 use crate::space;
 use open::open_store;
 #[cfg(feature = "postgres")]
@@ -60,6 +61,9 @@ pub enum ServeError {
     /// Certificates to trust.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The key of the secrets.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The system refuses.
     #[error("{doing} {}: {source}", path.display())]
     Io {

@@ -1,6 +1,7 @@
 //! Operations that the engine submits for maintenance, not for a caller.
 
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::sealing::{AtRest, Form};
 
 pub use crate::swept::Sweep;
 
@@ -75,6 +76,26 @@ pub struct EndDamaged {
 /// Moves histograms and per-endpoint windows from memory into the file.
 #[derive(Debug, Clone, Copy)]
 pub struct FlushStats;
+
+/// How many endpoints a step of [`Reseal`] writes.
+pub const RESEALED_PER_STEP: usize = 500;
+
+/// Brings private parts to a form: begins that if the store has another one, and writes some endpoints. What was begun
+/// before, to whatever form, is finished first.
+#[derive(Debug, Clone, Copy)]
+pub struct Reseal {
+    /// The form.
+    pub to: Form,
+}
+
+/// A committed step of [`Reseal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resealed {
+    /// The forms that the store has now.
+    pub at_rest: AtRest,
+    /// How many endpoints still have the form before.
+    pub left: usize,
+}
 
 /// Commits nothing, to test whether commits succeed.
 #[derive(Debug, Clone, Copy)]

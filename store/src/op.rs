@@ -12,7 +12,9 @@ use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
-use crate::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, Swept};
+use crate::maintenance::{
+    AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Resealed, Sweep, Swept,
+};
 use crate::settle::Settle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +101,8 @@ operations! {
     FlushStats(FlushStats) => (),
     /// Removes what a [`crate::Sweeper`] found, in bounded steps.
     Sweep(Sweep) => Swept,
+    /// Encrypts, decrypts or re-encrypts private parts of endpoints, in bounded steps.
+    Reseal(Reseal) => Resealed,
     /// Commits nothing.
     Probe(Probe) => (),
 }

@@ -7,6 +7,7 @@ use crate::delivery::{Delivery, Status};
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::sealing::AtRest;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -243,4 +244,6 @@ pub struct CheckReport {
     pub deliveries: u64,
     /// All damage, each with its place.
     pub damage: Vec<String>,
+    /// In which form secrets are kept.
+    pub secrets: AtRest,
 }

@@ -62,7 +62,7 @@ fn statuses(store: &Store) -> BTreeMap<&'static str, usize> {
 }
 
 /// The current format.
-const CURRENT: u8 = 3;
+const CURRENT: u8 = 4;
 
 /// Returns the states of the deliveries in each of the files.
 fn of_format_1() -> BTreeMap<&'static str, usize> {
@@ -153,6 +153,7 @@ fn whatever_a_crash_leaves_of_a_file_that_is_migrated_is_whole() {
     expect_whole_after_a_crash("format-1", &counted);
     expect_whole_after_a_crash("format-2", &counted);
     expect_whole_after_a_crash("format-2-bulk", &lines);
+    expect_whole_after_a_crash("format-3", &counted);
 }
 
 /// Returns what readers see of each delivery: endpoint, sequence, status, round, reason, last change, attempts.
@@ -270,6 +271,11 @@ fn a_file_of_format_2_is_sound_and_gone_on_with() {
 #[test]
 fn a_file_of_format_3_is_sound_and_gone_on_with() {
     is_sound_and_gone_on_with("format-3");
+}
+
+#[test]
+fn a_file_of_format_4_is_sound_and_gone_on_with() {
+    is_sound_and_gone_on_with("format-4");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// The version of the record of `meta`.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 async fn endpoint(api: &Client, url: &str, types: &[&str], more: Value) -> Value {
     let mut more = more;

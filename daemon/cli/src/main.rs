@@ -33,6 +33,7 @@ mod parent;
 mod progress;
 mod receiver;
 mod refusal;
+mod rekey;
 mod reopen;
 mod report;
 mod respond;
@@ -207,6 +208,14 @@ enum Command {
         #[command(flatten)]
         output: JsonOption,
     },
+    /// Encrypt the secrets of the store with another key
+    #[command(after_help = rekey::EXAMPLES)]
+    Rekey {
+        #[command(flatten)]
+        args: rekey::RekeyArgs,
+        #[command(flatten)]
+        daemon: SocketOption,
+    },
     /// Prepare the database that holds the store (store.url)
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(migrate::MigrateArgs),
@@ -253,6 +262,7 @@ impl Command {
             | Self::Export { .. }
             | Self::Import(_)
             | Self::Reopen(_)
+            | Self::Rekey { .. }
             | Self::Migrate(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -299,7 +309,7 @@ fn show_briefly(failure: Failure, screen: Screen) {
 fn run(command: Command, screen: Screen) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => local::serve(args),
-        Command::Config { flags, .. } => local::show(&flags, &screen),
+        Command::Config { flags, .. } => alone(local::show(flags, screen)),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),
         Command::Verify { args, .. } => verify::run(&args, &screen),
@@ -308,6 +318,7 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Migrate(args) => alone(migrate::run(args, screen)),
         Command::Import(args) => alone(import::run(args, screen)),
         Command::Reopen(args) => alone(reopen::run(args, screen)),
+        Command::Rekey { args, daemon } => alone(rekey::run(args, daemon, screen)),
         Command::Compact { args, .. } => compact::run(&args, &screen),
         Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
         Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),

@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use super::rule::SIGNATURE_HEADER;
 use super::{
     Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Outbox,
-    Retention, Retry, SOCKET_FILE, Store, Tls,
+    Retention, Retry, SOCKET_FILE, Secrets, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
 
@@ -63,6 +63,11 @@ impl Config {
             outbox: Outbox {
                 url: None,
                 poll: Duration::from_millis(25),
+            },
+            secrets: Secrets {
+                key_file: None,
+                previous_key_file: None,
+                credential: None,
             },
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),

@@ -8,6 +8,9 @@ use super::source::RawConfig;
 use super::{Config, ConfigError, MAX_SOCKET_PATH_BYTES, Origin, Problem, SOCKET_FILE, key};
 use stormhook_engine::times::duration_text;
 
+/// The name of the key of the secrets among the credentials of a systemd service.
+const CREDENTIAL: &str = "stormhook-key";
+
 /// Returns the configuration of these values, or every problem found.
 pub(super) fn resolve(
     raw: RawConfig,
@@ -51,6 +54,8 @@ pub(super) fn resolve(
     if !values.contains_key("socket") {
         place_socket(&mut config, environment);
     }
+    config.secrets.credential =
+        folder_variable(environment, "CREDENTIALS_DIRECTORY").map(|path| path.join(CREDENTIAL));
     let mut report = |key: &str, detail: String| {
         problems.push(Problem {
             key: key.to_owned(),
@@ -63,6 +68,7 @@ pub(super) fn resolve(
         report("data_dir", detail.to_owned());
     } else {
         check_together(&config, &mut report);
+        check_keys(&config, &mut report);
     }
     if problems.is_empty() {
         Ok(config)
@@ -143,6 +149,21 @@ fn check_together(config: &Config, report: &mut impl FnMut(&str, String)) {
             format!(
                 "idempotency.ttl is {ttl}, longer than retention.events, {events}: a replayed key would find no event; shorten the first or lengthen the second"
             ),
+        );
+    }
+}
+
+/// Checks that the key before is not the only one.
+fn check_keys(config: &Config, report: &mut impl FnMut(&str, String)) {
+    let secrets = &config.secrets;
+    if secrets.previous_key_file.is_some()
+        && secrets.key_file.is_none()
+        && secrets.credential.is_none()
+    {
+        report(
+            "secrets.previous_key_file",
+            "secrets.previous_key_file is set without secrets.key_file: set that to the file with the new key"
+                .to_owned(),
         );
     }
 }

@@ -8,7 +8,9 @@ use super::code::Code::{
 use super::openapi::failures::{
     BODY, EMPTY_BODY, GUARDED, OF_FILE, OF_ONE, OPEN, PAGED, READS, WRITES, fails,
 };
-use super::{Shared, batch, cluster, deliveries, endpoints, events, openapi, stats, store, stream};
+use super::{
+    Shared, batch, cluster, deliveries, endpoints, events, openapi, secrets, stats, store, stream,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -120,6 +122,11 @@ fn of_operations(router: Routes) -> Routes {
             &[GUARDED, READS],
         ))
         .routes(fails(routes!(cluster::show), &[GUARDED]))
+        .routes(fails(routes!(secrets::show), &[GUARDED]))
+        .routes(fails(
+            routes!(secrets::rekey),
+            &[GUARDED, BODY, WRITES, OF_FILE],
+        ))
         .routes(fails(routes!(stats::healthz), &[OPEN]))
         .routes(fails(routes!(stats::readyz), &[OPEN]))
         .routes(fails(

@@ -11,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use stormhook_store::backend::{Directory, Limits, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
-use stormhook_store::{Delivery, DeliveryId, EventId, Slot, StoreError, UnixMs};
+use stormhook_store::{AtRest, Delivery, DeliveryId, EventId, Keys, Slot, StoreError, UnixMs};
+
+/// The first version of the schema whose daemons read endpoints in a public and a private part.
+pub(crate) const PARTS_KNOWN_SINCE: i32 = 6;
 
 /// See the module.
 #[derive(Debug)]
@@ -43,6 +46,11 @@ pub(crate) struct Memory {
     pub(crate) unadopted: BTreeSet<Shard>,
     /// Those that are being given to another daemon: nothing new begins there.
     pub(crate) giving: BTreeSet<Shard>,
+    /// In which form secrets are kept. The form that is written stays as it is while a daemon runs.
+    pub(crate) at_rest: AtRest,
+    pub(crate) keys: Arc<Keys>,
+    /// Whether all daemons can read endpoints in a public and a private part.
+    pub(crate) all_know_parts: bool,
 }
 
 impl Memory {
@@ -50,6 +58,11 @@ impl Memory {
     pub(crate) fn not_before(&self) -> UnixMs {
         let starts = self.counters.keys().map(|(_, start)| *start);
         starts.max().unwrap_or_default()
+    }
+
+    /// Returns what all daemons know: deliveries without a row, and endpoints in two parts.
+    pub(crate) fn all_know(&self) -> (bool, bool) {
+        (self.all_know_fresh, self.all_know_parts)
     }
 
     /// Whether this daemon decides about the organization.

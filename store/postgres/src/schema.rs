@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     outbox::SQL,
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// The version of the schema that this version makes and reads.

@@ -18,7 +18,7 @@ use crate::ids::{EventId, Now, Slot, UnixMs};
 use crate::op::{Change, Done};
 use crate::options::Options;
 use crate::stats::Window;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The changes of a batch to memory, once it is durable.
@@ -32,6 +32,7 @@ pub(crate) struct Staged {
     packs: Vec<(EventId, Arc<Pack>)>,
     folded: Option<Arc<Generation>>,
     generations_dropped: Vec<u64>,
+    resealing: Option<BTreeSet<Slot>>,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -48,6 +49,15 @@ impl Staged {
         }
         let memory = &mut *shared.memory_mut();
         memory.meta = self.meta;
+        if let Some(resealing) = self.resealing {
+            memory.to_reseal = resealing;
+        }
+        if !memory.to_reseal.is_empty() {
+            let written = self.directory.endpoints.keys();
+            for slot in written.chain(&self.directory.forgotten) {
+                memory.to_reseal.remove(slot);
+            }
+        }
         if let Some(generation) = self.folded {
             memory.tail = Tail::default();
             memory.generations.push(generation);
@@ -100,6 +110,7 @@ pub(crate) fn begin<'a, 't>(
         },
         windows_flushed: false,
         generations_dropped: Vec::new(),
+        resealing: None,
     };
     let limits = Limits {
         pending: options.pending_limit,
@@ -118,12 +129,14 @@ pub(crate) fn begin<'a, 't>(
 /// Writes what was staged. Afterwards only the commit itself is missing.
 pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<Staged, StoreError> {
     let folded = batch.fold_if_wanted()?;
+    write_endpoints(&mut batch)?;
     let FileStorage {
         mut tables,
         zstd,
         mut meta,
         windows_flushed,
         generations_dropped,
+        resealing,
         ..
     } = batch.storage;
     let mut packs = Vec::new();
@@ -135,11 +148,6 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         let key = tables::event_key(first);
         tables.packs.insert(&key, row.as_slice())?;
         packs.push((first, Arc::new(pack)));
-    }
-    for endpoint in batch.endpoints.values() {
-        let row = rows::write_endpoint(endpoint)?;
-        let key = tables::slot_key(endpoint.slot);
-        tables.endpoints.insert(&key, row.as_slice())?;
     }
     let journal = JournalRow {
         created: batch.created,
@@ -156,7 +164,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
     tables.journal.insert(&key, row.as_slice())?;
     meta.set_numbers(batch.numbers);
     meta.sums = tables.sums();
-    let row = record::write("meta", &[0], &meta)?;
+    let row = meta.write()?;
     tables.meta.insert(&[0], row.as_slice())?;
     Ok(Staged {
         meta,
@@ -172,7 +180,24 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         packs,
         folded,
         generations_dropped,
+        resealing,
         done,
         changes: batch.changes,
     })
+}
+
+fn write_endpoints(batch: &mut FileBatch<'_, '_>) -> Result<(), StoreError> {
+    let endpoints: Vec<_> = batch.endpoints.values().cloned().collect();
+    let (form, options) = (batch.storage.meta.at_rest.form, batch.storage.options);
+    for endpoint in endpoints {
+        let seal = options.keys.seal(form, || batch.nonce())?;
+        let row = rows::write_endpoint(&endpoint, seal)?;
+        let key = tables::slot_key(endpoint.slot);
+        batch
+            .storage
+            .tables
+            .endpoints
+            .insert(&key, row.as_slice())?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use crate::file::rows::{self, MarkV1, Meta};
 use crate::file::sums::Sum;
 use crate::file::tables::{self, Def, Tables};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::sealing::Seal;
 use redb::{Durability, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Deserialize;
 
@@ -31,7 +32,7 @@ struct JobV1 {
 }
 
 /// Migrates a file with this row of `meta` to the current format. Nothing else has written to it since it was opened.
-pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
+pub(crate) fn migrate(handle: &Handle, mut meta: Meta) -> Result<(), StoreError> {
     if meta.version >= record::version_of("meta") {
         return Ok(());
     }
@@ -40,13 +41,18 @@ pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
         txn.set_quick_repair(true);
         txn.set_durability(Durability::Immediate)
             .map_err(|e| StoreError::Engine(e.into()))?;
-        to_format_3(&txn, meta)?;
+        if meta.version < 3 {
+            to_format_3(&txn, &mut meta)?;
+        }
+        // Format 4 only adds: rows of endpoints stay as they are until they are written.
+        let row = meta.write()?;
+        txn.open_table(tables::META)?.insert(&[0], row.as_slice())?;
         Ok(txn.commit()?)
     })
 }
 
 /// Format 1 has no sums. Both have marks in the rows of endpoints and a table of jobs instead of bulk changes.
-fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
+fn to_format_3(txn: &WriteTransaction, meta: &mut Meta) -> Result<(), StoreError> {
     let jobs = jobs(txn)?;
     // The sum of the former table of jobs.
     meta.sums.bulk = Sum::default();
@@ -67,8 +73,6 @@ fn to_format_3(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError>
         meta.last_stamp = meta.last_stamp.max(bulk.stamp);
     }
     meta.sums = tables.sums();
-    let row = record::write("meta", &[0], &meta)?;
-    tables.meta.insert(&[0], row.as_slice())?;
     Ok(())
 }
 
@@ -104,7 +108,7 @@ fn marks(tables: &mut Tables<'_>) -> Result<Vec<(Slot, Bulk)>, StoreError> {
         marked.push(endpoint);
     }
     for endpoint in marked {
-        let row = rows::write_endpoint(&endpoint)?;
+        let row = rows::write_endpoint(&endpoint, Seal::Plain)?;
         let key = tables::slot_key(endpoint.slot);
         tables.endpoints.insert(&key, row.as_slice())?;
     }

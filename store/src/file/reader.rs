@@ -2,6 +2,7 @@
 
 mod lists;
 pub(crate) mod scan;
+mod secrets;
 mod sums;
 mod walk;
 mod weigh;

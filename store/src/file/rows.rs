@@ -1,21 +1,24 @@
-//! The rows of endpoints, deliveries, the due index and others as they are in the file, separate from the types that
-//! callers see.
+//! The rows of deliveries, the due index and others as they are in the file, separate from the types that callers see.
+//! Those of endpoints are in `endpoint`.
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
+
+mod endpoint;
+
+pub use endpoint::{EndpointRead, read_endpoint, write_endpoint};
+pub(crate) use endpoint::{MarkV1, read_endpoint_and_marks};
 
 use crate::batch::Numbers;
 use crate::delivery::QueueEntry;
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, Reason, Status, Trigger};
-use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::file::record;
 use crate::file::tables::ReadTables;
 use crate::file::tables::{self, Sums};
-use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
+use crate::ids::{DeliveryId, EventId, UnixMs};
+use crate::sealing::AtRest;
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
-use stormhook_verifier::Secret;
-use zeroize::Zeroize;
 
 /// The state after the last commit: the one row of `meta`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -36,12 +39,20 @@ pub(crate) struct Meta {
     pub(crate) paced: UnixMs,
     /// The sums of the rows of the other tables.
     pub(crate) sums: Sums,
+    /// In which form secrets are kept. Follows the other fields in the row, since version 4.
+    #[serde(skip)]
+    pub(crate) at_rest: AtRest,
     /// The version of the record that this was read from.
     #[serde(skip)]
     pub(crate) version: u8,
 }
 
 impl Meta {
+    /// Returns the row.
+    pub(crate) fn write(&self) -> Result<Vec<u8>, StoreError> {
+        record::write("meta", &[0], &(self, self.at_rest))
+    }
+
     pub(crate) fn numbers(&self) -> Numbers {
         Numbers {
             last_event: self.last_event,
@@ -93,6 +104,7 @@ impl From<MetaV1> for Meta {
             deliveries_swept_before: old.deliveries_swept_before,
             paced: UnixMs(0),
             sums: Sums::default(),
+            at_rest: AtRest::default(),
             version: 1,
         }
     }
@@ -102,116 +114,19 @@ pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError>
     let (version, content) = record::versioned("meta", key, bytes)?;
     match version {
         1 => record::read_content::<MetaV1>("meta", content).map(Meta::from),
-        _ => {
+        2 | 3 => {
             let meta: Meta = record::read_content("meta", content)?;
             Ok(Meta { version, ..meta })
         }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct EndpointRow {
-    id: EndpointId,
-    organization: String,
-    settings: Settings,
-    secrets: Vec<SecretRow>,
-    created_at: UnixMs,
-    updated_at: UnixMs,
-    deleted_at: Option<UnixMs>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SecretRow {
-    text: String,
-    until: Option<UnixMs>,
-    seed: Option<[u8; 32]>,
-}
-
-impl SecretRow {
-    fn of(live: &LiveSecret) -> Self {
-        Self {
-            text: live.secret.expose().to_owned(),
-            until: live.until,
-            seed: live.seed.as_ref().map(|seed| *seed.expose()),
+        _ => {
+            let (meta, at_rest): (Meta, AtRest) = record::read_content("meta", content)?;
+            Ok(Meta {
+                at_rest,
+                version,
+                ..meta
+            })
         }
     }
-
-    fn read(&self, endpoint: EndpointId) -> Result<LiveSecret, StoreError> {
-        let secret = Secret::parse(&self.text)
-            .map_err(|e| StoreError::damaged(format!("a secret of {endpoint}"), e.to_string()))?;
-        Ok(LiveSecret {
-            secret,
-            until: self.until,
-            seed: self.seed.as_ref().map(Seed::from_random),
-        })
-    }
-}
-
-/// A row being written or read exists only briefly, and leaves nothing in memory.
-impl Drop for SecretRow {
-    fn drop(&mut self) {
-        self.text.zeroize();
-        self.seed.zeroize();
-    }
-}
-
-/// Returns the row of an endpoint.
-pub fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
-    let row = EndpointRow {
-        id: e.id,
-        organization: e.organization.clone(),
-        settings: e.settings.clone(),
-        secrets: e.secrets.iter().map(SecretRow::of).collect(),
-        created_at: e.created_at,
-        updated_at: e.updated_at,
-        deleted_at: e.deleted_at,
-    };
-    record::write("endpoints", &tables::slot_key(e.slot), &row)
-}
-
-/// Reads the row of an endpoint.
-///
-/// # Errors
-/// It is damaged, or newer than this version.
-pub fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
-    read_endpoint_and_marks(key, bytes).map(|(endpoint, _)| endpoint)
-}
-
-/// The part of version 1 of an endpoint's row beyond the endpoint: that open deliveries ended, up to a stamp.
-#[derive(Clone, Copy, Deserialize)]
-pub(crate) struct MarkV1 {
-    /// The last stamp that it covers.
-    pub(crate) stamp: u64,
-    pub(crate) reason: Reason,
-    pub(crate) at: UnixMs,
-}
-
-pub(crate) fn read_endpoint_and_marks(
-    key: &[u8; 4],
-    bytes: &[u8],
-) -> Result<(Endpoint, Vec<MarkV1>), StoreError> {
-    let (version, content) = record::versioned("endpoints", key, bytes)?;
-    let (row, marks): (EndpointRow, Vec<MarkV1>) = if version == 1 {
-        record::read_content("endpoints", content)?
-    } else {
-        (record::read_content("endpoints", content)?, Vec::new())
-    };
-    let secrets = row
-        .secrets
-        .iter()
-        .map(|secret| secret.read(row.id))
-        .collect::<Result<_, _>>()?;
-    let endpoint = Endpoint {
-        id: row.id,
-        slot: tables::slot_of(key),
-        organization: row.organization,
-        settings: row.settings,
-        secrets,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        deleted_at: row.deleted_at,
-    };
-    Ok((endpoint, marks))
 }
 
 const DELIVERIES: &str = "deliveries";

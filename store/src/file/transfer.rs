@@ -8,11 +8,13 @@ use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Revision};
 use crate::error::StoreError;
 use crate::event::Event;
+use crate::file::memory::expect_form;
 use crate::file::record;
 use crate::file::rows;
 use crate::file::tables;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{EventId, Slot, UnixMs};
+use crate::sealing::{AtRest, Keys, Seal};
 use crate::stats::{Counters, Level, Window};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -127,7 +129,7 @@ impl Item {
         let (key, record) = match self {
             Self::Position(position) => plain(kind, &[], position),
             Self::Endpoint(e) => {
-                let record = rows::write_endpoint(e)?;
+                let record = rows::write_endpoint(e, Seal::Plain)?;
                 Ok((tables::slot_key(e.slot).to_vec(), record))
             }
             Self::State(slot, state) => plain(kind, &tables::slot_key(*slot), state),
@@ -160,7 +162,9 @@ impl Item {
             POSITION => Self::Position(record::read(kind, sized::<0>(kind, key)?, record)?),
             ENDPOINT => {
                 let key = sized(kind, key)?;
-                Self::Endpoint(Arc::new(rows::read_endpoint(key, record)?))
+                let read = rows::read_endpoint(key, record, &Keys::default())?;
+                expect_form(AtRest::default(), &read)?;
+                Self::Endpoint(Arc::new(read.endpoint))
             }
             STATE => {
                 let key = sized(kind, key)?;

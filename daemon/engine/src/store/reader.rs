@@ -5,9 +5,9 @@ use std::sync::Arc;
 use stormhook_store::backend::Weights;
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
-    CheckReport, Cursor, Delivery, DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint,
-    EndpointId, EndpointState, Event, EventFilter, EventId, Explained, FileBytes, Page, Recover,
-    Slot, StatsOf, StoreError, UnixMs,
+    AtRest, CheckReport, Cursor, Delivery, DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint,
+    EndpointId, EndpointState, Event, EventFilter, EventId, Explained, FileBytes, Form, Page,
+    Recover, Slot, StatsOf, StoreError, UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.
@@ -278,6 +278,16 @@ impl Reader {
             #[cfg(feature = "postgres")]
             Self::Postgres(reader) => reader.bulk_walk(slot, upto).map(BulkWalk::Postgres),
         }
+    }
+
+    /// Returns in which form secrets are kept.
+    pub fn at_rest(&self) -> AtRest {
+        know!(self, at_rest())
+    }
+
+    /// Returns the form that secrets are to be brought to, if any may have another.
+    pub(crate) fn form_wanted(&self) -> Option<Form> {
+        know!(self, form_wanted())
     }
 
     /// Returns a sweeper.

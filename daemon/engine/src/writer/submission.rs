@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use stormhook_store::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep};
+use stormhook_store::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Sweep};
 use stormhook_store::{
     AcceptEmitted, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op, Operation, RotateSecret,
     Settle,
@@ -23,6 +23,7 @@ impl Free for AdvanceBulk {}
 impl Free for EndDamaged {}
 impl Free for FlushStats {}
 impl Free for Sweep {}
+impl Free for Reseal {}
 impl Free for Probe {}
 
 /// A command that callers may submit at any time.
