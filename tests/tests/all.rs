@@ -47,6 +47,7 @@ mod order;
 mod outbox;
 mod overload;
 mod restarts;
+mod secrets;
 mod sending;
 mod stats;
 mod stopping;
