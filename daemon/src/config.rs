@@ -73,6 +73,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// Where producers write events in their own transactions.
     pub outbox: Outbox,
+    /// How secrets are kept in the store.
+    pub secrets: Secrets,
     /// When an endpoint is disabled.
     pub breaker: Breaker,
     /// Where deliveries may go. The daemon adds its own listener once it is bound.
@@ -167,6 +169,17 @@ pub struct Outbox {
     pub url: Option<String>,
     /// How often outboxes are looked at.
     pub poll: Duration,
+}
+
+/// `[secrets]`
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// The file of the key that they are encrypted with.
+    pub key_file: Option<PathBuf>,
+    /// The file of the key before.
+    pub previous_key_file: Option<PathBuf>,
+    /// The credential of systemd that is used without a file, if it exists.
+    pub credential: Option<PathBuf>,
 }
 
 /// `[breaker]`

@@ -40,6 +40,7 @@ mod principal;
 mod problem;
 mod request;
 mod routes;
+mod secrets;
 mod secured;
 mod socket;
 mod stats;

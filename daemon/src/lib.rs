@@ -18,6 +18,7 @@ mod log;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod peers;
+pub mod secrets;
 pub mod serve;
 mod space;
 pub mod target;

@@ -19,6 +19,7 @@ use crate::log::Log;
 use crate::peers::Peers;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::CertificateError;
+use crate::secrets::KeyFileError;
 use crate::space;
 use crate::token::{Token, TokenError};
 use open::open_store;
@@ -62,6 +63,9 @@ pub enum ServeError {
     /// Certificates to trust, or the proxy's credentials.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The key of the secrets.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
     /// The system refuses.
     #[error("{doing} {}: {source}", path.display())]
     Io {

@@ -30,6 +30,7 @@ use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::maintenance::{FlushStats, Probe};
 use crate::op::{Change, Done, Op};
+use crate::sealing::Nonce;
 use crate::stats::{Counters, Level, Window};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -161,6 +162,7 @@ impl<'a, S: Storage> Batch<'a, S> {
             Op::EndDamaged(end) => self.end_damaged(*end).map(Done::EndDamaged),
             Op::FlushStats(FlushStats) => S::flush_stats(self).map(Done::FlushStats),
             Op::Sweep(sweep) => S::sweep(self, sweep).map(Done::Sweep),
+            Op::Reseal(reseal) => S::reseal(self, reseal).map(Done::Reseal),
             Op::Probe(Probe) => Ok(Done::Probe(())),
         };
         match done {
@@ -242,6 +244,13 @@ impl<'a, S: Storage> Batch<'a, S> {
     fn next_random(&mut self) -> u128 {
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
         u128::from(high) << 64 | u128::from(low)
+    }
+
+    /// Returns a nonce for one private part.
+    pub fn nonce(&mut self) -> Nonce {
+        let mut nonce = Nonce::default();
+        self.random.fill_bytes(&mut nonce);
+        nonce
     }
 }
 

@@ -6,7 +6,7 @@ mod tls;
 
 pub use tls::{Certificate, ClientCertificate, ClientKey, EndpointTls};
 
-use crate::ids::{EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{EndpointId, EventId, KeyId, Slot, UnixMs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -156,7 +156,7 @@ impl fmt::Debug for CustomHeaders {
 
 /// The settings of an endpoint without the secrets that sign, and whether the daemon disabled it.
 ///
-/// The order of the fields is that of the endpoint's row in the file (`rows`).
+/// The order of the fields is that of an endpoint's row of version 2 in the file (`rows`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// The URL that it receives at, in the normal form of the URL standard.
@@ -180,6 +180,15 @@ pub struct Settings {
     pub tls: Option<Arc<EndpointTls>>,
 }
 
+/// What is known of private parts that could not be decrypted, because their key is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The key.
+    pub key: KeyId,
+    /// Whether the endpoint signs with ed25519.
+    pub ed25519: bool,
+}
+
 /// An endpoint.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -193,6 +202,8 @@ pub struct Endpoint {
     pub settings: Settings,
     /// The secrets, newest first; at most [`LIVE_SECRETS`].
     pub secrets: Vec<LiveSecret>,
+    /// Set if the secrets and the values of headers are missing here: only where a store is read without its key.
+    pub sealed: Option<Sealed>,
     /// When it was created.
     pub created_at: UnixMs,
     /// When its settings last changed.
@@ -226,7 +237,10 @@ impl Endpoint {
     /// Whether it also signs with ed25519. The current secret decides: an earlier one may be from before ed25519 was
     /// enabled.
     pub fn signs_with_ed25519(&self) -> bool {
-        self.secrets.first().is_some_and(|live| live.seed.is_some())
+        match &self.sealed {
+            Some(sealed) => sealed.ed25519,
+            None => self.secrets.first().is_some_and(|live| live.seed.is_some()),
+        }
     }
 
     /// Whether all settings are the same, without secrets.

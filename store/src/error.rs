@@ -57,6 +57,18 @@ pub enum StoreError {
         /// The store.
         what: String,
     },
+    /// The key that secrets of the store are encrypted with is not there.
+    #[error("the secrets of {what} are encrypted with key {wanted}, and {found}: {do_this}")]
+    KeyMissing {
+        /// The store.
+        what: String,
+        /// The key.
+        wanted: crate::ids::KeyId,
+        /// Which keys there are, as part of the sentence.
+        found: String,
+        /// What to do.
+        do_this: String,
+    },
     /// Damaged bytes.
     #[error(
         "{what} is damaged ({detail}): run `stormhook check`, and restore a backup if it names what you need"

@@ -22,6 +22,7 @@ pub(crate) mod pack;
 pub(crate) mod pages;
 pub(crate) mod reader;
 pub(crate) mod record;
+pub(crate) mod reseal;
 pub(crate) mod rows;
 pub(crate) mod storage;
 pub(crate) mod store;

@@ -12,6 +12,7 @@ use crate::file::rows;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
 use crate::query::Cursor;
+use crate::sealing::{Key, Keys, Seal};
 use crate::stats::{Counters, Window};
 use std::sync::Arc;
 
@@ -151,6 +152,11 @@ fn row_key<'k>(table: &str, key: &'k [u8; 28]) -> &'k [u8] {
     key.get(..width).unwrap_or_default()
 }
 
+/// The keys of rows: the seeds have some that are encrypted with this one.
+fn fuzzed_keys() -> Keys {
+    Keys::new(Some(Key::new(&[7; 32])), None)
+}
+
 fn first<const N: usize>(key: &[u8; 28]) -> [u8; N] {
     key.first_chunk().copied().unwrap_or([0; N])
 }
@@ -168,10 +174,11 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
     let of = row_key(table, key);
     match table {
         "meta" => meta::read_meta(&first(key), row).map(drop),
-        "endpoints" => rows::read_endpoint(&first(key), row).map(|endpoint| {
+        "endpoints" => rows::read_endpoint(&first(key), row, &fuzzed_keys()).map(|read| {
+            let endpoint = read.endpoint;
             let _ = (endpoint.subscribes_to("a.b"), endpoint.receives());
             let _ = endpoint.live_secrets(UnixMs(0)).count();
-            drop(rows::write_endpoint(&endpoint));
+            drop(rows::write_endpoint(&endpoint, Seal::Plain));
         }),
         "states" => record::read::<EndpointState>(table, of, row).map(drop),
         "revisions" => record::read::<Revision>(table, of, row).map(drop),

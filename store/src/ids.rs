@@ -246,6 +246,32 @@ impl fmt::Display for DeliveryId {
     }
 }
 
+/// Names a key of secrets: the first four bytes of its SHA-256, shown as 8 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyId(pub [u8; 4]);
+
+impl KeyId {
+    /// Parses 8 hex digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let is_id = text.len() == 8 && text.bytes().all(is_hex);
+        let number = u32::from_str_radix(text, 16).ok().filter(|_| is_id)?;
+        Some(Self(number.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", u32::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

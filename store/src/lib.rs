@@ -24,6 +24,7 @@ pub mod op;
 mod optional_bytes;
 mod options;
 pub mod query;
+pub mod sealing;
 pub mod settle;
 pub mod stats;
 mod swept;
@@ -46,18 +47,22 @@ pub use file::advance::{BulkFound, BulkWalk, ROWS_PER_STEP};
 pub use file::copy::{Compacted, Copied, compact_file, copy_file};
 pub use file::import::{discard_import, import_file};
 pub use file::marks::{mark_moved, moved_to, reopen};
-pub use file::overlay::{check_file, is_open, read_file};
+pub use file::overlay::{check_file, is_open, read_file, read_file_with_secrets};
 pub use file::reader::{Explained, FileBytes, Reader, Record, StatsOf};
+pub use file::reseal::reseal_file;
 pub use file::store::{Applied, Store};
 pub use file::sweep::{Found, Sweeper};
 pub use file::transfer::{Encoded, Item, Position};
-pub use ids::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, Now, Slot, Timestamp, UnixMs};
+pub use ids::{
+    ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, KeyId, Now, Slot, Timestamp, UnixMs,
+};
 pub use op::{AttributedOp, Change, Done, Gained, Op, Operation};
 pub use options::Options;
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page,
     Unreadable,
 };
+pub use sealing::{AtRest, Form, Key, Keys, Seal, Sealing};
 pub use settle::{Disable, DisableWhen, NextStep, Settle};
 pub use swept::Horizon;
 
@@ -67,7 +72,9 @@ pub mod backend {
     pub use crate::bulk::{Bulks, apply, as_read};
     pub use crate::directory::{Directory, DirectoryChange, Slots};
     pub use crate::file::record::{read, write};
-    pub use crate::file::rows::{read_delivery, read_endpoint, write_delivery, write_endpoint};
+    pub use crate::file::rows::{
+        EndpointRead, read_delivery, read_endpoint, write_delivery, write_endpoint,
+    };
     pub use crate::file::tables::{bulk_key, delivery_key, slot_key};
     pub use crate::fingerprint::Fingerprint;
     pub use crate::stats::kept_windows;

@@ -1,6 +1,7 @@
 //! Operations that the engine submits for maintenance, not for a caller.
 
 use crate::ids::{ApiKeyId, DeliveryId, EventId, Slot, UnixMs};
+use crate::sealing::{AtRest, Form};
 
 pub use crate::swept::Sweep;
 
@@ -79,6 +80,26 @@ pub struct FlushStats;
 /// Writes when API keys were last used.
 #[derive(Debug, Clone)]
 pub struct TouchApiKeys(pub Vec<(ApiKeyId, UnixMs)>);
+
+/// How many endpoints a step of [`Reseal`] writes.
+pub const RESEALED_PER_STEP: usize = 500;
+
+/// Brings private parts to a form: begins that if the store has another one, and writes some endpoints. What was begun
+/// before, to whatever form, is finished first.
+#[derive(Debug, Clone, Copy)]
+pub struct Reseal {
+    /// The form.
+    pub to: Form,
+}
+
+/// A committed step of [`Reseal`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resealed {
+    /// The forms that the store has now.
+    pub at_rest: AtRest,
+    /// How many endpoints still have the form before.
+    pub left: usize,
+}
 
 /// Commits nothing, to test whether commits succeed.
 #[derive(Debug, Clone, Copy)]

@@ -15,7 +15,9 @@ use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
-use crate::maintenance::{AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, Swept, TouchApiKeys};
+use crate::maintenance::{
+    AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Resealed, Sweep, Swept, TouchApiKeys,
+};
 use crate::settle::Settle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +114,8 @@ operations! {
     FlushStats(FlushStats) => (),
     /// Removes what a [`crate::Sweeper`] found, in bounded steps.
     Sweep(Sweep) => Swept,
+    /// Encrypts, decrypts or re-encrypts private parts of endpoints, in bounded steps.
+    Reseal(Reseal) => Resealed,
     /// Commits nothing.
     Probe(Probe) => (),
 }

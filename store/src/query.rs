@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::StoreError;
 use crate::event::Event;
 use crate::ids::{AuditId, DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::sealing::AtRest;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -262,4 +263,6 @@ pub struct CheckReport {
     pub deliveries: u64,
     /// All damage, each with its place.
     pub damage: Vec<String>,
+    /// In which form secrets are kept.
+    pub secrets: AtRest,
 }

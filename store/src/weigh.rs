@@ -4,6 +4,7 @@ use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::event::NewEvent;
 use crate::ids::UnixMs;
+use crate::maintenance::RESEALED_PER_STEP;
 use crate::op::Op;
 use crate::settle::{DisableWhen, Settle};
 use crate::swept;
@@ -40,6 +41,7 @@ impl Weights<'_> {
             Op::Settle(settle) => 1 + self.notices(settle),
             Op::AdvanceBulk(advance) => 1 + advance.events.len() + advance.missed.len(),
             Op::Sweep(_) => swept::ROWS_PER_STEP,
+            Op::Reseal(_) => 1 + RESEALED_PER_STEP,
             Op::FlushStats(_) => 1 + self.windows,
             _ => 1,
         }

@@ -13,7 +13,7 @@ mod support;
 use std::ops::ControlFlow;
 use std::path::Path;
 use stormhook_store::{
-    Encoded, Item, NextStep, Op, Options, Store, StoreError, discard_import, import_file,
+    Encoded, Item, NextStep, Op, Options, Sealing, Store, StoreError, discard_import, import_file,
     mark_moved, moved_to, read_file, reopen,
 };
 use support::history::{answers, encoded, expect_same, fill, go_on};
@@ -36,7 +36,7 @@ fn import(path: &Path, items: Vec<Item>) -> Result<(), StoreError> {
         let Encoded { kind, key, record } = item.encode()?;
         Item::decode(kind, &key, &record)
     });
-    import_file(path, || all.next().transpose())
+    import_file(path, Sealing::plain(), || all.next().transpose())
 }
 
 /// A store of another path, with the clock and the random numbers of this one.
@@ -127,7 +127,10 @@ fn an_import_that_did_not_end_keeps_the_daemon_away_until_it_is_repeated_or_give
     let stops_after = |count: usize| {
         let mut rest = all.iter().take(count).cloned();
         let cause = || StoreError::damaged("the export", "it ends here");
-        import_file(&path, || rest.next().map(Some).ok_or_else(cause)).unwrap_err()
+        import_file(&path, Sealing::plain(), || {
+            rest.next().map(Some).ok_or_else(cause)
+        })
+        .unwrap_err()
     };
     for count in [0, 1, 20, all.len()] {
         assert!(stops_after(count).to_string().contains("it ends here"));

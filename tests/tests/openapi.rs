@@ -86,7 +86,7 @@ async fn a_body_has_the_fields_that_are_described_and_no_others() {
         let required = operation["requestBody"]["required"] == true;
         assert_eq!(bare.status == 415, required, "{method} {path}: {bare:?}");
     }
-    assert_eq!(bodies, 12);
+    assert_eq!(bodies, 14);
     let events = "{\"nobodyKnowsThis\":1}\n";
     let line = api.batch(events).await.remove(0);
     let event = &document().json()["components"]["schemas"]["NewEvent"]["properties"];
@@ -213,9 +213,13 @@ async fn every_operation_answers_as_it_is_described() {
         "/readyz",
         "/v1/openapi.json",
         "/v1/cluster",
+        "/v1/secrets",
     ] {
         api.get(path).await.expect_ok();
     }
+    // They are not encrypted.
+    let plain = json!({"newKeyFile": null});
+    api.post("/v1/secrets/rekey", plain).await.expect(202);
     received(&receiver);
     let body = json!({"name": "orders", "scopes": ["ingest"]});
     let key = api.post("/v1/keys", body).await.expect(201);

@@ -90,6 +90,7 @@ pub(crate) fn endpoint(slot: Slot, seed: Option<Seed>) -> Endpoint {
             seed,
             until: None,
         }],
+        sealed: None,
         created_at: NOW,
         updated_at: NOW,
         deleted_at: None,

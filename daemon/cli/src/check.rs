@@ -108,6 +108,9 @@ fn tell(report: &Report, screen: &Screen) -> Result<(), Failure> {
     if !report.ok {
         return Err(Failure::No(verdict(report)));
     }
+    if let Some(id) = &report.secrets_key_id {
+        screen.line(&format!("Secrets are encrypted with key {}", plain(id)))?;
+    }
     screen.line(&format!(
         "{}: {}",
         screen.paint(Tone::Good, "The store is intact"),

@@ -123,7 +123,9 @@ async fn export(
         let moving = args.moves_to.as_deref().map(without_password);
         let progress = Counted::start("exporting");
         let (from, shown, moved_to) = (place.clone(), progress.clone(), moving.clone());
-        let written = blocking(move || from.write_all(moving.as_deref(), &mut out, &shown)).await;
+        let keys = args.places.keys()?;
+        let written =
+            blocking(move || from.write_all(keys, moving.as_deref(), &mut out, &shown)).await;
         progress.finish();
         let counts = written.map_err(|failure| match failure {
             Failure::OutputClosed => {
@@ -203,6 +205,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// Reports an export with secrets.
 fn tell(moved_to: Option<&str>, counts: &[(String, u64)], screen: &Screen) {
     screen.remark(&format!("Exported {}", items_in_words(counts)));
+    screen.remark("The export holds every secret in plain text: keep it as you keep them, and remove it when it is imported");
     if let Some(to) = moved_to {
         screen.remark(&format!(
             "The store is marked as moved to {}: no daemon starts on it. `stormhook reopen` takes that back",

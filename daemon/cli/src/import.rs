@@ -49,10 +49,11 @@ pub(crate) async fn run(args: ImportArgs, screen: Screen) -> Result<(), Failure>
     let Some(file) = args.file else {
         return discard(&place, &screen).await;
     };
+    let keys = args.config.keys()?;
     let from = local::open_export(&file)?;
     let progress = Counted::start("importing");
     let shown = progress.clone();
-    let importing = blocking(move || place.import(from, &shown));
+    let importing = blocking(move || place.import(keys, from, &shown));
     let counts = tokio::select! {
         imported = importing => imported,
         _ = backup::interrupted() => {

@@ -8,6 +8,7 @@ mod database;
 mod moves;
 mod one_line;
 mod records;
+mod secrets;
 mod settings;
 mod transfer;
 
@@ -24,6 +25,7 @@ pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use database::Database;
 pub(crate) use moves::{Place, open_export};
 pub(crate) use records::{Filter, Written};
+pub(crate) use secrets::reseal_stopped;
 pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};
 use stormhook_store::StoreError;
@@ -95,6 +97,7 @@ pub(crate) fn check_stopped(store: &Path) -> Result<Report, String> {
             events: found.events,
             deliveries: found.deliveries,
             damage: found.damage,
+            secrets_key_id: found.secrets.form.key().map(|id| id.to_string()),
         }),
         Err(StoreError::Damaged { what, detail }) => {
             Ok(Report::of_damage(format!("{what}: {detail}")))

@@ -35,6 +35,7 @@ mod parent;
 mod progress;
 mod receiver;
 mod refusal;
+mod rekey;
 mod remote;
 mod reopen;
 mod report;
@@ -73,9 +74,6 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) screen: Screen,
 }
-
-/// How long a daemon that failed waits for its error to be read.
-const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 const SURVEY: &str = "\
 Start here:
@@ -236,6 +234,14 @@ enum Command {
         #[command(flatten)]
         output: JsonOption,
     },
+    /// Encrypt the secrets of the store with another key
+    #[command(after_help = rekey::EXAMPLES)]
+    Rekey {
+        #[command(flatten)]
+        args: rekey::RekeyArgs,
+        #[command(flatten)]
+        daemon: DaemonOptions,
+    },
     /// Prepare the database that holds the store (store.url)
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(migrate::MigrateArgs),
@@ -285,6 +291,7 @@ impl Command {
             | Self::Export { .. }
             | Self::Import(_)
             | Self::Reopen(_)
+            | Self::Rekey { .. }
             | Self::Migrate(_)
             | Self::Completions(_)
             | Self::Man(_) => false,
@@ -308,7 +315,7 @@ fn main() -> ExitCode {
         Err(failure) => {
             let status = failure.status();
             if is_daemon {
-                show_briefly(failure, screen);
+                screen.failure_briefly(failure);
             } else {
                 screen.failure(&failure);
             }
@@ -317,20 +324,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints why the daemon failed. If nobody reads stderr, the process ends anyway.
-fn show_briefly(failure: Failure, screen: Screen) {
-    let (shown, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        screen.failure(&failure);
-        let _late = shown.send(());
-    });
-    let _unread = wait.recv_timeout(SHOWN_WITHIN);
-}
-
 fn run(command: Command, screen: Screen) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => local::serve(args),
-        Command::Config { flags, .. } => local::show(&flags, &screen),
+        Command::Config { flags, .. } => alone(local::show(flags, screen)),
         Command::Completions(args) => shell::completions(&args, &screen),
         Command::Man(args) => manual::run(&args, &screen),
         Command::Verify { args, .. } => verify::run(&args, &screen),
@@ -339,6 +336,7 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Migrate(args) => alone(migrate::run(args, screen)),
         Command::Import(args) => alone(import::run(args, screen)),
         Command::Reopen(args) => alone(reopen::run(args, screen)),
+        Command::Rekey { args, daemon } => alone(rekey::run(args, daemon, screen)),
         Command::Compact { args, .. } => compact::run(&args, &screen),
         Command::Check { args, client } => alone(check::run(args, client.daemon, screen)),
         Command::Backup { args, daemon, .. } => alone(backup::run(args, daemon, screen)),

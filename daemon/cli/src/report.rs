@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The findings of a check, as in the API.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Report {
     /// Whether there is no damage.
     pub(crate) ok: bool,
@@ -15,6 +16,9 @@ pub(crate) struct Report {
     pub(crate) deliveries: u64,
     /// All damage, each with its place.
     pub(crate) damage: Vec<String>,
+    /// The id of the key that secrets are encrypted with.
+    #[serde(default)]
+    pub(crate) secrets_key_id: Option<String>,
 }
 
 impl Report {
@@ -26,6 +30,7 @@ impl Report {
             events: 0,
             deliveries: 0,
             damage: vec![what],
+            secrets_key_id: None,
         }
     }
 }

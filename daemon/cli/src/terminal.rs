@@ -7,6 +7,9 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::failure::Failure;
 use crate::refusal::Words;
+
+/// How long a daemon that failed waits for its error to be read.
+const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 pub(crate) use stormhook_engine::text::plain;
 
 /// How a piece of text stands out.
@@ -111,6 +114,16 @@ impl Screen {
         } else {
             self.raw(b"\n")
         }
+    }
+
+    /// Prints why the daemon failed. If nobody reads stderr, the process ends anyway.
+    pub(crate) fn failure_briefly(self, failure: Failure) {
+        let (shown, wait) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            self.failure(&failure);
+            let _late = shown.send(());
+        });
+        let _unread = wait.recv_timeout(SHOWN_WITHIN);
     }
 
     /// Prints a failure: for people on stderr; with `--json` an error response is printed unchanged on stdout.

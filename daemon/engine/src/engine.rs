@@ -15,10 +15,10 @@ use crate::transport::Transport;
 use crate::writer::{Command, Committed, Committer, Pending, Space, SubmitError, Writer};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::maintenance::{FlushStats, TouchApiKeys};
+use stormhook_store::maintenance::{FlushStats, Reseal, Resealed, TouchApiKeys};
 use stormhook_store::{
-    ApiKeyId, Attempt, Attributed, Delivery, DeliveryId, Endpoint, EndpointId, NewEvent, Recover,
-    Refusal, Replay, StoreError, UnixMs, UpdateEndpoint,
+    ApiKeyId, Attempt, Attributed, Delivery, DeliveryId, Endpoint, EndpointId, Form, NewEvent,
+    Recover, Refusal, Replay, StoreError, UnixMs, UpdateEndpoint,
 };
 use tokio::sync::broadcast;
 
@@ -191,6 +191,18 @@ impl Engine {
     ) -> Result<Recover, CommandError> {
         self.still_takes()?;
         self.dispatch.recover(recover).await
+    }
+
+    /// Begins to bring the secrets of a store in a file to another form, and returns when that is durable. The rest is
+    /// done in the background. What was begun before is finished first.
+    ///
+    /// # Errors
+    /// [`SubmitError`].
+    pub async fn reseal(&self, to: Form) -> Result<Resealed, SubmitError> {
+        self.still_takes()?;
+        let done = self.writer.submit(Reseal { to }).await?;
+        self.dispatch.call_maintenance();
+        Ok(done)
     }
 
     /// Sends a test delivery, which is neither stored nor counted.

@@ -203,6 +203,7 @@ pub(crate) mod tests {
                 ..Settings::default()
             },
             secrets,
+            sealed: None,
             created_at: UnixMs(0),
             updated_at: UnixMs(0),
             deleted_at: None,

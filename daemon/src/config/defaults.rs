@@ -10,19 +10,20 @@ use ipnet::Ipv4Net;
 use super::rule::SIGNATURE_HEADER;
 use super::{
     Breaker, Cluster, Config, Delivery, Dns, Idempotency, Limits, Log, LogFormat, Outbox, Proxy,
-    Retention, Retry, SOCKET_FILE, Store, Tls,
+    Retention, Retry, SOCKET_FILE, Secrets, Store, Tls,
 };
 use crate::target::{Pattern, TargetPolicy};
 use stormhook_store::Scope;
 
 /// The default of `target.allow` (docs/adr/0008-loopback-targets.md).
 const LOOPBACK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+const MINUTE_S: u64 = 60;
+const HOUR_S: u64 = 60 * MINUTE_S;
+const DAY_S: u64 = 24 * HOUR_S;
+
 impl Config {
     /// Returns the built-in values for a data directory.
     pub(crate) fn builtin(data_dir: PathBuf) -> Self {
-        const MINUTE_S: u64 = 60;
-        const HOUR_S: u64 = 60 * MINUTE_S;
-        const DAY_S: u64 = 24 * HOUR_S;
         let schedule_s = [
             MINUTE_S,
             5 * MINUTE_S,
@@ -49,11 +50,7 @@ impl Config {
             idempotency: Idempotency {
                 ttl: Duration::from_secs(DAY_S),
             },
-            retention: Retention {
-                events: Duration::from_secs(30 * DAY_S),
-                attempts: Duration::from_secs(30 * DAY_S),
-                audit: Duration::from_secs(365 * DAY_S),
-            },
+            retention: retention(),
             limits: limits(),
             store: Store {
                 cache: 8 << 20,
@@ -67,6 +64,11 @@ impl Config {
             outbox: Outbox {
                 url: None,
                 poll: Duration::from_millis(25),
+            },
+            secrets: Secrets {
+                key_file: None,
+                previous_key_file: None,
+                credential: None,
             },
             breaker: Breaker {
                 disable_after: Duration::from_secs(5 * DAY_S),
@@ -87,6 +89,14 @@ impl Config {
             },
             origins: BTreeMap::new(),
         }
+    }
+}
+
+fn retention() -> Retention {
+    Retention {
+        events: Duration::from_secs(30 * DAY_S),
+        attempts: Duration::from_secs(30 * DAY_S),
+        audit: Duration::from_secs(365 * DAY_S),
     }
 }
 

@@ -8,6 +8,9 @@ use super::source::RawConfig;
 use super::{Config, ConfigError, MAX_SOCKET_PATH_BYTES, Origin, Problem, SOCKET_FILE, key};
 use stormhook_engine::times::duration_text;
 
+/// The name of the key of the secrets among the credentials of a systemd service.
+const CREDENTIAL: &str = "stormhook-key";
+
 /// Returns the configuration of these values, or every problem found.
 pub(super) fn resolve(
     raw: RawConfig,
@@ -51,6 +54,8 @@ pub(super) fn resolve(
     if !values.contains_key("socket") {
         place_socket(&mut config, environment);
     }
+    config.secrets.credential =
+        folder_variable(environment, "CREDENTIALS_DIRECTORY").map(|path| path.join(CREDENTIAL));
     let mut report = |key: &str, detail: String| {
         problems.push(Problem {
             key: key.to_owned(),
@@ -63,6 +68,7 @@ pub(super) fn resolve(
         report("data_dir", detail.to_owned());
     } else {
         check_together(&config, &mut report);
+        check_keys(&config, &mut report);
     }
     if problems.is_empty() {
         Ok(config)
@@ -157,6 +163,21 @@ fn check_listener(config: &Config, report: &mut impl FnMut(&str, String)) {
             format!(
                 "listen is {address}, which is not a loopback address, and tokens would cross the network without TLS: set tls.certificate and tls.key; or set behind_proxy = true if a proxy in front terminates TLS and only it can reach this address; or listen on 127.0.0.1 or [::1]"
             ),
+        );
+    }
+}
+
+/// Checks that the key before is not the only one.
+fn check_keys(config: &Config, report: &mut impl FnMut(&str, String)) {
+    let secrets = &config.secrets;
+    if secrets.previous_key_file.is_some()
+        && secrets.key_file.is_none()
+        && secrets.credential.is_none()
+    {
+        report(
+            "secrets.previous_key_file",
+            "secrets.previous_key_file is set without secrets.key_file: set that to the file with the new key"
+                .to_owned(),
         );
     }
 }

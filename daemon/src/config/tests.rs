@@ -289,6 +289,27 @@ fn values_outside_their_range_are_refused_with_what_is_allowed() {
 }
 
 #[test]
+fn the_key_before_needs_one_after_it() {
+    let file = "[secrets]\nprevious_key_file = \"/key\"";
+    let refused = error(file, &[]);
+    assert!(
+        refused.contains("set without secrets.key_file"),
+        "{refused}"
+    );
+    let credentials = [(
+        "CREDENTIALS_DIRECTORY",
+        "/run/credentials/stormhook.service",
+    )];
+    let config = load(file, &credentials, &[]).unwrap();
+    let credential = "/run/credentials/stormhook.service/stormhook-key";
+    assert_eq!(
+        config.secrets.credential.as_deref(),
+        Some(Path::new(credential))
+    );
+    assert!(load(file, &[("STORMHOOK_SECRETS__KEY_FILE", "/new")], &[]).is_ok());
+}
+
+#[test]
 fn a_socket_path_that_does_not_fit_says_to_choose_a_shorter_one() {
     let path = |bytes: usize| format!("/{}", "s".repeat(bytes - 1));
     assert!(load("", &[("STORMHOOK_SOCKET", &path(107))], &[]).is_ok());

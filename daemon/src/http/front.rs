@@ -17,7 +17,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
+#[cfg(feature = "postgres")]
+use http::header::AUTHORIZATION;
+use http::header::{CONNECTION, CONTENT_ENCODING, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -29,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use stormhook_engine::environment::{Environment, System};
 use stormhook_engine::lifecycle::{Lifecycle, Phase};
+#[cfg(feature = "postgres")]
 use subtle::ConstantTimeEq;
 use tower_service::Service;
 

@@ -12,8 +12,8 @@ use super::openapi::failures::{
 };
 use super::principal::Access;
 use super::{
-    Shared, admin, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, stats,
-    store, stream,
+    Shared, admin, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, secrets,
+    stats, store, stream,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -166,6 +166,12 @@ fn of_operations(router: Routes) -> Routes {
             &[GUARDED, READS],
         ))
         .routes(with(READ_ALL, routes!(cluster::show), &[GUARDED]))
+        .routes(with(READ_ALL, routes!(secrets::show), &[GUARDED]))
+        .routes(with(
+            ADMIN,
+            routes!(secrets::rekey),
+            &[GUARDED, BODY, WRITES, OF_FILE],
+        ))
         .routes(with(Access::Open, routes!(stats::healthz), &[OPEN]))
         .routes(with(Access::Open, routes!(stats::readyz), &[OPEN]))
         .routes(with(

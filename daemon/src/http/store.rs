@@ -50,7 +50,7 @@ fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Proble
 ///
 /// Returns a consistent copy of the store as of the request, as one file. To restore it, put it in place of a stopped
 /// daemon's `stormhook.redb`. The copy is made next to the store before the response begins and needs its own size in
-/// free space; events accepted meanwhile are not in it. It contains every secret. Only one backup runs at a time. A
+/// free space; events accepted meanwhile are not in it. It contains every secret, encrypted if the store is. Only one backup runs at a time. A
 /// response shorter than its `content-length` is incomplete: discard it.
 #[utoipa::path(post, path = "/v1/backup", tag = "operations", operation_id = "backupStore", request_body = Option<NoFields>,
     responses((status = 200, description = "The file.", body = [u8], content_type = "application/octet-stream", headers(
@@ -212,6 +212,7 @@ pub(super) async fn check(
         "deliveries": report.deliveries, "damage": report.damage,
         "storedBytes": bytes.map(|b| b.stored), "metadataBytes": bytes.map(|b| b.metadata),
         "fragmentedBytes": bytes.map(|b| b.fragmented),
+        "secretsKeyId": report.secrets.form.key().map(|id| id.to_string()),
     }))
     .into_response())
 }

@@ -14,14 +14,16 @@ use crate::identity::{self, Identity};
 use crate::outbox;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::Certificate;
+use crate::secrets;
+use std::sync::Arc;
 #[cfg(feature = "postgres")]
 use stormhook_engine::Engine;
 use stormhook_engine::Store;
 #[cfg(feature = "postgres")]
 use stormhook_engine::store::Lane;
-use stormhook_store::Options;
 #[cfg(not(feature = "postgres"))]
 use stormhook_store::StoreError;
+use stormhook_store::{Keys, Options};
 #[cfg(feature = "postgres")]
 use tokio::runtime::Handle;
 
@@ -57,8 +59,12 @@ pub(super) async fn open_store(config: &Config) -> Result<Opened, ServeError> {
         let what = "this build can't use outbox.url: build stormhook with the feature `postgres`";
         return Err(StoreError::Database(what.to_owned()).into());
     }
+    let keys = secrets::keys(config)?;
     let Some(url) = &config.store.url else {
-        let options = options(config);
+        let options = Options {
+            keys,
+            ..options(config)
+        };
         let place = options.path.display().to_string();
         return Ok(Opened {
             store: stormhook_store::Store::open(options)?.into(),
@@ -69,14 +75,15 @@ pub(super) async fn open_store(config: &Config) -> Result<Opened, ServeError> {
             _identity: None,
         });
     };
-    open_database(config, url).await
+    open_database(config, url, keys).await
 }
 
 #[cfg(feature = "postgres")]
-async fn open_database(config: &Config, url: &str) -> Result<Opened, ServeError> {
+async fn open_database(config: &Config, url: &str, keys: Arc<Keys>) -> Result<Opened, ServeError> {
     let identity = identity::of(&config.data_dir)?;
     let mut options = database_options(config, url);
     options.daemon = identity.id;
+    options.keys = keys;
     let peers = match config.cluster.listen {
         Some(address) => Some(PeerListener::bind(address, Certificate::make()?).await?),
         None => None,
@@ -96,7 +103,7 @@ async fn open_database(config: &Config, url: &str) -> Result<Opened, ServeError>
 }
 
 #[cfg(not(feature = "postgres"))]
-async fn open_database(_: &Config, _: &str) -> Result<Opened, ServeError> {
+async fn open_database(_: &Config, _: &str, _: Arc<Keys>) -> Result<Opened, ServeError> {
     let what = "this build can't use store.url: build stormhook with the feature `postgres`";
     Err(StoreError::Database(what.to_owned()).into())
 }

@@ -1,6 +1,7 @@
 //! Many daemons on one database: each holds a seat by a lease, and shards of organizations by its seat.
 
 pub(crate) mod clock;
+pub(crate) mod form;
 pub(crate) mod marks;
 pub(crate) mod plan;
 pub(crate) mod seat;

@@ -1,11 +1,13 @@
 //! Passes everything that the database holds, to be moved to another store: in one transaction, as of one moment.
 
 use crate::callers;
+use crate::cluster::marks::WHAT;
 use crate::convert::{column, event_id, read_targets, slot};
 use crate::fetch::{event_columns, read_event, read_row};
 use crate::link::{Link, failed};
 use crate::load::{self, Loaded, each, read_counters};
 use crate::options::Options;
+use crate::resealing::at_rest;
 use crate::schema;
 use crate::write::{read_window_key, window_key};
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +29,7 @@ const DELIVERIES: usize = 1_000;
 /// The database refuses, or something in it is damaged.
 pub async fn export(
     options: &Options,
+    with_secrets: bool,
     mut pass: impl FnMut(Item) -> ControlFlow<()>,
 ) -> Result<(), StoreError> {
     let link = Link::open_for_reading(options).await?;
@@ -42,7 +45,14 @@ pub async fn export(
         }
         Ok(())
     };
-    let passed = everything(&link, &mut pass).await;
+    let passed = async {
+        if with_secrets {
+            let at_rest = at_rest(&link).await?;
+            at_rest.expect_keys(&options.keys, WHAT)?;
+        }
+        everything(&link, &mut pass).await
+    };
+    let passed = passed.await;
     match passed {
         Err(_) if stopped => Ok(()),
         passed => {

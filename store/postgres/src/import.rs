@@ -15,12 +15,12 @@ use crate::schema;
 use crate::write::{Steps, callers, deliveries, endpoints, events, statistics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use stormhook_store::backend::{Fingerprint, write};
+use stormhook_store::backend::{Fingerprint, write, write_endpoint};
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    ApiKey, AuditEntry, Bulk, Delivery, Endpoint, EndpointState, Event, EventId, Item, Position,
-    Slot, StoreError, UnixMs,
+    ApiKey, AtRest, AuditEntry, Bulk, Delivery, Endpoint, EndpointState, Event, EventId, Form,
+    Item, Position, Sealing, Slot, StoreError, UnixMs,
 };
 
 /// The key of the lock that keeps two imports apart. It lasts as long as the connection.
@@ -33,21 +33,23 @@ const BYTES: usize = 4 << 20;
 
 /// Fills an empty database with the items that `next` returns, in the order of [`Item`], up to `None`. If this fails,
 /// the database stays marked as being imported: no daemon starts on it until an import succeeds, or
-/// [`crate::discard_import`] takes the rest of this one away.
+/// [`crate::discard_import`] takes the rest of this one away. Secrets are encrypted if there is a key.
 ///
 /// # Errors
 /// What `next` returns. Also: the database has something in it, daemons use it, the items don't fit together, or the
 /// database refuses.
 pub async fn import<E: From<StoreError>>(
     options: &Options,
+    random: u128,
     mut next: impl FnMut() -> Result<Option<Item>, E>,
 ) -> Result<(), E> {
     let link = Link::open_for_reading(options).await?;
     schema::expect(&link).await?;
-    begin(&link, options).await?;
+    let form = begin(&link, options).await?;
     let mut importing = Importing {
         days: Days::load(&link, &options.schema).await?,
         link: &link,
+        sealing: Sealing::new(Arc::clone(&options.keys), form, random),
         position: None,
         last_event: EventId(0),
         slots: BTreeSet::new(),
@@ -63,8 +65,8 @@ pub async fn import<E: From<StoreError>>(
     Ok(())
 }
 
-/// Marks the database, unless something is in it or someone uses it.
-async fn begin(link: &Link, options: &Options) -> Result<(), StoreError> {
+/// Marks the database, unless something is in it or someone uses it. Returns the form that its secrets get.
+async fn begin(link: &Link, options: &Options) -> Result<Form, StoreError> {
     let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
     let row = link.client.query_one(&sql, &[]).await;
     let is_alone: bool = column(&row.map_err(|e| failed(&e))?, 0)?;
@@ -72,6 +74,7 @@ async fn begin(link: &Link, options: &Options) -> Result<(), StoreError> {
         let what = "another import is running: wait until it has ended";
         return Err(StoreError::Database(what.to_owned()));
     }
+    let form = options.keys.form();
     let beginning = async {
         let marks = Marks::lock(link).await?;
         marks::expect_idle(link, options).await?;
@@ -79,14 +82,18 @@ async fn begin(link: &Link, options: &Options) -> Result<(), StoreError> {
             let what = WHAT.to_owned();
             return Err(StoreError::Occupied { what });
         }
+        // An empty store may be encrypted too.
+        marks.at_rest()?.expect_keys(&options.keys, WHAT)?;
         marks::clear(link).await?;
+        marks::set_at_rest(link, AtRest::of(form)).await?;
         marks::set_importing(link).await.map(Some)
     };
     link.in_transaction(beginning).await?;
     // The last commit waits for the disk, and with it all before it.
     let sql = "SET synchronous_commit = off";
     let set = link.client.batch_execute(sql).await;
-    set.map_err(|e| failed(&e))
+    set.map_err(|e| failed(&e))?;
+    Ok(form)
 }
 
 async fn is_occupied(link: &Link) -> Result<bool, StoreError> {
@@ -117,6 +124,7 @@ struct Rows {
 
 struct Importing<'l> {
     link: &'l Link,
+    sealing: Sealing,
     days: Days,
     position: Option<Position>,
     last_event: EventId,
@@ -188,7 +196,8 @@ impl Importing<'_> {
         self.days.ensure_of(self.link, ids).await?;
         let mut steps = Steps::new(self.link);
         for endpoint in &rows.endpoints {
-            endpoints::endpoint(&mut steps, endpoint).await?;
+            let record = write_endpoint(endpoint, self.sealing.seal()?)?;
+            endpoints::endpoint(&mut steps, endpoint, record, self.sealing.form()).await?;
         }
         endpoints::states(&mut steps, &rows.states).await?;
         for (slot, from, revision) in &rows.revisions {

@@ -6,7 +6,7 @@ use crate::url;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use stormhook_store::StoreError;
+use stormhook_store::{Keys, StoreError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -102,6 +102,8 @@ where
 /// A connection with its prepared statements.
 pub(crate) struct Link {
     pub(crate) client: Client,
+    /// The keys of the secrets that are read over it.
+    pub(crate) keys: Arc<Keys>,
     schema: String,
     prepared: Mutex<HashMap<&'static str, Statement>>,
 }
@@ -158,6 +160,7 @@ impl Link {
             .map_err(|_| StoreError::Unreachable("it did not answer within 5 s".to_owned()))??;
         Ok(Arc::new(Self {
             client,
+            keys: Arc::clone(&options.keys),
             schema: options.schema.clone(),
             prepared: Mutex::default(),
         }))

@@ -21,8 +21,8 @@ use stormhook_store::backend::{
 };
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    ApiKeys, AuditId, Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId, Position, Slot,
-    StoreError, UnixMs,
+    ApiKeys, AtRest, AuditId, Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId,
+    Position, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -70,7 +70,11 @@ pub(crate) fn read_counters(
 
 /// Takes the lane over, so that no commit of an earlier process can succeed any more, and reads it. Returns the
 /// incarnation of the lane with it.
-pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), StoreError> {
+pub(crate) async fn lane(
+    link: &Link,
+    seat: Seat,
+    at_rest: AtRest,
+) -> Result<(Memory, i64), StoreError> {
     let sql = link.sql(
         "UPDATE @.lanes SET incarnation = incarnation + 1 WHERE lane = $1 \
          RETURNING incarnation, commit_no, last_event, last_stamp, next_bulk, paced_ms, \
@@ -112,6 +116,9 @@ pub(crate) async fn lane(link: &Link, seat: Seat) -> Result<(Memory, i64), Store
         // None: all are read when the database is first looked at.
         api_keys_revision: -1,
         last_audit: AuditId::default(),
+        at_rest,
+        keys: Arc::clone(&link.keys),
+        all_know_parts: false,
     };
     Ok((memory, column(&lane, 0)?))
 }
@@ -231,8 +238,8 @@ pub(crate) const STATES: &str = "SELECT s.slot, s.last_sequence, s.failure_count
 async fn endpoints(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(), StoreError> {
     each(link, ENDPOINTS, &[&shards], |row| {
         let slot = slot(column(row, 0)?);
-        let endpoint = read_endpoint(&slot_key(slot), column(row, 1)?)?;
-        loaded.endpoints.push(Arc::new(endpoint));
+        let read = read_endpoint(&slot_key(slot), column(row, 1)?, &link.keys)?;
+        loaded.endpoints.push(Arc::new(read.endpoint));
         Ok(())
     })
     .await?;

@@ -12,8 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use stormhook_store::backend::{Directory, Limits, Numbers};
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    ApiKey, ApiKeyId, ApiKeys, AuditId, Delivery, DeliveryId, EventId, Slot, StoreError, UnixMs,
+    ApiKey, ApiKeyId, ApiKeys, AtRest, AuditId, Delivery, DeliveryId, EventId, Keys, Slot,
+    StoreError, UnixMs,
 };
+
+/// The first version of the schema whose daemons read endpoints in a public and a private part.
+pub(crate) const PARTS_KNOWN_SINCE: i32 = 6;
 
 /// See the module.
 #[derive(Debug)]
@@ -50,6 +54,11 @@ pub(crate) struct Memory {
     pub(crate) api_keys_revision: i64,
     /// The last entry of the audit log that this daemon wrote.
     pub(crate) last_audit: AuditId,
+    /// In which form secrets are kept. The form that is written stays as it is while a daemon runs.
+    pub(crate) at_rest: AtRest,
+    pub(crate) keys: Arc<Keys>,
+    /// Whether all daemons can read endpoints in a public and a private part.
+    pub(crate) all_know_parts: bool,
 }
 
 impl Memory {
@@ -86,6 +95,11 @@ impl Memory {
     pub(crate) fn not_before(&self) -> UnixMs {
         let starts = self.counters.keys().map(|(_, start)| *start);
         starts.max().unwrap_or_default()
+    }
+
+    /// Returns what all daemons know: deliveries without a row, and endpoints in two parts.
+    pub(crate) fn all_know(&self) -> (bool, bool) {
+        (self.all_know_fresh, self.all_know_parts)
     }
 
     /// Whether this daemon decides about the organization.

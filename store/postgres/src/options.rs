@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use stormhook_store::Keys;
 use tokio::io::{AsyncRead, AsyncWrite};
 use uuid::Uuid;
 
@@ -61,6 +62,8 @@ pub struct Options {
     pub endpoints_per_organization: usize,
     /// How long an idempotency key is remembered, in milliseconds.
     pub idempotency_ttl_ms: u64,
+    /// The keys of the secrets.
+    pub keys: Arc<Keys>,
 }
 
 impl Options {
@@ -81,6 +84,7 @@ impl Options {
             pending_limit: u64::MAX,
             endpoints_per_organization: usize::MAX,
             idempotency_ttl_ms: 24 * 3_600_000,
+            keys: Arc::default(),
         }
     }
 }

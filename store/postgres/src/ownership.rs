@@ -12,7 +12,7 @@ use crate::cluster::view::{Member, Seat, View};
 use crate::fresh;
 use crate::link::Link;
 use crate::load::{self, Loaded};
-use crate::memory::Shared;
+use crate::memory::{PARTS_KNOWN_SINCE, Shared};
 use crate::outbox::Shards;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -252,9 +252,12 @@ impl Cluster {
     /// Keeps what was seen of all daemons.
     pub(crate) fn saw(&self, view: View) {
         let all_know_fresh = view.all_know(fresh::KNOWN_SINCE);
+        let all_know_parts = view.all_know(PARTS_KNOWN_SINCE);
         self.view.send_replace(Arc::new(view));
-        if self.shared.memory().all_know_fresh != all_know_fresh {
-            self.shared.memory_mut().all_know_fresh = all_know_fresh;
+        let known = self.shared.memory().all_know();
+        if known != (all_know_fresh, all_know_parts) {
+            let mut memory = self.shared.memory_mut();
+            (memory.all_know_fresh, memory.all_know_parts) = (all_know_fresh, all_know_parts);
         }
     }
 

@@ -16,13 +16,14 @@ use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
 use crate::fetch::{delivery, event_columns, read_event};
 use crate::link::{Link, failed};
 use crate::memory::Shared;
+use crate::resealing::Resealer;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormhook_store::backend::{Limits, Weights, as_read, read, slot_key};
 use stormhook_store::endpoint::{Revision, Why};
 use stormhook_store::{
-    Delivery, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event, EventId,
-    Explained, Slot, StoreError, UnixMs,
+    AtRest, Delivery, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event,
+    EventId, Explained, Form, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::types::Type;
 
@@ -38,6 +39,22 @@ pub struct Reader {
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// Returns in which form secrets are kept.
+    pub fn at_rest(&self) -> AtRest {
+        self.shared.memory().at_rest
+    }
+
+    /// Returns the form that secrets are to be brought to. It was begun when this daemon or another one took its seat.
+    pub fn form_wanted(&self) -> Option<Form> {
+        let at_rest = self.at_rest();
+        at_rest.before.map(|_| at_rest.form)
+    }
+
+    /// Returns what brings secrets to the form that the store is to have.
+    pub fn resealer(&self) -> Resealer {
+        Resealer::new(Arc::clone(&self.shared))
     }
 
     async fn link(&self) -> Result<Arc<Link>, StoreError> {

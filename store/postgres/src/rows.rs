@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Batch, Fingerprint, IndexedState, Storage};
 use stormhook_store::endpoint::Revision;
-use stormhook_store::maintenance::{Sweep, Swept};
+use stormhook_store::maintenance::{Reseal, Resealed, Sweep, Swept};
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
     ApiKey, ApiKeyId, AuditId, Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon, Slot,
@@ -234,5 +234,13 @@ impl Storage for Rows<'_> {
             }
         }
         Ok(Swept { more: false })
+    }
+
+    /// Nothing: `resealing` does it, beside the lanes.
+    fn reseal(batch: &mut Batch<'_, Self>, _: &Reseal) -> Result<Resealed, StoreError> {
+        Ok(Resealed {
+            at_rest: batch.storage.memory.at_rest,
+            left: 0,
+        })
     }
 }

@@ -8,12 +8,14 @@ use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use stormhook_store::backend::{Batch, DirectoryChange, Fingerprint, Limits, Numbers};
+use stormhook_store::backend::{
+    Batch, DirectoryChange, Fingerprint, Limits, Numbers, write_endpoint,
+};
 use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
-    ApiKey, ApiKeyId, AuditEntry, Change, DeliveryId, Done, EndpointState, Event, EventId, Horizon,
-    Now, Op, Slot, StoreError, UnixMs,
+    ApiKey, ApiKeyId, AuditEntry, Change, DeliveryId, Done, EndpointState, Event, EventId, Form,
+    Horizon, Now, Op, Seal, Slot, StoreError, UnixMs,
 };
 
 /// How long changes of states may be in memory alone that events and deliveries also show, in milliseconds.
@@ -37,6 +39,9 @@ pub(crate) struct Staged {
     pub(crate) deliveries: Vec<Placed>,
     pub(crate) keys: Vec<(Fingerprint, EventId)>,
     pub(crate) directory: DirectoryChange,
+    /// The records of endpoints that are new or changed, and the form of their private parts. Made once: what is written
+    /// again after a failover has the same nonce.
+    pub(crate) endpoint_records: BTreeMap<Slot, (Vec<u8>, Form)>,
     pub(crate) revisions: BTreeMap<(Slot, EventId), Revision>,
     pub(crate) bulk_changes: BTreeMap<(Slot, u64), BulkChange>,
     /// The states to write.
@@ -111,7 +116,29 @@ pub(crate) fn decide(
     if !needs.is_empty() {
         return Ok(Err(needs));
     }
-    Ok(Ok(stage(memory, batch, fetched, now, done, moves)))
+    let records = records_of(memory, &mut batch)?;
+    let staged = stage(memory, batch, fetched, now, done, moves);
+    Ok(Ok(Staged {
+        endpoint_records: records,
+        ..staged
+    }))
+}
+
+/// Returns the records of the endpoints that a batch changed.
+fn records_of(
+    memory: &Memory,
+    batch: &mut Batch<'_, Rows<'_>>,
+) -> Result<BTreeMap<Slot, (Vec<u8>, Form)>, StoreError> {
+    let form = memory.at_rest.form;
+    let endpoints: Vec<_> = batch.endpoints.values().cloned().collect();
+    let records = endpoints.into_iter().map(|endpoint| {
+        let seal = match memory.keys.seal(form, || batch.nonce())? {
+            Seal::Plain if !memory.all_know_parts => Seal::PlainV2,
+            seal => seal,
+        };
+        Ok((endpoint.slot, (write_endpoint(&endpoint, seal)?, form)))
+    });
+    records.collect()
 }
 
 fn stage(
@@ -159,6 +186,7 @@ fn stage(
             open: batch.open,
             bulks: batch.bulks,
         },
+        endpoint_records: BTreeMap::new(),
         revisions: written.revisions,
         bulk_changes: written.bulks,
         states,
@@ -167,11 +195,7 @@ fn stage(
         writes_all_states,
         past,
         current,
-        flushed: if is_flush {
-            memory.windows.clone()
-        } else {
-            HashMap::new()
-        },
+        flushed: to_flush(memory, is_flush),
         lost_open: moves.lost_open,
         windows: batch.windows,
         adopted: moves.adopted.clone(),
@@ -220,6 +244,15 @@ fn states_upto(memory: &Memory, writes_all_states: bool) -> EventId {
         memory.numbers.last_event
     } else {
         memory.states_upto
+    }
+}
+
+/// Returns the windows to add to their rows.
+fn to_flush(memory: &Memory, is_flush: bool) -> HashMap<(UnixMs, Slot), Window> {
+    if is_flush {
+        memory.windows.clone()
+    } else {
+        HashMap::new()
     }
 }
 

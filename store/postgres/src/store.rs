@@ -77,13 +77,13 @@ impl Store {
     pub async fn open(options: Options) -> Result<Self, StoreError> {
         let link = Link::open(&options).await?;
         schema::expect(&link).await?;
-        let (seat, token) = Taken::take(&link, &options).await?;
+        let (seat, token, at_rest) = Taken::take(&link, &options).await?;
         let sent = now();
         let renewed = seat.renew(&link, options.lease).await?;
         let at = renewed.ok_or(StoreError::TakenOver)?;
         let lease = Lease::new(options.lease, sent);
         let clock = Clock::new(at, sent);
-        let (memory, incarnation) = load::lane(&link, seat.seat).await?;
+        let (memory, incarnation) = load::lane(&link, seat.seat, at_rest).await?;
         let days = Days::load(&link, &options.schema).await?;
         let questions = Link::open(&options).await?;
         let shared = Shared::new(options, memory, questions, seat.seat, (lease, clock));

@@ -23,8 +23,8 @@ use std::path::Path;
 use stormhook_postgres::Store;
 use stormhook_store::command::AcceptEmitted;
 use stormhook_store::{
-    Accepted, Done, EmittedEvent, Encoded, EventId, Horizon, Item, Options, StoreError, UnixMs,
-    import_file, read_file,
+    Accepted, Done, EmittedEvent, Encoded, EventId, Horizon, Item, Options, Sealing, StoreError,
+    UnixMs, import_file, read_file,
 };
 use support::history::{answers, encoded, expect_same, fill, go_on};
 use support::{DAY_MS, Fixture, Random};
@@ -50,7 +50,7 @@ fn of_file(path: &Path) -> Vec<Item> {
 
 fn of_database(fixture: &Fixture) -> Vec<Item> {
     let mut items = Vec::new();
-    let all = stormhook_postgres::export(&fixture.options, |item| {
+    let all = stormhook_postgres::export(&fixture.options, true, |item| {
         items.push(item);
         ControlFlow::Continue(())
     });
@@ -59,7 +59,7 @@ fn of_database(fixture: &Fixture) -> Vec<Item> {
 }
 
 fn into_database(fixture: &Fixture, items: &[Item]) -> Result<(), StoreError> {
-    let import = stormhook_postgres::import(&fixture.options, exported(items));
+    let import = stormhook_postgres::import(&fixture.options, 1, exported(items));
     fixture.runtime.block_on(import)
 }
 
@@ -113,7 +113,7 @@ fn an_event_of_an_outbox_is_known_after_a_move() {
     first.stop_daemon();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("moved.redb");
-    import_file(&path, exported(&of_database(&first))).unwrap();
+    import_file(&path, Sealing::plain(), exported(&of_database(&first))).unwrap();
     let mut second = file_at(&path, first.now.plus_ms(1_000));
     let Done::AcceptEmitted(Ok(decided)) = second.one(emitted()) else {
         panic!("it was refused");
@@ -149,7 +149,7 @@ fn a_history_from_a_seed_is_the_same_in_a_database_and_back_in_a_file() {
         let between = of_database(&second);
 
         let path = first.dir.path().join("back.redb");
-        import_file(&path, exported(&between)).unwrap();
+        import_file(&path, Sealing::plain(), exported(&between)).unwrap();
         let mut third = file_at(&path, first.now);
         first.reopen();
         expect_same(&file::history::answers(&mut third), &expected);
@@ -207,7 +207,7 @@ fn an_import_that_did_not_end_keeps_daemons_away_until_it_is_repeated_or_given_u
                 .ok_or_else(|| StoreError::damaged("the export", "it ends here"))?;
             rest()
         };
-        let import = stormhook_postgres::import(&options, stops);
+        let import = stormhook_postgres::import(&options, 1, stops);
         refused(runtime.block_on(import), "it ends here");
         let opened = runtime.block_on(Store::open(options.clone()));
         refused(opened, "run `stormhook import` again");
@@ -224,7 +224,7 @@ fn an_import_that_did_not_end_keeps_daemons_away_until_it_is_repeated_or_given_u
         Ok(None) => Err(StoreError::damaged("the export", "it ends here")),
         item => item,
     };
-    let import = stormhook_postgres::import(&options, damaged);
+    let import = stormhook_postgres::import(&options, 1, damaged);
     refused(runtime.block_on(import), "it ends here");
     into_database(&second, &all).unwrap();
     second.reopen();
@@ -271,7 +271,7 @@ fn a_daemon_that_was_killed_is_taken_over_from_once_its_lease_has_ended() {
     refused(moved(), "was moved to the file");
     let path = tempfile::tempdir().unwrap();
     let path = path.path().join("store.redb");
-    import_file(&path, exported(&of_database(&first))).unwrap();
+    import_file(&path, Sealing::plain(), exported(&of_database(&first))).unwrap();
     let mut second = file_at(&path, first.now);
     assert_eq!(
         second.delivery(support::pair(&order, &endpoint)).sequence,

@@ -90,6 +90,7 @@ impl<S: Storage> Batch<'_, S> {
                 seed: new.seed,
                 until: None,
             }],
+            sealed: None,
             created_at: self.now,
             updated_at: self.now,
             deleted_at: None,

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
-use crate::maintenance::{Sweep, Swept};
+use crate::maintenance::{Reseal, Resealed, Sweep, Swept};
 use crate::stats::{Counters, Level};
 use std::sync::Arc;
 
@@ -84,4 +84,7 @@ pub trait Storage: Sized {
 
     /// Removes what a sweep found.
     fn sweep(batch: &mut Batch<'_, Self>, sweep: &Sweep) -> Result<Swept, StoreError>;
+
+    /// Brings private parts of endpoints to another form.
+    fn reseal(batch: &mut Batch<'_, Self>, reseal: &Reseal) -> Result<Resealed, StoreError>;
 }

@@ -21,7 +21,7 @@ use crate::ids::{ApiKeyId, AuditId, EventId, Now, Slot, UnixMs};
 use crate::op::{Change, Done};
 use crate::options::Options;
 use crate::stats::Window;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The changes of a batch to memory, once it is durable.
@@ -38,6 +38,7 @@ pub(crate) struct Staged {
     api_keys: BTreeMap<ApiKeyId, ApiKey>,
     api_keys_dropped: Vec<ApiKeyId>,
     last_audit: Option<AuditId>,
+    resealing: Option<BTreeSet<Slot>>,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -54,6 +55,15 @@ impl Staged {
         }
         let memory = &mut *shared.memory_mut();
         memory.meta = self.meta;
+        if let Some(resealing) = self.resealing {
+            memory.to_reseal = resealing;
+        }
+        if !memory.to_reseal.is_empty() {
+            let written = self.directory.endpoints.keys();
+            for slot in written.chain(&self.directory.forgotten) {
+                memory.to_reseal.remove(slot);
+            }
+        }
         if let Some(generation) = self.folded {
             memory.tail = Tail::default();
             memory.generations.push(generation);
@@ -114,6 +124,7 @@ pub(crate) fn begin<'a, 't>(
         windows_flushed: false,
         generations_dropped: Vec::new(),
         api_keys_dropped: Vec::new(),
+        resealing: None,
     };
     let limits = Limits {
         pending: options.pending_limit,
@@ -132,6 +143,7 @@ pub(crate) fn begin<'a, 't>(
 /// Writes what was staged. Afterwards only the commit itself is missing.
 pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<Staged, StoreError> {
     let folded = batch.fold_if_wanted()?;
+    write_endpoints(&mut batch)?;
     let FileStorage {
         mut tables,
         zstd,
@@ -139,6 +151,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         windows_flushed,
         generations_dropped,
         api_keys_dropped,
+        resealing,
         ..
     } = batch.storage;
     let mut packs = Vec::new();
@@ -150,11 +163,6 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         let key = tables::event_key(first);
         tables.packs.insert(&key, row.as_slice())?;
         packs.push((first, Arc::new(pack)));
-    }
-    for endpoint in batch.endpoints.values() {
-        let row = rows::write_endpoint(endpoint)?;
-        let key = tables::slot_key(endpoint.slot);
-        tables.endpoints.insert(&key, row.as_slice())?;
     }
     write_callers(&mut tables, batch.api_keys.values(), &batch.audit)?;
     let journal = JournalRow {
@@ -172,7 +180,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
     tables.journal.insert(&key, row.as_slice())?;
     meta.set_numbers(batch.numbers);
     meta.sums = tables.sums();
-    let row = record::write("meta", &[0], &meta)?;
+    let row = meta.write()?;
     tables.meta.insert(&[0], row.as_slice())?;
     Ok(Staged {
         meta,
@@ -191,6 +199,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         api_keys: batch.api_keys,
         api_keys_dropped,
         last_audit: batch.audit.last().map(|entry| entry.id),
+        resealing,
         done,
         changes: batch.changes,
     })
@@ -211,6 +220,22 @@ fn write_callers<'k>(
         let at = tables::audit_key(entry.id);
         let row = record::write("audit", &at, entry)?;
         tables.audit.insert(&at, row.as_slice())?;
+    }
+    Ok(())
+}
+
+fn write_endpoints(batch: &mut FileBatch<'_, '_>) -> Result<(), StoreError> {
+    let endpoints: Vec<_> = batch.endpoints.values().cloned().collect();
+    let (form, options) = (batch.storage.meta.at_rest.form, batch.storage.options);
+    for endpoint in endpoints {
+        let seal = options.keys.seal(form, || batch.nonce())?;
+        let row = rows::write_endpoint(&endpoint, seal)?;
+        let key = tables::slot_key(endpoint.slot);
+        batch
+            .storage
+            .tables
+            .endpoints
+            .insert(&key, row.as_slice())?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
 use crate::file::handle::Handle;
 use crate::file::journal::{Generation, JournalRow, Run};
-use crate::file::memory::Shared;
+use crate::file::memory::{Shared, expect_form};
 use crate::file::meta;
 use crate::file::pack::{self, Pack};
 use crate::file::record;
@@ -180,6 +180,7 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
     // If not even the tables are found, nothing else can be reported.
     shared.long_view(|_| Ok(()))?;
     let mut has_meta = false;
+    let mut at_rest = None;
     c.rows(
         "meta",
         |v| &v.meta,
@@ -188,18 +189,25 @@ pub(crate) fn check(shared: &Shared) -> Result<CheckReport, StoreError> {
                 [0] => has_meta = true,
                 _ => c.damage("meta holds more than its one row".to_owned()),
             }
-            meta::read_meta(key, value).map(drop)
+            at_rest = Some(meta::read_meta(key, value)?.at_rest);
+            Ok(())
         },
     )?;
     if !has_meta {
         c.damage("the row of meta is missing".to_owned());
     }
+    c.report.secrets = at_rest.unwrap_or_default();
+    let keys = Arc::clone(&shared.options().keys);
     c.rows(
         "endpoints",
         |v| &v.endpoints,
-        |c, _, key, value| {
+        |c, views, key, value| {
             c.slots.insert(tables::slot_of(key));
-            rows::read_endpoint(key, value).map(drop)
+            let read = rows::read_endpoint(key, value, &keys)?;
+            // As it is now: what is rewritten meanwhile has the new form.
+            views
+                .meta()
+                .map_or(Ok(()), |meta| expect_form(meta.at_rest, &read))
         },
     )?;
     packs(&mut c)?;

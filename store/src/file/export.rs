@@ -4,7 +4,7 @@
 use crate::audit::AuditEntry;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
-use crate::file::memory::{Memory, Snapshot};
+use crate::file::memory::{Memory, Shared, Snapshot};
 use crate::file::pack::Pack;
 use crate::file::reader::Reader;
 use crate::file::record;
@@ -13,6 +13,7 @@ use crate::file::tables;
 use crate::file::transfer::{Item, Position};
 use crate::fingerprint::Fingerprint;
 use crate::ids::EventId;
+use crate::sealing::AtRest;
 use crate::stats::{Level, Window};
 use redb::ReadableTable;
 use std::collections::BTreeMap;
@@ -35,11 +36,12 @@ impl Reader {
     /// one or a copy: what a running one has in memory alone is not in the file.
     ///
     /// # Errors
-    /// The file can't be read, or something in it is damaged.
+    /// The file can't be read, something in it is damaged, or the key of its secrets is missing.
     pub fn items(&self, each: impl FnMut(Item) -> ControlFlow<()>) -> Result<(), StoreError> {
         self.shared
             .long_view(|views| {
                 let memory = self.shared.memory();
+                expect_keys(&self.shared, memory.meta.at_rest)?;
                 let mut passing = Passing {
                     views,
                     memory: &memory,
@@ -49,6 +51,12 @@ impl Reader {
             })
             .map(drop)
     }
+}
+
+/// Without their key, secrets would be left behind.
+fn expect_keys(shared: &Shared, at_rest: AtRest) -> Result<(), StoreError> {
+    let options = shared.options();
+    at_rest.expect_keys(&options.keys, &options.path.display().to_string())
 }
 
 struct Passing<'p, E> {

@@ -22,6 +22,7 @@ use crate::file::transfer::{Item, Position};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EventId};
 use crate::options::Options;
+use crate::sealing::{AtRest, Keys, Sealing};
 use history::History;
 use redb::WriteTransaction;
 use redb::backends::FileBackend;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 const CACHE_BYTES: usize = 64 << 20;
 
 /// Makes the store at `path` of the items that `next` returns, in the order of [`Item`], up to `None`. There must be no
-/// store, or one in which nothing was ever stored. If this fails, the store is marked as being imported: no daemon
+/// store, or one in which nothing was ever stored. Secrets are written as `sealing` says. If this fails, the store is marked as being imported: no daemon
 /// starts on it until an import succeeds, or [`discard_import`] takes the rest of this one away.
 ///
 /// # Errors
@@ -43,9 +44,10 @@ const CACHE_BYTES: usize = 64 << 20;
 /// the system refuses.
 pub fn import_file<E: From<StoreError>>(
     path: &Path,
+    sealing: Sealing,
     mut next: impl FnMut() -> Result<Option<Item>, E>,
 ) -> Result<(), E> {
-    let replaced = vacant(path)?;
+    let replaced = vacant(path, sealing.keys())?;
     let fresh = marks::importing(path);
     let file = begin(&fresh)?;
     let written = file.try_clone().map_err(io("writing", &fresh))?;
@@ -55,7 +57,7 @@ pub fn import_file<E: From<StoreError>>(
     let db = open::engine_on(backend, &fresh, CACHE_BYTES)?;
     let mut txn = db.begin_write().map_err(StoreError::from)?;
     txn.set_quick_repair(true);
-    write(&txn, &mut next)?;
+    write(&txn, sealing, &mut next)?;
     txn.commit().map_err(StoreError::from)?;
     drop(db);
     written.unlock().map_err(io("writing", &fresh))?;
@@ -80,7 +82,7 @@ pub fn discard_import(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Refuses a store with something in it. Returns an empty one, locked: no daemon can open it meanwhile.
-fn vacant(path: &Path) -> Result<Option<Source>, StoreError> {
+fn vacant(path: &Path, keys: &Keys) -> Result<Option<Source>, StoreError> {
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Ok(found) if found.len() == 0 => return Ok(None),
@@ -91,6 +93,8 @@ fn vacant(path: &Path) -> Result<Option<Source>, StoreError> {
     let store = Store::open_on(at_rest(path), move || backend.backend())?;
     let shared = &store.reader().shared;
     let memory = shared.memory();
+    let at_rest = memory.meta.at_rest;
+    at_rest.expect_keys(keys, &path.display().to_string())?;
     let is_new = memory.meta.next_slot == 0 && memory.meta.last_event == EventId(0);
     let is_new = is_new && memory.api_keys.is_empty();
     if is_new && memory.directory.endpoints.is_empty() {
@@ -159,12 +163,14 @@ fn put_in_place(
 
 fn write<E: From<StoreError>>(
     txn: &WriteTransaction,
+    sealing: Sealing,
     next: &mut impl FnMut() -> Result<Option<Item>, E>,
 ) -> Result<(), E> {
     let mut importing = Importing {
         tables: Tables::open(txn, &Sums::default())?,
         history: History::begin(txn)?,
         zstd: pack::compressor()?,
+        sealing,
         position: None,
         last_event: EventId(0),
         pack: (Vec::new(), 0),
@@ -184,6 +190,7 @@ struct Importing<'t> {
     tables: Tables<'t>,
     history: History<'t>,
     zstd: zstd::bulk::Compressor<'static>,
+    sealing: Sealing,
     position: Option<Position>,
     last_event: EventId,
     /// Events of the next pack, and their bytes.
@@ -207,7 +214,7 @@ impl Importing<'_> {
         match item {
             Item::Position(position) => self.position = Some(position),
             Item::Endpoint(endpoint) => {
-                let row = rows::write_endpoint(&endpoint)?;
+                let row = rows::write_endpoint(&endpoint, self.sealing.seal()?)?;
                 let key = tables::slot_key(endpoint.slot);
                 tables.endpoints.insert(&key, &row)?;
             }
@@ -372,9 +379,10 @@ impl Importing<'_> {
             deliveries_swept_before: position.deliveries_swept_before,
             paced: position.paced,
             sums: self.tables.sums(),
+            at_rest: AtRest::of(self.sealing.form()),
             ..Meta::default()
         };
-        let row = record::write("meta", &[0], &meta)?;
+        let row = meta.write()?;
         self.tables.meta.insert(&[0], row.as_slice())?;
         Ok(())
     }

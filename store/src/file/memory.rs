@@ -16,13 +16,14 @@ use crate::file::journal::{Generation, JournalRow, Tail};
 use crate::file::meta::Meta;
 use crate::file::pack::{self, PackCache};
 use crate::file::record;
-use crate::file::rows;
+use crate::file::rows::{self, EndpointRead};
 use crate::file::tables::{self, ReadTables};
 use crate::ids::{AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::options::Options;
+use crate::sealing::{AtRest, Form, Key, Keys};
 use crate::stats::Window;
 use redb::{ReadableTable, ReadableTableMetadata};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -75,6 +76,8 @@ impl Snapshot {
 pub(crate) struct Memory {
     pub(crate) meta: Meta,
     pub(crate) directory: Directory,
+    /// Endpoints whose private part still has the form before.
+    pub(crate) to_reseal: BTreeSet<Slot>,
     pub(crate) tail: Tail,
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Histograms and per-endpoint windows not yet in the file, by minute.
@@ -94,15 +97,19 @@ impl Memory {
     }
 
     /// Reads everything that is kept in memory. The cost depends on the endpoints and the journal, not on the backlog.
-    pub(crate) fn load(views: &ReadTables) -> Result<Self, StoreError> {
+    pub(crate) fn load(views: &ReadTables, keys: &Keys) -> Result<Self, StoreError> {
         let mut memory = Self {
             meta: views.meta()?,
             ..Self::default()
         };
         for row in views.endpoints.iter()? {
             let (key, value) = row?;
-            let endpoint = rows::read_endpoint(key.value(), value.value())?;
-            memory.directory.set_endpoint(Arc::new(endpoint));
+            let read = rows::read_endpoint(key.value(), value.value(), keys)?;
+            expect_form(memory.meta.at_rest, &read)?;
+            if read.form != memory.meta.at_rest.form {
+                memory.to_reseal.insert(read.endpoint.slot);
+            }
+            memory.directory.set_endpoint(Arc::new(read.endpoint));
         }
         for row in views.states.iter()? {
             let (key, value) = row?;
@@ -148,6 +155,21 @@ impl Memory {
         }
         Ok(memory)
     }
+}
+
+/// A private part in a form that the store does not have was put there by something else.
+pub(crate) fn expect_form(at_rest: AtRest, read: &EndpointRead) -> Result<(), StoreError> {
+    if at_rest.has(read.form) {
+        return Ok(());
+    }
+    let form = |form| match form {
+        Form::Plain => "not encrypted".to_owned(),
+        Form::Encrypted(id) => format!("encrypted with key {id}"),
+    };
+    let (is, store) = (form(read.form), form(at_rest.form));
+    let what = format!("the private part of {}", read.endpoint.id);
+    let detail = format!("it is {is}, but the store is {store}");
+    Err(StoreError::damaged(what, detail))
 }
 
 /// The file and the memory, shared by the writer and the readers.
@@ -196,6 +218,12 @@ impl Shared {
 
     pub(crate) fn options(&self) -> RwLockReadGuard<'_, Options> {
         self.options.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a key to those of the secrets.
+    pub(crate) fn add_key(&self, key: Key) {
+        let mut options = self.options.write().unwrap_or_else(PoisonError::into_inner);
+        options.keys = Arc::new(options.keys.with(key));
     }
 
     pub(crate) fn handle(&self) -> RwLockReadGuard<'_, Option<Handle>> {

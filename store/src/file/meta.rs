@@ -6,6 +6,7 @@ use crate::file::record;
 use crate::file::sums::Sum;
 use crate::file::tables::{ReadTables, Sums};
 use crate::ids::{EventId, UnixMs};
+use crate::sealing::AtRest;
 use serde::{Deserialize, Serialize};
 
 /// The state after the last commit: the one row of `meta`.
@@ -27,12 +28,20 @@ pub(crate) struct Meta {
     pub(crate) paced: UnixMs,
     /// The sums of the rows of the other tables.
     pub(crate) sums: Sums,
+    /// In which form secrets are kept. Follows the other fields in the row, since version 4.
+    #[serde(skip)]
+    pub(crate) at_rest: AtRest,
     /// The version of the record that this was read from.
     #[serde(skip)]
     pub(crate) version: u8,
 }
 
 impl Meta {
+    /// Returns the row.
+    pub(crate) fn write(&self) -> Result<Vec<u8>, StoreError> {
+        record::write("meta", &[0], &(self, self.at_rest))
+    }
+
     pub(crate) fn numbers(&self) -> Numbers {
         Numbers {
             last_event: self.last_event,
@@ -84,6 +93,7 @@ impl From<MetaV1> for Meta {
             deliveries_swept_before: old.deliveries_swept_before,
             paced: UnixMs(0),
             sums: Sums::default(),
+            at_rest: AtRest::default(),
             version: 1,
         }
     }
@@ -101,8 +111,12 @@ pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError>
             Ok(Meta { version, ..meta })
         }
         _ => {
-            let meta: Meta = record::read_content("meta", content)?;
-            Ok(Meta { version, ..meta })
+            let (meta, at_rest): (Meta, AtRest) = record::read_content("meta", content)?;
+            Ok(Meta {
+                at_rest,
+                version,
+                ..meta
+            })
         }
     }
 }

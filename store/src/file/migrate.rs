@@ -10,6 +10,7 @@ use crate::file::rows::{self, MarkV1};
 use crate::file::sums::Sum;
 use crate::file::tables::{self, Def, Tables};
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
+use crate::sealing::Seal;
 use redb::{Durability, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Deserialize;
 
@@ -63,7 +64,7 @@ fn to_current(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> 
         bulk_changes(&mut tables, &mut meta, &jobs)?;
     }
     meta.sums = tables.sums();
-    let row = record::write("meta", &[0], &meta)?;
+    let row = meta.write()?;
     tables.meta.insert(&[0], row.as_slice())?;
     Ok(())
 }
@@ -121,7 +122,7 @@ fn marks(tables: &mut Tables<'_>) -> Result<Vec<(Slot, Bulk)>, StoreError> {
         marked.push(endpoint);
     }
     for endpoint in marked {
-        let row = rows::write_endpoint(&endpoint)?;
+        let row = rows::write_endpoint(&endpoint, Seal::Plain)?;
         let key = tables::slot_key(endpoint.slot);
         tables.endpoints.insert(&key, row.as_slice())?;
     }

@@ -14,6 +14,7 @@ use crate::maintenance::Probe;
 use crate::op::Op;
 use crate::options::Options;
 use crate::query::CheckReport;
+use crate::sealing::Keys;
 use redb::StorageBackend;
 use std::fs::File;
 use std::io;
@@ -205,13 +206,29 @@ fn engine_is_whole(path: &Path, source: &Source) -> Result<(), StoreError> {
 }
 
 /// Returns a reader of a file that no daemon has open, nor can open while the reader exists. Nothing is written to the
-/// file.
+/// file. Encrypted secrets stay unknown.
 ///
 /// # Errors
 /// As [`check_file`].
 pub fn read_file(path: &Path) -> Result<Reader, StoreError> {
+    read_with(path, at_rest(path))
+}
+
+/// The same for a reader that knows secrets too.
+///
+/// # Errors
+/// As [`check_file`]; also if the key of its secrets is missing.
+pub fn read_file_with_secrets(path: &Path, keys: Arc<Keys>) -> Result<Reader, StoreError> {
+    let options = Options {
+        keys,
+        opens_sealed: false,
+        ..at_rest(path)
+    };
+    read_with(path, options)
+}
+
+fn read_with(path: &Path, options: Options) -> Result<Reader, StoreError> {
     let source = open(path, Lock::Shared)?;
-    let options = at_rest(path);
     guarded(|| Ok(Store::open_on(options, move || source.backend())?.reader()))
 }
 
@@ -220,6 +237,7 @@ pub(crate) fn at_rest(path: &Path) -> Options {
     Options {
         cache_bytes: CACHE_BYTES,
         idempotency_ttl_ms: u64::MAX,
+        opens_sealed: true,
         ..Options::new(path)
     }
 }

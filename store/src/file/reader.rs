@@ -3,6 +3,7 @@
 mod callers;
 mod lists;
 pub(crate) mod scan;
+mod secrets;
 mod sums;
 mod walk;
 mod weigh;

@@ -16,10 +16,10 @@ const DECODE_LIMIT_BYTES: usize = 64 << 20;
 /// Returns the version in which records of a table are written. All earlier versions are read too.
 pub(crate) fn version_of(table: &str) -> u8 {
     match table {
-        // 2: with the sums of the other tables. 3: with bulk changes in their own table. 4: with API keys and the audit
-        // log.
+        // 2: with the sums of the other tables. 3: with bulk changes in their own table. 4: with the form of secrets, API
+        // keys and the audit log.
         "meta" => 4,
-        // 2: without marks. 3: with TLS settings.
+        // 2: without marks. 3: in a public and a private part, with TLS settings.
         "endpoints" => 3,
         // 2: with the attempts whose request was sent again.
         "deliveries" => 2,
@@ -94,7 +94,16 @@ pub(crate) fn write_with(
     key: &[u8],
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), StoreError>,
 ) -> Result<Vec<u8>, StoreError> {
-    let version = version_of(table);
+    write_as(version_of(table), table, key, fill)
+}
+
+/// The same in an earlier version.
+pub(crate) fn write_as(
+    version: u8,
+    table: &str,
+    key: &[u8],
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), StoreError>,
+) -> Result<Vec<u8>, StoreError> {
     let mut out = vec![version, 0, 0, 0, 0];
     fill(&mut out)?;
     let content = out.get(HEAD_BYTES..).unwrap_or_default();

@@ -1,133 +1,21 @@
-//! The rows of endpoints, deliveries, the due index and others as they are in the file, separate from the types that
-//! callers see.
+//! The rows of deliveries, the due index and others as they are in the file, separate from the types that callers see.
+//! Those of endpoints are in `endpoint`.
 //!
 //! Times in a delivery's row count from its event's acceptance, so that most take two or three bytes.
 
+mod endpoint;
 mod tls;
 
+pub use endpoint::{EndpointRead, read_endpoint, write_endpoint};
+pub(crate) use endpoint::{MarkV1, read_endpoint_and_marks};
+
 use crate::delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
-use crate::endpoint::{Endpoint, LiveSecret, Seed, Settings};
 use crate::error::StoreError;
 use crate::file::record;
 use crate::file::tables;
-use crate::ids::{DeliveryId, EndpointId, UnixMs};
+use crate::ids::{DeliveryId, UnixMs};
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
-use stormhook_verifier::Secret;
-use tls::TlsRow;
-use zeroize::Zeroize;
-
-#[derive(Serialize, Deserialize)]
-struct EndpointRow {
-    id: EndpointId,
-    organization: String,
-    settings: Settings,
-    secrets: Vec<SecretRow>,
-    created_at: UnixMs,
-    updated_at: UnixMs,
-    deleted_at: Option<UnixMs>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SecretRow {
-    text: String,
-    until: Option<UnixMs>,
-    seed: Option<[u8; 32]>,
-}
-
-impl SecretRow {
-    fn of(live: &LiveSecret) -> Self {
-        Self {
-            text: live.secret.expose().to_owned(),
-            until: live.until,
-            seed: live.seed.as_ref().map(|seed| *seed.expose()),
-        }
-    }
-
-    fn read(&self, endpoint: EndpointId) -> Result<LiveSecret, StoreError> {
-        let secret = Secret::parse(&self.text)
-            .map_err(|e| StoreError::damaged(format!("a secret of {endpoint}"), e.to_string()))?;
-        Ok(LiveSecret {
-            secret,
-            until: self.until,
-            seed: self.seed.as_ref().map(Seed::from_random),
-        })
-    }
-}
-
-/// A row being written or read exists only briefly, and leaves nothing in memory.
-impl Drop for SecretRow {
-    fn drop(&mut self) {
-        self.text.zeroize();
-        self.seed.zeroize();
-    }
-}
-
-/// Returns the row of an endpoint.
-pub fn write_endpoint(e: &Endpoint) -> Result<Vec<u8>, StoreError> {
-    let row = EndpointRow {
-        id: e.id,
-        organization: e.organization.clone(),
-        settings: e.settings.clone(),
-        secrets: e.secrets.iter().map(SecretRow::of).collect(),
-        created_at: e.created_at,
-        updated_at: e.updated_at,
-        deleted_at: e.deleted_at,
-    };
-    let tls = e.tls.as_deref().map(TlsRow::of);
-    record::write("endpoints", &tables::slot_key(e.slot), &(row, tls))
-}
-
-/// Reads the row of an endpoint.
-///
-/// # Errors
-/// It is damaged, or newer than this version.
-pub fn read_endpoint(key: &[u8; 4], bytes: &[u8]) -> Result<Endpoint, StoreError> {
-    read_endpoint_and_marks(key, bytes).map(|(endpoint, _)| endpoint)
-}
-
-/// The part of version 1 of an endpoint's row beyond the endpoint: that open deliveries ended, up to a stamp.
-#[derive(Clone, Copy, Deserialize)]
-pub(crate) struct MarkV1 {
-    /// The last stamp that it covers.
-    pub(crate) stamp: u64,
-    pub(crate) reason: Reason,
-    pub(crate) at: UnixMs,
-}
-
-pub(crate) fn read_endpoint_and_marks(
-    key: &[u8; 4],
-    bytes: &[u8],
-) -> Result<(Endpoint, Vec<MarkV1>), StoreError> {
-    let (version, content) = record::versioned("endpoints", key, bytes)?;
-    let mut marks = Vec::new();
-    let (mut row, tls): (EndpointRow, Option<TlsRow>) = match version {
-        1 => {
-            let (row, read) = record::read_content("endpoints", content)?;
-            marks = read;
-            (row, None)
-        }
-        2 => (record::read_content("endpoints", content)?, None),
-        _ => record::read_content("endpoints", content)?,
-    };
-    row.settings.tls = tls.and_then(TlsRow::into_tls);
-    let secrets = row
-        .secrets
-        .iter()
-        .map(|secret| secret.read(row.id))
-        .collect::<Result<_, _>>()?;
-    let endpoint = Endpoint {
-        id: row.id,
-        slot: tables::slot_of(key),
-        organization: row.organization,
-        settings: row.settings,
-        secrets,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-        deleted_at: row.deleted_at,
-    };
-    Ok((endpoint, marks))
-}
 
 const DELIVERIES: &str = "deliveries";
 

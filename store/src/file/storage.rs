@@ -16,10 +16,12 @@ use crate::file::rows;
 use crate::file::tables::{self, Tables};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
-use crate::maintenance::{Sweep, Swept};
+use crate::maintenance::{Reseal, Resealed, Sweep, Swept};
 use crate::options::Options;
+use crate::sealing::AtRest;
 use crate::stats::{Counters, Level};
 use redb::ReadableTable;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// See the module.
@@ -33,6 +35,8 @@ pub(crate) struct FileStorage<'a, 't> {
     pub(super) windows_flushed: bool,
     pub(super) generations_dropped: Vec<u64>,
     pub(super) api_keys_dropped: Vec<ApiKeyId>,
+    /// The endpoints to reseal, if this batch began that.
+    pub(super) resealing: Option<BTreeSet<Slot>>,
 }
 
 impl Storage for FileStorage<'_, '_> {
@@ -154,5 +158,39 @@ impl Storage for FileStorage<'_, '_> {
 
     fn sweep(batch: &mut Batch<'_, Self>, sweep: &Sweep) -> Result<Swept, StoreError> {
         batch.remove_swept(sweep)
+    }
+
+    fn reseal(batch: &mut Batch<'_, Self>, reseal: &Reseal) -> Result<Resealed, StoreError> {
+        let storage = &mut batch.storage;
+        let found = storage.meta.at_rest;
+        if found.before.is_none() && found.form != reseal.to {
+            AtRest::of(reseal.to).expect_keys(&storage.options.keys, "the store")?;
+            storage.meta.at_rest = AtRest {
+                form: reseal.to,
+                before: Some(found.form),
+            };
+            storage.resealing = Some(batch.directory.endpoints.keys().copied().collect());
+        }
+        let memory = storage.memory;
+        let all = storage.resealing.as_ref().unwrap_or(&memory.to_reseal);
+        // What the batch writes anyway gets the new form, and what it removes needs none.
+        let is_left =
+            |slot: &&Slot| !batch.endpoints.contains_key(slot) && !batch.forgotten.contains(slot);
+        let mut left = all.iter().filter(is_left).copied();
+        let next: Vec<Slot> = left.by_ref().take(storage.options.reseal_step).collect();
+        let left = left.count();
+        for slot in next {
+            if let Some(endpoint) = batch.directory.endpoint(slot) {
+                batch.endpoints.insert(slot, Arc::clone(endpoint));
+            }
+        }
+        let at_rest = &mut batch.storage.meta.at_rest;
+        if left == 0 {
+            at_rest.before = None;
+        }
+        Ok(Resealed {
+            at_rest: *at_rest,
+            left,
+        })
     }
 }

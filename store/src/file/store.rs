@@ -102,7 +102,14 @@ impl Store {
         // Not accepted yet: see [`Store::accept`].
         let handle = (reopen.0)()?;
         prepare(&handle)?;
-        let loaded = guarded(|| Memory::load(&ReadTables::open(&handle.begin_read()?)?))?;
+        if !options.opens_sealed {
+            let at_rest = read_meta(&handle)?.at_rest;
+            at_rest.expect_keys(&options.keys, &options.path.display().to_string())?;
+        }
+        let loaded = guarded(|| {
+            let views = ReadTables::open(&handle.begin_read()?)?;
+            Memory::load(&views, &options.keys)
+        })?;
         Ok(Self {
             shared: Arc::new(Shared::new(options, handle, loaded)),
             zstd: Compressor(pack::compressor()?),
@@ -329,7 +336,7 @@ fn prepare(handle: &Handle) -> Result<(), StoreError> {
     txn.set_quick_repair(true);
     {
         let mut tables = Tables::open(&txn, &Sums::default())?;
-        let row = record::write("meta", &[0], &Meta::default())?;
+        let row = Meta::default().write()?;
         tables.meta.insert(&[0], row.as_slice())?;
     }
     txn.commit()?;

@@ -10,11 +10,13 @@ use crate::delivery::Delivery;
 use crate::endpoint::{Endpoint, EndpointState, Revision};
 use crate::error::StoreError;
 use crate::event::Event;
+use crate::file::memory::expect_form;
 use crate::file::record;
 use crate::file::rows;
 use crate::file::tables;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{EventId, Slot, UnixMs};
+use crate::sealing::{AtRest, Keys, Seal};
 use crate::stats::{Counters, Level, Window};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -138,7 +140,7 @@ impl Item {
         let (key, record) = match self {
             Self::Position(position) => plain(kind, &[], position),
             Self::Endpoint(e) => {
-                let record = rows::write_endpoint(e)?;
+                let record = rows::write_endpoint(e, Seal::Plain)?;
                 Ok((tables::slot_key(e.slot).to_vec(), record))
             }
             Self::State(slot, state) => plain(kind, &tables::slot_key(*slot), state),
@@ -173,7 +175,9 @@ impl Item {
             POSITION => Self::Position(record::read(kind, sized::<0>(kind, key)?, record)?),
             ENDPOINT => {
                 let key = sized(kind, key)?;
-                Self::Endpoint(Arc::new(rows::read_endpoint(key, record)?))
+                let read = rows::read_endpoint(key, record, &Keys::default())?;
+                expect_form(AtRest::default(), &read)?;
+                Self::Endpoint(Arc::new(read.endpoint))
             }
             STATE => {
                 let key = sized(kind, key)?;
@@ -191,8 +195,8 @@ impl Item {
                 Self::Bulk(slot, Bulk { number, ..bulk })
             }
             API_KEY => {
-                let key: &[u8; 16] = sized(kind, key)?;
-                let api_key: ApiKey = record::read(kind, key, record)?;
+                let key = sized(kind, key)?;
+                let api_key = record::read(kind, key, record)?;
                 let id = tables::api_key_of(key);
                 Self::ApiKey(Box::new(ApiKey { id, ..api_key }))
             }
@@ -231,12 +235,14 @@ impl Item {
                 let id = record::read(kind, key, record)?;
                 Self::Key(Fingerprint(u128::from_be_bytes(*key)), id)
             }
-            other => {
-                let what = format!("the item {other:?}");
-                return Err(StoreError::damaged(what, "its kind is not known"));
-            }
+            other => return Err(unknown(other)),
         })
     }
+}
+
+fn unknown(kind: &str) -> StoreError {
+    let what = format!("the item {kind:?}");
+    StoreError::damaged(what, "its kind is not known")
 }
 
 fn plain<T: Serialize>(

@@ -8,7 +8,7 @@ use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::Span;
 use stormhook_store::{
     Cancel, CreateEndpoint, DeleteEndpoint, Encoded, EndpointKey, Item, NewEndpoint, NextStep, Op,
-    Replay, Retry, RotateSecret, StatsOf,
+    Replay, Retry, RotateSecret, Seal, StatsOf,
 };
 
 const ORGANIZATIONS: [&str; 3] = ["org", "org_42", "o"];
@@ -131,7 +131,10 @@ pub(crate) fn answers(fixture: &mut Fixture) -> Vec<String> {
     let reader = fixture.reader();
     let endpoints = reader.all_endpoints();
     for e in &endpoints {
-        tell("endpoint", &write_endpoint(e).expect("it can be written"));
+        tell(
+            "endpoint",
+            &write_endpoint(e, Seal::Plain).expect("it can be written"),
+        );
         tell("state", &reader.state(e.slot));
         let of = of_endpoint(e.id);
         tell("of endpoint", &fixture.all_deliveries(&of, 7));

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::database::Database;
+use super::secrets::keys_of;
 use crate::failure::Failure;
 use stormhook_daemon::config::{Config, ConfigError, Origin, Problem};
+use stormhook_store::Keys;
 
 /// The variable that names the configuration file if no flag does.
 pub(super) const FILE_VARIABLE: &str = "STORMHOOK_CONFIG";
@@ -111,6 +114,11 @@ impl PlaceFlags {
         })
     }
 
+    /// Reads the keys of secrets that the configuration names.
+    pub(crate) fn keys(&self) -> Result<Arc<Keys>, Failure> {
+        keys_of(&load(self.named().as_ref(), &self.dotted(None)?)?)
+    }
+
     fn dotted(&self, socket: Option<&Path>) -> Result<Vec<(String, String)>, Failure> {
         let places = [("data_dir", self.data_dir.as_deref()), ("socket", socket)];
         places
@@ -141,6 +149,11 @@ impl ConfigFlags {
     /// Returns the configuration file that was named.
     pub(super) fn file(&self) -> Option<PathBuf> {
         self.places.named().map(|named| named.path)
+    }
+
+    /// Reads the keys of secrets that the configuration names.
+    pub(crate) fn keys(&self) -> Result<Arc<Keys>, Failure> {
+        keys_of(&self.load()?.0)
     }
 
     /// Returns the configuration, and how to read it again.

@@ -3,8 +3,11 @@
 use super::ConfigFlags;
 use crate::failure::Failure;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use stormhook_daemon::config::Config;
-use stormhook_store::{Item, StoreError};
+#[cfg(feature = "postgres")]
+use stormhook_engine::environment::{Environment, System};
+use stormhook_store::{AtRest, Form, Item, Keys, StoreError};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -50,6 +53,27 @@ impl Database {
         Ok(Self { options, is_outbox })
     }
 
+    /// Returns the same database with these keys for its secrets.
+    pub(crate) fn with_keys(mut self, keys: Arc<Keys>) -> Self {
+        self.options.keys = keys;
+        self
+    }
+
+    /// Returns in which form it keeps its secrets.
+    pub(super) async fn at_rest(&self) -> Result<AtRest, StoreError> {
+        stormhook_postgres::secrets_at_rest(&self.options).await
+    }
+
+    /// Rewrites its secrets in this form, while no daemon uses it. What was begun before is finished first.
+    pub(crate) async fn reseal(
+        &self,
+        to: Form,
+        mut each: impl FnMut(u64),
+    ) -> Result<(), StoreError> {
+        let random = System.random_u128();
+        stormhook_postgres::reseal(&self.options, to, random, |_| each(1)).await
+    }
+
     /// Returns what is to do.
     pub(crate) async fn pending(&self) -> Result<Vec<String>, Failure> {
         let pending = if self.is_outbox {
@@ -72,16 +96,17 @@ impl Database {
 
     pub(super) async fn export(
         &self,
+        with_secrets: bool,
         each: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        stormhook_postgres::export(&self.options, each).await
+        stormhook_postgres::export(&self.options, with_secrets, each).await
     }
 
     pub(super) async fn import<E: From<StoreError>>(
         &self,
         next: impl FnMut() -> Result<Option<Item>, E>,
     ) -> Result<(), E> {
-        stormhook_postgres::import(&self.options, next).await
+        stormhook_postgres::import(&self.options, System.random_u128(), next).await
     }
 
     pub(super) async fn mark_moved(&self, to: &str) -> Result<(), StoreError> {
@@ -106,6 +131,18 @@ impl Database {
         Err(Failure::Usage(what.to_owned()))
     }
 
+    pub(super) async fn at_rest(&self) -> Result<AtRest, StoreError> {
+        Ok(AtRest::default())
+    }
+
+    pub(crate) fn with_keys(self, _: Arc<Keys>) -> Self {
+        self
+    }
+
+    pub(crate) async fn reseal(&self, _: Form, _: impl FnMut(u64)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     pub(crate) async fn pending(&self) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
     }
@@ -116,6 +153,7 @@ impl Database {
 
     pub(super) async fn export(
         &self,
+        _: bool,
         _: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         Ok(())

@@ -5,14 +5,16 @@ use std::io::{BufRead, BufReader, Write};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::database::Database;
 use super::records::{self, Filter, Written};
+use super::secrets::sealing;
 use super::transfer::{Reading, Unfit, Writing};
 use super::{ConfigFlags, STORE_FILE, unread};
 use crate::failure::Failure;
 use crate::progress::Counted;
-use stormhook_store::{Item, StoreError};
+use stormhook_store::{Item, Keys, StoreError};
 use tokio::runtime::Handle;
 
 /// Buffers of the export that is read or written.
@@ -84,7 +86,8 @@ impl Place {
             Self::File(path) => records::write_records(path, filter, out),
             Self::Database(database) => {
                 let mut records = records::FromItems::new(filter, out);
-                let passed = Handle::current().block_on(database.export(|item| records.item(item)));
+                let passed =
+                    Handle::current().block_on(database.export(false, |item| records.item(item)));
                 passed.map_err(|error| refused(&error))?;
                 records.end()
             }
@@ -95,6 +98,7 @@ impl Place {
     /// from then on it is marked.
     pub(crate) fn write_all(
         &self,
+        keys: Arc<Keys>,
         moving: Option<&str>,
         out: &mut dyn Write,
         progress: &Counted,
@@ -115,14 +119,20 @@ impl Place {
         let runtime = Handle::current();
         // Of a file, it keeps daemons away while it exists.
         let reader = match self {
-            Self::File(path) => Some(stormhook_store::read_file(path).map_err(|e| unread(&e))?),
+            Self::File(path) => {
+                let reader = stormhook_store::read_file_with_secrets(path, Arc::clone(&keys));
+                Some(reader.map_err(|e| unread(&e))?)
+            }
             Self::Database(_) => None,
         };
         if let Some(to) = moving {
             runtime.block_on(self.mark_moved(to))?;
         }
         let passed = match (self, &reader) {
-            (Self::Database(database), _) => runtime.block_on(database.export(each)),
+            (Self::Database(database), _) => {
+                let database = (**database).clone().with_keys(keys);
+                runtime.block_on(database.export(true, each))
+            }
             (_, Some(reader)) => reader.items(each),
             (_, None) => Ok(()),
         };
@@ -138,9 +148,10 @@ impl Place {
         Ok(written?.into_iter().collect())
     }
 
-    /// Makes the store of an export.
+    /// Makes the store of an export. Secrets are encrypted if there is a current key.
     pub(crate) fn import(
         &self,
+        keys: Arc<Keys>,
         from: impl BufRead,
         progress: &Counted,
     ) -> Result<Vec<(String, u64)>, Failure> {
@@ -152,9 +163,12 @@ impl Place {
         let imported = match self {
             Self::File(path) => {
                 make_folder(path)?;
-                stormhook_store::import_file(path, next)
+                stormhook_store::import_file(path, sealing(keys), next)
             }
-            Self::Database(database) => Handle::current().block_on(database.import(next)),
+            Self::Database(database) => {
+                let database = (**database).clone().with_keys(keys);
+                Handle::current().block_on(database.import(next))
+            }
         };
         imported.map_err(|unfit| failure(&unfit))?;
         Ok(reading.counts.into_iter().collect())

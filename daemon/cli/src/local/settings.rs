@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::configuration::{ConfigFlags, FILE_VARIABLE};
+use super::secrets::{at_rest_of, in_words};
 use crate::failure::Failure;
 use crate::table::{Cell, Table};
 use crate::terminal::{Screen, Tone};
@@ -36,15 +37,22 @@ fn settings(config: &Config) -> Vec<Setting> {
 }
 
 /// Prints the effective configuration and where each value came from.
-pub(crate) fn show(flags: &ConfigFlags, screen: &Screen) -> Result<(), Failure> {
+pub(crate) async fn show(flags: ConfigFlags, screen: Screen) -> Result<(), Failure> {
     let (config, _) = flags.load()?;
     let settings = settings(&config);
     let file = flags
         .file()
         .or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));
     let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
+    let at_rest = at_rest_of(&config).await;
     if screen.json {
-        return screen.line(&as_json(&settings, file.as_deref()).to_string());
+        let mut json = as_json(&settings, file.as_deref());
+        json["secretsKeyId"] = json!(
+            at_rest
+                .and_then(|at_rest| at_rest.form.key())
+                .map(|id| id.to_string())
+        );
+        return screen.line(&json.to_string());
     }
     screen.line(&match &file {
         Some(file) => format!("Read {}.\n", file.display()),
@@ -52,7 +60,11 @@ pub(crate) fn show(flags: &ConfigFlags, screen: &Screen) -> Result<(), Failure> 
             "No file was read: {DEFAULT_FILE} doesn't exist here, and neither --config nor {FILE_VARIABLE} names a file.\n"
         ),
     })?;
-    screen.line(&as_table(&settings, screen.colour))
+    screen.line(&as_table(&settings, screen.colour))?;
+    if let Some(at_rest) = at_rest {
+        screen.line(&format!("\n{}.", in_words(at_rest)))?;
+    }
+    Ok(())
 }
 
 fn as_json(settings: &[Setting], file: Option<&Path>) -> Value {

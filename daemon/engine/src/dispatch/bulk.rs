@@ -11,6 +11,11 @@ impl Dispatch {
         self.maintenance.notified().await;
     }
 
+    /// Tells maintenance that it has work.
+    pub(crate) fn call_maintenance(&self) {
+        self.maintenance.notify_one();
+    }
+
     /// Returns the number of endpoints with unfinished bulk changes.
     pub(crate) fn bulk_count(&self) -> usize {
         self.inner().bulk.len()

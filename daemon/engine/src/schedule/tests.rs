@@ -25,6 +25,7 @@ fn endpoint(slot: u32) -> Endpoint {
         created_at: UnixMs(0),
         updated_at: UnixMs(0),
         deleted_at: None,
+        sealed: None,
     }
 }
 

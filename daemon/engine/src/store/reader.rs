@@ -6,9 +6,10 @@ use stormhook_store::api_key::KeyDigest;
 use stormhook_store::backend::Weights;
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
-    ApiKey, ApiKeyId, AuditEntry, AuditFilter, CheckReport, Cursor, Delivery, DeliveryFilter,
-    DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event, EventFilter,
-    EventId, Explained, FileBytes, Page, Recover, Slot, StatsOf, StoreError, UnixMs,
+    ApiKey, ApiKeyId, AtRest, AuditEntry, AuditFilter, CheckReport, Cursor, Delivery,
+    DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event,
+    EventFilter, EventId, Explained, FileBytes, Form, Page, Recover, Slot, StatsOf, StoreError,
+    UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.
@@ -328,6 +329,16 @@ impl Reader {
             #[cfg(feature = "postgres")]
             Self::Postgres(reader) => reader.bulk_walk(slot, upto).map(BulkWalk::Postgres),
         }
+    }
+
+    /// Returns in which form secrets are kept.
+    pub fn at_rest(&self) -> AtRest {
+        know!(self, at_rest())
+    }
+
+    /// Returns the form that secrets are to be brought to, if any may have another.
+    pub(crate) fn form_wanted(&self) -> Option<Form> {
+        know!(self, form_wanted())
     }
 
     /// Returns a sweeper.

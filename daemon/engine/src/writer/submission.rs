@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use stormhook_store::maintenance::{
-    AdvanceBulk, EndDamaged, FlushStats, Probe, Sweep, TouchApiKeys,
+    AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Sweep, TouchApiKeys,
 };
 use stormhook_store::{
     AcceptEmitted, Attributed, CreateApiKey, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op,
@@ -25,6 +25,7 @@ impl Free for AdvanceBulk {}
 impl Free for EndDamaged {}
 impl Free for FlushStats {}
 impl Free for Sweep {}
+impl Free for Reseal {}
 impl Free for Probe {}
 impl Free for TouchApiKeys {}
 impl Free for CreateApiKey {}

@@ -143,7 +143,7 @@ pub(in crate::http) enum RejectedStatus {
 /// The result of verifying a snapshot of the store.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", examples(json!({"ok": true, "rows": 52_417, "events": 12_002, "deliveries": 24_004,
-    "damage": [], "storedBytes": 9_437_184, "metadataBytes": 524_288, "fragmentedBytes": 262_144})))]
+    "damage": [], "storedBytes": 9_437_184, "metadataBytes": 524_288, "fragmentedBytes": 262_144, "secretsKeyId": null})))]
 pub(in crate::http) struct CheckReport {
     /// Whether the store is free of damage.
     ok: bool,
@@ -164,6 +164,9 @@ pub(in crate::http) struct CheckReport {
     /// The bytes of unused space within pages; null likewise.
     #[schema(required)]
     fragmented_bytes: Option<u64>,
+    /// The id of the key that secrets are encrypted with; null if they are not encrypted.
+    #[schema(required)]
+    secrets_key_id: Option<String>,
 }
 
 /// The health of the daemon.

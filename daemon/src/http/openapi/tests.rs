@@ -184,7 +184,13 @@ fn a_body_is_closed_and_null_is_taken_only_where_it_clears() {
             }
         }
     }
-    let clears = ["description", "ed25519", "headers", "rateLimitPerSecond"];
+    let clears = [
+        "description",
+        "ed25519",
+        "headers",
+        "newKeyFile",
+        "rateLimitPerSecond",
+    ];
     // A key that is for all organizations, and one that never expires.
     let of_key = ["organizationId", "expiresAt"];
     let clears = clears.into_iter().chain(of_key);

@@ -1,5 +1,6 @@
 //! A daemon's seat: taken when it starts, kept by a lease, lost when others take over.
 
+use super::form::follow_keys;
 use super::marks::Marks;
 use super::view::Seat;
 use crate::convert::{at, column, milliseconds};
@@ -8,7 +9,7 @@ use crate::options::Options;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
-use stormhook_store::{StoreError, UnixMs};
+use stormhook_store::{AtRest, StoreError, UnixMs};
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
@@ -21,19 +22,25 @@ pub(crate) struct Taken {
 
 impl Taken {
     /// Takes a seat: that of the process that used this data directory before, which has ended; else one that is free.
-    /// Returns the token that daemons show each other with it.
+    /// Returns the token that daemons show each other with it, and in which form secrets are kept.
     pub(crate) async fn take(
         link: &Link,
         options: &Options,
-    ) -> Result<(Self, Vec<u8>), StoreError> {
+    ) -> Result<(Self, Vec<u8>, AtRest), StoreError> {
         let taken = async { Self::try_take(link, options).await.map(Some) };
         let taken = link.in_transaction(taken).await?;
         taken.ok_or_else(|| StoreError::Database("no seat was taken".to_owned()))
     }
 
-    async fn try_take(link: &Link, options: &Options) -> Result<(Self, Vec<u8>), StoreError> {
+    async fn try_take(
+        link: &Link,
+        options: &Options,
+    ) -> Result<(Self, Vec<u8>, AtRest), StoreError> {
         // One daemon at a time looks for a seat.
-        Marks::lock(link).await?.expect_usable()?;
+        let marks = Marks::lock(link).await?;
+        let at_rest = marks.at_rest()?;
+        marks.expect_usable()?;
+        let at_rest = follow_keys(link, options, at_rest, Some(options.daemon)).await?;
         let sql = link.sql("SELECT cluster_token FROM @.meta");
         let token = link.client.query_one(&sql, &[]).await;
         let token = column(&token.map_err(|e| failed(&e))?, 0)?;
@@ -87,7 +94,7 @@ impl Taken {
         );
         let lane = link.client.execute(&sql, &[&seat]).await;
         lane.map_err(|e| failed(&e))?;
-        Ok((Self { seat, incarnation }, token))
+        Ok((Self { seat, incarnation }, token, at_rest))
     }
 
     /// Returns the first seat that nobody has, or that was fenced and has no shard left.

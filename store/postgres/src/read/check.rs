@@ -6,8 +6,10 @@ use crate::convert::{column, int8, number, read_targets, slot, uuid};
 use crate::fetch::read_row;
 use crate::link::{Link, failed};
 use crate::load::{each, open_of, states_upto};
+use crate::resealing::at_rest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use stormhook_store::backend::{read_endpoint, slot_key};
 use stormhook_store::{CheckReport, DeliveryId, EventId, Slot, StoreError, UnixMs};
 use tokio_postgres::types::{ToSql, Type};
 
@@ -43,6 +45,8 @@ impl Reader {
             }
         }
         without_event(&link, &mut report).await?;
+        report.secrets = at_rest(&link).await?;
+        endpoints(&link, &mut report).await?;
         self.open_count_of(&link, &mut report).await?;
         Ok(report)
     }
@@ -76,6 +80,35 @@ impl Reader {
         let fresh = u64::try_from(memory.fresh.len()).unwrap_or(u64::MAX);
         let rows = memory.directory.open.saturating_sub(fresh);
         (memory.commit, rows, shards)
+    }
+}
+
+/// Reads all endpoints. A private part must have the form that its row says, which is one that the store has.
+async fn endpoints(link: &Link, report: &mut CheckReport) -> Result<(), StoreError> {
+    let sql =
+        "SELECT slot, record, secrets_form FROM @.endpoints WHERE slot > $1 ORDER BY slot LIMIT $2";
+    let statement = link.prepare(sql, &[Type::INT4, Type::INT8]).await?;
+    let mut after = -1;
+    loop {
+        let rows = link.client.query(&statement, &[&after, &STEP]).await;
+        let rows = rows.map_err(|e| failed(&e))?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in &rows {
+            after = column(row, 0)?;
+            report.rows += 1;
+            let form: &str = column(row, 2)?;
+            match read_endpoint(&slot_key(slot(after)), column(row, 1)?, &link.keys) {
+                Ok(read) if read.form.to_string() == form && report.secrets.has(read.form) => {}
+                Ok(read) => report.damage.push(format!(
+                    "the private part of {} is {}, its row says {form}, and the store has {}",
+                    read.endpoint.id, read.form, report.secrets.form
+                )),
+                Err(e) if e.is_damage() => report.damage.push(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        }
     }
 }
 

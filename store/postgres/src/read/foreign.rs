@@ -56,9 +56,9 @@ impl Foreign {
         self.unknown.extend(wanted);
         for row in &endpoints {
             let slot = slot(column(row, 0)?);
-            let endpoint = read_endpoint(&slot_key(slot), column(row, 1)?)?;
+            let read = read_endpoint(&slot_key(slot), column(row, 1)?, &link.keys)?;
             self.unknown.remove(&slot);
-            self.endpoints.insert(slot, Arc::new(endpoint));
+            self.endpoints.insert(slot, Arc::new(read.endpoint));
         }
         for row in &bulks {
             let (slot, bulk) = read_bulk(row)?;
@@ -136,8 +136,8 @@ impl Reader {
             filling.page.items.push(match known {
                 Some(endpoint) => (endpoint, self.state(slot)),
                 None => {
-                    let endpoint = read_endpoint(&slot_key(slot), column(&row, 1)?)?;
-                    (Arc::new(endpoint), read_state(&row, 2)?)
+                    let read = read_endpoint(&slot_key(slot), column(&row, 1)?, &link.keys)?;
+                    (Arc::new(read.endpoint), read_state(&row, 2)?)
                 }
             });
         }

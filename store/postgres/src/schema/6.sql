@@ -1,4 +1,4 @@
--- Callers: API keys, and the audit log.
+-- Callers: API keys, and the audit log. Secrets at rest.
 
 -- A key is never changed but in that it was used or revoked, each of which only moves on: daemons may write it at the same
 -- time.
@@ -22,3 +22,10 @@ CREATE TABLE @.audit (
 );
 CREATE INDEX audit_organization ON @.audit (organization, id);
 CREATE INDEX audit_target ON @.audit (target, id);
+
+-- The form of the private parts of endpoints: `plain`, or the id of the key that they are encrypted with.
+ALTER TABLE @.meta ADD COLUMN secrets_form text NOT NULL DEFAULT 'plain';
+-- The form that some still have, while all are rewritten.
+ALTER TABLE @.meta ADD COLUMN secrets_before text;
+-- The form of each of them.
+ALTER TABLE @.endpoints ADD COLUMN secrets_form text NOT NULL DEFAULT 'plain';

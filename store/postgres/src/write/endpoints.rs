@@ -5,14 +5,16 @@ use crate::cluster::Shard;
 use crate::convert::{int4, int8, ms, uuid};
 use crate::rows::BulkChange;
 use crate::staged::Staged;
-use stormhook_store::backend::{bulk_key, slot_key, write, write_endpoint};
+use stormhook_store::backend::{bulk_key, slot_key, write};
 use stormhook_store::endpoint::Revision;
-use stormhook_store::{Bulk, Endpoint, EndpointState, EventId, Slot, StoreError};
+use stormhook_store::{Bulk, Endpoint, EndpointState, EventId, Form, Slot, StoreError};
 use tokio_postgres::types::Type;
 
 pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<(), StoreError> {
-    for changed in staged.directory.endpoints.values() {
-        endpoint(steps, changed).await?;
+    for (slot, (record, form)) in &staged.endpoint_records {
+        if let Some(changed) = staged.directory.endpoints.get(slot) {
+            endpoint(steps, changed, record.clone(), *form).await?;
+        }
     }
     if !staged.directory.forgotten.is_empty() {
         let slots: Vec<i32> = staged
@@ -50,9 +52,16 @@ pub(super) async fn endpoints(steps: &mut Steps<'_>, staged: &Staged) -> Result<
     states(steps, &staged.states).await
 }
 
-pub(crate) async fn endpoint(steps: &mut Steps<'_>, endpoint: &Endpoint) -> Result<(), StoreError> {
-    let sql = "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record, shard) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-               ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, record = excluded.record";
+pub(crate) async fn endpoint(
+    steps: &mut Steps<'_>,
+    endpoint: &Endpoint,
+    record: Vec<u8>,
+    form: Form,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record, shard, secrets_form) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+               ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, \
+                 record = excluded.record, secrets_form = excluded.secrets_form";
     let types = [
         Type::INT4,
         Type::UUID,
@@ -62,6 +71,7 @@ pub(crate) async fn endpoint(steps: &mut Steps<'_>, endpoint: &Endpoint) -> Resu
         Type::BOOL,
         Type::BYTEA,
         Type::INT2,
+        Type::TEXT,
     ];
     let parameters = parameters![
         int4(endpoint.slot),
@@ -70,8 +80,9 @@ pub(crate) async fn endpoint(steps: &mut Steps<'_>, endpoint: &Endpoint) -> Resu
         endpoint.url.clone(),
         endpoint.active,
         endpoint.deleted_at.is_some(),
-        write_endpoint(endpoint)?,
+        record,
         Shard::of(&endpoint.organization).number(),
+        form.to_string(),
     ];
     steps.add(sql, &types, parameters).await
 }

@@ -74,7 +74,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Tables<'_>) -> Result<(), StoreErr
         let mut tables = Tables::open(&txn, &meta.sums).unwrap();
         change(&mut tables).unwrap();
         meta.sums = tables.sums();
-        let row = record::write("meta", &[0], &meta).unwrap();
+        let row = meta.write().unwrap();
         tables.meta.insert(&[0], row.as_slice()).unwrap();
     }
     txn.commit().unwrap();

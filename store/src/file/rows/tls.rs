@@ -1,45 +1,36 @@
-//! The part of an endpoint's row that holds its TLS settings, since version 3.
+//! The TLS settings in an endpoint's row: the certificates are in its public part, the private key is in the private one.
 
 use crate::endpoint::{ClientCertificate, ClientKey, EndpointTls};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use zeroize::Zeroize;
 
+/// The certificates, in DER.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TlsRow {
-    client: Option<ClientRow>,
+    /// The client certificate's chain.
+    client: Option<Vec<Vec<u8>>>,
     trusted: Vec<Vec<u8>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ClientRow {
-    chain: Vec<Vec<u8>>,
-    key: Vec<u8>,
-}
-
-/// A row being written or read leaves no key in memory.
-impl Drop for ClientRow {
-    fn drop(&mut self) {
-        self.key.zeroize();
-    }
+/// Returns the private key of the client certificate.
+pub(super) fn client_key(tls: &EndpointTls) -> Option<Vec<u8>> {
+    let client = tls.client();
+    client.map(|client| client.key.expose().to_vec())
 }
 
 impl TlsRow {
     pub(super) fn of(tls: &EndpointTls) -> Self {
-        let client = tls.client().map(|client| ClientRow {
-            chain: client.chain.clone(),
-            key: client.key.expose().to_vec(),
-        });
         Self {
-            client,
+            client: tls.client().map(|client| client.chain.clone()),
             trusted: tls.trusted().to_vec(),
         }
     }
 
-    pub(super) fn into_tls(self) -> Option<Arc<EndpointTls>> {
-        let client = self.client.map(|mut client| ClientCertificate {
-            chain: std::mem::take(&mut client.chain),
-            key: ClientKey::new(std::mem::take(&mut client.key)),
+    /// Returns the settings. Without its key a client certificate can't be used, and is left out.
+    pub(super) fn into_tls(self, key: Option<Vec<u8>>) -> Option<Arc<EndpointTls>> {
+        let client = self.client.zip(key).map(|(chain, key)| ClientCertificate {
+            chain,
+            key: ClientKey::new(key),
         });
         EndpointTls::new(client, self.trusted).map(Arc::new)
     }

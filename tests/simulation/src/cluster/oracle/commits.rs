@@ -6,7 +6,7 @@ use crate::cluster::database::tables::Tables;
 use std::collections::BTreeSet;
 use stormhook_postgres::cluster::Shard;
 use stormhook_store::backend::{read_endpoint, slot_key};
-use stormhook_store::{Endpoint, EventId, Slot};
+use stormhook_store::{Endpoint, EventId, Keys, Slot};
 
 /// Reads the deliveries that an event names: slot and sequence number of each.
 pub(super) fn targets(bytes: &[u8]) -> Vec<(Slot, u64)> {
@@ -20,7 +20,8 @@ pub(super) fn targets(bytes: &[u8]) -> Vec<(Slot, u64)> {
 
 pub(super) fn endpoint(tables: &Tables, slot: Slot) -> Option<Endpoint> {
     let row = tables.endpoints.get(&i32::try_from(slot.0).unwrap())?;
-    Some(read_endpoint(&slot_key(slot), &row.record).expect("a readable endpoint"))
+    let read = read_endpoint(&slot_key(slot), &row.record, &Keys::default());
+    Some(read.expect("a readable endpoint").endpoint)
 }
 
 impl Watch for Oracle {

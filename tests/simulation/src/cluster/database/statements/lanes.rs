@@ -103,8 +103,10 @@ pub(super) const ALL: &[Statement] = &[
         run: |tables, given| move_shards(tables, given, false),
     },
     Statement {
-        sql: "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record, shard) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-                   ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, record = excluded.record",
+        sql: "INSERT INTO @.endpoints (slot, id, organization, url, active, deleted, record, shard, secrets_form) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                   ON CONFLICT (slot) DO UPDATE SET url = excluded.url, active = excluded.active, deleted = excluded.deleted, \
+                     record = excluded.record, secrets_form = excluded.secrets_form",
         takes: &[
             Type::INT4,
             Type::UUID,
@@ -114,6 +116,7 @@ pub(super) const ALL: &[Statement] = &[
             Type::BOOL,
             Type::BYTEA,
             Type::INT2,
+            Type::TEXT,
         ],
         gives: &[],
         locks: nothing,

@@ -16,11 +16,20 @@ pub(super) const ALL: &[Statement] = &[
     },
     Statement {
         // Nothing is imported into it or moved from it here.
-        sql: "SELECT importing, moved_to FROM @.meta FOR UPDATE",
+        // And secrets are not encrypted.
+        sql: "SELECT importing, moved_to, secrets_form, secrets_before FROM @.meta FOR UPDATE",
         takes: &[],
-        gives: &[Type::BOOL, Type::TEXT],
+        gives: &[Type::BOOL, Type::TEXT, Type::TEXT, Type::TEXT],
         locks: |_, _| vec![Key::Meta],
-        run: |_, _| Ok(Answer::Rows(vec![row![false, None::<String>]])),
+        run: |_, _| {
+            let plain = "plain".to_owned();
+            Ok(Answer::Rows(vec![row![
+                false,
+                None::<String>,
+                plain,
+                None::<String>
+            ]]))
+        },
     },
     Statement {
         sql: "SELECT cluster_token FROM @.meta",
