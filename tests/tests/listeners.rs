@@ -2,7 +2,7 @@
 
 use crate::support::{Client, Daemon, Setup, until, within};
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const EVENT: &str = r#"{"organizationId":"org_1","type":"a.b","data":1}"#;
@@ -35,6 +35,33 @@ async fn files_are_made_for_their_owner_only() {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
+}
+
+#[tokio::test]
+async fn a_user_who_is_not_allowed_on_the_socket_gets_no_answer() {
+    let own = std::fs::metadata(env!("CARGO_MANIFEST_DIR")).unwrap().uid();
+    let allowed = Setup::new().set("socket_allow_uids", &format!("[{own}]"));
+    let daemon = allowed.start().await;
+    daemon.client().get("/v1/stats").await.expect_ok();
+
+    let other = Setup::new().set("socket_allow_uids", &format!("[{}]", own + 1));
+    let daemon = other.start().await;
+    let mut socket = tokio::net::UnixStream::connect(daemon.setup.socket())
+        .await
+        .unwrap();
+    // Whether the write still succeeds depends on when the daemon closes.
+    let _closed = socket
+        .write_all(b"GET /v1/stats HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await;
+    let mut answer = Vec::new();
+    let _reset = within("the connection ends", socket.read_to_end(&mut answer)).await;
+    assert!(answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
+    daemon.tcp().get("/v1/stats").await.expect_ok();
+    let refused = "the user is not in socket_allow_uids";
+    until("the refusal is logged", async || {
+        daemon.log().contains(refused).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

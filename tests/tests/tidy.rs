@@ -462,6 +462,37 @@ fn documents_name_what_is_there() {
     expect_none("documents that name what is not there", &found);
 }
 
+/// Returns what a document names between backticks that looks like the name of a test: six words or more, and no metric.
+fn tests_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|quoted| {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        quoted.chars().all(is_name)
+            && quoted.matches('_').count() >= 5
+            && !quoted.starts_with("stormhook_")
+    })
+}
+
+#[test]
+fn documents_name_tests_that_are_there() {
+    let all: String = code().into_iter().map(|(_, text)| text).collect();
+    let mut named = 0;
+    let mut found = Vec::new();
+    for path in files() {
+        let is_prose = path.extension().is_some_and(|e| e == "md");
+        let Some(text) = read(&path).filter(|_| is_prose) else {
+            continue;
+        };
+        for test in tests_in(&text) {
+            named += 1;
+            if !all.contains(&format!("fn {test}(")) {
+                found.push(format!("{} names {test}", path.display()));
+            }
+        }
+    }
+    assert!(named > 50, "only {named} tests are named");
+    expect_none("documents that name tests that are not there", &found);
+}
+
 #[test]
 fn code_refers_to_decisions_that_are_written_down() {
     let mut found = Vec::new();
