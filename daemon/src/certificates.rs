@@ -7,10 +7,9 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use stormhook_engine::text;
-use stormhook_store::UnixMs;
 use stormhook_store::endpoint::{Certificate, ClientCertificate, ClientKey};
+use stormhook_store::{UnixMs, hex};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroize;
@@ -189,14 +188,6 @@ fn time(at: ASN1Time) -> UnixMs {
             .unwrap_or(0)
             .saturating_mul(1_000),
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

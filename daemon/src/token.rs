@@ -11,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 use stormhook_engine::Store;
 #[cfg(feature = "postgres")]
 use stormhook_postgres::Cluster;
-use stormhook_store::StoreError;
+use stormhook_store::{StoreError, hex};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -231,8 +231,7 @@ impl Text {
     fn fresh() -> io::Result<Self> {
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         getrandom::fill(bytes.as_mut()).map_err(io::Error::other)?;
-        let hex = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Self(Zeroizing::new(hex)))
+        Ok(Self(Zeroizing::new(hex(bytes.as_ref()))))
     }
 
     fn read(path: &Path) -> io::Result<Self> {

@@ -18,6 +18,7 @@ mod file;
 mod fingerprint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod hex;
 pub mod ids;
 pub mod maintenance;
 pub mod op;
@@ -53,6 +54,7 @@ pub use file::reseal::reseal_file;
 pub use file::store::{Applied, Store};
 pub use file::sweep::{Found, Sweeper};
 pub use file::transfer::{Encoded, Item, Position};
+pub use hex::hex;
 pub use ids::{
     ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, KeyId, Now, Slot, Timestamp, UnixMs,
 };

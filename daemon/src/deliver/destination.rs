@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use std::fmt;
 use std::sync::Arc;
 use stormhook_store::endpoint::{EndpointTls, Settings};
+use stormhook_store::hex;
 
 /// A URL that passed the form checks of the target guard, ready to send to. Cloning is cheap.
 #[derive(Clone)]
@@ -112,8 +113,7 @@ fn pool_key(origin: &Arc<str>, tls: Option<&EndpointTls>) -> Arc<str> {
     let Some(tls) = tls else {
         return origin.clone();
     };
-    let digits = tls.fingerprint().iter().map(|byte| format!("{byte:02x}"));
-    format!("{origin} {}", digits.collect::<String>()).into()
+    format!("{origin} {}", hex(tls.fingerprint())).into()
 }
 
 impl fmt::Debug for Target {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use stormhook_store::{ApiKey, ApiKeyId, PrincipalKind, Scope, Scopes};
+use stormhook_store::{ApiKey, ApiKeyId, PrincipalKind, Scope, Scopes, hex};
 
 /// A caller, as its connection or its token proves it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +73,7 @@ impl Principal {
         hash.update(self.kind.as_str());
         hash.update([0]);
         hash.update(self.id.as_deref().unwrap_or_default());
-        let digest = hash.finalize();
-        digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
+        hex(hash.finalize().first_chunk::<4>().unwrap_or(&[0; 4]))
     }
 }
 

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use stormhook_postgres::cluster::{Member, Seat};
+use stormhook_store::hex;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -49,12 +50,7 @@ struct Open {
 
 /// Returns what daemons show each other, as a header.
 pub(crate) fn bearer(token: &[u8]) -> HeaderValue {
-    use std::fmt::Write as _;
-    let mut text = "Bearer ".to_owned();
-    for byte in token {
-        // Writing into a string can't fail.
-        let _infallible = write!(text, "{byte:02x}");
-    }
+    let text = format!("Bearer {}", hex(token));
     let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"));
     value.set_sensitive(true);
     value

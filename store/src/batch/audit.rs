@@ -7,6 +7,7 @@ use crate::command::{RecordAudit, Recover, Replay};
 use crate::delivery::{Delivery, Status};
 use crate::endpoint::{Certificate, Endpoint, EndpointTls, Settings};
 use crate::error::StoreError;
+use crate::hex::hex;
 use crate::ids::AuditId;
 use crate::op::{AttributedOp, Done, Op};
 use crate::times::rfc3339;
@@ -247,10 +248,7 @@ fn fields(endpoint: &Endpoint) -> Vec<Field> {
 
 /// Names certificates by their SHA-256 digests. The key is the only one that fits its certificate.
 fn certificates(tls: &EndpointTls) -> Value {
-    let digest = |certificate: &Certificate| -> String {
-        let digest = Sha256::digest(certificate);
-        digest.iter().map(|b| format!("{b:02x}")).collect()
-    };
+    let digest = |certificate: &Certificate| hex(&Sha256::digest(certificate));
     let client = tls.client().and_then(|client| client.chain.first());
     let trusted: Vec<String> = tls.trusted().iter().map(digest).collect();
     json!({

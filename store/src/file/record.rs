@@ -5,6 +5,7 @@
 //! the damaged ones be found.
 
 use crate::error::StoreError;
+use crate::hex::hex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -166,8 +167,4 @@ pub(crate) fn is_draft(row: &[u8]) -> bool {
     first.update(META.1);
     first.update(content);
     *sum == first.finalize().to_be_bytes() || *sum == checksum(META.0, META.1, 1, content)
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().map(|b| format!("{b:02x}")).collect()
 }

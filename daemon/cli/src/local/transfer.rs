@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Read, Write};
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use stormhook_store::{Item, StoreError};
+use stormhook_store::{Item, StoreError, hex};
 
 /// The version of the lines that are written and read.
 const VERSION: u32 = 1;
@@ -104,7 +104,7 @@ impl<'o> Writing<'o> {
 
     /// Writes the last line. Returns how many items there are of each kind.
     pub(crate) fn end(mut self) -> io::Result<BTreeMap<String, u64>> {
-        let digest = hex(self.digest.clone());
+        let digest = hex(&self.digest.clone().finalize());
         let counts = self.counts.clone();
         self.line(&End {
             object: END,
@@ -114,11 +114,6 @@ impl<'o> Writing<'o> {
         self.out.flush()?;
         Ok(self.counts)
     }
-}
-
-fn hex(digest: Sha256) -> String {
-    let bytes = digest.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads lines as items.
@@ -234,7 +229,7 @@ impl<R: BufRead> Reading<R> {
         if end.counts != self.counts {
             return Err(differs("the number of items"));
         }
-        if end.sha256 != hex(self.digest.clone()) {
+        if end.sha256 != hex(&self.digest.clone().finalize()) {
             return Err(differs("the SHA-256"));
         }
         let rest = self.from.fill_buf();
