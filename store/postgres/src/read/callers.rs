@@ -43,12 +43,14 @@ impl Reader {
             .query_opt(&statement, &[&digest.as_slice()])
             .await;
         let row = row.map_err(|e| failed(&e))?;
-        let found = row.map(|row| read_api_key(&row)).transpose()?;
-        Ok(found.map(|key| {
-            let key = Arc::new(key);
-            self.shared.memory_mut().api_keys.set((*key).clone());
-            key
-        }))
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let key = read_api_key(&row)?;
+        // What was revoked since it was read stays revoked.
+        let mut memory = self.shared.memory_mut();
+        memory.merge_api_key(key);
+        Ok(memory.api_keys.find(digest).cloned())
     }
 
     /// Returns API keys, newest first, as the database has them: other daemons write when they are used.
