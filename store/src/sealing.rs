@@ -140,9 +140,7 @@ impl Keys {
             Form::Plain => Ok(Seal::Plain),
             Form::Encrypted(id) => match self.get(id) {
                 Some(key) => Ok(Seal::With(key, nonce())),
-                None => AtRest::of(form)
-                    .expect_keys(self, "the store")
-                    .map(|()| Seal::Plain),
+                None => Err(AtRest::of(form).key_missing(id, self, "the store")),
             },
         }
     }
@@ -238,9 +236,7 @@ impl Form {
             Self::Encrypted(id) => Some(id),
         }
     }
-}
 
-impl Form {
     /// Parses what is displayed.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -286,9 +282,14 @@ impl AtRest {
     pub fn expect_keys(self, keys: &Keys, what: &str) -> Result<(), StoreError> {
         let wanted = [Some(self.form), self.before].into_iter().flatten();
         let mut wanted = wanted.filter_map(Form::key);
-        let Some(wanted) = wanted.find(|id| keys.get(*id).is_none()) else {
-            return Ok(());
-        };
+        match wanted.find(|id| keys.get(*id).is_none()) {
+            Some(wanted) => Err(self.key_missing(wanted, keys, what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the error that one of the keys that it needs is not there.
+    pub(crate) fn key_missing(self, wanted: KeyId, keys: &Keys, what: &str) -> StoreError {
         let do_this = match (self.form, self.before) {
             (Form::Encrypted(new), Some(Form::Encrypted(old))) => format!(
                 "the change from key {old} to key {new} is not finished; set secrets.key_file to the file with key {new} and secrets.previous_key_file to the one with key {old}"
@@ -298,12 +299,12 @@ impl AtRest {
             ),
             _ => format!("set secrets.key_file to the file with key {wanted}"),
         };
-        Err(StoreError::KeyMissing {
+        StoreError::KeyMissing {
             what: what.to_owned(),
             wanted,
             found: keys.in_words(),
             do_this,
-        })
+        }
     }
 
     /// Returns the form that all private parts are to be brought to, if any may have another. What was begun is finished

@@ -76,6 +76,15 @@ enum StoredPart {
     },
 }
 
+impl StoredPart {
+    fn form(&self) -> Form {
+        match self {
+            Self::Plain(_) => Form::Plain,
+            Self::Encrypted { key, .. } => Form::Encrypted(*key),
+        }
+    }
+}
+
 impl Drop for StoredPart {
     fn drop(&mut self) {
         if let Self::Plain(bytes) = self {
@@ -223,8 +232,8 @@ fn bound_to(key: &[u8], public: &[u8]) -> Vec<u8> {
 /// Its private part was not decrypted, so it can't be written.
 pub fn write_endpoint(e: &Endpoint, seal: Seal<'_>) -> Result<Vec<u8>, StoreError> {
     if let Some(sealed) = &e.sealed {
-        let form = Form::Encrypted(sealed.key);
-        AtRest::of(form).expect_keys(&Keys::default(), &e.id.to_string())?;
+        let at_rest = AtRest::of(Form::Encrypted(sealed.key));
+        return Err(at_rest.key_missing(sealed.key, &Keys::default(), &e.id.to_string()));
     }
     let key = tables::slot_key(e.slot);
     // A row of version 2 has no place for TLS settings. Daemons that read no other must not lose them.
@@ -273,11 +282,11 @@ pub fn read_endpoint(key: &[u8; 4], bytes: &[u8], keys: &Keys) -> Result<Endpoin
         let form = Form::Plain;
         return Ok(EndpointRead { endpoint, form });
     }
-    let (public, used): (PublicRow, usize) = record::read_next(ENDPOINTS, content)?;
+    let (mut public, used): (PublicRow, usize) = record::read_next(ENDPOINTS, content)?;
     let (bound, rest) = content.split_at_checked(used).unwrap_or_default();
     let part: StoredPart = record::read_content(ENDPOINTS, rest)?;
+    let form = part.form();
     let ed25519 = public.ed25519;
-    let mut public = public;
     let tls = public.tls.take();
     let mut endpoint = public.into_endpoint(key);
     let private = match &part {
@@ -291,17 +300,12 @@ pub fn read_endpoint(key: &[u8; 4], bytes: &[u8], keys: &Keys) -> Result<Endpoin
                 .decrypt(nonce, &bound_to(key, bound), bytes)
                 .ok_or_else(|| not_of_this_row(&endpoint))?,
             None => {
-                let form = Form::Encrypted(*id);
                 endpoint.sealed = Some(Sealed { key: *id, ed25519 });
                 // What is trusted is known without the key.
                 endpoint.settings.tls = tls.and_then(|tls| tls.into_tls(None));
                 return Ok(EndpointRead { endpoint, form });
             }
         },
-    };
-    let form = match &part {
-        StoredPart::Plain(_) => Form::Plain,
-        StoredPart::Encrypted { key, .. } => Form::Encrypted(*key),
     };
     let mut private: PrivateRow = record::read_content(ENDPOINTS, &private)?;
     private.join(&mut endpoint, tls)?;
