@@ -349,13 +349,7 @@ fn take_over(
 
 /// The entry of the audit log for a reload.
 fn reloaded() -> Attributed<RecordAudit> {
-    let reloaded = RecordAudit(Audited {
-        action: Action::ConfigurationReload,
-        organization: None,
-        target: None,
-        before: None,
-        after: None,
-    });
+    let reloaded = RecordAudit(Audited::of(Action::ConfigurationReload));
     Attributed::to(Attribution::to_daemon(), reloaded)
 }
 

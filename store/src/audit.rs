@@ -143,6 +143,19 @@ pub struct Audited {
     pub after: Option<String>,
 }
 
+impl Audited {
+    /// Returns that something was done to nothing in particular.
+    pub fn of(action: Action) -> Self {
+        Self {
+            action,
+            organization: None,
+            target: None,
+            before: None,
+            after: None,
+        }
+    }
+}
+
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {

@@ -17,7 +17,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Attribution, DeliveryId, EndpointId, EventId, Scope};
+use stormhook_store::{Attributed, Attribution, DeliveryId, EndpointId, EventId, Scope};
 use utoipa::openapi::security::SecurityRequirement;
 
 /// The header with the id of a request.
@@ -77,6 +77,11 @@ impl Caller {
             reason: self.reason.clone(),
             request_id: Some(self.request_id.clone()),
         }
+    }
+
+    /// Attributes a command to the caller.
+    pub(super) fn attributed<C>(&self, command: C) -> Attributed<C> {
+        Attributed::to(self.attribution(), command)
     }
 
     /// Adds who calls to a call that is passed on to another daemon.

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, Uri};
 use serde::Serialize;
-use stormhook_store::{Action, Attributed, Audited, RecordAudit};
+use stormhook_store::{Action, Audited, RecordAudit};
 use utoipa::ToSchema;
 
 /// A replaced token.
@@ -46,14 +46,8 @@ pub(super) async fn rotate_token(
         )
     })?;
     // Durable before the token is another.
-    let rotated = RecordAudit(Audited {
-        action: Action::TokenRotate,
-        organization: None,
-        target: None,
-        before: None,
-        after: None,
-    });
-    let rotated = Attributed::to(caller.attribution(), rotated);
+    let rotated = RecordAudit(Audited::of(Action::TokenRotate));
+    let rotated = caller.attributed(rotated);
     let recorded = app.engine.submit(rotated).await;
     recorded.map_err(|error| not_done(error, "token"))?;
     let path = token

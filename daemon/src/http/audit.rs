@@ -4,9 +4,8 @@ use super::access::Caller;
 use super::caller_views::AuditEntryView;
 use super::fields::query;
 use super::ingest;
-use super::lists::{Filled, Moment, Paging};
+use super::lists::{Filled, Moment, Paging, span};
 use super::openapi::responses::AuditPage;
-use super::problem::Problem;
 use super::views::ListView;
 use super::{Answer, Shared, ask_long};
 use axum::Json;
@@ -48,18 +47,13 @@ pub(super) async fn list(State(app): State<Shared>, caller: Caller, uri: Uri) ->
     if let Some(organization) = &asked.organization_id {
         ingest::check_organization(organization)?;
     }
-    let time = |moment: Option<Moment>| moment.map(|Moment(at)| at);
+    let (since, until) = span(asked.since, asked.until)?;
     let filter = AuditFilter {
         organization: caller.within(asked.organization_id)?,
         target: asked.target.map(|Filled(text)| text),
-        since: time(asked.since),
-        until: time(asked.until),
+        since,
+        until,
     };
-    let span = filter.since.zip(filter.until);
-    if span.is_some_and(|(since, until)| until < since) {
-        let detail = "until is before since. Swap them, or omit one.";
-        return Err(Problem::field("until", detail));
-    }
     let (limit, cursor) = (paging.limit(), paging.cursor(List::Audit, &caller.tag())?);
     let page = ask_long(&app, move |reader| async move {
         reader.audit(&filter, cursor, limit).await

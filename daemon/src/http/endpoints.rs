@@ -30,8 +30,7 @@ use settings::{ChangeBody, NewBody};
 use std::sync::Arc;
 use stormhook_engine::dispatch::CommandError;
 use stormhook_store::{
-    Attributed, CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List,
-    UpdateEndpoint,
+    CreateEndpoint, Created, DeleteEndpoint, Endpoint, EndpointKey, List, UpdateEndpoint,
 };
 use utoipa::IntoParams;
 
@@ -65,7 +64,7 @@ pub(super) async fn create(
         request,
     });
     caller.expect_organization(&new.organization)?;
-    let create = Attributed::to(caller.attribution(), CreateEndpoint { new, key });
+    let create = caller.attributed(CreateEndpoint { new, key });
     let created = app.engine.submit(create).await;
     let Created { endpoint, replayed } = created.map_err(failed)?;
     let view = Json(EndpointView::of(&app, &endpoint).with_secret(&endpoint));
@@ -168,7 +167,7 @@ pub(super) async fn update(
         id: endpoint.id()?,
         change: Box::new(change),
     };
-    let update = Attributed::to(caller.attribution(), update);
+    let update = caller.attributed(update);
     let endpoint = app.engine.update_endpoint(update).await.map_err(failed)?;
     Ok(Json(EndpointView::of(&app, &endpoint)).into_response())
 }
@@ -186,7 +185,7 @@ pub(super) async fn delete(
 ) -> Answer {
     query::<()>(&uri)?;
     let id = endpoint.id()?;
-    let delete = Attributed::to(caller.attribution(), DeleteEndpoint { id });
+    let delete = caller.attributed(DeleteEndpoint { id });
     let deleted = app.engine.submit(delete).await;
     deleted.map_err(failed)?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
-use stormhook_store::{Attributed, EventFilter, List, Replay};
+use stormhook_store::{EventFilter, List, Replay};
 use utoipa::{IntoParams, ToSchema};
 
 /// The header that may hold an event's idempotency key.
@@ -213,7 +213,7 @@ pub(super) async fn replay(
         event: id,
         endpoint,
     };
-    let replay = Attributed::to(caller.attribution(), replay);
+    let replay = caller.attributed(replay);
     let replayed = app.engine.replay(replay).await;
     let delivery = replayed.map_err(|e| not_done(e, "event or endpoint"))?;
     deliveries::answer(&app, delivery.id).await

@@ -9,7 +9,7 @@ use super::key_text::key_text;
 use super::lists::{Moment, Paging};
 use super::openapi::enums::ScopeName;
 use super::openapi::responses::ApiKeyPage;
-use super::problem::{Problem, not_done, unexpected};
+use super::problem::{Problem, not_done};
 use super::views::ListView;
 use super::{Answer, Shared, ask, request};
 use crate::app::random_32;
@@ -21,7 +21,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use sha2::{Digest, Sha256};
-use stormhook_store::{ApiKey, Attributed, CreateApiKey, List, RevokeApiKey, Scope, Scopes};
+use stormhook_store::{ApiKey, CreateApiKey, List, RevokeApiKey, Scope, Scopes};
 use utoipa::ToSchema;
 
 const MAX_NAME_BYTES: usize = 128;
@@ -109,11 +109,7 @@ pub(super) async fn create(
             "expiresAt is in the past. Give a later time, or null for a key that does not expire.",
         ));
     }
-    let random = random_32().map_err(|error| {
-        tracing::error!(%error, "a key could not be generated");
-        unexpected()
-    })?;
-    let text = key_text(&random);
+    let text = key_text(&*random_32()?);
     let create = CreateApiKey(Box::new(ApiKey {
         id: app.engine.new_api_key_id(),
         name: asked.name.0,
@@ -125,7 +121,7 @@ pub(super) async fn create(
         revoked_at: None,
         last_used_at: None,
     }));
-    let create = Attributed::to(caller.attribution(), create);
+    let create = caller.attributed(create);
     let key = app.engine.submit(create).await;
     let key = key.map_err(|e| not_done(e, "API key"))?;
     let view = ApiKeyView::from(&*key).with_key(&text);
@@ -158,7 +154,7 @@ pub(super) async fn revoke(
     uri: Uri,
 ) -> Answer {
     query::<()>(&uri)?;
-    let revoke = Attributed::to(caller.attribution(), RevokeApiKey(key.id()?));
+    let revoke = caller.attributed(RevokeApiKey(key.id()?));
     let key = app.engine.submit(revoke).await;
     let key = key.map_err(|e| not_done(e, "API key"))?;
     Ok(Json(ApiKeyView::from(&*key)).into_response())

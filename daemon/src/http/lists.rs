@@ -99,16 +99,24 @@ pub(super) struct Accepted {
 impl Accepted {
     /// Returns the span. `until` must not be before `since`.
     pub(super) fn span(&self) -> Result<(Option<UnixMs>, Option<UnixMs>), Problem> {
-        let at = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.0);
-        let (since, until) = (at(&self.since), at(&self.until));
-        if since.zip(until).is_some_and(|(since, until)| until < since) {
-            return Err(Problem::field(
-                "until",
-                "until is before since. Swap them, or omit one.",
-            ));
-        }
-        Ok((since, until))
+        span(self.since, self.until)
     }
+}
+
+/// Returns both ends of a span of time, which must be in order.
+pub(super) fn span(
+    since: Option<Moment>,
+    until: Option<Moment>,
+) -> Result<(Option<UnixMs>, Option<UnixMs>), Problem> {
+    let at = |moment: Option<Moment>| moment.map(|Moment(at)| at);
+    let (since, until) = (at(since), at(until));
+    if since.zip(until).is_some_and(|(since, until)| until < since) {
+        return Err(Problem::field(
+            "until",
+            "until is before since. Swap them, or omit one.",
+        ));
+    }
+    Ok((since, until))
 }
 
 /// A point in time.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::app::NoRandomness;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -172,6 +173,13 @@ impl IntoResponse for Problem {
             );
         }
         response
+    }
+}
+
+impl From<NoRandomness> for Problem {
+    fn from(error: NoRandomness) -> Self {
+        tracing::error!(%error, "a secret could not be generated");
+        unexpected()
     }
 }
 

@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::path::PathBuf;
-use stormhook_store::{Action, AtRest, Attributed, Audited, Form, Reader, RecordAudit};
+use stormhook_store::{Action, AtRest, Audited, Form, Reader, RecordAudit};
 use utoipa::ToSchema;
 
 /// In which form endpoints' secrets and header values are kept in the store.
@@ -92,13 +92,10 @@ pub(super) async fn rekey(
     let to = form_of(reader, asked.new_key_file).await?;
     // Durable before anything is rewritten.
     let rekeyed = RecordAudit(Audited {
-        action: Action::SecretsRekey,
-        organization: None,
-        target: None,
-        before: None,
         after: Some(json!({"keyId": to.key().map(|id| id.to_string())}).to_string()),
+        ..Audited::of(Action::SecretsRekey)
     });
-    let rekeyed = Attributed::to(caller.attribution(), rekeyed);
+    let rekeyed = caller.attributed(rekeyed);
     let recorded = app.engine.submit(rekeyed).await;
     recorded.map_err(|error| not_done(error, "key"))?;
     let begun = begin(&app, reader, to).await?;

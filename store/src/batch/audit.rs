@@ -177,11 +177,8 @@ fn object(value: Value) -> Object {
 
 fn about(action: Action, target: String) -> Audited {
     Audited {
-        action,
-        organization: None,
         target: Some(target),
-        before: None,
-        after: None,
+        ..Audited::of(action)
     }
 }
 

@@ -13,7 +13,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use stormhook_store::{Attributed, Recover, Refusal, UnixMs};
+use stormhook_store::{Recover, Refusal, UnixMs};
 use utoipa::ToSchema;
 
 /// Which deliveries of an endpoint to recover.
@@ -87,7 +87,7 @@ pub(in crate::http) async fn recover(
     })
     .await?;
     if !asked.dry_run.unwrap_or(false) {
-        let recover = Attributed::to(caller.attribution(), recover);
+        let recover = caller.attributed(recover);
         app.engine.recover(recover).await.map_err(failed)?;
     }
     let view = RecoveredView { recovered: count };

@@ -1,12 +1,12 @@
 //! The secrets of an endpoint: showing and rotating them.
 
 use super::{failed, found};
-use crate::app::{App, NoRandomness};
+use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
 use crate::http::openapi::examples;
-use crate::http::problem::{Problem, unexpected};
+use crate::http::problem::Problem;
 use crate::http::{Answer, Shared, request};
 use axum::Json;
 use axum::body::Body;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use stormhook_engine::payload::private_key;
 use stormhook_engine::times::{parse_duration, rfc3339};
 use stormhook_store::endpoint::{LiveSecret, Seed};
-use stormhook_store::{Action, Attributed, Audited, Endpoint, RecordAudit, RotateSecret, UnixMs};
+use stormhook_store::{Action, Audited, Endpoint, RecordAudit, RotateSecret, UnixMs};
 use stormhook_verifier::Secret;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -47,13 +47,11 @@ pub(in crate::http) async fn secret(
     let endpoint = found(&app, &endpoint)?;
     // Durable before the secret is shown.
     let revealed = RecordAudit(Audited {
-        action: Action::EndpointRevealSecret,
         organization: Some(endpoint.organization.clone()),
         target: Some(endpoint.id.to_string()),
-        before: None,
-        after: None,
+        ..Audited::of(Action::EndpointRevealSecret)
     });
-    let revealed = Attributed::to(caller.attribution(), revealed);
+    let revealed = caller.attributed(revealed);
     app.engine.submit(revealed).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
@@ -96,7 +94,7 @@ pub(in crate::http) async fn rotate(
             .overlap
             .map_or(OVERLAP_DEFAULT_MS, |Overlap(ms)| ms),
     };
-    let rotate = Attributed::to(caller.attribution(), rotate);
+    let rotate = caller.attributed(rotate);
     let endpoint = app.engine.submit(rotate).await.map_err(failed)?;
     Ok(Json(SecretsView::of(&endpoint, app.paced())).into_response())
 }
@@ -163,7 +161,7 @@ impl NewSecret {
     pub(super) fn or_made(came: Option<Self>, app: &App) -> Result<Secret, Problem> {
         match came {
             Some(Self(secret)) => Ok(secret),
-            None => app.new_secret().map_err(no_randomness),
+            None => app.new_secret().map_err(Problem::from),
         }
     }
 }
@@ -187,12 +185,7 @@ pub fn is_quoted(secret: &str) -> bool {
 }
 
 pub(super) fn new_seed(app: &App) -> Result<Seed, Problem> {
-    app.new_seed().map_err(no_randomness)
-}
-
-fn no_randomness(error: NoRandomness) -> Problem {
-    tracing::error!(%error, "a secret could not be generated");
-    unexpected()
+    Ok(app.new_seed()?)
 }
 
 /// How long earlier secrets keep signing, in milliseconds.
