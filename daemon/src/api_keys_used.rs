@@ -22,8 +22,8 @@ pub(crate) struct ApiKeysUsed {
 impl ApiKeysUsed {
     /// Notes a use.
     pub(crate) fn note(&self, key: &ApiKey, now: UnixMs) {
-        let known = key.last_used_at.unwrap_or_default();
-        if key.last_used_at.is_some() && now.since_ms(known) < RECENT_MS {
+        let is_recent = |known| now.since_ms(known) < RECENT_MS;
+        if key.last_used_at.is_some_and(is_recent) {
             return;
         }
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);

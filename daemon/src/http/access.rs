@@ -11,10 +11,8 @@ use crate::app::App;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-#[cfg(feature = "postgres")]
-use http::HeaderValue;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
 use stormhook_store::{Attributed, Attribution, DeliveryId, EndpointId, EventId, Scope};
@@ -40,7 +38,7 @@ pub(super) const ADMIN: Access = Access::Unbound(Scope::Admin);
 pub(crate) struct Caller {
     pub(super) principal: Arc<Principal>,
     app: Shared,
-    request_id: String,
+    request_id: HeaderValue,
     reason: Option<String>,
 }
 
@@ -49,7 +47,7 @@ impl Caller {
     pub(super) fn new(
         principal: Principal,
         app: &Shared,
-        request_id: &str,
+        request_id: &HeaderValue,
         headers: &HeaderMap,
     ) -> Result<Self, Problem> {
         let reason = headers.get(REASON).map(|value| {
@@ -62,7 +60,7 @@ impl Caller {
         Ok(Self {
             principal: Arc::new(principal),
             app: Arc::clone(app),
-            request_id: request_id.to_owned(),
+            request_id: request_id.clone(),
             reason: reason.transpose()?,
         })
     }
@@ -75,7 +73,7 @@ impl Caller {
             id: id.clone(),
             name: name.clone(),
             reason: self.reason.clone(),
-            request_id: Some(self.request_id.clone()),
+            request_id: self.request_id.to_str().ok().map(str::to_owned),
         }
     }
 
@@ -92,9 +90,7 @@ impl Caller {
         if let Ok(principal) = HeaderValue::from_bytes(&principal) {
             headers.insert(crate::peers::PRINCIPAL, principal);
         }
-        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
-            headers.insert(REQUEST_ID, id);
-        }
+        headers.insert(REQUEST_ID, self.request_id.clone());
     }
 
     /// Returns the organization that a list or statistics are limited to: the one that is asked for, or the caller's.

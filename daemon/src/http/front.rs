@@ -166,7 +166,6 @@ impl Front {
                 Ok(_) => starting(&head),
             };
         };
-        let id = id.to_str().unwrap_or_default();
         let caller = admitted.and_then(|by| Caller::new(by, app, id, &head.headers));
         let mut head = head;
         match caller {

@@ -46,21 +46,24 @@ pub(super) async fn attempts(State(app): State<Shared>, caller: Caller, uri: Uri
     let (asked,) = query::<(AttemptQuery,)>(&uri)?;
     let only = asked.endpoint_id.map(|Given(id)| id);
     let within = caller.within(None)?;
-    let is_theirs = move |endpoint: Option<&Arc<Endpoint>>| {
-        let within = within.as_ref();
-        within.is_none_or(|within| endpoint.is_some_and(|e| e.organization == *within))
-    };
     if let Some(id) = only {
         let found = app.reader().endpoint_or_mark(id);
-        if found.is_none() || !is_theirs(found.as_ref()) {
+        let is_theirs = |e: &Arc<Endpoint>| {
+            within
+                .as_ref()
+                .is_none_or(|within| e.organization == *within)
+        };
+        if !found.as_ref().is_some_and(is_theirs) {
             return Err(Problem::not_found("endpoint"));
         }
     }
     let reader = app.reader().clone();
     let is_asked = Arc::new(move |finished: &FinishedAttempt| {
-        let slot = finished.delivery.id.slot;
-        only.is_none_or(|id| id == finished.endpoint)
-            && is_theirs(reader.endpoint_by_slot(slot).as_ref())
+        let is_theirs = |within: &String| {
+            let endpoint = reader.endpoint_by_slot(finished.delivery.id.slot);
+            endpoint.is_some_and(|e| e.organization == *within)
+        };
+        only.is_none_or(|id| id == finished.endpoint) && within.as_ref().is_none_or(is_theirs)
     });
     let begin = (
         app.engine.attempts(),
