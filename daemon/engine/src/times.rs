@@ -9,6 +9,13 @@ use time::format_description::well_known::Rfc3339;
 
 pub use stormhook_store::times::rfc3339;
 
+/// Returns the date of a time, in UTC.
+pub fn day(at: UnixMs) -> String {
+    let mut text = rfc3339(at);
+    text.truncate("2026-01-02".len());
+    text
+}
+
 /// Parses RFC 3339 with any offset, from the year 0 to 9999 in UTC, and truncates it to milliseconds.
 pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
     // Longer than any sensible fraction of a second; the parser would read all of it.

@@ -1,12 +1,14 @@
 //! TLS errors in plain words: what is wrong and what to do. This is the only table of them; the library's own words are
 //! never shown.
 
+use rustls::pki_types::UnixTime;
 use rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved,
 };
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use stormhook_engine::times::day;
 use stormhook_store::UnixMs;
 
 /// A self-signed certificate that the operator did not name.
@@ -93,12 +95,12 @@ fn certificate(error: &CertificateError) -> String {
         C::Expired => "certificate has expired; the partner must renew it".to_owned(),
         C::ExpiredContext { not_after, .. } => format!(
             "certificate expired on {}; the partner must renew it",
-            day(not_after.as_secs())
+            day_of(*not_after)
         ),
         C::NotValidYet => "certificate is not valid yet".to_owned(),
         C::NotValidYetContext { not_before, .. } => format!(
             "certificate is not valid before {}; check this machine's clock, or have the partner replace it",
-            day(not_before.as_secs())
+            day_of(*not_before)
         ),
         C::Revoked => "certificate was revoked; the partner must replace it".to_owned(),
         C::UnknownIssuer => {
@@ -273,11 +275,8 @@ fn incompatible(why: &PeerIncompatible) -> String {
     text.to_owned()
 }
 
-/// Returns the date of a time, in UTC.
-fn day(seconds: u64) -> String {
-    let mut text = stormhook_engine::times::rfc3339(UnixMs(seconds.saturating_mul(1_000)));
-    text.truncate("2026-01-02".len());
-    text
+fn day_of(at: UnixTime) -> String {
+    day(UnixMs(at.as_secs().saturating_mul(1_000)))
 }
 
 #[cfg(test)]

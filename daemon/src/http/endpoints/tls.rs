@@ -7,7 +7,7 @@ use crate::http::problem::Problem;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
-use stormhook_engine::times::{at, rfc3339};
+use stormhook_engine::times::{at, day};
 use stormhook_store::UnixMs;
 use stormhook_store::endpoint::EndpointTls;
 use utoipa::ToSchema;
@@ -233,13 +233,6 @@ pub(super) fn server_warning(validity: Validity, now: UnixMs) -> Option<WarningV
             day(not_after)
         ),
     })
-}
-
-/// The date of a time, in UTC.
-fn day(at: UnixMs) -> String {
-    let mut text = rfc3339(at);
-    text.truncate("2026-01-02".len());
-    text
 }
 
 #[cfg(test)]
