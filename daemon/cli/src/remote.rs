@@ -143,7 +143,7 @@ impl Remote {
 
 fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
     let roots: Vec<PathBuf> = ca_file.map(Path::to_owned).into_iter().collect();
-    let trusted = trusting(&roots).map_err(|error| {
+    let mut config = trusting(&roots).map_err(|error| {
         Failure::Usage(match error {
             TrustError::Unreadable { path, why } => format!(
                 "--ca-file: {} can't be read as PEM certificates: {why}",
@@ -155,7 +155,6 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Failure> {
             error @ TrustError::Tls(_) => error.to_string(),
         })
     })?;
-    let mut config = Arc::unwrap_or_clone(trusted);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -42,15 +42,13 @@ pub enum TrustError {
     Tls(String),
 }
 
-/// Returns the configuration of a TLS client that trusts the system's certificates and these files, and prefers HTTP/2.
+/// Returns the configuration of a TLS client that trusts the system's certificates and these files.
 ///
 /// # Errors
 /// [`TrustError`] if a file can't be used.
-pub fn client_config(extra_roots: &[PathBuf]) -> Result<Arc<ClientConfig>, TrustError> {
+pub fn client_config(extra_roots: &[PathBuf]) -> Result<ClientConfig, TrustError> {
     let trust = Trust::new(extra_roots)?;
-    let mut config = trust.config(None).map_err(TrustError::Tls)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    trust.config(None).map_err(TrustError::Tls)
 }
 
 /// What is trusted for every endpoint.
