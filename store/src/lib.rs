@@ -61,7 +61,7 @@ pub use ids::{
 pub use op::{AttributedOp, Change, Done, Gained, Op, Operation};
 pub use options::Options;
 pub use query::{
-    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Page,
+    CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Named, Page,
     Unreadable,
 };
 pub use sealing::{AtRest, Form, Key, Keys, Seal, Sealing};

@@ -180,6 +180,17 @@ pub enum Unreadable {
     Audit(AuditId, AuditId),
 }
 
+/// An object, as a request names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// An endpoint.
+    Endpoint(EndpointId),
+    /// An event.
+    Event(EventId),
+    /// An endpoint by its number, as deliveries name it.
+    Slot(Slot),
+}
+
 /// Which events. `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {

@@ -1,13 +1,12 @@
 //! What stands before each route: whether its caller may use it at all, and for the object that its path names. Handlers
 //! get the caller, and ask it for the organization that they may show.
 
-use super::ids::Id;
+use super::ids::object_in;
 use super::openapi::failures::Route;
 use super::openapi::operations::operations;
 use super::principal::{Access, Concerned, Denied, Principal, concerns, may};
 use super::problem::{Code, Problem};
 use super::{Shared, ask};
-use crate::app::App;
 use axum::extract::{FromRequestParts, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -15,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
 use std::time::Duration;
-use stormhook_store::{Attributed, Attribution, DeliveryId, EndpointId, EventId, Scope};
+use stormhook_store::{Attributed, Attribution, Scope};
 use utoipa::openapi::security::SecurityRequirement;
 
 /// The header with the id of a request.
@@ -192,11 +191,11 @@ async fn guard(access: Access, request: Request, next: Next) -> Response {
 
 /// Checks that a bound caller may see the object that a path names.
 async fn check_object(access: Access, caller: &Caller, path: &str) -> Result<(), Problem> {
-    let Some((what, object)) = Object::of(path) else {
+    let Some((what, object)) = object_in(path) else {
         return Ok(());
     };
     let organization = match object {
-        Some(object) => object.organization(&caller.app).await?,
+        Some(object) => ask(&caller.app, caller.app.reader().organization_of(object)).await?,
         None => None,
     };
     let concerned = Concerned::Object(organization.as_deref());
@@ -221,51 +220,5 @@ fn denied(why: Denied, what: &str) -> Problem {
             "The key is bound to another organization. Omit organizationId, name the key's own, or use another key.",
         ),
         Denied::NotFound => Problem::not_found(what),
-    }
-}
-
-/// The object that a path names.
-enum Object {
-    Endpoint(EndpointId),
-    Event(EventId),
-    Delivery(DeliveryId),
-}
-
-impl Object {
-    /// Returns the kind of object that a path names, and the object unless its id is malformed.
-    fn of(path: &str) -> Option<(&'static str, Option<Self>)> {
-        let mut parts = path.strip_prefix("/v1/")?.split('/');
-        let (collection, id) = (parts.next()?, parts.next()?);
-        Some(match (collection, id) {
-            // Routes of all events.
-            ("events", "batch" | "dry-run" | "purge") => return None,
-            ("endpoints", id) => (EndpointId::OF, EndpointId::of(id).map(Self::Endpoint)),
-            ("events", id) => (EventId::OF, EventId::of(id).map(Self::Event)),
-            ("deliveries", id) => (DeliveryId::OF, DeliveryId::of(id).map(Self::Delivery)),
-            _ => return None,
-        })
-    }
-
-    async fn organization(self, app: &App) -> Result<Option<String>, Problem> {
-        let reader = app.reader();
-        #[cfg(feature = "postgres")]
-        if let stormhook_engine::Reader::Postgres(reader) = reader {
-            use stormhook_postgres::Named;
-            let named = match self {
-                Self::Endpoint(id) => Named::Endpoint(id),
-                Self::Event(id) => Named::Event(id),
-                Self::Delivery(id) => Named::Slot(id.slot),
-            };
-            return ask(app, reader.organization_of(named)).await;
-        }
-        let endpoint = match self {
-            Self::Endpoint(id) => reader.endpoint_or_mark(id),
-            Self::Delivery(id) => reader.endpoint_by_slot(id.slot),
-            Self::Event(id) => {
-                let event = ask(app, reader.event(id)).await?;
-                return Ok(event.map(|event| event.organization.clone()));
-            }
-        };
-        Ok(endpoint.map(|endpoint| endpoint.organization.clone()))
     }
 }

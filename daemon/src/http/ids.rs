@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::de::{DeserializeOwned, Error, Unexpected};
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
-use stormhook_store::{ApiKeyId, DeliveryId, EndpointId, EventId};
+use stormhook_store::{ApiKeyId, DeliveryId, EndpointId, EventId, Named};
 use utoipa::IntoParams;
 
 /// The event that a path names.
@@ -121,6 +121,22 @@ impl Id for ApiKeyId {
     fn of(text: &str) -> Option<Self> {
         Self::parse(text)
     }
+}
+
+/// Returns the kind of object that a path names, and the object unless its id is malformed.
+pub(super) fn object_in(path: &str) -> Option<(&'static str, Option<Named>)> {
+    let mut parts = path.strip_prefix("/v1/")?.split('/');
+    Some(match (parts.next()?, parts.next()?) {
+        // A route of all events.
+        ("events", "batch") => return None,
+        ("endpoints", id) => (EndpointId::OF, EndpointId::of(id).map(Named::Endpoint)),
+        ("events", id) => (EventId::OF, EventId::of(id).map(Named::Event)),
+        ("deliveries", id) => {
+            let delivery = DeliveryId::of(id);
+            (DeliveryId::OF, delivery.map(|id| Named::Slot(id.slot)))
+        }
+        _ => return None,
+    })
 }
 
 /// Parses an id in a path. A malformed one is not found.

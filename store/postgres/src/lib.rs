@@ -40,7 +40,7 @@ pub use import::import;
 pub use options::{Dial, Options, Stream};
 pub use outbox::Outbox;
 pub use ownership::{Cluster, Holder, Moves};
-pub use read::{BulkWalk, Named, Reader};
+pub use read::{BulkWalk, Reader};
 pub use resealing::{Resealer, reseal, secrets_at_rest};
 pub use schema::outbox::{install as install_outbox, pending as pending_outbox};
 pub use schema::{VERSION, migrate, pending};

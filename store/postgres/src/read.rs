@@ -9,7 +9,6 @@ mod stats;
 
 pub use bulk::BulkWalk;
 pub(crate) use bulk::{DELIVERIES_AFTER, MISSED};
-pub use foreign::Named;
 pub(crate) use lists::{EVENTS_BEFORE, NEWEST_BY_KEY, OF_ENDPOINT, UNDELIVERED};
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};

@@ -8,8 +8,8 @@ use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
     ApiKey, ApiKeyId, AtRest, AuditEntry, AuditFilter, CheckReport, Cursor, Delivery,
     DeliveryFilter, DeliveryId, DeliveryWithEvent, Endpoint, EndpointId, EndpointState, Event,
-    EventFilter, EventId, Explained, FileBytes, Form, Page, Recover, Slot, StatsOf, StoreError,
-    UnixMs,
+    EventFilter, EventId, Explained, FileBytes, Form, Named, Page, Recover, Slot, StatsOf,
+    StoreError, UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.
@@ -180,6 +180,26 @@ impl Reader {
         limit: usize,
     ) -> Result<Page<AuditEntry>, StoreError> {
         ask!(self, audit(filter, after, limit))
+    }
+
+    /// Returns the organization of an object.
+    ///
+    /// # Errors
+    /// As [`super::Store::open_deliveries`].
+    pub async fn organization_of(&self, what: Named) -> Result<Option<String>, StoreError> {
+        #[cfg(feature = "postgres")]
+        if let Self::Postgres(reader) = self {
+            return reader.organization_of(what).await;
+        }
+        let endpoint = match what {
+            Named::Endpoint(id) => self.endpoint_or_mark(id),
+            Named::Slot(slot) => self.endpoint_by_slot(slot),
+            Named::Event(id) => {
+                let event = self.event(id).await?;
+                return Ok(event.map(|event| event.organization.clone()));
+            }
+        };
+        Ok(endpoint.map(|endpoint| endpoint.organization.clone()))
     }
 
     /// Verifies the store, and returns the sizes of its parts where it is a file.

@@ -1,10 +1,10 @@
 //! Whose organization a request is about, by its path, its query and its body. Pure.
 
+use crate::http::ids::object_in;
 use http::Method;
 use serde::Deserialize;
 use std::borrow::Cow;
-use stormhook_postgres::Named;
-use stormhook_store::{DeliveryId, EndpointId, EventId};
+use stormhook_store::{EndpointId, EventId, Named};
 
 /// What decides which daemon answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,20 +27,17 @@ struct OfOrganization<'a> {
 
 /// Returns the subject of a request. Requests with invalid parts have none: the daemon that has them says what is wrong.
 pub(super) fn of(method: &Method, path: &str, query: Option<&str>, body: &[u8]) -> Subject {
-    let Some(path) = path.strip_prefix("/v1/") else {
+    let Some(route) = path.strip_prefix("/v1/") else {
         return Subject::Any;
     };
-    let mut parts = path.split('/');
+    let mut parts = route.split('/');
     let (collection, id) = (parts.next().unwrap_or_default(), parts.next());
     let creates = *method == Method::POST && id.is_none();
     match (collection, id) {
         ("events" | "endpoints", None) if creates => in_body(body),
         ("events" | "endpoints" | "deliveries" | "stats", None) => in_query(query),
         ("attempts", Some("stream")) => in_query(query),
-        ("endpoints", Some(id)) => named(EndpointId::parse(id).map(Named::Endpoint)),
-        ("events", Some(id)) => named(EventId::parse(id).map(Named::Event)),
-        ("deliveries", Some(id)) => named(DeliveryId::parse(id).map(|id| Named::Slot(id.slot))),
-        _ => Subject::Any,
+        _ => named(object_in(path).and_then(|(_, object)| object)),
     }
 }
 
@@ -71,7 +68,7 @@ fn named(found: Option<Named>) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stormhook_store::Slot;
+    use stormhook_store::{DeliveryId, Slot};
 
     const ENDPOINT: &str = "ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use stormhook_store::backend::{Bulks, as_read, read_endpoint, slot_key};
 use stormhook_store::query::Filling;
 use stormhook_store::{
-    Cursor, Delivery, Endpoint, EndpointId, EndpointState, EventId, List, Page, Slot, StoreError,
+    Cursor, Delivery, Endpoint, EndpointId, EndpointState, EventId, List, Named, Page, Slot,
+    StoreError,
 };
 use tokio_postgres::types::Type;
 
@@ -203,15 +204,4 @@ impl Reader {
         let row = row.map_err(|e| failed(&e))?;
         row.map(|row| column(&row, 0)).transpose()
     }
-}
-
-/// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
-    /// An endpoint.
-    Endpoint(EndpointId),
-    /// An event.
-    Event(EventId),
-    /// An endpoint by its number.
-    Slot(Slot),
 }
