@@ -25,7 +25,7 @@ pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use database::Database;
 pub(crate) use moves::{Place, open_export};
 pub(crate) use records::{Filter, Written};
-pub(crate) use secrets::reseal_stopped;
+pub(crate) use secrets::{SecretsReport, reseal_stopped};
 pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};
 use stormhook_store::StoreError;

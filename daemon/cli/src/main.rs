@@ -5,6 +5,7 @@
 //! success, 1 the daemon refused, 2 usage error, 3 daemon not reachable. A closed stdout (`stormhook event list |
 //! head`) ends the command quietly, without failure.
 
+mod audit;
 mod backup;
 mod batch;
 mod check;
@@ -162,10 +163,10 @@ enum Command {
         command: key::KeyCommand,
     },
     /// Show who changed what
-    #[command(after_help = key::AUDIT_EXAMPLES)]
+    #[command(after_help = audit::EXAMPLES)]
     Audit {
         #[command(flatten)]
-        args: key::AuditArgs,
+        args: audit::AuditArgs,
         #[command(flatten)]
         client: ClientOptions,
     },
@@ -361,7 +362,7 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
             connected(client, screen, |session| key::run(command, session))
         }
         Command::Audit { args, client } => {
-            connected(client, screen, |session| key::audit(args, session))
+            connected(client, screen, |session| audit::run(args, session))
         }
         Command::Stats { args, client } => {
             connected(client, screen, |session| stats::run(args, session))

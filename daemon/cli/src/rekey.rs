@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
-use serde::Deserialize;
 use serde_json::json;
 
-use crate::client::{CALL_TIMEOUT, Client};
+use crate::client::Client;
 use crate::export::blocking;
 use crate::failure::Failure;
-use crate::local::{self, PlaceFlags, STORE_FILE};
+use crate::local::{self, PlaceFlags, STORE_FILE, SecretsReport};
 use crate::locate::{self, Found};
 use crate::options::DaemonOptions;
 use crate::progress::Counted;
@@ -55,14 +54,6 @@ pub(crate) struct RekeyArgs {
     places: PlaceFlags,
 }
 
-/// What a daemon says of the form of its secrets.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Told {
-    key_id: Option<String>,
-    finished: bool,
-}
-
 pub(crate) async fn run(
     args: RekeyArgs,
     daemon: DaemonOptions,
@@ -71,9 +62,9 @@ pub(crate) async fn run(
     let surroundings = Surroundings::of_process(daemon);
     let file = args.new_key_file.as_deref().map(absolute).transpose()?;
     let configured = args.places.load(surroundings.flag.as_deref());
+    let keyed = || Ok::<_, Failure>(with_key(new_key(file.as_deref())?, &args.places.keys()?));
     let form = if let Ok(Some(database)) = configured.map(|places| places.database) {
-        let (key, keys) = (new_key(file.as_deref())?, args.places.keys()?);
-        let (form, keys) = with_key(key, &keys);
+        let (form, keys) = keyed()?;
         let progress = Counted::start("rewriting");
         let database = database.with_keys(keys);
         let done = database.reseal(form, |written| progress.add(written)).await;
@@ -84,8 +75,7 @@ pub(crate) async fn run(
         match locate::find(&args.places, &surroundings, &screen).await? {
             Found::Daemon(client) => by_daemon(&client, file.as_deref(), &screen).await?,
             Found::Stopped(folder) => {
-                let (key, keys) = (new_key(file.as_deref())?, args.places.keys()?);
-                let (form, keys) = with_key(key, &keys);
+                let (form, keys) = keyed()?;
                 let store = folder.join(STORE_FILE);
                 let progress = Counted::start("rewriting");
                 let shown = progress.clone();
@@ -136,7 +126,7 @@ async fn by_daemon(
     let begun = client
         .send(Method::POST, "/v1/secrets/rekey", &asked)
         .await?;
-    let mut told: Told = begun.read()?;
+    let mut told: SecretsReport = begun.read()?;
     let form = told
         .key_id
         .clone()
@@ -146,10 +136,7 @@ async fn by_daemon(
     }
     while !told.finished {
         tokio::time::sleep(ASK_EVERY).await;
-        told = client
-            .call(Method::GET, "/v1/secrets", None, CALL_TIMEOUT)
-            .await?
-            .read()?;
+        told = client.get("/v1/secrets").await?.read()?;
     }
     Ok(form)
 }

@@ -7,10 +7,10 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::failure::Failure;
 use crate::refusal::Words;
+pub(crate) use stormhook_engine::text::plain;
 
 /// How long a daemon that failed waits for its error to be read.
 const SHOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
-pub(crate) use stormhook_engine::text::plain;
 
 /// How a piece of text stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,6 @@ use http::{HeaderName, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use std::time::Duration;
-use stormhook_engine::Reader;
 use stormhook_engine::schedule::Gauges;
 use stormhook_postgres::Holder;
 use stormhook_postgres::cluster::{Member, Seat};
@@ -169,12 +168,7 @@ impl Peers {
         match subject {
             Subject::Any => Ok(None),
             Subject::Organization(organization) => Ok(Some(organization)),
-            Subject::Named(named) => {
-                let Reader::Postgres(reader) = app.reader() else {
-                    return Ok(None);
-                };
-                ask(app, reader.organization_of(named)).await
-            }
+            Subject::Named(named) => ask(app, app.reader().organization_of(named)).await,
         }
     }
 

@@ -44,13 +44,13 @@ pub(crate) fn reseal_stopped(
 /// What a daemon says of the form of its secrets.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
-    key_id: Option<String>,
+pub(crate) struct SecretsReport {
+    pub(crate) key_id: Option<String>,
     previous_key_id: Option<String>,
-    finished: bool,
+    pub(crate) finished: bool,
 }
 
-impl Told {
+impl SecretsReport {
     fn at_rest(&self) -> Option<AtRest> {
         let form = |id: &Option<String>| match id {
             Some(id) => KeyId::parse(id).map(Form::Encrypted),
@@ -77,7 +77,7 @@ pub(super) async fn at_rest_of(config: &Config) -> Option<AtRest> {
             }
             StoreState::InUse => {
                 let client = Client::at(config.socket.clone()?);
-                let told: Told = client.get("/v1/secrets").await.ok()?.read().ok()?;
+                let told: SecretsReport = client.get("/v1/secrets").await.ok()?.read().ok()?;
                 told.at_rest()
             }
             StoreState::Absent | StoreState::Unreadable(_) => None,
