@@ -99,6 +99,8 @@ pub struct Delivery {
     pub max_in_flight: usize,
     /// Maximum attempts in flight to one endpoint.
     pub max_in_flight_per_endpoint: usize,
+    /// Whether what receivers answer is kept of failed attempts.
+    pub excerpts: bool,
     /// In lower case.
     pub signature_header: String,
     /// How long idle connections are kept.

@@ -38,6 +38,7 @@ mod passing;
 pub(crate) mod peer_listener;
 mod principal;
 mod problem;
+mod purge;
 mod request;
 mod routes;
 mod secrets;
@@ -49,6 +50,7 @@ mod stream;
 mod tcp;
 mod views;
 
+pub use caller_views::{ApiKeyView, AuditEntryView};
 pub use certificate::CertificateFileError;
 pub(crate) use certificate::ListenerCertificate;
 pub use endpoints::{EndpointView, is_quoted};

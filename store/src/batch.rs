@@ -11,6 +11,7 @@ mod bulk;
 mod counters;
 mod damaged;
 mod endpoints;
+mod purge;
 mod rounds;
 mod settle;
 mod storage;
@@ -30,6 +31,7 @@ use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, DeliveryId, EventId, Now, Slot, UnixMs};
 use crate::maintenance::{FlushStats, Probe};
 use crate::op::{Change, Done, Op};
+use crate::purge::Purges;
 use crate::sealing::Nonce;
 use crate::stats::{Counters, Level, Window};
 use rand_chacha::ChaCha8Rng;
@@ -93,6 +95,8 @@ pub struct Batch<'a, S> {
     pub open: u64,
     /// The bulk changes in progress.
     pub bulks: Arc<Bulks>,
+    /// The purges in progress.
+    pub purges: Arc<Purges>,
     /// The API keys that are new or changed.
     pub api_keys: BTreeMap<ApiKeyId, ApiKey>,
     /// The entries of the audit log.
@@ -132,6 +136,7 @@ impl<'a, S: Storage> Batch<'a, S> {
             forgotten: BTreeSet::new(),
             open: directory.open,
             bulks: Arc::clone(&directory.bulks),
+            purges: Arc::clone(&directory.purges),
             api_keys: BTreeMap::new(),
             audit: Vec::new(),
             changes: Vec::new(),
@@ -152,6 +157,11 @@ impl<'a, S: Storage> Batch<'a, S> {
             Op::Cancel(cancel) => self.cancel(*cancel).map(Done::Cancel),
             Op::Replay(replay) => self.replay(*replay).map(Done::Replay),
             Op::Recover(recover) => self.recover(recover).map(Done::Recover),
+            Op::BeginPurge(begin) => self.begin_purge(begin).map(Done::BeginPurge),
+            Op::DeleteOrganization(delete) => self
+                .delete_organization(delete)
+                .map(Done::DeleteOrganization),
+            Op::AdvancePurge(advance) => self.advance_purge(advance).map(Done::AdvancePurge),
             Op::CreateApiKey(create) => self.create_api_key(create).map(Done::CreateApiKey),
             Op::RevokeApiKey(revoke) => self.revoke_api_key(*revoke).map(Done::RevokeApiKey),
             Op::TouchApiKeys(touch) => self.touch_api_keys(touch).map(Done::TouchApiKeys),
@@ -191,8 +201,14 @@ impl<'a, S: Storage> Batch<'a, S> {
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.events.binary_search_by_key(&id, |e| e.id) {
             Ok(at) => Ok(self.events.get(at).cloned()),
-            Err(_) => self.storage.event(id),
+            Err(_) => self.stored_event(id),
         }
+    }
+
+    /// Returns an event as its row and the purges in progress have it.
+    fn stored_event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
+        let stored = self.storage.event(id)?;
+        Ok(stored.and_then(|event| self.purges.shown(event)))
     }
 
     /// Returns what a key that has not expired refers to: an event, or an endpoint's id as one.
@@ -264,7 +280,7 @@ pub struct IndexedState {
 }
 
 impl IndexedState {
-    fn of(d: &Delivery) -> Self {
+    pub(crate) fn of(d: &Delivery) -> Self {
         Self {
             status: d.status,
             due: d.due,

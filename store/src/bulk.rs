@@ -83,10 +83,10 @@ impl Bulk {
     }
 
     fn reopens(&self, d: &Delivery) -> bool {
-        // A damaged delivery can't be sent again.
+        // A damaged delivery can't be sent again, nor one without data.
         matches!(self.effect, BulkEffect::Reopen(r)
             if d.status.is_undelivered()
-                && d.reason != Some(Reason::Damaged)
+                && !matches!(d.reason, Some(Reason::Damaged | Reason::Purged))
                 && (r.since..r.until).contains(&d.id.event.accepted_at()))
     }
 }

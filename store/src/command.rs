@@ -5,6 +5,7 @@ use crate::audit::{Attribution, Audited};
 use crate::endpoint::{Endpoint, EndpointChange, NewEndpoint, Seed};
 use crate::event::{EmittedEvent, Event};
 use crate::ids::{ApiKeyId, DeliveryId, EndpointId, EventId, UnixMs};
+use crate::purge::PurgeScope;
 use std::sync::Arc;
 use stormhook_verifier::Secret;
 
@@ -123,6 +124,32 @@ pub struct Recover {
     pub missed: bool,
 }
 
+/// Removes what events of an organization hold: a purge.
+#[derive(Debug, Clone)]
+pub struct BeginPurge {
+    /// The organization.
+    pub organization: String,
+    /// Which events. Events that are accepted later are never among them.
+    pub scope: PurgeScope,
+}
+
+/// Deletes the endpoints of an organization, revokes its API keys, and begins to remove these, its events and its
+/// deliveries.
+#[derive(Debug, Clone)]
+pub struct DeleteOrganization {
+    /// The organization.
+    pub organization: String,
+}
+
+/// What an organization had that was not deleted before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletedOrganization {
+    /// The number of its endpoints.
+    pub endpoints: usize,
+    /// The number of its API keys that were not revoked.
+    pub api_keys: usize,
+}
+
 /// Creates an API key. The answer has its time of creation.
 #[derive(Debug, Clone)]
 pub struct CreateApiKey(pub Box<ApiKey>);
@@ -179,6 +206,12 @@ pub enum Refusal {
     /// Too many bulk changes of the endpoint are in progress.
     #[error("too many bulk changes of the endpoint are in progress")]
     TooManyBulk,
+    /// Too many purges are in progress.
+    #[error("too many purges are in progress")]
+    TooManyPurges,
+    /// A process that shares the store does not know purges.
+    #[error("a daemon of an earlier version shares the store")]
+    NotByAll,
     /// The organization has reached its limit of endpoints.
     #[error("the organization has reached its limit of endpoints")]
     TooManyEndpoints,

@@ -76,6 +76,8 @@ pub enum Reason {
     Discarded,
     /// Its stored record is damaged, so it can't be sent.
     Damaged,
+    /// Its event's data was purged, so it can't be sent.
+    Purged,
 }
 
 impl Reason {
@@ -87,6 +89,7 @@ impl Reason {
             Self::Cancelled => "cancelled",
             Self::Discarded => "discarded",
             Self::Damaged => "damaged",
+            Self::Purged => "purged",
         }
     }
 }

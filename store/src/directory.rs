@@ -4,6 +4,7 @@
 use crate::bulk::{Bulk, Bulks};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::ids::{EndpointId, Slot, UnixMs};
+use crate::purge::Purges;
 use crate::query::{Cursor, Filling, List, Page};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Directory {
     pub states: HashMap<Slot, EndpointState>,
     /// The bulk changes in progress.
     pub bulks: Arc<Bulks>,
+    /// The purges in progress.
+    pub purges: Arc<Purges>,
     /// The number of open deliveries.
     pub open: u64,
 }
@@ -43,6 +46,8 @@ pub struct DirectoryChange {
     pub open: u64,
     /// The bulk changes in progress.
     pub bulks: Arc<Bulks>,
+    /// The purges in progress.
+    pub purges: Arc<Purges>,
 }
 
 impl Directory {
@@ -165,6 +170,7 @@ impl Directory {
     pub fn follow(&mut self, change: DirectoryChange) {
         self.open = change.open;
         self.bulks = change.bulks;
+        self.purges = change.purges;
         for endpoint in change.endpoints.into_values() {
             self.set_endpoint(endpoint);
         }

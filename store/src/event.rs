@@ -71,6 +71,25 @@ pub struct Event {
 }
 
 impl Event {
+    /// Returns what stays of an event that was removed: its id, until its retention is over.
+    pub fn rest_of(id: EventId) -> Self {
+        Self {
+            id,
+            organization: String::new(),
+            event_type: String::new(),
+            timestamp: id.accepted_at().into(),
+            timestamp_text: None,
+            idempotency_key: None,
+            deliveries: 0,
+            data: None,
+        }
+    }
+
+    /// Whether it is the rest of an event that was removed.
+    pub fn is_removed(&self) -> bool {
+        self.organization.is_empty()
+    }
+
     /// Whether `again` is the same event, sent again.
     pub fn is_same_as(&self, again: &NewEvent) -> bool {
         self.organization == again.organization

@@ -24,6 +24,7 @@ pub mod maintenance;
 pub mod op;
 mod optional_bytes;
 mod options;
+pub mod purge;
 pub mod query;
 pub mod sealing;
 pub mod settle;
@@ -36,9 +37,9 @@ pub use api_key::{ApiKey, ApiKeys, Scope, Scopes};
 pub use audit::{Action, Attribution, AuditEntry, AuditFilter, Audited, PrincipalKind};
 pub use bulk::{Bulk, BulkEffect, Reopen};
 pub use command::{
-    AcceptEmitted, Accepted, Attributed, Cancel, CreateApiKey, CreateEndpoint, Created,
-    DeleteEndpoint, EndpointKey, RecordAudit, Recover, Refusal, Replay, Retry, RevokeApiKey,
-    RotateSecret, UpdateEndpoint,
+    AcceptEmitted, Accepted, Attributed, BeginPurge, Cancel, CreateApiKey, CreateEndpoint, Created,
+    DeleteEndpoint, DeleteOrganization, DeletedOrganization, EndpointKey, RecordAudit, Recover,
+    Refusal, Replay, Retry, RevokeApiKey, RotateSecret, UpdateEndpoint,
 };
 pub use delivery::{Attempt, AttemptOutcome, Delivery, QueueEntry, Reason, Status, Trigger};
 pub use endpoint::{Endpoint, EndpointState, NewEndpoint};
@@ -60,6 +61,7 @@ pub use ids::{
 };
 pub use op::{AttributedOp, Change, Done, Gained, Op, Operation};
 pub use options::Options;
+pub use purge::{Purge, PurgeEffect, PurgeFound, PurgeScope, Purges};
 pub use query::{
     CheckReport, Cursor, Damage, DeliveryFilter, DeliveryWithEvent, EventFilter, List, Named, Page,
     Unreadable,

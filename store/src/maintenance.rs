@@ -62,6 +62,29 @@ impl AdvanceBulk {
     }
 }
 
+/// How many deliveries a step of [`AdvancePurge`] may change, one event's more.
+pub const PURGED_PER_STEP: usize = 1_000;
+
+/// Writes part of what a purge removes, as a walk found it.
+#[derive(Debug, Clone)]
+pub struct AdvancePurge {
+    /// The organization.
+    pub organization: String,
+    /// The number of the purge.
+    pub number: u64,
+    /// Events in order, with the endpoints that have a delivery of each. No attempt of these is on the wire.
+    pub events: Vec<(EventId, Vec<Slot>)>,
+    /// Whether these are the last ones.
+    pub ends: bool,
+}
+
+/// A committed step of a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurgeAdvanced {
+    /// Whether the purge is finished.
+    pub finished: bool,
+}
+
 /// Ends an open delivery that can't be attempted, or whose outcome can't be recorded, because its stored record is
 /// damaged: as [`crate::Reason::Damaged`] if its row can be read. No attempt is recorded. A damaged row is left as it
 /// is, but the delivery is no longer queued. Nothing else may change the delivery meanwhile.

@@ -7,17 +7,19 @@ use crate::api_key::ApiKey;
 use crate::audit::Attribution;
 use crate::bulk::Bulk;
 use crate::command::{
-    AcceptEmitted, Accepted, Attributed, Cancel, CreateApiKey, CreateEndpoint, Created,
-    DeleteEndpoint, RecordAudit, Recover, Refusal, Replay, Retry, RevokeApiKey, RotateSecret,
-    UpdateEndpoint,
+    AcceptEmitted, Accepted, Attributed, BeginPurge, Cancel, CreateApiKey, CreateEndpoint, Created,
+    DeleteEndpoint, DeleteOrganization, DeletedOrganization, RecordAudit, Recover, Refusal, Replay,
+    Retry, RevokeApiKey, RotateSecret, UpdateEndpoint,
 };
 use crate::delivery::{Delivery, QueueEntry};
 use crate::endpoint::{Endpoint, EndpointState};
 use crate::event::NewEvent;
 use crate::ids::{DeliveryId, Slot};
 use crate::maintenance::{
-    AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Resealed, Sweep, Swept, TouchApiKeys,
+    AdvanceBulk, AdvancePurge, EndDamaged, FlushStats, Probe, PurgeAdvanced, Reseal, Resealed,
+    Sweep, Swept, TouchApiKeys,
 };
+use crate::purge::Purge;
 use crate::settle::Settle;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +100,12 @@ operations! {
     Replay(Replay) => Result<Box<Delivery>, Refusal>,
     /// Begins a recovery. Returns its scope.
     Recover(Recover) => Result<Recover, Refusal>,
+    /// Begins a purge. Returns it.
+    BeginPurge(BeginPurge) => Result<Purge, Refusal>,
+    /// Deletes an organization.
+    DeleteOrganization(DeleteOrganization) => Result<DeletedOrganization, Refusal>,
+    /// Writes part of what a purge removes.
+    AdvancePurge(AdvancePurge) => PurgeAdvanced,
     /// Creates an API key. Returns it as it is stored.
     CreateApiKey(CreateApiKey) => Result<Box<ApiKey>, Refusal>,
     /// Revokes an API key. Returns the key after it.
@@ -168,6 +176,8 @@ pub enum Change {
     Endpoint(Arc<Endpoint>),
     /// A bulk change of an endpoint's deliveries. If it ends deliveries, all of the endpoint's open ones have ended.
     Bulk(Slot, Bulk),
+    /// A purge began.
+    Purge(Arc<Purge>),
     /// This process decides about more organizations from now on.
     Gained(Box<Gained>),
     /// It no longer decides about these endpoints.

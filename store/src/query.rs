@@ -211,7 +211,8 @@ impl EventFilter {
     pub fn matches(&self, event: &Event) -> bool {
         let organization = self.organization.as_ref();
         let event_type = self.event_type.as_ref();
-        organization.is_none_or(|o| *o == event.organization)
+        !event.is_removed()
+            && organization.is_none_or(|o| *o == event.organization)
             && event_type.is_none_or(|t| *t == event.event_type)
             && (self.idempotency_key.is_none() || self.idempotency_key == event.idempotency_key)
     }

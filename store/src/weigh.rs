@@ -40,6 +40,15 @@ impl Weights<'_> {
             }
             Op::Settle(settle) => 1 + self.notices(settle),
             Op::AdvanceBulk(advance) => 1 + advance.events.len() + advance.missed.len(),
+            Op::DeleteOrganization(delete) => {
+                // A row, a revision and a bulk change each.
+                let live = self.directory.by_organization.get(&delete.organization);
+                1 + 3 * live.map_or(0, Vec::len)
+            }
+            Op::AdvancePurge(advance) => {
+                let rows = advance.events.iter().map(|(_, slots)| 1 + slots.len());
+                1 + rows.sum::<usize>()
+            }
             Op::Sweep(_) => swept::ROWS_PER_STEP,
             Op::Reseal(_) => 1 + RESEALED_PER_STEP,
             Op::FlushStats(_) => 1 + self.windows,

@@ -29,6 +29,8 @@ mod lists;
 mod opening;
 #[path = "conformance/outbox.rs"]
 mod outbox;
+#[path = "conformance/purge.rs"]
+mod purge;
 #[path = "conformance/recovers.rs"]
 mod recovers;
 #[path = "conformance/retention.rs"]

@@ -62,7 +62,7 @@ fn statuses(store: &Store) -> BTreeMap<&'static str, usize> {
 }
 
 /// The current format.
-const CURRENT: u8 = 4;
+const CURRENT: u8 = 5;
 
 /// Returns the states of the deliveries in each of the files.
 fn of_format_1() -> BTreeMap<&'static str, usize> {
@@ -276,6 +276,11 @@ fn a_file_of_format_3_is_sound_and_gone_on_with() {
 #[test]
 fn a_file_of_format_4_is_sound_and_gone_on_with() {
     is_sound_and_gone_on_with("format-4");
+}
+
+#[test]
+fn a_file_of_format_5_is_sound_and_gone_on_with() {
+    is_sound_and_gone_on_with("format-5");
 }
 
 #[test]

@@ -51,6 +51,7 @@ mod outbox;
 mod overload;
 mod partner_tls;
 mod proxied;
+mod purges;
 mod remote;
 mod restarts;
 mod secrets;

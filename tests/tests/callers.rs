@@ -233,6 +233,11 @@ fn attempts(method: &str, path: &str, a: &Things, b: &Things) -> Vec<(String, Va
             let body = json!({"name": "x", "scopes": ["read"], "organizationId": b.name});
             vec![(path.to_owned(), body, Gets::ScopeMissing)]
         }
+        ("POST", "/v1/events/purge") => {
+            let body = json!({"organizationId": b.name, "eventIds": [b.event]});
+            vec![(path.to_owned(), body, Gets::ScopeMissing)]
+        }
+        ("DELETE", "/v1/organizations/{id}") => vec![get(object(b.name), Gets::ScopeMissing)],
         ("DELETE", "/v1/keys/{id}") => {
             let id = "key_01JZ8M3Y6Q2V7K9D4T5B8C1N0A";
             vec![get(object(id), Gets::ScopeMissing)]

@@ -85,10 +85,11 @@ async fn an_export_is_the_same_from_a_daemon_a_backup_and_a_stopped_store() {
         .map(|line| line["object"].as_str().unwrap())
         .collect();
     let expected = [
-        "endpoint", "endpoint", "event", "delivery", "event", "delivery", "end",
+        "endpoint", "endpoint", "audit", "audit", "event", "delivery", "event", "delivery", "end",
     ];
     assert_eq!(kinds, expected);
-    let end = json!({"object": "end", "endpoints": 2, "events": 2, "deliveries": 2, "attempts": 3});
+    let end = json!({"object": "end", "endpoints": 2, "apiKeys": 0, "auditEntries": 2, "events": 2, "deliveries": 2,
+        "attempts": 3});
     assert_eq!(online.last(), Some(&end));
     let backup = daemon
         .setup
@@ -180,14 +181,18 @@ async fn each_object_is_one_line_to_every_reader() {
         '\u{2029}',
     ];
     let lines: Vec<&str> = text.strip_suffix('\n').unwrap().split(ends).collect();
-    assert_eq!(lines.len(), 3, "{text}");
+    assert_eq!(lines.len(), 4, "{text}");
     assert!(
         lines[0].contains(r#""description":"one\u2028two\nthree""#),
         "{text}"
     );
     assert!(
-        lines[1].contains(r#""data":{"a":[1.0,2],"b":"\u2028\u2029\u0085 \ud800"}"#),
+        lines[1].contains(r#""description":"one\u2028two\nthree""#),
         "{text}"
     );
-    assert!(lines[2].contains(r#""object":"end""#), "{text}");
+    assert!(
+        lines[2].contains(r#""data":{"a":[1.0,2],"b":"\u2028\u2029\u0085 \ud800"}"#),
+        "{text}"
+    );
+    assert!(lines[3].contains(r#""object":"end""#), "{text}");
 }

@@ -1,5 +1,7 @@
 //! `stormhook event …`: sends events and shows where they went.
 
+mod purge;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -70,6 +72,9 @@ Example:
   stormhook event replay evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A \\
     --endpoint ep_01JZ8M3Y6Q2V7K9D4T5B8C1N0A")]
     Replay(ReplayArgs),
+    /// Remove what events hold: their data, and what receivers answered
+    #[command(after_help = purge::EXAMPLES)]
+    Purge(purge::PurgeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +151,7 @@ pub(crate) async fn run(command: EventCommand, session: Session) -> Result<(), F
                 .map_err(|failure| failure.about(&args.endpoint))?;
             crate::delivery::show(&answer, &session)
         }
+        EventCommand::Purge(args) => purge::run(&args, &session).await,
     }
 }
 

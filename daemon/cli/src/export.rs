@@ -30,9 +30,11 @@ Examples:
   stormhook export --with-secrets --moves-to postgres://db.internal/stormhook \\
     --output move.ndjson
 
-One JSON object per line, in the API's format. Its \"object\" is endpoint, event
-or delivery: first the endpoints, then each event with its data, oldest first,
-each followed by its deliveries with their attempts. The last line has the
+One JSON object per line, in the API's format. Its \"object\" is endpoint,
+api_key, audit, event or delivery: first endpoints, API keys and the audit
+log, then each event with its data, oldest first, each followed by its
+deliveries with their attempts. With --organization it is all that the store
+holds of one organization. The last line has the
 object end and the counts: without it the export is incomplete. Damaged data
 has a line with the object damage, and makes the status 1. Secrets, header
 values and waitingFor are left out.

@@ -5,6 +5,7 @@
 
 mod configuration;
 mod database;
+mod filter;
 mod moves;
 mod one_line;
 mod records;
@@ -23,8 +24,9 @@ use crate::parent;
 use crate::report::Report;
 pub(crate) use configuration::{ConfigFlags, PlaceFlags, Places};
 pub(crate) use database::Database;
+pub(crate) use filter::Filter;
 pub(crate) use moves::{Place, open_export};
-pub(crate) use records::{Filter, Written};
+pub(crate) use records::Written;
 pub(crate) use secrets::{SecretsReport, reseal_stopped};
 pub(crate) use settings::show;
 use stormhook_engine::environment::{Environment, System};

@@ -31,6 +31,7 @@ mod locate;
 mod manual;
 mod migrate;
 mod options;
+mod organization;
 mod pages;
 mod parent;
 mod progress;
@@ -41,6 +42,7 @@ mod remote;
 mod reopen;
 mod report;
 mod respond;
+mod session;
 mod settings;
 mod shell;
 mod signature;
@@ -59,22 +61,15 @@ mod verify;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-use std::future::Future;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use client::Client;
 use failure::Failure;
 use options::{ClientOptions, DaemonOptions, JsonOption};
-use remote::Remote;
+pub(crate) use session::Session;
+use session::{alone, connected};
 use terminal::Screen;
-
-/// What every client command works with: where the daemon is, and how to show its responses.
-pub(crate) struct Session {
-    pub(crate) client: Client,
-    pub(crate) screen: Screen,
-}
 
 const SURVEY: &str = "\
 Start here:
@@ -161,6 +156,14 @@ enum Command {
         client: ClientOptions,
         #[command(subcommand)]
         command: key::KeyCommand,
+    },
+    /// Delete an organization with all that it has
+    #[command(visible_alias = "organizations", after_help = organization::EXAMPLES)]
+    Organization {
+        #[command(flatten)]
+        client: ClientOptions,
+        #[command(subcommand)]
+        command: organization::OrganizationCommand,
     },
     /// Show who changed what
     #[command(after_help = audit::EXAMPLES)]
@@ -279,6 +282,7 @@ impl Command {
             | Self::Stats { client, .. }
             | Self::Cluster { client }
             | Self::Key { client, .. }
+            | Self::Organization { client, .. }
             | Self::Audit { client, .. }
             | Self::Token { client, .. }
             | Self::Check { client, .. } => client.json,
@@ -361,6 +365,9 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
         Command::Key { client, command } => {
             connected(client, screen, |session| key::run(command, session))
         }
+        Command::Organization { client, command } => connected(client, screen, |session| {
+            organization::run(command, session)
+        }),
         Command::Audit { args, client } => {
             connected(client, screen, |session| audit::run(args, session))
         }
@@ -368,31 +375,4 @@ fn run(command: Command, screen: Screen) -> Result<(), Failure> {
             connected(client, screen, |session| stats::run(args, session))
         }
     }
-}
-
-fn connected<F, W>(options: ClientOptions, screen: Screen, work: F) -> Result<(), Failure>
-where
-    F: FnOnce(Session) -> W,
-    W: Future<Output = Result<(), Failure>>,
-{
-    alone(async move {
-        let surroundings = socket::Surroundings::of_process(options.daemon);
-        let client = match surroundings.elsewhere()? {
-            Some(named) => Client::of_remote(Remote::of(named)?),
-            None => Client::find(&surroundings.candidates()).await?,
-        };
-        work(Session { client, screen }).await
-    })
-}
-
-/// Client commands wait on one socket: one thread suffices and starts faster.
-fn alone(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::local("start the asynchronous runtime", &error))?;
-    let result = runtime.block_on(work);
-    // A thread that is still blocked in a read of stdin must not delay the exit.
-    runtime.shutdown_background();
-    result
 }

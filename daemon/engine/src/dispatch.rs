@@ -310,6 +310,7 @@ impl Committed for OnCommit {
         let dispatch = &self.0;
         let now = dispatch.clock.now();
         let mut any_settled = false;
+        let mut any_purge = false;
         let changed = !applied.changes.is_empty();
         let mut inner = dispatch.inner();
         for change in applied.changes.drain(..) {
@@ -332,7 +333,11 @@ impl Committed for OnCommit {
                         inner.schedule.end_all(slot);
                     }
                 }
-                Change::Gained(gained) => dispatch.gain(&mut inner, *gained, now),
+                Change::Purge(_) => any_purge = true,
+                Change::Gained(gained) => {
+                    any_purge |= !dispatch.reader.purges().is_empty();
+                    dispatch.gain(&mut inner, *gained, now);
+                }
                 Change::Lost(slots) => dispatch.lose(&mut inner, &slots),
             }
         }
@@ -360,7 +365,7 @@ impl Committed for OnCommit {
         dispatch.pump(&mut inner);
         // Bulk changes that wait for room continue when something has changed. If their own commits woke them, they
         // would try without end.
-        let maintenance = any_settled || changed && !inner.bulk.is_empty();
+        let maintenance = any_settled || any_purge || changed && !inner.bulk.is_empty();
         drop(inner);
         if maintenance {
             dispatch.maintenance.notify_one();

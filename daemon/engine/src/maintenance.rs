@@ -1,7 +1,8 @@
-//! Maintenance: writes what bulk changes did, runs the sweep, flushes statistics, rewrites secrets in another form. It
+//! Maintenance: writes what bulk changes did, removes what purges remove, runs the sweep, flushes statistics, rewrites secrets in another form. It
 //! wakes up only when it is notified, except for the sweep every ten minutes.
 
 mod bulk;
+mod purge;
 mod reseal;
 mod sweep;
 
@@ -12,6 +13,7 @@ use crate::settings::SettingsSource;
 use crate::store::Reader;
 use crate::writer::{SubmitError, Writer};
 use bulk::BulkWork;
+use purge::Purging;
 use reseal::Resealing;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,16 +41,18 @@ impl Maintenance {
         let mut stats_at = None;
         let mut sweeping = Sweeping::new(&self.reader);
         let mut bulk = BulkWork::default();
+        let mut purging = Purging::default();
         let mut resealing = Resealing::new(&self.reader);
         let mut advancing = true;
         loop {
             advancing = advancing && self.advance_bulk(&mut bulk).await;
+            let removing = self.purge(&mut purging).await;
             self.sweep(&mut sweeping).await;
             let rewriting = self.reseal(&mut resealing).await;
             if stats_at.is_none() && self.reader.stats_wait() {
                 stats_at = Some(clock::deadline(STATS_BEHIND));
             }
-            let busy = advancing || sweeping.under_way || rewriting;
+            let busy = advancing || removing || sweeping.under_way || rewriting;
             // Timed work comes first: maintenance may be notified all the time.
             tokio::select! {
                 biased;
@@ -64,6 +68,9 @@ impl Maintenance {
                 }
                 () = async { tokio::time::sleep_until(resealing.again_at.unwrap_or(sweeping.at)).await }, if resealing.again_at.is_some() => {
                     resealing.again_at = None;
+                }
+                () = async { tokio::time::sleep_until(purging.again_at.unwrap_or(sweeping.at)).await }, if purging.again_at.is_some() => {
+                    purging.again_at = None;
                 }
                 () = self.dispatch.calls_maintenance() => advancing = true,
                 () = tokio::task::yield_now(), if busy => {}

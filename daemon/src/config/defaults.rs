@@ -106,6 +106,7 @@ fn delivery() -> Delivery {
         connect_timeout: Duration::from_secs(5),
         max_in_flight: 512,
         max_in_flight_per_endpoint: 32,
+        excerpts: true,
         signature_header: SIGNATURE_HEADER.to_owned(),
         pool_idle: Duration::from_secs(4),
         pool_max_age: Duration::from_secs(300),

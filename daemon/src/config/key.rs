@@ -112,6 +112,8 @@ pub(super) const KEYS: &[Key] = &[
         "Maximum number of attempts in flight."),
     key!("delivery.max_in_flight_per_endpoint", delivery.max_in_flight_per_endpoint, Count(1, 65_535), RELOAD,
         "Maximum number of attempts in flight to one endpoint."),
+    key!("delivery.excerpts", delivery.excerpts, Switch, RELOAD,
+        "Whether the beginning of what receivers answer is kept of failed attempts, up to limits.excerpt_bytes. It can hold personal data."),
     key!("delivery.signature_header", delivery.signature_header, SignatureHeader, RESTART,
         "Name of the header with the HMAC of the body: `sha256=` and hex. During a rotation it holds one value for each secret, separated by commas; a receiver accepts the delivery if any of them matches."),
     key!("delivery.pool_idle", delivery.pool_idle, Time("0s", "10m"), RESTART,

@@ -61,7 +61,11 @@ fn settings(config: &Config) -> Settings {
         disable_after: config.breaker.disable_after,
         // The configuration has checked the name; the default stands in for what can't happen.
         signature_header: header.unwrap_or(HeaderName::from_static("x-stormcom-signature")),
-        excerpt_bytes: config.limits.excerpt_bytes,
+        excerpt_bytes: if config.delivery.excerpts {
+            config.limits.excerpt_bytes
+        } else {
+            0
+        },
         pending_deliveries: config.limits.pending_deliveries,
         endpoints_per_organization: config.limits.endpoints_per_organization,
     }

@@ -44,6 +44,7 @@ delivery.timeout=\"15s\"
 delivery.connect_timeout=\"5s\"
 delivery.max_in_flight=512
 delivery.max_in_flight_per_endpoint=32
+delivery.excerpts=true
 delivery.signature_header=\"x-stormcom-signature\"
 delivery.pool_idle=\"4s\"
 delivery.pool_max_age=\"5m\"

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ApiKey, examples(examples::api_key))]
-pub(in crate::http) struct ApiKeyView {
+pub struct ApiKeyView {
     /// `key_…`
     id: String,
     name: String,
@@ -72,7 +72,7 @@ impl ApiKeyView {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = AuditEntry, examples(examples::audit_entry))]
-pub(in crate::http) struct AuditEntryView {
+pub struct AuditEntryView {
     /// When.
     #[serde(serialize_with = "at")]
     #[schema(value_type = String, format = DateTime)]

@@ -1,5 +1,6 @@
 //! Ids in paths and parameters: of an event, an endpoint, a delivery.
 
+use super::ingest::check_organization;
 use super::problem::Problem;
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
@@ -69,6 +70,27 @@ impl OfApiKey {
     }
 }
 
+/// The organization that a path names.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct OfOrganization {
+    /// The organization, 1 to 128 characters of A-Z, a-z, 0-9, _ and -.
+    #[param(
+        example = "org_42",
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[A-Za-z0-9_-]+$"
+    )]
+    id: String,
+}
+
+impl OfOrganization {
+    pub(super) fn id(self) -> Result<String, Problem> {
+        check_organization(&self.id).map_err(|_| Problem::not_found("organization"))?;
+        Ok(self.id)
+    }
+}
+
 /// The id in a path. Invalid text is treated like any malformed id: it names nothing.
 pub(super) struct At<T>(pub(super) T);
 
@@ -128,7 +150,7 @@ pub(super) fn object_in(path: &str) -> Option<(&'static str, Option<Named>)> {
     let mut parts = path.strip_prefix("/v1/")?.split('/');
     Some(match (parts.next()?, parts.next()?) {
         // A route of all events.
-        ("events", "batch") => return None,
+        ("events", "batch" | "purge") => return None,
         ("endpoints", id) => (EndpointId::OF, EndpointId::of(id).map(Named::Endpoint)),
         ("events", id) => (EventId::OF, EventId::of(id).map(Named::Event)),
         ("deliveries", id) => {

@@ -262,6 +262,14 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
             Code::Busy,
             "Too many recoveries and discards of this endpoint are in progress; nothing was changed. Retry shortly.",
         ),
+        Refusal::TooManyPurges => Problem::new(
+            Code::Busy,
+            "1,000 purges are in progress, which is the most; nothing was changed. Retry shortly.",
+        ),
+        Refusal::NotByAll => Problem::new(
+            Code::Busy,
+            "A daemon of an earlier version shares the database, and would show what is purged; nothing was changed. Upgrade all daemons first.",
+        ),
         Refusal::TooManyEndpoints => Problem::field(
             "organizationId",
             "The organization has reached limits.endpoints_per_organization. Delete an endpoint, or raise the limit.",
@@ -284,7 +292,7 @@ pub(crate) fn refused(refusal: Refusal, what: &str) -> Problem {
         ),
         Refusal::DataGone => Problem::new(
             Code::NotFound,
-            "The event's data is past retention.events and can no longer be sent. Send it as a new event.",
+            "The event's data is past retention.events or purged, and can no longer be sent. Send it as a new event.",
         ),
     }
 }

@@ -12,8 +12,8 @@ use super::openapi::failures::{
 };
 use super::principal::Access;
 use super::{
-    Shared, admin, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, secrets,
-    stats, store, stream,
+    Shared, admin, audit, batch, cluster, deliveries, endpoints, events, keys, openapi, purge,
+    secrets, stats, store, stream,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -151,6 +151,12 @@ fn of_keys(router: Routes) -> Routes {
             &[GUARDED, OF_ONE, WRITES],
         ))
         .routes(with(ADMIN, routes!(audit::list), &[GUARDED, PAGED, READS]))
+        .routes(with(ADMIN, routes!(purge::purge), &[GUARDED, BODY, WRITES]))
+        .routes(with(
+            ADMIN,
+            routes!(purge::delete_organization),
+            &[GUARDED, OF_ONE, WRITES],
+        ))
 }
 
 fn of_operations(router: Routes) -> Routes {

@@ -98,6 +98,9 @@ async fn everything(link: &Link, pass: Pass<'_>) -> Result<(), StoreError> {
             pass(Item::Bulk(*slot, *bulk))?;
         }
     }
+    for purge in loaded.purges.iter() {
+        pass(Item::Purge(Box::new(purge.clone())))?;
+    }
     for key in callers::api_keys(link).await? {
         pass(Item::ApiKey(Box::new(key)))?;
     }

@@ -2,7 +2,8 @@
 //! the very texts that are prepared.
 
 use crate::read::{
-    DELIVERIES_AFTER, EVENT, EVENTS_BEFORE, MISSED, NEWEST_BY_KEY, OF_ENDPOINT, UNDELIVERED,
+    BETWEEN, DELIVERIES_AFTER, EVENT, EVENTS_BEFORE, MISSED, NAMED, NEWEST_BY_KEY, OF_ENDPOINT,
+    UNDELIVERED,
 };
 use crate::write::{DELETE_OPEN, PUT_OPEN};
 use crate::{fetch, load};
@@ -30,6 +31,8 @@ pub const STATEMENTS: &[(&str, &str)] = &[
     ("list: event by key", NEWEST_BY_KEY),
     ("bulk: deliveries", DELIVERIES_AFTER),
     ("bulk: missed events", MISSED),
+    ("purge: events of a span", BETWEEN),
+    ("purge: events by id", NAMED),
     ("write: delete open", DELETE_OPEN),
     ("write: put open", PUT_OPEN),
 ];

@@ -12,7 +12,7 @@ use crate::load::COUNTERS_KEY;
 use crate::options::Options;
 use crate::partitions::Days;
 use crate::schema;
-use crate::write::{Steps, callers, deliveries, endpoints, events, statistics};
+use crate::write::{Steps, callers, deliveries, endpoints, events, purges, statistics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stormhook_store::backend::{Fingerprint, write, write_endpoint};
@@ -20,7 +20,7 @@ use stormhook_store::endpoint::Revision;
 use stormhook_store::stats::{Counters, Level, Window};
 use stormhook_store::{
     ApiKey, AtRest, AuditEntry, Bulk, Delivery, Endpoint, EndpointState, Event, EventId, Form,
-    Item, Position, Sealing, Slot, StoreError, UnixMs,
+    Item, Position, Purge, Sealing, Slot, StoreError, UnixMs,
 };
 
 /// The key of the lock that keeps two imports apart. It lasts as long as the connection.
@@ -113,6 +113,7 @@ struct Rows {
     states: Vec<(Slot, EndpointState)>,
     revisions: Vec<(Slot, EventId, Revision)>,
     bulks: Vec<(Slot, Bulk)>,
+    purges: Vec<Purge>,
     api_keys: Vec<ApiKey>,
     audit: Vec<AuditEntry>,
     windows: BTreeMap<statistics::WindowKey, Window>,
@@ -156,6 +157,7 @@ impl Importing<'_> {
             Item::State(slot, state) => rows.states.push((slot, state)),
             Item::Revision(slot, from, revision) => rows.revisions.push((slot, from, revision)),
             Item::Bulk(slot, bulk) => rows.bulks.push((slot, bulk)),
+            Item::Purge(purge) => rows.purges.push(*purge),
             Item::ApiKey(key) => rows.api_keys.push(*key),
             Item::Audit(entry) => rows.audit.push(*entry),
             Item::Counters(level, start, counters) => {
@@ -205,6 +207,9 @@ impl Importing<'_> {
         }
         for (slot, bulk) in &rows.bulks {
             endpoints::new_bulk(&mut steps, *slot, bulk).await?;
+        }
+        for purge in &rows.purges {
+            purges::new_purge(&mut steps, purge).await?;
         }
         callers::api_keys(&mut steps, rows.api_keys.iter()).await?;
         callers::audit(&mut steps, &rows.audit).await?;

@@ -1,6 +1,9 @@
 //! Reads what is kept in memory: the lane when the store opens, and the shards that this daemon decides about.
 
 mod deliveries;
+mod purges;
+
+pub(crate) use purges::purges;
 
 pub(crate) use deliveries::{NUMBERS_SINCE, OPEN_COUNT, WAITING, open_of, waiting};
 
@@ -22,7 +25,7 @@ use stormhook_store::backend::{
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
     ApiKeys, AtRest, AuditId, Bulk, Delivery, DeliveryId, Endpoint, EndpointState, EventId,
-    Position, Slot, StoreError, UnixMs,
+    Position, Purges, Slot, StoreError, UnixMs,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -119,6 +122,7 @@ pub(crate) async fn lane(
         at_rest,
         keys: Arc::clone(&link.keys),
         all_know_parts: false,
+        all_know_purges: false,
     };
     Ok((memory, column(&lane, 0)?))
 }
@@ -132,6 +136,7 @@ pub(crate) struct Loaded {
     /// Endpoints whose states are newer than their rows.
     unwritten: BTreeSet<Slot>,
     pub(crate) bulks: Bulks,
+    pub(crate) purges: Purges,
     /// Deliveries without a row.
     pub(crate) fresh: BTreeMap<DeliveryId, Delivery>,
     /// Open deliveries, those without a row too.
@@ -180,6 +185,7 @@ pub(crate) async fn shards(
     let owned: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
     lanes(link, &mut loaded).await?;
     endpoints(link, &owned, &mut loaded).await?;
+    loaded.purges = purges::purges(link, &owned).await?;
     let named = numbers_since(link, upto, &mut loaded).await?;
     fresh_of(link, &named, &mut loaded).await?;
     let rows = open_of(link, &loaded.shards).await?;
@@ -336,6 +342,9 @@ impl Loaded {
         let bulks = std::mem::take(&mut self.bulks);
         if !bulks.is_empty() {
             Arc::make_mut(&mut directory.bulks).extend(bulks);
+        }
+        for purge in self.purges.iter() {
+            Arc::make_mut(&mut directory.purges).insert(purge.clone());
         }
     }
 }

@@ -19,6 +19,9 @@ use stormhook_store::{
 /// The first version of the schema whose daemons read endpoints in a public and a private part.
 pub(crate) const PARTS_KNOWN_SINCE: i32 = 6;
 
+/// The first version of the schema whose daemons know purges.
+pub(crate) const PURGES_KNOWN_SINCE: i32 = 7;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -59,6 +62,8 @@ pub(crate) struct Memory {
     pub(crate) keys: Arc<Keys>,
     /// Whether all daemons can read endpoints in a public and a private part.
     pub(crate) all_know_parts: bool,
+    /// Whether all daemons know purges.
+    pub(crate) all_know_purges: bool,
 }
 
 impl Memory {
@@ -97,9 +102,13 @@ impl Memory {
         starts.max().unwrap_or_default()
     }
 
-    /// Returns what all daemons know: deliveries without a row, and endpoints in two parts.
-    pub(crate) fn all_know(&self) -> (bool, bool) {
-        (self.all_know_fresh, self.all_know_parts)
+    /// Returns what all daemons know: deliveries without a row, endpoints in two parts, and purges.
+    pub(crate) fn all_know(&self) -> [bool; 3] {
+        [
+            self.all_know_fresh,
+            self.all_know_parts,
+            self.all_know_purges,
+        ]
     }
 
     /// Whether this daemon decides about the organization.
@@ -114,6 +123,10 @@ impl Memory {
         for slot in &slots {
             self.directory.remove(*slot);
             self.unwritten.remove(slot);
+        }
+        if !self.directory.purges.is_empty() {
+            let purges = Arc::make_mut(&mut self.directory.purges);
+            purges.retain(|organization| !shards.contains(&Shard::of(organization)));
         }
         let lost: BTreeSet<Slot> = slots.iter().copied().collect();
         self.fresh.retain(|id, _| !lost.contains(&id.slot));

@@ -12,7 +12,7 @@ use crate::cluster::view::{Member, Seat, View};
 use crate::fresh;
 use crate::link::Link;
 use crate::load::{self, Loaded};
-use crate::memory::{PARTS_KNOWN_SINCE, Shared};
+use crate::memory::{PARTS_KNOWN_SINCE, PURGES_KNOWN_SINCE, Shared};
 use crate::outbox::Shards;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -251,13 +251,17 @@ impl Cluster {
 
     /// Keeps what was seen of all daemons.
     pub(crate) fn saw(&self, view: View) {
-        let all_know_fresh = view.all_know(fresh::KNOWN_SINCE);
-        let all_know_parts = view.all_know(PARTS_KNOWN_SINCE);
+        let all_know = [fresh::KNOWN_SINCE, PARTS_KNOWN_SINCE, PURGES_KNOWN_SINCE]
+            .map(|since| view.all_know(since));
         self.view.send_replace(Arc::new(view));
         let known = self.shared.memory().all_know();
-        if known != (all_know_fresh, all_know_parts) {
+        if known != all_know {
             let mut memory = self.shared.memory_mut();
-            (memory.all_know_fresh, memory.all_know_parts) = (all_know_fresh, all_know_parts);
+            [
+                memory.all_know_fresh,
+                memory.all_know_parts,
+                memory.all_know_purges,
+            ] = all_know;
         }
     }
 

@@ -5,11 +5,13 @@ mod callers;
 mod check;
 mod foreign;
 mod lists;
+mod purges;
 mod stats;
 
 pub use bulk::BulkWalk;
 pub(crate) use bulk::{DELIVERIES_AFTER, MISSED};
 pub(crate) use lists::{EVENTS_BEFORE, NEWEST_BY_KEY, OF_ENDPOINT, UNDELIVERED};
+pub(crate) use purges::{BETWEEN, NAMED};
 
 use crate::convert::{column, event_id, int4, read_targets, slot, uuid};
 use crate::fetch::{delivery, event_columns, read_event};

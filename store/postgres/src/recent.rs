@@ -28,6 +28,13 @@ impl Recent {
         self.events.get(&id).cloned()
     }
 
+    /// Removes an event.
+    pub(crate) fn remove(&mut self, id: EventId) {
+        if let Some(event) = self.events.remove(&id) {
+            self.bytes = self.bytes.saturating_sub(bytes_of(&event));
+        }
+    }
+
     /// Adds an event that is durable. The oldest make room for it.
     pub(crate) fn add(&mut self, event: &Arc<Event>) {
         if event.deliveries == 0 {
@@ -39,9 +46,7 @@ impl Recent {
         while self.bytes > BYTES
             && let Some(oldest) = self.order.pop_front()
         {
-            if let Some(event) = self.events.remove(&oldest) {
-                self.bytes = self.bytes.saturating_sub(bytes_of(&event));
-            }
+            self.remove(oldest);
         }
     }
 }

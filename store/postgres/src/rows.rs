@@ -12,8 +12,8 @@ use stormhook_store::endpoint::Revision;
 use stormhook_store::maintenance::{Reseal, Resealed, Sweep, Swept};
 use stormhook_store::stats::{Counters, Level};
 use stormhook_store::{
-    ApiKey, ApiKeyId, AuditId, Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon, Slot,
-    StoreError, UnixMs,
+    ApiKey, ApiKeyId, AuditId, Bulk, Delivery, DeliveryId, Endpoint, Event, EventId, Horizon,
+    Purge, PurgeEffect, Slot, StoreError, UnixMs,
 };
 
 /// The rows that a batch asked for and that were not fetched yet.
@@ -63,6 +63,20 @@ pub(crate) struct Written {
     pub(crate) flush: bool,
     /// Before which history is dropped from now on.
     pub(crate) horizon: Option<Horizon>,
+    pub(crate) purged: Purged,
+}
+
+/// What purges change.
+#[derive(Debug, Default)]
+pub(crate) struct Purged {
+    pub(crate) begun: Vec<Purge>,
+    /// By organization and number.
+    pub(crate) ended: Vec<(String, u64)>,
+    pub(crate) events: BTreeMap<EventId, PurgeEffect>,
+    /// Deliveries that are removed, with their sequence numbers.
+    pub(crate) deliveries: BTreeMap<DeliveryId, u64>,
+    /// API keys that are removed.
+    pub(crate) api_keys: Vec<ApiKeyId>,
 }
 
 /// See the module.
@@ -96,6 +110,9 @@ impl Rows<'_> {
 
 impl Storage for Rows<'_> {
     fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
+        if self.written.purged.deliveries.contains_key(&id) {
+            return Ok(None);
+        }
         if let Some(written) = self.written.deliveries.get(&id) {
             return Ok(Some(written.clone()));
         }
@@ -122,7 +139,14 @@ impl Storage for Rows<'_> {
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.fetched.events.get(&id) {
-            Some(found) => Ok(found.clone().map(|event| self.with_kept_data(event))),
+            Some(found) => {
+                let effect = self.written.purged.events.get(&id);
+                let found = found.clone().map(|event| match effect {
+                    None => event,
+                    Some(effect) => Arc::new(effect.leaves(&event)),
+                });
+                Ok(found.map(|event| self.with_kept_data(event)))
+            }
             None => {
                 self.needs.borrow_mut().events.insert(id);
                 Err(StoreError::NotFetched)
@@ -165,6 +189,17 @@ impl Storage for Rows<'_> {
                 Err(StoreError::NotFetched)
             }
         }
+    }
+
+    fn api_keys_of(&self, organization: &str) -> Vec<ApiKey> {
+        let is_of = |key: &&Arc<ApiKey>| key.organization.as_deref() == Some(organization);
+        let of = self.memory.api_keys.iter().filter(is_of);
+        of.map(|key| (**key).clone()).collect()
+    }
+
+    fn remove_api_key(&mut self, id: ApiKeyId) -> Result<(), StoreError> {
+        self.written.purged.api_keys.push(id);
+        Ok(())
     }
 
     fn last_audit(&self) -> AuditId {
@@ -216,6 +251,45 @@ impl Storage for Rows<'_> {
         Ok(())
     }
 
+    fn may_purge(&self) -> bool {
+        self.memory.all_know_purges
+    }
+
+    fn put_purge(&mut self, purge: &Purge) -> Result<(), StoreError> {
+        self.written.purged.begun.push(purge.clone());
+        Ok(())
+    }
+
+    fn remove_purge(&mut self, purge: &Purge) -> Result<(), StoreError> {
+        let key = (purge.organization.clone(), purge.number);
+        self.written.purged.ended.push(key);
+        Ok(())
+    }
+
+    fn purge_events(&mut self, events: &[EventId], effect: PurgeEffect) -> Result<(), StoreError> {
+        let events = events.iter().map(|id| (*id, effect));
+        self.written.purged.events.extend(events);
+        Ok(())
+    }
+
+    fn remove_delivery(&mut self, _: IndexedState, delivery: &Delivery) -> Result<(), StoreError> {
+        self.written.deliveries.remove(&delivery.id);
+        let removed = &mut self.written.purged.deliveries;
+        removed.insert(delivery.id, delivery.sequence);
+        Ok(())
+    }
+
+    fn forget_endpoints(batch: &mut Batch<'_, Self>, slots: &[Slot]) -> Result<bool, StoreError> {
+        for slot in slots {
+            let is_over = |e: &Arc<Endpoint>| e.deleted_at.is_some();
+            let known = batch.directory.endpoint(*slot).is_some_and(is_over);
+            if known && !batch.bulks.contains_key(slot) {
+                batch.forgotten.insert(*slot);
+            }
+        }
+        Ok(false)
+    }
+
     fn flush_stats(batch: &mut Batch<'_, Self>) -> Result<(), StoreError> {
         batch.storage.written.flush = true;
         Ok(())
@@ -226,14 +300,8 @@ impl Storage for Rows<'_> {
         if sweep.is_end() {
             batch.storage.written.horizon = Some(sweep.horizon());
         }
-        for slot in sweep.endpoints() {
-            let is_over = |e: &Arc<Endpoint>| e.deleted_at.is_some();
-            let known = batch.directory.endpoint(*slot).is_some_and(is_over);
-            if known && !batch.bulks.contains_key(slot) {
-                batch.forgotten.insert(*slot);
-            }
-        }
-        Ok(Swept { more: false })
+        let more = Self::forget_endpoints(batch, sweep.endpoints())?;
+        Ok(Swept { more })
     }
 
     /// Nothing: `resealing` does it, beside the lanes.

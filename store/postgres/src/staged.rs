@@ -4,7 +4,7 @@ use crate::cluster::Shard;
 use crate::convert::targets;
 use crate::fresh::{Place, Placed, Rule};
 use crate::memory::Memory;
-use crate::rows::{BulkChange, Fetched, Needs, Rows, Written};
+use crate::rows::{BulkChange, Fetched, Needs, Purged, Rows, Written};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -67,6 +67,7 @@ pub(crate) struct Staged {
     /// Whether other daemons are to see that keys were created or revoked.
     pub(crate) tells_api_keys: bool,
     pub(crate) audit: Vec<AuditEntry>,
+    pub(crate) purged: Purged,
     done: Vec<Done>,
     changes: Vec<Change>,
 }
@@ -185,6 +186,7 @@ fn stage(
             forgotten: batch.forgotten,
             open: batch.open,
             bulks: batch.bulks,
+            purges: batch.purges,
         },
         endpoint_records: BTreeMap::new(),
         revisions: written.revisions,
@@ -204,6 +206,7 @@ fn stage(
         tells_api_keys: tells(memory, &batch.api_keys),
         api_keys: batch.api_keys,
         audit: batch.audit,
+        purged: written.purged,
         done,
         changes: batch.changes,
     }
@@ -361,8 +364,14 @@ impl Staged {
                 memory.fresh.remove(&delivery.id);
             }
         }
+        for id in self.purged.deliveries.keys() {
+            memory.fresh.remove(id);
+        }
         for key in self.api_keys.values() {
             memory.merge_api_key(key.clone());
+        }
+        for id in &self.purged.api_keys {
+            memory.api_keys.remove(*id);
         }
         if let Some(entry) = self.audit.last() {
             memory.last_audit = entry.id;

@@ -252,6 +252,12 @@ impl Store {
                         needs.deliveries.insert(settle.delivery);
                     }
                 },
+                Op::AdvancePurge(advance) => {
+                    let of = advance.events.iter();
+                    let of = of.flat_map(|(event, slots)| slots.iter().map(|slot| (*event, *slot)));
+                    let ids = of.map(|(event, slot)| DeliveryId { event, slot });
+                    needs.deliveries.extend(ids);
+                }
                 Op::AdvanceBulk(advance) => {
                     let of = advance.events.iter().chain(&advance.missed);
                     let id = |event: &EventId| DeliveryId {
@@ -348,6 +354,9 @@ impl Store {
             let mut recent = shared.recent();
             for (event, _) in &staged.events {
                 recent.add(event);
+            }
+            for id in staged.purged.events.keys() {
+                recent.remove(*id);
             }
         }
         let (done, changes) = staged.merge(&mut memory);

@@ -7,6 +7,7 @@ pub(crate) mod callers;
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
 pub(crate) mod events;
+pub(crate) mod purges;
 pub(crate) mod statistics;
 
 pub(crate) use deliveries::{DELETE_OPEN, PUT_OPEN};
@@ -100,6 +101,7 @@ pub(crate) async fn commit(
     events::events(&mut steps, staged).await?;
     deliveries::deliveries(&mut steps, staged).await?;
     endpoints::endpoints(&mut steps, staged).await?;
+    purges::purges(&mut steps, staged).await?;
     callers::changed_api_keys(&mut steps, &staged.api_keys, staged.tells_api_keys).await?;
     callers::audit(&mut steps, &staged.audit).await?;
     statistics::statistics(&mut steps, lane, staged, windows).await?;

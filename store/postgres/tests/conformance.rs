@@ -22,6 +22,8 @@ mod lists;
 #[path = "../../tests/conformance/outbox.rs"]
 mod outbox;
 mod proxy;
+#[path = "../../tests/conformance/purge.rs"]
+mod purge;
 #[path = "../../tests/conformance/recovers.rs"]
 mod recovers;
 #[path = "../../tests/conformance/rounds.rs"]

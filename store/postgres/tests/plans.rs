@@ -281,6 +281,20 @@ fn lists(filled: &Filled) -> Vec<Case> {
             &["events_*_pkey"],
             1_000,
         ),
+        case(
+            "purge: events of a span",
+            "uuid, uuid, int8, text",
+            format!("{span}, '1000', 'org_7'"),
+            &["events_*_pkey"],
+            1_000,
+        ),
+        case(
+            "purge: events by id",
+            "uuid[], text",
+            format!("array[id_of({half})]::text, 'org_7'"),
+            &["events_*_pkey"],
+            1,
+        ),
     ]
 }
 

@@ -109,8 +109,12 @@ impl<S: Storage> Batch<'_, S> {
             return Ok(None);
         };
         let event = self.event(id)?;
-        // Only the sweep removes events. Accepted again, this one would be sent twice.
-        if event.is_none() && id.accepted_at() >= self.storage.swept_before() {
+        // Of a removed event the id is left; else only the sweep removes events. Accepted again, this one would be sent
+        // twice.
+        if event.is_none()
+            && id.accepted_at() >= self.storage.swept_before()
+            && self.storage.event(id)?.is_none()
+        {
             return Err(StoreError::damaged(
                 format!("event {id}"),
                 "its idempotency key is known, and it is missing",

@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::hex::hex;
 use crate::ids::AuditId;
 use crate::op::{AttributedOp, Done, Op};
+use crate::purge::{Purge, PurgeScope};
 use crate::times::rfc3339;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -112,6 +113,16 @@ impl<S: Storage> Batch<'_, S> {
             (_, Done::Cancel(Ok(d))) => Some(self.of_delivery(Action::DeliveryCancel, before, d)),
             (Op::Replay(replay), Done::Replay(Ok(d))) => Some(self.replayed(replay, d)),
             (_, Done::Recover(Ok(recover))) => self.recovered(recover),
+            (_, Done::BeginPurge(Ok(purge))) => Some(purged(purge)),
+            (Op::DeleteOrganization(delete), Done::DeleteOrganization(Ok(deleted))) => {
+                let organization = &delete.organization;
+                let before = json!({"endpoints": deleted.endpoints, "apiKeys": deleted.api_keys});
+                let what = Audited {
+                    organization: Some(organization.clone()),
+                    ..about(Action::OrganizationDelete, organization.clone())
+                };
+                Some(what.before(object(before)))
+            }
             (_, Done::CreateApiKey(Ok(key))) => {
                 Some(of_key(Action::KeyCreate, key).after(shown_key(key)))
             }
@@ -180,6 +191,21 @@ fn about(action: Action, target: String) -> Audited {
         target: Some(target),
         ..Audited::of(action)
     }
+}
+
+fn purged(purge: &Purge) -> Audited {
+    let after = match &purge.scope {
+        PurgeScope::Before(until) => json!({"before": rfc3339(until.accepted_at())}),
+        PurgeScope::Events(events) => {
+            let ids: Vec<String> = events.iter().map(ToString::to_string).collect();
+            json!({"eventIds": ids})
+        }
+    };
+    Audited {
+        organization: Some(purge.organization.clone()),
+        ..Audited::of(Action::EventPurge)
+    }
+    .after(object(after))
 }
 
 fn of_endpoint(action: Action, endpoint: &Endpoint) -> Audited {

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::maintenance::{Reseal, Resealed, Sweep, Swept};
+use crate::purge::{Purge, PurgeEffect};
 use crate::stats::{Counters, Level};
 use std::sync::Arc;
 
@@ -49,6 +50,12 @@ pub trait Storage: Sized {
     /// Returns the last entry of the audit log that this process knows of.
     fn last_audit(&self) -> AuditId;
 
+    /// Returns the API keys of an organization as of the last commit.
+    fn api_keys_of(&self, organization: &str) -> Vec<ApiKey>;
+
+    /// Removes an API key that has ended.
+    fn remove_api_key(&mut self, id: ApiKeyId) -> Result<(), StoreError>;
+
     /// Returns how many API keys there are.
     fn api_key_count(&self) -> usize;
 
@@ -78,6 +85,30 @@ pub trait Storage: Sized {
 
     /// Removes a bulk change that has ended.
     fn remove_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError>;
+
+    /// Whether every process that shares the store knows purges.
+    fn may_purge(&self) -> bool {
+        true
+    }
+
+    /// Writes a purge that begins.
+    fn put_purge(&mut self, purge: &Purge) -> Result<(), StoreError>;
+
+    /// Removes a purge that has ended.
+    fn remove_purge(&mut self, purge: &Purge) -> Result<(), StoreError>;
+
+    /// Rewrites events, in order of their ids, without what a purge removes. Damaged ones stay, for `check` to name.
+    fn purge_events(&mut self, events: &[EventId], effect: PurgeEffect) -> Result<(), StoreError>;
+
+    /// Removes a delivery and its entries in the indexes. `before` is its row.
+    fn remove_delivery(
+        &mut self,
+        before: IndexedState,
+        delivery: &Delivery,
+    ) -> Result<(), StoreError>;
+
+    /// Removes deleted endpoints whose deliveries are gone. Returns whether some are left.
+    fn forget_endpoints(batch: &mut Batch<'_, Self>, slots: &[Slot]) -> Result<bool, StoreError>;
 
     /// Writes the windows that are in memory.
     fn flush_stats(batch: &mut Batch<'_, Self>) -> Result<(), StoreError>;

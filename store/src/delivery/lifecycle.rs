@@ -144,6 +144,18 @@ impl Delivery {
         Ok(())
     }
 
+    /// Its event's data was purged: it can't be sent any more, and what the receiver answered is removed too.
+    pub(crate) fn purged(&mut self, at: UnixMs) {
+        if self.status.is_open() {
+            self.end(Status::Failed, Some(Reason::Purged), at);
+        } else if self.status.is_undelivered() {
+            self.reason = Some(Reason::Purged);
+        }
+        for attempt in &mut self.attempts {
+            attempt.response_excerpt = None;
+        }
+    }
+
     fn only_open(&self, what: &'static str) -> Result<(), IllegalMove> {
         let status = self.status;
         if status.is_open() {
@@ -178,6 +190,9 @@ impl Delivery {
         self.attempts_total = self.attempts_total.saturating_add(1);
         attempt.number = self.attempts_total;
         attempt.round = self.round;
+        if self.reason == Some(Reason::Purged) {
+            attempt.response_excerpt = None;
+        }
         self.attempts.push(attempt);
         if self.attempts.len() > ATTEMPTS_KEPT {
             self.attempts.remove(0);

@@ -124,6 +124,7 @@ pub(crate) fn begin<'a, 't>(
         windows_flushed: false,
         generations_dropped: Vec::new(),
         api_keys_dropped: Vec::new(),
+        rewritten: BTreeMap::new(),
         resealing: None,
     };
     let limits = Limits {
@@ -151,10 +152,11 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
         windows_flushed,
         generations_dropped,
         api_keys_dropped,
+        rewritten,
         resealing,
         ..
     } = batch.storage;
-    let mut packs = Vec::new();
+    let mut packs: Vec<(EventId, Arc<Pack>)> = rewritten.into_iter().collect();
     for pack in pack::split(batch.events) {
         let Some(first) = pack.events.first().map(|e| e.id) else {
             continue;
@@ -190,6 +192,7 @@ pub(crate) fn finish(mut batch: FileBatch<'_, '_>, done: Vec<Done>) -> Result<St
             forgotten: batch.forgotten,
             open: batch.open,
             bulks: batch.bulks,
+            purges: batch.purges,
         },
         windows: batch.windows,
         windows_flushed,

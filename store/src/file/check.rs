@@ -24,6 +24,7 @@ use crate::file::sums::Sum;
 use crate::file::tables::{self, ReadTables, Reading};
 use crate::fingerprint::Fingerprint;
 use crate::ids::{EventId, Slot};
+use crate::purge::Purge;
 use crate::query::CheckReport;
 use crate::stats::{Counters, Window};
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -387,6 +388,7 @@ fn lazily_written(c: &mut Checking<'_>) -> Result<(), StoreError> {
     c.plain::<9, Counters>("counters", |v| &v.counters, |_, _, _| {})?;
     c.plain::<13, Window>("windows", |v| &v.windows, |_, _, _| {})?;
     c.plain::<12, Bulk>("bulk", |v| &v.bulk, |_, _, _| {})?;
+    c.plain::<8, Purge>("purges", |v| &v.purges, |_, _, _| {})?;
     c.plain::<16, ApiKey>("api_keys", |v| &v.api_keys, |_, _, _| {})?;
     c.plain::<16, AuditEntry>("audit", |v| &v.audit, |_, _, _| {})
 }

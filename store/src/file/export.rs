@@ -104,6 +104,9 @@ impl<E: FnMut(Item) -> ControlFlow<()>> Passing<'_, E> {
                 go_on!((self.each)(Item::Bulk(*slot, *bulk)));
             }
         }
+        for purge in directory.purges.iter() {
+            go_on!((self.each)(Item::Purge(Box::new(purge.clone()))));
+        }
         Ok(ControlFlow::Continue(()))
     }
 

@@ -228,6 +228,11 @@ impl Importing<'_> {
                 let row = record::write("revisions", &key, &revision)?;
                 tables.revisions.insert(&key, &row)?;
             }
+            Item::Purge(purge) => {
+                let key = tables::count_key(purge.number);
+                let row = record::write("purges", &key, &purge)?;
+                tables.purges.insert(&key, &row)?;
+            }
             Item::Bulk(slot, bulk) => {
                 let key = tables::bulk_key(slot, bulk.number);
                 let row = record::write("bulk", &key, &bulk)?;

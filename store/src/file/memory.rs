@@ -20,6 +20,7 @@ use crate::file::rows::{self, EndpointRead};
 use crate::file::tables::{self, ReadTables};
 use crate::ids::{AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::options::Options;
+use crate::purge::{Purge, Purges};
 use crate::sealing::{AtRest, Form, Key, Keys};
 use crate::stats::Window;
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -144,6 +145,7 @@ impl Memory {
             bulks.entry(slot).or_default().push(Bulk { number, ..bulk });
         }
         directory.bulks = Arc::new(bulks);
+        directory.purges = Arc::new(purges(views)?);
         for row in views.api_keys.iter()? {
             let (key, value) = row?;
             let id = tables::api_key_of(key.value());
@@ -155,6 +157,18 @@ impl Memory {
         }
         Ok(memory)
     }
+}
+
+/// Reads the purges in progress.
+fn purges(views: &ReadTables) -> Result<Purges, StoreError> {
+    let mut purges = Purges::default();
+    for row in views.purges.iter()? {
+        let (key, value) = row?;
+        let purge: Purge = record::read("purges", key.value(), value.value())?;
+        let number = tables::count_of(key.value());
+        purges.insert(Purge { number, ..purge });
+    }
+    Ok(purges)
 }
 
 /// A private part in a form that the store does not have was put there by something else.

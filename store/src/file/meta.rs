@@ -99,6 +99,13 @@ impl From<MetaV1> for Meta {
     }
 }
 
+/// The fields of version 4 in their order: as now, without the sum of the last table.
+type MetaV4 = (
+    (u64, EventId, u64, u32, u64, u64),
+    (EventId, UnixMs, UnixMs, UnixMs),
+    [Sum; 16],
+);
+
 pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError> {
     let (version, content) = record::versioned("meta", key, bytes)?;
     match version {
@@ -106,9 +113,20 @@ pub(crate) fn read_meta(key: &[u8; 1], bytes: &[u8]) -> Result<Meta, StoreError>
         2 | 3 => {
             // Without the sums of the last tables, which were not there: as if they were empty.
             let mut content = content.to_vec();
-            record::content(&mut content, &(Sum::default(), Sum::default()))?;
+            record::content(&mut content, &[Sum::default(); 3])?;
             let meta: Meta = record::read_content("meta", &content)?;
             Ok(Meta { version, ..meta })
+        }
+        4 => {
+            let (old, at_rest): (MetaV4, AtRest) = record::read_content("meta", content)?;
+            let mut content = Vec::new();
+            record::content(&mut content, &(old, Sum::default()))?;
+            let meta: Meta = record::read_content("meta", &content)?;
+            Ok(Meta {
+                at_rest,
+                version,
+                ..meta
+            })
         }
         _ => {
             let (meta, at_rest): (Meta, AtRest) = record::read_content("meta", content)?;

@@ -48,7 +48,7 @@ pub(crate) fn migrate(handle: &Handle, meta: Meta) -> Result<(), StoreError> {
 }
 
 /// Format 1 has no sums. Formats 1 and 2 have marks in the rows of endpoints and a table of jobs instead of bulk
-/// changes. Format 3 has no API keys and no audit log, whose tables are made when they are opened.
+/// changes. Format 3 has no API keys and no audit log, format 4 no purges; their tables are made when they are opened.
 fn to_current(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> {
     let has_jobs = meta.version < 3;
     let jobs = if has_jobs { jobs(txn)? } else { Vec::new() };

@@ -2,6 +2,7 @@
 
 mod callers;
 mod lists;
+mod purge;
 pub(crate) mod scan;
 mod secrets;
 mod sums;

@@ -18,8 +18,8 @@ const DECODE_LIMIT_BYTES: usize = 64 << 20;
 pub(crate) fn version_of(table: &str) -> u8 {
     match table {
         // 2: with the sums of the other tables. 3: with bulk changes in their own table. 4: with the form of secrets, API
-        // keys and the audit log.
-        "meta" => 4,
+        // keys and the audit log. 5: with purges.
+        "meta" => 5,
         // 2: without marks. 3: in a public and a private part, with TLS settings.
         "endpoints" => 3,
         // 2: with the attempts whose request was sent again.

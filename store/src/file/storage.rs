@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::file::keys;
 use crate::file::memory::{Memory, Shared};
 use crate::file::meta::Meta;
-use crate::file::pack;
+use crate::file::pack::{self, Pack};
 use crate::file::record;
 use crate::file::rows;
 use crate::file::tables::{self, Tables};
@@ -18,10 +18,11 @@ use crate::fingerprint::Fingerprint;
 use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
 use crate::maintenance::{Reseal, Resealed, Sweep, Swept};
 use crate::options::Options;
+use crate::purge::{Purge, PurgeEffect};
 use crate::sealing::AtRest;
 use crate::stats::{Counters, Level};
 use redb::ReadableTable;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// See the module.
@@ -35,6 +36,8 @@ pub(crate) struct FileStorage<'a, 't> {
     pub(super) windows_flushed: bool,
     pub(super) generations_dropped: Vec<u64>,
     pub(super) api_keys_dropped: Vec<ApiKeyId>,
+    /// The packs that this batch rewrote.
+    pub(super) rewritten: BTreeMap<EventId, Arc<Pack>>,
     /// The endpoints to reseal, if this batch began that.
     pub(super) resealing: Option<BTreeSet<Slot>>,
 }
@@ -50,8 +53,8 @@ impl Storage for FileStorage<'_, '_> {
     }
 
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
-        // This batch may have swept it while it is still in the cache.
-        if id.accepted_at() < self.meta.swept_before {
+        // This batch may have swept it or rewritten its pack while that is still in the cache.
+        if id.accepted_at() < self.meta.swept_before || !self.rewritten.is_empty() {
             let around = pack::around(&*self.tables.packs, id)?;
             return Ok(around.and_then(|(_, pack)| pack.find(id)));
         }
@@ -78,6 +81,18 @@ impl Storage for FileStorage<'_, '_> {
 
     fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         Ok(self.memory.api_keys.get(id).map(|key| (**key).clone()))
+    }
+
+    fn api_keys_of(&self, organization: &str) -> Vec<ApiKey> {
+        let is_of = |key: &&Arc<ApiKey>| key.organization.as_deref() == Some(organization);
+        let of = self.memory.api_keys.iter().filter(is_of);
+        of.map(|key| (**key).clone()).collect()
+    }
+
+    fn remove_api_key(&mut self, id: ApiKeyId) -> Result<(), StoreError> {
+        self.tables.api_keys.remove(&tables::api_key_key(id))?;
+        self.api_keys_dropped.push(id);
+        Ok(())
     }
 
     fn last_audit(&self) -> AuditId {
@@ -150,6 +165,67 @@ impl Storage for FileStorage<'_, '_> {
     fn remove_bulk(&mut self, slot: Slot, number: u64) -> Result<(), StoreError> {
         self.tables.bulk.remove(&tables::bulk_key(slot, number))?;
         Ok(())
+    }
+
+    fn put_purge(&mut self, purge: &Purge) -> Result<(), StoreError> {
+        let key = tables::count_key(purge.number);
+        let row = record::write("purges", &key, purge)?;
+        self.tables.purges.insert(&key, row.as_slice())?;
+        Ok(())
+    }
+
+    fn remove_purge(&mut self, purge: &Purge) -> Result<(), StoreError> {
+        let key = tables::count_key(purge.number);
+        self.tables.purges.remove(&key)?;
+        Ok(())
+    }
+
+    fn purge_events(&mut self, events: &[EventId], effect: PurgeEffect) -> Result<(), StoreError> {
+        let mut left = events;
+        while let Some(next) = left.first() {
+            let around = match pack::around(&*self.tables.packs, *next) {
+                Err(StoreError::Damaged { .. }) => None,
+                around => around?,
+            };
+            let Some((first, pack)) = around else {
+                left = left.get(1..).unwrap_or_default();
+                continue;
+            };
+            let within = left.partition_point(|id| *id <= pack.last());
+            let (of_pack, after) = left.split_at(within);
+            let purged = |event: &Arc<Event>| match of_pack.binary_search(&event.id) {
+                Ok(_) => Arc::new(effect.leaves(event)),
+                Err(_) => Arc::clone(event),
+            };
+            let pack = Arc::new(Pack::new(pack.events.iter().map(purged).collect()));
+            let row = pack.encode(first, self.zstd)?;
+            let key = tables::event_key(first);
+            self.tables.packs.insert(&key, row.as_slice())?;
+            self.rewritten.insert(first, pack);
+            left = after;
+        }
+        Ok(())
+    }
+
+    fn remove_delivery(
+        &mut self,
+        before: IndexedState,
+        delivery: &Delivery,
+    ) -> Result<(), StoreError> {
+        if let Some(due) = before.due {
+            let key = tables::timed_key(due, delivery.id);
+            self.tables.due.remove(&key)?;
+        }
+        let key = tables::delivery_key(delivery.id);
+        self.tables.deliveries.remove(&key)?;
+        if before.status.is_undelivered() {
+            self.tables.bad.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    fn forget_endpoints(batch: &mut Batch<'_, Self>, slots: &[Slot]) -> Result<bool, StoreError> {
+        batch.forget_deleted(slots)
     }
 
     fn flush_stats(batch: &mut Batch<'_, Self>) -> Result<(), StoreError> {

@@ -198,6 +198,8 @@ tables! {
     api_keys: API_KEYS[16];
     /// id → an entry of the audit log.
     audit: AUDIT[16];
+    /// number → a purge in progress.
+    purges: PURGES[8];
 }
 
 pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {

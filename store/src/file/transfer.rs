@@ -16,6 +16,7 @@ use crate::file::rows;
 use crate::file::tables;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{EventId, Slot, UnixMs};
+use crate::purge::Purge;
 use crate::sealing::{AtRest, Keys, Seal};
 use crate::stats::{Counters, Level, Window};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub enum Item {
     Revision(Slot, EventId, Revision),
     /// A bulk change in progress.
     Bulk(Slot, Bulk),
+    /// A purge in progress.
+    Purge(Box<Purge>),
     /// An API key.
     ApiKey(Box<ApiKey>),
     /// An entry of the audit log.
@@ -86,6 +89,7 @@ const ENDPOINT: &str = "endpoint";
 const STATE: &str = "state";
 const REVISION: &str = "revision";
 const BULK: &str = "bulk";
+const PURGE: &str = "purge";
 const API_KEY: &str = "api_key";
 const AUDIT: &str = "audit";
 const COUNTERS: &str = "counters";
@@ -107,8 +111,8 @@ impl Item {
     }
 
     /// Every kind of item, in the order in which a store passes them.
-    pub const KINDS: [&'static str; 12] = [
-        POSITION, ENDPOINT, STATE, REVISION, BULK, API_KEY, AUDIT, COUNTERS, WINDOW, EVENT,
+    pub const KINDS: [&'static str; 13] = [
+        POSITION, ENDPOINT, STATE, REVISION, BULK, PURGE, API_KEY, AUDIT, COUNTERS, WINDOW, EVENT,
         DELIVERY, KEY,
     ];
 
@@ -121,6 +125,7 @@ impl Item {
             Self::State(..) => STATE,
             Self::Revision(..) => REVISION,
             Self::Bulk(..) => BULK,
+            Self::Purge(_) => PURGE,
             Self::ApiKey(_) => API_KEY,
             Self::Audit(_) => AUDIT,
             Self::Counters(..) => COUNTERS,
@@ -148,6 +153,7 @@ impl Item {
                 plain(kind, &tables::revision_key(*slot, *from), revision)
             }
             Self::Bulk(slot, bulk) => plain(kind, &tables::bulk_key(*slot, bulk.number), bulk),
+            Self::Purge(purge) => plain(kind, &tables::count_key(purge.number), purge),
             Self::ApiKey(api_key) => plain(kind, &tables::api_key_key(api_key.id), api_key),
             Self::Audit(entry) => plain(kind, &tables::audit_key(entry.id), entry),
             Self::Counters(level, start, counters) => {
@@ -189,21 +195,23 @@ impl Item {
                 Self::Revision(slot, from, record::read(kind, key, record)?)
             }
             BULK => {
-                let key = sized(kind, key)?;
-                let (slot, number) = tables::bulk_of(key);
-                let bulk: Bulk = record::read(kind, key, record)?;
+                let (slot, number) = tables::bulk_of(sized(kind, key)?);
+                let bulk = record::read(kind, key, record)?;
                 Self::Bulk(slot, Bulk { number, ..bulk })
             }
+            PURGE => {
+                let number = tables::count_of(sized(kind, key)?);
+                let purge = record::read(kind, key, record)?;
+                Self::Purge(Box::new(Purge { number, ..purge }))
+            }
             API_KEY => {
-                let key = sized(kind, key)?;
+                let id = tables::api_key_of(sized(kind, key)?);
                 let api_key = record::read(kind, key, record)?;
-                let id = tables::api_key_of(key);
                 Self::ApiKey(Box::new(ApiKey { id, ..api_key }))
             }
             AUDIT => {
-                let key: &[u8; 16] = sized(kind, key)?;
-                let entry: AuditEntry = record::read(kind, key, record)?;
-                let id = tables::audit_of(key);
+                let id = tables::audit_of(sized(kind, key)?);
+                let entry = record::read(kind, key, record)?;
                 Self::Audit(Box::new(AuditEntry { id, ..entry }))
             }
             COUNTERS => {
@@ -270,6 +278,7 @@ fn level_of(kind: &str, key: &[u8]) -> Result<Level, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::purge::{PurgeEffect, PurgeScope};
 
     #[test]
     fn an_item_reads_back_and_a_changed_byte_is_found() {
@@ -280,6 +289,13 @@ mod tests {
                 ..Position::default()
             }),
             Item::Key(Fingerprint(5), EventId(6)),
+            Item::Purge(Box::new(Purge {
+                organization: "org".to_owned(),
+                scope: PurgeScope::Events(vec![EventId(7)]),
+                effect: PurgeEffect::All,
+                at: UnixMs(8),
+                number: 9,
+            })),
             Item::Window(Level::Hour, UnixMs(9), Slot(2), Box::default()),
         ];
         for item in items {

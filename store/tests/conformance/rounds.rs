@@ -161,7 +161,11 @@ fn announced_changes_match_a_fresh_read_of_everything() {
             match change {
                 Change::Waiting(waiting) => drop(known.insert(waiting.id, waiting)),
                 Change::Ended(id) => drop(known.remove(&id)),
-                Change::Endpoint(_) | Change::Bulk(..) | Change::Gained(_) | Change::Lost(_) => {}
+                Change::Endpoint(_)
+                | Change::Bulk(..)
+                | Change::Purge(_)
+                | Change::Gained(_)
+                | Change::Lost(_) => {}
             }
         }
         let mut open: Vec<_> = known.values().copied().collect();

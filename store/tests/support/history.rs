@@ -7,8 +7,8 @@ use stormhook_store::maintenance::{FlushStats, Probe};
 use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::Span;
 use stormhook_store::{
-    Cancel, CreateEndpoint, DeleteEndpoint, Encoded, EndpointKey, Item, NewEndpoint, NextStep, Op,
-    Replay, Retry, RotateSecret, Seal, StatsOf,
+    BeginPurge, Cancel, CreateEndpoint, DeleteEndpoint, Encoded, EndpointKey, Item, NewEndpoint,
+    NextStep, Op, PurgeScope, Replay, Retry, RotateSecret, Seal, StatsOf,
 };
 
 const ORGANIZATIONS: [&str; 3] = ["org", "org_42", "o"];
@@ -120,6 +120,20 @@ fn step(fixture: &mut Fixture, draw: &mut Random) {
         _ if draw.one_in(8) => {
             fixture.endpoint_done(DeleteEndpoint { id: endpoint.id });
         }
+        // It stays in progress.
+        _ if draw.one_in(4) => {
+            let Some(id) = some(draw) else { return };
+            let scope = if draw.one_in(2) {
+                PurgeScope::Events(vec![id.event])
+            } else {
+                PurgeScope::Before(id.event)
+            };
+            let organization = organization.to_owned();
+            drop(fixture.run(BeginPurge {
+                organization,
+                scope,
+            }));
+        }
         _ => drop(fixture.one(FlushStats)),
     }
 }
@@ -130,6 +144,7 @@ pub(crate) fn answers(fixture: &mut Fixture) -> Vec<String> {
     let mut tell = |what: &str, said: &dyn std::fmt::Debug| told.push(format!("{what}: {said:?}"));
     let reader = fixture.reader();
     let endpoints = reader.all_endpoints();
+    tell("purges", &reader.purges());
     for e in &endpoints {
         tell(
             "endpoint",

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::database::Database;
-use super::records::{self, Filter, Written};
+use super::filter::Filter;
+use super::records::{self, Written};
 use super::secrets::sealing;
 use super::transfer::{Reading, Unfit, Writing};
 use super::{ConfigFlags, STORE_FILE, unread};

@@ -9,49 +9,29 @@ use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use stormhook_store::backend::{Bulks, as_read};
-use stormhook_store::{Endpoint, EndpointState, Event, EventFilter, Item, Record, Slot};
+use stormhook_store::{
+    ApiKey, AuditEntry, AuditFilter, Endpoint, EndpointState, Event, EventFilter, Item, Purges,
+    Record, Slot,
+};
 
+use super::filter::Filter;
 use super::{one_line, unread};
 use crate::failure::Failure;
-use stormhook_daemon::http::EndpointView;
-use stormhook_daemon::http::{DamagedView, DeliveryView, EventView};
-use stormhook_engine::times::{maybe_at, parse_rfc3339};
+use stormhook_daemon::http::{
+    ApiKeyView, AuditEntryView, DamagedView, DeliveryView, EndpointView, EventView,
+};
+use stormhook_engine::times::maybe_at;
 
-/// Which records. `None` matches all.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Filter {
-    /// Records of this organization.
-    pub(crate) organization: Option<String>,
-    /// Events of this type.
-    pub(crate) event_type: Option<String>,
-    /// Accepted at or after this time, in RFC 3339.
-    pub(crate) since: Option<String>,
-    /// Accepted before this time, in RFC 3339.
-    pub(crate) until: Option<String>,
-}
-
-impl Filter {
-    fn has_organization(&self, asked: &str) -> bool {
-        let theirs = self.organization.as_ref();
-        theirs.is_none_or(|organization| organization == asked)
-    }
-
-    fn of_events(&self) -> EventFilter {
-        let instant = |text: &Option<String>| text.as_deref().and_then(parse_rfc3339);
-        EventFilter {
-            organization: self.organization.clone(),
-            event_type: self.event_type.clone(),
-            since: instant(&self.since),
-            until: instant(&self.until),
-            ..EventFilter::default()
-        }
-    }
-}
+/// How many entries of the audit log are read at a time.
+const AUDIT_PAGE: usize = 1_000;
 
 /// How many lines there are of each kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Written {
     pub(crate) endpoints: u64,
+    pub(crate) api_keys: u64,
+    pub(crate) audit_entries: u64,
     pub(crate) events: u64,
     pub(crate) deliveries: u64,
     pub(crate) attempts: u64,
@@ -81,7 +61,7 @@ struct ExportedEndpoint {
     deleted_at: Option<stormhook_store::UnixMs>,
 }
 
-/// Writes the records of this store: endpoints, then each event followed by its deliveries, oldest first, and finally
+/// Writes the records of this store: endpoints, API keys, entries of the audit log, then each event followed by its deliveries, oldest first, and finally
 /// the counts. An export without that last line is incomplete. Damage has a line that names it, in the place of the
 /// damaged record.
 pub(super) fn write_records(
@@ -97,9 +77,16 @@ pub(super) fn write_records(
             writing.endpoint(&endpoint, state).map_err(gone)?;
         }
     }
+    for key in reader.with_api_keys(|keys| keys.iter().cloned().collect::<Vec<_>>()) {
+        if filter.has(key.organization.as_deref()) {
+            writing.api_key(&key).map_err(gone)?;
+        }
+    }
+    write_audit(&reader, filter, &mut writing)?;
+    let purges = reader.purges();
     let events = filter.of_events();
     let mut failed = None;
-    let walked = reader.walk(&events, |record| match writing.record(record) {
+    let walked = reader.walk(&events, |record| match writing.purged(&purges, record) {
         Ok(()) => ControlFlow::Continue(()),
         Err(error) => {
             failed = Some(error);
@@ -113,6 +100,36 @@ pub(super) fn write_records(
     writing.end().map_err(gone)
 }
 
+/// Writes entries of the audit log, newest first.
+fn write_audit(
+    reader: &stormhook_store::Reader,
+    filter: &Filter,
+    writing: &mut Writing<'_>,
+) -> Result<(), Failure> {
+    let events = filter.of_events();
+    let asked = AuditFilter {
+        organization: events.organization,
+        since: events.since,
+        until: events.until,
+        ..AuditFilter::default()
+    };
+    let mut after = None;
+    loop {
+        let page = reader.audit(&asked, after, AUDIT_PAGE);
+        let page = page.map_err(|error| unread(&error))?;
+        for entry in page.items {
+            writing.audit(entry).map_err(gone)?;
+        }
+        for damage in &page.damaged {
+            writing.record(Record::Damaged(damage)).map_err(gone)?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 /// Writes the records of the items of a store, which come in their order.
 pub(super) struct FromItems<'o> {
     organizations: Filter,
@@ -122,6 +139,7 @@ pub(super) struct FromItems<'o> {
     endpoints: BTreeMap<Slot, Arc<Endpoint>>,
     states: HashMap<Slot, EndpointState>,
     bulks: Bulks,
+    purges: Purges,
     has_endpoints: bool,
     /// The last event, if the filter matches it.
     event: Option<Arc<Event>>,
@@ -137,6 +155,7 @@ impl<'o> FromItems<'o> {
             endpoints: BTreeMap::new(),
             states: HashMap::new(),
             bulks: Bulks::new(),
+            purges: Purges::default(),
             has_endpoints: false,
             event: None,
             failed: None,
@@ -163,6 +182,21 @@ impl<'o> FromItems<'o> {
                 self.states.insert(slot, state);
             }
             Item::Bulk(slot, bulk) => self.bulks.entry(slot).or_default().push(bulk),
+            Item::Purge(purge) => self.purges.insert(*purge),
+            Item::ApiKey(key) => {
+                self.write_endpoints()?;
+                if self.organizations.has(key.organization.as_deref()) {
+                    self.writing.api_key(&key)?;
+                }
+            }
+            Item::Audit(entry) => {
+                self.write_endpoints()?;
+                let is_asked = self.organizations.has(entry.what.organization.as_deref())
+                    && self.organizations.has_time(entry.id.at());
+                if is_asked {
+                    self.writing.audit(*entry)?;
+                }
+            }
             Item::Event(event) => {
                 self.write_endpoints()?;
                 let accepted = event.id.accepted_at();
@@ -170,7 +204,7 @@ impl<'o> FromItems<'o> {
                     && self.filter.until.is_none_or(|until| accepted < until)
                     && self.filter.matches(&event);
                 if is_asked {
-                    self.writing.record(Record::Event(&event))?;
+                    self.writing.purged(&self.purges, Record::Event(&event))?;
                 }
                 self.event = is_asked.then_some(event);
             }
@@ -181,21 +215,17 @@ impl<'o> FromItems<'o> {
                         let what = format!("the endpoint of {} is missing", delivery.id);
                         io::Error::other(what)
                     })?;
-                    self.writing.record(Record::Delivery {
+                    let record = Record::Delivery {
                         delivery: &as_read(*delivery, &self.bulks),
                         endpoint: endpoint.id,
                         event,
-                    })?;
+                    };
+                    self.writing.purged(&self.purges, record)?;
                 }
             }
             // Nothing follows that has a record.
             Item::Key(..) => return Ok(ControlFlow::Break(())),
-            Item::Position(_)
-            | Item::Revision(..)
-            | Item::ApiKey(_)
-            | Item::Audit(_)
-            | Item::Counters(..)
-            | Item::Window(..) => {}
+            Item::Position(_) | Item::Revision(..) | Item::Counters(..) | Item::Window(..) => {}
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -267,6 +297,45 @@ impl<'o> Writing<'o> {
             deleted_at: endpoint.deleted_at,
         };
         self.line("endpoint", shape)
+    }
+
+    fn api_key(&mut self, key: &ApiKey) -> io::Result<()> {
+        self.written.api_keys += 1;
+        self.line("api_key", ApiKeyView::from(key))
+    }
+
+    fn audit(&mut self, entry: AuditEntry) -> io::Result<()> {
+        self.written.audit_entries += 1;
+        self.line("audit", AuditEntryView::from(entry))
+    }
+
+    /// Writes a record without what purges in progress remove of it.
+    fn purged(&mut self, purges: &Purges, record: Record<'_>) -> io::Result<()> {
+        let (Record::Event(event) | Record::Delivery { event, .. }) = record else {
+            return self.record(record);
+        };
+        let Some(effect) = purges.effect_on(&event.organization, event.id) else {
+            return self.record(record);
+        };
+        let Some(event) = effect.shows(event) else {
+            return Ok(());
+        };
+        match record {
+            Record::Delivery {
+                delivery, endpoint, ..
+            } => {
+                let mut delivery = delivery.clone();
+                for attempt in &mut delivery.attempts {
+                    attempt.response_excerpt = None;
+                }
+                self.record(Record::Delivery {
+                    delivery: &delivery,
+                    endpoint,
+                    event: &event,
+                })
+            }
+            _ => self.record(Record::Event(&event)),
+        }
     }
 
     fn record(&mut self, record: Record<'_>) -> io::Result<()> {

@@ -133,6 +133,7 @@ impl Dispatch {
             let wanted = || {
                 let now = self.reader.endpoint_by_slot(claim.waiting.id.slot);
                 self.reader.may_start()
+                    && !self.is_purged(&prepared.endpoint, claim.waiting.id)
                     && now.is_some_and(|now| Arc::ptr_eq(&now, &prepared.endpoint))
             };
             let head = Head {
@@ -175,6 +176,9 @@ impl Dispatch {
             }
             (delivery.attempts_finished, delivery.attempts_total)
         };
+        if self.is_purged(&endpoint, id) {
+            return Err(Unsent::Over);
+        }
         let event = self.reader.event(id.event).await?;
         let event = event.ok_or_else(|| missing("its event"))?;
         // Open deliveries keep their event's data, even past retention.
@@ -188,6 +192,12 @@ impl Dispatch {
             total,
             reconnected: false,
         })
+    }
+
+    /// Whether a purge in progress ends the delivery.
+    fn is_purged(&self, endpoint: &Endpoint, id: DeliveryId) -> bool {
+        let purges = self.reader.purges();
+        purges.effect_on(&endpoint.organization, id.event).is_some()
     }
 
     async fn send(

@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use stormhook_store::maintenance::{
-    AdvanceBulk, EndDamaged, FlushStats, Probe, Reseal, Sweep, TouchApiKeys,
+    AdvanceBulk, AdvancePurge, EndDamaged, FlushStats, Probe, Reseal, Sweep, TouchApiKeys,
 };
 use stormhook_store::{
-    AcceptEmitted, Attributed, CreateApiKey, CreateEndpoint, DeleteEndpoint, Done, NewEvent, Op,
-    Operation, RecordAudit, RevokeApiKey, RotateSecret, Settle,
+    AcceptEmitted, Attributed, BeginPurge, CreateApiKey, CreateEndpoint, DeleteEndpoint,
+    DeleteOrganization, Done, NewEvent, Op, Operation, RecordAudit, RevokeApiKey, RotateSecret,
+    Settle,
 };
 use tokio::sync::oneshot;
 
@@ -31,6 +32,9 @@ impl Free for TouchApiKeys {}
 impl Free for CreateApiKey {}
 impl Free for RevokeApiKey {}
 impl Free for RecordAudit {}
+impl Free for BeginPurge {}
+impl Free for DeleteOrganization {}
+impl Free for AdvancePurge {}
 impl<C: Free> Free for Attributed<C> {}
 
 /// A command that callers may submit at any time.
@@ -44,6 +48,8 @@ impl Command for RotateSecret {}
 impl Command for CreateApiKey {}
 impl Command for RevokeApiKey {}
 impl Command for RecordAudit {}
+impl Command for BeginPurge {}
+impl Command for DeleteOrganization {}
 impl<C: Command> Command for Attributed<C> {}
 
 /// A command that must not meet an attempt on the wire.

@@ -131,6 +131,7 @@ words! {
         Cancelled => "an operator cancelled it",
         Discarded => "it was held for an inactive endpoint and discarded when the endpoint was activated",
         Damaged => "its stored record is damaged and can't be sent; `stormhook check` identifies it",
+        Purged => "the event's data was purged, so that it can't be sent",
     }
 
     /// What an open delivery waits for.

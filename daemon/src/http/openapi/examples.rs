@@ -37,6 +37,10 @@ pub(in crate::http) fn api_key() -> Value {
     })
 }
 
+pub(in crate::http) fn purge() -> Value {
+    json!({"organizationId": "org_42", "eventIds": [EVENT], "before": null})
+}
+
 pub(in crate::http) fn audit_entry() -> Value {
     json!({
         "at": HAPPENED, "principal": {"kind": "key", "id": KEY, "name": "console"}, "action": "endpoint.update",

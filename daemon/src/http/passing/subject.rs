@@ -36,6 +36,8 @@ pub(super) fn of(method: &Method, path: &str, query: Option<&str>, body: &[u8]) 
     match (collection, id) {
         ("events" | "endpoints", None) if creates => in_body(body),
         ("events" | "endpoints" | "deliveries" | "stats", None) => in_query(query),
+        ("events", Some("purge")) => in_body(body),
+        ("organizations", Some(id)) => Subject::Organization(id.to_owned()),
         ("attempts", Some("stream")) => in_query(query),
         _ => named(object_in(path).and_then(|(_, object)| object)),
     }
@@ -78,7 +80,7 @@ mod tests {
 
     #[test]
     fn an_event_and_an_endpoint_are_their_organization_s_whatever_else_is_in_them() {
-        for path in ["/v1/events", "/v1/endpoints"] {
+        for path in ["/v1/events", "/v1/endpoints", "/v1/events/purge"] {
             let body =
                 br#"{"type":"x","organizationId":"org_\u0034","data":{"organizationId":"no"}}"#;
             let subject = of(&Method::POST, path, None, body);
@@ -87,6 +89,12 @@ mod tests {
                 assert_eq!(of(&Method::POST, path, None, invalid), Subject::Any);
             }
         }
+    }
+
+    #[test]
+    fn an_organization_is_named_by_the_path() {
+        let subject = of(&Method::DELETE, "/v1/organizations/org_4", None, b"");
+        assert_eq!(subject, Subject::Organization("org_4".to_owned()));
     }
 
     #[test]

@@ -12,6 +12,10 @@ use uuid::Uuid;
 pub(crate) const DELETE_OPEN: &str = "DELETE FROM @.open o USING unnest($1::int4[], $2::int8[]) n(slot, sequence) \
     WHERE o.slot = n.slot AND o.sequence = n.sequence";
 
+/// Takes deliveries out of those that have ended.
+pub(crate) const DELETE_DONE: &str = "DELETE FROM @.done d USING unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event) \
+    WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
+
 /// Writes open deliveries.
 pub(crate) const PUT_OPEN: &str = "INSERT INTO @.open (sequence, due_ms, event, slot, record) \
     SELECT * FROM unnest($1::int8[], $2::int8[], $3::uuid[], $4::int4[], $5::bytea[]) \
@@ -33,10 +37,9 @@ pub(super) async fn deliveries(steps: &mut Steps<'_>, staged: &Staged) -> Result
     }
     let (slots, sequences, of): (Vec<i32>, Vec<i64>, Vec<Uuid>) = collect(leaves(Place::Done));
     if !slots.is_empty() {
-        let sql = "DELETE FROM @.done d USING unnest($1::int4[], $2::int8[], $3::uuid[]) n(slot, sequence, event) \
-                   WHERE d.slot = n.slot AND d.sequence = n.sequence AND d.event = n.event";
         let parameters = parameters![slots, sequences, of];
-        steps.add(sql, &[INT4S, INT8S, UUIDS], parameters).await?;
+        let types = [INT4S, INT8S, UUIDS];
+        steps.add(DELETE_DONE, &types, parameters).await?;
     }
     let mut open = Columns::default();
     for placed in all.iter().filter(|d| d.to == Place::Open) {

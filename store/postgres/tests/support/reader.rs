@@ -5,8 +5,8 @@ use stormhook_store::query::{DeliveryFilter, EventFilter};
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
     ApiKey, AuditEntry, AuditFilter, BulkFound, CheckReport, Cursor, Delivery, DeliveryId,
-    DeliveryWithEvent, Endpoint, EndpointId, Event, EventId, Explained, Page, Recover, Slot,
-    StatsOf, StoreError, UnixMs,
+    DeliveryWithEvent, Endpoint, EndpointId, Event, EventId, Explained, Page, Purge, PurgeFound,
+    Recover, Slot, StatsOf, StoreError, UnixMs,
 };
 use tokio::runtime::Runtime;
 
@@ -75,6 +75,10 @@ impl Reader {
     ) -> Found<Page<Arc<Event>>> {
         self.runtime
             .block_on(self.reader.events(filter, after, limit))
+    }
+
+    pub(crate) fn purge_step(&self, purge: &Purge, after: EventId) -> Found<PurgeFound> {
+        self.runtime.block_on(self.reader.purge_step(purge, after))
     }
 
     pub(crate) fn explain(&self, id: EventId) -> Found<Option<Explained>> {

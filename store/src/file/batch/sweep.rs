@@ -4,7 +4,7 @@
 //! jump of the clock can't delete all history.
 
 use super::FileStorage;
-use crate::batch::Batch;
+use crate::batch::{Batch, IndexedState, Storage};
 use crate::bulk::reads_as_open;
 use crate::delivery::Delivery;
 use crate::error::StoreError;
@@ -25,7 +25,7 @@ impl Batch<'_, FileStorage<'_, '_>> {
         let more = match &sweep.work {
             Work::Packs(packs) => self.sweep_packs(packs, horizon)?,
             Work::Generation(number) => self.sweep_generation(*number)?,
-            Work::Endpoints(slots) => self.forget_endpoints(slots)?,
+            Work::Endpoints(slots) => self.forget_deleted(slots)?,
             Work::Revisions(keys) => {
                 for key in keys {
                     self.storage.tables.revisions.remove(key)?;
@@ -40,11 +40,9 @@ impl Batch<'_, FileStorage<'_, '_>> {
             }
             Work::ApiKeys(ids) => {
                 for id in ids {
-                    let key = tables::api_key_key(*id);
-                    self.storage.tables.api_keys.remove(&key)?;
+                    self.storage.remove_api_key(*id)?;
                     self.api_keys.remove(id);
                 }
-                self.storage.api_keys_dropped.extend(ids);
                 false
             }
             Work::Windows => self.sweep_windows()?,
@@ -141,11 +139,7 @@ impl Batch<'_, FileStorage<'_, '_>> {
         if past.deliveries {
             *rows_left = rows_left.saturating_sub(deliveries.len());
             for d in &deliveries {
-                let key = tables::delivery_key(d.id);
-                self.storage.tables.deliveries.remove(&key)?;
-                if d.status.is_undelivered() {
-                    self.storage.tables.bad.remove(&key)?;
-                }
+                self.storage.remove_delivery(IndexedState::of(d), d)?;
             }
         }
         if past.all() {
@@ -195,7 +189,7 @@ impl Batch<'_, FileStorage<'_, '_>> {
     }
 
     /// Removes deleted endpoints that have no deliveries left. Their slots are never reused.
-    fn forget_endpoints(&mut self, slots: &[Slot]) -> Result<bool, StoreError> {
+    pub(crate) fn forget_deleted(&mut self, slots: &[Slot]) -> Result<bool, StoreError> {
         let mut rows_left = ROWS_PER_STEP;
         for &slot in slots {
             let worked_off = |e: &Arc<crate::Endpoint>| {

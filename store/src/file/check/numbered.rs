@@ -8,14 +8,17 @@ use super::Checking;
 use crate::endpoint::EndpointState;
 use crate::error::StoreError;
 use crate::file::journal::{Generation, JournalRow, Run};
+use crate::file::memory::Snapshot;
+use crate::file::pack::{self, Pack};
 use crate::file::record;
 use crate::file::rows;
 use crate::file::sums::Sum;
-use crate::file::tables::{self, ReadTables};
+use crate::file::tables;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EventId, Slot, UnixMs};
 use redb::ReadableTable;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The deliveries of one endpoint.
 #[derive(Default)]
@@ -35,6 +38,8 @@ struct Numbers {
     last: u64,
     /// Whether some of it can't be read.
     unclear: bool,
+    /// Whether some were removed with their events.
+    removed: bool,
 }
 
 impl Numbers {
@@ -63,7 +68,7 @@ impl Numbers {
             ..
         } = self;
         let number = slot.0;
-        if *count > *last || *greatest > *last || (complete && *count != *last) {
+        if *count > *last || *greatest > *last || (complete && !self.removed && *count != *last) {
             return Some(format!(
                 "endpoint number {number} has {count} deliveries up to sequence {greatest}, but {last} were numbered"
             ));
@@ -102,6 +107,8 @@ struct Looking {
     swept_before: UnixMs,
     /// Whether a row of the journal can't be read.
     journal_unclear: bool,
+    /// The last pack that was searched for a removed event.
+    pack: Option<(EventId, Arc<Pack>)>,
 }
 
 /// Adds one delivery to the sum of a list.
@@ -123,7 +130,7 @@ impl Looking {
         self.generations.entry(number).or_default()
     }
 
-    fn of(views: &ReadTables) -> Result<Self, StoreError> {
+    fn of(views: &Snapshot) -> Result<Self, StoreError> {
         let mut looking = Self {
             swept_before: views.meta()?.deliveries_swept_before,
             ..Self::default()
@@ -145,7 +152,7 @@ impl Looking {
         Ok(looking)
     }
 
-    fn generations(&mut self, views: &ReadTables) -> Result<(), StoreError> {
+    fn generations(&mut self, views: &Snapshot) -> Result<(), StoreError> {
         for row in views.generations.iter()? {
             let (key, value) = row?;
             let found = self.generation(tables::count_of(key.value()));
@@ -170,7 +177,7 @@ impl Looking {
         Ok(())
     }
 
-    fn history(&mut self, views: &ReadTables) -> Result<(), StoreError> {
+    fn history(&mut self, views: &Snapshot) -> Result<(), StoreError> {
         for row in views.history.iter()? {
             let (key, value) = row?;
             let (number, slot) = tables::history_of(key.value());
@@ -188,7 +195,7 @@ impl Looking {
         Ok(())
     }
 
-    fn journal(&mut self, views: &ReadTables) -> Result<(), StoreError> {
+    fn journal(&mut self, views: &Snapshot) -> Result<(), StoreError> {
         for row in views.journal.iter()? {
             let (key, value) = row?;
             let Ok(row) = record::read::<JournalRow>("journal", key.value(), value.value()) else {
@@ -206,27 +213,57 @@ impl Looking {
         Ok(())
     }
 
-    /// Records that a delivery is listed, and should exist unless it was swept. One that was swept may have been
-    /// created again since, with a later number.
+    /// Records that a delivery is listed, and should exist unless it was swept or its event was removed. One that was
+    /// swept may have been created again since, with a later number.
     fn expect(
         &mut self,
-        views: &ReadTables,
+        views: &Snapshot,
         slot: Slot,
         sequence: u64,
         event: EventId,
     ) -> Result<(), StoreError> {
         let key = tables::delivery_key(DeliveryId { event, slot });
-        let is_kept = event.accepted_at() >= self.swept_before
-            || views.deliveries.get(&key)?.is_some_and(|row| {
+        let is_there = || -> Result<bool, StoreError> {
+            let row = views.deliveries.get(&key)?;
+            Ok(row.is_some_and(|row| {
                 rows::read_delivery(&key, row.value()).is_ok_and(|d| d.sequence == sequence)
-            });
+            }))
+        };
+        let is_live = views
+            .endpoint(slot)
+            .is_some_and(|endpoint| endpoint.deleted_at.is_none());
+        let is_kept = if event.accepted_at() < self.swept_before {
+            is_there()?
+        } else if is_live || is_there()? {
+            true
+        } else {
+            let is_removed = self.is_removed(views, event)?;
+            self.slot(slot).removed |= is_removed;
+            !is_removed
+        };
         if is_kept {
             add(&mut self.slot(slot).expected, sequence, event);
         }
         Ok(())
     }
 
-    fn deliveries(&mut self, views: &ReadTables) -> Result<(), StoreError> {
+    /// Whether an event was removed by a purge. Most are in the same pack as the one before.
+    fn is_removed(&mut self, views: &Snapshot, event: EventId) -> Result<bool, StoreError> {
+        let find = |pack: &Arc<Pack>| pack.find(event).is_some_and(|event| event.is_removed());
+        if let Some((first, pack)) = &self.pack
+            && *first <= event
+            && event <= pack.last()
+        {
+            return Ok(find(pack));
+        }
+        self.pack = match pack::around(&views.packs, event) {
+            Err(e) if e.is_damage() => None,
+            around => around?,
+        };
+        Ok(self.pack.as_ref().is_some_and(|(_, pack)| find(pack)))
+    }
+
+    fn deliveries(&mut self, views: &Snapshot) -> Result<(), StoreError> {
         for row in views.deliveries.iter()? {
             let (key, value) = row?;
             let id = tables::delivery_of(key.value());

@@ -85,6 +85,7 @@ impl Oracle {
                     seen.ended.insert(*id);
                 }
                 Change::Bulk(slot, _) => drop(seen.marked.insert(*slot)),
+                Change::Purge(_) => return Err("nobody purges".to_owned()),
                 Change::Gained(_) | Change::Lost(_) => {
                     return Err("shards moved, and there is one process".to_owned());
                 }

@@ -114,6 +114,14 @@ pub(super) const ALL: &[Statement] = &[
         run: |_, _| Ok(Answer::Rows(Vec::new())),
     },
     Statement {
+        // Nobody purges here.
+        sql: "SELECT organization, number, record FROM @.purges WHERE shard = ANY($1) ORDER BY number",
+        takes: &[Type::INT2_ARRAY],
+        gives: &[Type::TEXT, Type::INT8, Type::BYTEA],
+        locks: nothing,
+        run: |_, _| Ok(Answer::Rows(Vec::new())),
+    },
+    Statement {
         sql: "SELECT id, targets FROM @.events WHERE id > $1",
         takes: &[Type::UUID],
         gives: &[Type::UUID, Type::BYTEA],
