@@ -1,6 +1,8 @@
 //! Fuzz targets of the store: bytes in, and a panic if they are handled wrongly. Only part of the builds of tests and
 //! of `fuzz/`.
 
+use crate::api_key::ApiKey;
+use crate::audit::AuditEntry;
 use crate::bulk::Bulk;
 use crate::endpoint::{EndpointState, Revision};
 use crate::error::StoreError;
@@ -11,6 +13,7 @@ use crate::file::record;
 use crate::file::rows;
 use crate::fingerprint::Fingerprint;
 use crate::ids::{DeliveryId, EndpointId, EventId, UnixMs};
+use crate::purge::Purge;
 use crate::query::Cursor;
 use crate::sealing::{Key, Keys, Seal};
 use crate::stats::{Counters, Window};
@@ -27,7 +30,7 @@ pub const TARGETS: [Named; 4] = [
     ("ids", ids),
 ];
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 17] = [
     "meta",
     "endpoints",
     "states",
@@ -42,6 +45,9 @@ const TABLES: [&str; 14] = [
     "counters",
     "windows",
     "bulk",
+    "api_keys",
+    "audit",
+    "purges",
 ];
 
 /// A row with a valid checksum and any content: a byte that selects the table, the key, the content.
@@ -141,10 +147,11 @@ fn row_key<'k>(table: &str, key: &'k [u8; 28]) -> &'k [u8] {
     let width = match table {
         "meta" => 1,
         "endpoints" | "states" => 4,
-        "journal" | "generations" => 8,
+        "journal" | "generations" | "purges" => 8,
         "counters" => 9,
         "history" | "bulk" => 12,
         "windows" => 13,
+        "api_keys" | "audit" => 16,
         "revisions" | "deliveries" | "bad" => 20,
         "keys" => 24,
         _ => 28,
@@ -202,6 +209,13 @@ fn read(table: &'static str, key: &[u8; 28], row: &[u8]) -> Result<(), StoreErro
             let mut twice = window.clone();
             twice.merge(&window);
             let _ = (twice.latency.summary(), twice.latency.count());
+        }),
+        "api_keys" => record::read::<ApiKey>(table, of, row).map(|key| {
+            let _ = (key.is_live(UnixMs(0)), key.scopes.iter().count());
+        }),
+        "audit" => record::read::<AuditEntry>(table, of, row).map(drop),
+        "purges" => record::read::<Purge>(table, of, row).map(|purge| {
+            let _ = purge.scope.includes(EventId(7));
         }),
         _ => record::read::<Bulk>(table, of, row).map(drop),
     }

@@ -1,6 +1,8 @@
 //! Runs the targets without a fuzzer, and writes the seeds for fuzzing.
 
 use super::{TABLES, TARGETS, row_key};
+use crate::api_key::{ApiKey, Scope, Scopes};
+use crate::audit::{Action, Attribution, AuditEntry, Audited};
 use crate::bulk::{Bulk, BulkEffect, Reopen};
 use crate::delivery::{Attempt, AttemptOutcome, Reason, Trigger};
 use crate::endpoint::{CustomHeaders, NewEndpoint, Ordering, Seed, Settings, TypePattern};
@@ -10,10 +12,11 @@ use crate::file::record;
 use crate::file::store::Store;
 use crate::file::tables::Reading;
 use crate::fingerprint::Fingerprint;
-use crate::ids::{DeliveryId, EndpointId, EventId, Slot, UnixMs};
+use crate::ids::{ApiKeyId, AuditId, DeliveryId, EndpointId, EventId, Slot, UnixMs};
 use crate::maintenance::FlushStats;
 use crate::op::Op;
 use crate::options::Options;
+use crate::purge::{Purge, PurgeEffect, PurgeScope};
 use crate::settle::{NextStep, Settle};
 use redb::ReadableTable;
 use serde::Serialize;
@@ -118,6 +121,39 @@ fn seed_value<T: Serialize>(name: &str, key: &[u8], value: &T) {
     seed_row(&format!("{name}-made"), name, key, &row);
 }
 
+fn seeds_of_callers_and_purges(event: EventId) {
+    let api_key = ApiKey {
+        id: ApiKeyId::new(START, 1),
+        name: "orders".to_owned(),
+        organization: Some("org".to_owned()),
+        scopes: Scopes::of([Scope::Ingest, Scope::Read]),
+        digest: [3; 32],
+        created_at: START,
+        expires_at: Some(START),
+        revoked_at: None,
+        last_used_at: Some(START),
+    };
+    seed_value("api_keys", &[1; 16], &api_key);
+    let entry = AuditEntry {
+        id: AuditId::first_of(START),
+        by: Attribution::to_daemon(),
+        what: Audited {
+            target: Some("ep_1".to_owned()),
+            after: Some("{}".to_owned()),
+            ..Audited::of(Action::EndpointUpdate)
+        },
+    };
+    seed_value("audit", &[1; 16], &entry);
+    let purge = Purge {
+        organization: "org".to_owned(),
+        scope: PurgeScope::Events(vec![event]),
+        effect: PurgeEffect::All,
+        at: START,
+        number: 0,
+    };
+    seed_value("purges", &[1; 8], &purge);
+}
+
 #[test]
 #[ignore = "rewrites the seeds; run it when the form of records has changed"]
 fn make_seeds() {
@@ -194,6 +230,7 @@ fn make_seeds() {
         events: vec![event.id; 3],
     };
     seed_value("history", &[1; 12], &run);
+    seeds_of_callers_and_purges(event.id);
     let reopen = BulkEffect::Reopen(Reopen {
         since: UnixMs(0),
         until: START,
