@@ -89,6 +89,27 @@ impl Api {
         serde_json::from_slice(&body).doing(format!("reading the answer of GET {path}"))
     }
 
+    /// `GET path` with an `authorization` header or without one, expecting `expected`.
+    pub(crate) async fn get_as(
+        &mut self,
+        path: &str,
+        authorization: Option<&str>,
+        expected: StatusCode,
+    ) -> Result<()> {
+        let mut request = Request::get(path).header("host", "localhost");
+        if let Some(shown) = authorization {
+            request = request.header("authorization", shown);
+        }
+        let request = request.body(Full::default()).doing("making a request")?;
+        let (code, body) = self.answer(request).await?;
+        if code != expected {
+            let text = String::from_utf8_lossy(&body);
+            let wrong = format!("GET {path}: expected {expected}, got {code}: {text}");
+            return Err(BenchError::wrong(wrong));
+        }
+        Ok(())
+    }
+
     /// `POST path`, expecting `expected` and JSON.
     pub(crate) async fn post(
         &mut self,

@@ -93,6 +93,13 @@ impl Home {
         }
     }
 
+    /// Returns the daemon's admin token.
+    pub(crate) fn token(&self) -> Result<String> {
+        let path = self.data.path().join("data").join("admin-token");
+        let token = std::fs::read_to_string(&path).doing(format!("reading {}", path.display()))?;
+        Ok(token.trim().to_owned())
+    }
+
     /// Returns the total length of the files in the data folder.
     pub(crate) fn file_bytes(&self) -> Result<u64> {
         let folder = self.data.path().join("data");

@@ -41,8 +41,8 @@ use crate::process::Sink;
 use crate::report::Report;
 use crate::scenario::throughput::LANES;
 use crate::scenario::{
-    backlog, cluster, concurrency, fairness, filesize, idle, latency, scale, start, steady,
-    throughput,
+    backlog, callers, cluster, concurrency, fairness, filesize, idle, latency, scale, start,
+    steady, throughput,
 };
 
 /// The time limit of one scenario.
@@ -62,6 +62,7 @@ const SCENARIOS: &[&str] = &[
     "backlog",
     "concurrency",
     "latency",
+    "callers",
     "scale",
     "cluster",
     "takeover",
@@ -262,6 +263,7 @@ async fn all(bench: &mut Bench, cli: &Cli) {
             "backlog" => one(bench, name, backlog::run).await,
             "concurrency" => one(bench, name, concurrency::run).await,
             "latency" => one(bench, name, latency::run).await,
+            "callers" => one(bench, name, callers::run).await,
             "scale" => {
                 one(bench, name, async |bench| {
                     scale::run(bench, cli.waiting).await

@@ -2,6 +2,7 @@
 //! judges a figure only through a line's target.
 
 pub(crate) mod backlog;
+pub(crate) mod callers;
 pub(crate) mod cluster;
 pub(crate) mod concurrency;
 pub(crate) mod fairness;
