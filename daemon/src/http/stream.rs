@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[into_params(parameter_in = Query)]
 pub(super) struct AttemptQuery {
     /// Only attempts to this endpoint.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^ep_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     endpoint_id: Option<Given<EndpointId>>,
 }
 

@@ -169,6 +169,19 @@ pub(in crate::http) struct CheckReport {
     secrets_key_id: Option<String>,
 }
 
+/// The bytes of a file. They are no JSON, so nothing describes them.
+pub(in crate::http) struct StoreFile;
+
+impl PartialSchema for StoreFile {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::AnyValue)
+            .into()
+    }
+}
+
+impl ToSchema for StoreFile {}
+
 /// The health of the daemon.
 #[derive(ToSchema)]
 #[schema(examples(json!({"status": "ok"})))]
