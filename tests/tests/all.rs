@@ -54,6 +54,7 @@ mod proxied;
 mod purges;
 mod remote;
 mod restarts;
+mod schemas;
 mod secrets;
 mod sending;
 mod stats;

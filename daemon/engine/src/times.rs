@@ -32,7 +32,8 @@ pub fn parse_rfc3339(text: &str) -> Option<UnixMs> {
     parse_timestamp(text).map(|at| UnixMs(u64::try_from(at.0).unwrap_or(0)))
 }
 
-const UNITS_MS: [(&str, u64); 5] = [
+/// The units of a duration, in milliseconds.
+pub const UNITS_MS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
     ("m", 60_000),

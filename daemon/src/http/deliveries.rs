@@ -25,7 +25,7 @@ use utoipa::IntoParams;
 #[into_params(parameter_in = Query)]
 pub(super) struct DeliveryQuery {
     /// Deliveries to this endpoint.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^ep_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     endpoint_id: Option<Given<EndpointId>>,
     /// Deliveries in this state.
     status: Option<DeliveryStatus>,
@@ -33,7 +33,7 @@ pub(super) struct DeliveryQuery {
     #[param(value_type = Option<String>, min_length = 1)]
     event_type: Option<Filled>,
     /// Deliveries of this event.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     event_id: Option<Given<EventId>>,
 }
 

@@ -24,15 +24,15 @@ use sha2::{Digest, Sha256};
 use stormhook_store::{ApiKey, CreateApiKey, List, RevokeApiKey, Scope, Scopes};
 use utoipa::ToSchema;
 
-const MAX_NAME_BYTES: usize = 128;
+const MAX_NAME_CHARS: usize = 128;
 
 /// An API key to create.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = NewApiKey, examples(json!({"name": "orders", "organizationId": null, "scopes": ["ingest"], "expiresAt": null})))]
 pub(super) struct NewBody {
-    /// A name for people, 1 to 128 bytes without control characters.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    /// A name for people, 1 to 128 characters without control characters.
+    #[schema(value_type = String, min_length = 1, max_length = 128, pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$")]
     name: Name,
     /// The organization that the key is bound to: it sees and changes nothing of others. Null for all organizations.
     #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
@@ -51,9 +51,10 @@ struct Name(String);
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        if text.is_empty() || text.len() > MAX_NAME_BYTES || text.chars().any(char::is_control) {
+        let fits = (1..=MAX_NAME_CHARS).contains(&text.chars().count());
+        if !fits || text.chars().any(char::is_control) {
             return Err(D::Error::custom(format!(
-                "name must be 1 to {MAX_NAME_BYTES} bytes without control characters."
+                "name must be 1 to {MAX_NAME_CHARS} characters, none of them a control character."
             )));
         }
         Ok(Self(text))

@@ -1,11 +1,13 @@
 //! The description of all routes (OpenAPI 3.1), generated from the handlers' attributes, the types that requests are
 //! read into, the views and the enums behind them. Tests check it against what the daemon accepts and returns.
 
+pub(super) mod conditions;
 pub(super) mod enums;
 pub(super) mod examples;
 pub(super) mod failures;
 mod finish;
 pub(super) mod operations;
+pub(super) mod patterns;
 pub(super) mod responses;
 pub(super) mod stats;
 #[cfg(test)]

@@ -60,7 +60,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
 pub(super) struct Rekey {
     /// The absolute path of a file with the new key, which the daemon can read: 32 bytes, raw or in base64. Null: secrets
     /// are decrypted.
-    #[schema(value_type = Option<String>, required)]
+    #[schema(value_type = Option<String>, required, pattern = "^/")]
     #[serde(deserialize_with = "value_or_null")]
     new_key_file: Option<PathBuf>,
 }

@@ -37,7 +37,7 @@ pub(super) struct StatsQuery {
     #[param(value_type = StatsWindow, required = false, default = "1h")]
     window: Option<StatsWindow>,
     /// Only deliveries to this endpoint.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^ep_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     endpoint_id: Option<Given<EndpointId>>,
     /// Only deliveries to this organization's endpoints.
     #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]

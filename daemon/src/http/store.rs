@@ -2,7 +2,7 @@
 //! serving threads, and no commit waits for it.
 
 use super::fields::query;
-use super::openapi::responses::CheckReport;
+use super::openapi::responses::{CheckReport, StoreFile};
 use super::problem::{self, Code, Problem};
 use super::{Answer, NoFields, Shared, ask_long};
 use crate::app::App;
@@ -53,7 +53,7 @@ fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Proble
 /// free space; events accepted meanwhile are not in it. It contains every secret, encrypted if the store is. Only one backup runs at a time. A
 /// response shorter than its `content-length` is incomplete: discard it.
 #[utoipa::path(post, path = "/v1/backup", tag = "operations", operation_id = "backupStore", request_body = Option<NoFields>,
-    responses((status = 200, description = "The file.", body = [u8], content_type = "application/octet-stream", headers(
+    responses((status = 200, description = "The file.", body = StoreFile, content_type = "application/octet-stream", headers(
         ("Content-Disposition" = String, description = "A file name that contains the time."),
         ("Content-Length" = u64, description = "The length of the file.")))))]
 pub(super) async fn backup(

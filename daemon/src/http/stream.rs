@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[into_params(parameter_in = Query)]
 pub(super) struct AttemptQuery {
     /// Only attempts to this endpoint.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^ep_[0-7][0-9A-HJKMNP-TV-Z]{25}$")]
     endpoint_id: Option<Given<EndpointId>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct AttemptQuery {
 ///
 /// Server-sent events, without end: one `attempt` for each attempt that finishes from now on, and `missed` with a
 /// number if the client reads too slowly and misses some. Comments keep the connection open meanwhile. The schema is
-/// that of an event's `data`.
+/// that of one event; its `data` is JSON text.
 #[utoipa::path(get, path = "/v1/attempts/stream", tag = "deliveries", operation_id = "streamAttempts", params(AttemptQuery),
     responses((status = 200, description = "The events, as they happen.", body = StreamedEvent, content_type = "text/event-stream")))]
 pub(super) async fn attempts(State(app): State<Shared>, caller: Caller, uri: Uri) -> Answer {

@@ -572,7 +572,13 @@ impl Lines {
             let line = self.next().await.expect("the stream goes on");
             if line.is_empty() {
                 if !data.is_empty() {
-                    document::check_value("StreamedEvent", &serde_json::from_str(&data).unwrap());
+                    let event = json!({"event": name, "data": data});
+                    document::check_value("StreamedEvent", &event);
+                    let schema = match name.as_str() {
+                        "attempt" => "FinishedAttempt",
+                        _ => "MissedAttempts",
+                    };
+                    document::check_value(schema, &serde_json::from_str(&data).unwrap());
                     return (name, data);
                 }
             } else if let Some(text) = line.strip_prefix("event:") {

@@ -235,6 +235,11 @@ impl Document {
         assert!(flaws.is_empty(), "{what}: {flaws:#?} in {value}");
     }
 
+    /// Whether a value fits its schema.
+    pub(crate) fn allows(&self, schema: &Value, value: &Value) -> bool {
+        self.validator(schema).is_valid(value)
+    }
+
     fn validator(&self, schema: &Value) -> Arc<Validator> {
         let mut validators = self.validators.lock().unwrap();
         let key = schema.to_string();
@@ -252,11 +257,11 @@ impl Document {
     }
 }
 
-/// Allows only the described properties.
+/// Allows only the described properties. A condition on properties has no type.
 fn close(value: &mut Value) {
     match value {
         Value::Object(members) => {
-            if members.contains_key("properties") {
+            if members.contains_key("properties") && members.contains_key("type") {
                 members
                     .entry("additionalProperties")
                     .or_insert(Value::Bool(false));

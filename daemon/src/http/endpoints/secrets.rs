@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::http::access::Caller;
 use crate::http::fields::{self, query};
 use crate::http::ids::{At, OfEndpoint};
-use crate::http::openapi::examples;
+use crate::http::openapi::{conditions, examples, patterns};
 use crate::http::problem::Problem;
 use crate::http::{Answer, Shared, request};
 use axum::Json;
@@ -25,7 +25,9 @@ use stormhook_store::{Action, Audited, Endpoint, RecordAudit, RotateSecret, Unix
 use stormhook_verifier::Secret;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type,
+};
 use zeroize::Zeroizing;
 
 const OVERLAP_DEFAULT_MS: u64 = 24 * 3_600_000;
@@ -226,7 +228,7 @@ impl<'de> Deserialize<'de> for Overlap {
 fn overlap() -> RefOr<Schema> {
     let duration = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
-        .pattern(Some("^([0-9]+(ms|s|m|h|d)|0)$"));
+        .pattern(Some(patterns::duration_up_to(OVERLAP_MAX_MS)));
     let nothing = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::Integer))
         .enum_values(Some([0]));
@@ -242,14 +244,23 @@ fn overlap() -> RefOr<Schema> {
 }
 
 pub(super) fn secret_schema() -> RefOr<Schema> {
-    ObjectBuilder::new()
+    let standard = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(patterns::STANDARD_SECRET));
+    let mut other = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .min_length(Some(16))
+        .max_length(Some(256))
+        .pattern(Some("^[!-~]+$"))
+        .build();
+    let unlike = json!({"pattern": patterns::NO_OTHER_SECRET});
+    conditions::with(&mut other, "not", unlike);
+    AnyOfBuilder::new()
+        .item(standard)
+        .item(other)
         .description(Some(
             "Your own secret: `whsec_` and 24 to 64 bytes in base64, or 16 to 256 other visible ASCII characters. If omitted, \
              one of 32 random bytes is generated.",
         ))
-        .min_length(Some(16))
-        .max_length(Some(256))
-        .pattern(Some("^[!-~]+$"))
         .into()
 }

@@ -37,7 +37,7 @@ pub(super) struct NewBody {
     /// Whether it receives deliveries from the start.
     #[schema(nullable = false, default = true)]
     active: Option<bool>,
-    /// A note for people, at most 1,024 bytes.
+    /// A note for people, at most 1,024 characters.
     #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]
@@ -100,7 +100,7 @@ pub(super) struct ChangeBody {
     /// With `"active": true`: ends held deliveries as `FAILED` (`discarded`) instead of resuming them.
     #[schema(nullable = false, default = false)]
     discard_held: Option<bool>,
-    /// A note for people, at most 1,024 bytes.
+    /// A note for people, at most 1,024 characters.
     #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Option<Description>>,
     #[schema(schema_with = headers, required = false)]

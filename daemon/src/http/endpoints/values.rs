@@ -2,10 +2,12 @@
 
 use crate::headers::{MAX_HEADERS, MAX_NAME_BYTES, MAX_VALUE_BYTES};
 use crate::http::fields::Pairs;
+use crate::http::openapi::{conditions, patterns};
 use crate::http::problem::MAX_SHOWN_BYTES;
 use crate::target::MAX_URL_BYTES;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 use std::fmt;
 use stormhook_engine::text;
 use stormhook_store::endpoint::TypePattern;
@@ -13,7 +15,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
 
 const MAX_EVENT_TYPES: usize = 64;
-const MAX_DESCRIPTION_BYTES: usize = 1_024;
+const MAX_DESCRIPTION_CHARS: usize = 1_024;
 
 /// The event types that an endpoint subscribes to.
 pub(super) struct EventTypes(pub(super) Vec<TypePattern>);
@@ -64,10 +66,10 @@ pub(super) struct Description(pub(super) String);
 impl<'de> Deserialize<'de> for Description {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        if text.len() > MAX_DESCRIPTION_BYTES {
+        let chars = text.chars().count();
+        if chars > MAX_DESCRIPTION_CHARS {
             return Err(D::Error::custom(format!(
-                "description must be at most {MAX_DESCRIPTION_BYTES} bytes, not {}.",
-                text.len()
+                "description must be at most {MAX_DESCRIPTION_CHARS} characters, not {chars}."
             )));
         }
         Ok(Self(text))
@@ -103,14 +105,18 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 pub(super) fn url() -> RefOr<Schema> {
-    ObjectBuilder::new()
+    let mut url = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
         .format(Some(utoipa::openapi::SchemaFormat::Custom("uri".to_owned())))
         .description(Some(
             "The URL to deliver to: `https`, or `http` if `target.allow_http` is set. A URL that policy forbids is refused with 422.",
         ))
         .max_length(Some(MAX_URL_BYTES))
-        .into()
+        .pattern(Some(patterns::URL))
+        .build();
+    let short_host = json!([{"pattern": patterns::SHORT_HOST}]);
+    conditions::with(&mut url, "allOf", short_host);
+    url.into()
 }
 
 pub(super) fn event_types() -> RefOr<Schema> {

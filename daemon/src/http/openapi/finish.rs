@@ -1,9 +1,9 @@
 //! Adds what attributes can't express and all operations share: `x-request-id`, the token, optional bodies. Also adds
 //! the responses that failures refer to, and the webhooks.
 
-use super::failures;
 use super::operations::operations;
 use super::webhooks::Webhooks;
+use super::{conditions, failures};
 use utoipa::OpenApi as _;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
@@ -32,6 +32,7 @@ pub(super) fn complete(document: &mut OpenApi) {
     let webhooks = Webhooks::openapi();
     let schemas = webhooks.components.map(|components| components.schemas);
     components.schemas.extend(schemas.unwrap_or_default());
+    conditions::add(components);
     document.webhooks = Some(webhooks.paths);
 }
 

@@ -2,12 +2,13 @@
 //! responses.
 #![allow(dead_code, reason = "described, never made")]
 
-use super::examples;
+use super::{conditions, examples};
 use crate::http::caller_views::{ApiKeyView, AuditEntryView};
 use crate::http::endpoints::settings::EndpointView;
 use crate::http::finished::{FinishedView, MissedView};
 use crate::http::problem::Details;
 use crate::http::views::{DamagedView, DeliveryView, EventView, ExplainView};
+use serde_json::{Value, json};
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
@@ -65,39 +66,71 @@ fn null() -> RefOr<Schema> {
         .into()
 }
 
-macro_rules! either {
-    ($($(#[doc = $what:literal])+ $name:ident: $one:ty | $other:ty, $examples:expr;)+) => {$(
-        $(#[doc = $what])+
-        pub(in crate::http) struct $name;
+/// The result of one line of a batch.
+pub(in crate::http) struct BatchAnswer;
 
-        impl PartialSchema for $name {
-            fn schema() -> RefOr<Schema> {
-                let either = OneOfBuilder::new()
-                    .item(Ref::from_schema_name(<$one>::name()))
-                    .item(Ref::from_schema_name(<$other>::name()))
-                    .description(Some(concat!($($what),+).trim()));
-                either.examples::<[serde_json::Value; _], _>($examples).into()
-            }
-        }
-
-        impl ToSchema for $name {
-            fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-                schemas.push((<$one>::name().into_owned(), <$one>::schema()));
-                schemas.push((<$other>::name().into_owned(), <$other>::schema()));
-                <$one>::schemas(schemas);
-                <$other>::schemas(schemas);
-            }
-        }
-    )+};
+impl PartialSchema for BatchAnswer {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(Ref::from_schema_name(TakenLine::name()))
+            .item(Ref::from_schema_name(RejectedLine::name()))
+            .description(Some("The result of one line of a batch."))
+            .examples::<[Value; _], _>([examples::taken_line(), examples::rejected_line()])
+            .into()
+    }
 }
 
-either! {
-    /// The result of one line of a batch.
-    BatchAnswer: TakenLine | RejectedLine, [examples::taken_line(), examples::rejected_line()];
+impl ToSchema for BatchAnswer {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        with_schema::<TakenLine>(schemas);
+        with_schema::<RejectedLine>(schemas);
+    }
+}
 
-    /// The `data` of one server-sent event: for `event: attempt` a finished attempt, for `event: missed` the number of
-    /// missed ones.
-    StreamedEvent: FinishedView | MissedView, [examples::finished(), examples::missed()];
+/// One server-sent event.
+pub(in crate::http) struct StreamedEvent;
+
+impl PartialSchema for StreamedEvent {
+    fn schema() -> RefOr<Schema> {
+        let example = |event: &str, data: Value| json!({"event": event, "data": data.to_string()});
+        OneOfBuilder::new()
+            .item(sse::<FinishedView>("attempt"))
+            .item(sse::<MissedView>("missed"))
+            .description(Some(
+                "One server-sent event: a finished attempt, or the number of missed ones.",
+            ))
+            .examples::<[Value; _], _>([
+                example("attempt", examples::finished()),
+                example("missed", examples::missed()),
+            ])
+            .into()
+    }
+}
+
+impl ToSchema for StreamedEvent {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        with_schema::<FinishedView>(schemas);
+        with_schema::<MissedView>(schemas);
+    }
+}
+
+/// Describes a server-sent event of this name, whose data is JSON text of a type.
+fn sse<T: ToSchema>(event: &str) -> ObjectBuilder {
+    let text = || ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+    let mut data = text().content_media_type("application/json").build();
+    let of_data = format!("#/components/schemas/{}", T::name());
+    conditions::with(&mut data, "contentSchema", json!({"$ref": of_data}));
+    ObjectBuilder::new()
+        .property("event", text().enum_values(Some([event])))
+        .property("data", data)
+        .required("event")
+        .required("data")
+}
+
+/// Adds the schema of a type that is referred to, with those that it refers to.
+fn with_schema<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
 }
 
 /// A line whose event is durable.
@@ -168,6 +201,19 @@ pub(in crate::http) struct CheckReport {
     #[schema(required)]
     secrets_key_id: Option<String>,
 }
+
+/// The bytes of a file. They are no JSON, so nothing describes them.
+pub(in crate::http) struct StoreFile;
+
+impl PartialSchema for StoreFile {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::AnyValue)
+            .into()
+    }
+}
+
+impl ToSchema for StoreFile {}
 
 /// The health of the daemon.
 #[derive(ToSchema)]
