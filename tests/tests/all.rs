@@ -53,6 +53,7 @@ mod partner_tls;
 mod proxied;
 mod remote;
 mod restarts;
+mod sandbox;
 mod secrets;
 mod sending;
 mod stats;
