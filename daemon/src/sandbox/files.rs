@@ -35,7 +35,9 @@ fn judge(ruleset: &RulesetStatus, landlock: &LandlockStatus) -> Enforcement {
         (_, LandlockStatus::NotEnabled) => {
             Enforcement::NotSupported("the kernel was started without Landlock (lsm=)".to_owned())
         }
-        _ => Enforcement::NotSupported("the kernel has no Landlock".to_owned()),
+        _ => Enforcement::NotSupported(
+            "the kernel has no Landlock, or something refuses it".to_owned(),
+        ),
     }
 }
 
@@ -124,7 +126,7 @@ mod tests {
         );
         assert_eq!(
             told(NotEnforced, LandlockStatus::NotImplemented),
-            "not supported: the kernel has no Landlock"
+            "not supported: the kernel has no Landlock, or something refuses it"
         );
     }
 
