@@ -94,6 +94,13 @@ static void system_calls(void) {
     if (child == 0) _exit(0);
     say("fork", child < 0 ? errno : 0);
     if (child > 0) waitpid(child, NULL, 0);
+#ifdef __x86_64__
+    // libc makes it with clone.
+    child = (pid_t)syscall(SYS_fork);
+    if (child == 0) _exit(0);
+    say("fork by its own call", child < 0 ? errno : 0);
+    if (child > 0) waitpid(child, NULL, 0);
+#endif
     // Without a stack of its own it is a copy, as fork makes, but in another namespace.
     child = (pid_t)syscall(SYS_clone, (long)(CLONE_NEWUSER | SIGCHLD), 0L, 0L, 0L, 0L);
     if (child == 0) _exit(0);
