@@ -20,10 +20,22 @@ use std::path::PathBuf;
 enum Enforcement {
     /// All of it.
     Enforced,
-    /// As much as the kernel can do.
+    /// Less, and why.
     Partially(String),
     /// Nothing, and why.
     NotSupported(String),
+}
+
+impl Enforcement {
+    /// The same, if it doesn't hold for this many threads.
+    fn except(self, threads: usize) -> Self {
+        match self {
+            Self::Enforced if threads > 0 => Self::Partially(format!(
+                "{threads} threads of libraries that were loaded into the process are not restricted"
+            )),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for Enforcement {
@@ -73,11 +85,19 @@ pub(crate) fn confine(config: &Config) -> Sandbox {
         Some((path.clone(), error.to_string()))
     });
     let unused = unused.collect();
+    let others = other_threads();
     Sandbox {
         unused,
-        files: confine_files(&grants, &rules::ports(config), &surroundings),
+        files: confine_files(&grants, &rules::ports(config), &surroundings).except(others),
         system_calls: confine_system_calls(),
     }
+}
+
+/// Returns how many threads there are besides the calling one. The program has none; a library that was loaded into the
+/// process may.
+fn other_threads() -> usize {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    threads.saturating_sub(1)
 }
 
 #[cfg(target_os = "linux")]

@@ -161,7 +161,7 @@ async fn tried(daemon: &Daemon) -> BTreeMap<String, i32> {
 /// Returns the version of Landlock in force up to 6, which has all that is used; 0 if there is none.
 fn landlock(log: &str) -> u32 {
     let (_, told) = log.split_once(" landlock=").expect("the log tells");
-    if told.starts_with("enforced") {
+    if told.starts_with("enforced") || told.contains(" threads of libraries ") {
         return 6;
     }
     let (_, version) = told
@@ -259,6 +259,21 @@ async fn what_the_sandbox_enforces_is_one_line_of_the_log() {
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains(" seccomp=enforced"), "{}", lines[0]);
     assert!(log.find("landlock=") < log.find("stormhook ready"), "{log}");
+}
+
+#[tokio::test]
+async fn a_thread_that_was_there_before_the_sandbox_is_told() {
+    let Some(around) = Around::new() else { return };
+    let receiver = Receiver::start().await;
+    let setup = around.setup(Setup::new(), &receiver);
+    let daemon = setup.env("PROBE_THREAD", "1").start().await;
+    let tried = tried(&daemon).await;
+    let log = daemon.log();
+    if landlock(&log) > 0 {
+        assert_eq!(tried["restricted"] + 1, tried["threads"], "{tried:?}");
+        let told = "landlock=partially enforced: 1 threads of libraries";
+        assert!(log.contains(told), "{log}");
+    }
 }
 
 /// Returns a program that runs the daemon on a kernel that answers calls of the sandbox so.

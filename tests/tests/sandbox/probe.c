@@ -106,6 +106,8 @@ static void system_calls(void) {
     if (child == 0) _exit(0);
     say("clone into a namespace", child < 0 ? errno : 0);
     if (child > 0) waitpid(child, NULL, 0);
+    // Not a valid thread, so that there is none where it is allowed.
+    TRY("thread in a namespace", syscall(SYS_clone, (long)(CLONE_THREAD | CLONE_NEWNET), 0L, 0L, 0L, 0L));
     char key = 'x';
     TRY("ioctl TIOCSTI", ioctl(0, TIOCSTI, &key));
 }
@@ -264,7 +266,14 @@ static void on_signal(int signal) {
     rename(in(data, "probe.part"), in(data, "probe.txt"));
 }
 
+static void *forever(void *unused) {
+    for (;;) pause();
+    return unused;
+}
+
 __attribute__((constructor)) static void load(void) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGUSR2, &action, NULL);
+    pthread_t thread;
+    if (getenv("PROBE_THREAD")) pthread_create(&thread, NULL, forever, NULL);
 }
