@@ -55,6 +55,10 @@ pub struct Config {
     pub behind_proxy: bool,
     /// Additional names allowed in `Host`, in lower case.
     pub host_names: Vec<String>,
+    /// Whether the daemon confines itself.
+    pub sandbox: bool,
+    /// What it may read there beyond what the configuration names.
+    pub sandbox_read: Vec<PathBuf>,
     /// How attempts are made.
     pub delivery: Delivery,
     /// How endpoints' names are resolved.
@@ -85,6 +89,8 @@ pub struct Config {
     pub tls: Tls,
     /// Logging.
     pub log: Log,
+    /// The file that was read; `None` if none was.
+    pub file: Option<PathBuf>,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -276,7 +282,9 @@ impl Config {
         }
         raw.add_environment(&environment);
         raw.add_flags(flags);
-        resolve::resolve(raw, &environment)
+        let mut config = resolve::resolve(raw, &environment)?;
+        config.file = file.map(|(path, _)| path.to_owned());
+        Ok(config)
     }
 
     /// Returns every key that has a value, with that value as TOML and its origin, in the order of the reference.
@@ -315,6 +323,9 @@ impl Config {
         (next, ignored)
     }
 }
+
+/// The store's file name in the data directory.
+pub const STORE_FILE: &str = "stormhook.redb";
 
 /// The socket's file name in its directory.
 pub const SOCKET_FILE: &str = "stormhook.sock";

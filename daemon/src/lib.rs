@@ -18,6 +18,8 @@ mod log;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod peers;
+mod process;
+mod sandbox;
 pub mod secrets;
 pub mod serve;
 mod space;

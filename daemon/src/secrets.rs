@@ -44,6 +44,13 @@ pub enum KeyFileError {
     Same(stormhook_store::KeyId),
 }
 
+impl KeyFileError {
+    /// Whether the system doesn't let this process read the file.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied)
+    }
+}
+
 /// Reads the keys of the secrets. Without `secrets.key_file`, the credential of systemd is used if there is one.
 ///
 /// # Errors

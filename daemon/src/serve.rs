@@ -1,10 +1,12 @@
-//! The daemon's life: the folder, the store, the queues, the listeners; and in order back again.
+//! The daemon's life: the folder, the sandbox, the store, the queues, the listeners; and in order back again.
 
 mod open;
 
 #[cfg(feature = "postgres")]
 pub use open::database_options;
 pub use open::options;
+
+pub use crate::config::STORE_FILE;
 
 use crate::app::App;
 use crate::config::{self, Config, ConfigError, LiveConfig};
@@ -19,6 +21,8 @@ use crate::log::Log;
 use crate::peers::Peers;
 #[cfg(feature = "postgres")]
 use crate::peers::certificate::CertificateError;
+use crate::process;
+use crate::sandbox::{self, Sandbox};
 use crate::secrets::KeyFileError;
 use crate::space;
 use crate::token::{Token, TokenError};
@@ -38,8 +42,6 @@ use stormhook_store::{Action, Attributed, Attribution, Audited, RecordAudit, Sto
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The store's name in the data folder.
-pub const STORE_FILE: &str = "stormhook.redb";
 /// Why the daemon did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -78,15 +80,39 @@ pub enum ServeError {
     },
 }
 
+/// A daemon that is about to start, in a process that is confined.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    sandbox: Option<Sandbox>,
+}
+
+/// Makes the data directory, and confines the process unless the configuration says otherwise. Call it before there are
+/// other threads: those would not be confined.
+///
+/// # Errors
+/// [`ServeError`] if there can't be a data directory.
+pub fn prepare(config: Config) -> Result<Prepared, ServeError> {
+    prepare_folder(&config.data_dir)?;
+    process::read();
+    let sandbox = config.sandbox.then(|| sandbox::confine(&config));
+    Ok(Prepared { config, sandbox })
+}
+
 /// Runs the daemon until SIGTERM or SIGINT. `reload` reads the configuration again, on SIGHUP.
 ///
 /// # Errors
 /// [`ServeError`], before it was ready.
 pub fn serve(
-    config: Config,
+    prepared: Prepared,
     reload: impl Fn() -> Result<Config, ConfigError>,
 ) -> Result<(), ServeError> {
+    let Prepared { config, sandbox } = prepared;
     let log = Log::start(&config);
+    match sandbox {
+        Some(sandbox) => sandbox.log(),
+        None => tracing::info!("the sandbox is off"),
+    }
     let service_links = config::service_links(std::env::vars_os());
     if !service_links.is_empty() {
         tracing::info!(
@@ -95,7 +121,6 @@ pub fn serve(
         );
     }
     descriptors::raise(&config);
-    prepare_folder(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .enable_all()
@@ -113,8 +138,7 @@ pub fn serve(
 
 /// Threads that serve and deliver: one core is the writer's.
 fn workers() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    cores.saturating_sub(1).max(1)
+    process::cores().saturating_sub(1).max(1)
 }
 
 /// Makes the data folder, for its owner alone.

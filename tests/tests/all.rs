@@ -55,6 +55,7 @@ mod purges;
 mod remote;
 mod restarts;
 mod schemas;
+mod sandbox;
 mod secrets;
 mod sending;
 mod stats;

@@ -26,7 +26,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   stormhook check
   stormhook check --data-dir /var/lib/stormhook
-  stormhook check --config /etc/stormhook.toml
+  stormhook check --config /etc/stormhook/stormhook.toml
 
 The running daemon checks a snapshot; if no daemon answers, the stopped store
 is read, never written. Status 1 means that damage was found, and the output

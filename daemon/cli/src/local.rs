@@ -29,6 +29,7 @@ pub(crate) use moves::{Place, open_export};
 pub(crate) use records::Written;
 pub(crate) use secrets::{SecretsReport, reseal_stopped};
 pub(crate) use settings::show;
+use stormhook_daemon::serve::prepare;
 use stormhook_engine::environment::{Environment, System};
 use stormhook_store::StoreError;
 
@@ -54,10 +55,12 @@ pub(crate) struct ServeArgs {
 /// Runs the daemon until it is told to stop.
 pub(crate) fn serve(args: ServeArgs) -> Result<(), Failure> {
     let (config, again) = args.config.load()?;
+    // Before any thread starts.
+    let prepared = prepare(config).map_err(|error| Failure::No(error.to_string()))?;
     if args.until_stdin_ends {
         parent::end_with_stdin()?;
     }
-    stormhook_daemon::serve::serve(config, again).map_err(|error| Failure::No(error.to_string()))
+    stormhook_daemon::serve::serve(prepared, again).map_err(|error| Failure::No(error.to_string()))
 }
 
 /// The contents of a directory.

@@ -95,7 +95,7 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the daemon in the foreground
     #[command(
-        after_help = "Example:\n  stormhook serve --config /etc/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
+        after_help = "Example:\n  stormhook serve --config /etc/stormhook/stormhook.toml\n\nSIGTERM drains and exits 0; SIGHUP reloads the keys that can change at run time."
     )]
     Serve(local::ServeArgs),
     /// See it work: a real daemon in a temporary directory, two receivers and a stream of orders

@@ -39,6 +39,8 @@ impl Config {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8650))),
             behind_proxy: false,
             host_names: Vec::new(),
+            sandbox: true,
+            sandbox_read: Vec::new(),
             delivery: delivery(),
             dns: Dns {
                 servers: Vec::new(),
@@ -87,6 +89,7 @@ impl Config {
                 format: LogFormat::Text,
                 level: tracing::Level::INFO,
             },
+            file: None,
             origins: BTreeMap::new(),
         }
     }

@@ -113,7 +113,10 @@ struct Resolving {
 
 impl Resolving {
     fn read(sources: &Sources) -> Arc<Self> {
-        let system = System::read(sources);
+        Self::of(System::read(sources))
+    }
+
+    fn of(system: System) -> Arc<Self> {
         let servers = Servers::new(&system);
         Arc::new(Self { system, servers })
     }
@@ -280,15 +283,17 @@ impl Names {
         let sources = self.0.sources.clone();
         let read = tokio::task::spawn_blocking(move || {
             let stamp = sources.stamp();
-            (stamp != old).then(|| (stamp, Resolving::read(&sources)))
+            (stamp != old).then(|| (stamp, System::read_again(&sources).map(Resolving::of)))
         });
         let new = read.await.ok().flatten();
         let mut state = self.0.lock();
         if let Some((stamp, system)) = new {
-            tracing::info!("resolv.conf or hosts has changed; reloaded");
             state.stamp = stamp;
-            state.system = system;
-            state.cache.forget_answers();
+            if let Some(system) = system {
+                tracing::info!("resolv.conf or hosts has changed; reloaded");
+                state.system = system;
+                state.cache.forget_answers();
+            }
         }
         state.system.clone()
     }

@@ -89,7 +89,7 @@ pub(super) async fn rekey(
     let body = request::json(&headers, body).await?;
     let asked: Rekey = fields::read(&body)?;
     let reader = app.reader().file().ok_or_else(in_a_database)?;
-    let to = form_of(reader, asked.new_key_file).await?;
+    let to = form_of(reader, asked.new_key_file, app.config().sandbox).await?;
     // Durable before anything is rewritten.
     let rekeyed = RecordAudit(Audited {
         after: Some(json!({"keyId": to.key().map(|id| id.to_string())}).to_string()),
@@ -111,7 +111,11 @@ fn in_a_database() -> Problem {
 }
 
 /// Returns the form of this key, which the store knows from now on.
-async fn form_of(reader: &Reader, file: Option<PathBuf>) -> Result<Form, Problem> {
+async fn form_of(
+    reader: &Reader,
+    file: Option<PathBuf>,
+    in_sandbox: bool,
+) -> Result<Form, Problem> {
     let Some(path) = file else {
         return Ok(Form::Plain);
     };
@@ -122,7 +126,14 @@ async fn form_of(reader: &Reader, file: Option<PathBuf>) -> Result<Form, Problem
     let read = tokio::task::spawn_blocking(move || secrets::key(&path)).await;
     let key = read
         .map_err(|_| super::problem::unexpected())?
-        .map_err(|error| Problem::field("newKeyFile", format!("{error}.")))?;
+        .map_err(|error| {
+            let hint = if in_sandbox && error.is_refused() {
+                " The daemon runs in a sandbox: put the file in the directory of secrets.key_file, or name its directory in sandbox_read and restart."
+            } else {
+                ""
+            };
+            Problem::field("newKeyFile", format!("{error}.{hint}"))
+        })?;
     let form = Form::Encrypted(key.id());
     reader.add_key(key);
     Ok(form)

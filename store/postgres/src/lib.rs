@@ -46,3 +46,4 @@ pub use schema::outbox::{install as install_outbox, pending as pending_outbox};
 pub use schema::{VERSION, migrate, pending};
 pub use store::Store;
 pub use sweep::Sweeper;
+pub use url::files as files_of_url;

@@ -118,6 +118,13 @@ impl Tls {
         self.mode.unwrap_or(Mode::Prefer)
     }
 
+    /// Returns the files that it is read from.
+    pub(crate) fn files(self) -> Vec<PathBuf> {
+        let roots = self.roots.filter(|roots| roots != SYSTEM);
+        let files = [roots.map(PathBuf::from), self.certificate, self.key];
+        files.into_iter().flatten().collect()
+    }
+
     #[cfg(test)]
     pub(crate) fn roots(&self) -> Option<&str> {
         self.roots.as_deref()

@@ -2,6 +2,7 @@
 
 use crate::tls::Tls;
 use percent_encoding::percent_decode_str;
+use std::path::PathBuf;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
@@ -31,6 +32,11 @@ pub(crate) fn read(url: &str) -> Result<(Config, Tls), String> {
     let tls = tls.checked(is_local)?;
     config.ssl_mode(tls.driver_mode());
     Ok((config, tls))
+}
+
+/// Returns the files that a URL names. Those that a connection needs are read for each one. One that can't be read names none.
+pub fn files(url: &str) -> Vec<PathBuf> {
+    read(url).map_or_else(|_| Vec::new(), |(_, tls)| tls.files())
 }
 
 /// A URL, split before its parameters.
@@ -129,6 +135,17 @@ mod tests {
             assert_eq!(tls.mode(), Mode::VerifyFull);
             assert_eq!(tls.roots(), Some("/ca s&.pem"));
         }
+    }
+
+    #[test]
+    fn the_files_of_a_url_are_known() {
+        let files = |parameters: &str| files(&format!("postgres://u@h/d?{parameters}"));
+        assert_eq!(
+            files("sslmode=verify-full&sslrootcert=/ca.pem&sslcert=/c.pem&sslkey=k.pem"),
+            ["/ca.pem", "/c.pem", "k.pem"].map(PathBuf::from)
+        );
+        assert_eq!(files("sslrootcert=system"), [""; 0].map(PathBuf::from));
+        assert_eq!(files("sslmode=nonsense"), [""; 0].map(PathBuf::from));
     }
 
     #[test]

@@ -103,6 +103,21 @@ impl System {
         Self::of(&text, hosts, &sources.servers)
     }
 
+    /// Reads the files again. `None` if one of them is there but can't be read, as after the replacement of a file in a
+    /// sandbox: then what was read before is still the best that is known.
+    pub(super) fn read_again(sources: &Sources) -> Option<Self> {
+        for path in [&sources.resolv, &sources.hosts] {
+            match read(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, "{} has changed, but can't be read; its former contents are used until a restart", path.display());
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        Some(Self::read(sources))
+    }
+
     fn of(resolv: &[u8], hosts: Hosts, servers: &[SocketAddr]) -> Self {
         let (config, errors) = resolv_conf::Config::parse_with_errors(resolv);
         for error in errors.iter().take(10) {

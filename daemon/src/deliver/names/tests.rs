@@ -392,6 +392,24 @@ async fn a_changed_file_is_read_again_and_answers_are_forgotten() {
     assert_eq!(found(&names, "web.test").await.unwrap(), both);
 }
 
+#[tokio::test]
+async fn while_a_changed_file_cannot_be_read_what_was_read_before_holds() {
+    let server = Server::start(|_| Says::Addresses(&[V4], 300)).await;
+    let (names, folder) = names_with(&[&server], "options ndots:0", "192.0.2.7 web.test\n");
+    let hosts = folder.path().join("hosts");
+    // A directory can't be read as a file, by root neither.
+    std::fs::remove_file(&hosts).unwrap();
+    std::fs::create_dir(&hosts).unwrap();
+    names.0.lock().check_files = clock::deadline(Duration::ZERO);
+    assert_eq!(found(&names, "web.test").await.unwrap(), ["192.0.2.7"]);
+    assert_eq!(server.asked("web.test.", RecordType::A), 0);
+    // A file that is gone has nothing more to say.
+    std::fs::remove_dir(&hosts).unwrap();
+    names.0.lock().check_files = clock::deadline(Duration::ZERO);
+    assert_eq!(found(&names, "other.test").await.unwrap(), [V4]);
+    assert_eq!(found(&names, "web.test").await.unwrap(), [V4]);
+}
+
 #[test]
 fn answers_are_kept_for_as_long_as_they_say_within_bounds() {
     let seconds = Duration::from_secs;

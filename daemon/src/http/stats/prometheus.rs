@@ -8,12 +8,12 @@ mod cluster;
 use crate::app::App;
 use crate::http::fields::query;
 use crate::http::{Answer, Shared, ask_long};
+use crate::process;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::Uri;
 use http::header::CONTENT_TYPE;
 use std::fmt::{Display, Write as _};
-use std::sync::LazyLock;
 use std::time::Duration;
 use stormhook_store::StatsOf;
 use stormhook_store::stats::{Span, Times, Window};
@@ -127,7 +127,7 @@ impl Page {
             "Version of the daemon, as a label; the value is always 1.",
         );
         self.sample("build_info", version, 1);
-        if let Some(started) = &*STARTED {
+        if let Some(started) = process::started() {
             let help = "When the daemon's process started, in seconds since 1970 (UTC).";
             self.gauge("process_start_time_seconds", help, started);
         }
@@ -314,29 +314,6 @@ fn seconds(us: u64) -> String {
     format!("{}.{:06}", us / 1_000_000, us % 1_000_000)
 }
 
-/// When the process started, in seconds since 1970; `None` if the system doesn't report it.
-static STARTED: LazyLock<Option<String>> = LazyLock::new(|| {
-    let process = std::fs::read_to_string("/proc/self/stat").ok()?;
-    let system = std::fs::read_to_string("/proc/stat").ok()?;
-    started(&process, &system)
-});
-
-/// The number of ticks per second in `/proc` (USER_HZ), whatever the kernel's own rate.
-const TICKS_PER_SECOND: u64 = 100;
-
-/// Computed from `/proc/self/stat`, whose 22nd field counts ticks since the system started (proc(5)), and `/proc/stat`.
-fn started(process: &str, system: &str) -> Option<String> {
-    // The second field is the command in parentheses, which may contain anything.
-    let (_, fields) = process.rsplit_once(')')?;
-    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-    let boot = system
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?;
-    let boot_s: u64 = boot.trim().parse().ok()?;
-    let seconds = boot_s.checked_add(ticks / TICKS_PER_SECOND)?;
-    Some(format!("{seconds}.{:02}", ticks % TICKS_PER_SECOND))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -380,13 +357,5 @@ mod tests {
             let named: f64 = name.parse().unwrap();
             assert_eq!(format!("{:.0}", named * 1e6), us.to_string());
         }
-    }
-
-    #[test]
-    fn the_start_is_read_behind_whatever_the_command_is_called() {
-        let process = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 431477 20";
-        let system = "cpu  1 2 3\nbtime 1795702861\nprocesses 9\n";
-        assert_eq!(started(process, system).as_deref(), Some("1795707175.77"));
-        assert_eq!(started("", system), None);
     }
 }
