@@ -86,7 +86,7 @@ async fn a_body_has_the_fields_that_are_described_and_no_others() {
         let required = operation["requestBody"]["required"] == true;
         assert_eq!(bare.status == 415, required, "{method} {path}: {bare:?}");
     }
-    assert_eq!(bodies, 14);
+    assert_eq!(bodies, 15);
     let events = "{\"nobodyKnowsThis\":1}\n";
     let line = api.batch(events).await.remove(0);
     let event = &document().json()["components"]["schemas"]["NewEvent"]["properties"];
@@ -221,6 +221,9 @@ async fn every_operation_answers_as_it_is_described() {
     let plain = json!({"newKeyFile": null});
     api.post("/v1/secrets/rekey", plain).await.expect(202);
     received(&receiver);
+    let purge = json!({"organizationId": "org_1", "eventIds": [event]});
+    api.post("/v1/events/purge", purge).await.expect(202);
+    api.delete("/v1/organizations/org_3").await.expect(202);
     let body = json!({"name": "orders", "scopes": ["ingest"]});
     let key = api.post("/v1/keys", body).await.expect(201);
     api.delete(&format!("/v1/keys/{}", id(&key)))

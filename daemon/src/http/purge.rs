@@ -13,60 +13,36 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::{HeaderMap, StatusCode, Uri};
-use serde::de::{Error, IgnoredAny};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use stormhook_engine::times::maybe_at;
 use stormhook_store::purge::PURGED_EVENTS;
 use stormhook_store::{BeginPurge, DeleteOrganization, EventId, PurgeScope, UnixMs};
 use utoipa::ToSchema;
 
-/// Which events of an organization to purge: these, or all up to a time.
-#[derive(ToSchema)]
-#[schema(as = NewPurge)]
-#[serde(untagged)]
-#[allow(
-    dead_code,
-    reason = "it describes the body, which is read by its fields"
-)]
-pub(super) enum NewPurge {
-    Events(PurgeOfEvents),
-    Before(PurgeBefore),
-}
-
-/// Purges some events.
+/// Which events of an organization to purge: some by id, or all up to a time.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(examples(json!({"organizationId": "org_42", "eventIds": ["evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"]})))]
-pub(super) struct PurgeOfEvents {
+#[schema(as = NewPurge, examples(json!({"organizationId": "org_42", "eventIds": ["evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"]}),
+    json!({"organizationId": "org_42", "before": "2026-01-02T00:00:00Z"})))]
+pub(super) struct NewPurge {
     /// The organization.
     #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
     organization_id: String,
-    /// The events, 1 to 100. Those that the organization doesn't have are ignored.
-    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100)]
-    event_ids: EventIds,
-}
-
-/// Purges all events up to a time.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(examples(json!({"organizationId": "org_42", "before": "2026-01-02T00:00:00Z"})))]
-pub(super) struct PurgeBefore {
-    /// The organization.
-    #[schema(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
-    organization_id: String,
+    /// These events, 1 to 100. Those that the organization doesn't have are ignored. Either this or `before`.
+    #[schema(value_type = Vec<EventIdText>, required = false, min_items = 1, max_items = 100)]
+    event_ids: Option<EventIds>,
     /// Events accepted before this time, RFC 3339 with any offset. Events that are accepted later stay, whatever the
-    /// time.
-    #[schema(value_type = String, format = DateTime)]
-    before: Moment,
+    /// time. Either this or `eventIds`.
+    #[schema(value_type = String, required = false, format = DateTime)]
+    before: Option<Moment>,
 }
 
-/// The fields that tell which of the two a body is.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Told {
-    event_ids: Option<IgnoredAny>,
-    before: Option<IgnoredAny>,
-}
+/// The id of an event.
+#[derive(ToSchema)]
+#[schema(as = EventId, pattern = "^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$", examples("evt_01JZ8M3Y6Q2V7K9D4T5B8C1N0A"))]
+#[allow(dead_code, reason = "it describes what is read as an id")]
+pub(in crate::http) struct EventIdText(String);
 
 /// Ids of events.
 struct EventIds(Vec<EventId>);
@@ -127,32 +103,22 @@ pub(super) async fn purge(
 ) -> Answer {
     query::<()>(&uri)?;
     let body = request::json(&headers, body).await?;
-    // What is no object at all is refused below.
-    let told: Told = serde_json::from_slice(&body).unwrap_or_default();
-    let (organization, scope, view) = match told {
-        Told {
-            event_ids: None,
-            before: None,
-        } if serde_json::from_slice::<Told>(&body).is_ok() => {
+    let asked: NewPurge = fields::read(&body)?;
+    let organization = asked.organization_id;
+    let (scope, event_ids, before) = match (asked.event_ids, asked.before) {
+        (Some(EventIds(events)), None) => {
+            let ids = events.iter().map(ToString::to_string).collect();
+            (PurgeScope::Events(events), Some(ids), None)
+        }
+        (None, Some(Moment(before))) => {
+            let scope = PurgeScope::Before(EventId::first_of(before));
+            (scope, None, Some(before))
+        }
+        _ => {
             return Err(Problem::field(
                 "eventIds",
-                "Name the events in eventIds, or give before.",
+                "Give either eventIds or before.",
             ));
-        }
-        Told {
-            event_ids: Some(_), ..
-        } => {
-            let asked: PurgeOfEvents = fields::read(&body)?;
-            let EventIds(events) = asked.event_ids;
-            let ids = events.iter().map(ToString::to_string).collect();
-            let scope = PurgeScope::Events(events);
-            (asked.organization_id, scope, (Some(ids), None))
-        }
-        Told { .. } => {
-            let asked: PurgeBefore = fields::read(&body)?;
-            let Moment(before) = asked.before;
-            let scope = PurgeScope::Before(EventId::first_of(before));
-            (asked.organization_id, scope, (None, Some(before)))
         }
     };
     ingest::check_organization(&organization)?;
@@ -162,7 +128,6 @@ pub(super) async fn purge(
     });
     let purge = app.engine.submit(begin).await;
     let purge = purge.map_err(|e| not_done(e, "organization"))?;
-    let (event_ids, before) = view;
     let view = PurgeView {
         organization_id: purge.organization,
         event_ids,

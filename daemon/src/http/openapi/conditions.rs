@@ -22,7 +22,7 @@ pub(in crate::http) fn with(schema: &mut Object, keyword: &str, value: Value) {
 }
 
 /// Returns each condition: the schema that has it, its keyword and its value.
-pub(super) fn conditions() -> [(&'static str, &'static str, Value); 4] {
+pub(super) fn conditions() -> [(&'static str, &'static str, Value); 5] {
     let unless = |field: &str, value: Value, then: Value| {
         let absent = json!({"properties": {field: value}});
         json!({field: {"anyOf": [absent, then]}})
@@ -53,6 +53,11 @@ pub(super) fn conditions() -> [(&'static str, &'static str, Value); 4] {
             "NewApiKey",
             "dependentSchemas",
             unless("organizationId", null(), not_admin),
+        ),
+        (
+            "NewPurge",
+            "oneOf",
+            json!([{"required": ["eventIds"]}, {"required": ["before"]}]),
         ),
         (
             "NewEvent",
