@@ -2,7 +2,7 @@
 //! run code there (`sandbox/probe.c`), and what the daemon needs must still work.
 
 use crate::broken_disk::can_trace;
-use crate::support::{Daemon, Receiver, Setup, binary, until};
+use crate::support::{Daemon, Receiver, Setup, binary, namespaces, until};
 use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -227,7 +227,7 @@ async fn code_in_the_daemon_reaches_nothing_that_the_daemon_does_not_need() {
 async fn without_the_sandbox_all_of_that_is_possible() {
     let own = std::process::id();
     if !geteuid().is_root() || status(own, "Seccomp") != "0" || status(own, "NoNewPrivs") != "0" {
-        eprintln!("skipped: this process is restricted itself");
+        eprintln!("skipped: needs root, and a process that is not restricted itself");
         return;
     }
     let Some(around) = Around::new() else { return };
@@ -259,6 +259,55 @@ async fn what_the_sandbox_enforces_is_one_line_of_the_log() {
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains(" seccomp=enforced"), "{}", lines[0]);
     assert!(log.find("landlock=") < log.find("stormhook ready"), "{log}");
+}
+
+/// Replaces a file, as administrators and their tools do: by renaming.
+fn replace(path: &str, text: &str) {
+    let fresh = format!("{path}.new");
+    std::fs::write(&fresh, text).unwrap();
+    std::fs::rename(fresh, path).unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_of_root_goes_on_with_the_hosts_that_it_read_when_they_are_replaced() {
+    let name =
+        "sandbox::a_daemon_of_root_goes_on_with_the_hosts_that_it_read_when_they_are_replaced";
+    if !namespaces::entered(name) {
+        return;
+    }
+    // Only this test sees this copy.
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        let status = Command::new(program).args(arguments).status().unwrap();
+        assert!(status.success(), "{program} {arguments:?}");
+    };
+    let copy = folder.path().join("etc");
+    let copy = copy.to_str().unwrap();
+    run("cp", &["-a", "/etc", copy]);
+    run("mount", &["--bind", copy, "/etc"]);
+    replace("/etc/hosts", "127.0.0.1 first.test\n");
+    let setup = Setup::new().set("delivery.pool_idle", r#""0s""#);
+    let daemon = setup.start().await;
+    if landlock(&daemon.log()) == 0 {
+        eprintln!("skipped: no Landlock here");
+        return;
+    }
+    let receiver = Receiver::start().await;
+    let api = daemon.client();
+    let url = receiver.url("/").replace("127.0.0.1", "first.test");
+    api.endpoint(&url, &["a"]).await;
+    let event = api.event("a", json!(1)).await;
+    api.delivery_when(&event, "SUCCESS").await;
+    replace("/etc/hosts", "127.0.0.1 second.test\n");
+    until("it is told", async || {
+        api.event("a", json!(2)).await;
+        let told = "its former contents are used until a restart";
+        daemon.log().contains(told).then_some(())
+    })
+    .await;
+    let event = api.event("a", json!(3)).await;
+    let delivery = api.delivery_when(&event, "SUCCESS").await;
+    assert_eq!(delivery["attempt"], 1, "{delivery}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ fn places_of(file: &Path, around: &Surroundings) -> Vec<PathBuf> {
     let target = target.filter(|target| Some(target) != named.as_ref());
     let directories = [named, target].into_iter().flatten();
     let own = directories.filter(|directory| !is_shared(directory, around));
-    real.clone().into_iter().chain(own).collect()
+    real.into_iter().chain(own).collect()
 }
 
 #[cfg(test)]
