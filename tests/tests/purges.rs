@@ -258,7 +258,8 @@ async fn a_purge_that_can_t_be_is_refused_by_the_field() {
     }
     let both =
         json!({"organizationId": "org_1", "eventIds": [event], "before": "2026-01-01T00:00:00Z"});
-    post(both).await.problem(400, "unknown_field");
+    let both = post(both).await;
+    both.problem_in(400, "invalid_field", "eventIds");
     api.post("/v1/events/purge", "[]")
         .await
         .problem(400, "invalid_json");

@@ -185,7 +185,6 @@ pub(crate) async fn shards(
     let owned: Vec<i16> = loaded.shards.iter().map(|shard| shard.number()).collect();
     lanes(link, &mut loaded).await?;
     endpoints(link, &owned, &mut loaded).await?;
-    loaded.purges = purges::purges(link, &owned).await?;
     let named = numbers_since(link, upto, &mut loaded).await?;
     fresh_of(link, &named, &mut loaded).await?;
     let rows = open_of(link, &loaded.shards).await?;
@@ -262,7 +261,9 @@ async fn endpoints(link: &Link, shards: &[i16], loaded: &mut Loaded) -> Result<(
         loaded.bulks.entry(slot).or_default().push(bulk);
         Ok(())
     })
-    .await
+    .await?;
+    loaded.purges = purges::purges(link, shards).await?;
+    Ok(())
 }
 
 /// Reads an endpoint's state from columns from `first` on.

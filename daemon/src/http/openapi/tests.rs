@@ -156,6 +156,10 @@ fn what_is_required_is_a_property() {
         let Some(required) = object.get("required").and_then(Value::as_array) else {
             return;
         };
+        // An alternative of a condition names what the object around it has.
+        if object.len() == 1 {
+            return;
+        }
         let properties = object["properties"].as_object().unwrap();
         for name in required {
             assert!(properties.contains_key(name.as_str().unwrap()), "{name}");
