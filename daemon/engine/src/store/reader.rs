@@ -7,7 +7,7 @@ use stormhook_store::backend::Weights;
 use stormhook_store::stats::{Span, Window};
 use stormhook_store::{
     ApiKey, ApiKeyId, AtRest, AuditEntry, AuditFilter, CheckReport, Cursor, Endpoint, EndpointId,
-    EndpointState, Event, FileBytes, Form, Named, Page, Recover, Slot, StatsOf, StoreError, UnixMs,
+    EndpointState, FileBytes, Form, Named, Page, Recover, Slot, StatsOf, StoreError, UnixMs,
 };
 
 /// Answers questions beside the writer. Cheap to clone.

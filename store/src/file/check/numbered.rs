@@ -317,7 +317,7 @@ impl Looking {
 }
 
 pub(super) fn check(c: &mut Checking<'_>) -> Result<(), StoreError> {
-    match c.shared.long_view(|views| Looking::of(views)) {
+    match c.shared.long_view(Looking::of) {
         Ok(looking) => looking.damage().into_iter().for_each(|what| c.damage(what)),
         // Named when the rows were checked.
         Err(e) if e.is_damage() => {}
