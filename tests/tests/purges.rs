@@ -131,6 +131,36 @@ async fn what_was_purged_is_in_no_answer_at_once_and_in_no_file_afterwards() {
 }
 
 #[tokio::test]
+async fn a_purged_event_is_not_sent_and_one_on_the_wire_is_finished() {
+    let daemon = Daemon::start().await;
+    let receiver = Receiver::start().await;
+    receiver.answer(Reply::held(200));
+    let api = daemon.client();
+    let fifo = json!({"ordering": "fifo"});
+    api.endpoint_with(&receiver.url("/"), &["*"], fifo).await;
+    let on_the_wire = api.event("a.b", json!({"n": 1})).await;
+    receiver.wait_for(1).await;
+    // They wait for the first one.
+    let (waiting, kept) = (
+        api.event("a.b", json!({"n": 2})).await,
+        api.event("a.b", json!({"n": 3})).await,
+    );
+    let body = json!({"organizationId": "org_1", "eventIds": [on_the_wire, waiting]});
+    api.post("/v1/events/purge", body).await.expect(202);
+    let ended = api.delivery_when(&waiting, "FAILED").await;
+    assert_eq!(ended["reason"], "purged");
+    receiver.release(1);
+    api.delivery_when(&on_the_wire, "SUCCESS").await;
+    receiver.wait_for(2).await;
+    receiver.release(1);
+    api.delivery_when(&kept, "SUCCESS").await;
+    let sent: Vec<String> = receiver.requests().iter().map(|r| r.event()).collect();
+    assert_eq!(sent, [on_the_wire.as_str(), kept.as_str()]);
+    let event = api.get(&format!("/v1/events/{on_the_wire}")).await;
+    assert_eq!(event.expect(200)["data"], Value::Null);
+}
+
+#[tokio::test]
 async fn personal_data_is_found_in_a_file_that_holds_it() {
     let (mut daemon, receiver) = started().await;
     let api = daemon.client();
