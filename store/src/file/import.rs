@@ -166,8 +166,10 @@ fn write<E: From<StoreError>>(
     sealing: Sealing,
     next: &mut impl FnMut() -> Result<Option<Item>, E>,
 ) -> Result<(), E> {
+    let mut tables = Tables::open(txn, &Sums::default())?;
+    tables.make_rare()?;
     let mut importing = Importing {
-        tables: Tables::open(txn, &Sums::default())?,
+        tables,
         history: History::begin(txn)?,
         zstd: pack::compressor()?,
         sealing,

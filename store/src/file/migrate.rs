@@ -57,6 +57,7 @@ fn to_current(txn: &WriteTransaction, mut meta: Meta) -> Result<(), StoreError> 
         meta.sums.bulk = Sum::default();
     }
     let mut tables = Tables::open(txn, &meta.sums)?;
+    tables.make_rare()?;
     if meta.version == 1 {
         tables.sum_up()?;
     }

@@ -336,6 +336,7 @@ fn prepare(handle: &Handle) -> Result<(), StoreError> {
     txn.set_quick_repair(true);
     {
         let mut tables = Tables::open(&txn, &Sums::default())?;
+        tables.make_rare()?;
         let row = Meta::default().write()?;
         tables.meta.insert(&[0], row.as_slice())?;
     }

@@ -21,14 +21,17 @@ macro_rules! tables {
     (
         $(#[$meta_doc:meta])* $meta:ident: $META:ident[$meta_width:literal], without a sum;
         $($(#[$doc:meta])* $field:ident: $name:ident[$width:literal];)*
+        @rarely { $($(#[$rare_doc:meta])* $rare:ident: $RARE:ident[$rare_width:literal];)* }
     ) => {
         $(#[$meta_doc])* pub(crate) const $META: Def<$meta_width> = TableDefinition::new(stringify!($meta));
         $($(#[$doc])* pub(crate) const $name: Def<$width> = TableDefinition::new(stringify!($field));)*
+        $($(#[$rare_doc])* pub(crate) const $RARE: Def<$rare_width> = TableDefinition::new(stringify!($rare));)*
 
         /// The sums of the rows of each table.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub(crate) struct Sums {
             $($(#[$doc])* pub(crate) $field: Sum,)*
+            $($(#[$rare_doc])* pub(crate) $rare: Sum,)*
         }
 
         impl Sums {
@@ -36,15 +39,18 @@ macro_rules! tables {
             pub(crate) fn of(&self, table: &str) -> Option<Sum> {
                 match table {
                     $(stringify!($field) => Some(self.$field),)*
+                    $(stringify!($rare) => Some(self.$rare),)*
                     _ => None,
                 }
             }
         }
 
-        /// Every table, open in one write transaction.
+        /// Every table, in one write transaction. Opening one costs about a hundredth of a commit, so those that few
+        /// commits change are opened when they are used.
         pub(crate) struct Tables<'t> {
             $(#[$meta_doc])* pub(crate) $meta: Raw<'t, $meta_width>,
             $($(#[$doc])* pub(crate) $field: Writing<'t, $width>,)*
+            $($(#[$rare_doc])* pub(crate) $rare: Rare<'t, $rare_width>,)*
         }
 
         impl<'t> Tables<'t> {
@@ -59,12 +65,19 @@ macro_rules! tables {
                     (Some($meta), $(Some($field),)*) => Ok(Self {
                         $meta,
                         $($field: Writing::new($field, sums.$field),)*
+                        $($rare: Rare::new(txn, $RARE, sums.$rare),)*
                     }),
                     left_open => {
                         std::mem::forget(left_open);
                         Err(failed.unwrap_or_else(|| StoreError::damaged("the file's list of tables", "no table opened")))
                     }
                 }
+            }
+
+            /// Makes those that are opened when they are used, in a file that may not have them yet.
+            pub(crate) fn make_rare(&mut self) -> Result<(), StoreError> {
+                $(self.$rare.opened()?;)*
+                Ok(())
             }
 
             /// Computes the sums of a file that has none.
@@ -75,7 +88,10 @@ macro_rules! tables {
 
             /// Returns the sums including the changes of this transaction.
             pub(crate) fn sums(&self) -> Sums {
-                Sums { $($field: self.$field.sum(),)* }
+                Sums {
+                    $($field: self.$field.sum(),)*
+                    $($rare: self.$rare.sum(),)*
+                }
             }
         }
 
@@ -83,6 +99,7 @@ macro_rules! tables {
         pub(crate) struct ReadTables {
             $(#[$meta_doc])* pub(crate) $meta: Reading<$meta_width>,
             $($(#[$doc])* pub(crate) $field: Reading<$width>,)*
+            $($(#[$rare_doc])* pub(crate) $rare: Reading<$rare_width>,)*
         }
 
         impl ReadTables {
@@ -90,6 +107,7 @@ macro_rules! tables {
                 Ok(Self {
                     $meta: txn.open_table($META)?,
                     $($field: txn.open_table($name)?,)*
+                    $($rare: txn.open_table($RARE)?,)*
                 })
             }
 
@@ -97,13 +115,15 @@ macro_rules! tables {
             pub(crate) fn copy_to<C: Copies>(&self, txn: &WriteTransaction, copying: &mut C) -> Result<(), C::Error> {
                 copying.table(stringify!($meta), &self.$meta, &mut txn.open_table($META)?)?;
                 $(copying.table(stringify!($field), &self.$field, &mut txn.open_table($name)?)?;)*
+                $(copying.table(stringify!($rare), &self.$rare, &mut txn.open_table($RARE)?)?;)*
                 Ok(())
             }
 
             /// For each table, the bytes of keys and values, of the tree around them, and of unused space.
             pub(crate) const BYTES: &[fn(&Self) -> Result<(u64, u64, u64), StoreError>] = &[
                 |views| bytes_of(&views.$meta),
-                $(|views| bytes_of(&views.$field)),*
+                $(|views| bytes_of(&views.$field),)*
+                $(|views| bytes_of(&views.$rare),)*
             ];
         }
     };
@@ -138,6 +158,50 @@ fn sum_of_readable<const N: usize>(
     match read {
         Err(e) if !e.is_damage() => Err(e),
         _ => Ok(sum),
+    }
+}
+
+/// A table that few commits change.
+pub(crate) struct Rare<'t, const N: usize> {
+    txn: &'t WriteTransaction,
+    definition: Def<N>,
+    /// As of the last commit.
+    sum: Sum,
+    table: Option<Writing<'t, N>>,
+}
+
+impl<'t, const N: usize> Rare<'t, N> {
+    fn new(txn: &'t WriteTransaction, definition: Def<N>, sum: Sum) -> Self {
+        Self {
+            txn,
+            definition,
+            sum,
+            table: None,
+        }
+    }
+
+    fn opened(&mut self) -> Result<&mut Writing<'t, N>, StoreError> {
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => {
+                let table = guarded(|| Ok(self.txn.open_table(self.definition)?))?;
+                Writing::new(table, self.sum)
+            }
+        };
+        Ok(self.table.insert(table))
+    }
+
+    fn sum(&self) -> Sum {
+        self.table.as_ref().map_or(self.sum, Writing::sum)
+    }
+
+    pub(crate) fn insert(&mut self, key: &[u8; N], value: &[u8]) -> Result<(), StoreError> {
+        self.opened()?.insert(key, value)
+    }
+
+    /// Removes a row and returns whether it existed.
+    pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<bool, StoreError> {
+        self.opened()?.remove(key)
     }
 }
 
@@ -194,12 +258,14 @@ tables! {
     windows: WINDOWS[13];
     /// slot, number → a bulk change in progress.
     bulk: BULK[12];
-    /// id → an API key.
-    api_keys: API_KEYS[16];
-    /// id → an entry of the audit log.
-    audit: AUDIT[16];
-    /// number → a purge in progress.
-    purges: PURGES[8];
+    @rarely {
+        /// id → an API key.
+        api_keys: API_KEYS[16];
+        /// id → an entry of the audit log.
+        audit: AUDIT[16];
+        /// number → a purge in progress.
+        purges: PURGES[8];
+    }
 }
 
 pub(crate) fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
