@@ -20,6 +20,7 @@ pub(crate) mod open;
 pub(crate) mod overlay;
 pub(crate) mod pack;
 pub(crate) mod pages;
+pub(crate) mod rare;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod reseal;

@@ -3,6 +3,7 @@
 
 use crate::error::StoreError;
 use crate::file::guarded::guarded;
+use crate::file::rare::Rare;
 pub(crate) use crate::file::sums::Raw;
 use crate::file::sums::{Sum, Writing};
 use crate::ids::{ApiKeyId, AuditId, DeliveryId, EventId, Slot, UnixMs};
@@ -158,50 +159,6 @@ fn sum_of_readable<const N: usize>(
     match read {
         Err(e) if !e.is_damage() => Err(e),
         _ => Ok(sum),
-    }
-}
-
-/// A table that few commits change.
-pub(crate) struct Rare<'t, const N: usize> {
-    txn: &'t WriteTransaction,
-    definition: Def<N>,
-    /// As of the last commit.
-    sum: Sum,
-    table: Option<Writing<'t, N>>,
-}
-
-impl<'t, const N: usize> Rare<'t, N> {
-    fn new(txn: &'t WriteTransaction, definition: Def<N>, sum: Sum) -> Self {
-        Self {
-            txn,
-            definition,
-            sum,
-            table: None,
-        }
-    }
-
-    fn opened(&mut self) -> Result<&mut Writing<'t, N>, StoreError> {
-        let table = match self.table.take() {
-            Some(table) => table,
-            None => {
-                let table = guarded(|| Ok(self.txn.open_table(self.definition)?))?;
-                Writing::new(table, self.sum)
-            }
-        };
-        Ok(self.table.insert(table))
-    }
-
-    fn sum(&self) -> Sum {
-        self.table.as_ref().map_or(self.sum, Writing::sum)
-    }
-
-    pub(crate) fn insert(&mut self, key: &[u8; N], value: &[u8]) -> Result<(), StoreError> {
-        self.opened()?.insert(key, value)
-    }
-
-    /// Removes a row and returns whether it existed.
-    pub(crate) fn remove(&mut self, key: &[u8; N]) -> Result<bool, StoreError> {
-        self.opened()?.remove(key)
     }
 }
 
