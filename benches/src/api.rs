@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
@@ -29,6 +30,10 @@ pub(crate) struct Stats {
     pub(crate) pending: u64,
     /// Open deliveries after it.
     pub(crate) retrying: u64,
+}
+
+fn get(path: &str) -> Builder {
+    Request::get(path).header("host", "localhost")
 }
 
 impl Api {
@@ -69,23 +74,32 @@ impl Api {
         Ok((code, body.to_bytes()))
     }
 
+    /// Sends a request, expecting this status. Returns the body of the answer.
+    async fn expect(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        expected: StatusCode,
+    ) -> Result<Bytes> {
+        let what = format!("{} {}", request.method(), request.uri());
+        let (code, body) = self.answer(request).await?;
+        if code == expected {
+            return Ok(body);
+        }
+        let text = String::from_utf8_lossy(&body);
+        let wrong = format!("{what}: expected {expected}, got {code}: {text}");
+        Err(BenchError::wrong(wrong))
+    }
+
     /// `GET path`, with any status.
     pub(crate) async fn get_raw(&mut self, path: &str) -> Result<(StatusCode, Bytes)> {
-        let request = Request::get(path)
-            .header("host", "localhost")
-            .body(Full::default());
+        let request = get(path).body(Full::default());
         self.answer(request.doing("making a request")?).await
     }
 
     /// `GET path`, expecting 200 and JSON.
     pub(crate) async fn get(&mut self, path: &str) -> Result<Value> {
-        let (code, body) = self.get_raw(path).await?;
-        if code != StatusCode::OK {
-            let text = String::from_utf8_lossy(&body);
-            return Err(BenchError::wrong(format!(
-                "GET {path}: expected 200, got {code}: {text}"
-            )));
-        }
+        let request = get(path).body(Full::default()).doing("making a request")?;
+        let body = self.expect(request, StatusCode::OK).await?;
         serde_json::from_slice(&body).doing(format!("reading the answer of GET {path}"))
     }
 
@@ -96,18 +110,12 @@ impl Api {
         authorization: Option<&str>,
         expected: StatusCode,
     ) -> Result<()> {
-        let mut request = Request::get(path).header("host", "localhost");
+        let mut request = get(path);
         if let Some(shown) = authorization {
             request = request.header("authorization", shown);
         }
         let request = request.body(Full::default()).doing("making a request")?;
-        let (code, body) = self.answer(request).await?;
-        if code != expected {
-            let text = String::from_utf8_lossy(&body);
-            let wrong = format!("GET {path}: expected {expected}, got {code}: {text}");
-            return Err(BenchError::wrong(wrong));
-        }
-        Ok(())
+        self.expect(request, expected).await.map(drop)
     }
 
     /// `POST path`, expecting `expected` and JSON.
@@ -121,12 +129,8 @@ impl Api {
             .header("host", "localhost")
             .header("content-type", "application/json")
             .body(Full::from(body.to_string()));
-        let (code, body) = self.answer(request.doing("making a request")?).await?;
-        if code != expected {
-            let text = String::from_utf8_lossy(&body);
-            let wrong = format!("POST {path}: expected {expected}, got {code}: {text}");
-            return Err(BenchError::wrong(wrong));
-        }
+        let request = request.doing("making a request")?;
+        let body = self.expect(request, expected).await?;
         serde_json::from_slice(&body).doing(format!("reading the answer of POST {path}"))
     }
 
