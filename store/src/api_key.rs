@@ -167,6 +167,13 @@ impl ApiKeys {
         self.by_id.values().rev()
     }
 
+    /// Returns the keys of an organization.
+    pub fn of(&self, organization: &str) -> Vec<ApiKey> {
+        let is_of = |key: &&Arc<ApiKey>| key.organization.as_deref() == Some(organization);
+        let of = self.iter().filter(is_of);
+        of.map(|key| (**key).clone()).collect()
+    }
+
     /// Returns a page of keys, newest first.
     pub fn page(&self, after: Option<Cursor>, limit: usize) -> Page<Arc<ApiKey>> {
         let mut filling = Filling::new(limit);

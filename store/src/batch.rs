@@ -201,14 +201,11 @@ impl<'a, S: Storage> Batch<'a, S> {
     fn event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
         match self.events.binary_search_by_key(&id, |e| e.id) {
             Ok(at) => Ok(self.events.get(at).cloned()),
-            Err(_) => self.stored_event(id),
+            Err(_) => {
+                let stored = self.storage.event(id)?;
+                Ok(stored.and_then(|event| self.purges.shown(event)))
+            }
         }
-    }
-
-    /// Returns an event as its row and the purges in progress have it.
-    fn stored_event(&self, id: EventId) -> Result<Option<Arc<Event>>, StoreError> {
-        let stored = self.storage.event(id)?;
-        Ok(stored.and_then(|event| self.purges.shown(event)))
     }
 
     /// Returns what a key that has not expired refers to: an event, or an endpoint's id as one.

@@ -241,6 +241,13 @@ impl Delivery {
         }
     }
 
+    /// Removes what the receiver answered.
+    pub fn forget_excerpts(&mut self) {
+        for attempt in &mut self.attempts {
+            attempt.response_excerpt = None;
+        }
+    }
+
     /// Returns what the queues need of an open delivery; `None` if it has ended.
     pub fn queue_entry(&self) -> Option<QueueEntry> {
         Some(QueueEntry {

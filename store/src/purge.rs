@@ -37,8 +37,8 @@ pub enum PurgeScope {
     Events(Vec<EventId>),
 }
 
-/// What a purge removes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a purge removes, the lesser first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PurgeEffect {
     /// The data of the events, and what receivers answered. Open deliveries end.
     Data,
@@ -127,9 +127,7 @@ impl Purges {
     pub fn effect_on(&self, organization: &str, event: EventId) -> Option<PurgeEffect> {
         let of = self.of(organization).iter();
         let effects = of.filter(|purge| purge.scope.includes(event));
-        effects
-            .map(|purge| purge.effect)
-            .max_by_key(|effect| *effect == PurgeEffect::All)
+        effects.map(|purge| purge.effect).max()
     }
 
     /// Whether all that an organization had up to a time is removed.

@@ -1,5 +1,5 @@
-//! Maintenance: writes what bulk changes did, removes what purges remove, runs the sweep, flushes statistics, rewrites secrets in another form. It
-//! wakes up only when it is notified, except for the sweep every ten minutes.
+//! Maintenance: writes what bulk changes did, removes what purges remove, runs the sweep, flushes statistics, rewrites
+//! secrets in another form. It wakes up only when it is notified, except for the sweep every ten minutes.
 
 mod bulk;
 mod purge;

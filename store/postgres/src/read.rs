@@ -117,7 +117,8 @@ impl Reader {
     /// As [`Reader::event`].
     pub async fn explain(&self, id: EventId) -> Result<Option<Explained>, StoreError> {
         let link = self.link().await?;
-        let Some((event, targets)) = event_row(&link, id).await? else {
+        let found = event_row(&link, id).await?;
+        let Some((event, targets)) = found.filter(|(event, _)| !event.is_removed()) else {
             return Ok(None);
         };
         let sent: BTreeSet<Slot> = targets.into_iter().map(|(slot, _)| slot).collect();

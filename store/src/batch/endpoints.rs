@@ -61,21 +61,8 @@ impl<S: Storage> Batch<'_, S> {
     }
 
     fn new_endpoint(&mut self, new: NewEndpoint) -> Decision<Arc<Endpoint>> {
-        let known = self.directory.by_organization.get(&new.organization);
-        let made = self.endpoints.values().filter(|e| {
-            e.organization == new.organization
-                && e.deleted_at.is_none()
-                && self.directory.endpoint(e.slot).is_none()
-        });
-        let live = known
-            .into_iter()
-            .flatten()
-            .filter(|slot| {
-                self.endpoint(**slot)
-                    .is_some_and(|e| e.deleted_at.is_none())
-            })
-            .count();
-        if live + made.count() >= self.limits.endpoints_per_organization {
+        let live = self.live_endpoints_of(&new.organization).count();
+        if live >= self.limits.endpoints_per_organization {
             return refused(Refusal::TooManyEndpoints);
         }
         let slot = Slot(self.numbers.next_slot);
@@ -179,6 +166,20 @@ impl<S: Storage> Batch<'_, S> {
         secrets.truncate(LIVE_SECRETS);
         e.secrets = secrets;
         self.put_endpoint(e).map(Ok)
+    }
+
+    /// Returns the endpoints of an organization that are not deleted.
+    pub(super) fn live_endpoints_of(
+        &self,
+        organization: &str,
+    ) -> impl Iterator<Item = Arc<Endpoint>> {
+        let known = self.directory.by_organization.get(organization);
+        let known = known.into_iter().flatten();
+        let known = known.filter_map(|slot| self.endpoint(*slot));
+        let is_new = |e: &&Arc<Endpoint>| self.directory.endpoint(e.slot).is_none();
+        let made = self.endpoints.values().filter(is_new).cloned();
+        let all = known.chain(made);
+        all.filter(move |e| e.organization == organization && e.deleted_at.is_none())
     }
 
     pub(super) fn live_endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {

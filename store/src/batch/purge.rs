@@ -6,7 +6,7 @@ use crate::command::{
     BeginPurge, DeleteEndpoint, DeleteOrganization, DeletedOrganization, Refusal,
 };
 use crate::error::StoreError;
-use crate::ids::{DeliveryId, EventId, Slot};
+use crate::ids::{ApiKeyId, DeliveryId, EndpointId, EventId, Slot};
 use crate::maintenance::{AdvancePurge, PurgeAdvanced};
 use crate::op::Change;
 use crate::purge::{PURGES, Purge, PurgeEffect, PurgeScope};
@@ -37,7 +37,8 @@ impl<S: Storage> Batch<'_, S> {
         if let Some(refusal) = self.refuses_purge(organization) {
             return refused(refusal);
         }
-        let endpoints = self.live_endpoints(organization);
+        let live = self.live_endpoints_of(organization);
+        let endpoints: Vec<EndpointId> = live.map(|endpoint| endpoint.id).collect();
         for id in &endpoints {
             // It is live, so that it is not refused.
             let _deleted = self.delete_endpoint(DeleteEndpoint { id: *id })?;
@@ -74,15 +75,6 @@ impl<S: Storage> Batch<'_, S> {
     /// Returns the first id that no event has yet.
     fn next_event(&self) -> EventId {
         EventId(self.numbers.last_event.0.saturating_add(1))
-    }
-
-    fn live_endpoints(&self, organization: &str) -> Vec<crate::ids::EndpointId> {
-        let known = self.directory.by_organization.get(organization);
-        let known = known.into_iter().flatten().copied();
-        let slots: BTreeSet<Slot> = known.chain(self.endpoints.keys().copied()).collect();
-        let endpoints = slots.into_iter().filter_map(|slot| self.endpoint(slot));
-        let live = endpoints.filter(|e| e.organization == organization && e.deleted_at.is_none());
-        live.map(|endpoint| endpoint.id).collect()
     }
 
     /// Returns the API keys of an organization that were not revoked.
@@ -196,9 +188,13 @@ impl<S: Storage> Batch<'_, S> {
         let revoked = |key: &ApiKey| key.revoked_at.is_some() && key.created_at <= purge.at;
         let keys = self.storage.api_keys_of(&purge.organization).into_iter();
         for key in keys.filter(revoked) {
-            self.api_keys.remove(&key.id);
-            self.storage.remove_api_key(key.id)?;
+            self.remove_api_key(key.id)?;
         }
         Ok(true)
+    }
+
+    pub(crate) fn remove_api_key(&mut self, id: ApiKeyId) -> Result<(), StoreError> {
+        self.api_keys.remove(&id);
+        self.storage.remove_api_key(id)
     }
 }

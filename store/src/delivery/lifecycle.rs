@@ -151,9 +151,7 @@ impl Delivery {
         } else if self.status.is_undelivered() {
             self.reason = Some(Reason::Purged);
         }
-        for attempt in &mut self.attempts {
-            attempt.response_excerpt = None;
-        }
+        self.forget_excerpts();
     }
 
     fn only_open(&self, what: &'static str) -> Result<(), IllegalMove> {

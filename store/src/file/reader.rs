@@ -103,7 +103,8 @@ impl Reader {
     /// As [`Reader::event`].
     pub fn explain(&self, id: EventId) -> Result<Option<Explained>, StoreError> {
         self.shared.view(|views| {
-            let Some(event) = self.shared.event(&views.packs, id)? else {
+            let event = self.shared.event(&views.packs, id)?;
+            let Some(event) = event.filter(|event| !event.is_removed()) else {
                 return Ok(None);
             };
             let mut slots: BTreeSet<Slot> = {

@@ -84,9 +84,7 @@ impl Storage for FileStorage<'_, '_> {
     }
 
     fn api_keys_of(&self, organization: &str) -> Vec<ApiKey> {
-        let is_of = |key: &&Arc<ApiKey>| key.organization.as_deref() == Some(organization);
-        let of = self.memory.api_keys.iter().filter(is_of);
-        of.map(|key| (**key).clone()).collect()
+        self.memory.api_keys.of(organization)
     }
 
     fn remove_api_key(&mut self, id: ApiKeyId) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Which records an export has.
 
 use stormhook_engine::times::parse_rfc3339;
-use stormhook_store::{EventFilter, UnixMs};
+use stormhook_store::{AuditFilter, EventFilter};
 
 /// Which records. `None` matches all.
 #[derive(Debug, Default, Clone)]
@@ -27,9 +27,14 @@ impl Filter {
         self.organization.is_none() || theirs.is_some_and(|theirs| self.has_organization(theirs))
     }
 
-    pub(super) fn has_time(&self, at: UnixMs) -> bool {
+    pub(super) fn of_audit(&self) -> AuditFilter {
         let events = self.of_events();
-        events.since.is_none_or(|since| at >= since) && events.until.is_none_or(|until| at < until)
+        AuditFilter {
+            organization: events.organization,
+            since: events.since,
+            until: events.until,
+            ..AuditFilter::default()
+        }
     }
 
     pub(super) fn of_events(&self) -> EventFilter {

@@ -61,9 +61,9 @@ struct ExportedEndpoint {
     deleted_at: Option<stormhook_store::UnixMs>,
 }
 
-/// Writes the records of this store: endpoints, API keys, entries of the audit log, then each event followed by its deliveries, oldest first, and finally
-/// the counts. An export without that last line is incomplete. Damage has a line that names it, in the place of the
-/// damaged record.
+/// Writes the records of this store: endpoints, API keys, entries of the audit log, then each event followed by its
+/// deliveries, oldest first, and finally the counts. An export without that last line is incomplete. Damage has a line
+/// that names it, in the place of the damaged record.
 pub(super) fn write_records(
     store: &Path,
     filter: &Filter,
@@ -106,13 +106,7 @@ fn write_audit(
     filter: &Filter,
     writing: &mut Writing<'_>,
 ) -> Result<(), Failure> {
-    let events = filter.of_events();
-    let asked = AuditFilter {
-        organization: events.organization,
-        since: events.since,
-        until: events.until,
-        ..AuditFilter::default()
-    };
+    let asked = filter.of_audit();
     let mut after = None;
     loop {
         let page = reader.audit(&asked, after, AUDIT_PAGE);
@@ -134,6 +128,7 @@ fn write_audit(
 pub(super) struct FromItems<'o> {
     organizations: Filter,
     filter: EventFilter,
+    audit: AuditFilter,
     writing: Writing<'o>,
     /// By number; written before the first event.
     endpoints: BTreeMap<Slot, Arc<Endpoint>>,
@@ -151,6 +146,7 @@ impl<'o> FromItems<'o> {
         Self {
             organizations: filter.clone(),
             filter: filter.of_events(),
+            audit: filter.of_audit(),
             writing: Writing::to(out),
             endpoints: BTreeMap::new(),
             states: HashMap::new(),
@@ -191,9 +187,8 @@ impl<'o> FromItems<'o> {
             }
             Item::Audit(entry) => {
                 self.write_endpoints()?;
-                let is_asked = self.organizations.has(entry.what.organization.as_deref())
-                    && self.organizations.has_time(entry.id.at());
-                if is_asked {
+                let (from, until) = self.audit.ids();
+                if (from..until).contains(&entry.id) && self.audit.matches(&entry.what) {
                     self.writing.audit(*entry)?;
                 }
             }
@@ -325,9 +320,7 @@ impl<'o> Writing<'o> {
                 delivery, endpoint, ..
             } => {
                 let mut delivery = delivery.clone();
-                for attempt in &mut delivery.attempts {
-                    attempt.response_excerpt = None;
-                }
+                delivery.forget_excerpts();
                 self.record(Record::Delivery {
                     delivery: &delivery,
                     endpoint,

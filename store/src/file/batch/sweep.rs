@@ -40,8 +40,7 @@ impl Batch<'_, FileStorage<'_, '_>> {
             }
             Work::ApiKeys(ids) => {
                 for id in ids {
-                    self.storage.remove_api_key(*id)?;
-                    self.api_keys.remove(id);
+                    self.remove_api_key(*id)?;
                 }
                 false
             }

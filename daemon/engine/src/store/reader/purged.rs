@@ -41,9 +41,9 @@ impl Reader {
     /// # Errors
     /// As [`crate::store::Store::open_deliveries`].
     pub async fn explain(&self, id: EventId) -> Result<Option<Explained>, StoreError> {
-        let Some(_) = self.event(id).await? else {
+        if !self.purges().is_empty() && self.event(id).await?.is_none() {
             return Ok(None);
-        };
+        }
         ask!(self, explain(id))
     }
 
@@ -125,9 +125,7 @@ fn shown(purges: &Purges, mut found: DeliveryWithEvent) -> Option<DeliveryWithEv
         None => Some(found),
         Some(PurgeEffect::All) => None,
         Some(PurgeEffect::Data) => {
-            for attempt in &mut found.delivery.attempts {
-                attempt.response_excerpt = None;
-            }
+            found.delivery.forget_excerpts();
             found.event = purges.shown(found.event)?;
             Some(found)
         }
