@@ -6,7 +6,7 @@ use crate::clock;
 use crate::writer::SubmitError;
 use std::time::Duration;
 use stormhook_store::maintenance::{AdvancePurge, Probe};
-use stormhook_store::{EventId, Purge, Slot};
+use stormhook_store::{EventId, Purge, PurgeFound, Slot};
 
 /// How long a purge waits for attempts on the wire, for bulk changes of endpoints that it removes, or after a failure.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -18,7 +18,8 @@ pub(super) struct Purging {
     of: Option<(String, u64)>,
     /// After which event the walk goes on.
     after: EventId,
-    /// Events with deliveries on the wire: they are removed when all others are.
+    /// Events with deliveries on the wire: they are removed when all others are. No attempt of them begins any more, so
+    /// there are no more than attempts may be in flight.
     claimed: Vec<(EventId, Vec<Slot>)>,
     /// Whether the walk has found everything.
     walked: bool,
@@ -61,48 +62,65 @@ impl Maintenance {
                 None => return false,
             },
         };
-        let found = if work.walked {
-            std::mem::take(&mut work.claimed)
+        let step = if work.walked {
+            Ok(PurgeFound {
+                events: work.claimed.clone(),
+                next: None,
+            })
         } else {
-            match self.reader.purge_step(purge, work.after).await {
-                Ok(found) => {
-                    work.walked = found.next.is_none();
-                    work.after = found.next.unwrap_or(work.after);
-                    found.events
+            self.reader.purge_step(purge, work.after).await
+        };
+        let found = match step {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "the store can't be read; a purge waits");
+                // After a failed read redb refuses all reads until a commit reopens the file.
+                if !error.is_damage() {
+                    self.writer.post(Probe);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "the store can't be read; a purge waits");
-                    // After a failed read redb refuses all reads until a commit reopens the file.
-                    if !error.is_damage() {
-                        self.writer.post(Probe);
-                    }
-                    return work.wait();
-                }
+                return work.wait();
             }
         };
-        let (claimed, events): (Vec<_>, Vec<_>) = found.into_iter().partition(|(event, slots)| {
+        let is_claimed = |(event, slots): &(EventId, Vec<Slot>)| {
             let on_wire = |slot: &Slot| !self.dispatch.claimed_of(*slot, vec![*event]).0.is_empty();
             slots.iter().any(on_wire)
-        });
-        work.claimed.extend(claimed);
-        let ends = work.walked && work.claimed.is_empty();
-        if events.is_empty() && !ends {
-            return !work.walked || work.wait();
+        };
+        let (mut claimed, events): (Vec<_>, Vec<_>) =
+            found.events.into_iter().partition(is_claimed);
+        if !work.walked {
+            claimed.extend_from_slice(&work.claimed);
         }
-        self.advance_purge(purge, events, ends, work).await
+        let ends = found.next.is_none() && claimed.is_empty();
+        let mut finished = false;
+        if !events.is_empty() || ends {
+            match self.advance_purge(purge, events, ends).await {
+                Some(done) => finished = done,
+                // The same step is made again.
+                None => return work.wait(),
+            }
+        }
+        work.after = found.next.unwrap_or(work.after);
+        work.walked = found.next.is_none();
+        work.claimed = claimed;
+        if finished {
+            work.of = None;
+        }
+        // Left are attempts on the wire, or endpoints whose bulk changes are in progress.
+        finished || !work.walked || work.wait()
     }
 
+    /// Makes a step. Returns whether the purge is finished; `None` if the step failed.
     async fn advance_purge(
         &self,
         purge: &Purge,
         events: Vec<(EventId, Vec<Slot>)>,
         ends: bool,
-        work: &mut Purging,
-    ) -> bool {
+    ) -> Option<bool> {
+        let ids: Vec<EventId> = events.iter().map(|(event, _)| *event).collect();
         let advance = AdvancePurge {
             organization: purge.organization.clone(),
             number: purge.number,
-            events: events.clone(),
+            events,
             ends,
         };
         match self.writer.submit(advance).await {
@@ -111,25 +129,21 @@ impl Maintenance {
                     organization = purge.organization,
                     "what was to be purged is removed; earlier bytes can remain in free pages until `stormhook compact`"
                 );
-                work.of = None;
-                true
+                Some(true)
             }
-            // Endpoints whose bulk changes are in progress are left.
-            Ok(_) if ends => work.wait(),
-            Ok(_) => true,
+            Ok(_) => Some(false),
             Err(SubmitError::Damaged) => {
                 let organization = &purge.organization;
                 tracing::warn!(
                     organization,
-                    ?events,
+                    events = ?ids,
                     "these events are damaged and can't be purged: run `stormhook check`"
                 );
-                true
+                Some(false)
             }
             Err(error) => {
                 tracing::debug!(%error, "a step of a purge failed; it is made again");
-                work.claimed.extend(events);
-                work.wait()
+                None
             }
         }
     }
